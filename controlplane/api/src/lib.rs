@@ -1,0 +1,1 @@
+//! The public types of the control API

@@ -1,0 +1,1 @@
+//! ORTC negotiation as pure functions

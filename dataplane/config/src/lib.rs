@@ -1,0 +1,1 @@
+//! The one configuration file: types, defaults, and errors that say what would be right

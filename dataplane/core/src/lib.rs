@@ -1,0 +1,1 @@
+//! The SFU as a pure state machine: bytes and time in, bytes out

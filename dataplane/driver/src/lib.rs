@@ -1,0 +1,1 @@
+//! io_uring, sockets and memory: the only unsafe code

@@ -1,0 +1,1 @@
+//! DTLS off the packet threads, behind a trait; gives SRTP keys

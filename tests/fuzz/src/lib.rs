@@ -1,0 +1,1 @@
+//! Coverage-guided fuzz targets for everything a peer can send

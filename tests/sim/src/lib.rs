@@ -1,0 +1,1 @@
+//! A simulated network with a seed around the pure core
