@@ -1,1 +1,25 @@
-//! The SFU as a pure state machine: bytes and time in, bytes out
+//! The SFU as a pure state machine: bytes and time in, bytes out.
+//!
+//! No clock, socket, thread, async or unsafe code. What comes in is a datagram with its arrival
+//! time, a command, or the time itself; what goes out is a [`batch::Batch`], a deadline, actions
+//! for the driver and events for the control plane. State is plain data.
+//!
+//! Time is monotonic nanoseconds ([`Nanos`]); wall time, for sender reports, is an input.
+#![forbid(unsafe_code)]
+
+pub mod batch;
+pub mod discard;
+pub mod recover;
+pub mod srtp;
+pub mod transport;
+pub mod wire;
+
+pub use discard::Discard;
+
+/// Monotonic nanoseconds. The zero point is the driver's.
+pub type Nanos = u64;
+
+/// One millisecond.
+pub const MS: Nanos = 1_000_000;
+/// One second.
+pub const SECOND: Nanos = 1_000_000_000;

@@ -1,1 +1,30 @@
-//! What the dataplane and the control plane say to each other: types and framing, no I/O
+//! What the control plane and the dataplane say to each other over a unix socket.
+//!
+//! - [`frame`]: length-prefixed frames, the hello with magic and version; no I/O.
+//! - [`command`]: what the control plane asks, and the answers.
+//! - [`event`]: what the dataplane reports by itself.
+//! - [`media`]: RTP parameters as the dataplane needs them (final, after all negotiation).
+//! - [`snapshot`]: the whole state, for a control plane that (re-)attaches.
+//! - [`stats`]: the figures of workers, transports, producers and consumers.
+//!
+//! The two processes are upgraded apart. So everything is MessagePack with named fields, unknown
+//! fields are ignored, missing ones have defaults, and a body that cannot be understood is
+//! answered with [`command::ErrorCode::UnknownCommand`] instead of ending the connection.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod event;
+pub mod frame;
+pub mod media;
+pub mod snapshot;
+pub mod stats;
+
+pub use command::{Command, CommandError, ErrorCode, Reply};
+pub use event::Event;
+pub use frame::{Frame, FrameKind};
+
+/// An id chosen by the caller: 1 to 64 characters of `A-Z a-z 0-9 . _ : -`.
+pub type Id = String;
+
+/// Number of a worker: its index in the configured cores, from 0.
+pub type WorkerId = u16;

@@ -1,0 +1,99 @@
+//! Why a datagram or packet was dropped. Each reason is a counter; nothing is dropped without one,
+//! and never with a string or a log line.
+
+macro_rules! discards {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+        /// A reason to drop. `Copy`, and an index into [`Discards`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+        #[repr(u8)]
+        pub enum Discard {
+            $($(#[$doc])* #[error($label)] $name,)*
+        }
+
+        impl Discard {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The counter's name.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+discards! {
+    /// Empty, or of no protocol known here (RFC 7983 ranges).
+    UnknownProtocol => "unknown_protocol",
+    /// From an address that ICE has not accepted.
+    UnknownSource => "unknown_source",
+    /// Longer than the largest packet we take.
+    Oversized => "oversized",
+    /// Not a well-formed STUN message.
+    StunMalformed => "stun_malformed",
+    /// Nobody here has that username.
+    StunUnknownUser => "stun_unknown_user",
+    /// MESSAGE-INTEGRITY or FINGERPRINT is wrong.
+    StunUnauthenticated => "stun_unauthenticated",
+    /// More candidate paths than one transport may have.
+    StunTooManyPaths => "stun_too_many_paths",
+    /// A DTLS record where none is expected.
+    DtlsUnexpected => "dtls_unexpected",
+    /// SRTP before the keys are there.
+    SrtpNoKeys => "srtp_no_keys",
+    /// Too short, or its tag is wrong.
+    SrtpUnauthenticated => "srtp_unauthenticated",
+    /// Seen before, or older than the replay window.
+    SrtpReplayed => "srtp_replayed",
+    /// Not a well-formed RTP packet.
+    RtpMalformed => "rtp_malformed",
+    /// No producer has that SSRC, MID or RID.
+    RtpUnknownStream => "rtp_unknown_stream",
+    /// A payload type that the producer did not announce.
+    RtpUnknownPayloadType => "rtp_unknown_payload_type",
+    /// Retransmission of something not asked for, empty, or already here.
+    RtxUseless => "rtx_useless",
+    /// The producer is paused.
+    ProducerPaused => "producer_paused",
+    /// Already in the history (doubled upstream).
+    Duplicate => "duplicate",
+    /// Too far from what was expected.
+    OutOfWindow => "out_of_window",
+    /// Not a well-formed RTCP packet.
+    RtcpMalformed => "rtcp_malformed",
+    /// RTCP about streams that are not there.
+    RtcpUnknownStream => "rtcp_unknown_stream",
+    /// A table, queue or pool is full.
+    LimitReached => "limit_reached",
+    /// No slab was free for the output.
+    OutputExhausted => "output_exhausted",
+}
+
+/// Counters by reason.
+#[derive(Debug, Clone)]
+pub struct Discards([u64; Discard::ALL.len()]);
+
+impl Default for Discards {
+    fn default() -> Self {
+        Self([0; Discard::ALL.len()])
+    }
+}
+
+impl Discards {
+    /// One more.
+    pub fn count(&mut self, reason: Discard) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn of(&self, reason: Discard) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All, with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Discard::ALL.iter().map(|&reason| (reason.label(), self.of(reason)))
+    }
+}

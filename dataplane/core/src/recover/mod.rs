@@ -1,0 +1,3 @@
+//! Loss recovery: what was lost on the way in, and what is sent again.
+
+pub mod nack;

@@ -1,0 +1,3 @@
+//! One peer.
+
+pub mod feedback;

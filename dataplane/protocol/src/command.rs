@@ -1,0 +1,390 @@
+//! Commands, their answers and their errors. The level is that of mediasoup's worker channel: ids
+//! are the caller's, parameters are final, every command is answered exactly once.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Id, WorkerId,
+    media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
+    stats::{ConsumerStats, ProducerStats, TransportStats, WorkerStats},
+};
+
+/// Upper bound of a note, bytes.
+pub const MAX_NOTE_BYTES: usize = 16 << 10;
+
+/// What the control plane can ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// All workers with their load -> [`Reply::Workers`].
+    Workers,
+    /// The whole state -> parts of [`crate::snapshot::Resource`], then [`Reply::Snapshot`].
+    Snapshot,
+    /// A room -> [`Reply::Done`].
+    CreateRouter(CreateRouter),
+    /// Closes the room and all below it -> [`Reply::Done`].
+    CloseRouter(Named),
+    /// A WebRTC transport -> [`Reply::TransportCreated`].
+    CreateWebRtcTransport(CreateWebRtcTransport),
+    /// The peer's DTLS parameters -> [`Reply::Connected`].
+    ConnectTransport(ConnectTransport),
+    /// New ICE credentials -> [`Reply::IceRestarted`].
+    RestartIce(Named),
+    /// Bitrate limits -> [`Reply::Done`].
+    SetTransportBitrates(SetTransportBitrates),
+    /// Closes the transport and all on it -> [`Reply::Done`].
+    CloseTransport(Named),
+    /// A received track -> [`Reply::Produced`].
+    Produce(Produce),
+    /// -> [`Reply::Done`].
+    PauseProducer(Named),
+    /// -> [`Reply::Done`].
+    ResumeProducer(Named),
+    /// -> [`Reply::Done`].
+    CloseProducer(Named),
+    /// A sent track -> [`Reply::Consumed`].
+    Consume(Consume),
+    /// -> [`Reply::Done`].
+    PauseConsumer(Named),
+    /// Also asks the producer for a key frame -> [`Reply::Done`].
+    ResumeConsumer(Named),
+    /// -> [`Reply::Done`].
+    SetPreferredLayers(SetPreferredLayers),
+    /// -> [`Reply::Done`].
+    SetPriority(SetPriority),
+    /// -> [`Reply::Done`].
+    RequestKeyFrame(Named),
+    /// -> [`Reply::Done`].
+    CloseConsumer(Named),
+    /// -> [`Reply::TransportStats`].
+    TransportStats(Named),
+    /// -> [`Reply::ProducerStats`].
+    ProducerStats(Named),
+    /// -> [`Reply::ConsumerStats`].
+    ConsumerStats(Named),
+    /// The current state of one resource, as in the snapshot -> [`Reply::Resource`].
+    Dump(Named),
+}
+
+/// A command about one existing resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its id.
+    pub id: Id,
+}
+
+/// A room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateRouter {
+    /// The caller's id.
+    pub id: Id,
+    /// Where it is to live.
+    pub worker: WorkerId,
+    /// Kept and returned as it is; at most [`MAX_NOTE_BYTES`].
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+/// A WebRTC transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateWebRtcTransport {
+    /// The caller's id.
+    pub id: Id,
+    /// The room.
+    pub router: Id,
+    /// Seconds without an authenticated check until the peer counts as gone; 0: never.
+    #[serde(default = "default_consent_timeout_s")]
+    pub consent_timeout_s: u32,
+    /// First guess of what the peer can receive, bits per second.
+    #[serde(default = "default_initial_bitrate_bps")]
+    pub initial_available_outgoing_bitrate_bps: u32,
+    /// Kept and returned as it is.
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+fn default_consent_timeout_s() -> u32 {
+    30
+}
+
+fn default_initial_bitrate_bps() -> u32 {
+    600_000
+}
+
+/// DTLS role of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DtlsRole {
+    /// Either: we then are the server.
+    Auto,
+    /// Sends the ClientHello.
+    Client,
+    /// Waits for it.
+    Server,
+}
+
+/// A certificate's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DtlsFingerprint {
+    /// `sha-256`, `sha-384`, `sha-512`, `sha-224`, `sha-1`.
+    pub algorithm: String,
+    /// `AB:CD:...`, any case.
+    pub value: String,
+}
+
+/// The peer's DTLS parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectTransport {
+    /// The transport.
+    pub id: Id,
+    /// The peer's role.
+    pub role: DtlsRole,
+    /// At least one; the peer's certificate must match one that we can compute.
+    pub fingerprints: Vec<DtlsFingerprint>,
+    /// Kept and returned as it is (the request's hash, for safe retries).
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+/// Bitrate limits; `None` leaves one as it is, 0 removes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SetTransportBitrates {
+    /// The transport.
+    pub id: Id,
+    /// What the peer may send.
+    pub max_incoming_bps: Option<u32>,
+    /// What we may send.
+    pub max_outgoing_bps: Option<u32>,
+    /// What we always assume can be sent.
+    pub min_outgoing_bps: Option<u32>,
+}
+
+/// A received track.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Produce {
+    /// The caller's id.
+    pub id: Id,
+    /// The transport it arrives on.
+    pub transport: Id,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// What the peer sends.
+    pub rtp_parameters: RtpParameters,
+    /// How it maps to the router's values.
+    #[serde(default)]
+    pub rtp_mapping: RtpMapping,
+    /// Starts paused.
+    #[serde(default)]
+    pub paused: bool,
+    /// Milliseconds to wait after a consumer's first key frame request.
+    #[serde(default)]
+    pub key_frame_request_delay_ms: u32,
+    /// Kept and returned as it is.
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+/// A sent track.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Consume {
+    /// The caller's id.
+    pub id: Id,
+    /// The transport it leaves on.
+    pub transport: Id,
+    /// What is sent.
+    pub producer: Id,
+    /// How the peer wants it: one encoding with a fixed SSRC (and RTX SSRC).
+    pub rtp_parameters: RtpParameters,
+    /// How it is made from the producer.
+    #[serde(rename = "type")]
+    pub rtp_type: RtpType,
+    /// Starts paused.
+    #[serde(default)]
+    pub paused: bool,
+    /// Wanted layers; the highest without.
+    #[serde(default)]
+    pub preferred_layers: Option<Layers>,
+    /// Silence of an Opus source with DTX is not forwarded.
+    #[serde(default)]
+    pub ignore_dtx: bool,
+    /// Kept and returned as it is.
+    #[serde(default, with = "serde_bytes")]
+    pub note: Vec<u8>,
+}
+
+/// Wanted layers of a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetPreferredLayers {
+    /// The consumer.
+    pub id: Id,
+    /// Wanted; capped at what there is.
+    pub layers: Layers,
+}
+
+/// Weight of a consumer when the bitrate does not suffice for all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetPriority {
+    /// The consumer.
+    pub id: Id,
+    /// 1 (default) to 255.
+    pub priority: u8,
+}
+
+/// Answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Carried out.
+    Done,
+    /// To `Workers`.
+    Workers(Vec<WorkerStats>),
+    /// To `Snapshot`, after its parts.
+    Snapshot {
+        /// Events up to this number are contained in the parts.
+        event_seq: u64,
+    },
+    /// To `CreateWebRtcTransport`.
+    TransportCreated(TransportCreated),
+    /// To `ConnectTransport`.
+    Connected {
+        /// Our role: `Client` or `Server`.
+        local_role: DtlsRole,
+    },
+    /// To `RestartIce`.
+    IceRestarted(IceParameters),
+    /// To `Produce`.
+    Produced {
+        /// How it can be consumed.
+        rtp_type: RtpType,
+    },
+    /// To `Consume`.
+    Consumed(Consumed),
+    /// To `TransportStats`.
+    TransportStats(Box<TransportStats>),
+    /// To `ProducerStats`: one per received stream.
+    ProducerStats(Vec<ProducerStats>),
+    /// To `ConsumerStats`: the sent stream first, then the stream it is made from.
+    ConsumerStats(Box<ConsumerStats>),
+    /// To `Dump`.
+    Resource(Box<crate::snapshot::Resource>),
+}
+
+/// Our side of a new transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportCreated {
+    /// Username fragment and password.
+    pub ice_parameters: IceParameters,
+    /// Where the peer can reach us, best first.
+    pub ice_candidates: Vec<IceCandidate>,
+    /// Hashes of our certificate.
+    pub dtls_fingerprints: Vec<DtlsFingerprint>,
+}
+
+/// ICE credentials of our side; we are always ICE-lite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceParameters {
+    /// Username fragment.
+    pub username_fragment: String,
+    /// Password.
+    pub password: String,
+}
+
+/// A host candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IceCandidate {
+    /// Equal for candidates of one base and kind.
+    pub foundation: String,
+    /// RFC 8445 section 5.1.2.
+    pub priority: u32,
+    /// Announced address: an IP, or a host name.
+    pub address: String,
+    /// `udp` or `tcp`.
+    pub protocol: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// A new consumer's first state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consumed {
+    /// Paused by its owner.
+    pub paused: bool,
+    /// Paused at its source.
+    pub producer_paused: bool,
+    /// Scores.
+    pub score: ConsumerScore,
+    /// Wanted layers, for simulcast and SVC.
+    #[serde(default)]
+    pub preferred_layers: Option<Layers>,
+}
+
+/// Quality, 0 (dead) to 10.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConsumerScore {
+    /// Of the sent stream.
+    pub score: u8,
+    /// Of the stream it is made from.
+    pub producer_score: u8,
+    /// Of all streams of the producer.
+    pub producer_scores: Vec<u8>,
+}
+
+/// The 5-tuple that ICE selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuple {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct CommandError {
+    /// Stable.
+    pub code: ErrorCode,
+    /// For people.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl CommandError {
+    /// Code and message in one call.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Stable codes of [`CommandError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// A field is wrong.
+    Invalid,
+    /// No such resource.
+    NotFound,
+    /// The id is taken.
+    AlreadyExists,
+    /// Not in this state (connect twice, ...).
+    WrongState,
+    /// This version does not have it.
+    Unsupported,
+    /// A limit is reached.
+    NoCapacity,
+    /// A note, body or table over its limit.
+    TooLarge,
+    /// The worker does not answer or has died.
+    WorkerUnavailable,
+    /// A command this version does not know.
+    UnknownCommand,
+    /// A newer controller has attached: this connection is over.
+    Fenced,
+    /// A code this build does not know.
+    #[serde(other)]
+    Unknown,
+}

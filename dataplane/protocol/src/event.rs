@@ -1,0 +1,166 @@
+//! Events: what the dataplane reports by itself. Each travels in a frame whose id is the event's
+//! sequence number; events about one resource arrive in the order in which they happened.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Id, WorkerId,
+    command::{ConsumerScore, Tuple},
+    media::Layers,
+};
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A worker panicked: its routers and all below them are gone.
+    WorkerDied {
+        /// Which.
+        worker: WorkerId,
+        /// What it carried.
+        routers: Vec<Id>,
+        /// What it said.
+        reason: String,
+    },
+    /// It runs again, empty.
+    WorkerRestarted {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// ICE state of a transport.
+    IceStateChange {
+        /// Which.
+        transport: Id,
+        /// Now.
+        state: IceState,
+    },
+    /// ICE selected another address.
+    IceSelectedTupleChange {
+        /// Which.
+        transport: Id,
+        /// Now.
+        tuple: Tuple,
+    },
+    /// DTLS state of a transport.
+    DtlsStateChange {
+        /// Which.
+        transport: Id,
+        /// Now.
+        state: DtlsState,
+        /// SRTP profile, once connected, as in RFC 7714: `AEAD_AES_256_GCM`, ...
+        #[serde(default)]
+        srtp_profile: Option<String>,
+    },
+    /// The dataplane closed a transport (and all on it) by itself.
+    TransportClosed {
+        /// Which.
+        transport: Id,
+        /// Why.
+        reason: TransportCloseReason,
+    },
+    /// Quality of a producer's streams, in the order of its encodings.
+    ProducerScore {
+        /// Which.
+        producer: Id,
+        /// Now.
+        scores: Vec<StreamScore>,
+    },
+    /// The camera was turned.
+    VideoOrientationChange {
+        /// Which.
+        producer: Id,
+        /// Back camera.
+        camera: bool,
+        /// Mirrored.
+        flip: bool,
+        /// 0, 90, 180 or 270 degrees.
+        rotation: u16,
+    },
+    /// Quality of a consumer.
+    ConsumerScore {
+        /// Which.
+        consumer: Id,
+        /// Now.
+        score: ConsumerScore,
+    },
+    /// A consumer sends other layers now; none while nothing is sent.
+    ConsumerLayersChange {
+        /// Which.
+        consumer: Id,
+        /// Now.
+        layers: Option<Layers>,
+        /// Why.
+        reason: LayersReason,
+    },
+    /// An event this build does not know: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// ICE state, mediasoup's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IceState {
+    /// No check yet.
+    New,
+    /// A check passed.
+    Connected,
+    /// The peer nominated.
+    Completed,
+    /// Checks stopped.
+    Disconnected,
+    /// Over.
+    Closed,
+}
+
+/// DTLS state, mediasoup's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DtlsState {
+    /// Nothing yet.
+    New,
+    /// Handshake runs.
+    Connecting,
+    /// Keys are there.
+    Connected,
+    /// Handshake failed, or a wrong fingerprint.
+    Failed,
+    /// The peer closed.
+    Closed,
+}
+
+/// Why the dataplane closed a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportCloseReason {
+    /// No authenticated check within the consent time.
+    ConsentLost,
+    /// The peer closed DTLS.
+    DtlsClosed,
+}
+
+/// Why layers changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayersReason {
+    /// The receiver asked.
+    Preferred,
+    /// The receiver's network.
+    Bandwidth,
+    /// The source stopped or started a layer.
+    Available,
+}
+
+/// Score of one received stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamScore {
+    /// Index of its encoding.
+    pub encoding_idx: u8,
+    /// Its SSRC.
+    pub ssrc: u32,
+    /// Its RID.
+    #[serde(default)]
+    pub rid: Option<String>,
+    /// 0 to 10.
+    pub score: u8,
+}

@@ -1,0 +1,153 @@
+//! Frames on the control socket. Owns the layout of bytes; reads and writes no socket itself.
+//!
+//! ```text
+//! 0        4                          4+length
+//! | length |  MessagePack of [`Frame`]  |      length: u32 big endian, at most MAX_FRAME_BYTES
+//! ```
+//! The first frame of either side is a hello ([`Hello`], [`Welcome`]). The body of every frame is
+//! itself MessagePack inside a byte string: whoever cannot understand a body still knows which
+//! request it has to refuse.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// First field of the first frame: tells a foreign client apart from one of ours.
+pub const MAGIC: &str = "ironcast-dataplane";
+/// The newest version this build speaks.
+pub const VERSION: u16 = 1;
+/// The oldest version this build speaks: N and N-1, from version 2 on.
+pub const MIN_VERSION: u16 = 1;
+/// Upper bound of one frame, length field not counted.
+pub const MAX_FRAME_BYTES: usize = 4 << 20;
+/// Bytes of the length field.
+pub const LENGTH_BYTES: usize = 4;
+
+/// What a frame carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameKind {
+    /// Control plane to dataplane, first: [`Hello`].
+    Hello,
+    /// Dataplane to control plane, first: [`Welcome`].
+    Welcome,
+    /// Control plane to dataplane: [`crate::Command`]; `id` comes back in the response.
+    Request,
+    /// Dataplane to control plane: `Result<Reply, CommandError>`; `id` is the request's.
+    Response,
+    /// Dataplane to control plane: [`crate::Event`]; `id` is the event's sequence number.
+    Event,
+    /// Dataplane to control plane: a part of the answer to `Snapshot`; `id` is the request's.
+    /// The response itself follows the last part.
+    SnapshotPart,
+    /// A kind that this build does not know: ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// What `body` holds.
+    pub kind: FrameKind,
+    /// Request id or event sequence number, see [`FrameKind`].
+    #[serde(default)]
+    pub id: u64,
+    /// MessagePack of the body.
+    #[serde(with = "serde_bytes")]
+    pub body: Vec<u8>,
+}
+
+/// The control plane's first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MAGIC`].
+    pub magic: String,
+    /// The newest version that the control plane speaks.
+    pub version: u16,
+    /// The oldest version that the control plane speaks.
+    #[serde(default)]
+    pub min_version: u16,
+    /// Name of the controller, for the log of the one that it fences.
+    #[serde(default)]
+    pub controller: String,
+}
+
+/// The dataplane's first frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// [`MAGIC`].
+    pub magic: String,
+    /// The version both will speak; 0 when there is none in common (the connection then ends).
+    pub version: u16,
+    /// The dataplane's release.
+    #[serde(default)]
+    pub release: String,
+    /// Identifies this run of the dataplane: another value means that all state is gone.
+    #[serde(default)]
+    pub boot_id: String,
+    /// Sequence number of the newest event so far.
+    #[serde(default)]
+    pub event_seq: u64,
+}
+
+/// Why a frame could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The length field announces more than [`MAX_FRAME_BYTES`].
+    #[error("a frame of {0} bytes: at most {MAX_FRAME_BYTES} are allowed")]
+    TooLarge(usize),
+    /// Not MessagePack, or not of the expected shape.
+    #[error("a frame that cannot be decoded: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+    /// A value that cannot be encoded.
+    #[error("a frame that cannot be encoded: {0}")]
+    Encode(#[from] rmp_serde::encode::Error),
+}
+
+/// MessagePack with named fields.
+pub fn encode_body<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
+    Ok(rmp_serde::to_vec_named(value)?)
+}
+
+/// The reverse of [`encode_body`].
+pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, FrameError> {
+    Ok(rmp_serde::from_slice(body)?)
+}
+
+/// Appends a whole frame, length field included, to `out`.
+pub fn write_frame<T: Serialize>(
+    out: &mut Vec<u8>,
+    kind: FrameKind,
+    id: u64,
+    body: &T,
+) -> Result<(), FrameError> {
+    let bytes = encode_body(&Frame { kind, id, body: encode_body(body)? })?;
+    if bytes.len() > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge(bytes.len()));
+    }
+    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+    out.extend_from_slice(&bytes);
+    Ok(())
+}
+
+/// Takes the first whole frame out of `buffer`: `None` when more bytes are needed.
+pub fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Frame>, FrameError> {
+    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length > MAX_FRAME_BYTES {
+        return Err(FrameError::TooLarge(length));
+    }
+    let end = LENGTH_BYTES + length;
+    if buffer.len() < end {
+        return Ok(None);
+    }
+    let frame = rmp_serde::from_slice(&buffer[LENGTH_BYTES..end])?;
+    buffer.drain(..end);
+    Ok(Some(frame))
+}
+
+/// The version both sides speak, if there is one.
+#[must_use]
+pub fn common_version(peer_min: u16, peer_max: u16) -> Option<u16> {
+    let version = peer_max.min(VERSION);
+    (version >= peer_min.max(MIN_VERSION)).then_some(version)
+}

@@ -1,0 +1,118 @@
+//! The whole state, for a control plane that (re-)attaches: the original create commands as they
+//! came, and beside them what has changed since.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    WorkerId,
+    command::{
+        ConnectTransport, Consume, ConsumerScore, CreateRouter, CreateWebRtcTransport, DtlsRole,
+        Produce, TransportCreated, Tuple,
+    },
+    event::{DtlsState, IceState, StreamScore},
+    media::{Layers, RtpType},
+};
+
+/// A part of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    /// Parents come before their children.
+    pub resources: Vec<Resource>,
+}
+
+/// One resource.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// A room.
+    Router {
+        /// As created.
+        create: CreateRouter,
+        /// Where it lives.
+        worker: WorkerId,
+    },
+    /// A WebRTC transport.
+    WebRtcTransport {
+        /// As created.
+        create: Box<CreateWebRtcTransport>,
+        /// Our side; after an ICE restart with the new credentials.
+        created: Box<TransportCreated>,
+        /// As connected, if so.
+        connect: Option<ConnectTransport>,
+        /// Now.
+        state: TransportState,
+    },
+    /// A received track.
+    Producer {
+        /// As created.
+        create: Box<Produce>,
+        /// Now.
+        state: ProducerState,
+    },
+    /// A sent track.
+    Consumer {
+        /// As created.
+        create: Box<Consume>,
+        /// Now.
+        state: ConsumerState,
+    },
+}
+
+/// What changes on a transport.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransportState {
+    /// ICE.
+    pub ice_state: IceState,
+    /// Where the peer is.
+    #[serde(default)]
+    pub tuple: Option<Tuple>,
+    /// DTLS.
+    pub dtls_state: DtlsState,
+    /// Our role, once connected by the API.
+    #[serde(default)]
+    pub dtls_local_role: Option<DtlsRole>,
+    /// SRTP profile in use.
+    #[serde(default)]
+    pub srtp_profile: Option<String>,
+    /// Limits; 0 is none.
+    #[serde(default)]
+    pub max_incoming_bps: u32,
+    /// See [`crate::command::SetTransportBitrates`].
+    #[serde(default)]
+    pub max_outgoing_bps: u32,
+    /// See [`crate::command::SetTransportBitrates`].
+    #[serde(default)]
+    pub min_outgoing_bps: u32,
+}
+
+/// What changes on a producer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerState {
+    /// How it can be consumed.
+    pub rtp_type: RtpType,
+    /// By the API.
+    pub paused: bool,
+    /// Per stream.
+    #[serde(default)]
+    pub scores: Vec<StreamScore>,
+}
+
+/// What changes on a consumer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerState {
+    /// By the API.
+    pub paused: bool,
+    /// At its source.
+    pub producer_paused: bool,
+    /// 1 to 255.
+    pub priority: u8,
+    /// Quality.
+    #[serde(default)]
+    pub score: ConsumerScore,
+    /// Wanted.
+    #[serde(default)]
+    pub preferred_layers: Option<Layers>,
+    /// Sent.
+    #[serde(default)]
+    pub current_layers: Option<Layers>,
+}

@@ -1,0 +1,165 @@
+//! Figures. Names and units follow mediasoup's stats records; counts are since creation.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    WorkerId,
+    command::{DtlsRole, Tuple},
+    event::{DtlsState, IceState},
+    media::MediaKind,
+};
+
+/// One worker.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerStats {
+    /// Its number.
+    pub id: WorkerId,
+    /// The core it is pinned to.
+    pub core: u32,
+    /// False while it restarts.
+    pub running: bool,
+    /// First and last port of its slice.
+    pub ports: (u16, u16),
+    /// Resources on it.
+    pub routers: u32,
+    /// Resources on it.
+    pub transports: u32,
+    /// Resources on it.
+    pub producers: u32,
+    /// Resources on it.
+    pub consumers: u32,
+    /// Share of the last second spent working, 0 to 1.
+    pub cpu_busy: f64,
+    /// Sent packets per second, over the last second.
+    pub packets_out_per_s: u64,
+    /// Sent bits per second, over the last second.
+    pub bitrate_out_bps: u64,
+    /// From the kernel's arrival stamp to the submit of the turn, microseconds.
+    pub forwarding_delay_us_p50: u32,
+    /// The same.
+    pub forwarding_delay_us_p99: u32,
+    /// Everything that is counted, by name: packets in and out, dropped by reason, turns, ...
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// One transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransportStats {
+    /// Wall time, ms since 1970.
+    pub timestamp_ms: u64,
+    /// ICE.
+    pub ice_state: IceState,
+    /// Where the peer is.
+    pub tuple: Option<Tuple>,
+    /// DTLS.
+    pub dtls_state: DtlsState,
+    /// Our role.
+    pub dtls_local_role: Option<DtlsRole>,
+    /// All datagrams.
+    pub bytes_received: u64,
+    /// bits/s, last second.
+    pub recv_bitrate: u64,
+    /// All datagrams.
+    pub bytes_sent: u64,
+    /// bits/s, last second.
+    pub send_bitrate: u64,
+    /// RTP without retransmissions.
+    pub rtp_bytes_received: u64,
+    /// bits/s, last second.
+    pub rtp_recv_bitrate: u64,
+    /// RTP without retransmissions.
+    pub rtp_bytes_sent: u64,
+    /// bits/s, last second.
+    pub rtp_send_bitrate: u64,
+    /// Retransmissions.
+    pub rtx_bytes_received: u64,
+    /// bits/s, last second.
+    pub rtx_recv_bitrate: u64,
+    /// Retransmissions.
+    pub rtx_bytes_sent: u64,
+    /// bits/s, last second.
+    pub rtx_send_bitrate: u64,
+    /// What the peer can receive, as far as known.
+    pub available_outgoing_bitrate: Option<u64>,
+    /// What we let the peer send, as far as said.
+    pub available_incoming_bitrate: Option<u64>,
+    /// 0 is none.
+    pub max_incoming_bitrate: u32,
+    /// 0 is none.
+    pub max_outgoing_bitrate: u32,
+    /// 0 is none.
+    pub min_outgoing_bitrate: u32,
+    /// Share lost, 0 to 1.
+    pub rtp_packet_loss_received: Option<f64>,
+    /// Share lost, 0 to 1, as the peer reports it.
+    pub rtp_packet_loss_sent: Option<f64>,
+}
+
+/// What received and sent streams share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamStats {
+    /// Wall time, ms since 1970.
+    pub timestamp_ms: u64,
+    /// Of the stream.
+    pub ssrc: u32,
+    /// Of its retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// Of the stream.
+    pub rid: Option<String>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// `video/VP8`, ...
+    pub mime_type: String,
+    /// May be negative with duplicates (RFC 3550).
+    pub packets_lost: i64,
+    /// Last report, 0 to 255 of 256.
+    pub fraction_lost: u8,
+    /// RTP clock units.
+    pub jitter: u32,
+    /// Dropped on purpose or by reason.
+    pub packets_discarded: u64,
+    /// Sent or received again.
+    pub packets_retransmitted: u64,
+    /// Gaps filled by a retransmission.
+    pub packets_repaired: u64,
+    /// NACK messages.
+    pub nack_count: u64,
+    /// Packets named in them.
+    pub nack_packet_count: u64,
+    /// PLI messages.
+    pub pli_count: u64,
+    /// FIR messages.
+    pub fir_count: u64,
+    /// ms.
+    pub round_trip_time: Option<f64>,
+    /// 0 to 10.
+    pub score: u8,
+    /// RTP packets.
+    pub packet_count: u64,
+    /// RTP bytes, headers included.
+    pub byte_count: u64,
+    /// bits/s, last second.
+    pub bitrate: u64,
+}
+
+/// One received stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProducerStats {
+    /// The stream.
+    pub stream: StreamStats,
+    /// Key: `spatial.temporal`.
+    #[serde(default)]
+    pub bitrate_by_layer: BTreeMap<String, u64>,
+}
+
+/// One sent stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConsumerStats {
+    /// The sent stream.
+    pub outbound: StreamStats,
+    /// The stream it is made from now.
+    pub inbound: Option<StreamStats>,
+}
