@@ -1,0 +1,115 @@
+//! Routers: one for each room, on one worker.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AppData, Id};
+use crate::resources::UnixMs;
+use crate::rtp::{RtpCapabilities, RtpCodecCapability};
+
+/// `POST /routers`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateRouter {
+    /// Chosen by the caller, or made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// Codecs in the order of preference; the default set if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_codecs: Option<Vec<RtpCodecCapability>>,
+    /// On this worker, and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_id: Option<Id>,
+    /// How a worker is chosen when none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+    /// How many videos each receiver gets, the latest speakers first. Not in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_n: Option<u32>,
+    /// How many voices are forwarded, the loudest. Not in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loudest_n: Option<u32>,
+    /// Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_data: Option<AppData>,
+}
+
+/// How a worker is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// The worker with the lowest measured load.
+    #[default]
+    LeastLoaded,
+    /// The same worker for the same router id.
+    Hash,
+}
+
+/// A router, as `POST /routers` and lists show it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterInfo {
+    /// Id.
+    pub id: Id,
+    /// The worker that it lives on.
+    pub worker_id: Id,
+    /// For `device.load({ routerRtpCapabilities })` of mediasoup-client.
+    pub rtp_capabilities: RtpCapabilities,
+    /// As given, or the default set.
+    pub media_codecs: Vec<RtpCodecCapability>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// Opaque.
+    #[serde(default)]
+    pub app_data: AppData,
+}
+
+/// `GET /routers/{id}`: the router and the ids below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterDetails {
+    /// The router.
+    #[serde(flatten)]
+    pub router: RouterInfo,
+    /// Ids of its transports.
+    pub transports: Vec<Id>,
+    /// Ids of its producers.
+    pub producers: Vec<Id>,
+    /// Ids of its consumers.
+    pub consumers: Vec<Id>,
+}
+
+/// `GET /routers`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterList {
+    /// In ascending order of ids.
+    pub items: Vec<RouterInfo>,
+    /// `after` of the next page, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<Id>,
+}
+
+/// `POST /routers/{id}/can-consume`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CanConsume {
+    /// Who sends.
+    pub producer_id: Id,
+    /// What the receiver can do.
+    pub rtp_capabilities: RtpCapabilities,
+}
+
+/// Answer of [`CanConsume`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct CanConsumeAnswer {
+    /// Whether `POST /consumers` would succeed as far as codecs go.
+    pub can_consume: bool,
+}

@@ -1,0 +1,223 @@
+//! Transports: the peers' connections. This version has `webrtc` ones.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AppData, Id};
+use crate::resources::UnixMs;
+use crate::rtp::RtpCapabilities;
+use crate::transport::{
+    DtlsParameters, DtlsRole, DtlsState, IceCandidate, IceParameters, IceRole, IceState,
+    TransportTuple,
+};
+
+/// Kind of transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum TransportType {
+    /// ICE, DTLS, SRTP: browsers.
+    Webrtc,
+    /// Bare RTP or SRTP. Not in this version.
+    Plain,
+    /// Between routers. Not in this version.
+    Pipe,
+}
+
+/// `POST /transports`. The fields of kinds that this version does not have are known, so that
+/// asking for them is `unsupported` and not a spelling mistake.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CreateTransport {
+    /// Chosen by the caller, or made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Id>,
+    /// On this router.
+    pub router_id: Id,
+    /// Kind.
+    #[serde(rename = "type")]
+    pub kind: TransportType,
+    /// Whose transport it is: `POST /participants/{id}/leave` closes all that carry the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
+    /// Default of the consumers made on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp_capabilities: Option<RtpCapabilities>,
+    /// Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_data: Option<AppData>,
+
+    /// webrtc: offer UDP candidates (default true).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_udp: Option<bool>,
+    /// webrtc: offer TCP candidates (default true if the server listens on TCP).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_tcp: Option<bool>,
+    /// webrtc: UDP candidates first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer_udp: Option<bool>,
+    /// webrtc: TCP candidates first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefer_tcp: Option<bool>,
+    /// webrtc: where the estimate begins, bits per second (default 600000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_available_outgoing_bitrate: Option<u32>,
+    /// webrtc: seconds without a check until the path counts as lost (default 30, 0 for never).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_consent_timeout: Option<u8>,
+    /// Data channels. Not in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_sctp: Option<bool>,
+
+    /// plain, pipe: local address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_address: Option<String>,
+    /// plain, pipe: local port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// plain: RTCP on the port of RTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtcp_mux: Option<bool>,
+    /// plain: the peer's address is where its first packet comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comedia: Option<bool>,
+    /// pipe: RTX between routers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_rtx: Option<bool>,
+    /// plain, pipe: SRTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_srtp: Option<bool>,
+    /// plain: SRTP profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp_crypto_suite: Option<String>,
+}
+
+impl CreateTransport {
+    /// A webrtc transport with every default.
+    pub fn webrtc(router_id: Id) -> Self {
+        Self {
+            id: None,
+            router_id,
+            kind: TransportType::Webrtc,
+            participant_id: None,
+            rtp_capabilities: None,
+            app_data: None,
+            enable_udp: None,
+            enable_tcp: None,
+            prefer_udp: None,
+            prefer_tcp: None,
+            initial_available_outgoing_bitrate: None,
+            ice_consent_timeout: None,
+            enable_sctp: None,
+            listen_address: None,
+            port: None,
+            rtcp_mux: None,
+            comedia: None,
+            enable_rtx: None,
+            enable_srtp: None,
+            srtp_crypto_suite: None,
+        }
+    }
+}
+
+/// A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport`
+/// want have their names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TransportInfo {
+    /// Id.
+    pub id: Id,
+    /// Its router.
+    pub router_id: Id,
+    /// Kind.
+    #[serde(rename = "type")]
+    pub kind: TransportType,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
+    /// Always `controlled`.
+    pub ice_role: IceRole,
+    /// Our credentials.
+    pub ice_parameters: IceParameters,
+    /// Our addresses.
+    pub ice_candidates: Vec<IceCandidate>,
+    /// ICE.
+    pub ice_state: IceState,
+    /// The path in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_selected_tuple: Option<TransportTuple>,
+    /// Our role and fingerprints.
+    pub dtls_parameters: DtlsParameters,
+    /// DTLS.
+    pub dtls_state: DtlsState,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bitrate: Option<u32>,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bitrate: Option<u32>,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bitrate: Option<u32>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// Opaque.
+    #[serde(default)]
+    pub app_data: AppData,
+}
+
+/// `GET /transports`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TransportList {
+    /// In ascending order of ids.
+    pub items: Vec<TransportInfo>,
+    /// `after` of the next page, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<Id>,
+}
+
+/// `POST /transports/{id}/connect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConnectTransport {
+    /// The peer's.
+    pub dtls_parameters: DtlsParameters,
+}
+
+/// Answer of [`ConnectTransport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectAnswer {
+    /// Ours.
+    pub dtls_local_role: DtlsRole,
+}
+
+/// Answer of `POST /transports/{id}/restart-ice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RestartIceAnswer {
+    /// The new credentials.
+    pub ice_parameters: IceParameters,
+}
+
+/// `PATCH /transports/{id}`: a missing field stays as it is, 0 takes a limit away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchTransport {
+    /// What we tell the peer to send at most, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bitrate: Option<u32>,
+    /// What we send at most, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bitrate: Option<u32>,
+    /// What we believe the path carries at least, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bitrate: Option<u32>,
+}
