@@ -1,0 +1,114 @@
+//! When two codecs are the same codec. Capabilities and parameters have different shapes, so that
+//! both are looked at through [`CodecRef`].
+
+use ironcast_api::{CodecParameters, ParameterValue, RtpCodecCapability, RtpCodecParameters};
+
+use crate::h264::answer_profile_level_id;
+
+/// What matching looks at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CodecRef<'a> {
+    pub(crate) mime_type: &'a str,
+    pub(crate) clock_rate: u32,
+    pub(crate) channels: Option<u8>,
+    pub(crate) parameters: &'a CodecParameters,
+}
+
+impl<'a> From<&'a RtpCodecCapability> for CodecRef<'a> {
+    fn from(codec: &'a RtpCodecCapability) -> Self {
+        Self {
+            mime_type: &codec.mime_type,
+            clock_rate: codec.clock_rate,
+            channels: codec.channels,
+            parameters: &codec.parameters,
+        }
+    }
+}
+
+impl<'a> From<&'a RtpCodecParameters> for CodecRef<'a> {
+    fn from(codec: &'a RtpCodecParameters) -> Self {
+        Self {
+            mime_type: &codec.mime_type,
+            clock_rate: codec.clock_rate,
+            channels: codec.channels,
+            parameters: &codec.parameters,
+        }
+    }
+}
+
+impl CodecRef<'_> {
+    pub(crate) fn is(&self, mime_type: &str) -> bool {
+        self.mime_type.eq_ignore_ascii_case(mime_type)
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.parameters
+            .get(name)
+            .and_then(ParameterValue::as_u64)
+            .unwrap_or(0)
+    }
+}
+
+/// Whether a MIME type is RTX (RFC 4588).
+pub(crate) fn is_rtx(mime_type: &str) -> bool {
+    mime_type
+        .rsplit_once('/')
+        .is_some_and(|(_, name)| name.eq_ignore_ascii_case("rtx"))
+}
+
+/// `apt` of an RTX codec.
+pub(crate) fn apt(parameters: &CodecParameters) -> Option<u64> {
+    match parameters.get("apt") {
+        Some(ParameterValue::Number(number)) => number.as_u64(),
+        _ => None,
+    }
+}
+
+/// Whether names, clocks and channels agree, and what is a different codec under the same name
+/// (multiopus with other streams): enough for a router's codec to be one of ours.
+pub(crate) fn is_same_codec<'a>(a: impl Into<CodecRef<'a>>, b: impl Into<CodecRef<'a>>) -> bool {
+    let (a, b) = (a.into(), b.into());
+    let same = a.mime_type.eq_ignore_ascii_case(b.mime_type)
+        && a.clock_rate == b.clock_rate
+        && a.channels == b.channels;
+    if same && a.is("audio/multiopus") {
+        return ["num_streams", "coupled_streams"]
+            .iter()
+            .all(|name| a.number(name) == b.number(name));
+    }
+    same
+}
+
+/// What is left to say about two codecs that match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Match {
+    /// H264: the level that both sides keep to, seen from the first.
+    pub(crate) profile_level_id: Option<String>,
+}
+
+/// Whether what one side sends by codec `a` is decoded by the other with `b`: [`is_same_codec`],
+/// and the same profile.
+pub(crate) fn match_codecs<'a>(
+    a: impl Into<CodecRef<'a>>,
+    b: impl Into<CodecRef<'a>>,
+) -> Option<Match> {
+    let (a, b) = (a.into(), b.into());
+    if !is_same_codec(a, b) {
+        return None;
+    }
+    let mut profile_level_id = None;
+    if a.is("video/h264") {
+        // RFC 6184 section 8.1: a missing packetization-mode is 0.
+        if a.number("packetization-mode") != b.number("packetization-mode") {
+            return None;
+        }
+        profile_level_id = answer_profile_level_id(a.parameters, b.parameters).ok()?;
+    } else if a.is("video/vp9") && a.number("profile-id") != b.number("profile-id") {
+        // RFC 9628 section 6: a missing profile-id is 0.
+        return None;
+    } else if a.is("video/av1") && a.number("profile") != b.number("profile") {
+        // RTP payload format for AV1, section 7.2: a missing profile is 0.
+        return None;
+    }
+    Some(Match { profile_level_id })
+}
