@@ -1,0 +1,171 @@
+//! AV1 payloads (AOM, "RTP Payload Format For AV1" v1.0): the aggregation header, enough of the
+//! OBUs to see where a coded video sequence begins, and the mandatory fields of the dependency
+//! descriptor. Never changes a payload; keeps no template structure.
+//!
+//! ```text
+//!  0 1 2 3 4 5 6 7
+//! |Z|Y| W |N| RSV |   aggregation header (section 4.4)
+//! ```
+
+use super::{PayloadInfo, u16_at};
+
+const Z: u8 = 0x80;
+const N: u8 = 0x08;
+/// OBU types (AV1 specification, section 6.2.2).
+const SEQUENCE_HEADER: u8 = 1;
+const FRAME_HEADER: u8 = 3;
+const FRAME: u8 = 6;
+
+/// The mandatory fields of a dependency descriptor (section A.8.2), and whether a template
+/// structure follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DependencyDescriptor {
+    /// First packet of a frame.
+    pub start_of_frame: bool,
+    /// Last packet of a frame.
+    pub end_of_frame: bool,
+    /// Which template describes the frame, 0 to 63.
+    pub template_id: u8,
+    /// Counts frames.
+    pub frame_number: u16,
+    /// A template structure is attached: only at the start of a coded video sequence, or when
+    /// the layers change.
+    pub has_structure: bool,
+    /// Which decode targets are active follows.
+    pub has_active_targets: bool,
+}
+
+impl DependencyDescriptor {
+    /// Reads the extension's value: 3 bytes, or more with the optional fields.
+    #[must_use]
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let first = *value.first()?;
+        let flags = value.get(3).copied().unwrap_or(0);
+        Some(Self {
+            start_of_frame: first & 0x80 != 0,
+            end_of_frame: first & 0x40 != 0,
+            template_id: first & 0x3f,
+            frame_number: u16_at(value, 1)?,
+            has_structure: flags & 0x80 != 0,
+            has_active_targets: flags & 0x40 != 0,
+        })
+    }
+}
+
+/// `None` for an empty payload or OBU elements that are cut short. A malformed dependency
+/// descriptor counts as none.
+#[must_use]
+pub fn describe(payload: &[u8], descriptor: Option<&[u8]>) -> Option<PayloadInfo> {
+    let mut info = elements(payload)?;
+    if let Some(descriptor) = descriptor.and_then(DependencyDescriptor::parse) {
+        info.start_of_frame = descriptor.start_of_frame;
+        info.end_of_frame = descriptor.end_of_frame;
+        info.frame_number = Some(descriptor.frame_number);
+        info.key_frame |= descriptor.start_of_frame && descriptor.has_structure;
+    }
+    info.layer_sync = info.key_frame || info.temporal_layer == 0;
+    Some(info)
+}
+
+/// Walks the OBU elements: each has its length before it, but the last if W counts them.
+fn elements(payload: &[u8]) -> Option<PayloadInfo> {
+    let (&header, mut rest) = payload.split_first()?;
+    let continues = header & Z != 0;
+    let count = header >> 4 & 0x03;
+    let mut info = PayloadInfo {
+        key_frame: header & N != 0 && !continues,
+        start_of_frame: !continues,
+        ..PayloadInfo::default()
+    };
+    let mut index = 0;
+    while !rest.is_empty() {
+        index += 1;
+        let element = if index == count {
+            std::mem::take(&mut rest)
+        } else {
+            let (len, used) = leb128(rest)?;
+            let element = rest.get(used..used.checked_add(len)?)?;
+            rest = &rest[used + len..];
+            element
+        };
+        if index > 1 || !continues {
+            obu(element, &mut info);
+        }
+    }
+    (index > 0).then_some(info)
+}
+
+/// |forbidden|type 4|extension|has_size|reserved| |temporal 3|spatial 2|reserved 3|
+fn obu(bytes: &[u8], info: &mut PayloadInfo) {
+    let Some(&header) = bytes.first() else { return };
+    let kind = header >> 3 & 0x0f;
+    info.key_frame |= kind == SEQUENCE_HEADER;
+    if matches!(kind, FRAME_HEADER | FRAME)
+        && header & 0x04 != 0
+        && let Some(&layers) = bytes.get(1)
+    {
+        info.temporal_layer = layers >> 5;
+        info.spatial_layer = layers >> 3 & 0x03;
+    }
+}
+
+/// AV1 specification, section 4.10.5; lengths above what a packet can hold are refused.
+fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut value = 0usize;
+    for (index, &byte) in bytes.iter().take(3).enumerate() {
+        value |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((value, index + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_sequence_begins_with_the_n_bit_or_a_sequence_header() {
+        // W=2: a sequence header with its length, then a frame without.
+        let both = [0x28, 3, 0x08, 0, 0, 0x30, 1, 2];
+        assert!(describe(&both, None).unwrap().key_frame);
+        let without_n = [0x20, 3, 0x08, 0, 0, 0x30, 1, 2];
+        assert!(describe(&without_n, None).unwrap().key_frame);
+        let delta = [0x10, 0x34, 0x48, 2];
+        let info = describe(&delta, None).unwrap();
+        assert!(!info.key_frame && info.start_of_frame);
+        assert_eq!((info.temporal_layer, info.spatial_layer), (2, 1));
+        // What continues an earlier packet is no OBU header.
+        assert!(!describe(&[0x90, 0x08, 1], None).unwrap().key_frame);
+    }
+
+    #[test]
+    fn the_descriptor_knows_frames() {
+        let payload = [0x10, 0x30, 1];
+        let info = describe(&payload, Some(&[0xc5, 1, 2])).unwrap();
+        assert!(info.start_of_frame && info.end_of_frame && !info.key_frame);
+        assert_eq!(info.frame_number, Some(0x102));
+        assert!(describe(&payload, Some(&[0x80, 0, 0, 0x80])).unwrap().key_frame);
+        assert_eq!(describe(&payload, Some(&[0x80])).unwrap().frame_number, None);
+    }
+
+    #[test]
+    fn cut_short_is_malformed() {
+        for payload in [&[][..], &[0x00], &[0x00, 5, 1], &[0x00, 0x80], &[0x20, 0xff, 0xff, 0xff]] {
+            assert_eq!(describe(payload, None), None, "{payload:x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            payload in prop::collection::vec(any::<u8>(), 0..80),
+            descriptor in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
+        ) {
+            let _ = describe(&payload, descriptor.as_deref());
+        }
+    }
+}
