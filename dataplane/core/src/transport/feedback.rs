@@ -1,1 +1,158 @@
-//! Feedback.
+//! When a publisher's packets arrived, and the transport-wide feedback that tells it so
+//! (draft-holmer-rmcat-transport-wide-cc-extensions-01). Called for every received packet that has
+//! a transport-wide number, and whenever its deadline has come. Owns a ring of arrival times; never
+//! estimates anything.
+//!
+//! ```text
+//! number & mask ->  | 812 |  -  | 814 | 815 |  -  | 817 |
+//!                     ^ base: reported up to here       ^ next: one above the newest
+//! ```
+
+use crate::{
+    MS, Nanos,
+    wire::{
+        Full,
+        rtcp::CompoundWriter,
+        rtp,
+        twcc::{Head, REFERENCE_TICKS, TICK_US},
+    },
+};
+
+/// Longest time that an arrival waits for its report.
+pub const INTERVAL: Nanos = 100 * MS;
+/// Arrivals kept: 100 ms of 100 Mb/s in full packets.
+const CAPACITY: usize = 1_024;
+/// With so many numbers unreported the report goes out at once.
+const CROWDED: u32 = CAPACITY as u32 / 2;
+/// A packet that comes so much later than a reported one is reported again with all since then.
+const LATE_MAX: u32 = 128;
+
+const TICK: Nanos = TICK_US as Nanos * 1_000;
+
+/// Arrivals of one publisher's packets.
+#[derive(Debug, Default)]
+pub struct TransportFeedback {
+    /// Arrival in ticks, plus one; 0: did not arrive. Empty before the first packet.
+    ring: Vec<u64>,
+    /// First number that the next report is about. Extended, one cycle above zero.
+    base: u32,
+    next: u32,
+    /// The oldest arrival that was not reported yet.
+    since: Option<Nanos>,
+    feedback_count: u8,
+}
+
+impl TransportFeedback {
+    /// A packet with that transport-wide number arrived. Of two arrivals the first one counts.
+    pub fn receive(&mut self, seq: u16, arrival: Nanos) {
+        if self.ring.is_empty() {
+            self.ring.resize(CAPACITY, 0);
+            self.base = 0x1_0000 | u32::from(seq);
+            self.next = self.base;
+        }
+        let seq = rtp::extend(seq, self.next.wrapping_sub(1));
+        let ahead = seq.wrapping_sub(self.next).cast_signed();
+        if ahead >= 0 {
+            self.advance(seq, ahead.cast_unsigned());
+        } else if self.arrival(seq).is_some() || !self.reopen(seq) {
+            return;
+        }
+        self.ring[slot(seq)] = arrival / TICK + 1;
+        self.since.get_or_insert(arrival);
+    }
+
+    /// Makes `seq` the newest number; `skipped` ones before it have not arrived.
+    fn advance(&mut self, seq: u32, skipped: u32) {
+        for back in 1..=skipped.min(CAPACITY as u32 - 1) {
+            self.ring[slot(seq.wrapping_sub(back))] = 0;
+        }
+        self.next = seq.wrapping_add(1);
+        if self.next.wrapping_sub(self.base) > CAPACITY as u32 {
+            self.base = self.next.wrapping_sub(CAPACITY as u32);
+        }
+    }
+
+    /// Lets the next report begin at a late packet; false when it is too late.
+    fn reopen(&mut self, seq: u32) -> bool {
+        let before_base = self.base.wrapping_sub(seq).cast_signed();
+        if before_base > LATE_MAX as i32
+            || self.next.wrapping_sub(seq) > CAPACITY as u32
+        {
+            return false;
+        }
+        if before_base > 0 {
+            self.base = seq;
+        }
+        true
+    }
+
+    fn arrival(&self, seq: u32) -> Option<i64> {
+        let behind = self.next.wrapping_sub(seq);
+        let ticks = self.ring.get(slot(seq))?.checked_sub(1)?;
+        (1..=CAPACITY as u32).contains(&behind).then_some(ticks as i64)
+    }
+
+    /// True when there is something to report.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.base != self.next
+    }
+
+    /// When the next report is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Nanos> {
+        let since = self.since?;
+        let crowded = self.next.wrapping_sub(self.base) >= CROWDED;
+        Some(if crowded { since } else { since + INTERVAL })
+    }
+
+    /// Appends one feedback message with as many packets as fit. Call it again while
+    /// [`Self::is_pending`].
+    ///
+    /// # Errors
+    /// [`Full`]: nothing was written; a buffer of 64 bytes always makes progress.
+    pub fn write(
+        &mut self,
+        compound: &mut CompoundWriter<'_>,
+        sender_ssrc: u32,
+        media_ssrc: u32,
+    ) -> Result<(), Full> {
+        let numbers = self.next.wrapping_sub(self.base);
+        let arrivals = || (0..numbers).map(|n| self.arrival(self.base.wrapping_add(n)));
+        let Some(first) = arrivals().flatten().next() else {
+            (self.base, self.since) = (self.next, None);
+            return Ok(());
+        };
+        let reference = first / REFERENCE_TICKS;
+        let mut statuses = [None; CAPACITY];
+        let (mut len, mut before) = (0, reference * REFERENCE_TICKS);
+        for (status, arrival) in statuses.iter_mut().zip(arrivals()) {
+            if let Some(ticks) = arrival {
+                // What is 8 s apart from its neighbour needs a reference time of its own.
+                let Ok(delta) = i16::try_from(ticks - before) else { break };
+                (*status, before) = (Some(delta), ticks);
+            }
+            len += 1;
+        }
+        let head = Head {
+            base_sequence: self.base as u16,
+            reference_time: reference as i32,
+            feedback_count: self.feedback_count,
+        };
+        let written =
+            compound.transport_feedback(sender_ssrc, media_ssrc, head, &statuses[..len])?;
+        self.feedback_count = self.feedback_count.wrapping_add(1);
+        self.base = self.base.wrapping_add(written as u32);
+        if !self.is_pending() {
+            self.since = None;
+        }
+        Ok(())
+    }
+}
+
+fn slot(seq: u32) -> usize {
+    seq as usize % CAPACITY
+}
+
+#[cfg(test)]
+mod tests;

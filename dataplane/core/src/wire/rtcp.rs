@@ -41,7 +41,7 @@ const NTP_UNIX_SECONDS: u64 = 2_208_988_800;
 #[must_use]
 pub fn ntp_from_unix(unix: Nanos) -> u64 {
     let seconds = unix / SECOND + NTP_UNIX_SECONDS;
-    seconds << 32 | ((unix % SECOND) << 32) / SECOND
+    (seconds << 32) | (((unix % SECOND) << 32) / SECOND)
 }
 
 /// The middle 32 bits: what LSR and LRR carry.
@@ -54,7 +54,7 @@ pub fn ntp_middle(ntp: u64) -> u32 {
 #[must_use]
 pub fn short_from_nanos(duration: Nanos) -> u32 {
     let seconds = duration / SECOND;
-    (seconds << 16 | ((duration % SECOND) << 16) / SECOND) as u32
+    ((seconds << 16) | (((duration % SECOND) << 16) / SECOND)) as u32
 }
 
 /// The reverse of [`short_from_nanos`].

@@ -440,7 +440,7 @@ impl SequenceExtender {
     /// The extended number, without remembering it: for packets that are not verified yet.
     #[must_use]
     pub fn peek(&self, seq: u16) -> u32 {
-        extend(seq, self.highest.unwrap_or(0x1_0000 | u32::from(seq)))
+        extend(seq, self.highest.unwrap_or_else(|| 0x1_0000 | u32::from(seq)))
     }
 
     /// The newest one.
