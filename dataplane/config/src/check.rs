@@ -1,0 +1,121 @@
+//! What a value must keep beyond its kind: bounds, forms of text, and agreement between values.
+//! Called by the sections for one value, and by the loader for the whole at the end.
+
+use std::net::IpAddr;
+
+use crate::{Config, Problem, value::Expected};
+
+/// A bound that a section sets on one value.
+pub(crate) trait Check<T> {
+    fn check(&self, value: &T) -> Result<(), Expected>;
+}
+
+/// Both ends included.
+pub(crate) struct Between<T>(pub(crate) T, pub(crate) T);
+
+impl<T: PartialOrd + std::fmt::Display> Check<T> for Between<T> {
+    fn check(&self, value: &T) -> Result<(), Expected> {
+        if (&self.0..=&self.1).contains(&value) {
+            return Ok(());
+        }
+        Err(Expected(format!("expected a whole number from {} to {}", self.0, self.1)))
+    }
+}
+
+/// A port that can be bound.
+pub(crate) struct RealPort;
+
+impl Check<Option<u16>> for RealPort {
+    fn check(&self, value: &Option<u16>) -> Result<(), Expected> {
+        match value {
+            Some(0) => Err(Expected("expected a UDP port from 1 to 65535, such as 3478".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An address of the control API.
+pub(crate) struct Url;
+
+impl Check<Option<String>> for Url {
+    fn check(&self, value: &Option<String>) -> Result<(), Expected> {
+        let Some(url) = value else { return Ok(()) };
+        let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        match host {
+            Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(()),
+            _ => Err(Expected("expected an address such as \"https://127.0.0.1:7443\"".into())),
+        }
+    }
+}
+
+/// A level, or several `part=level` after it.
+pub(crate) struct LogFilter;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+impl Check<String> for LogFilter {
+    fn check(&self, value: &String) -> Result<(), Expected> {
+        for part in value.split(',') {
+            let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+            if !LEVELS.contains(&level) {
+                return Err(Expected(format!(
+                    "expected one of {}, or such as \"info,ironcast_dataplane=debug\"",
+                    LEVELS.map(|level| format!("\"{level}\"")).join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What only the whole shows.
+pub(crate) fn whole(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut refuse = |key: &str, what: String, help: &str| {
+        let place = config.place(key);
+        problems.push(Problem { place, what, help: help.into() });
+    };
+    let (rtc, dataplane, control) = (&config.rtc, &config.dataplane, &config.control);
+    let workers = match dataplane.cores.len() {
+        0 => dataplane.workers,
+        cores => u32::try_from(cores).unwrap_or(u32::MAX),
+    };
+    if rtc.single_port.is_none() && rtc.ports.count() < workers {
+        let what = format!("{} ports are too few for {workers} workers", rtc.ports.count());
+        let help = "each worker has ports of its own: widen rtc.ports, set rtc.single_port, or \
+                    lower dataplane.workers";
+        refuse("rtc.ports", what, help);
+    }
+    if !dataplane.cores.is_empty() && dataplane.workers != 0 && dataplane.workers != workers {
+        let what = format!("{} workers on {workers} cores", dataplane.workers);
+        refuse("dataplane.workers", what, "set dataplane.workers or dataplane.cores, not both");
+    }
+    for announced in &rtc.announced_address {
+        if announced.port.is_some() && rtc.single_port.is_none() {
+            let what = format!("\"{announced}\" names a port, but there is a port for each worker");
+            let help = "a port can be announced only with rtc.single_port; else leave it out";
+            refuse("rtc.announced_address", what, help);
+        }
+    }
+    let pairs = [
+        ("control", &control.tls_cert, &control.tls_key),
+        ("signaling", &config.signaling.tls_cert, &config.signaling.tls_key),
+    ];
+    for (section, cert, key) in pairs {
+        let (has, lacks) = match (cert, key) {
+            (Some(_), None) => ("tls_cert", "tls_key"),
+            (None, Some(_)) => ("tls_key", "tls_cert"),
+            _ => continue,
+        };
+        let what = format!("{section}.{has} is set, but {section}.{lacks} is not");
+        refuse(&format!("{section}.{has}"), what, "a certificate and its key belong together");
+    }
+    let open = |ip: IpAddr| !ip.is_loopback();
+    let authenticated = control.client_ca.is_some() || control.token_file.is_some();
+    if open(control.listen.ip()) && !authenticated {
+        let what = format!("the control API on {} would take commands from anyone", control.listen);
+        let help = "set control.client_ca or control.token_file, or listen on \"127.0.0.1:7443\"";
+        refuse("control.listen", what, help);
+    }
+    problems
+}

@@ -1,0 +1,259 @@
+//! The sections of the file: every key with its meaning and its default, each written once. The
+//! comments here are what `ironcast config` prints. Add a key here and nowhere else.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::{
+    check::{Between, Check, LogFilter, RealPort, Url},
+    value::{Announced, Door, Expected, PortRange, Raw, Transmit, Value},
+};
+
+/// One key of a section.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) doc: &'static [&'static str],
+}
+
+/// What the loader and the printer need of a section.
+pub(crate) trait Section {
+    fn name(&self) -> &'static str;
+    fn doc(&self) -> Vec<&'static str>;
+    fn keys(&self) -> &'static [Key];
+    fn set(&mut self, key: &str, raw: Raw<'_>) -> Result<(), Expected>;
+    fn show(&self, key: &str) -> Option<String>;
+}
+
+macro_rules! section {
+    ($(#[doc = $about:literal])* $Section:ident = $name:literal {
+        $($(#[doc = $doc:literal])* $key:ident: $kind:ty = $default:expr $(, $check:expr)?;)*
+    }) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $Section {
+            $($(#[doc = $doc])* pub $key: $kind,)*
+        }
+
+        impl Default for $Section {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+
+        impl Section for $Section {
+            fn name(&self) -> &'static str {
+                $name
+            }
+            fn doc(&self) -> Vec<&'static str> {
+                [$($about),*].iter().map(|line: &&str| line.trim()).collect()
+            }
+            fn keys(&self) -> &'static [Key] {
+                &[$(Key { name: stringify!($key), doc: &[$($doc),*] }),*]
+            }
+            fn set(&mut self, key: &str, raw: Raw<'_>) -> Result<(), Expected> {
+                match key {
+                    $(stringify!($key) => {
+                        let value = <$kind as Value>::read(raw)?;
+                        $($check.check(&value)?;)?
+                        self.$key = value;
+                        Ok(())
+                    })*
+                    _ => Err(Expected("expected a known key".into())),
+                }
+            }
+            fn show(&self, key: &str) -> Option<String> {
+                match key {
+                    $(stringify!($key) => self.$key.show(),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+const MIB: u64 = 1024 * 1024;
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+section! {
+    /// Where media arrives, and what browsers are told about it.
+    Rtc = "rtc" {
+        /// First and last UDP port. Each worker gets an equal part of them.
+        /// MEDIASOUP_RTC_MIN_PORT and MEDIASOUP_RTC_MAX_PORT in the environment are understood.
+        ports: PortRange = PortRange { first: 40_000, last: 49_999 };
+        /// One UDP port for everybody instead of the range, such as 3478.
+        single_port: Option<u16> = None, RealPort;
+        /// Participants at once in single-port mode: beyond, creation answers no_capacity, because
+        /// an unknown packet costs time for each of them.
+        single_port_peers_max: u32 = 2_048, Between(1, 1_000_000);
+        /// Connected peers on one port of the range.
+        peers_per_port_max: u32 = 64, Between(1, 65_536);
+        /// What candidates carry: the public addresses, such as ["203.0.113.7"]. Empty: every global
+        /// address of this machine, and loopback only if there is none. With single_port an entry
+        /// may carry the port that a router in front maps: ["203.0.113.7:3478"].
+        /// MEDIASOUP_ANNOUNCED_IP in the environment is understood.
+        announced_address: Vec<Announced> = Vec::new();
+        /// Addresses to listen on. Empty: every address of this machine, IPv4 and IPv6.
+        listen: Vec<std::net::IpAddr> = Vec::new();
+        /// A peer that sends no valid connectivity check for so long is gone (RFC 7675).
+        consent_timeout_s: u32 = 30, Between(1, 3_600);
+        /// A handshake that is not done by then is given up.
+        handshake_timeout_s: u32 = 30, Between(1, 600);
+        /// Bitrate assumed towards a new receiver until its network says otherwise.
+        initial_outgoing_bitrate_bps: u32 = 600_000, Between(30_000, 1_000_000_000);
+        /// Largest UDP payload that is sent.
+        datagram_bytes_max: u32 = 1_472, Between(576, 9_000);
+    }
+}
+
+section! {
+    /// The process that moves packets: ironcast-dataplane.
+    Dataplane = "dataplane" {
+        /// Threads that move packets, each on a core of its own. 0: one for each core.
+        workers: u32 = 0, Between(0, 256);
+        /// The cores for them, such as [2, 3, 4]. Empty: the first ones.
+        cores: Vec<u32> = Vec::new();
+        /// Unix socket towards the control plane. Not set: dataplane.sock in the state directory.
+        socket: Option<PathBuf> = None;
+        /// Threads for DTLS handshakes, so that a join never delays a packet.
+        handshake_threads: u32 = 1, Between(1, 64);
+        /// Handshakes at once.
+        handshakes_max: u32 = 4_096, Between(1, 1_000_000);
+        /// Buffers for received packets of each worker, a power of two. When they run out, packets
+        /// wait in the sockets, and that is counted.
+        receive_buffers: u32 = 4_096, Between(64, 32_768);
+        /// Pieces of memory for packets to be sent, each of 64 KiB, of each worker.
+        slabs: u32 = 256, Between(8, 16_384);
+        /// Connected sockets of each worker.
+        paths_max: u32 = 8_192, Between(4, 1_000_000);
+        /// A busy worker may hold a turn open for so long, to send more at once.
+        turn_hold_us: u32 = 250, Between(0, 2_000);
+        /// How packets are handed to the kernel: "io_uring" or "sendmmsg".
+        transmit: Transmit = Transmit::IoUring;
+        /// Rooms of each worker.
+        routers_max: u32 = 5_000, Between(1, 1_000_000);
+        /// Transports of each worker.
+        transports_max: u32 = 20_000, Between(1, 1_000_000);
+        /// Received tracks of each worker.
+        producers_max: u32 = 40_000, Between(1, 1_000_000);
+        /// Sent tracks of each worker.
+        consumers_max: u32 = 200_000, Between(1, 10_000_000);
+        /// Packets that each worker keeps for retransmission, all streams together.
+        packets_max: u32 = 400_000, Between(1_024, 10_000_000);
+        /// Commands of the control plane that may wait for a worker.
+        commands_waiting_max: u32 = 4_096, Between(16, 1_000_000);
+        /// Events that may wait for the control plane.
+        events_waiting_max: u32 = 65_536, Between(64, 10_000_000);
+    }
+}
+
+section! {
+    /// The process that takes commands: ironcast-controlplane.
+    Control = "control" {
+        /// HTTP/3 over QUIC, and HTTP/2 and HTTP/1.1 over TLS, on the same port number.
+        listen: SocketAddr = loopback(7443);
+        /// Plain HTTP/1.1 beside it, on a loopback address or a unix socket:
+        /// "127.0.0.1:7480" or "unix:/run/ironcast/control.sock".
+        plain: Option<Door> = None;
+        /// Health, readiness and metrics over plain HTTP, for probes.
+        ops: SocketAddr = loopback(7444);
+        /// Sockets, development certificates and logs. IRONCAST_STATE_DIR in the environment is
+        /// understood.
+        state_dir: PathBuf = PathBuf::from("./.run");
+        /// Certificate, PEM. Not set: a development certificate is made at the first start.
+        tls_cert: Option<PathBuf> = None;
+        /// Its private key, PEM.
+        tls_key: Option<PathBuf> = None;
+        /// Callers need a certificate that this one signed, PEM.
+        client_ca: Option<PathBuf> = None;
+        /// Callers need a token that stands in this file, one a line.
+        token_file: Option<PathBuf> = None;
+        /// A call waits for the dataplane for so long, then answers timeout.
+        dataplane_timeout_ms: u32 = 5_000, Between(100, 60_000);
+    }
+}
+
+section! {
+    /// What the control API allows its callers. 0: no limit.
+    Limits = "limits" {
+        /// Largest body of a call.
+        body_bytes_max: u64 = MIB, Between(1_024, 64 * MIB);
+        /// Calls of one client in a second.
+        requests_per_s: u32 = 2_000;
+        /// Resources made in one router in a second.
+        creations_per_router_per_s: u32 = 2_000;
+        /// Calls in one batch.
+        batch_calls_max: u32 = 300, Between(1, 10_000);
+        /// Rooms on this host.
+        routers_max: u32 = 10_000;
+        /// Rooms on one worker.
+        routers_per_worker_max: u32 = 0;
+        /// Transports in one room.
+        transports_per_router_max: u32 = 2_000;
+        /// Received tracks of one transport.
+        producers_per_transport_max: u32 = 64;
+        /// Sent tracks of one transport.
+        consumers_per_transport_max: u32 = 2_000;
+        /// Received tracks of one worker.
+        producers_per_worker_max: u32 = 0;
+        /// Sent tracks of one worker.
+        consumers_per_worker_max: u32 = 0;
+        /// A worker that was busy for more than this share of the time takes no new rooms, percent.
+        worker_busy_max_percent: u32 = 90, Between(1, 100);
+    }
+}
+
+section! {
+    /// The event stream.
+    Events = "events" {
+        /// Events are kept for so long, so that a caller that lost its stream can resume.
+        keep_s: u32 = 60, Between(1, 3_600);
+        /// Memory for them.
+        keep_bytes: u64 = 16 * MIB, Between(64 * 1024, 1_024 * MIB);
+        /// Callers that listen at once.
+        streams_max: u32 = 256, Between(1, 100_000);
+        /// Events that may wait for one caller; a slower one is cut off.
+        waiting_max: u32 = 8_192, Between(16, 1_000_000);
+    }
+}
+
+section! {
+    /// The reference signaling service and its page: ironcast-signaling.
+    Signaling = "signaling" {
+        /// The page and its socket. Browsers give a page the camera on localhost or over TLS.
+        listen: SocketAddr = loopback(8080);
+        /// Serve over TLS, with a development certificate unless tls_cert is set.
+        tls: bool = false;
+        /// Certificate, PEM.
+        tls_cert: Option<PathBuf> = None;
+        /// Its private key, PEM.
+        tls_key: Option<PathBuf> = None;
+        /// The control API. Not set: where control.listen says.
+        control_url: Option<String> = None, Url;
+        /// What is trusted there, PEM. Not set: the certificate of this machine's control plane.
+        control_ca: Option<PathBuf> = None;
+        /// A file with the token to show there. Not set: no token.
+        control_token_file: Option<PathBuf> = None;
+        /// Rooms at once.
+        rooms_max: u32 = 1_000, Between(1, 1_000_000);
+        /// Participants of a room.
+        participants_per_room_max: u32 = 100, Between(2, 100_000);
+        /// A participant whose socket was lost keeps media and place for so long.
+        reconnect_window_ms: u32 = 5_000, Between(0, 600_000);
+        /// Requests of one browser that may wait for their turn.
+        requests_per_socket_max: u32 = 512, Between(16, 65_536);
+        /// STUN servers that browsers are told of, such as ["stun:stun.example.org:3478"]. Browsers
+        /// need none to reach this server.
+        stun_servers: Vec<String> = Vec::new();
+    }
+}
+
+section! {
+    /// What is written to the logs.
+    Log = "log" {
+        /// "error", "warn", "info", "debug" or "trace"; for one part: "info,ironcast_core=debug".
+        level: String = "info".into(), LogFilter;
+    }
+}
