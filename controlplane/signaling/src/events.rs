@@ -1,0 +1,123 @@
+//! Every event that a browser may send: what it asks for, all its names, and the reply event for
+//! clients without an acknowledgement. One table, read by the gateway; the names come from three
+//! dialects (camelCase with acknowledgements, `sfu_*`, kebab-case with reply events).
+
+/// Which way a transport carries media, seen from the browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// From the browser to us.
+    Send,
+    /// From us to the browser.
+    Receive,
+}
+
+/// What an event asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Make a room without joining it.
+    CreateRoom,
+    /// Join a room, or come back to it with a resume token.
+    JoinRoom,
+    /// Leave at once.
+    LeaveRoom,
+    /// What the room's router can receive.
+    RouterCapabilities,
+    /// A transport; without a direction the payload says it.
+    CreateTransport(Option<Direction>),
+    /// DTLS of a transport; without a direction the payload's `transportId` says which.
+    ConnectTransport(Option<Direction>),
+    /// New ICE credentials.
+    RestartIce,
+    /// Send a track.
+    Produce,
+    /// Pause an own producer.
+    PauseProducer,
+    /// Resume an own producer.
+    ResumeProducer,
+    /// Close own producers.
+    StopProducing,
+    /// What the others send.
+    ListProducers,
+    /// Receive somebody's track.
+    Consume,
+    /// Resume an own consumer.
+    ResumeConsumer,
+    /// Pause an own consumer.
+    PauseConsumer,
+    /// Which simulcast layers an own consumer wants at most.
+    SetPreferredLayers,
+    /// Ask for a key frame.
+    RequestKeyFrame,
+    /// I am still here.
+    Heartbeat,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What it asks for.
+    pub action: Action,
+    /// All names; the first is the canonical one.
+    pub names: &'static [&'static str],
+    /// The reply event for clients without an acknowledgement; where there is none, silence means
+    /// that it worked.
+    pub reply: Option<&'static str>,
+}
+
+const fn row(action: Action, names: &'static [&'static str], reply: Option<&'static str>) -> Row {
+    Row { action, names, reply }
+}
+
+use Action as A;
+use Direction::{Receive, Send};
+
+/// The table.
+pub const TABLE: &[Row] = &[
+    row(A::CreateRoom, &["createRoom"], Some("room-created")),
+    row(A::JoinRoom, &["joinRoom", "join_room"], Some("call:joined")),
+    row(A::LeaveRoom, &["leaveRoom", "leave_room"], Some("left")),
+    row(
+        A::RouterCapabilities,
+        &["getRouterRtpCapabilities", "sfu_get_router_capabilities", "get-rtp-capabilities"],
+        Some("rtp-capabilities"),
+    ),
+    row(A::CreateTransport(Some(Send)), &["createProducerTransport"], TRANSPORT_CREATED),
+    row(A::CreateTransport(Some(Receive)), &["createConsumerTransport"], TRANSPORT_CREATED),
+    row(A::CreateTransport(None), &["sfu_create_transport", "create-transport"], TRANSPORT_CREATED),
+    row(A::ConnectTransport(Some(Send)), &["connectProducerTransport"], TRANSPORT_CONNECTED),
+    row(A::ConnectTransport(Some(Receive)), &["connectConsumerTransport"], TRANSPORT_CONNECTED),
+    row(
+        A::ConnectTransport(None),
+        &["sfu_connect_transport", "connect-transport"],
+        TRANSPORT_CONNECTED,
+    ),
+    row(A::RestartIce, &["restartIce"], Some("ice-restarted")),
+    row(A::Produce, &["produce", "sfu_produce"], Some("produced")),
+    row(A::PauseProducer, &["pauseProducer", "pause-producer"], None),
+    row(A::ResumeProducer, &["resumeProducer", "resume-producer"], None),
+    row(A::StopProducing, &["stopProducing"], Some("stopped")),
+    row(A::ListProducers, &["listProducers"], Some("producers")),
+    row(A::Consume, &["consume", "sfu_consume"], Some("consumed")),
+    row(A::ResumeConsumer, &["resumeConsumer", "resume-consumer"], None),
+    row(A::PauseConsumer, &["pauseConsumer", "pause-consumer"], None),
+    row(A::SetPreferredLayers, &["setPreferredLayers"], None),
+    row(A::RequestKeyFrame, &["requestKeyFrame"], None),
+    row(A::Heartbeat, &["heartbeat"], None),
+];
+
+const TRANSPORT_CREATED: Option<&str> = Some("transport-created");
+const TRANSPORT_CONNECTED: Option<&str> = Some("transport-connected");
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::TABLE;
+
+    #[test]
+    fn no_name_is_used_twice() {
+        let names: Vec<_> = TABLE.iter().flat_map(|row| row.names).collect();
+        let unique: BTreeSet<_> = names.iter().collect();
+        assert_eq!(names.len(), unique.len());
+    }
+}

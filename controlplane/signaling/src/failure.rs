@@ -1,0 +1,69 @@
+//! What goes wrong, as a browser is told: `{code, message}`. Made by every handler; the gateway
+//! puts it into the acknowledgement or the `error` event. It never carries internals.
+
+use serde_json::{Value, json};
+
+use crate::media::MediaError;
+
+/// A refused event. Codes are the control API's, and three of our own.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct Failure {
+    /// Stable and documented.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl Failure {
+    /// Any code.
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), message: message.into() }
+    }
+
+    /// The payload is not what the event takes.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new("invalid_request", message)
+    }
+
+    /// Something with this id is not there.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new("not_found", format!("there is no {what} {id} here"))
+    }
+
+    /// It is there, and it is another participant's.
+    pub fn not_yours(what: &str, id: &str) -> Self {
+        Self::new("not_yours", format!("{what} {id} belongs to someone else"))
+    }
+
+    /// The event needs a room, and this socket is in none.
+    pub fn not_in_room() -> Self {
+        Self::new("not_in_room", "join a room first")
+    }
+
+    /// A limit of this service is reached.
+    pub fn no_capacity(message: impl Into<String>) -> Self {
+        Self::new("no_capacity", message)
+    }
+
+    /// The shape inside an acknowledgement.
+    pub fn to_ack(&self) -> Value {
+        json!({ "error": { "code": self.code, "message": self.message } })
+    }
+
+    /// The payload of the `error` event.
+    pub fn to_event(&self, event: &str) -> Value {
+        json!({ "code": self.code, "message": self.message, "event": event })
+    }
+}
+
+impl From<MediaError> for Failure {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Unavailable(_) => {
+                Self::new("media_unavailable", "the media server does not answer; try again")
+            }
+            MediaError::Refused { code, message } => Self { code, message },
+        }
+    }
+}

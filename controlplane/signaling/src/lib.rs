@@ -1,0 +1,22 @@
+//! The reference signaling service: browsers on one side (Socket.IO and a page), the control API
+//! on the other. It owns rooms and participants, and nothing of the media: whatever it wants of
+//! the media server it asks for through the public control API, as any other service would.
+//!
+//! Read it in this order: [`events`] (which names there are), [`gateway`] (a socket's messages, in
+//! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`media`]
+//! (what is asked of the control API), [`control`] (the same over QUIC), [`notices`] (what the
+//! control API tells us, told on to browsers), [`web`] (page, health, goodbye).
+#![forbid(unsafe_code)]
+
+pub mod control;
+pub mod events;
+pub mod failure;
+pub mod gateway;
+pub mod media;
+pub mod notices;
+pub mod payload;
+pub mod rooms;
+pub mod service;
+pub mod settings;
+pub mod tls;
+pub mod web;

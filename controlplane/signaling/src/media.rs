@@ -1,0 +1,215 @@
+//! What signaling asks of the media server: a trait, so that the handlers can be tested against a
+//! server in memory. `control` implements it over the control API; it offers nothing that the
+//! API's contract does not.
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use ironcast_api::{AppData, DtlsParameters, Id, MediaKind, RtpCapabilities, RtpParameters};
+use serde_json::Value;
+
+/// Why the media server did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MediaError {
+    /// It cannot be reached, or its dataplane is away. Trying again later may help.
+    #[error("the media server is unavailable: {0}")]
+    Unavailable(String),
+    /// It said no.
+    #[error("the media server refused ({code}): {message}")]
+    Refused {
+        /// The control API's stable code.
+        code: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// An answer of the media server.
+pub type MediaResult<T> = Result<T, MediaError>;
+
+/// A future answer.
+pub type Answer<'a, T> = BoxFuture<'a, MediaResult<T>>;
+
+/// A transport to be made.
+#[derive(Debug, Clone)]
+pub struct NewTransport {
+    /// Chosen by us, so that a repeated request is the same request.
+    pub id: Id,
+    /// The room's router.
+    pub router_id: Id,
+    /// Whose it is: what `leave` closes.
+    pub participant_id: Id,
+    /// Default of the consumers made on it.
+    pub rtp_capabilities: Option<RtpCapabilities>,
+}
+
+/// A producer to be made.
+#[derive(Debug, Clone)]
+pub struct NewProducer {
+    /// Chosen by us.
+    pub id: Id,
+    /// A sending transport.
+    pub transport_id: Id,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// As the browser gave them.
+    pub rtp_parameters: RtpParameters,
+    /// Born paused.
+    pub paused: bool,
+    /// Kept on the resource.
+    pub app_data: AppData,
+}
+
+/// A consumer to be made, always paused: the browser resumes it when it is ready to receive.
+#[derive(Debug, Clone)]
+pub struct NewConsumer {
+    /// Chosen by us.
+    pub id: Id,
+    /// A receiving transport.
+    pub transport_id: Id,
+    /// What to receive.
+    pub producer_id: Id,
+    /// Those of the transport if missing.
+    pub rtp_capabilities: Option<RtpCapabilities>,
+}
+
+/// A consumer that was made: what mediasoup-client's `consume()` takes.
+#[derive(Debug, Clone)]
+pub struct Consumed {
+    /// As in the producer.
+    pub kind: MediaKind,
+    /// Mediasoup's shape, handed on as it is.
+    pub rtp_parameters: Value,
+    /// `simple`, `simulcast` or `svc`.
+    pub kind_of_stream: String,
+    /// Whether the producer is paused.
+    pub producer_paused: bool,
+}
+
+/// What exists at the media server of one router: for putting both sides in step again.
+#[derive(Debug, Clone, Default)]
+pub struct RouterView {
+    /// The router.
+    pub id: String,
+    /// What its maker kept on it.
+    pub app_data: Value,
+    /// Its transports with their participant.
+    pub transports: Vec<(String, Option<String>)>,
+    /// Ids of its producers.
+    pub producers: Vec<String>,
+    /// Ids of its consumers.
+    pub consumers: Vec<String>,
+}
+
+/// All routers at one moment of the event stream.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Events after this one are not in it.
+    pub seq: String,
+    /// The routers.
+    pub routers: Vec<RouterView>,
+}
+
+/// What the media server reports and we tell on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MediaEvent {
+    /// These routers are gone, with all that hung below them.
+    RoutersDied {
+        /// Their ids.
+        router_ids: Vec<String>,
+        /// For the log.
+        reason: String,
+    },
+    /// A transport is gone: asked for, or the peer was lost.
+    TransportClosed {
+        /// Which.
+        transport_id: String,
+        /// `request`, `router_closed`, `consent_lost`, `dtls_closed`.
+        reason: String,
+    },
+    /// A producer is gone.
+    ProducerClosed {
+        /// Which.
+        producer_id: String,
+    },
+    /// A consumer is gone.
+    ConsumerClosed {
+        /// Which.
+        consumer_id: String,
+        /// `request`, `transport_closed`, `producer_closed`.
+        reason: String,
+    },
+    /// A consumer sends other layers than before.
+    LayersChanged {
+        /// Which.
+        consumer_id: String,
+        /// `{spatialLayer, temporalLayer}`, or null when it sends none.
+        layers: Value,
+        /// `preferred`, `bandwidth`, `available`.
+        reason: Option<String>,
+    },
+    /// How well a consumer does.
+    Score {
+        /// Which.
+        consumer_id: String,
+        /// Mediasoup's shape.
+        score: Value,
+    },
+    /// Something that signaling has no use for.
+    Other,
+}
+
+/// An event with its number.
+#[derive(Debug, Clone)]
+pub struct Numbered {
+    /// Where to resume, if the event has a number.
+    pub seq: Option<String>,
+    /// The event.
+    pub event: MediaEvent,
+}
+
+/// The event stream: ends when the connection ends.
+pub type Events = BoxStream<'static, MediaResult<Numbered>>;
+
+/// How the event stream begins.
+pub enum Subscription {
+    /// It goes on where it was asked to.
+    Open(Events),
+    /// What was asked for is no longer kept: take a snapshot and go on from there.
+    Lost,
+}
+
+/// The media server, as far as signaling uses it.
+pub trait Media: Send + Sync + 'static {
+    /// Makes a router, gives its capabilities.
+    fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value>;
+    /// Deletes a router with all that hangs below it.
+    fn delete_router(&self, id: Id) -> Answer<'_, ()>;
+    /// Makes a WebRTC transport, gives what the browser needs (`id`, `iceParameters`, ...).
+    fn create_transport(&self, new: NewTransport) -> Answer<'_, Value>;
+    /// Gives it the browser's fingerprints.
+    fn connect_transport(&self, id: Id, dtls: DtlsParameters) -> Answer<'_, ()>;
+    /// New ICE credentials.
+    fn restart_ice(&self, id: Id) -> Answer<'_, Value>;
+    /// Deletes a transport.
+    fn delete_transport(&self, id: Id) -> Answer<'_, ()>;
+    /// Makes a producer.
+    fn produce(&self, new: NewProducer) -> Answer<'_, ()>;
+    /// Pauses or resumes a producer.
+    fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()>;
+    /// Deletes a producer.
+    fn delete_producer(&self, id: Id) -> Answer<'_, ()>;
+    /// Makes a paused consumer.
+    fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed>;
+    /// Pauses or resumes a consumer.
+    fn pause_consumer(&self, id: Id, paused: bool) -> Answer<'_, ()>;
+    /// Which layers a consumer wants at most.
+    fn prefer_layers(&self, id: Id, spatial: u8, temporal: Option<u8>) -> Answer<'_, ()>;
+    /// Asks for a key frame.
+    fn request_key_frame(&self, id: Id) -> Answer<'_, ()>;
+    /// Closes all transports of a participant.
+    fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()>;
+    /// Everything that is there.
+    fn snapshot(&self) -> Answer<'_, Snapshot>;
+    /// The event stream after an event, or from now on.
+    fn events(&self, after: Option<String>) -> Answer<'_, Subscription>;
+}

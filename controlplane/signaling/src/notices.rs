@@ -1,0 +1,260 @@
+//! The media server's event stream, told on to browsers, and the comparison of both sides after
+//! the stream broke. One task for the process; it lives as long as the service.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ironcast_api::Id;
+use serde_json::{Value, json};
+
+use crate::media::{
+    Events, MediaError, MediaEvent, MediaResult, RouterView, Snapshot, Subscription,
+};
+use crate::rooms::Seat;
+use crate::service::{NOTE_INSTANCE, Service};
+
+/// First wait before the stream is opened again; it doubles.
+const REOPEN_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest wait before the stream is opened again.
+const REOPEN_LONGEST: Duration = Duration::from_secs(2);
+
+/// How often we look whether something could not be freed, while the stream is open.
+const STEP_CHECK: Duration = Duration::from_secs(2);
+
+/// Follows the event stream for ever.
+pub async fn follow(service: Arc<Service>) {
+    let mut after: Option<String> = None;
+    let mut wait = REOPEN_FIRST;
+    loop {
+        match open(&service, &mut after).await {
+            Ok(events) => {
+                wait = REOPEN_FIRST;
+                service.set_connected(true);
+                tracing::info!("connected to the media server");
+                let reason = read(&service, events, &mut after).await;
+                service.set_connected(false);
+                tracing::warn!(reason, "the media server's event stream ended; opening it again");
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the media server is not there yet");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(REOPEN_LONGEST);
+            }
+        }
+    }
+}
+
+/// Opens the stream where it broke; if that is too long ago, or at the first time, compares all
+/// and goes on from there.
+async fn open(service: &Arc<Service>, after: &mut Option<String>) -> MediaResult<Events> {
+    if after.is_some() {
+        match service.media().events(after.clone()).await? {
+            Subscription::Open(events) => return Ok(events),
+            Subscription::Lost => *after = None,
+        }
+    }
+    let seq = compare(service).await?;
+    match service.media().events(Some(seq.clone())).await? {
+        Subscription::Open(events) => {
+            *after = Some(seq);
+            Ok(events)
+        }
+        Subscription::Lost => {
+            Err(MediaError::Unavailable("its events ran away from its snapshot".to_owned()))
+        }
+    }
+}
+
+/// Reads until the stream ends; gives the reason.
+async fn read(service: &Arc<Service>, mut events: Events, after: &mut Option<String>) -> String {
+    let mut step_check = tokio::time::interval(STEP_CHECK);
+    loop {
+        tokio::select! {
+            next = events.next() => match next {
+                Some(Ok(numbered)) => {
+                    if numbered.seq.is_some() {
+                        *after = numbered.seq;
+                    }
+                    service.apply(numbered.event);
+                }
+                Some(Err(error)) => return error.to_string(),
+                None => return "closed".to_owned(),
+            },
+            _ = step_check.tick() => {
+                if service.take_out_of_step() && compare(service).await.is_err() {
+                    service.set_out_of_step();
+                }
+            }
+        }
+    }
+}
+
+/// Compares what we believe with what is there, and puts it right on both sides. What we knew
+/// before the snapshot and is not in it is gone; what is in it and nobody's is freed.
+async fn compare(service: &Arc<Service>) -> MediaResult<String> {
+    let known = service.known();
+    let snapshot = service.media().snapshot().await?;
+    service.settle(known, &snapshot);
+    Ok(snapshot.seq)
+}
+
+/// Everything that we believed to exist at one moment.
+struct Known {
+    routers: Vec<Id>,
+    transports: Vec<Id>,
+    producers: Vec<Id>,
+    consumers: Vec<Id>,
+}
+
+impl Service {
+    /// One event of the media server.
+    pub fn apply(self: &Arc<Self>, event: MediaEvent) {
+        match event {
+            MediaEvent::RoutersDied { router_ids, reason } => {
+                for router_id in router_ids {
+                    let room = self.rooms().room_of_router(&router_id).cloned();
+                    if let Some(room_id) = room {
+                        tracing::warn!(router_id, reason, "a router died");
+                        self.close_dead_room(&room_id);
+                    }
+                }
+            }
+            MediaEvent::TransportClosed { transport_id, reason } => {
+                self.transport_closed(&transport_id, &reason);
+            }
+            MediaEvent::ProducerClosed { producer_id } => self.producer_closed(&producer_id),
+            MediaEvent::ConsumerClosed { consumer_id, reason } => {
+                self.consumer_closed(&consumer_id, &reason);
+            }
+            MediaEvent::LayersChanged { consumer_id, layers, reason } => {
+                let payload =
+                    json!({ "consumerId": consumer_id, "layers": layers, "reason": reason });
+                self.tell_owner(&consumer_id, "consumer-layers-changed", &payload);
+            }
+            MediaEvent::Score { consumer_id, score } => {
+                let payload = json!({ "consumerId": consumer_id, "score": score });
+                self.tell_owner(&consumer_id, "consumer-score", &payload);
+            }
+            MediaEvent::Other => {}
+        }
+    }
+
+    fn tell_owner(&self, id: &str, event: &str, payload: &Value) {
+        let Ok(id) = Id::new(id) else { return };
+        let rooms = self.rooms();
+        if let Some(seat) = rooms.owner(&id).cloned() {
+            self.tell(&rooms, &seat, event, payload);
+        }
+    }
+
+    /// Our own deletions were forgotten before they were asked for: one that is still known here
+    /// was lost with its peer, or taken away by somebody else. Either way its owner joins again.
+    fn transport_closed(&self, id: &str, reason: &str) {
+        let Ok(id) = Id::new(id) else { return };
+        let mut rooms = self.rooms();
+        let Some(seat) = rooms.owner(&id).cloned() else { return };
+        let producers = rooms.remove_transport(&seat, &id);
+        self.tell_closed(&rooms, &seat, &producers);
+        tracing::info!(reason, "a participant's transport is gone");
+        let socket = rooms.participant(&seat).ok().and_then(|participant| participant.socket);
+        drop(rooms);
+        if let Some(socket) = socket {
+            self.tell_rejoin(socket, "the connection for media was lost; join again");
+        }
+    }
+
+    fn producer_closed(&self, id: &str) {
+        let Ok(id) = Id::new(id) else { return };
+        let mut rooms = self.rooms();
+        let Some(seat) = rooms.owner(&id).cloned() else { return };
+        if rooms.remove_producer(&seat, &id) {
+            self.tell_closed(&rooms, &seat, std::slice::from_ref(&id));
+        }
+    }
+
+    fn consumer_closed(&self, id: &str, reason: &str) {
+        let Ok(id) = Id::new(id) else { return };
+        let mut rooms = self.rooms();
+        let Some(seat) = rooms.owner(&id).cloned() else { return };
+        if let Some(producer_id) = rooms.remove_consumer(&seat, &id) {
+            let payload = json!({ "consumerId": id, "producerId": producer_id, "reason": reason });
+            self.tell(&rooms, &seat, "consumer-closed", &payload);
+        }
+    }
+
+    fn known(&self) -> Known {
+        let rooms = self.rooms();
+        let mut known = Known {
+            routers: Vec::new(),
+            transports: Vec::new(),
+            producers: Vec::new(),
+            consumers: Vec::new(),
+        };
+        for (_, room) in rooms.all() {
+            if room.router.capabilities.initialized() {
+                known.routers.push(room.router.id.clone());
+            }
+            for participant in room.participants.values() {
+                known.transports.extend(participant.transports.values().cloned());
+                known.producers.extend(participant.producers.keys().cloned());
+                known.consumers.extend(participant.consumers.keys().cloned());
+            }
+        }
+        known
+    }
+
+    fn settle(self: &Arc<Self>, known: Known, snapshot: &Snapshot) {
+        let all = |ids: fn(&RouterView) -> Vec<&str>| -> BTreeSet<&str> {
+            snapshot.routers.iter().flat_map(ids).collect()
+        };
+        let routers = all(|router| vec![&router.id]);
+        let transports = all(|router| router.transports.iter().map(|(id, _)| &**id).collect());
+        let producers = all(|router| router.producers.iter().map(|id| &**id).collect());
+        let consumers = all(|router| router.consumers.iter().map(|id| &**id).collect());
+        let gone = |ids: Vec<Id>, there: &BTreeSet<&str>| -> Vec<String> {
+            ids.into_iter().map(String::from).filter(|id| !there.contains(&**id)).collect()
+        };
+        let reason = "missing in the snapshot".to_owned();
+        let router_ids = gone(known.routers, &routers);
+        self.apply(MediaEvent::RoutersDied { router_ids, reason: reason.clone() });
+        for transport_id in gone(known.transports, &transports) {
+            self.apply(MediaEvent::TransportClosed { transport_id, reason: reason.clone() });
+        }
+        for producer_id in gone(known.producers, &producers) {
+            self.apply(MediaEvent::ProducerClosed { producer_id });
+        }
+        for consumer_id in gone(known.consumers, &consumers) {
+            self.apply(MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
+        }
+        for router in &snapshot.routers {
+            if router.app_data[NOTE_INSTANCE] == json!(self.settings.instance) {
+                self.free_strangers(router);
+            }
+        }
+    }
+
+    /// Frees what hangs on one of our routers and belongs to nobody here: left from before a
+    /// restart, or while the media server did not answer.
+    fn free_strangers(self: &Arc<Self>, router: &RouterView) {
+        let Ok(router_id) = Id::new(router.id.clone()) else { return };
+        let room_id = self.rooms().room_of_router(&router_id).cloned();
+        let Some(room_id) = room_id else {
+            tracing::info!(%router_id, "freeing a router that no room uses");
+            self.delete_router_id(router_id);
+            return;
+        };
+        let participants: BTreeSet<&String> =
+            router.transports.iter().filter_map(|(_, participant)| participant.as_ref()).collect();
+        for participant in participants {
+            let Ok(participant_id) = Id::new(participant.clone()) else { continue };
+            let seat = Seat { room_id: room_id.clone(), participant_id };
+            let is_here = self.rooms().participant(&seat).is_ok();
+            if !is_here {
+                self.free_participant(router_id.clone(), seat.participant_id);
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Limits and waiting times of the service, with defaults that suit a reference deployment.
+//! Made once by `main`, read everywhere; tests make them short.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What may be how many, and how long we wait for what.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Rooms at once.
+    pub rooms_max: usize,
+    /// Participants in a room.
+    pub participants_per_room_max: usize,
+    /// Producers of a participant (camera, microphone, screen, ...).
+    pub producers_per_participant_max: usize,
+    /// Consumers of a participant.
+    pub consumers_per_participant_max: usize,
+    /// Messages of one socket that wait for their turn.
+    pub requests_per_socket_max: usize,
+    /// Messages to one socket that wait to be sent; beyond, the socket is closed.
+    pub messages_out_per_socket_max: usize,
+    /// Largest message of a browser, bytes.
+    pub message_bytes_max: usize,
+    /// A socket that comes back within this time finds its participant and his media.
+    pub reconnect_window: Duration,
+    /// An empty room keeps its router for this long.
+    pub empty_room_grace: Duration,
+    /// A made room that nobody joins is dropped after this long.
+    pub unjoined_room_grace: Duration,
+    /// A request is tried again for this long while the media server does not answer.
+    pub media_patience: Duration,
+    /// Between two pings of a socket.
+    pub ping_interval: Duration,
+    /// A socket without an answer to a ping for this long is gone.
+    pub ping_timeout: Duration,
+    /// STUN and TURN servers handed to browsers, in the browser's shape.
+    pub ice_servers: Vec<Value>,
+    /// Marks our routers at the media server, so that a restarted service finds what it left.
+    pub instance: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rooms_max: 1_000,
+            participants_per_room_max: 100,
+            producers_per_participant_max: 8,
+            consumers_per_participant_max: 512,
+            requests_per_socket_max: 512,
+            messages_out_per_socket_max: 1_024,
+            message_bytes_max: 128 * 1024,
+            reconnect_window: Duration::from_secs(5),
+            empty_room_grace: Duration::from_secs(3),
+            unjoined_room_grace: Duration::from_secs(60),
+            media_patience: Duration::from_secs(2),
+            ping_interval: Duration::from_secs(5),
+            ping_timeout: Duration::from_secs(10),
+            ice_servers: Vec::new(),
+            instance: "ironcast-signaling".to_owned(),
+        }
+    }
+}

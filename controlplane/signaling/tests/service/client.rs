@@ -1,0 +1,166 @@
+//! A Socket.IO client, as small as the tests need it: Engine.IO version 4 over a WebSocket.
+
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+/// Longest that anything may take in a test.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    next_ack: u64,
+    /// Events that came while we waited for something else.
+    seen: Vec<(String, Value)>,
+}
+
+enum Incoming {
+    Event(String, Value),
+    Ack(u64, Value),
+}
+
+impl Client {
+    pub(crate) async fn connect(port: u16) -> Self {
+        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let mut client = Self { socket, next_ack: 0, seen: Vec::new() };
+        client.send("40").await;
+        loop {
+            let text = client.text().await.expect("the server says hello");
+            if text.starts_with("40") {
+                return client;
+            }
+        }
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.socket.send(Message::text(text.to_owned())).await.unwrap();
+    }
+
+    /// The next message of Socket.IO; pings are answered on the way. None when closed.
+    async fn text(&mut self) -> Option<String> {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.socket.next())
+                .await
+                .expect("the server says something")?;
+            match message {
+                Ok(Message::Text(text)) if text.as_str() == "2" => self.send("3").await,
+                Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn incoming(&mut self) -> Option<Incoming> {
+        loop {
+            let text = self.text().await?;
+            if let Some(rest) = text.strip_prefix("43") {
+                let digits = rest.find('[').unwrap();
+                let payload: Vec<Value> = serde_json::from_str(&rest[digits..]).unwrap();
+                return Some(Incoming::Ack(rest[..digits].parse().unwrap(), payload[0].clone()));
+            }
+            if let Some(rest) = text.strip_prefix("42") {
+                let (name, payload): (String, Value) = serde_json::from_str(rest).unwrap();
+                return Some(Incoming::Event(name, payload));
+            }
+            if text.starts_with("41") {
+                return None;
+            }
+        }
+    }
+
+    /// Sends an event and waits for its acknowledgement.
+    pub(crate) async fn ask(&mut self, event: &str, payload: Value) -> Value {
+        self.next_ack += 1;
+        let id = self.next_ack;
+        self.send(&format!("42{id}{}", json!([event, payload]))).await;
+        self.answer(id).await
+    }
+
+    /// Sends an event without any payload and waits for its acknowledgement.
+    pub(crate) async fn ask_bare(&mut self, event: &str) -> Value {
+        self.next_ack += 1;
+        let id = self.next_ack;
+        self.send(&format!("42{id}{}", json!([event]))).await;
+        self.answer(id).await
+    }
+
+    async fn answer(&mut self, id: u64) -> Value {
+        loop {
+            match self.incoming().await.expect("the socket is open") {
+                Incoming::Ack(ack, payload) if ack == id => return payload,
+                Incoming::Ack(ack, _) => panic!("acknowledgement {ack} came before {id}"),
+                Incoming::Event(name, payload) => self.seen.push((name, payload)),
+            }
+        }
+    }
+
+    /// The same, and it must have worked.
+    pub(crate) async fn must(&mut self, event: &str, payload: Value) -> Value {
+        let answer = self.ask(event, payload).await;
+        assert!(answer.get("error").is_none(), "{event}: {answer}");
+        answer
+    }
+
+    /// The same, and it must have been refused; gives the code.
+    pub(crate) async fn refused(&mut self, event: &str, payload: Value) -> String {
+        let answer = self.ask(event, payload).await;
+        let code = answer["error"]["code"].as_str();
+        let code = code.unwrap_or_else(|| panic!("{event} was not refused: {answer}"));
+        assert!(answer["error"]["message"].is_string());
+        code.to_owned()
+    }
+
+    /// Sends an event without wanting an acknowledgement.
+    pub(crate) async fn emit(&mut self, event: &str, payload: Value) {
+        self.send(&format!("42{}", json!([event, payload]))).await;
+    }
+
+    /// The next event of this name; what else comes is kept.
+    pub(crate) async fn event(&mut self, name: &str) -> Value {
+        self.event_where(name, |_| true).await
+    }
+
+    /// The next event of this name that looks as wanted.
+    pub(crate) async fn event_where(
+        &mut self,
+        name: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let fits = |(seen, payload): &(String, Value)| seen == name && wanted(payload);
+        if let Some(index) = self.seen.iter().position(fits) {
+            return self.seen.remove(index).1;
+        }
+        loop {
+            match self.incoming().await.expect("the socket is open") {
+                Incoming::Event(seen, payload) if seen == name && wanted(&payload) => {
+                    return payload;
+                }
+                Incoming::Event(seen, payload) => self.seen.push((seen, payload)),
+                Incoming::Ack(id, _) => panic!("nobody waits for acknowledgement {id}"),
+            }
+        }
+    }
+
+    /// Names of all events that have come until now: what was sent before the answer to a
+    /// heartbeat has arrived with it.
+    pub(crate) async fn names_seen(&mut self) -> Vec<String> {
+        self.must("heartbeat", json!({})).await;
+        self.seen.drain(..).map(|(name, _)| name).collect()
+    }
+
+    /// Waits until the server closes the socket.
+    pub(crate) async fn closed(&mut self) {
+        while self.incoming().await.is_some() {}
+    }
+
+    /// The network is gone: no goodbye of any kind.
+    pub(crate) fn cut(self) {
+        drop(self.socket);
+    }
+}

@@ -1,0 +1,228 @@
+//! Joining, leaving, getting lost and coming back.
+
+use std::time::Duration;
+
+use ironcast_signaling::settings::Settings;
+use serde_json::{Value, json};
+
+use crate::fake_media::FakeMedia;
+use crate::stage::{Stage, capabilities, quick};
+
+/// Someone in room `r` as a reconnecting page would join.
+fn returning(joined: &Value) -> Value {
+    json!({ "roomId": "r", "resumeToken": joined["resumeToken"] })
+}
+
+#[tokio::test]
+async fn others_are_told_who_comes_and_goes() {
+    let stage = Stage::new().await;
+    let (mut ada, joined) = stage.join("ada").await;
+    assert_eq!(joined["mode"], "sfu");
+    assert_eq!(joined["participants"], json!([]));
+    let (mut bob, joined, producer) = stage.join_sending("bob").await;
+    assert_eq!(joined["participants"], json!([{ "participantId": "ada", "name": "ada" }]));
+
+    let who = json!({ "participantId": "bob", "name": "bob" });
+    assert_eq!(ada.event("call:participant-joined").await, who);
+    assert_eq!(ada.event("user_joined").await, who);
+    let new = ada.event("new-producer").await;
+    assert_eq!(new["producerId"], json!(producer));
+    assert_eq!(new["appData"], json!({ "source": "camera" }));
+    let list = ada.event("roomProducersChanged").await["producers"].clone();
+    assert_eq!(list[0]["producerId"], json!(producer));
+    assert_eq!(list[0]["participantId"], "bob");
+
+    bob.must("pauseProducer", json!({ "producerId": producer })).await;
+    assert_eq!(ada.event("producer-paused").await["producerId"], json!(producer));
+    bob.must("resumeProducer", json!({ "producerId": producer })).await;
+    assert_eq!(ada.event("producer-resumed").await["producerId"], json!(producer));
+
+    bob.must("leaveRoom", json!({})).await;
+    assert_eq!(ada.event("producer-closed").await["producerId"], json!(producer));
+    let left = json!({ "participantId": "bob", "reason": "left" });
+    assert_eq!(ada.event("call:participant-left").await, left);
+    assert_eq!(ada.event("user_left").await, left);
+    stage.media.until("bob's media is freed", |i| i.transports.is_empty()).await;
+    assert_eq!(bob.refused("listProducers", json!({})).await, "not_in_room");
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_himself() {
+    let stage = Stage::new().await;
+    let (mut ada, _, _) = stage.join_sending("ada").await;
+    assert_eq!(ada.must("listProducers", json!({})).await["producers"], json!([]));
+    assert_eq!(ada.names_seen().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_lost_socket_that_comes_back_finds_its_media() {
+    let mut settings = quick();
+    settings.reconnect_window = Duration::from_secs(60);
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (ada, joined, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.cut();
+    let mut ada = stage.connect().await;
+    let again = ada.must("joinRoom", returning(&joined)).await;
+    assert_eq!(again["resumed"], true);
+    assert_eq!(again["participantId"], "ada");
+    assert_eq!(stage.media.inside().producers.len(), 1);
+    // It is still his, and still works.
+    ada.must("pauseProducer", json!({ "producerId": producer })).await;
+    bob.event("producer-paused").await;
+    let told = bob.names_seen().await;
+    assert!(!told.iter().any(|name| name == "user_left" || name == "user_joined"), "{told:?}");
+}
+
+#[tokio::test]
+async fn after_the_window_he_is_gone() {
+    let stage = Stage::new().await;
+    let (ada, joined, _) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.cut();
+    let left = bob.event("call:participant-left").await;
+    assert_eq!(left, json!({ "participantId": "ada", "reason": "disconnected" }));
+    stage.media.until("ada's media is freed", |i| i.producers.is_empty()).await;
+    let mut ada = stage.connect().await;
+    let again = ada.must("joinRoom", returning(&joined)).await;
+    assert_eq!(again["resumed"], false);
+    assert_ne!(again["resumeToken"], joined["resumeToken"]);
+}
+
+#[tokio::test]
+async fn a_second_socket_takes_the_place_of_the_first() {
+    let stage = Stage::new().await;
+    let (mut old, joined, producer) = stage.join_sending("ada").await;
+    let mut new = stage.connect().await;
+    assert_eq!(new.must("joinRoom", returning(&joined)).await["resumed"], true);
+    old.closed().await;
+    new.must("resumeProducer", json!({ "producerId": producer })).await;
+    // The first one's loss must not count against the second.
+    tokio::time::sleep(quick().reconnect_window * 2).await;
+    new.must("resumeProducer", json!({ "producerId": producer })).await;
+}
+
+#[tokio::test]
+async fn a_wrong_token_brings_back_nobody() {
+    let stage = Stage::new().await;
+    let (_ada, _) = stage.join("ada").await;
+    let mut other = stage.connect().await;
+    let wanted = json!({ "roomId": "r", "resumeToken": "guessed", "participantId": "ada" });
+    assert_eq!(other.refused("joinRoom", wanted).await, "already_exists");
+}
+
+#[tokio::test]
+async fn an_empty_room_loses_its_router() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    assert_eq!(stage.media.inside().routers.len(), 1);
+    ada.must("leaveRoom", json!({})).await;
+    stage.media.until("the router is gone", |i| i.routers.is_empty()).await;
+    assert_eq!(stage.service.count(), (0, 0));
+    // Another call in the room of the same name is another router.
+    ada.must("joinRoom", json!({ "roomId": "r" })).await;
+    let calls = stage.media.inside().calls.clone();
+    let made: Vec<_> = calls.iter().filter(|call| call.starts_with("create router")).collect();
+    assert_eq!(made.len(), 2);
+    assert_ne!(made[0], made[1]);
+}
+
+#[tokio::test]
+async fn a_room_that_nobody_joins_is_dropped() {
+    let stage = Stage::new().await;
+    let mut ada = stage.connect().await;
+    let made = ada.must("createRoom", json!({})).await;
+    assert!(made["roomId"].is_string());
+    assert_eq!(stage.service.count().0, 1);
+    let gone = async {
+        while stage.service.count().0 > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.expect("the room is dropped");
+}
+
+#[tokio::test]
+async fn rooms_and_participants_have_limits() {
+    let stage = Stage::new().await;
+    let mut people = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        people.push(stage.join(name).await);
+    }
+    let mut late = stage.connect().await;
+    assert_eq!(late.refused("joinRoom", json!({ "roomId": "r" })).await, "no_capacity");
+    for number in 0..quick().rooms_max - 1 {
+        late.must("createRoom", json!({ "roomId": format!("room-{number}") })).await;
+    }
+    assert_eq!(late.refused("createRoom", json!({ "roomId": "more" })).await, "no_capacity");
+    assert_eq!(late.refused("joinRoom", json!({ "roomId": "more" })).await, "no_capacity");
+}
+
+#[tokio::test]
+async fn tracks_have_limits() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    for _ in 1..quick().producers_per_participant_max {
+        ada.must("produce", crate::stage::video()).await;
+    }
+    assert_eq!(ada.refused("produce", crate::stage::video()).await, "no_capacity");
+    let (mut bob, _) = stage.join("bob").await;
+    bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    for _ in 0..quick().consumers_per_participant_max {
+        bob.must("consume", json!({ "producerId": producer })).await;
+    }
+    assert_eq!(bob.refused("consume", json!({ "producerId": producer })).await, "no_capacity");
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_refused() {
+    let settings = Settings { requests_per_socket_max: 2, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    for _ in 0..2_000 {
+        ada.emit("heartbeat", json!({})).await;
+    }
+    let refused = ada.event("error").await;
+    assert_eq!(refused["code"], "rate_limited");
+    // The socket lives on.
+    let mut worked = false;
+    while !worked {
+        worked = ada.ask("heartbeat", json!({})).await["time"].is_u64();
+    }
+}
+
+#[tokio::test]
+async fn joining_another_room_leaves_the_first() {
+    let stage = Stage::new().await;
+    let (mut ada, _, _) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.must("joinRoom", json!({ "roomId": "elsewhere" })).await;
+    assert_eq!(bob.event("user_left").await["participantId"], "ada");
+    stage.media.until("ada's media is freed", |i| i.producers.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_new_transport_replaces_the_old_one() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.must("createProducerTransport", json!({})).await;
+    assert_eq!(bob.event("producer-closed").await["producerId"], json!(producer));
+    stage.media.until("one transport is left", |i| i.transports.len() == 1).await;
+    assert_eq!(ada.refused("pauseProducer", json!({ "producerId": producer })).await, "not_found");
+}
+
+#[tokio::test]
+async fn stop_producing_stops_all_or_some() {
+    let stage = Stage::new().await;
+    let (mut ada, _, first) = stage.join_sending("ada").await;
+    let second = ada.must("produce", crate::stage::video()).await["id"].clone();
+    let (mut bob, _) = stage.join("bob").await;
+    ada.must("stopProducing", json!({ "producerIds": [first] })).await;
+    let left = bob.event("roomProducersChanged").await["producers"].clone();
+    assert_eq!(left.as_array().map(Vec::len), Some(1));
+    assert_eq!(left[0]["producerId"], second);
+    ada.must("stopProducing", json!({})).await;
+    bob.event_where("roomProducersChanged", |list| list["producers"] == json!([])).await;
+    stage.media.until("nothing is sent", |i| i.producers.is_empty()).await;
+}

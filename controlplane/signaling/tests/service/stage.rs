@@ -1,0 +1,94 @@
+//! What every test begins with: a service on a free port, and people who have joined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ironcast_signaling::service::Service;
+use ironcast_signaling::settings::Settings;
+use ironcast_signaling::{notices, web};
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::fake_media::FakeMedia;
+
+pub(crate) struct Stage {
+    pub(crate) port: u16,
+    pub(crate) media: Arc<FakeMedia>,
+    pub(crate) service: Arc<Service>,
+}
+
+/// Short waiting times, small limits.
+pub(crate) fn quick() -> Settings {
+    Settings {
+        rooms_max: 8,
+        participants_per_room_max: 4,
+        producers_per_participant_max: 3,
+        consumers_per_participant_max: 3,
+        reconnect_window: Duration::from_millis(300),
+        empty_room_grace: Duration::from_millis(50),
+        unjoined_room_grace: Duration::from_millis(100),
+        media_patience: Duration::from_millis(200),
+        instance: "test".to_owned(),
+        ..Settings::default()
+    }
+}
+
+impl Stage {
+    pub(crate) async fn new() -> Self {
+        Self::with(quick(), FakeMedia::new()).await
+    }
+
+    pub(crate) async fn with(settings: Settings, media: Arc<FakeMedia>) -> Self {
+        let (app, service) = web::app(settings, Arc::clone(&media) as _);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        tokio::spawn(notices::follow(Arc::clone(&service)));
+        let stage = Self { port, media, service };
+        stage.media.until("events are open", |i| i.calls.iter().any(|c| c == "events")).await;
+        stage
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.port).await
+    }
+
+    /// Someone in room `r`.
+    pub(crate) async fn join(&self, name: &str) -> (Client, Value) {
+        let mut client = self.connect().await;
+        let wanted = json!({ "roomId": "r", "participantId": name, "name": name });
+        let joined = client.must("joinRoom", wanted).await;
+        (client, joined)
+    }
+
+    /// Someone in room `r` who sends one video; gives the producer's id.
+    pub(crate) async fn join_sending(&self, name: &str) -> (Client, Value, String) {
+        let (mut client, joined) = self.join(name).await;
+        client.must("createProducerTransport", json!({})).await;
+        let produced = client.must("produce", video()).await;
+        (client, joined, produced["id"].as_str().unwrap().to_owned())
+    }
+}
+
+pub(crate) fn video() -> Value {
+    json!({ "kind": "video", "rtpParameters": rtp_parameters(), "appData": { "source": "camera" } })
+}
+
+pub(crate) fn rtp_parameters() -> Value {
+    json!({
+        "mid": "0",
+        "codecs": [{ "mimeType": "video/VP8", "payloadType": 96, "clockRate": 90000 }],
+        "encodings": [{ "ssrc": 1111 }],
+        "headerExtensions": [],
+        "rtcp": { "cname": "c" },
+    })
+}
+
+pub(crate) fn dtls_parameters() -> Value {
+    let value = vec!["AB"; 32].join(":");
+    json!({ "role": "client", "fingerprints": [{ "algorithm": "sha-256", "value": value }] })
+}
+
+pub(crate) fn capabilities() -> Value {
+    json!({ "codecs": [], "headerExtensions": [] })
+}

@@ -1,0 +1,59 @@
+// Where the tiles go: the arrangement that shows most picture, for any number of tiles in any
+// area. Pure, so that it can be tested without a browser.
+
+export interface Box {
+  left: number;
+  top: number;
+  width: number;
+  height: number;
+}
+
+/** A tile may be a little narrower or wider than its picture, which is cut to fill it. */
+const ASPECT_MIN = 1.15;
+const ASPECT_MAX = 16 / 9;
+
+/** Equal tiles in rows; the last row is centred. */
+export function gridBoxes(count: number, area: Box, gap: number): Box[] {
+  if (count === 0) return [];
+  let best = { columns: 1, width: 0, height: 0 };
+  for (let columns = 1; columns <= count; columns++) {
+    const rows = Math.ceil(count / columns);
+    const cellWidth = (area.width - gap * (columns - 1)) / columns;
+    const cellHeight = (area.height - gap * (rows - 1)) / rows;
+    if (cellWidth <= 0 || cellHeight <= 0) continue;
+    // In a tall cell the tile may be as tall as wide when there are few: phones.
+    const aspectMin = count <= 2 ? 0.75 : ASPECT_MIN;
+    const aspect = Math.min(ASPECT_MAX, Math.max(aspectMin, cellWidth / cellHeight));
+    const width = Math.min(cellWidth, cellHeight * aspect);
+    const height = Math.min(cellHeight, width / aspect);
+    if (width * height > best.width * best.height) best = { columns, width, height };
+  }
+  const { columns, width, height } = best;
+  const rows = Math.ceil(count / columns);
+  const top = area.top + (area.height - rows * height - gap * (rows - 1)) / 2;
+  return Array.from({ length: count }, (_, index) => {
+    const row = Math.floor(index / columns);
+    const inRow = row === rows - 1 ? count - row * columns : columns;
+    const rowWidth = inRow * width + gap * (inRow - 1);
+    const left = area.left + (area.width - rowWidth) / 2;
+    const column = index - row * columns;
+    return { left: left + column * (width + gap), top: top + row * (height + gap), width, height };
+  });
+}
+
+/** One tile large (a shared screen, or one that was pinned), the others beside or below it. */
+export function focusBoxes(others: number, area: Box, gap: number): { main: Box; others: Box[] } {
+  if (others === 0) return { main: area, others: [] };
+  const wide = area.width >= area.height * 1.1;
+  const share = others > 8 ? 0.28 : others > 3 ? 0.24 : 0.2;
+  if (wide) {
+    const side = Math.max(150, area.width * share);
+    const main = { ...area, width: area.width - side - gap };
+    const strip = { ...area, left: area.left + main.width + gap, width: side };
+    return { main, others: gridBoxes(others, strip, gap) };
+  }
+  const below = Math.max(110, area.height * (share + 0.05));
+  const main = { ...area, height: area.height - below - gap };
+  const strip = { ...area, top: area.top + main.height + gap, height: below };
+  return { main, others: gridBoxes(others, strip, gap) };
+}

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { focusBoxes, gridBoxes, type Box } from '../src/grid.ts';
+
+const AREAS: Box[] = [
+  { left: 0, top: 0, width: 1280, height: 640 },
+  { left: 8, top: 60, width: 374, height: 640 },
+  { left: 0, top: 0, width: 820, height: 300 },
+];
+
+function overlap(a: Box, b: Box): boolean {
+  const slack = 0.01;
+  return (
+    a.left + a.width > b.left + slack &&
+    b.left + b.width > a.left + slack &&
+    a.top + a.height > b.top + slack &&
+    b.top + b.height > a.top + slack
+  );
+}
+
+function inside(box: Box, area: Box): boolean {
+  const slack = 0.01;
+  return (
+    box.left >= area.left - slack &&
+    box.top >= area.top - slack &&
+    box.left + box.width <= area.left + area.width + slack &&
+    box.top + box.height <= area.top + area.height + slack
+  );
+}
+
+test('1 to 25 tiles lie inside, apart, and use the space', () => {
+  for (const area of AREAS) {
+    for (let count = 1; count <= 25; count++) {
+      const boxes = gridBoxes(count, area, 8);
+      assert.equal(boxes.length, count);
+      for (const [index, box] of boxes.entries()) {
+        assert.ok(inside(box, area), `${count} tiles: ${JSON.stringify(box)}`);
+        for (const other of boxes.slice(index + 1)) assert.ok(!overlap(box, other));
+      }
+      const used = boxes.reduce((sum, box) => sum + box.width * box.height, 0);
+      assert.ok(used > 0.45 * area.width * area.height, `${count} tiles use ${used}`);
+    }
+  }
+});
+
+test('a focused tile is the largest and nothing overlaps', () => {
+  for (const area of AREAS) {
+    for (let others = 0; others <= 24; others++) {
+      const { main, others: boxes } = focusBoxes(others, area, 8);
+      assert.equal(boxes.length, others);
+      for (const [index, box] of [main, ...boxes].entries()) {
+        assert.ok(inside(box, area));
+        for (const other of boxes.slice(index)) {
+          if (other !== box) assert.ok(!overlap(box, other));
+        }
+        assert.ok(box.width * box.height <= main.width * main.height);
+      }
+    }
+  }
+});

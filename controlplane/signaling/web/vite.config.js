@@ -1,0 +1,16 @@
+import { defineConfig } from 'vite';
+
+// `npm run dev` serves the page with hot reload and hands everything else to a running service.
+const service = process.env.IRONCAST_SIGNALING ?? 'http://127.0.0.1:8080';
+
+export default defineConfig({
+  build: { target: 'es2022', chunkSizeWarningLimit: 700 },
+  server: {
+    proxy: {
+      '/socket.io': { target: service, ws: true },
+      '/api': service,
+      '/health': service,
+      '/ready': service,
+    },
+  },
+});
