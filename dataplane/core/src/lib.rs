@@ -7,12 +7,27 @@
 //! Time is monotonic nanoseconds ([`Nanos`]); wall time, for sender reports, is an input.
 #![forbid(unsafe_code)]
 
+pub mod arena;
 pub mod batch;
+pub mod budget;
+mod commands;
+pub mod consumer;
+mod control;
 pub mod discard;
+mod figures;
+mod key_frame;
+mod layers;
+pub mod meter;
+pub mod producer;
 pub mod recover;
+pub mod router;
+mod service;
 pub mod srtp;
+pub mod template;
+pub mod timeline;
 pub mod transport;
 pub mod wire;
+pub mod worker;
 
 pub use discard::Discard;
 

@@ -1,7 +1,7 @@
 //! Loss recovery: what was lost on the way in, and what is sent again.
 
-pub mod nack;
 pub mod history;
+pub mod nack;
 pub mod pool;
 pub mod resend;
 pub mod statistics;

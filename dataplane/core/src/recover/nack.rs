@@ -49,7 +49,10 @@ impl NackGenerator {
     /// default asks at once: a needless retransmission costs less than a late one.
     #[must_use]
     pub fn new(reorder_delay: Nanos) -> Self {
-        Self { reorder_delay, ..Self::default() }
+        Self {
+            reorder_delay,
+            ..Self::default()
+        }
     }
 
     /// A packet is here, as it was sent or by a retransmission. True when it was missing.
@@ -73,7 +76,9 @@ impl NackGenerator {
     }
 
     fn remove(&mut self, seq: u32) -> bool {
-        let Ok(index) = self.missing.binary_search_by_key(&seq, |m| m.seq) else { return false };
+        let Ok(index) = self.missing.binary_search_by_key(&seq, |m| m.seq) else {
+            return false;
+        };
         self.missing.remove(index);
         if self.missing.is_empty() {
             self.next_at = None;
@@ -103,8 +108,12 @@ impl NackGenerator {
             return;
         }
         let next_at = now + self.reorder_delay;
-        self.missing
-            .extend((first..end).map(|seq| Missing { seq, since: now, next_at, tries: 0 }));
+        self.missing.extend((first..end).map(|seq| Missing {
+            seq,
+            since: now,
+            next_at,
+            tries: 0,
+        }));
         if first < end {
             self.next_at = Some(self.next_at.map_or(next_at, |before| before.min(next_at)));
         }
@@ -113,7 +122,9 @@ impl NackGenerator {
     /// Stops asking for what is older than the newest key frame. Happens by itself when the list
     /// is full; before that, older packets still make the picture smooth up to the key frame.
     pub fn forget_before_key_frame(&mut self) {
-        let Some(key_frame) = self.key_frame else { return };
+        let Some(key_frame) = self.key_frame else {
+            return;
+        };
         let old = self.missing.partition_point(|m| m.seq < key_frame);
         self.missing.drain(..old);
         if self.missing.is_empty() {
@@ -232,7 +243,10 @@ mod tests {
         let mut nack = NackGenerator::default();
         nack.receive(1, true, false, 0);
         nack.receive(2 + MISSING_MAX as u32, false, false, 0);
-        assert_eq!((nack.missing(), nack.take_key_frame_request()), (MISSING_MAX, false));
+        assert_eq!(
+            (nack.missing(), nack.take_key_frame_request()),
+            (MISSING_MAX, false)
+        );
         nack.receive(4 + MISSING_MAX as u32, false, false, 0);
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
         assert!(nack.take_key_frame_request() && !nack.take_key_frame_request());
@@ -245,7 +259,10 @@ mod tests {
         nack.receive(900, false, false, 0);
         nack.receive(1_000, true, false, 0);
         nack.receive(1_201, false, false, 0);
-        assert_eq!((nack.missing(), nack.take_key_frame_request()), (200, false));
+        assert_eq!(
+            (nack.missing(), nack.take_key_frame_request()),
+            (200, false)
+        );
         assert!(nack.is_missing(1_001) && !nack.is_missing(999));
         nack.receive(50_000, true, false, 0);
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (0, false));

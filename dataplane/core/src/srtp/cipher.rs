@@ -23,7 +23,9 @@ impl AesCtr {
     /// Adds the key stream that begins at `iv`.
     pub(super) fn apply(&self, iv: &[u8; 16], bytes: &mut [u8]) {
         let context = EncryptionContext::Iv128(FixedLength::from(iv));
-        self.0.less_safe_encrypt(bytes, context).expect("the mode fits the context");
+        self.0
+            .less_safe_encrypt(bytes, context)
+            .expect("the mode fits the context");
     }
 }
 
@@ -46,7 +48,10 @@ impl HmacSha1 {
     /// True when `tag` is the beginning of the right one; in constant time.
     pub(super) fn verify(&self, packet: &[u8], suffix: &[u8], tag: &[u8]) -> bool {
         let right = self.sign(packet, suffix);
-        right.as_ref().get(..tag.len()).is_some_and(|right| right.ct_eq(tag).into())
+        right
+            .as_ref()
+            .get(..tag.len())
+            .is_some_and(|right| right.ct_eq(tag).into())
     }
 }
 
@@ -56,8 +61,14 @@ pub(super) struct AesGcm(LessSafeKey);
 impl AesGcm {
     /// A key of 16 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Self {
-        let algorithm = if key.len() == 32 { &aead::AES_256_GCM } else { &aead::AES_128_GCM };
-        Self(LessSafeKey::new(UnboundKey::new(algorithm, key).expect("16 or 32 bytes")))
+        let algorithm = if key.len() == 32 {
+            &aead::AES_256_GCM
+        } else {
+            &aead::AES_128_GCM
+        };
+        Self(LessSafeKey::new(
+            UnboundKey::new(algorithm, key).expect("16 or 32 bytes"),
+        ))
     }
 
     /// Encrypts `text` and writes its tag.
@@ -71,7 +82,9 @@ impl AesGcm {
     /// Decrypts in place when the tag is right. Otherwise `text` is worthless.
     pub(super) fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8]) -> bool {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_in_place_separate_tag(nonce, Aad::from(aad), tag, text).is_ok()
+        self.0
+            .open_in_place_separate_tag(nonce, Aad::from(aad), tag, text)
+            .is_ok()
     }
 
     /// Decrypts into `out` of the same length when the tag is right.
@@ -84,6 +97,8 @@ impl AesGcm {
         out: &mut [u8],
     ) -> bool {
         let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_separate_gather(nonce, Aad::from(aad), text, tag, out).is_ok()
+        self.0
+            .open_separate_gather(nonce, Aad::from(aad), text, tag, out)
+            .is_ok()
     }
 }

@@ -20,7 +20,10 @@ pub struct ReplayWindow {
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self { newest: None, seen: [0; WORDS] }
+        Self {
+            newest: None,
+            seen: [0; WORDS],
+        }
     }
 }
 
@@ -91,10 +94,14 @@ impl StreamIndex {
     /// The most likely index of a packet with that sequence number (RFC 3711 section 3.3.1 and
     /// appendix A), unless it came already or is too old. Changes nothing.
     pub fn estimate(&self, seq: u16) -> Result<u64, Discard> {
-        let Some(newest) = self.window.newest() else { return Ok(u64::from(seq)) };
+        let Some(newest) = self.window.newest() else {
+            return Ok(u64::from(seq));
+        };
         // The distance to the newest one, taken to be within half of the number space.
         let distance = i64::from(seq.wrapping_sub(newest as u16) as i16);
-        let index = newest.checked_add_signed(distance).ok_or(Discard::SrtpReplayed)?;
+        let index = newest
+            .checked_add_signed(distance)
+            .ok_or(Discard::SrtpReplayed)?;
         if index > INDEX_MAX {
             return Err(Discard::SrtpReplayed);
         }
@@ -129,7 +136,10 @@ impl SendIndex {
     /// than the first.
     pub fn index(&mut self, extended_seq: u32) -> Option<u64> {
         let distance = i64::from(extended_seq.wrapping_sub(self.newest as u32) as i32);
-        let index = self.newest.checked_add_signed(distance).filter(|&i| i <= INDEX_MAX)?;
+        let index = self
+            .newest
+            .checked_add_signed(distance)
+            .filter(|&i| i <= INDEX_MAX)?;
         self.newest = self.newest.max(index);
         Some(index)
     }

@@ -39,9 +39,17 @@ impl MasterKey {
     pub fn new(suite: Suite, key: &[u8], salt: &[u8]) -> Result<Self, KeyLengthError> {
         if (key.len(), salt.len()) != (suite.key_len(), suite.salt_len()) {
             let expected = suite.key_len() + suite.salt_len();
-            return Err(KeyLengthError { suite, expected, actual: key.len() + salt.len() });
+            return Err(KeyLengthError {
+                suite,
+                expected,
+                actual: key.len() + salt.len(),
+            });
         }
-        let mut master = Self { suite, key: [0; KEY_BYTES_MAX], salt: [0; SALT_BYTES_MAX] };
+        let mut master = Self {
+            suite,
+            key: [0; KEY_BYTES_MAX],
+            salt: [0; SALT_BYTES_MAX],
+        };
         master.key[..key.len()].copy_from_slice(key);
         master.salt[..salt.len()].copy_from_slice(salt);
         Ok(master)
@@ -59,7 +67,11 @@ impl MasterKey {
         let (key, salt) = (suite.key_len(), suite.salt_len());
         let expected = 2 * (key + salt);
         if bytes.len() != expected {
-            return Err(KeyLengthError { suite, expected, actual: bytes.len() });
+            return Err(KeyLengthError {
+                suite,
+                expected,
+                actual: bytes.len(),
+            });
         }
         let (keys, salts) = bytes.split_at(2 * key);
         let client = Self::new(suite, &keys[..key], &salts[..salt])?;
@@ -99,10 +111,20 @@ impl MasterKey {
     /// authentication, salt. The index part of the derivation is zero: there is no rate.
     fn derive(&self, label: u8) -> Derived {
         let prf = AesCtr::new(self.key());
-        let mut derived = Derived { key: [0; 32], auth: [0; 20], salt: [0; 14] };
-        prf.apply(&self.prf_iv(label), &mut derived.key[..self.suite.key_len()]);
+        let mut derived = Derived {
+            key: [0; 32],
+            auth: [0; 20],
+            salt: [0; 14],
+        };
+        prf.apply(
+            &self.prf_iv(label),
+            &mut derived.key[..self.suite.key_len()],
+        );
         prf.apply(&self.prf_iv(label + 1), &mut derived.auth);
-        prf.apply(&self.prf_iv(label + 2), &mut derived.salt[..self.suite.salt_len()]);
+        prf.apply(
+            &self.prf_iv(label + 2),
+            &mut derived.salt[..self.suite.salt_len()],
+        );
         derived
     }
 
@@ -142,6 +164,8 @@ impl Eq for MasterKey {}
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MasterKey").field("suite", &self.suite).finish_non_exhaustive()
+        f.debug_struct("MasterKey")
+            .field("suite", &self.suite)
+            .finish_non_exhaustive()
     }
 }

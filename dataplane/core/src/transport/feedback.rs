@@ -75,9 +75,7 @@ impl TransportFeedback {
     /// Lets the next report begin at a late packet; false when it is too late.
     fn reopen(&mut self, seq: u32) -> bool {
         let before_base = self.base.wrapping_sub(seq).cast_signed();
-        if before_base > LATE_MAX as i32
-            || self.next.wrapping_sub(seq) > CAPACITY as u32
-        {
+        if before_base > LATE_MAX as i32 || self.next.wrapping_sub(seq) > CAPACITY as u32 {
             return false;
         }
         if before_base > 0 {
@@ -89,7 +87,9 @@ impl TransportFeedback {
     fn arrival(&self, seq: u32) -> Option<i64> {
         let behind = self.next.wrapping_sub(seq);
         let ticks = self.ring.get(slot(seq))?.checked_sub(1)?;
-        (1..=CAPACITY as u32).contains(&behind).then_some(ticks as i64)
+        (1..=CAPACITY as u32)
+            .contains(&behind)
+            .then_some(ticks as i64)
     }
 
     /// True when there is something to report.
@@ -129,7 +129,9 @@ impl TransportFeedback {
         for (status, arrival) in statuses.iter_mut().zip(arrivals()) {
             if let Some(ticks) = arrival {
                 // What is 8 s apart from its neighbour needs a reference time of its own.
-                let Ok(delta) = i16::try_from(ticks - before) else { break };
+                let Ok(delta) = i16::try_from(ticks - before) else {
+                    break;
+                };
                 (*status, before) = (Some(delta), ticks);
             }
             len += 1;

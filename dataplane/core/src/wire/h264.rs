@@ -62,7 +62,9 @@ fn aggregate(payload: &[u8], found: &mut Found) -> Option<()> {
 
 /// RFC 6184 section 5.8: the first fragment has the S bit, and the NAL unit's type beside it.
 fn fragment(payload: &[u8], found: &mut Found) -> Option<()> {
-    let &[indicator, header, ref rest @ ..] = payload else { return None };
+    let &[indicator, header, ref rest @ ..] = payload else {
+        return None;
+    };
     let start = header & 0x80 != 0;
     let kind = header & 0x1f;
     if start {
@@ -156,7 +158,10 @@ mod tests {
         ] {
             let info = describe(&payload).unwrap();
             assert!(!info.key_frame, "{payload:x?}");
-            assert_eq!((info.start_of_frame, info.discardable), (start, discardable));
+            assert_eq!(
+                (info.start_of_frame, info.discardable),
+                (start, discardable)
+            );
         }
     }
 

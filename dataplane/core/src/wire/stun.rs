@@ -258,7 +258,9 @@ impl<'a> Message<'a> {
     /// credentials). Takes the same time wherever the first difference lies.
     #[must_use]
     pub fn verify_integrity(&self, password: &[u8]) -> bool {
-        let Some(at) = self.integrity_at else { return false };
+        let Some(at) = self.integrity_at else {
+            return false;
+        };
         let Some(received) = self.bytes.get(at + 4..at + 4 + INTEGRITY_BYTES) else {
             return false;
         };
@@ -304,7 +306,11 @@ const fn crc_table() -> [u32; 256] {
         let mut value = index as u32;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 };
+            value = if value & 1 == 1 {
+                value >> 1 ^ 0xedb8_8320
+            } else {
+                value >> 1
+            };
             bit += 1;
         }
         table[index] = value;

@@ -112,8 +112,7 @@ impl Iterator for Packets<'_> {
         self.left = self.left.checked_sub(1)?;
         if self.in_chunk == 0 || self.in_chunk == self.chunk.len() {
             let (chunk, rest) = self.chunks.split_first_chunk()?;
-            (self.chunk, self.chunks, self.in_chunk) =
-                (Chunk(u16::from_be_bytes(*chunk)), rest, 0);
+            (self.chunk, self.chunks, self.in_chunk) = (Chunk(u16::from_be_bytes(*chunk)), rest, 0);
         }
         let symbol = self.chunk.symbol(self.in_chunk);
         self.in_chunk += 1;
@@ -133,7 +132,10 @@ impl Iterator for Packets<'_> {
         self.ticks += delta.unwrap_or(0);
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        Some(PacketStatus { sequence, arrival_us: delta.map(|_| self.ticks * TICK_US) })
+        Some(PacketStatus {
+            sequence,
+            arrival_us: delta.map(|_| self.ticks * TICK_US),
+        })
     }
 }
 
@@ -185,15 +187,24 @@ fn symbol_of(status: Option<i16>) -> u16 {
 fn next_chunk(statuses: &[Option<i16>], room: usize) -> Option<(Chunk, usize)> {
     let first = symbol_of(*statuses.first()?);
     let limit = statuses.len().min(RUN_MAX);
-    let run = statuses[..limit].iter().take_while(|&&s| symbol_of(s) == first).count();
+    let run = statuses[..limit]
+        .iter()
+        .take_while(|&&s| symbol_of(s) == first)
+        .count();
     let head = &statuses[..statuses.len().min(14)];
     let large = head.iter().any(|&s| symbol_of(s) == LARGE);
     let room = room.checked_sub(2)?;
     if run >= head.len() || large && run >= 7 {
-        let fitting = room.checked_div(usize::from(first)).map_or(run, |fitting| run.min(fitting));
+        let fitting = room
+            .checked_div(usize::from(first))
+            .map_or(run, |fitting| run.min(fitting));
         return (fitting > 0).then_some((Chunk(first << 13 | fitting as u16), fitting));
     }
-    let (tag, width, capacity) = if large { (0xc000, 2, 7) } else { (0x8000, 1, 14) };
+    let (tag, width, capacity) = if large {
+        (0xc000, 2, 7)
+    } else {
+        (0x8000, 1, 14)
+    };
     let bits = (0..capacity).fold(0, |bits, index| {
         bits << width | statuses.get(index).map_or(NOT_RECEIVED, |&s| symbol_of(s))
     });
@@ -202,10 +213,7 @@ fn next_chunk(statuses: &[Option<i16>], room: usize) -> Option<(Chunk, usize)> {
 }
 
 /// All chunks that fit, with their deltas, into `room`.
-fn chunks(
-    mut statuses: &[Option<i16>],
-    mut room: usize,
-) -> impl Iterator<Item = (Chunk, usize)> {
+fn chunks(mut statuses: &[Option<i16>], mut room: usize) -> impl Iterator<Item = (Chunk, usize)> {
     std::iter::from_fn(move || {
         let (chunk, taken) = next_chunk(statuses, room)?;
         statuses = &statuses[taken..];
@@ -269,7 +277,11 @@ mod tests {
     fn encode(statuses: &[Option<i16>], room: usize) -> Option<(Vec<u8>, usize)> {
         let mut buffer = [0; 4_000];
         let mut writer = Writer::new(&mut buffer[..room]);
-        let head = Head { base_sequence: 65_530, reference_time: -5, feedback_count: 9 };
+        let head = Head {
+            base_sequence: 65_530,
+            reference_time: -5,
+            feedback_count: 9,
+        };
         let count = write(&mut writer, room, head, statuses).ok()?;
         Some((writer.written().to_vec(), count))
     }
@@ -305,7 +317,10 @@ mod tests {
         }
         // A run of nothing, and a reserved symbol.
         assert_eq!(Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), None);
-        assert_eq!(Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 0, 0]), None);
+        assert_eq!(
+            Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 0, 0]),
+            None
+        );
     }
 
     fn status() -> impl Strategy<Value = Option<i16>> {
@@ -315,7 +330,9 @@ mod tests {
     /// Runs of equal symbols, so that all kinds of chunks occur.
     fn statuses() -> impl Strategy<Value = Vec<Option<i16>>> {
         prop::collection::vec((status(), 1usize..40), 1..40).prop_map(|runs| {
-            runs.into_iter().flat_map(|(status, n)| std::iter::repeat_n(status, n)).collect()
+            runs.into_iter()
+                .flat_map(|(status, n)| std::iter::repeat_n(status, n))
+                .collect()
         })
     }
 

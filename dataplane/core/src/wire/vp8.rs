@@ -132,7 +132,9 @@ impl Descriptor {
 /// Adds to the picture id and to TL0PICIDX, each modulo its width on the wire. Fields that the
 /// payload does not have stay away; a malformed payload stays as it is.
 pub fn rewrite(payload: &mut [u8], picture_add: u16, tl0_add: u8) {
-    let Some(descriptor) = Descriptor::parse(payload) else { return };
+    let Some(descriptor) = Descriptor::parse(payload) else {
+        return;
+    };
     if let Some(id) = descriptor.picture_id {
         let at = usize::from(descriptor.picture_id_offset);
         let id = id.wrapping_add(picture_add);

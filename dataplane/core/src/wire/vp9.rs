@@ -174,8 +174,24 @@ mod tests {
     fn a_key_frame_with_structure() {
         // I, L, B, V; id 0x1234; TID 0, SID 0; TL0 9; two layers with sizes, one picture.
         let payload = [
-            0b1010_1010, 0x92, 0x34, 0x00, 9, 0b0011_1000, 1, 64, 0, 180, 2, 128, 1, 104, 1,
-            0b0000_0100, 1, 0xff,
+            0b1010_1010,
+            0x92,
+            0x34,
+            0x00,
+            9,
+            0b0011_1000,
+            1,
+            64,
+            0,
+            180,
+            2,
+            128,
+            1,
+            104,
+            1,
+            0b0000_0100,
+            1,
+            0xff,
         ];
         let d = Descriptor::parse(&payload).unwrap();
         assert!(d.key_frame() && d.start_of_frame && !d.end_of_frame);
@@ -191,7 +207,10 @@ mod tests {
     fn flexible_mode_lists_references() {
         // I, P, L, F, E; id 5; TID 2, U, SID 1, D; two references.
         let d = Descriptor::parse(&[0b1111_0100, 5, 0b0101_0011, 0x03, 0x04, 0xaa]).unwrap();
-        assert_eq!((d.layers, d.switching_up, d.inter_layer), (Some((2, 1)), true, true));
+        assert_eq!(
+            (d.layers, d.switching_up, d.inter_layer),
+            (Some((2, 1)), true, true)
+        );
         assert_eq!((d.len, d.tl0_pic_idx, d.picture_id), (5, None, Some(5)));
         assert!(!d.key_frame() && d.info().layer_sync && d.end_of_frame);
         let endless = [0b1101_0000, 5, 0x03, 0x03, 0x03, 0x02, 0xaa];

@@ -3,9 +3,8 @@
 
 use super::{
     DlrrReport, EXTENDED_REPORT, FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI,
-    FORMAT_TWCC, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, REMB_NAME, ReportBlock,
-    SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK, XR_DLRR,
-    XR_RECEIVER_REFERENCE_TIME,
+    FORMAT_TWCC, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, REMB_NAME, ReportBlock, SENDER_REPORT,
+    SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK, XR_DLRR, XR_RECEIVER_REFERENCE_TIME,
 };
 use crate::wire::{
     twcc,
@@ -101,7 +100,9 @@ impl<'a> CompoundWriter<'a> {
             w.u32(info.octet_count)?;
             first.iter().try_for_each(|report| put_report(w, report))
         })?;
-        let result = more.chunks(COUNT_MAX).try_for_each(|some| self.one_report(info.ssrc, some));
+        let result = more
+            .chunks(COUNT_MAX)
+            .try_for_each(|some| self.one_report(info.ssrc, some));
         self.keep(start, result)
     }
 
@@ -114,7 +115,9 @@ impl<'a> CompoundWriter<'a> {
             return self.one_report(ssrc, &[]);
         }
         let start = self.0.len();
-        let result = reports.chunks(COUNT_MAX).try_for_each(|some| self.one_report(ssrc, some));
+        let result = reports
+            .chunks(COUNT_MAX)
+            .try_for_each(|some| self.one_report(ssrc, some));
         self.keep(start, result)
     }
 
@@ -156,7 +159,9 @@ impl<'a> CompoundWriter<'a> {
         if ssrcs.len() > COUNT_MAX {
             return Err(Full);
         }
-        self.packet(GOODBYE, ssrcs.len() as u8, |w| ssrcs.iter().try_for_each(|&s| w.u32(s)))
+        self.packet(GOODBYE, ssrcs.len() as u8, |w| {
+            ssrcs.iter().try_for_each(|&s| w.u32(s))
+        })
     }
 
     /// Generic NACK. Numbers in ascending order (modulo 2^16) take the least space: one pair for

@@ -1,0 +1,661 @@
+//! What the control plane asks of one worker: `apply_*`, one function a command. Parameters are
+//! final; what is wrong all the same is refused with nothing half-made. Never on the way of a packet.
+
+use ironcast_protocol::{
+    CommandError, ErrorCode, Event, Reply,
+    command::{
+        Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, IceParameters, Produce,
+        SetPreferredLayers, SetPriority, SetTransportBitrates,
+    },
+    event::{DtlsState, IceState, TransportCloseReason},
+    media::{Layers, MediaKind, RtpType},
+};
+
+use crate::{
+    Nanos, SECOND,
+    arena::Key,
+    consumer::{Consumer, cap},
+    producer::{Producer, extension_map},
+    router::Router,
+    srtp::{MasterKey, OpenKey, SealKey},
+    transport::{
+        Transport,
+        ice::{Credentials, Ice},
+    },
+    worker::{Action, Worker},
+};
+
+/// SSRCs that one transport may use up.
+const RETIRED_MAX: usize = 20_000;
+
+type Outcome<T> = Result<T, CommandError>;
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Outcome<T> {
+    Err(CommandError::new(code, message))
+}
+
+fn not_found(what: &str, id: &str) -> CommandError {
+    CommandError::new(ErrorCode::NotFound, format!("there is no {what} {id:?}"))
+}
+
+impl Worker {
+    /// A room.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NoCapacity`.
+    pub fn apply_create_router(&mut self, create: &CreateRouter) -> Outcome<Reply> {
+        if self.router_ids.contains_key(&create.id) {
+            return refuse(
+                ErrorCode::AlreadyExists,
+                format!("router {:?} exists", create.id),
+            );
+        }
+        if self.routers.len() >= self.limits.routers_max {
+            return refuse(
+                ErrorCode::NoCapacity,
+                "this worker has its maximum of routers",
+            );
+        }
+        let key = self.routers.insert(Router {
+            id: create.id.clone(),
+            transports: Vec::new(),
+        });
+        self.router_ids.insert(create.id.clone(), key);
+        Ok(Reply::Done)
+    }
+
+    /// Closes a room and all in it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_close_router(&mut self, id: &str) -> Outcome<Reply> {
+        let key = self
+            .router_ids
+            .remove(id)
+            .ok_or_else(|| not_found("router", id))?;
+        if let Some(router) = self.routers.remove(key) {
+            for transport in router.transports {
+                self.remove_transport(transport);
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    /// A peer. The credentials are random, from outside; so is `seed`, where counters start.
+    /// Returns the transport as a number, for the driver and the handshake.
+    ///
+    /// # Errors
+    /// `NotFound` (router), `AlreadyExists`, `NoCapacity`.
+    pub fn apply_create_transport(
+        &mut self,
+        create: &CreateWebRtcTransport,
+        credentials: Credentials,
+        now: Nanos,
+    ) -> Outcome<u64> {
+        if self.transport_ids.contains_key(&create.id) {
+            return refuse(
+                ErrorCode::AlreadyExists,
+                format!("transport {:?} exists", create.id),
+            );
+        }
+        if self.transports.len() >= self.limits.transports_max {
+            return refuse(
+                ErrorCode::NoCapacity,
+                "this worker has its maximum of transports",
+            );
+        }
+        let router_key = *self
+            .router_ids
+            .get(&create.router)
+            .ok_or_else(|| not_found("router", &create.router))?;
+        let fragment = credentials.username_fragment.clone();
+        let ice = Ice::new(credentials, Nanos::from(create.consent_timeout_s) * SECOND);
+        let initial = create.initial_available_outgoing_bitrate_bps;
+        let transport = Transport::new(create.id.clone(), router_key, ice, initial, 1, now);
+        let key = self.transports.insert(transport);
+        self.transport_ids.insert(create.id.clone(), key);
+        self.username_fragments.insert(fragment, key);
+        if let Some(router) = self.routers.get_mut(router_key) {
+            router.transports.push(key);
+        }
+        Ok(key.into())
+    }
+
+    /// The API has given the peer's DTLS parameters; the handshake is the caller's.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState` (connected before).
+    pub fn apply_connect_transport(
+        &mut self,
+        id: &str,
+        local_role: DtlsRole,
+        now: Nanos,
+    ) -> Outcome<u64> {
+        let key = self.transport_key(id)?;
+        let Some(transport) = self.transports.get_mut(key) else {
+            return Err(not_found("transport", id));
+        };
+        if transport.dtls_role.is_some() {
+            return refuse(ErrorCode::WrongState, "this transport is connected already");
+        }
+        transport.dtls_role = Some(local_role);
+        self.schedule(key, now);
+        Ok(key.into())
+    }
+
+    /// New ICE credentials.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_restart_ice(&mut self, id: &str, credentials: Credentials) -> Outcome<Reply> {
+        let key = self.transport_key(id)?;
+        let Some(transport) = self.transports.get_mut(key) else {
+            return Err(not_found("transport", id));
+        };
+        let answer = IceParameters {
+            username_fragment: credentials.username_fragment.clone(),
+            password: credentials.password.clone(),
+        };
+        self.username_fragments
+            .insert(credentials.username_fragment.clone(), key);
+        if let Some(over) = transport.ice.restart(credentials) {
+            self.username_fragments.remove(&over.username_fragment);
+        }
+        Ok(Reply::IceRestarted(answer))
+    }
+
+    /// Limits of a transport.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` (minimum above maximum).
+    pub fn apply_bitrates(&mut self, set: &SetTransportBitrates, now: Nanos) -> Outcome<Reply> {
+        let key = self.transport_key(&set.id)?;
+        let Some(transport) = self.transports.get_mut(key) else {
+            return Err(not_found("transport", &set.id));
+        };
+        let max = set.max_outgoing_bps.unwrap_or(transport.budget.max_bps);
+        let min = set.min_outgoing_bps.unwrap_or(transport.budget.min_bps);
+        if max > 0 && min > max {
+            return refuse(
+                ErrorCode::Invalid,
+                "minOutgoingBitrate is above maxOutgoingBitrate",
+            );
+        }
+        (transport.budget.max_bps, transport.budget.min_bps) = (max, min);
+        if let Some(incoming) = set.max_incoming_bps {
+            transport.max_incoming_bps = incoming;
+        }
+        (transport.layers_at, transport.reports_at) = (now, now);
+        self.schedule(key, now);
+        Ok(Reply::Done)
+    }
+
+    /// Closes a peer and all on it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_close_transport(&mut self, id: &str) -> Outcome<Reply> {
+        let key = self.transport_key(id)?;
+        self.remove_transport(key);
+        Ok(Reply::Done)
+    }
+
+    /// A received track.
+    ///
+    /// # Errors
+    /// `NotFound` (transport), `AlreadyExists`, `NoCapacity`, `Invalid`.
+    pub fn apply_produce(&mut self, create: &Produce) -> Outcome<Reply> {
+        if self.producer_ids.contains_key(&create.id) {
+            return refuse(
+                ErrorCode::AlreadyExists,
+                format!("producer {:?} exists", create.id),
+            );
+        }
+        if self.producers.len() >= self.limits.producers_max {
+            return refuse(
+                ErrorCode::NoCapacity,
+                "this worker has its maximum of producers",
+            );
+        }
+        let transport_key = self.transport_key(&create.transport)?;
+        let Some(transport) = self.transports.get_mut(transport_key) else {
+            return Err(not_found("transport", &create.transport));
+        };
+        let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
+        let producer = Producer::new(create, transport.router, transport_key).map_err(invalid)?;
+        let rtp_type = producer.rtp_type;
+        let map = extension_map(&create.rtp_parameters);
+        let key = self.producers.insert(producer);
+        let added = self
+            .producers
+            .get(key)
+            .map(|producer| transport.demux.add(key, producer));
+        if let Some(Err(message)) = added {
+            self.producers.remove(key);
+            return Err(invalid(message));
+        }
+        // One peer has one numbering of extensions (BUNDLE, RFC 9143 section 9): what is known stays.
+        for (id, kind) in map.iter() {
+            transport.extensions.insert(id, kind);
+        }
+        transport.producers.push(key);
+        self.producer_ids.insert(create.id.clone(), key);
+        Ok(Reply::Produced { rtp_type })
+    }
+
+    /// Pauses or resumes a producer.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_pause_producer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+        let key = *self
+            .producer_ids
+            .get(id)
+            .ok_or_else(|| not_found("producer", id))?;
+        let Some(producer) = self.producers.get_mut(key) else {
+            return Err(not_found("producer", id));
+        };
+        if producer.paused == paused {
+            return Ok(Reply::Done);
+        }
+        producer.paused = paused;
+        for subscriber in &producer.subscribers {
+            if let Some(consumer) = self.consumers.get_mut(*subscriber) {
+                consumer.start_over();
+            }
+        }
+        self.touch_subscribers(key, now);
+        Ok(Reply::Done)
+    }
+
+    /// Closes a producer and what is made from it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_close_producer(&mut self, id: &str) -> Outcome<Reply> {
+        let key = *self
+            .producer_ids
+            .get(id)
+            .ok_or_else(|| not_found("producer", id))?;
+        self.remove_producer(key);
+        Ok(Reply::Done)
+    }
+
+    /// A sent track. `first_seq` is random, below 2^15.
+    ///
+    /// # Errors
+    /// `NotFound` (transport, producer), `AlreadyExists`, `NoCapacity`, `Invalid`.
+    pub fn apply_consume(
+        &mut self,
+        create: &Consume,
+        first_seq: u16,
+        now: Nanos,
+    ) -> Outcome<Reply> {
+        if self.consumer_ids.contains_key(&create.id) {
+            return refuse(
+                ErrorCode::AlreadyExists,
+                format!("consumer {:?} exists", create.id),
+            );
+        }
+        if self.consumers.len() >= self.limits.consumers_max {
+            return refuse(
+                ErrorCode::NoCapacity,
+                "this worker has its maximum of consumers",
+            );
+        }
+        if create.rtp_type == RtpType::Pipe {
+            return refuse(ErrorCode::Unsupported, "pipe consumers are not there yet");
+        }
+        let transport_key = self.transport_key(&create.transport)?;
+        let producer_key = *self
+            .producer_ids
+            .get(&create.producer)
+            .ok_or_else(|| not_found("producer", &create.producer))?;
+        let Some(producer) = self.producers.get_mut(producer_key) else {
+            return Err(not_found("producer", &create.producer));
+        };
+        let Some(transport) = self.transports.get_mut(transport_key) else {
+            return Err(not_found("transport", &create.transport));
+        };
+        if producer.router != transport.router {
+            return refuse(ErrorCode::Invalid, "the producer is in another router");
+        }
+        let first_seq = u32::from(first_seq & 0x7fff);
+        let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
+        let mut consumer = Consumer::new(
+            create,
+            producer_key,
+            producer,
+            transport_key,
+            first_seq,
+            now,
+        )
+        .map_err(invalid)?;
+        let rtx_ssrc = consumer.rtx.map(|(ssrc, _)| ssrc);
+        let ours = [Some(consumer.ssrc), rtx_ssrc];
+        let taken = ours
+            .iter()
+            .flatten()
+            .any(|ssrc| transport.consumer_ssrcs.contains_key(ssrc));
+        if taken || rtx_ssrc == Some(consumer.ssrc) {
+            return refuse(
+                ErrorCode::Invalid,
+                "the consumer's SSRC is in use on this transport",
+            );
+        }
+        if transport.retired.len() >= RETIRED_MAX {
+            return refuse(
+                ErrorCode::NoCapacity,
+                "this transport has used up its SSRCs",
+            );
+        }
+        let next = |ssrc| {
+            transport
+                .retired
+                .iter()
+                .find(|(s, _)| *s == ssrc)
+                .map(|(_, next)| *next)
+        };
+        if let Some(next) = next(consumer.ssrc) {
+            consumer.timeline = crate::timeline::Timeline::new(next);
+        }
+        if let Some(next) = rtx_ssrc.and_then(next) {
+            consumer.rtx_seq = next;
+        }
+        let reply = Consumed {
+            paused: consumer.paused,
+            producer_paused: producer.paused,
+            score: consumer.score(producer),
+            preferred_layers: consumer.preferred,
+        };
+        let key = self.consumers.insert(consumer);
+        producer.subscribers.push(key);
+        transport.consumers.push(key);
+        transport
+            .consumer_ssrcs
+            .extend(ours.iter().flatten().map(|ssrc| (*ssrc, key)));
+        transport.layers_at = now;
+        self.consumer_ids.insert(create.id.clone(), key);
+        self.schedule(transport_key, now);
+        Ok(Reply::Consumed(reply))
+    }
+
+    /// Pauses or resumes a consumer; a resumed video asks its producer for a key frame.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_pause_consumer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+        let consumer = self.consumer_mut(id)?;
+        if consumer.paused != paused {
+            consumer.paused = paused;
+            consumer.start_over();
+        }
+        let transport = consumer.transport;
+        self.look_at_layers(transport, now);
+        Ok(Reply::Done)
+    }
+
+    /// Wanted layers.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState` (a track without layers).
+    pub fn apply_preferred_layers(
+        &mut self,
+        set: &SetPreferredLayers,
+        now: Nanos,
+    ) -> Outcome<Reply> {
+        let consumer = self.consumer_mut(&set.id)?;
+        if consumer.preferred.is_none() {
+            return refuse(
+                ErrorCode::WrongState,
+                "this consumer has no layers to choose from",
+            );
+        }
+        let (transport, producer) = (consumer.transport, consumer.producer);
+        let top = self.producers.get(producer).map_or(
+            Layers {
+                spatial: 0,
+                temporal: 0,
+            },
+            |p| {
+                let spatial = (p.streams.len() - 1) as u8;
+                Layers {
+                    spatial,
+                    temporal: p.temporal_layers.saturating_sub(1),
+                }
+            },
+        );
+        self.consumer_mut(&set.id)?.preferred = Some(cap(set.layers, top));
+        self.look_at_layers(transport, now);
+        Ok(Reply::Done)
+    }
+
+    /// Weight.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` (0).
+    pub fn apply_priority(&mut self, set: &SetPriority, now: Nanos) -> Outcome<Reply> {
+        if set.priority == 0 {
+            return refuse(ErrorCode::Invalid, "priority is 1 to 255");
+        }
+        let consumer = self.consumer_mut(&set.id)?;
+        consumer.priority = set.priority;
+        let transport = consumer.transport;
+        self.look_at_layers(transport, now);
+        Ok(Reply::Done)
+    }
+
+    /// A key frame for a consumer.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_request_key_frame(&mut self, id: &str, now: Nanos) -> Outcome<Reply> {
+        let consumer = self.consumer_mut(id)?;
+        let wish = consumer
+            .target
+            .filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
+        let producer_key = consumer.producer;
+        if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
+            producer.request_key_frame(stream, now);
+            let transport = producer.transport;
+            self.schedule(transport, now);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Closes a consumer.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn apply_close_consumer(&mut self, id: &str) -> Outcome<Reply> {
+        let key = *self
+            .consumer_ids
+            .get(id)
+            .ok_or_else(|| not_found("consumer", id))?;
+        if let Some(consumer) = self.consumers.get(key)
+            && let Some(producer) = self.producers.get_mut(consumer.producer)
+        {
+            producer.subscribers.retain(|subscriber| *subscriber != key);
+        }
+        self.remove_consumer(key);
+        Ok(Reply::Done)
+    }
+
+    /// The handshake has something to send.
+    pub fn dtls_output(&mut self, transport: u64, datagram: &[u8], now: Nanos) {
+        let key = Key::from(transport);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        if let Some(path) = transport.ice.selected().map(|path| path.id) {
+            transport.traffic.sent.add(datagram.len(), now);
+            self.control.push(path, datagram);
+        }
+        self.set_dtls_state(key, DtlsState::Connecting, None);
+    }
+
+    /// The handshake is done: these are the keys, ours to seal with and the peer's to open with.
+    pub fn dtls_connected(
+        &mut self,
+        transport: u64,
+        ours: &MasterKey,
+        theirs: &MasterKey,
+        now: Nanos,
+    ) {
+        let key = Key::from(transport);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        // Once only: other keys on the same indices are another association's business.
+        if transport.suite.is_some() {
+            return;
+        }
+        let suite = ours.suite();
+        transport.suite = Some(suite);
+        transport.open_key = Some(Box::new(OpenKey::new(theirs)));
+        self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
+        self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()));
+        self.look_at_layers(key, now);
+    }
+
+    /// The handshake failed.
+    pub fn dtls_failed(&mut self, transport: u64) {
+        self.set_dtls_state(Key::from(transport), DtlsState::Failed, None);
+    }
+
+    /// The peer said goodbye: the transport is closed.
+    pub fn dtls_closed(&mut self, transport: u64) {
+        let key = Key::from(transport);
+        self.set_dtls_state(key, DtlsState::Closed, None);
+        self.close_by_itself(key, TransportCloseReason::DtlsClosed);
+    }
+
+    pub(crate) fn close_by_itself(&mut self, key: Key<Transport>, reason: TransportCloseReason) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        let transport = transport.id.clone();
+        if reason == TransportCloseReason::ConsentLost {
+            let state = IceState::Disconnected;
+            let transport = transport.clone();
+            self.events.push(Event::IceStateChange { transport, state });
+        }
+        self.events
+            .push(Event::TransportClosed { transport, reason });
+        self.remove_transport(key);
+    }
+
+    fn set_dtls_state(&mut self, key: Key<Transport>, state: DtlsState, profile: Option<&str>) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let over = matches!(transport.dtls_state, DtlsState::Closed | DtlsState::Failed);
+        let back = transport.dtls_state == DtlsState::Connected && state == DtlsState::Connecting;
+        if transport.dtls_state == state || over || back {
+            return;
+        }
+        transport.dtls_state = state;
+        let transport = transport.id.clone();
+        let srtp_profile = profile.map(str::to_owned);
+        self.events.push(Event::DtlsStateChange {
+            transport,
+            state,
+            srtp_profile,
+        });
+    }
+
+    pub(crate) fn transport_key(&self, id: &str) -> Outcome<Key<Transport>> {
+        self.transport_ids
+            .get(id)
+            .copied()
+            .ok_or_else(|| not_found("transport", id))
+    }
+
+    fn consumer_mut(&mut self, id: &str) -> Outcome<&mut Consumer> {
+        let key = self.consumer_ids.get(id).copied();
+        key.and_then(|key| self.consumers.get_mut(key))
+            .ok_or_else(|| not_found("consumer", id))
+    }
+
+    fn look_at_layers(&mut self, key: Key<Transport>, now: Nanos) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.layers_at = now;
+            self.schedule(key, now);
+        }
+    }
+
+    pub(crate) fn remove_transport(&mut self, key: Key<Transport>) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let producers = std::mem::take(&mut transport.producers);
+        let consumers = std::mem::take(&mut transport.consumers);
+        for producer in producers {
+            self.remove_producer(producer);
+        }
+        for key in consumers {
+            if let Some(consumer) = self.consumers.get(key)
+                && let Some(producer) = self.producers.get_mut(consumer.producer)
+            {
+                producer.subscribers.retain(|subscriber| *subscriber != key);
+            }
+            self.remove_consumer(key);
+        }
+        let Some(transport) = self.transports.remove(key) else {
+            return;
+        };
+        for path in transport.ice.paths() {
+            self.close_path(path.id);
+        }
+        let former = transport.ice.former().into_iter();
+        for credentials in former.chain([transport.ice.credentials()]) {
+            self.username_fragments
+                .remove(&credentials.username_fragment);
+        }
+        self.transport_ids.remove(&transport.id);
+        self.seal_keys.set(key.index(), None);
+        if let Some(router) = self.routers.get_mut(transport.router) {
+            router.transports.retain(|other| *other != key);
+        }
+        let id = transport.id;
+        self.actions.push(Action::TransportGone {
+            transport: key.into(),
+            id,
+        });
+    }
+
+    fn remove_producer(&mut self, key: Key<Producer>) {
+        let Some(mut producer) = self.producers.remove(key) else {
+            return;
+        };
+        self.producer_ids.remove(&producer.id);
+        for stream in &mut producer.streams {
+            stream.history.clear(&mut self.pool);
+        }
+        if let Some(transport) = self.transports.get_mut(producer.transport) {
+            transport.demux.remove(key);
+            transport.producers.retain(|other| *other != key);
+        }
+        for subscriber in producer.subscribers {
+            self.remove_consumer(subscriber);
+        }
+    }
+
+    fn remove_consumer(&mut self, key: Key<Consumer>) {
+        let Some(consumer) = self.consumers.remove(key) else {
+            return;
+        };
+        self.consumer_ids.remove(&consumer.id);
+        let Some(transport) = self.transports.get_mut(consumer.transport) else {
+            return;
+        };
+        transport.consumers.retain(|other| *other != key);
+        let used = [Some((consumer.ssrc, consumer.timeline.next_seq()))];
+        let rtx = consumer.rtx.map(|(ssrc, _)| (ssrc, consumer.rtx_seq));
+        for (ssrc, next) in used.into_iter().chain([rtx]).flatten() {
+            transport.consumer_ssrcs.remove(&ssrc);
+            transport.retired.retain(|(known, _)| *known != ssrc);
+            transport.retired.push((ssrc, next));
+        }
+    }
+}

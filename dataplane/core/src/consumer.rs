@@ -1,0 +1,444 @@
+//! [6] One sent track: which layer, and how its packets are numbered. Is asked by [7]
+//! `transport/send.rs` for each fresh packet and answers with how to write it, or not at all.
+//! Never touches bytes: it decides and renumbers. Next: [7] writes, numbers and seals.
+
+use ironcast_protocol::{
+    Id,
+    command::{Consume, ConsumerScore},
+    event::LayersReason,
+    media::{Layers, MediaKind, RtpType},
+};
+
+use crate::{
+    MS, Nanos, SECOND,
+    arena::Key,
+    meter::Meter,
+    producer::{Producer, SenderReport, Stream, extension_map},
+    recover::{history::Stored, resend::Resends},
+    template::Template,
+    timeline::{Rewritten, SourcePacket, Timeline},
+    transport::Transport,
+    wire::{Codec, PayloadInfo},
+};
+
+/// A receiver's PLI or FIR is passed on at most this often.
+const KEY_FRAME_WISH_SPACING: Nanos = 300 * MS;
+
+/// Counts of a sent stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SentCounters {
+    /// RTP packets, retransmissions not counted.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Payload bytes, for sender reports.
+    pub payload_bytes: u64,
+    /// Sent again.
+    pub retransmitted: u64,
+    /// NACK messages received.
+    pub nacks: u64,
+    /// Packets named in them.
+    pub nacked_packets: u64,
+    /// PLI received.
+    pub plis: u64,
+    /// FIR received.
+    pub firs: u64,
+}
+
+/// What the receiver reports.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reported {
+    /// Of 256, last interval.
+    pub fraction_lost: u8,
+    /// Cumulative, signed.
+    pub packets_lost: i64,
+    /// RTP clock units.
+    pub jitter: u32,
+    /// Round trip.
+    pub rtt: Option<Nanos>,
+}
+
+/// One sent track.
+#[derive(Debug)]
+pub struct Consumer {
+    // Used for each packet.
+    /// Where from.
+    pub producer: Key<Producer>,
+    /// Where to.
+    pub transport: Key<Transport>,
+    /// By the API.
+    pub paused: bool,
+    /// What is sent of the producer's streams; none before the first key frame.
+    pub current: Option<u8>,
+    /// What is to be sent.
+    pub target: Option<u8>,
+    /// Highest temporal layer that is sent.
+    pub temporal: u8,
+    /// Highest temporal layer that is to be sent.
+    pub temporal_target: u8,
+    /// Begin anew: at the next key frame (video) or packet (audio).
+    pub resync: bool,
+    /// Already in its transport's list of this turn.
+    pub queued: bool,
+    /// Opus silence is not forwarded.
+    pub ignore_dtx: bool,
+    /// Numbers.
+    pub timeline: Timeline,
+    /// Header.
+    pub template: Template,
+    /// Counts.
+    pub counters: SentCounters,
+    /// Rate.
+    pub meter: Meter,
+    /// Arrival of the packet that was sent last: for timestamps across a switch.
+    pub last_arrival: Nanos,
+
+    // Used now and then.
+    /// The caller's id.
+    pub id: Id,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// How it is made.
+    pub rtp_type: RtpType,
+    /// SSRC.
+    pub ssrc: u32,
+    /// SSRC and payload type of retransmissions.
+    pub rtx: Option<(u32, u8)>,
+    /// Next number of the RTX stream.
+    pub rtx_seq: u32,
+    /// The receiver may send NACK.
+    pub nack: bool,
+    /// What was sent again, and what is needed to repeat a packet byte for byte.
+    pub resends: Resends,
+    /// CNAME of the sender reports.
+    pub cname: String,
+    /// MIME type.
+    pub mime_type: String,
+    /// RTP clock, Hz.
+    pub clock_rate: u32,
+    /// 1 to 255.
+    pub priority: u8,
+    /// Wanted.
+    pub preferred: Option<Layers>,
+    /// What the last layers event said.
+    pub announced_layers: Option<Layers>,
+    /// Why the target is what it is.
+    pub reason: LayersReason,
+    /// What the last score event said.
+    pub announced_score: ConsumerScore,
+    /// What the receiver says.
+    pub reported: Reported,
+    /// When the next sender report is due.
+    pub report_at: Nanos,
+    /// Middle 32 bits of the last sender reports' NTP times, and when they left.
+    pub reports_sent: [(u32, Nanos); 2],
+    key_frame_wish_at: Option<Nanos>,
+    last_fir: Option<u8>,
+}
+
+impl Consumer {
+    /// A consumer from its parameters; what is wrong with them is said in words.
+    ///
+    /// # Errors
+    /// A sentence for the caller.
+    pub fn new(
+        create: &Consume,
+        producer_key: Key<Producer>,
+        producer: &Producer,
+        transport: Key<Transport>,
+        first_seq: u32,
+        now: Nanos,
+    ) -> Result<Self, String> {
+        let parameters = &create.rtp_parameters;
+        let media = parameters
+            .codecs
+            .first()
+            .ok_or("rtpParameters.codecs is empty")?;
+        let encoding = parameters
+            .encodings
+            .first()
+            .ok_or("rtpParameters.encodings is empty")?;
+        let ssrc = encoding
+            .ssrc
+            .ok_or("rtpParameters.encodings[0].ssrc is missing")?;
+        if media.clock_rate != producer.clock_rate {
+            return Err("the codec's clock rate is not the producer's".into());
+        }
+        if !media.mime_type.eq_ignore_ascii_case(&producer.mime_type) {
+            return Err("the codec is not the producer's".into());
+        }
+        let rtx_codec = parameters.codecs[1..]
+            .iter()
+            .find(|codec| codec.mime_type.to_ascii_lowercase().ends_with("/rtx"));
+        let rtx = rtx_codec
+            .zip(encoding.rtx_ssrc)
+            .map(|(codec, ssrc)| (ssrc, codec.payload_type));
+        let nack = media
+            .rtcp_feedback
+            .iter()
+            .any(|f| f.kind == "nack" && f.parameter.is_empty());
+        let layered = producer.streams.len() > 1 || producer.temporal_layers > 1;
+        let top = Layers {
+            spatial: (producer.streams.len() - 1) as u8,
+            temporal: producer.temporal_layers.saturating_sub(1),
+        };
+        let preferred = layered.then(|| create.preferred_layers.map_or(top, |p| cap(p, top)));
+        Ok(Self {
+            producer: producer_key,
+            transport,
+            paused: create.paused,
+            current: None,
+            target: (producer.streams.len() == 1).then_some(0),
+            temporal: u8::MAX,
+            temporal_target: u8::MAX,
+            resync: true,
+            queued: false,
+            ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
+            timeline: Timeline::new(first_seq),
+            template: Template::new(
+                media.payload_type,
+                ssrc,
+                parameters.mid.as_deref(),
+                &extension_map(parameters),
+            ),
+            counters: SentCounters::default(),
+            meter: Meter::default(),
+            last_arrival: 0,
+            id: create.id.clone(),
+            kind: producer.kind,
+            rtp_type: create.rtp_type,
+            ssrc,
+            rtx,
+            rtx_seq: first_seq,
+            nack,
+            resends: Resends::new(nack && rtx.is_none()),
+            cname: parameters.rtcp.cname.clone(),
+            mime_type: media.mime_type.clone(),
+            clock_rate: media.clock_rate,
+            priority: 1,
+            preferred,
+            announced_layers: None,
+            reason: LayersReason::Preferred,
+            announced_score: ConsumerScore::default(),
+            reported: Reported::default(),
+            report_at: now + SECOND / 4,
+            reports_sent: [(0, 0); 2],
+            key_frame_wish_at: None,
+            last_fir: None,
+        })
+    }
+
+    /// Sends nothing until a key frame (video) or the next packet (audio).
+    pub fn start_over(&mut self) {
+        self.resync = true;
+    }
+
+    /// True while a key frame is missing to go on with what is to be sent.
+    #[must_use]
+    pub fn needs_key_frame(&self) -> bool {
+        self.kind == MediaKind::Video
+            && !self.paused
+            && self.target.is_some()
+            && (self.resync || self.current != self.target)
+    }
+
+    /// Whether and how a fresh packet is sent. `sources`: the producer's streams.
+    pub fn choose(&mut self, stream: u8, stored: &Stored, sources: &[Stream]) -> Option<Rewritten> {
+        let meta = &stored.meta;
+        let packet = SourcePacket {
+            stream,
+            seq: meta.seq,
+            timestamp: meta.timestamp,
+            picture_id: meta.info.picture_id,
+            tl0_pic_idx: meta.info.tl0_pic_idx,
+        };
+        let switches = self.target == Some(stream) && (self.resync || self.current != self.target);
+        if switches && self.can_start_at(&meta.info, meta.payload_len) {
+            let timestamp = self.switch_timestamp(stored, stream, sources);
+            self.current = Some(stream);
+            self.temporal = self.temporal_target;
+            self.resync = false;
+            self.last_arrival = meta.arrival;
+            return Some(self.timeline.switch(packet, timestamp));
+        }
+        if self.resync {
+            return None;
+        }
+        if self.current != Some(stream) {
+            // The layer left behind may still fill its holes.
+            return self.timeline.late(stream, meta.seq, meta.timestamp);
+        }
+        if !self.timeline.is_new(meta.seq) {
+            return self.timeline.late(stream, meta.seq, meta.timestamp);
+        }
+        if meta.payload_len == 0 || self.skips(&meta.info) {
+            self.timeline.drop_one(packet);
+            return None;
+        }
+        self.last_arrival = meta.arrival;
+        Some(self.timeline.advance(packet))
+    }
+
+    /// A stream can begin at a key frame's first packet; audio anywhere.
+    fn can_start_at(&self, info: &PayloadInfo, payload_len: u16) -> bool {
+        payload_len > 0
+            && (self.kind == MediaKind::Audio || (info.key_frame && info.start_of_frame))
+    }
+
+    /// Temporal layers above what is wanted, and silence. Going up waits for a frame that refers to
+    /// nothing that was left out.
+    fn skips(&mut self, info: &PayloadInfo) -> bool {
+        if self.ignore_dtx && info.silence {
+            return true;
+        }
+        if info.start_of_frame {
+            let layer = info.temporal_layer;
+            if info.key_frame || self.temporal > self.temporal_target {
+                self.temporal = self.temporal_target;
+            } else if info.layer_sync && layer > self.temporal && layer <= self.temporal_target {
+                self.temporal = layer;
+            }
+        }
+        info.temporal_layer > self.temporal
+    }
+
+    /// The timestamp of the first packet after a switch: where both streams have told their capture
+    /// clock, the same moment on the receiver's timeline; else by arrival.
+    fn switch_timestamp(&self, stored: &Stored, stream: u8, sources: &[Stream]) -> u32 {
+        let meta = &stored.meta;
+        let Some(timestamp_add) = self.timeline.timestamp_add() else {
+            return meta.timestamp;
+        };
+        let last = self.timeline.last_timestamp();
+        if self.current == Some(stream) {
+            return later(meta.timestamp.wrapping_add(timestamp_add), last);
+        }
+        let elapsed = meta.arrival.saturating_sub(self.last_arrival);
+        let by_arrival = last.wrapping_add(rtp_units(elapsed, self.clock_rate));
+        let report = |index: Option<u8>| {
+            sources
+                .get(usize::from(index?))
+                .and_then(|stream| stream.sender_report)
+        };
+        let by_capture = report(self.current)
+            .zip(report(Some(stream)))
+            .map(|(old, new)| {
+                same_moment(meta.timestamp, &new, &old, self.clock_rate).wrapping_add(timestamp_add)
+            });
+        // A capture clock that is off by more than this is not believed.
+        let far = self.clock_rate / 2;
+        let believed =
+            by_capture.filter(|t| (t.wrapping_sub(by_arrival) as i32).unsigned_abs() < far);
+        later(believed.unwrap_or(by_arrival), last)
+    }
+
+    /// True when a receiver's PLI or FIR is to be passed on.
+    pub fn take_key_frame_wish(&mut self, fir: Option<u8>, now: Nanos) -> bool {
+        if fir.is_some() && fir == self.last_fir {
+            return false;
+        }
+        self.last_fir = fir.or(self.last_fir);
+        if self
+            .key_frame_wish_at
+            .is_some_and(|at| now < at + KEY_FRAME_WISH_SPACING)
+        {
+            return false;
+        }
+        self.key_frame_wish_at = Some(now);
+        true
+    }
+
+    /// What is sent now, as the API says it.
+    #[must_use]
+    pub fn current_layers(&self, producer: &Producer) -> Option<Layers> {
+        self.preferred?;
+        let spatial = self.current.filter(|_| !self.paused && !self.resync)?;
+        let top = producer.temporal_layers.saturating_sub(1);
+        Some(Layers {
+            spatial,
+            temporal: self.temporal.min(top),
+        })
+    }
+
+    /// Quality, as the API says it.
+    #[must_use]
+    pub fn score(&self, producer: &Producer) -> ConsumerScore {
+        let scores: Vec<u8> = producer.streams.iter().map(|stream| stream.score).collect();
+        let source = self.current.map_or(0, usize::from);
+        let arrived = 1.0 - f64::from(self.reported.fraction_lost) / 256.0;
+        ConsumerScore {
+            score: (10.0 * arrived.powi(4)).round().clamp(1.0, 10.0) as u8,
+            producer_score: scores.get(source).copied().unwrap_or(0),
+            producer_scores: scores,
+        }
+    }
+}
+
+/// Layers not above `top`.
+#[must_use]
+pub fn cap(layers: Layers, top: Layers) -> Layers {
+    Layers {
+        spatial: layers.spatial.min(top.spatial),
+        temporal: layers.temporal.min(top.temporal),
+    }
+}
+
+/// Nanoseconds in RTP units.
+#[must_use]
+pub fn rtp_units(span: Nanos, clock_rate: u32) -> u32 {
+    (u128::from(span) * u128::from(clock_rate) / u128::from(SECOND)) as u32
+}
+
+/// `timestamp` of the stream of `from`, as the stream of `to` would have stamped the same moment.
+fn same_moment(timestamp: u32, from: &SenderReport, to: &SenderReport, clock_rate: u32) -> u32 {
+    let since_from = i64::from(timestamp.wrapping_sub(from.rtp) as i32);
+    let between = from.ntp.wrapping_sub(to.ntp) as i64;
+    let between = (i128::from(between) * i128::from(clock_rate)) >> 32;
+    to.rtp
+        .wrapping_add((i128::from(since_from) + between) as u32)
+}
+
+/// `timestamp`, or just after `last` if it were not later.
+fn later(timestamp: u32, last: u32) -> u32 {
+    if (timestamp.wrapping_sub(last) as i32) > 0 {
+        timestamp
+    } else {
+        last.wrapping_add(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_moment_on_another_streams_clock() {
+        let second = 1u64 << 32;
+        let a = SenderReport {
+            ntp: 1_000 * second,
+            rtp: 5_000,
+            arrival: 0,
+        };
+        let b = SenderReport {
+            ntp: 1_002 * second + second / 2,
+            rtp: 900_000,
+            arrival: 0,
+        };
+        // 0.1 s before b's report is 2.4 s after a's.
+        assert_eq!(
+            same_moment(900_000 - 9_000, &b, &a, 90_000),
+            5_000 + 216_000
+        );
+        assert_eq!(
+            same_moment(5_000 + 216_000, &a, &b, 90_000),
+            900_000 - 9_000
+        );
+    }
+
+    #[test]
+    fn time_never_stands_still_or_goes_back() {
+        assert_eq!(later(100, 100), 101);
+        assert_eq!(later(u32::MAX, 5), 6);
+        assert_eq!(later(5, u32::MAX), 5);
+    }
+}

@@ -1,0 +1,42 @@
+//! Datagrams that are not forwarded media - STUN answers, RTCP, DTLS - from the moment they are made
+//! to the end of the turn. Owns their bytes in one buffer that is used again and again.
+
+use crate::batch::{Batch, PathId};
+
+/// Bytes of one turn: far more than a turn makes; what is over it is dropped and counted.
+const BYTES_MAX: usize = 4 << 20;
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(crate) struct ControlQueue {
+    bytes: Vec<u8>,
+    datagrams: Vec<(PathId, u32)>,
+    /// Dropped because of the limit.
+    pub(crate) dropped: u64,
+}
+
+impl ControlQueue {
+    /// A datagram for a path.
+    pub(crate) fn push(&mut self, path: PathId, datagram: &[u8]) {
+        if self.bytes.len() + datagram.len() > BYTES_MAX {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes.extend_from_slice(datagram);
+        self.datagrams.push((path, datagram.len() as u32));
+    }
+
+    /// Moves all into the output.
+    pub(crate) fn drain(&mut self, batch: &mut Batch) {
+        let mut at = 0;
+        for (path, len) in self.datagrams.drain(..) {
+            let len = len as usize;
+            if let Some(space) = batch.reserve(len) {
+                space[..len].copy_from_slice(&self.bytes[at..at + len]);
+                batch.commit(path, len);
+            }
+            at += len;
+        }
+        self.bytes.clear();
+    }
+}

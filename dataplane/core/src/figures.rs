@@ -1,0 +1,300 @@
+//! The state and the figures of resources, as the dataplane protocol says them. Reads only.
+
+use std::collections::BTreeMap;
+
+use ironcast_protocol::{
+    CommandError, ErrorCode, Id,
+    snapshot::{ConsumerState, ProducerState, TransportState},
+    stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
+};
+
+use crate::{
+    MS, Nanos,
+    consumer::Consumer,
+    producer::{Producer, Stream, TEMPORAL_LAYERS},
+    transport::ice::Credentials,
+    worker::Worker,
+};
+
+type Outcome<T> = Result<T, CommandError>;
+
+fn not_found(what: &str, id: &str) -> CommandError {
+    CommandError::new(ErrorCode::NotFound, format!("there is no {what} {id:?}"))
+}
+
+/// States of all that is in a room.
+#[derive(Debug, Default)]
+pub struct RouterStates {
+    /// Peers, with their credentials now (an ICE restart changes them).
+    pub transports: Vec<(Id, TransportState, Credentials)>,
+    /// Received tracks.
+    pub producers: Vec<(Id, ProducerState)>,
+    /// Sent tracks.
+    pub consumers: Vec<(Id, ConsumerState)>,
+}
+
+impl Worker {
+    /// State of a transport.
+    #[must_use]
+    pub fn transport_state(&self, id: &str) -> Option<TransportState> {
+        self.transport_ids
+            .get(id)
+            .and_then(|key| Some(self.transports.get(*key)?.state()))
+    }
+
+    /// State of a producer.
+    #[must_use]
+    pub fn producer_state(&self, id: &str) -> Option<ProducerState> {
+        let producer = self.producers.get(*self.producer_ids.get(id)?)?;
+        Some(ProducerState {
+            rtp_type: producer.rtp_type,
+            paused: producer.paused,
+            scores: producer.scores(),
+        })
+    }
+
+    /// State of a consumer.
+    #[must_use]
+    pub fn consumer_state(&self, id: &str) -> Option<ConsumerState> {
+        let consumer = self.consumers.get(*self.consumer_ids.get(id)?)?;
+        let producer = self.producers.get(consumer.producer)?;
+        Some(ConsumerState {
+            paused: consumer.paused,
+            producer_paused: producer.paused,
+            priority: consumer.priority,
+            score: consumer.score(producer),
+            preferred_layers: consumer.preferred,
+            current_layers: consumer.current_layers(producer),
+        })
+    }
+
+    /// States of all that is in a room.
+    #[must_use]
+    pub fn router_states(&self, id: &str) -> RouterStates {
+        let mut states = RouterStates::default();
+        let router = self
+            .router_ids
+            .get(id)
+            .and_then(|key| self.routers.get(*key));
+        let keys = router.map_or(&[][..], |router| &router.transports);
+        for transport in keys.iter().filter_map(|key| self.transports.get(*key)) {
+            let credentials = transport.ice.credentials().clone();
+            states
+                .transports
+                .push((transport.id.clone(), transport.state(), credentials));
+            let producers = transport
+                .producers
+                .iter()
+                .filter_map(|key| self.producers.get(*key));
+            states.producers.extend(
+                producers.filter_map(|p| Some((p.id.clone(), self.producer_state(&p.id)?))),
+            );
+            let consumers = transport
+                .consumers
+                .iter()
+                .filter_map(|key| self.consumers.get(*key));
+            states.consumers.extend(
+                consumers.filter_map(|c| Some((c.id.clone(), self.consumer_state(&c.id)?))),
+            );
+        }
+        states
+    }
+
+    /// Figures of a transport.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn transport_stats(&self, id: &str, now: Nanos) -> Outcome<TransportStats> {
+        let transport = self.transports.get(self.transport_key(id)?);
+        let transport = transport.ok_or_else(|| not_found("transport", id))?;
+        let t = &transport.traffic;
+        let streams = || {
+            let producers = transport
+                .producers
+                .iter()
+                .filter_map(|k| self.producers.get(*k));
+            producers
+                .flat_map(|p| &p.streams)
+                .filter(|stream| stream.is_active(now))
+        };
+        let loss_received = streams().map(|s| s.loss_share).reduce(f64::max);
+        let consumers = transport
+            .consumers
+            .iter()
+            .filter_map(|k| self.consumers.get(*k));
+        let loss_sent = consumers
+            .map(|c| f64::from(c.reported.fraction_lost) / 256.0)
+            .reduce(f64::max);
+        Ok(TransportStats {
+            timestamp_ms: (now + self.unix_offset_ns) / MS,
+            ice_state: transport.ice_state(),
+            tuple: transport.tuple(),
+            dtls_state: transport.dtls_state,
+            dtls_local_role: transport.dtls_role,
+            bytes_received: t.received.bytes,
+            recv_bitrate: t.received.meter.rate_bps(now),
+            bytes_sent: t.sent.bytes,
+            send_bitrate: t.sent.meter.rate_bps(now),
+            rtp_bytes_received: t.rtp_received.bytes,
+            rtp_recv_bitrate: t.rtp_received.meter.rate_bps(now),
+            rtp_bytes_sent: t.rtp_sent.bytes,
+            rtp_send_bitrate: t.rtp_sent.meter.rate_bps(now),
+            rtx_bytes_received: t.rtx_received.bytes,
+            rtx_recv_bitrate: t.rtx_received.meter.rate_bps(now),
+            rtx_bytes_sent: t.rtx_sent.bytes,
+            rtx_send_bitrate: t.rtx_sent.meter.rate_bps(now),
+            available_outgoing_bitrate: transport.budget.estimate_bps(),
+            available_incoming_bitrate: transport.remb_sent_bps,
+            max_incoming_bitrate: transport.max_incoming_bps,
+            max_outgoing_bitrate: transport.budget.max_bps,
+            min_outgoing_bitrate: transport.budget.min_bps,
+            rtp_packet_loss_received: loss_received,
+            rtp_packet_loss_sent: loss_sent,
+        })
+    }
+
+    /// Figures of a producer's streams that have been seen.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn producer_stats(&self, id: &str, now: Nanos) -> Outcome<Vec<ProducerStats>> {
+        let key = self
+            .producer_ids
+            .get(id)
+            .ok_or_else(|| not_found("producer", id))?;
+        let producer = self
+            .producers
+            .get(*key)
+            .ok_or_else(|| not_found("producer", id))?;
+        let seen = producer
+            .streams
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.ssrc.is_some());
+        Ok(seen
+            .map(|(index, stream)| ProducerStats {
+                stream: self.inbound(producer, stream, now),
+                bitrate_by_layer: (0..TEMPORAL_LAYERS as u8)
+                    .take(usize::from(stream.temporal_max) + 1)
+                    .map(|temporal| {
+                        (
+                            format!("{index}.{temporal}"),
+                            stream.rate_bps(temporal, now),
+                        )
+                    })
+                    .collect::<BTreeMap<_, _>>(),
+            })
+            .collect())
+    }
+
+    /// Figures of a consumer, and of the stream that it is made from now.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn consumer_stats(&self, id: &str, now: Nanos) -> Outcome<ConsumerStats> {
+        let key = self
+            .consumer_ids
+            .get(id)
+            .ok_or_else(|| not_found("consumer", id))?;
+        let consumer = self
+            .consumers
+            .get(*key)
+            .ok_or_else(|| not_found("consumer", id))?;
+        let producer = self.producers.get(consumer.producer);
+        let source = producer.zip(consumer.current).and_then(|(producer, at)| {
+            Some(self.inbound(producer, producer.streams.get(usize::from(at))?, now))
+        });
+        let score = producer.map_or(0, |producer| consumer.score(producer).score);
+        Ok(ConsumerStats {
+            outbound: self.outbound(consumer, score, now),
+            inbound: source,
+        })
+    }
+
+    fn inbound(&self, producer: &Producer, stream: &Stream, now: Nanos) -> StreamStats {
+        let counters = &stream.counters;
+        StreamStats {
+            timestamp_ms: (now + self.unix_offset_ns) / MS,
+            ssrc: stream.ssrc.unwrap_or_default(),
+            rtx_ssrc: stream.rtx_ssrc,
+            rid: stream.rid.clone(),
+            kind: producer.kind,
+            mime_type: producer.mime_type.clone(),
+            packets_lost: stream.statistics.lost(),
+            fraction_lost: (stream.loss_share * 256.0).min(255.0) as u8,
+            jitter: stream.statistics.jitter(),
+            packets_discarded: counters.discarded,
+            packets_retransmitted: counters.retransmitted,
+            packets_repaired: counters.repaired,
+            nack_count: counters.nacks,
+            nack_packet_count: counters.nacked_packets,
+            pli_count: counters.plis,
+            fir_count: counters.firs,
+            round_trip_time: None,
+            score: stream.score,
+            packet_count: counters.packets,
+            byte_count: counters.bytes,
+            bitrate: stream.rate_bps(u8::MAX, now),
+        }
+    }
+
+    fn outbound(&self, consumer: &Consumer, score: u8, now: Nanos) -> StreamStats {
+        let counters = &consumer.counters;
+        StreamStats {
+            timestamp_ms: (now + self.unix_offset_ns) / MS,
+            ssrc: consumer.ssrc,
+            rtx_ssrc: consumer.rtx.map(|(ssrc, _)| ssrc),
+            rid: None,
+            kind: consumer.kind,
+            mime_type: consumer.mime_type.clone(),
+            packets_lost: consumer.reported.packets_lost,
+            fraction_lost: consumer.reported.fraction_lost,
+            jitter: consumer.reported.jitter,
+            packets_discarded: 0,
+            packets_retransmitted: counters.retransmitted,
+            packets_repaired: 0,
+            nack_count: counters.nacks,
+            nack_packet_count: counters.nacked_packets,
+            pli_count: counters.plis,
+            fir_count: counters.firs,
+            round_trip_time: consumer.reported.rtt.map(|rtt| rtt as f64 / MS as f64),
+            score,
+            packet_count: counters.packets,
+            byte_count: counters.bytes,
+            bitrate: consumer.meter.rate_bps(now),
+        }
+    }
+
+    /// Counts of resources and of everything that was dropped; the caller adds what only the
+    /// driver knows.
+    #[must_use]
+    pub fn worker_stats(&self) -> WorkerStats {
+        let mut counters: BTreeMap<String, u64> = self
+            .discards
+            .iter()
+            .map(|(label, count)| (format!("discarded_{label}"), count))
+            .collect();
+        let own = [
+            ("rtp_received", self.counters.rtp_received),
+            ("rtcp_received", self.counters.rtcp_received),
+            ("stun_received", self.counters.stun_received),
+            ("rtp_forwarded", self.counters.forwarded),
+            ("rtp_retransmitted", self.counters.retransmitted),
+            ("stun_handed_over", self.counters.handed_over),
+            ("control_dropped", self.control.dropped),
+            ("history_packets", self.pool.lent() as u64),
+            ("history_spare_buffers", self.pool.spare() as u64),
+        ];
+        counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        WorkerStats {
+            id: self.number,
+            running: true,
+            routers: self.routers.len() as u32,
+            transports: self.transports.len() as u32,
+            producers: self.producers.len() as u32,
+            consumers: self.consumers.len() as u32,
+            counters,
+            ..WorkerStats::default()
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Which layer each of a peer's video consumers is to get: what it prefers, what its source sends,
+//! what the peer's budget carries. Runs a few times a second for a transport, and at once when
+//! something changes; never on the way of a packet.
+
+use ironcast_protocol::{
+    Event,
+    event::LayersReason,
+    media::{Layers, MediaKind},
+};
+
+use crate::{
+    MS, Nanos,
+    arena::Key,
+    budget::{Demand, divide},
+    consumer::Consumer,
+    producer::Producer,
+    transport::Transport,
+    worker::Worker,
+};
+
+/// Time between two looks at one transport.
+pub(crate) const LAYERS_EVERY: Nanos = 250 * MS;
+
+impl Worker {
+    /// Sets the targets of all video consumers of a transport, and asks for the key frames that
+    /// they need.
+    pub(crate) fn select_layers(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let mut keys = Vec::with_capacity(transport.consumers.len());
+        let mut demands = Vec::with_capacity(transport.consumers.len());
+        for &consumer_key in &transport.consumers {
+            let Some(consumer) = self.consumers.get(consumer_key) else {
+                continue;
+            };
+            let Some(producer) = self.producers.get(consumer.producer) else {
+                continue;
+            };
+            if consumer.kind == MediaKind::Video && !consumer.paused && !producer.paused {
+                keys.push(consumer_key);
+                let options = options(consumer, producer, now);
+                demands.push(Demand {
+                    priority: consumer.priority,
+                    options,
+                });
+            }
+        }
+        let best = |demand: &Demand| demand.options.last().map_or(0, |(_, cost)| *cost);
+        let wanted: u64 = demands.iter().map(best).sum();
+        transport.budget.raise(wanted, now);
+        let chosen = divide(transport.budget.available_bps(), &demands);
+        for ((consumer_key, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
+            let layers = chosen.map(|at| demand.options[at].0);
+            let fits = chosen.is_none_or(|at| at + 1 == demand.options.len());
+            self.set_target(consumer_key, layers, fits, now);
+        }
+    }
+
+    fn set_target(&mut self, key: Key<Consumer>, layers: Option<Layers>, fits: bool, now: Nanos) {
+        let Some(consumer) = self.consumers.get_mut(key) else {
+            return;
+        };
+        let Some(producer) = self.producers.get_mut(consumer.producer) else {
+            return;
+        };
+        if let Some(layers) = layers {
+            consumer.target = Some(layers.spatial);
+            let top = producer.temporal_layers.saturating_sub(1);
+            consumer.temporal_target = if layers.temporal >= top {
+                u8::MAX
+            } else {
+                layers.temporal
+            };
+            let preferred = consumer
+                .preferred
+                .is_none_or(|p| p.spatial == layers.spatial);
+            consumer.reason = match (fits, preferred) {
+                (false, _) => LayersReason::Bandwidth,
+                (true, false) => LayersReason::Available,
+                (true, true) => LayersReason::Preferred,
+            };
+        }
+        let wish = consumer.target.filter(|_| consumer.needs_key_frame());
+        let current = consumer.current_layers(producer);
+        if current != consumer.announced_layers {
+            consumer.announced_layers = current;
+            let (consumer, reason) = (consumer.id.clone(), consumer.reason);
+            self.events.push(Event::ConsumerLayersChange {
+                consumer,
+                layers: current,
+                reason,
+            });
+        }
+        if let Some(stream) = wish {
+            producer.request_key_frame(stream, now);
+            let transport = producer.transport;
+            self.touch(transport);
+        }
+    }
+
+    /// A stream has started, stopped or been paused: everyone who gets it looks again, in this turn.
+    pub(crate) fn touch_subscribers(&mut self, key: Key<Producer>, now: Nanos) {
+        let Some(producer) = self.producers.get(key) else {
+            return;
+        };
+        for subscriber in &producer.subscribers {
+            let Some(consumer) = self.consumers.get(*subscriber) else {
+                continue;
+            };
+            if let Some(transport) = self.transports.get_mut(consumer.transport) {
+                transport.layers_at = transport.layers_at.min(now);
+                if !transport.touched {
+                    transport.touched = true;
+                    self.touched.push(consumer.transport);
+                }
+            }
+        }
+    }
+}
+
+/// What could be sent, in rising quality: the lowest layer by its temporal layers, then whole
+/// layers up to the preferred one. Only streams that are being received count.
+fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers, u64)> {
+    let top = (producer.streams.len() - 1) as u8;
+    let preferred = consumer.preferred.unwrap_or(Layers {
+        spatial: top,
+        temporal: u8::MAX,
+    });
+    let mut options = Vec::new();
+    for (spatial, stream) in (0..=top).zip(&producer.streams) {
+        if !stream.is_active(now) || spatial > preferred.spatial && !options.is_empty() {
+            continue;
+        }
+        let mut highest = stream
+            .temporal_max
+            .max(producer.temporal_layers.saturating_sub(1));
+        if spatial == preferred.spatial {
+            highest = highest.min(preferred.temporal);
+        }
+        let lowest = if options.is_empty() { 0 } else { highest };
+        for temporal in lowest..=highest {
+            let cost = stream.rate_bps(temporal, now);
+            options.push((Layers { spatial, temporal }, cost));
+        }
+    }
+    options
+}

@@ -1,0 +1,506 @@
+//! [4] One received track: its streams by layer, what is lost of them, when a key frame is due.
+//! Takes plain packets from [3] `transport/receive.rs`, keeps them in the history and lists them as
+//! fresh. Next: [5] `router.rs` hands the fresh ones to the subscribers.
+//! Never decides what a receiver gets.
+
+use ironcast_protocol::{
+    Id,
+    command::Produce,
+    event::StreamScore,
+    media::{MediaKind, RtpEncoding, RtpParameters, RtpType},
+};
+
+use crate::{
+    Discard, MS, Nanos, SECOND,
+    arena::Key,
+    consumer::Consumer,
+    key_frame::KeyFrameRequests,
+    meter::Meter,
+    recover::{
+        history::{History, Meta},
+        nack::NackGenerator,
+        pool::Pool,
+        statistics::ReceiverStatistics,
+    },
+    router::Router,
+    srtp::StreamIndex,
+    transport::Transport,
+    wire::{
+        Codec, PayloadInfo, describe,
+        extension::{ExtensionKind, ExtensionMap},
+    },
+};
+
+/// A stream without packets for so long is not there to be chosen.
+pub const ACTIVE_FOR: Nanos = SECOND;
+/// Temporal layers that are told apart.
+pub const TEMPORAL_LAYERS: usize = 4;
+/// Packets of a frame whose sizes differ by no more are made equal with padding, so that they
+/// leave as one segmented send. Publishers' packets differ by one byte; see the bench.
+pub const PADDING_MAX: u16 = 8;
+/// One receiver's way out, or (later) another core.
+pub type Subscriber = Key<Consumer>;
+
+/// A sender report, and when it came.
+#[derive(Debug, Clone, Copy)]
+pub struct SenderReport {
+    /// NTP time of the publisher, 32.32.
+    pub ntp: u64,
+    /// The same moment in RTP time.
+    pub rtp: u32,
+    /// Here.
+    pub arrival: Nanos,
+}
+
+/// Counts of a received stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamCounters {
+    /// Media packets and bytes (headers included).
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Packets that came as RTX.
+    pub retransmitted: u64,
+    /// Holes that a retransmission filled.
+    pub repaired: u64,
+    /// Not forwarded for any reason.
+    pub discarded: u64,
+    /// NACK messages sent.
+    pub nacks: u64,
+    /// Packets named in them.
+    pub nacked_packets: u64,
+    /// PLI sent.
+    pub plis: u64,
+    /// FIR sent.
+    pub firs: u64,
+}
+
+/// One received stream.
+#[derive(Debug)]
+pub struct Stream {
+    /// Known from the parameters or learned from RID or MID.
+    pub ssrc: Option<u32>,
+    /// The same for retransmissions.
+    pub rtx_ssrc: Option<u32>,
+    /// RID.
+    pub rid: Option<String>,
+    /// SRTP index of media.
+    pub index: StreamIndex,
+    /// SRTP index of retransmissions.
+    pub rtx_index: StreamIndex,
+    /// Recent packets.
+    pub history: History,
+    /// What is missing.
+    pub nack: Option<NackGenerator>,
+    /// RFC 3550 figures.
+    pub statistics: ReceiverStatistics,
+    /// The newest sender report.
+    pub sender_report: Option<SenderReport>,
+    /// Bits per second up to each temporal layer (not cumulative).
+    pub meters: [Meter; TEMPORAL_LAYERS],
+    /// Highest temporal layer seen.
+    pub temporal_max: u8,
+    /// When the last media packet came.
+    pub last_packet_at: Option<Nanos>,
+    /// Key frames asked for.
+    pub key_frames: KeyFrameRequests,
+    /// Counts.
+    pub counters: StreamCounters,
+    /// 0 to 10.
+    pub score: u8,
+    /// Share lost upstream in the last report interval, repairs not counted.
+    pub loss_share: f64,
+    score_base: (u32, i64, u64),
+}
+
+impl Stream {
+    fn new(encoding: &RtpEncoding, nack: bool) -> Self {
+        Self {
+            ssrc: encoding.ssrc,
+            rtx_ssrc: encoding.rtx_ssrc,
+            rid: encoding.rid.clone(),
+            index: StreamIndex::default(),
+            rtx_index: StreamIndex::default(),
+            history: History::default(),
+            nack: nack.then(NackGenerator::default),
+            statistics: ReceiverStatistics::default(),
+            sender_report: None,
+            meters: [Meter::default(); TEMPORAL_LAYERS],
+            temporal_max: 0,
+            last_packet_at: None,
+            key_frames: KeyFrameRequests::default(),
+            counters: StreamCounters::default(),
+            score: 0,
+            loss_share: 0.0,
+            score_base: (0, 0, 0),
+        }
+    }
+
+    /// True while packets come.
+    #[must_use]
+    pub fn is_active(&self, now: Nanos) -> bool {
+        self.last_packet_at.is_some_and(|at| now < at + ACTIVE_FOR)
+    }
+
+    /// Bits per second of the layers up to `temporal`.
+    #[must_use]
+    pub fn rate_bps(&self, temporal: u8, now: Nanos) -> u64 {
+        let layers = usize::from(temporal).min(TEMPORAL_LAYERS - 1) + 1;
+        self.meters[..layers]
+            .iter()
+            .map(|meter| meter.rate_bps(now))
+            .sum()
+    }
+
+    /// Once a second: losses since the last time, and the score they give (mediasoup's idea: the
+    /// share that arrived, sharpened). True when the score changed.
+    fn assess(&mut self, now: Nanos) -> bool {
+        let (expected, lost) = (self.statistics.expected(), self.statistics.lost());
+        let (expected_0, lost_0, repaired_0) = self.score_base;
+        self.score_base = (expected, lost, self.counters.repaired);
+        let expected = expected.wrapping_sub(expected_0);
+        let lost = (lost - lost_0).max(0) as f64;
+        let repaired = (self.counters.repaired - repaired_0) as f64;
+        let before = self.score;
+        if !self.is_active(now) {
+            self.loss_share = 0.0;
+            self.score = 0;
+        } else if expected > 0 {
+            let missing = (lost - repaired).max(0.0);
+            self.loss_share = (missing / f64::from(expected)).min(1.0);
+            let arrived = 1.0 - (lost / f64::from(expected)).min(1.0);
+            self.score = (10.0 * arrived.powi(4)).round().clamp(1.0, 10.0) as u8;
+        } else {
+            self.score = self.score.max(1);
+        }
+        self.score != before
+    }
+}
+
+/// A packet of this turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fresh {
+    /// Which stream.
+    pub stream: u8,
+    /// Its number in that stream's history.
+    pub seq: u32,
+}
+
+/// What a packet said about its stream, as [3] found it.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrived {
+    /// Which stream.
+    pub stream: u8,
+    /// It came as a retransmission.
+    pub rtx: bool,
+    /// Bytes on the wire.
+    pub wire_len: usize,
+}
+
+/// One received track.
+#[derive(Debug)]
+pub struct Producer {
+    /// The caller's id.
+    pub id: Id,
+    /// Its room.
+    pub router: Key<Router>,
+    /// Where it arrives.
+    pub transport: Key<Transport>,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// What is inside.
+    pub codec: Codec,
+    /// `video/VP8`, ...
+    pub mime_type: String,
+    /// RTP clock, Hz.
+    pub clock_rate: u32,
+    /// Payload type of media.
+    pub payload_type: u8,
+    /// Payload type of retransmissions.
+    pub rtx_payload_type: Option<u8>,
+    /// Extensions by id.
+    pub extensions: ExtensionMap,
+    /// Simple, simulcast or SVC.
+    pub rtp_type: RtpType,
+    /// Temporal layers by the parameters.
+    pub temporal_layers: u8,
+    /// The peer understands `nack pli`.
+    pub pli: bool,
+    /// The peer understands `ccm fir`.
+    pub fir: bool,
+    /// The peer understands `goog-remb`.
+    pub remb: bool,
+    /// The peer wants transport-wide feedback.
+    pub transport_cc: bool,
+    /// MID.
+    pub mid: Option<String>,
+    /// By the API: nothing is forwarded.
+    pub paused: bool,
+    /// Lowest layer first.
+    pub streams: Vec<Stream>,
+    /// Who gets it.
+    pub subscribers: Vec<Subscriber>,
+    /// Packets of this turn; emptied at its end.
+    pub fresh: Vec<Fresh>,
+    /// Wait after the first request for a key frame.
+    pub key_frame_delay: Nanos,
+    last_orientation: Option<u8>,
+}
+
+impl Producer {
+    /// A producer from its parameters, which negotiation has checked; what is still wrong with them
+    /// is said in words.
+    ///
+    /// # Errors
+    /// A sentence for the caller.
+    pub fn new(
+        create: &Produce,
+        router: Key<Router>,
+        transport: Key<Transport>,
+    ) -> Result<Self, String> {
+        let parameters = &create.rtp_parameters;
+        let media = parameters
+            .codecs
+            .first()
+            .ok_or("rtpParameters.codecs is empty")?;
+        if media.clock_rate == 0 {
+            return Err("a codec with clock rate 0".into());
+        }
+        if parameters.encodings.is_empty() || parameters.encodings.len() > 8 {
+            return Err("rtpParameters.encodings needs one to eight entries".into());
+        }
+        let has = |kind: &str, parameter: &str| {
+            media
+                .rtcp_feedback
+                .iter()
+                .any(|f| f.kind == kind && f.parameter == parameter)
+        };
+        let rtx = parameters.codecs.iter().find(|codec| {
+            let ours = codec.parameters.get("apt") == Some(&media.payload_type.to_string());
+            codec.mime_type.to_ascii_lowercase().ends_with("/rtx") && ours
+        });
+        let nack = has("nack", "");
+        let streams = parameters
+            .encodings
+            .iter()
+            .map(|e| Stream::new(e, nack))
+            .collect();
+        let (spatial_layers, temporal_layers) = layers(&parameters.encodings);
+        let rtp_type = match (parameters.encodings.len(), spatial_layers) {
+            (2.., _) => RtpType::Simulcast,
+            (_, 2..) => RtpType::Svc,
+            _ => RtpType::Simple,
+        };
+        Ok(Self {
+            id: create.id.clone(),
+            router,
+            transport,
+            kind: create.kind,
+            codec: Codec::from_mime(&media.mime_type),
+            mime_type: media.mime_type.clone(),
+            clock_rate: media.clock_rate,
+            payload_type: media.payload_type,
+            rtx_payload_type: rtx.map(|codec| codec.payload_type),
+            extensions: extension_map(parameters),
+            rtp_type,
+            temporal_layers,
+            pli: has("nack", "pli"),
+            fir: has("ccm", "fir"),
+            remb: has("goog-remb", ""),
+            transport_cc: has("transport-cc", ""),
+            mid: parameters.mid.clone(),
+            paused: create.paused,
+            streams,
+            subscribers: Vec::new(),
+            fresh: Vec::new(),
+            key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
+            last_orientation: None,
+        })
+    }
+
+    /// A plain packet: kept, counted, and listed as fresh. `meta` is complete but for the payload's
+    /// own information.
+    ///
+    /// # Errors
+    /// Why it is not forwarded; its buffer is back in the pool.
+    pub fn receive(
+        &mut self,
+        arrived: Arrived,
+        mut meta: Meta,
+        buffer: Box<[u8]>,
+        pool: &mut Pool,
+    ) -> Result<(), Discard> {
+        let stream = &mut self.streams[usize::from(arrived.stream)];
+        let now = meta.arrival;
+        if !arrived.rtx {
+            stream.last_packet_at = Some(now);
+            stream.counters.packets += 1;
+            stream.counters.bytes += arrived.wire_len as u64;
+            stream
+                .statistics
+                .receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
+        } else {
+            stream.counters.retransmitted += 1;
+        }
+        let start = usize::from(meta.payload_offset);
+        let payload = &buffer[start..start + usize::from(meta.payload_len)];
+        meta.info = if payload.is_empty() {
+            PayloadInfo::default()
+        } else {
+            let dd = meta.extensions.dependency_descriptor;
+            let dd =
+                dd.map(|(at, len)| &buffer[usize::from(at)..usize::from(at) + usize::from(len)]);
+            describe(self.codec, payload, dd).unwrap_or_default()
+        };
+        let temporal = usize::from(meta.info.temporal_layer).min(TEMPORAL_LAYERS - 1);
+        stream.meters[temporal].add(arrived.wire_len, now);
+        stream.temporal_max = stream.temporal_max.max(temporal as u8);
+        if let Some(nack) = &mut stream.nack {
+            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
+            if arrived.rtx && filled {
+                stream.counters.repaired += 1;
+            }
+        }
+        if meta.info.key_frame {
+            stream.key_frames.receive_key_frame(now);
+        }
+        if self.paused {
+            pool.give(buffer);
+            stream.counters.discarded += 1;
+            return Err(Discard::ProducerPaused);
+        }
+        let seq = meta.seq;
+        if let Err(reason) = stream.history.insert(meta, buffer, pool) {
+            stream.counters.discarded += 1;
+            return Err(reason);
+        }
+        self.fresh.push(Fresh {
+            stream: arrived.stream,
+            seq,
+        });
+        Ok(())
+    }
+
+    /// The camera's orientation, when it is another than before.
+    pub fn note_orientation(&mut self, value: u8) -> bool {
+        self.last_orientation.replace(value) != Some(value)
+    }
+
+    /// Before the fan-out: packets of one frame that are almost equal in size get the padding that
+    /// makes them equal. Done once here, so that all subscribers' packets are runs.
+    pub fn even_sizes(&mut self) {
+        let mut start = 0;
+        while start < self.fresh.len() {
+            let (len, longest) = self.frame_from(start);
+            if len > 1 {
+                for fresh in &self.fresh[start..start + len] {
+                    let history = &mut self.streams[usize::from(fresh.stream)].history;
+                    let payload = history.packet(fresh.seq).map_or(0, |p| p.meta.payload_len);
+                    let padding = longest - payload;
+                    if payload > 0 && padding > 0 && padding <= PADDING_MAX {
+                        history.set_padding(fresh.seq, padding as u8);
+                    }
+                }
+            }
+            start += len;
+        }
+    }
+
+    /// How many fresh packets from `start` on are of one frame, and their longest payload.
+    fn frame_from(&self, start: usize) -> (usize, u16) {
+        let packet = |fresh: &Fresh| {
+            self.streams[usize::from(fresh.stream)]
+                .history
+                .packet(fresh.seq)
+                .map(|p| &p.meta)
+        };
+        let first = self.fresh[start];
+        let Some(timestamp) = packet(&first).map(|meta| meta.timestamp) else {
+            return (1, 0);
+        };
+        let mut longest = 0;
+        let frame = self.fresh[start..].iter().take_while(|fresh| {
+            let meta = packet(fresh).filter(|m| m.timestamp == timestamp);
+            let same = fresh.stream == first.stream && meta.is_some();
+            longest = longest.max(meta.filter(|_| same).map_or(0, |m| m.payload_len));
+            same
+        });
+        (frame.count().max(1), longest)
+    }
+
+    /// Asks for a key frame of a stream; sent by [`KeyFrameRequests`]' rules.
+    pub fn request_key_frame(&mut self, stream: u8, now: Nanos) {
+        if self.kind == MediaKind::Video
+            && (self.pli || self.fir)
+            && let Some(stream) = self.streams.get_mut(usize::from(stream))
+        {
+            stream.key_frames.request(self.key_frame_delay, now);
+        }
+    }
+
+    /// Once a second: scores, and old packets of idle streams. True when a score changed.
+    pub fn assess(&mut self, now: Nanos, pool: &mut Pool) -> bool {
+        let mut changed = false;
+        for stream in &mut self.streams {
+            stream.history.expire(now, pool);
+            changed |= stream.assess(now);
+        }
+        changed
+    }
+
+    /// Scores of all streams that have been seen.
+    #[must_use]
+    pub fn scores(&self) -> Vec<StreamScore> {
+        let seen = self
+            .streams
+            .iter()
+            .enumerate()
+            .filter_map(|(index, stream)| {
+                Some(StreamScore {
+                    encoding_idx: index as u8,
+                    ssrc: stream.ssrc?,
+                    rid: stream.rid.clone(),
+                    score: stream.score,
+                })
+            });
+        seen.collect()
+    }
+
+    /// The best score of its streams.
+    #[must_use]
+    pub fn score(&self) -> u8 {
+        self.streams
+            .iter()
+            .map(|stream| stream.score)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// Spatial and temporal layers that the encodings announce; Chromium's VP8 simulcast has three
+/// temporal layers only if asked for.
+fn layers(encodings: &[RtpEncoding]) -> (u8, u8) {
+    let parse = |mode: &str| -> Option<(u8, u8)> {
+        let (spatial, rest) = mode.strip_prefix(['L', 'S'])?.split_once('T')?;
+        let temporal: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Some((spatial.parse().ok()?, temporal.parse().ok()?))
+    };
+    let modes = encodings
+        .iter()
+        .filter_map(|e| e.scalability_mode.as_deref());
+    modes
+        .filter_map(parse)
+        .fold((1, 1), |a, b| (a.0.max(b.0), a.1.max(b.1)))
+}
+
+/// The extensions of a track by id.
+#[must_use]
+pub fn extension_map(parameters: &RtpParameters) -> ExtensionMap {
+    let mut map = ExtensionMap::default();
+    for extension in &parameters.header_extensions {
+        if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
+            map.insert(extension.id, kind);
+        }
+    }
+    map
+}

@@ -1,0 +1,291 @@
+//! The recent packets of one received stream, in plain text, addressed by extended sequence
+//! number. Owns one copy of what came in; all consumers forward and retransmit from it. Never
+//! holds a number twice: what came first stays, so that a packet index is never sealed again with
+//! other bytes.
+//!
+//! ```text
+//! seq & mask ->  | 4097 | 4098 |  -   | 4100 | ... | 4096 |      capacity: a power of two
+//!                           hole: lost, or not here yet
+//! ```
+
+use super::pool::Pool;
+use crate::{Discard, Nanos, wire::PayloadInfo};
+
+/// How long a packet can be asked for again.
+pub const KEEP: Nanos = 1_200 * crate::MS;
+/// Largest number of packets kept for one stream.
+pub const CAPACITY_MAX: usize = 2_048;
+const CAPACITY_MIN: usize = 32;
+
+/// Header extensions of a received packet that are sent on with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forwarded {
+    /// RFC 6464: voice flag and level.
+    pub audio_level: Option<u8>,
+    /// 3GPP TS 26.114: camera, flip, rotation.
+    pub video_orientation: Option<u8>,
+    /// Where the dependency descriptor lies in the packet: offset and length.
+    pub dependency_descriptor: Option<(u16, u8)>,
+    /// Where abs-capture-time lies in the packet: offset and length.
+    pub abs_capture_time: Option<(u16, u8)>,
+    /// Where the playout delay lies in the packet: offset and length.
+    pub playout_delay: Option<(u16, u8)>,
+}
+
+/// What is known of a received packet.
+#[derive(Debug, Clone, Copy)]
+pub struct Meta {
+    /// Extended sequence number.
+    pub seq: u32,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Kernel's arrival time.
+    pub arrival: Nanos,
+    /// First byte of the payload.
+    pub payload_offset: u16,
+    /// Bytes of the payload, without padding.
+    pub payload_len: u16,
+    /// Bytes of RTP padding that make it as long as its neighbours of the same frame (0: none).
+    pub padding: u8,
+    /// RTP marker.
+    pub marker: bool,
+    /// What the payload says about itself.
+    pub info: PayloadInfo,
+    /// Extensions sent on.
+    pub extensions: Forwarded,
+}
+
+/// A packet in the history.
+#[derive(Debug)]
+pub struct Stored {
+    /// What is known of it.
+    pub meta: Meta,
+    buffer: Box<[u8]>,
+}
+
+impl Stored {
+    /// The payload, without padding.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        let start = usize::from(self.meta.payload_offset);
+        &self.buffer[start..start + usize::from(self.meta.payload_len)]
+    }
+
+    /// The bytes of an extension.
+    #[must_use]
+    pub fn extension(&self, (offset, len): (u16, u8)) -> &[u8] {
+        &self.buffer[usize::from(offset)..usize::from(offset) + usize::from(len)]
+    }
+}
+
+/// Recent packets of one stream.
+#[derive(Debug, Default)]
+pub struct History {
+    slots: Vec<Option<Stored>>,
+    oldest: u32,
+    newest: u32,
+    len: usize,
+}
+
+impl History {
+    fn slot(&self, seq: u32) -> usize {
+        seq as usize & (self.slots.len() - 1)
+    }
+
+    /// The packet with that number.
+    #[must_use]
+    pub fn packet(&self, seq: u32) -> Option<&Stored> {
+        if self.slots.is_empty() {
+            return None;
+        }
+        self.slots[self.slot(seq)]
+            .as_ref()
+            .filter(|stored| stored.meta.seq == seq)
+    }
+
+    /// Packets now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Sets the padding that evens a packet with its neighbours.
+    pub fn set_padding(&mut self, seq: u32, padding: u8) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let slot = self.slot(seq);
+        if let Some(stored) = self.slots[slot]
+            .as_mut()
+            .filter(|stored| stored.meta.seq == seq)
+        {
+            stored.meta.padding = padding;
+        }
+    }
+
+    /// Keeps a packet. On refusal the buffer goes back to the pool.
+    ///
+    /// # Errors
+    /// `Duplicate`: that number is here. `OutOfWindow`: too old to be of use.
+    pub fn insert(
+        &mut self,
+        meta: Meta,
+        buffer: Box<[u8]>,
+        pool: &mut Pool,
+    ) -> Result<(), Discard> {
+        if self.packet(meta.seq).is_some() {
+            pool.give(buffer);
+            return Err(Discard::Duplicate);
+        }
+        if self.len == 0 {
+            (self.oldest, self.newest) = (meta.seq, meta.seq);
+        }
+        if meta.seq < self.oldest {
+            if (self.newest - meta.seq) as usize >= self.slots.len().max(CAPACITY_MIN) {
+                pool.give(buffer);
+                return Err(Discard::OutOfWindow);
+            }
+            self.oldest = meta.seq;
+        }
+        self.newest = self.newest.max(meta.seq);
+        self.expire(meta.arrival, pool);
+        let span = (self.newest - self.oldest) as usize + 1;
+        if span > self.slots.len() {
+            self.resize(span, pool);
+        }
+        let slot = self.slot(meta.seq);
+        self.slots[slot] = Some(Stored { meta, buffer });
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Drops what is older than [`KEEP`].
+    pub fn expire(&mut self, now: Nanos, pool: &mut Pool) {
+        while self.len > 0 && self.oldest <= self.newest {
+            let slot = self.slot(self.oldest);
+            match &self.slots[slot] {
+                Some(stored) if stored.meta.seq == self.oldest => {
+                    if stored.meta.arrival + KEEP > now {
+                        return;
+                    }
+                    if let Some(stored) = self.slots[slot].take() {
+                        pool.give(stored.buffer);
+                        self.len -= 1;
+                    }
+                }
+                _ => {}
+            }
+            self.oldest += 1;
+        }
+    }
+
+    /// Gives all memory back.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        for stored in self.slots.drain(..).flatten() {
+            pool.give(stored.buffer);
+        }
+        self.slots = Vec::new();
+        self.len = 0;
+    }
+
+    fn resize(&mut self, span: usize, pool: &mut Pool) {
+        let capacity = span.next_power_of_two().clamp(CAPACITY_MIN, CAPACITY_MAX);
+        let mut slots = Vec::new();
+        slots.resize_with(capacity, || None);
+        // With more than CAPACITY_MAX numbers between oldest and newest the oldest are given up.
+        self.oldest = self
+            .oldest
+            .max((self.newest + 1).saturating_sub(capacity as u32));
+        for stored in std::mem::take(&mut self.slots).into_iter().flatten() {
+            if stored.meta.seq < self.oldest {
+                self.len -= 1;
+                pool.give(stored.buffer);
+            } else {
+                let slot = stored.meta.seq as usize & (capacity - 1);
+                slots[slot] = Some(stored);
+            }
+        }
+        self.slots = slots;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::MS;
+
+    fn meta(seq: u32, arrival: Nanos) -> Meta {
+        Meta {
+            seq,
+            timestamp: 0,
+            arrival,
+            payload_offset: 12,
+            payload_len: 4,
+            padding: 0,
+            marker: false,
+            info: PayloadInfo::default(),
+            extensions: Forwarded::default(),
+        }
+    }
+
+    fn put(history: &mut History, pool: &mut Pool, seq: u32, at: Nanos) -> Result<(), Discard> {
+        let mut buffer = pool.take(16).unwrap();
+        buffer[12..16].copy_from_slice(&seq.to_be_bytes());
+        history.insert(meta(seq, at), buffer, pool)
+    }
+
+    #[test]
+    fn what_came_first_stays() {
+        let (mut history, mut pool) = (History::default(), Pool::new(10));
+        put(&mut history, &mut pool, 7, 0).unwrap();
+        assert_eq!(put(&mut history, &mut pool, 7, 1), Err(Discard::Duplicate));
+        assert_eq!(history.packet(7).unwrap().meta.arrival, 0);
+        assert_eq!((history.len(), pool.lent()), (1, 1));
+    }
+
+    #[test]
+    fn packets_leave_after_their_time() {
+        let (mut history, mut pool) = (History::default(), Pool::new(5_000));
+        for seq in 100..400 {
+            put(&mut history, &mut pool, seq, Nanos::from(seq) * 10 * MS).unwrap();
+        }
+        let kept = (KEEP / (10 * MS)) as usize;
+        assert!(
+            (kept..=kept + 1).contains(&history.len()),
+            "{}",
+            history.len()
+        );
+        history.expire(10_000_000 * MS, &mut pool);
+        assert_eq!((history.len(), pool.lent()), (0, 0));
+        put(&mut history, &mut pool, 1, 10_000_000 * MS).unwrap();
+        assert!(history.packet(1).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn memory_is_never_lost_and_never_confused(
+            steps in prop::collection::vec((0u32..6_000, 0u64..40), 1..400)
+        ) {
+            let (mut history, mut pool) = (History::default(), Pool::new(10_000));
+            let mut now = 0;
+            for (seq, wait) in steps {
+                now += wait * MS;
+                let _ = put(&mut history, &mut pool, seq, now);
+                if let Some(stored) = history.packet(seq) {
+                    prop_assert_eq!(stored.payload(), seq.to_be_bytes());
+                }
+                prop_assert_eq!(history.len(), pool.lent());
+            }
+            history.clear(&mut pool);
+            prop_assert_eq!(pool.lent(), 0);
+        }
+    }
+}

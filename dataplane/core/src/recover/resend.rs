@@ -1,0 +1,116 @@
+//! What a consumer has to remember to answer NACKs: when a packet was last sent again, and, where
+//! there is no RTX, what is needed to repeat it byte for byte (a packet index is sealed once; the
+//! same index with other bytes would give the key stream away).
+
+use crate::{MS, Nanos};
+
+/// Packets remembered; a power of two.
+const MEMORY: usize = 256;
+/// A packet is not sent again before this time has passed: NACKs cross with what they ask for.
+const SPACING_MIN: Nanos = 10 * MS;
+/// How often one packet is sent again at most.
+const TIMES_MAX: u8 = 10;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Resent {
+    seq: u32,
+    times: u8,
+    at: Nanos,
+}
+
+/// The variable parts of a packet that was sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SentParts {
+    /// abs-send-time, 24 bits.
+    pub abs_send_time: u32,
+    /// Bytes of padding.
+    pub padding: u8,
+}
+
+/// See the file's head. Costs nothing until it is used.
+#[derive(Debug, Default)]
+pub struct Resends {
+    repeats_bytes: bool,
+    resent: Vec<Resent>,
+    sent: Vec<(u32, SentParts)>,
+}
+
+impl Resends {
+    /// `repeats_bytes`: NACKs are answered with the same packet, not by RTX.
+    #[must_use]
+    pub fn new(repeats_bytes: bool) -> Self {
+        Self {
+            repeats_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// A packet was sent for the first time.
+    pub fn note_sent(&mut self, seq: u32, parts: SentParts) {
+        if !self.repeats_bytes {
+            return;
+        }
+        if self.sent.is_empty() {
+            self.sent = vec![(u32::MAX, SentParts::default()); MEMORY];
+        }
+        self.sent[seq as usize % MEMORY] = (seq, parts);
+    }
+
+    /// The variable parts of a packet that was sent; `None` when it is too long ago.
+    #[must_use]
+    pub fn parts(&self, seq: u32) -> Option<SentParts> {
+        let (at, parts) = self.sent.get(seq as usize % MEMORY)?;
+        (*at == seq).then_some(*parts)
+    }
+
+    /// True when a packet may be sent again now; remembers that it is.
+    pub fn take(&mut self, seq: u32, rtt: Option<Nanos>, now: Nanos) -> bool {
+        if self.resent.is_empty() {
+            self.resent = vec![Resent::default(); MEMORY];
+        }
+        let entry = &mut self.resent[seq as usize % MEMORY];
+        if entry.seq != seq || entry.times == 0 {
+            *entry = Resent {
+                seq,
+                times: 1,
+                at: now,
+            };
+            return true;
+        }
+        let spacing = SPACING_MIN.max(rtt.unwrap_or(0) / 2);
+        if entry.times >= TIMES_MAX || now < entry.at + spacing {
+            return false;
+        }
+        (entry.times, entry.at) = (entry.times + 1, now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_sent_again_neither_too_soon_nor_for_ever() {
+        let mut resends = Resends::new(false);
+        assert!(resends.take(7, None, 0));
+        assert!(!resends.take(7, None, SPACING_MIN - 1));
+        let again = (1..100)
+            .filter(|i| resends.take(7, None, i * SPACING_MIN))
+            .count();
+        assert_eq!(again, usize::from(TIMES_MAX) - 1);
+    }
+
+    #[test]
+    fn only_what_is_still_known_can_be_repeated() {
+        let mut resends = Resends::new(true);
+        let parts = SentParts {
+            abs_send_time: 5,
+            padding: 1,
+        };
+        resends.note_sent(7, parts);
+        assert_eq!(resends.parts(7), Some(parts));
+        resends.note_sent(7 + MEMORY as u32, SentParts::default());
+        assert_eq!(resends.parts(7), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! What is done for one transport now and then: consent, requests for retransmissions and key
+//! frames, feedback, reports, layers. Called by [`Worker::expire`] when its timer is due, or when
+//! something came for it in this turn; says when it wants to be called next.
+
+use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
+
+use crate::{
+    MS, Nanos, SECOND, arena::Key, layers::LAYERS_EVERY, transport::Transport, worker::Worker,
+};
+
+/// Time between two sets of reports to a publisher.
+const REPORTS_EVERY: Nanos = SECOND;
+/// Before the peer's answers tell.
+const RTT_DEFAULT: Nanos = 100 * MS;
+
+impl Worker {
+    pub(crate) fn service(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        if transport.ice.consent_lost(now) {
+            self.close_by_itself(key, TransportCloseReason::ConsentLost);
+            return;
+        }
+        if let Some(idle) = transport.ice.idle_path(now) {
+            self.close_path(idle);
+        }
+        self.request_repairs(key, now);
+        self.send_feedback(key, now);
+        self.report_to_publisher(key, now);
+        self.report_to_receiver(key, now);
+        if self
+            .transports
+            .get(key)
+            .is_some_and(|transport| now >= transport.layers_at)
+        {
+            self.select_layers(key, now);
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.layers_at = now + LAYERS_EVERY;
+            }
+        }
+        let at = self.next_service(key, now);
+        self.schedule(key, at);
+    }
+
+    /// NACKs for what is missing, PLI or FIR where a key frame is due.
+    fn request_repairs(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        if !transport.is_ready() {
+            return;
+        }
+        let mut missing = std::mem::take(&mut self.missing);
+        for index in 0..transport_producers(self, key) {
+            let Some(producer_key) = self.transports.get(key).map(|t| t.producers[index]) else {
+                break;
+            };
+            let streams = self
+                .producers
+                .get(producer_key)
+                .map_or(0, |p| p.streams.len());
+            for stream in 0..streams {
+                missing.clear();
+                let Some(producer) = self.producers.get_mut(producer_key) else {
+                    break;
+                };
+                let paused = producer.paused;
+                let source = &mut producer.streams[stream];
+                let Some(ssrc) = source.ssrc else { continue };
+                let mut key_frame = source.key_frames.take_due(now);
+                if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
+                    nack.due(now, RTT_DEFAULT, &mut missing);
+                    if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
+                        source.key_frames.request(0, now);
+                        key_frame |= source.key_frames.take_due(now);
+                    }
+                }
+                if !missing.is_empty() {
+                    source.counters.nacks += 1;
+                    source.counters.nacked_packets += missing.len() as u64;
+                }
+                let (pli, fir) = (producer.pli, producer.fir);
+                if key_frame {
+                    source.counters.plis += u64::from(pli);
+                    source.counters.firs += u64::from(!pli && fir);
+                }
+                let number = source.counters.firs as u8;
+                self.send_requests(
+                    key,
+                    ssrc,
+                    &missing,
+                    key_frame && pli,
+                    (key_frame && !pli && fir).then_some(number),
+                    now,
+                );
+            }
+        }
+        self.missing = missing;
+    }
+
+    fn next_service(&self, key: Key<Transport>, now: Nanos) -> Nanos {
+        let Some(transport) = self.transports.get(key) else {
+            return Nanos::MAX;
+        };
+        let mut at = transport.ice.consent_deadline().unwrap_or(Nanos::MAX);
+        if transport.ice.paths().len() > 1 {
+            at = at.min(now + SECOND);
+        }
+        if !transport.is_ready() {
+            return at;
+        }
+        for producer in transport
+            .producers
+            .iter()
+            .filter_map(|key| self.producers.get(*key))
+        {
+            at = at.min(transport.reports_at);
+            for stream in producer
+                .streams
+                .iter()
+                .filter(|stream| stream.ssrc.is_some())
+            {
+                at = at.min(stream.key_frames.deadline().unwrap_or(Nanos::MAX));
+                let nack = stream.nack.as_ref().filter(|_| !producer.paused);
+                let nack = nack.and_then(|nack| nack.deadline());
+                at = at.min(nack.unwrap_or(Nanos::MAX));
+            }
+        }
+        at = at.min(transport.feedback.deadline().unwrap_or(Nanos::MAX));
+        for consumer in transport
+            .consumers
+            .iter()
+            .filter_map(|key| self.consumers.get(*key))
+        {
+            let Some(producer) = self.producers.get(consumer.producer) else {
+                continue;
+            };
+            if !consumer.paused && !producer.paused {
+                at = at.min(consumer.report_at);
+                if consumer.kind == MediaKind::Video {
+                    at = at.min(transport.layers_at);
+                }
+            }
+        }
+        // Not more often than this, whatever is due: a turn is not a busy loop.
+        at.max(now + MS)
+    }
+
+    /// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
+    fn send_feedback(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        if transport.is_ready() && transport.feedback.deadline().is_some_and(|at| now >= at) {
+            self.write_feedback(key, now);
+        }
+    }
+
+    /// Once a second: receiver reports, REMB, scores.
+    fn report_to_publisher(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        if now < transport.reports_at || transport.producers.is_empty() || !transport.is_ready() {
+            return;
+        }
+        transport.reports_at = now + REPORTS_EVERY;
+        let producers = transport.producers.clone();
+        for producer_key in producers {
+            let Some(producer) = self.producers.get_mut(producer_key) else {
+                continue;
+            };
+            let active: Vec<_> = producer.streams.iter().map(|s| s.score > 0).collect();
+            if producer.assess(now, &mut self.pool) {
+                let (producer_id, scores) = (producer.id.clone(), producer.scores());
+                let changed = producer
+                    .streams
+                    .iter()
+                    .zip(&active)
+                    .any(|(s, was)| (s.score > 0) != *was);
+                self.events.push(Event::ProducerScore {
+                    producer: producer_id,
+                    scores,
+                });
+                if changed {
+                    self.touch_subscribers(producer_key, now);
+                }
+            }
+        }
+        self.write_receiver_reports(key, now);
+    }
+
+    /// Once a second for each consumer: a sender report, and its score if it has changed.
+    fn report_to_receiver(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        if !transport.is_ready() {
+            return;
+        }
+        let due = |key| {
+            self.consumers
+                .get(key)
+                .is_some_and(|c: &crate::consumer::Consumer| !c.paused && now >= c.report_at)
+        };
+        if !transport.consumers.iter().any(|&key| due(key)) {
+            return;
+        }
+        for index in 0..transport.consumers.len() {
+            let Some(consumer_key) = self.transports.get(key).map(|t| t.consumers[index]) else {
+                return;
+            };
+            let Some(consumer) = self.consumers.get_mut(consumer_key) else {
+                continue;
+            };
+            if consumer.paused || now < consumer.report_at {
+                continue;
+            }
+            consumer.report_at = now + REPORTS_EVERY;
+            let Some(producer) = self.producers.get(consumer.producer) else {
+                continue;
+            };
+            let score = consumer.score(producer);
+            if score != consumer.announced_score {
+                consumer.announced_score = score.clone();
+                let consumer = consumer.id.clone();
+                self.events.push(Event::ConsumerScore { consumer, score });
+            }
+            self.write_sender_report(key, consumer_key, now);
+        }
+    }
+}
+
+fn transport_producers(worker: &Worker, key: Key<Transport>) -> usize {
+    worker
+        .transports
+        .get(key)
+        .map_or(0, |transport| transport.producers.len())
+}

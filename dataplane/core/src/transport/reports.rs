@@ -1,0 +1,527 @@
+//! RTCP of one peer, both ways: what it says about our streams and its own, and what we report to
+//! it. Cold beside media: a few datagrams a second. Called from [2] `worker.rs` and `service.rs`.
+
+use ironcast_protocol::media::MediaKind;
+
+use crate::{
+    Discard, Nanos, SECOND,
+    arena::Key,
+    consumer::{Consumer, rtp_units},
+    producer::SenderReport,
+    srtp::{KeySource, ReplayWindow},
+    transport::{RTCP_SENDERS_MAX, Transport},
+    wire::{
+        Full,
+        rtcp::{self, CompoundWriter, DlrrReport, ExtendedBlock, Packet, ReportBlock, SenderInfo},
+    },
+    worker::Worker,
+};
+
+/// Who reports, when a transport sends no media of its own.
+const OUR_SSRC: u32 = 1;
+/// RTCP is not longer than this; larger datagrams are dropped.
+const RTCP_BYTES_MAX: usize = 1_500;
+/// Room for a compound, its trailer not counted.
+const COMPOUND_BYTES: usize = 1_200;
+const BUFFER_BYTES: usize = COMPOUND_BYTES + 64;
+/// Packets that one peer can have waiting to be sent again.
+const RESENDS_MAX: usize = 1_000;
+/// A publisher's clock that jumps by more is followed.
+const CLOCK_JUMP: i64 = (SECOND / 2) as i64;
+
+impl Worker {
+    /// An SRTCP packet of a peer.
+    pub(crate) fn receive_rtcp(
+        &mut self,
+        key: Key<Transport>,
+        datagram: &[u8],
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        if datagram.len() > RTCP_BYTES_MAX {
+            return Err(Discard::Oversized);
+        }
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
+        let claimed = u64::from(open_key.claimed_rtcp_index(datagram)?);
+        let ssrc = crate::wire::u32_at(datagram, 4).ok_or(Discard::RtcpMalformed)?;
+        let at = transport
+            .rtcp_windows
+            .iter()
+            .position(|(sender, _)| *sender == ssrc);
+        match at {
+            Some(at) => transport.rtcp_windows[at].1.check(claimed)?,
+            None if transport.rtcp_windows.len() >= RTCP_SENDERS_MAX => {
+                return Err(Discard::LimitReached);
+            }
+            None => {}
+        }
+        let mut plain = [0; RTCP_BYTES_MAX];
+        let plain = &mut plain[..datagram.len()];
+        plain.copy_from_slice(datagram);
+        let (len, index) = open_key.open_rtcp(plain)?;
+        if let Some(at) = at {
+            transport.rtcp_windows[at].1.commit(u64::from(index));
+        } else {
+            let mut window = ReplayWindow::default();
+            window.commit(u64::from(index));
+            transport.rtcp_windows.push((ssrc, window));
+        }
+        let mut losses = Losses::default();
+        for packet in rtcp::packets(&plain[..len]) {
+            self.receive_rtcp_packet(key, &packet?, &mut losses, now)?;
+        }
+        if let Some(share) = losses.share()
+            && let Some(transport) = self.transports.get_mut(key)
+        {
+            let sent = transport.traffic.sent.meter.rate_bps(now);
+            if transport.budget.receive_loss(share, sent, now) {
+                self.select_layers(key, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_rtcp_packet(
+        &mut self,
+        key: Key<Transport>,
+        packet: &Packet<'_>,
+        losses: &mut Losses,
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        match packet {
+            Packet::SenderReport(report) => {
+                for block in report.reports.iter() {
+                    self.receive_report_block(key, &block, losses, now);
+                }
+                self.receive_sender_info(key, &report.info, now)
+            }
+            Packet::ReceiverReport(report) => {
+                for block in report.reports.iter() {
+                    self.receive_report_block(key, &block, losses, now);
+                }
+                Ok(())
+            }
+            Packet::Nack(nack) => self.receive_nack(key, nack, now),
+            Packet::PictureLoss { media_ssrc, .. } => {
+                self.receive_key_frame_wish(key, *media_ssrc, None, now)
+            }
+            Packet::FullIntraRequest(fir) => fir.entries().try_for_each(|(ssrc, number)| {
+                self.receive_key_frame_wish(key, ssrc, Some(number), now)
+            }),
+            Packet::MaximumBitrate(remb) => {
+                let Some(transport) = self.transports.get_mut(key) else {
+                    return Ok(());
+                };
+                let sent = transport.traffic.sent.meter.rate_bps(now);
+                if transport.budget.receive_remb(remb.bitrate_bps, sent, now) {
+                    self.select_layers(key, now);
+                }
+                Ok(())
+            }
+            Packet::ExtendedReport(report) => {
+                for block in report.blocks() {
+                    if let ExtendedBlock::ReceiverReferenceTime(ntp) = block {
+                        let last_reference_time = rtcp::ntp_middle(ntp);
+                        let answer = DlrrReport {
+                            ssrc: report.ssrc,
+                            last_reference_time,
+                            delay: 0,
+                        };
+                        self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A publisher's clock.
+    fn receive_sender_info(
+        &mut self,
+        key: Key<Transport>,
+        info: &SenderInfo,
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        let unix = now + self.unix_offset_ns;
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let found = transport
+            .demux
+            .by_ssrc(info.ssrc)
+            .ok_or(Discard::RtcpUnknownStream)?;
+        let offset = (unix as i64).wrapping_sub(unix_from_ntp(info.ntp) as i64);
+        // One offset for all tracks of a peer: what is in step there is in step at the receivers.
+        match transport.ntp_offset {
+            Some(known) if known.wrapping_sub(offset).abs() < CLOCK_JUMP => {}
+            _ => transport.ntp_offset = Some(offset),
+        }
+        let producer = self
+            .producers
+            .get_mut(found.producer)
+            .ok_or(Discard::RtcpUnknownStream)?;
+        if !found.rtx {
+            producer.streams[usize::from(found.stream)].sender_report = Some(SenderReport {
+                ntp: info.ntp,
+                rtp: info.rtp_timestamp,
+                arrival: now,
+            });
+        }
+        Ok(())
+    }
+
+    fn receive_report_block(
+        &mut self,
+        key: Key<Transport>,
+        block: &ReportBlock,
+        losses: &mut Losses,
+        now: Nanos,
+    ) {
+        let ntp = rtcp::ntp_middle(rtcp::ntp_from_unix(now + self.unix_offset_ns));
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        let Some(&consumer_key) = transport.consumer_ssrcs.get(&block.ssrc) else {
+            return;
+        };
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else {
+            return;
+        };
+        if block.ssrc != consumer.ssrc {
+            return;
+        }
+        let reported = &mut consumer.reported;
+        reported.fraction_lost = block.fraction_lost;
+        reported.packets_lost = i64::from(block.cumulative_lost);
+        reported.jitter = block.jitter;
+        let ours = consumer
+            .reports_sent
+            .iter()
+            .any(|(sent, _)| *sent == block.last_sender_report);
+        if ours && block.last_sender_report != 0 {
+            reported.rtt = rtcp::round_trip(ntp, block.last_sender_report, block.delay);
+        }
+        // What was lost before us is not the receiver's network.
+        let source = consumer.current.map(usize::from);
+        let upstream = self
+            .producers
+            .get(consumer.producer)
+            .zip(source)
+            .and_then(|(producer, stream)| producer.streams.get(stream))
+            .map_or(0.0, |stream| stream.loss_share);
+        let share = f64::from(block.fraction_lost) / 256.0 - upstream;
+        losses.add(consumer.kind, share.max(0.0));
+    }
+
+    fn receive_nack(
+        &mut self,
+        key: Key<Transport>,
+        nack: &rtcp::Nack<'_>,
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        let _ = now;
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let consumer_key = transport.consumer_ssrcs.get(&nack.media_ssrc);
+        let consumer_key = *consumer_key.ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self
+            .consumers
+            .get_mut(consumer_key)
+            .ok_or(Discard::RtcpUnknownStream)?;
+        consumer.counters.nacks += 1;
+        if !consumer.nack {
+            return Ok(());
+        }
+        for seq in nack.sequences() {
+            if transport.resends.len() >= RESENDS_MAX {
+                return Err(Discard::LimitReached);
+            }
+            consumer.counters.nacked_packets += 1;
+            transport
+                .resends
+                .push((consumer_key, consumer.timeline.extend(seq)));
+        }
+        if !transport.queued {
+            transport.queued = true;
+            self.ready_transports.push(key);
+        }
+        Ok(())
+    }
+
+    fn receive_key_frame_wish(
+        &mut self,
+        key: Key<Transport>,
+        ssrc: u32,
+        fir: Option<u8>,
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        let transport = self.transports.get(key).ok_or(Discard::UnknownSource)?;
+        let consumer_key = transport
+            .consumer_ssrcs
+            .get(&ssrc)
+            .ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self
+            .consumers
+            .get_mut(*consumer_key)
+            .ok_or(Discard::RtcpUnknownStream)?;
+        if fir.is_some() {
+            consumer.counters.firs += 1;
+        } else {
+            consumer.counters.plis += 1;
+        }
+        let stream = consumer.current.or(consumer.target);
+        if consumer.take_key_frame_wish(fir, now)
+            && let Some(stream) = stream
+            && let Some(producer) = self.producers.get_mut(consumer.producer)
+        {
+            producer.request_key_frame(stream, now);
+            let transport = producer.transport;
+            self.touch(transport);
+        }
+        Ok(())
+    }
+
+    /// NACK, PLI and FIR for one received stream.
+    pub(crate) fn send_requests(
+        &mut self,
+        key: Key<Transport>,
+        ssrc: u32,
+        missing: &[u16],
+        pli: bool,
+        fir: Option<u8>,
+        now: Nanos,
+    ) {
+        if missing.is_empty() && !pli && fir.is_none() {
+            return;
+        }
+        self.send_rtcp(key, now, |w| {
+            if !missing.is_empty() {
+                w.nack(OUR_SSRC, ssrc, missing)?;
+            }
+            if pli {
+                w.picture_loss(OUR_SSRC, ssrc)?;
+            }
+            fir.map_or(Ok(()), |number| w.full_intra(OUR_SSRC, &[(ssrc, number)]))
+        });
+    }
+
+    /// Receiver reports about all of a publisher's streams, and REMB where it has a say.
+    pub(crate) fn write_receiver_reports(&mut self, key: Key<Transport>, now: Nanos) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        let mut blocks = Vec::new();
+        let mut media = Vec::new();
+        let (mut remb, mut transport_cc, mut loss) = (false, false, 0.0f64);
+        for producer_key in &transport.producers {
+            let Some(producer) = self.producers.get_mut(*producer_key) else {
+                continue;
+            };
+            remb |= producer.remb;
+            transport_cc |= producer.transport_cc;
+            for stream in &mut producer.streams {
+                let Some(ssrc) = stream.ssrc else { continue };
+                media.push(ssrc);
+                loss = loss.max(stream.loss_share);
+                let report = stream.sender_report;
+                let (lsr, delay) = report.map_or((0, 0), |report| {
+                    let delay = now.saturating_sub(report.arrival);
+                    (rtcp::ntp_middle(report.ntp), rtcp::short_from_nanos(delay))
+                });
+                if stream.last_packet_at.is_some() {
+                    blocks.push(stream.statistics.report(ssrc, lsr, delay));
+                }
+            }
+        }
+        let received = transport.traffic.rtp_received.meter.rate_bps(now);
+        let bitrate = remb
+            .then(|| remb_for(transport, received, transport_cc, loss))
+            .flatten();
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.remb_sent_bps = bitrate;
+        }
+        self.send_rtcp(key, now, |w| {
+            w.receiver_report(OUR_SSRC, &blocks)?;
+            bitrate.map_or(Ok(()), |bps| w.maximum_bitrate(OUR_SSRC, bps, &media))
+        });
+    }
+
+    /// A sender report whose NTP and RTP times name the same moment: the publisher's capture time,
+    /// carried over to our clock and to this receiver's timeline.
+    pub(crate) fn write_sender_report(
+        &mut self,
+        key: Key<Transport>,
+        consumer_key: Key<Consumer>,
+        now: Nanos,
+    ) {
+        let unix = now + self.unix_offset_ns;
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else {
+            return;
+        };
+        let Some(producer) = self.producers.get(consumer.producer) else {
+            return;
+        };
+        let source = consumer
+            .current
+            .and_then(|at| producer.streams.get(usize::from(at)));
+        let Some(report) = source.and_then(|stream| stream.sender_report) else {
+            return;
+        };
+        let offset = self
+            .transports
+            .get(producer.transport)
+            .and_then(|t| t.ntp_offset);
+        let Some((offset, timestamp_add)) = offset.zip(consumer.timeline.timestamp_add()) else {
+            return;
+        };
+        let captured = (unix_from_ntp(report.ntp) as i64).wrapping_add(offset);
+        let elapsed = (unix as i64).wrapping_sub(captured);
+        let units = rtp_units(elapsed.unsigned_abs(), consumer.clock_rate);
+        let rtp = if elapsed < 0 {
+            report.rtp.wrapping_sub(units)
+        } else {
+            report.rtp.wrapping_add(units)
+        };
+        let info = SenderInfo {
+            ssrc: consumer.ssrc,
+            ntp: rtcp::ntp_from_unix(unix),
+            rtp_timestamp: rtp.wrapping_add(timestamp_add),
+            packet_count: consumer.counters.packets as u32,
+            octet_count: consumer.counters.payload_bytes as u32,
+        };
+        consumer.reports_sent = [(rtcp::ntp_middle(info.ntp), now), consumer.reports_sent[0]];
+        let cname = consumer.cname.clone();
+        self.send_rtcp(key, now, |w| {
+            w.sender_report(&info, &[])?;
+            w.cname(info.ssrc, &cname)
+        });
+    }
+
+    /// Transport-wide feedback about all that has arrived since the last time.
+    pub(crate) fn write_feedback(&mut self, key: Key<Transport>, now: Nanos) {
+        for _ in 0..8 {
+            let Some(transport) = self.transports.get_mut(key) else {
+                return;
+            };
+            if !transport.feedback.is_pending() {
+                return;
+            }
+            let mut buffer = [0; BUFFER_BYTES];
+            let mut writer = CompoundWriter::new(&mut buffer[..COMPOUND_BYTES]);
+            let media = transport.demux.any_ssrc().unwrap_or_default();
+            if transport
+                .feedback
+                .write(&mut writer, OUR_SSRC, media)
+                .is_err()
+            {
+                return;
+            }
+            let len = writer.len();
+            self.seal_rtcp(key, &mut buffer, len, now);
+        }
+    }
+
+    /// Builds a compound, seals it and queues it for the selected path.
+    fn send_rtcp(
+        &mut self,
+        key: Key<Transport>,
+        now: Nanos,
+        build: impl FnOnce(&mut CompoundWriter<'_>) -> Result<(), Full>,
+    ) {
+        let mut buffer = [0; BUFFER_BYTES];
+        let mut writer = CompoundWriter::new(&mut buffer[..COMPOUND_BYTES]);
+        // What does not fit is left out; what is there is whole packets.
+        if build(&mut writer).is_err() {
+            self.discards.count(Discard::OutputExhausted);
+        }
+        let len = writer.len();
+        self.seal_rtcp(key, &mut buffer, len, now);
+    }
+
+    fn seal_rtcp(&mut self, key: Key<Transport>, buffer: &mut [u8], len: usize, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let Some(path) = transport.ice.selected().map(|path| path.id) else {
+            return;
+        };
+        let Some(seal_key) = self.seal_keys.seal_key(key.index() as u32) else {
+            return;
+        };
+        if len == 0 {
+            return;
+        }
+        let total = seal_key.seal_rtcp(buffer, len, transport.rtcp_index);
+        transport.rtcp_index = transport.rtcp_index.wrapping_add(1) & 0x7fff_ffff;
+        transport.traffic.sent.add(total, now);
+        self.control.push(path, &buffer[..total]);
+    }
+}
+
+/// What a publisher may send: the API's limit; and, where it does not understand transport-wide
+/// feedback, a plain rule by what arrives and what is lost.
+fn remb_for(
+    transport: &Transport,
+    received_bps: u64,
+    transport_cc: bool,
+    loss: f64,
+) -> Option<u64> {
+    let max = u64::from(transport.max_incoming_bps);
+    if transport_cc {
+        return (max > 0).then_some(max);
+    }
+    let before = transport.remb_sent_bps.unwrap_or(1_000_000);
+    let next = if loss > 0.10 {
+        (received_bps as f64 * (1.0 - loss / 2.0)) as u64
+    } else if loss < 0.02 {
+        before.min(received_bps * 2 + 200_000) * 108 / 100
+    } else {
+        before
+    };
+    let next = next.clamp(50_000, 100_000_000);
+    Some(if max > 0 { next.min(max) } else { next })
+}
+
+/// Nanoseconds since 1970 of an NTP time.
+fn unix_from_ntp(ntp: u64) -> u64 {
+    const NTP_UNIX_SECONDS: u64 = 2_208_988_800;
+    let seconds = (ntp >> 32).saturating_sub(NTP_UNIX_SECONDS);
+    seconds * SECOND + (((ntp & 0xffff_ffff) * SECOND) >> 32)
+}
+
+/// Losses that one compound reports: those of video count if there are any.
+#[derive(Default)]
+struct Losses {
+    video: (f64, u32),
+    audio: (f64, u32),
+}
+
+impl Losses {
+    fn add(&mut self, kind: MediaKind, share: f64) {
+        let sum = if kind == MediaKind::Video {
+            &mut self.video
+        } else {
+            &mut self.audio
+        };
+        *sum = (sum.0 + share, sum.1 + 1);
+    }
+
+    fn share(&self) -> Option<f64> {
+        let (sum, count) = if self.video.1 > 0 {
+            self.video
+        } else {
+            self.audio
+        };
+        (count > 0).then(|| sum / f64::from(count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ntp_and_unix_are_the_same_moment() {
+        let unix = 1_763_700_000 * SECOND + 123_456_789;
+        let back = unix_from_ntp(rtcp::ntp_from_unix(unix));
+        assert!(unix.abs_diff(back) < 2, "{unix} {back}");
+    }
+}

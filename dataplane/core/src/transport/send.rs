@@ -1,0 +1,276 @@
+//! [7] The way out: everything that leaves for one peer is numbered, stamped and sealed here, at the
+//! moment of sending. One transport is drained after the other, so that its keys and state stay in
+//! cache, and its packets lie back to back in the batch. Next: [8] `driver/tx.rs` sends them.
+
+use crate::{
+    Nanos,
+    batch::{Batch, PathId},
+    consumer::Consumer,
+    producer::Producer,
+    recover::{history::Stored, resend::SentParts},
+    srtp::{SealJob, Suite},
+    template::{HEADER_BYTES_MAX, HeaderFields},
+    timeline::Rewritten,
+    transport::Transport,
+    wire::{Codec, extension::abs_send_time, vp8},
+    worker::Worker,
+};
+
+/// What all packets of one transport share in a turn.
+#[derive(Clone, Copy)]
+struct Way {
+    path: PathId,
+    suite: Suite,
+    key: u32,
+    abs_send_time: u32,
+}
+
+/// Where a packet goes and how it is sealed.
+struct Out<'a> {
+    batch: &'a mut Batch,
+    jobs: &'a mut Vec<SealJob>,
+    way: Way,
+}
+
+impl Worker {
+    /// Writes what one transport has to send in this turn: repeats first, they are late already.
+    pub(crate) fn drain_transport(
+        &mut self,
+        key: crate::arena::Key<Transport>,
+        batch: &mut Batch,
+        now: Nanos,
+    ) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        transport.queued = false;
+        let way = transport
+            .ice
+            .selected()
+            .zip(transport.suite)
+            .map(|(path, suite)| Way {
+                path: path.id,
+                suite,
+                key: key.index() as u32,
+                abs_send_time: u32::from_be_bytes({
+                    let [a, b, c] = abs_send_time(now);
+                    [0, a, b, c]
+                }),
+            });
+        let jobs = &mut self.seal_jobs;
+        let mut out = way.map(|way| Out { batch, jobs, way });
+        for (key, seq) in transport.resends.drain(..) {
+            let Some(consumer) = self.consumers.get_mut(key) else {
+                continue;
+            };
+            let Some(producer) = self.producers.get(consumer.producer) else {
+                continue;
+            };
+            let Some(out) = &mut out else { continue };
+            let len = resend(out, consumer, producer, seq, now);
+            self.counters.retransmitted += u64::from(len > 0);
+            transport.traffic.rtx_sent.add(len, now);
+            transport.traffic.sent.add(len, now);
+        }
+        for key in transport.pending.drain(..) {
+            let Some(consumer) = self.consumers.get_mut(key) else {
+                continue;
+            };
+            consumer.queued = false;
+            let Some(producer) = self.producers.get(consumer.producer) else {
+                continue;
+            };
+            let Some(out) = &mut out else { continue };
+            let (packets, bytes) = forward(out, consumer, producer, now);
+            self.counters.forwarded += packets;
+            transport.traffic.rtp_sent.add(bytes, now);
+            transport.traffic.sent.add(bytes, now);
+        }
+    }
+}
+
+/// All fresh packets of a producer, for one consumer: choose, renumber, write.
+fn forward(
+    out: &mut Out<'_>,
+    consumer: &mut Consumer,
+    producer: &Producer,
+    now: Nanos,
+) -> (u64, usize) {
+    let (mut packets, mut bytes) = (0, 0);
+    for fresh in &producer.fresh {
+        let history = &producer.streams[usize::from(fresh.stream)].history;
+        let Some(stored) = history.packet(fresh.seq) else {
+            continue;
+        };
+        let Some(rewritten) = consumer.choose(fresh.stream, stored, &producer.streams) else {
+            continue;
+        };
+        let parts = SentParts {
+            abs_send_time: out.way.abs_send_time,
+            padding: stored.meta.padding,
+        };
+        let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
+        if len == 0 {
+            continue;
+        }
+        consumer.resends.note_sent(rewritten.seq, parts);
+        consumer.counters.payload_bytes += u64::from(stored.meta.payload_len);
+        packets += 1;
+        bytes += len;
+    }
+    consumer.counters.packets += packets;
+    consumer.counters.bytes += bytes as u64;
+    consumer.meter.add(bytes, now);
+    (packets, bytes)
+}
+
+/// One packet, once more: as RTX (RFC 4588) where negotiated, else byte for byte.
+fn resend(
+    out: &mut Out<'_>,
+    consumer: &mut Consumer,
+    producer: &Producer,
+    seq: u32,
+    now: Nanos,
+) -> usize {
+    let Some((stream, source)) = consumer.timeline.source(seq) else {
+        return 0;
+    };
+    let history = producer
+        .streams
+        .get(usize::from(stream))
+        .map(|stream| &stream.history);
+    let Some(stored) = history.and_then(|history| history.packet(source)) else {
+        return 0;
+    };
+    let timestamp = stored.meta.timestamp;
+    let Some(rewritten) = consumer.timeline.late(stream, source, timestamp) else {
+        return 0;
+    };
+    let Some((ssrc, payload_type)) = consumer.rtx else {
+        // Without RTX: only when everything that went into the packet is still known.
+        let Some(parts) = consumer.resends.parts(rewritten.seq) else {
+            return 0;
+        };
+        if !consumer
+            .resends
+            .take(rewritten.seq, consumer.reported.rtt, now)
+        {
+            return 0;
+        }
+        consumer.counters.retransmitted += 1;
+        return write_media(out, consumer, producer.codec, stored, rewritten, parts);
+    };
+    if !consumer
+        .resends
+        .take(rewritten.seq, consumer.reported.rtt, now)
+    {
+        return 0;
+    }
+    let fields = HeaderFields {
+        rtx: Some((payload_type, ssrc)),
+        marker: stored.meta.marker,
+        seq: consumer.rtx_seq as u16,
+        timestamp: rewritten.timestamp,
+        abs_send_time: out.way.abs_send_time,
+        padding: false,
+    };
+    let original = (rewritten.seq as u16).to_be_bytes();
+    let index = consumer.rtx_seq;
+    let len = write_packet(
+        out,
+        consumer,
+        producer.codec,
+        stored,
+        rewritten,
+        &fields,
+        Body {
+            prefix: &original,
+            padding: 0,
+            index,
+        },
+    );
+    if len > 0 {
+        consumer.rtx_seq = consumer.rtx_seq.wrapping_add(1);
+        consumer.counters.retransmitted += 1;
+    }
+    len
+}
+
+fn write_media(
+    out: &mut Out<'_>,
+    consumer: &Consumer,
+    codec: Codec,
+    stored: &Stored,
+    rewritten: Rewritten,
+    parts: SentParts,
+) -> usize {
+    let fields = HeaderFields {
+        rtx: None,
+        marker: stored.meta.marker,
+        seq: rewritten.seq as u16,
+        timestamp: rewritten.timestamp,
+        abs_send_time: parts.abs_send_time,
+        padding: parts.padding > 0,
+    };
+    let body = Body {
+        prefix: &[],
+        padding: usize::from(parts.padding),
+        index: rewritten.seq,
+    };
+    write_packet(out, consumer, codec, stored, rewritten, &fields, body)
+}
+
+/// What surrounds the payload.
+struct Body<'a> {
+    prefix: &'a [u8],
+    padding: usize,
+    index: u32,
+}
+
+/// Header, payload, padding, room for the tag; the sealing itself is a job of this turn. Returns
+/// the datagram's length, 0 when there was no room.
+fn write_packet(
+    out: &mut Out<'_>,
+    consumer: &Consumer,
+    codec: Codec,
+    stored: &Stored,
+    rewritten: Rewritten,
+    fields: &HeaderFields,
+    body: Body<'_>,
+) -> usize {
+    let payload = stored.payload();
+    let body_len = body.prefix.len() + payload.len() + body.padding;
+    let Some(buffer) = out
+        .batch
+        .reserve(HEADER_BYTES_MAX + body_len + out.way.suite.rtp_tag_len())
+    else {
+        return 0;
+    };
+    let header_len = consumer.template.write(buffer, stored, fields);
+    let start = header_len + body.prefix.len();
+    buffer[header_len..start].copy_from_slice(body.prefix);
+    let end = start + payload.len();
+    buffer[start..end].copy_from_slice(payload);
+    if codec == Codec::Vp8 && (rewritten.picture_add, rewritten.tl0_add) != (0, 0) {
+        vp8::rewrite(
+            &mut buffer[start..end],
+            rewritten.picture_add,
+            rewritten.tl0_add,
+        );
+    }
+    if body.padding > 0 {
+        buffer[end..end + body.padding].fill(0);
+        buffer[end + body.padding - 1] = body.padding as u8;
+    }
+    let len = header_len + body_len + out.way.suite.rtp_tag_len();
+    let (slab, offset) = out.batch.commit(out.way.path, len);
+    out.jobs.push(SealJob {
+        key: out.way.key,
+        slab,
+        offset,
+        header_len: header_len as u16,
+        payload_len: body_len as u16,
+        index: u64::from(body.index),
+    });
+    len
+}

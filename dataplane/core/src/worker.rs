@@ -1,0 +1,685 @@
+//! [2] Everything that one core owns, and the way from a datagram to its transport. Called by the
+//! driver's loop through the binary: `receive` for each datagram, `apply_*` for commands, `expire`
+//! and `drain` once a turn. Next: [3] `transport/receive.rs`.
+//!
+//! ```text
+//! receive* -> [3] [4] ... fresh packets     (first phase: everything that came in)
+//! expire   -> timers, reports, requests
+//! drain    -> [5] [6] [7] -> Batch          (second phase: transport by transport)
+//! ```
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    net::SocketAddr,
+};
+
+use ironcast_protocol::{Event, Id};
+
+use crate::{
+    Discard, Nanos, SECOND,
+    arena::{Arena, Key},
+    batch::{Batch, PathId},
+    consumer::Consumer,
+    control::ControlQueue,
+    discard::Discards,
+    producer::Producer,
+    recover::pool::Pool,
+    router::Router,
+    srtp::{KeySource, SealJob, SealKey, Sealer},
+    transport::{Transport, ice::Path},
+    wire::{self, Protocol, extension::VideoOrientation, stun},
+};
+
+/// Limits of one worker. Over one of them a command is refused; nothing grows without bound.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Rooms.
+    pub routers_max: usize,
+    /// Peers.
+    pub transports_max: usize,
+    /// Received tracks.
+    pub producers_max: usize,
+    /// Sent tracks.
+    pub consumers_max: usize,
+    /// Packets kept for retransmission, all streams together.
+    pub packets_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            routers_max: 5_000,
+            transports_max: 20_000,
+            producers_max: 40_000,
+            consumers_max: 200_000,
+            packets_max: 400_000,
+        }
+    }
+}
+
+/// Where a datagram came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A listening socket: from an address that ICE has not accepted.
+    Listener {
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+    },
+    /// A connected socket.
+    Path(PathId),
+}
+
+/// What the driver, or another thread, is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make a connected socket and answer with [`Worker::path_opened`].
+    OpenPath {
+        /// The transport, as a number.
+        transport: u64,
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+    },
+    /// Close one.
+    ClosePath(PathId),
+    /// A STUN datagram for another worker.
+    HandOver {
+        /// Whose.
+        worker: u16,
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+    /// A DTLS record for the handshake.
+    Dtls {
+        /// The transport, as a number.
+        transport: u64,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+    /// A transport is gone: its handshake too.
+    TransportGone {
+        /// The transport, as a number.
+        transport: u64,
+        /// Port that its candidates named.
+        id: Id,
+    },
+}
+
+/// Counts of one worker beside the discards.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counters {
+    /// RTP packets of peers.
+    pub rtp_received: u64,
+    /// RTCP packets of peers.
+    pub rtcp_received: u64,
+    /// STUN messages of peers.
+    pub stun_received: u64,
+    /// RTP packets written for receivers.
+    pub forwarded: u64,
+    /// Packets sent again.
+    pub retransmitted: u64,
+    /// STUN handed to other workers.
+    pub handed_over: u64,
+}
+
+/// A check that waits for its path.
+#[derive(Debug, Clone)]
+struct WaitingCheck {
+    transport: Key<Transport>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    check: Check,
+}
+
+/// What is needed of an authenticated check.
+#[derive(Debug, Clone)]
+struct Check {
+    transaction: [u8; 12],
+    username_fragment: String,
+    nominated: bool,
+}
+
+/// Keys to seal with, by their transport's index.
+#[derive(Debug, Default)]
+pub(crate) struct SealKeys(Vec<Option<SealKey>>);
+
+impl SealKeys {
+    pub(crate) fn set(&mut self, index: usize, key: Option<SealKey>) {
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = key;
+    }
+}
+
+impl KeySource for SealKeys {
+    fn seal_key(&self, key: u32) -> Option<&SealKey> {
+        self.0.get(key as usize)?.as_ref()
+    }
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Worker {
+    pub(crate) number: u16,
+    pub(crate) limits: Limits,
+    pub(crate) routers: Arena<Router>,
+    pub(crate) transports: Arena<Transport>,
+    pub(crate) producers: Arena<Producer>,
+    pub(crate) consumers: Arena<Consumer>,
+    pub(crate) router_ids: BTreeMap<Id, Key<Router>>,
+    pub(crate) transport_ids: BTreeMap<Id, Key<Transport>>,
+    pub(crate) producer_ids: BTreeMap<Id, Key<Producer>>,
+    pub(crate) consumer_ids: BTreeMap<Id, Key<Consumer>>,
+    pub(crate) username_fragments: BTreeMap<String, Key<Transport>>,
+    paths: Vec<Option<(u32, Key<Transport>)>>,
+    waiting: Vec<WaitingCheck>,
+    /// Keys to seal with, by the transport's index.
+    pub(crate) seal_keys: SealKeys,
+    pub(crate) seal_jobs: Vec<SealJob>,
+    pub(crate) pool: Pool,
+    pub(crate) control: ControlQueue,
+    pub(crate) fresh_producers: Vec<Key<Producer>>,
+    pub(crate) ready_transports: Vec<Key<Transport>>,
+    pub(crate) touched: Vec<Key<Transport>>,
+    pub(crate) missing: Vec<u16>,
+    timers: BinaryHeap<Reverse<(Nanos, Key<Transport>)>>,
+    housekeeping_at: Nanos,
+    pub(crate) unix_offset_ns: u64,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) events: Vec<Event>,
+    /// Dropped, by reason.
+    pub discards: Discards,
+    /// Counts.
+    pub counters: Counters,
+}
+
+impl Worker {
+    /// An empty worker.
+    #[must_use]
+    pub fn new(number: u16, limits: Limits) -> Self {
+        Self {
+            number,
+            pool: Pool::new(limits.packets_max),
+            limits,
+            routers: Arena::default(),
+            transports: Arena::default(),
+            producers: Arena::default(),
+            consumers: Arena::default(),
+            router_ids: BTreeMap::new(),
+            transport_ids: BTreeMap::new(),
+            producer_ids: BTreeMap::new(),
+            consumer_ids: BTreeMap::new(),
+            username_fragments: BTreeMap::new(),
+            paths: Vec::new(),
+            waiting: Vec::new(),
+            seal_keys: SealKeys::default(),
+            seal_jobs: Vec::new(),
+            control: ControlQueue::default(),
+            fresh_producers: Vec::new(),
+            ready_transports: Vec::new(),
+            touched: Vec::new(),
+            missing: Vec::new(),
+            timers: BinaryHeap::new(),
+            housekeeping_at: 0,
+            unix_offset_ns: 0,
+            actions: Vec::new(),
+            events: Vec::new(),
+            discards: Discards::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What to add to monotonic time to get nanoseconds since 1970: for sender reports.
+    pub fn set_unix_offset(&mut self, offset_ns: u64) {
+        self.unix_offset_ns = offset_ns;
+    }
+
+    /// A datagram. `arrival` is the kernel's stamp. Whatever it is, it is handled or counted.
+    pub fn receive(&mut self, source: Source, datagram: &[u8], arrival: Nanos) {
+        if let Err(reason) = self.receive_datagram(source, datagram, arrival) {
+            self.discards.count(reason);
+        }
+    }
+
+    fn receive_datagram(
+        &mut self,
+        source: Source,
+        datagram: &[u8],
+        arrival: Nanos,
+    ) -> Result<(), Discard> {
+        let path = match source {
+            Source::Path(id) => id,
+            Source::Listener { local, remote } => {
+                return match wire::classify(datagram) {
+                    Protocol::Stun => self.receive_stun(None, local, remote, datagram, arrival),
+                    Protocol::Unknown => Err(Discard::UnknownProtocol),
+                    _ => Err(Discard::UnknownSource),
+                };
+            }
+        };
+        let key = self.transport_of(path).ok_or(Discard::UnknownSource)?;
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        transport.traffic.received.add(datagram.len(), arrival);
+        // RTP first: it is what comes.
+        match wire::classify(datagram) {
+            Protocol::Rtp => {
+                self.counters.rtp_received += 1;
+                self.receive_rtp(key, datagram, arrival)
+            }
+            Protocol::Rtcp => {
+                self.counters.rtcp_received += 1;
+                self.receive_rtcp(key, datagram, arrival)
+            }
+            Protocol::Stun => {
+                let known = transport.ice.paths().iter().find(|known| known.id == path);
+                let known = *known.ok_or(Discard::UnknownSource)?;
+                self.receive_stun(
+                    Some((key, known)),
+                    known.local,
+                    known.remote,
+                    datagram,
+                    arrival,
+                )
+            }
+            Protocol::Dtls => {
+                // Nobody is asked to look at more than a handshake can be long.
+                if self.actions.len() >= ACTIONS_MAX {
+                    return Err(Discard::LimitReached);
+                }
+                let datagram = datagram.to_vec();
+                self.actions.push(Action::Dtls {
+                    transport: key.into(),
+                    datagram,
+                });
+                Ok(())
+            }
+            Protocol::Unknown => Err(Discard::UnknownProtocol),
+        }
+    }
+
+    /// A STUN message (RFC 8445 section 7.3, as the lite side).
+    fn receive_stun(
+        &mut self,
+        path: Option<(Key<Transport>, Path)>,
+        local: SocketAddr,
+        remote: SocketAddr,
+        datagram: &[u8],
+        now: Nanos,
+    ) -> Result<(), Discard> {
+        self.counters.stun_received += 1;
+        let message = stun::Message::parse(datagram)?;
+        if (message.class, message.method) != (stun::Class::Request, stun::BINDING) {
+            return Err(Discard::StunMalformed);
+        }
+        let username = message.username.ok_or(Discard::StunMalformed)?;
+        let own = username
+            .split(|&byte| byte == b':')
+            .next()
+            .unwrap_or_default();
+        let own = std::str::from_utf8(own).map_err(|_| Discard::StunMalformed)?;
+        let Some(&key) = self.username_fragments.get(own) else {
+            return self.hand_over(path.is_none(), own, local, remote, datagram);
+        };
+        if path.is_some_and(|(of, _)| of != key) {
+            return Err(Discard::StunUnknownUser);
+        }
+        let transport = self
+            .transports
+            .get_mut(key)
+            .ok_or(Discard::StunUnknownUser)?;
+        let password = transport
+            .ice
+            .password(own)
+            .ok_or(Discard::StunUnknownUser)?;
+        if !message.verify_fingerprint() || !message.verify_integrity(password.as_bytes()) {
+            return Err(Discard::StunUnauthenticated);
+        }
+        let check = Check {
+            transaction: message.transaction_id,
+            username_fragment: own.to_owned(),
+            nominated: message.use_candidate,
+        };
+        let known = path
+            .map(|(_, path)| path)
+            .or_else(|| transport.ice.path(local, remote).copied());
+        if message.controlled.is_some() {
+            // We are lite, so always controlled: the peer has to be the other one (section 7.3.1.1).
+            if let Some(known) = known {
+                self.answer_error(key, known.id, &check, stun::ROLE_CONFLICT, &[]);
+            }
+            return Ok(());
+        }
+        if !message.unknown.is_empty() {
+            let unknown = message.unknown;
+            if let Some(known) = known {
+                self.answer_error(
+                    key,
+                    known.id,
+                    &check,
+                    stun::UNKNOWN_ATTRIBUTE,
+                    unknown.as_slice(),
+                );
+            }
+            return Err(Discard::StunMalformed);
+        }
+        if let Some(known) = known {
+            self.accept_check(key, known.id, remote, &check, now);
+            return Ok(());
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(Discard::StunTooManyPaths);
+        }
+        let first = !self
+            .waiting
+            .iter()
+            .any(|w| w.local == local && w.remote == remote);
+        self.waiting.push(WaitingCheck {
+            transport: key,
+            local,
+            remote,
+            check,
+        });
+        if first {
+            self.actions.push(Action::OpenPath {
+                transport: key.into(),
+                local,
+                remote,
+            });
+        }
+        Ok(())
+    }
+
+    /// A username of another worker: its number is in the first two digits.
+    fn hand_over(
+        &mut self,
+        from_listener: bool,
+        own: &str,
+        local: SocketAddr,
+        remote: SocketAddr,
+        datagram: &[u8],
+    ) -> Result<(), Discard> {
+        let worker = own
+            .get(..2)
+            .and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let worker = worker.filter(|&worker| from_listener && worker != self.number);
+        let worker = worker.ok_or(Discard::StunUnknownUser)?;
+        if self.actions.len() >= ACTIONS_MAX {
+            return Err(Discard::LimitReached);
+        }
+        self.counters.handed_over += 1;
+        let datagram = datagram.to_vec();
+        self.actions.push(Action::HandOver {
+            worker,
+            local,
+            remote,
+            datagram,
+        });
+        Ok(())
+    }
+
+    /// The driver's answer to [`Action::OpenPath`]; the checks that waited are answered by it.
+    pub fn path_opened(
+        &mut self,
+        transport: u64,
+        local: SocketAddr,
+        remote: SocketAddr,
+        path: Option<PathId>,
+        now: Nanos,
+    ) {
+        let key = Key::<Transport>::from(transport);
+        let mut checks = Vec::new();
+        self.waiting.retain(|waiting| {
+            let ours = (waiting.transport, waiting.local, waiting.remote) == (key, local, remote);
+            if ours {
+                checks.push(waiting.check.clone());
+            }
+            !ours
+        });
+        let Some(id) = path else {
+            self.discards.count(Discard::StunTooManyPaths);
+            return;
+        };
+        let Some(transport) = self.transports.get_mut(key) else {
+            self.actions.push(Action::ClosePath(id));
+            return;
+        };
+        if let Some(gone) = transport.ice.add_path(Path {
+            id,
+            local,
+            remote,
+            checked_at: now,
+        }) {
+            self.close_path(gone);
+        }
+        let slot = id.slot as usize;
+        if self.paths.len() <= slot {
+            self.paths.resize(slot + 1, None);
+        }
+        self.paths[slot] = Some((id.generation, key));
+        for check in checks {
+            self.accept_check(key, id, remote, &check, now);
+        }
+    }
+
+    /// The driver says that a path's socket is of no use any more.
+    pub fn path_failed(&mut self, path: PathId) {
+        let Some(key) = self.transport_of(path) else {
+            return;
+        };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.ice.remove_path(path);
+        }
+        self.close_path(path);
+    }
+
+    fn accept_check(
+        &mut self,
+        key: Key<Transport>,
+        path: PathId,
+        remote: SocketAddr,
+        check: &Check,
+        now: Nanos,
+    ) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let own = &check.username_fragment;
+        let former = transport
+            .ice
+            .former()
+            .map(|former| former.username_fragment.clone());
+        let change = transport.ice.receive_check(path, own, check.nominated, now);
+        if change.restarted
+            && let Some(former) = former
+        {
+            self.username_fragments.remove(&former);
+        }
+        let password = transport.ice.password(own).unwrap_or_default();
+        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
+        let written =
+            stun::write_success(&mut answer, &check.transaction, remote, password.as_bytes());
+        if let Ok(len) = written {
+            transport.traffic.sent.add(len, now);
+            self.control.push(path, &answer[..len]);
+        }
+        self.report_ice(key, change);
+        self.touch(key);
+    }
+
+    fn answer_error(
+        &mut self,
+        key: Key<Transport>,
+        path: PathId,
+        check: &Check,
+        code: u16,
+        unknown: &[u16],
+    ) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        let password = transport
+            .ice
+            .password(&check.username_fragment)
+            .unwrap_or_default();
+        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
+        let written = stun::write_error(
+            &mut answer,
+            &check.transaction,
+            code,
+            unknown,
+            Some(password.as_bytes()),
+        );
+        if let Ok(len) = written {
+            self.control.push(path, &answer[..len]);
+        }
+    }
+
+    fn transport_of(&self, path: PathId) -> Option<Key<Transport>> {
+        let (generation, key) = (*self.paths.get(path.slot as usize)?)?;
+        (generation == path.generation).then_some(key)
+    }
+
+    pub(crate) fn close_path(&mut self, path: PathId) {
+        if self.transport_of(path).is_some() {
+            self.paths[path.slot as usize] = None;
+            self.actions.push(Action::ClosePath(path));
+        }
+    }
+
+    /// The transport has something to look at before this turn ends.
+    pub(crate) fn touch(&mut self, key: Key<Transport>) {
+        if let Some(transport) = self.transports.get_mut(key)
+            && !transport.touched
+        {
+            transport.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    pub(crate) fn schedule(&mut self, key: Key<Transport>, at: Nanos) {
+        if let Some(transport) = self.transports.get_mut(key)
+            && at < transport.timer_at
+        {
+            transport.timer_at = at;
+            self.timers.push(Reverse((at, key)));
+        }
+    }
+
+    /// When [`Self::expire`] has something to do.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Nanos> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        if self.transports.is_empty() && self.pool.spare() == 0 {
+            return timer;
+        }
+        Some(timer.map_or(self.housekeeping_at, |at| at.min(self.housekeeping_at)))
+    }
+
+    /// Timers that are due, and transports that something came for in this turn.
+    pub fn expire(&mut self, now: Nanos) {
+        while let Some(&Reverse((at, key))) = self.timers.peek() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            if let Some(transport) = self.transports.get_mut(key)
+                && transport.timer_at == at
+            {
+                transport.timer_at = Nanos::MAX;
+                self.touch(key);
+            }
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.touched = false;
+                self.service(key, now);
+            }
+        }
+        self.touched = touched;
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + SECOND;
+            self.pool.trim();
+        }
+    }
+
+    /// The output of a turn. Order: answers and reports, then transport by transport repeats and
+    /// media; then all of it is sealed in one go.
+    pub fn drain(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) {
+        self.control.drain(batch);
+        self.fan_out();
+        let mut ready = std::mem::take(&mut self.ready_transports);
+        for key in ready.drain(..) {
+            self.drain_transport(key, batch, now);
+        }
+        self.ready_transports = ready;
+        self.forget_fresh();
+        let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
+        for _ in 0..refused {
+            self.discards.count(Discard::OutputExhausted);
+        }
+        self.seal_jobs.clear();
+    }
+
+    /// What the driver and the handshake are to do; emptied by the caller.
+    pub fn actions(&mut self) -> &mut Vec<Action> {
+        &mut self.actions
+    }
+
+    /// What the control plane is to know; emptied by the caller.
+    pub fn events(&mut self) -> &mut Vec<Event> {
+        &mut self.events
+    }
+
+    pub(crate) fn report_orientation(
+        &mut self,
+        producer: Key<Producer>,
+        orientation: VideoOrientation,
+    ) {
+        let Some(producer) = self.producers.get(producer) else {
+            return;
+        };
+        self.events.push(Event::VideoOrientationChange {
+            producer: producer.id.clone(),
+            camera: orientation.back_camera,
+            flip: orientation.flip,
+            rotation: orientation.rotation,
+        });
+    }
+
+    pub(crate) fn report_ice(
+        &mut self,
+        key: Key<Transport>,
+        change: crate::transport::ice::Change,
+    ) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        if change.selected
+            && let Some(tuple) = transport.tuple()
+        {
+            let transport = transport.id.clone();
+            self.events
+                .push(Event::IceSelectedTupleChange { transport, tuple });
+        }
+        if change.state {
+            let state = transport.ice_state();
+            let transport = transport.id.clone();
+            self.events.push(Event::IceStateChange { transport, state });
+        }
+    }
+}
+
+/// Actions of one turn: over it, datagrams that need one are dropped and counted.
+const ACTIONS_MAX: usize = 4_096;
+/// Checks that wait for their path within a turn.
+const WAITING_MAX: usize = 1_024;
