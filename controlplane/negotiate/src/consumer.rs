@@ -86,7 +86,7 @@ pub fn get_consumer_rtp_parameters(
     let mut caps = options.remote_rtp_capabilities.clone();
     validate_and_normalize_rtp_capabilities(&mut caps)?;
     let mut codecs = consumer_codecs(consumable, &caps, options.enable_rtx);
-    if codecs.first().is_none_or(|codec| is_rtx(&codec.mime_type)) {
+    if codecs.is_empty() {
         return Err(NegotiateError::unsupported(
             "/codecs",
             Unsupported::NoCompatibleCodec,
@@ -124,16 +124,23 @@ pub fn get_consumer_rtp_parameters(
     })
 }
 
-/// The codecs that the receiver has, with the feedback that it gives, without RTX codecs whose
-/// media codec is gone.
+/// The codecs that the receiver has, with the feedback that both sides know. A codec keeps its RTX
+/// codec only if the receiver has RTX for that very codec.
 fn consumer_codecs(
     consumable: &RtpParameters,
     caps: &RtpCapabilities,
     enable_rtx: bool,
 ) -> Vec<RtpCodecParameters> {
     let mut codecs: Vec<RtpCodecParameters> = Vec::new();
+    let mut repaired: Vec<u64> = Vec::new();
     for codec in &consumable.codecs {
-        if !enable_rtx && is_rtx(&codec.mime_type) {
+        if is_rtx(&codec.mime_type) {
+            if apt(&codec.parameters).is_some_and(|apt| repaired.contains(&apt)) {
+                codecs.push(RtpCodecParameters {
+                    rtcp_feedback: Vec::new(),
+                    ..codec.clone()
+                });
+            }
             continue;
         }
         let cap = caps
@@ -141,24 +148,35 @@ fn consumer_codecs(
             .iter()
             .find(|cap| match_codecs(*cap, codec).is_some());
         let Some(cap) = cap else { continue };
-        let is_given = |feedback: &&RtcpFeedback| {
+        if enable_rtx && has_rtx(caps, cap.preferred_payload_type) {
+            repaired.push(codec.payload_type.into());
+        }
+        let is_shared = |feedback: &&RtcpFeedback| {
             let is_nack = feedback.kind == "nack" && feedback.parameter.is_empty();
             codec.rtcp_feedback.contains(feedback) && (enable_rtx || !is_nack)
         };
         codecs.push(RtpCodecParameters {
-            rtcp_feedback: cap.rtcp_feedback.iter().filter(is_given).cloned().collect(),
+            rtcp_feedback: cap
+                .rtcp_feedback
+                .iter()
+                .filter(is_shared)
+                .cloned()
+                .collect(),
             ..codec.clone()
         });
     }
-    let media: Vec<u64> = codecs
-        .iter()
-        .filter(|codec| !is_rtx(&codec.mime_type))
-        .map(|codec| codec.payload_type.into())
-        .collect();
-    codecs.retain(|codec| {
-        !is_rtx(&codec.mime_type) || apt(&codec.parameters).is_some_and(|pt| media.contains(&pt))
-    });
     codecs
+}
+
+/// Whether capabilities have RTX for a payload type, or for none in particular.
+fn has_rtx(caps: &RtpCapabilities, payload_type: Option<u8>) -> bool {
+    caps.codecs
+        .iter()
+        .filter(|cap| is_rtx(&cap.mime_type))
+        .any(|rtx| match (apt(&rtx.parameters), payload_type) {
+            (Some(apt), Some(payload_type)) => apt == u64::from(payload_type),
+            _ => true,
+        })
 }
 
 /// One kind of bandwidth feedback: transport-wide if its extension is there, else REMB if the

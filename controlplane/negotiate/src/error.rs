@@ -120,6 +120,9 @@ pub enum Unsupported {
     /// Several streams of this codec.
     #[error("simulcast of {0} is not supported in this version, only of VP8 and H264")]
     Simulcast(String),
+    /// Simulcast whose streams have different codecs.
+    #[error("all encodings need the same codec in this version")]
+    MixedCodecs,
     /// Layers inside one stream.
     #[error("scalabilityMode {mode} of {codec} is not supported in this version")]
     ScalabilityMode {

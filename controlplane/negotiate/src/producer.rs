@@ -100,9 +100,17 @@ pub fn negotiate_producer(
 /// version cannot take apart: simulcast of codecs other than VP8 and H264, and spatial or temporal
 /// layers of others within one stream. The parameters have been validated.
 pub fn derive_producer_type(params: &RtpParameters) -> Result<ProducerType, NegotiateError> {
+    let mut codec_of_all: Option<u8> = None;
     for (index, encoding) in params.encodings.iter().enumerate() {
         let codec = codec_of(params, encoding)
             .ok_or_else(|| NegotiateError::invalid("/codecs", Fault::NoMediaCodec))?;
+        if *codec_of_all.get_or_insert(codec.payload_type) != codec.payload_type {
+            let pointer = format!("/encodings/{index}/codecPayloadType");
+            return Err(NegotiateError::unsupported(
+                pointer,
+                Unsupported::MixedCodecs,
+            ));
+        }
         let unsupported_mode = || {
             let what = Unsupported::ScalabilityMode {
                 mode: encoding.scalability_mode.clone().unwrap_or_default(),
