@@ -1,0 +1,304 @@
+//! One association by `dimpl`: DTLS 1.2 and 1.3, ECDSA certificates. Owns the library's state
+//! machine and decides around it: which version as a server, whether the certificate is the
+//! signalled one, whether the negotiated profile is allowed. Keys leave here only after all of
+//! these were answered with yes.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dimpl::{Dtls, ProtocolVersion, SrtpProfile};
+use ironcast_core::{
+    Nanos,
+    srtp::{MasterKey, Suite},
+};
+
+use crate::{
+    Association, Certificate, Config, Failure, Fingerprint, Output, Role, SrtpKeys, Version,
+    client_hello::Collector, fingerprint,
+};
+
+/// More than any single output of the library: a certificate, or a datagram.
+const POLL_BYTES: usize = 4 << 10;
+/// What the library may ask for at most instead; a certificate of a peer is bounded by its record
+/// layer far below.
+const POLL_BYTES_MAX: usize = 128 << 10;
+/// Record types of DTLS 1.2 in the clear, and the unified header of DTLS 1.3 (RFC 9147 section 4.1).
+const RECORD_TYPES: [std::ops::RangeInclusive<u8>; 2] = [20..=26, 32..=63];
+
+/// An association with one peer.
+pub struct DtlsAssociation {
+    config: Config,
+    certificate: Certificate,
+    /// Those of the peer that count.
+    fingerprints: Vec<Fingerprint>,
+    client: bool,
+    state: State,
+    /// True when the peer's certificate was the right one.
+    verified: bool,
+    /// True when the handshake is complete, with or without keys.
+    established: bool,
+    connected: bool,
+    outputs: VecDeque<Output>,
+    deadline: Option<Nanos>,
+    clock: Clock,
+    buffer: Vec<u8>,
+}
+
+enum State {
+    /// A server without the whole of the client's first message.
+    Collecting(Collector),
+    Running(Box<Dtls>),
+    Done,
+}
+
+/// The library counts in [`Instant`]s; this gives it one for each of our times. The zero point is
+/// arbitrary, so that reading it does no harm to tests with a clock of their own.
+#[derive(Clone, Copy)]
+struct Clock {
+    instant: Instant,
+    nanos: Nanos,
+}
+
+impl Clock {
+    fn instant(&self, now: Nanos) -> Instant {
+        self.instant + Duration::from_nanos(now.saturating_sub(self.nanos))
+    }
+
+    fn nanos(&self, instant: Instant) -> Nanos {
+        let since = instant.saturating_duration_since(self.instant).as_nanos();
+        self.nanos.saturating_add(Nanos::try_from(since).unwrap_or(Nanos::MAX))
+    }
+}
+
+impl DtlsAssociation {
+    /// A new one. As a client its first output is the first datagram.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        certificate: &Certificate,
+        role: Role,
+        fingerprints: &[Fingerprint],
+        now: Nanos,
+    ) -> Self {
+        let mut association = Self {
+            config: config.clone(),
+            certificate: certificate.clone(),
+            fingerprints: fingerprint::strongest(fingerprints),
+            client: role == Role::Client,
+            state: State::Collecting(Collector::default()),
+            verified: false,
+            established: false,
+            connected: false,
+            outputs: VecDeque::new(),
+            deadline: None,
+            clock: Clock { instant: Instant::now(), nanos: now },
+            buffer: vec![0; POLL_BYTES],
+        };
+        if association.fingerprints.is_empty() {
+            association.fail(Failure::NoFingerprint);
+        } else if association.client {
+            association.begin(None, &[], now);
+        }
+        association
+    }
+
+    /// Makes the library's state machine: of a client when there is no version to be.
+    fn begin(&mut self, version: Option<Version>, datagrams: &[Vec<u8>], now: Nanos) {
+        let config = dimpl::Config::builder()
+            .mtu(self.config.mtu)
+            .flight_start_rto(Duration::from_nanos(self.config.retransmit_delay))
+            .flight_retries(10)
+            .handshake_timeout(Duration::from_nanos(self.config.handshake_time_max))
+            // ICE has verified the peer's address already, which is all that the cookie is for.
+            .use_server_cookie(false)
+            .build();
+        let Ok(config) = config.map(Arc::new) else { return self.fail(Failure::Internal) };
+        let certificate = self.certificate.dtls();
+        let instant = self.clock.instant(now);
+        let mut dtls = match version {
+            Some(Version::Dtls12) => Dtls::new_12(config, certificate, instant),
+            Some(Version::Dtls13) => Dtls::new_13(config, certificate, instant),
+            None => Dtls::new_auto(config, certificate, instant),
+        };
+        if version.is_none() {
+            dtls.set_active(true);
+        }
+        self.state = State::Running(Box::new(dtls));
+        self.run(now, |dtls| {
+            datagrams.iter().try_for_each(|datagram| dtls.handle_packet(datagram))
+        });
+    }
+
+    /// Moves the library's clock, does `act` with it, and takes its outputs.
+    fn run(&mut self, now: Nanos, act: impl FnOnce(&mut Dtls) -> Result<(), dimpl::Error>) {
+        let instant = self.clock.instant(now);
+        let State::Running(dtls) = &mut self.state else { return };
+        let result = dtls.handle_timeout(instant).and_then(|()| act(dtls));
+        self.drain(now);
+        match result {
+            Ok(()) => {}
+            // Before the server's first answer the library takes foreign bytes for one.
+            Err(dimpl::Error::UnexpectedMessage(
+                dimpl::UnexpectedMessageError::UnrecognizedAutoServerResponse,
+            )) => {}
+            Err(error) => self.end(&error),
+        }
+    }
+
+    /// The library has given up.
+    fn end(&mut self, error: &dimpl::Error) {
+        if matches!(self.state, State::Done) {
+            return;
+        }
+        tracing::debug!(%error, connected = self.connected, "association ended");
+        if self.connected {
+            self.finish(Output::Closed);
+        } else if matches!(error, dimpl::Error::Timeout(_)) {
+            self.fail(Failure::Timeout);
+        } else {
+            self.fail(Failure::Protocol);
+        }
+    }
+
+    /// Takes the library's outputs until it waits.
+    fn drain(&mut self, now: Nanos) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let State::Running(dtls) = &mut self.state {
+            match dtls.poll_output(&mut buffer) {
+                dimpl::Output::Packet(bytes) => {
+                    self.outputs.push_back(Output::Datagram(bytes.to_vec()));
+                }
+                dimpl::Output::BufferTooSmall { needed } if needed <= POLL_BYTES_MAX => {
+                    buffer.resize(needed, 0);
+                }
+                dimpl::Output::BufferTooSmall { .. } => self.fail(Failure::Protocol),
+                dimpl::Output::PeerCert(der) => {
+                    self.verified = fingerprint::any_matches(&self.fingerprints, der);
+                    if !self.verified {
+                        self.fail(Failure::Fingerprint);
+                    }
+                }
+                dimpl::Output::Connected => self.established = true,
+                dimpl::Output::KeyingMaterial(material, profile) => {
+                    let version = dtls.protocol_version();
+                    self.take_keys(&material, profile, version);
+                }
+                dimpl::Output::CloseNotify => {
+                    self.finish_after_goodbye(&mut buffer);
+                }
+                // A peer that has chosen no profile is of no use.
+                dimpl::Output::Timeout(_) if self.established && !self.connected => {
+                    self.fail(Failure::NoCommonSuite);
+                }
+                dimpl::Output::Timeout(instant) => {
+                    // Never in the past: whoever sleeps until then must not spin.
+                    self.deadline = Some(self.clock.nanos(instant).max(now + 1));
+                    break;
+                }
+                // Nothing is negotiated that has a use for it.
+                _ => {}
+            }
+        }
+        self.buffer = buffer;
+    }
+
+    /// Keys are there, so the handshake is complete.
+    fn take_keys(
+        &mut self,
+        material: &[u8],
+        profile: SrtpProfile,
+        version: Option<ProtocolVersion>,
+    ) {
+        if !self.verified {
+            return self.fail(Failure::Fingerprint);
+        }
+        let suite = match profile {
+            SrtpProfile::AEAD_AES_256_GCM => Suite::AeadAes256Gcm,
+            SrtpProfile::AEAD_AES_128_GCM => Suite::AeadAes128Gcm,
+            SrtpProfile::AES128_CM_SHA1_80 => Suite::AesCm128HmacSha1_80,
+            _ => return self.fail(Failure::NoCommonSuite),
+        };
+        if !self.config.suites.contains(&suite) {
+            return self.fail(Failure::NoCommonSuite);
+        }
+        let Ok((client, server)) = MasterKey::from_dtls_export(suite, material) else {
+            return self.fail(Failure::Internal);
+        };
+        let (local, remote) = if self.client { (client, server) } else { (server, client) };
+        let version = match version {
+            Some(ProtocolVersion::DTLS1_3) => Version::Dtls13,
+            _ => Version::Dtls12,
+        };
+        self.connected = true;
+        let keys = SrtpKeys { suite, local, remote, version, client: self.client };
+        self.outputs.push_back(Output::Connected(keys));
+    }
+
+    /// The peer has closed; our own close_notify may still be in the library.
+    fn finish_after_goodbye(&mut self, buffer: &mut [u8]) {
+        if let State::Running(dtls) = &mut self.state {
+            while let dimpl::Output::Packet(bytes) = dtls.poll_output(buffer) {
+                self.outputs.push_back(Output::Datagram(bytes.to_vec()));
+            }
+        }
+        self.finish(Output::Closed);
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        // What the library wanted to send would tell the peer that all is well.
+        self.outputs.clear();
+        self.finish(Output::Failed(failure));
+    }
+
+    fn finish(&mut self, last: Output) {
+        self.outputs.push_back(last);
+        self.state = State::Done;
+        self.deadline = None;
+    }
+}
+
+impl Association for DtlsAssociation {
+    fn handle_datagram(&mut self, datagram: &[u8], now: Nanos) {
+        let first = datagram.first().copied().unwrap_or(0);
+        if !RECORD_TYPES.iter().any(|range| range.contains(&first)) {
+            return;
+        }
+        match &mut self.state {
+            State::Done => {}
+            State::Running(_) => self.run(now, |dtls| dtls.handle_packet(datagram)),
+            State::Collecting(collector) => {
+                let Some(offer) = collector.push(datagram) else { return };
+                let datagrams = std::mem::take(collector).into_datagrams();
+                match offer.choose(&self.config.suites) {
+                    Some(version) => self.begin(Some(version), &datagrams, now),
+                    None => self.fail(Failure::NoCommonSuite),
+                }
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Nanos) {
+        self.run(now, |_| Ok(()));
+    }
+
+    fn close(&mut self, now: Nanos) {
+        if matches!(self.state, State::Done) {
+            return;
+        }
+        self.run(now, Dtls::close);
+        if !matches!(self.state, State::Done) {
+            self.finish(Output::Closed);
+        }
+    }
+
+    fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Nanos> {
+        self.deadline
+    }
+}

@@ -1,0 +1,205 @@
+//! A look at the peer's first message, before the handshake begins. The server has to know which
+//! SRTP profiles the client offers, and in which order, to choose the version of DTLS:
+//!
+//! The library takes GCM as a DTLS 1.2 server whenever it is offered, but as a DTLS 1.3 server it
+//! takes the client's first choice, and Chromium puts AES-CM first, which costs five times as much
+//! per packet. So DTLS 1.3 is chosen only where that does not lose GCM.
+//!
+//! Owns the fragments of that one message (RFC 6347 section 4.2.3), bounded in size and number;
+//! Chromium's message comes in two datagrams. Knows nothing of what follows it.
+
+use ironcast_core::srtp::Suite;
+
+use crate::Version;
+
+/// Largest message: with post-quantum key shares some 2 KiB.
+const BODY_BYTES_MAX: usize = 8 << 10;
+/// Most datagrams that it comes in.
+const DATAGRAMS_MAX: usize = 8;
+const RECORD_HEADER_BYTES: usize = 13;
+const HANDSHAKE_HEADER_BYTES: usize = 12;
+const CONTENT_HANDSHAKE: u8 = 22;
+const MESSAGE_CLIENT_HELLO: u8 = 1;
+const EXTENSION_USE_SRTP: u16 = 14;
+const EXTENSION_SUPPORTED_VERSIONS: u16 = 43;
+const VERSION_DTLS12: u16 = 0xfefd;
+const VERSION_DTLS13: u16 = 0xfefc;
+
+/// What the library can do, in the order in which it prefers as a DTLS 1.2 server.
+const LIBRARY_SUITES: [Suite; 3] =
+    [Suite::AeadAes256Gcm, Suite::AeadAes128Gcm, Suite::AesCm128HmacSha1_80];
+
+/// Collects a ClientHello.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    message_seq: u16,
+    body: Vec<u8>,
+    /// Which bytes of `body` are there.
+    have: Vec<bool>,
+    /// What has contributed to it, to be replayed to the library.
+    datagrams: Vec<Vec<u8>>,
+}
+
+impl Collector {
+    /// Takes a datagram. Returns the offer once the message is complete.
+    pub(crate) fn push(&mut self, datagram: &[u8]) -> Option<Offer> {
+        let mut new = false;
+        let mut rest = datagram;
+        while let Some((content, record, next)) = split_record(rest) {
+            if content == CONTENT_HANDSHAKE {
+                new |= self.take_record(record);
+            }
+            rest = next;
+        }
+        if new {
+            if self.datagrams.len() == DATAGRAMS_MAX {
+                // The peer will send it all again.
+                *self = Self::default();
+                return None;
+            }
+            self.datagrams.push(datagram.to_vec());
+        }
+        if !self.have.is_empty() && self.have.iter().all(|&have| have) {
+            return Offer::parse(&self.body);
+        }
+        None
+    }
+
+    /// The datagrams of the message.
+    pub(crate) fn into_datagrams(self) -> Vec<Vec<u8>> {
+        self.datagrams
+    }
+
+    /// True when there was something new in it.
+    fn take_record(&mut self, mut record: &[u8]) -> bool {
+        let mut new = false;
+        while let Some((header, rest)) = record.split_at_checked(HANDSHAKE_HEADER_BYTES) {
+            let length = u24(&header[1..]);
+            let message_seq = u16::from_be_bytes([header[4], header[5]]);
+            let (offset, fragment_len) = (u24(&header[6..]), u24(&header[9..]));
+            let Some((fragment, next)) = rest.split_at_checked(fragment_len) else { break };
+            record = next;
+            let fits = offset + fragment_len <= length && length <= BODY_BYTES_MAX;
+            if header[0] != MESSAGE_CLIENT_HELLO || !fits || length == 0 {
+                continue;
+            }
+            if self.body.len() != length || self.message_seq != message_seq {
+                *self = Self { message_seq, ..Self::default() };
+                self.body.resize(length, 0);
+                self.have.resize(length, false);
+            }
+            let range = offset..offset + fragment_len;
+            new |= self.have[range.clone()].iter().any(|&have| !have);
+            self.body[range.clone()].copy_from_slice(fragment);
+            self.have[range].fill(true);
+        }
+        new
+    }
+}
+
+/// The first record of a datagram: content type, content and what follows it.
+fn split_record(datagram: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (header, rest) = datagram.split_at_checked(RECORD_HEADER_BYTES)?;
+    let length = u16::from_be_bytes([header[11], header[12]]);
+    let (record, next) = rest.split_at_checked(length.into())?;
+    let plain = header[1] == 0xfe && header[3..5] == [0, 0];
+    plain.then_some((header[0], record, next))
+}
+
+fn u24(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2])
+}
+
+/// What the client can do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// In the client's order; those that we do not know are left out.
+    pub(crate) suites: Vec<Suite>,
+    pub(crate) dtls12: bool,
+    pub(crate) dtls13: bool,
+}
+
+impl Offer {
+    /// RFC 8446 section 4.1.2, RFC 9147 section 5.3. `None` when malformed.
+    fn parse(body: &[u8]) -> Option<Self> {
+        let mut reader = Reader(body);
+        reader.take(2 + 32)?;
+        reader.vector8()?;
+        reader.vector8()?;
+        reader.vector16()?;
+        reader.vector8()?;
+        let mut offer = Self { dtls12: true, ..Self::default() };
+        if reader.0.is_empty() {
+            return Some(offer);
+        }
+        let mut extensions = Reader(reader.vector16()?);
+        while !extensions.0.is_empty() {
+            let kind = extensions.u16()?;
+            let data = Reader(extensions.vector16()?);
+            match kind {
+                EXTENSION_USE_SRTP => offer.suites = suites(data)?,
+                EXTENSION_SUPPORTED_VERSIONS => {
+                    let versions = versions(data)?;
+                    offer.dtls12 = versions.contains(&VERSION_DTLS12);
+                    offer.dtls13 = versions.contains(&VERSION_DTLS13);
+                }
+                _ => {}
+            }
+        }
+        Some(offer)
+    }
+
+    /// The version that leads to the best profile that we allow; the newer one of equals. `None`
+    /// when no version leads to one.
+    pub(crate) fn choose(&self, allowed: &[Suite]) -> Option<Version> {
+        let known = |suite: &&Suite| LIBRARY_SUITES.contains(suite);
+        let with12 = LIBRARY_SUITES.iter().find(|suite| self.suites.contains(suite));
+        let with13 = self.suites.iter().find(known);
+        let candidates =
+            [(self.dtls13, with13, Version::Dtls13), (self.dtls12, with12, Version::Dtls12)];
+        candidates
+            .into_iter()
+            .filter(|(offered, ..)| *offered)
+            .filter_map(|(_, suite, version)| Some((suite?, version)))
+            .filter(|(suite, _)| allowed.contains(suite))
+            .min_by_key(|(suite, _)| !suite.is_gcm())
+            .map(|(_, version)| version)
+    }
+}
+
+/// RFC 5764 section 4.1.1.
+fn suites(mut data: Reader<'_>) -> Option<Vec<Suite>> {
+    let list = data.vector16()?.chunks_exact(2);
+    let profiles = list.map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    Some(profiles.filter_map(Suite::from_dtls_profile).collect())
+}
+
+/// RFC 8446 section 4.2.1.
+fn versions(mut data: Reader<'_>) -> Option<Vec<u16>> {
+    let list = data.vector8()?.chunks_exact(2);
+    Some(list.map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect())
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    fn vector8(&mut self) -> Option<&'a [u8]> {
+        let len = self.take(1)?[0];
+        self.take(len.into())
+    }
+
+    fn vector16(&mut self) -> Option<&'a [u8]> {
+        let len = self.u16()?;
+        self.take(len.into())
+    }
+}
