@@ -30,6 +30,7 @@ pub mod srtp;
 pub mod stun;
 
 pub use bytes::Bytes;
+pub use call::{Control, ControlError, Participant};
 pub use handshake::{DtlsRole, Fingerprint};
 pub use peer::{
     IceCredentials, Incoming, Peer, PeerError, PeerHandle, PeerOptions, PeerState, ReceiveMode,
