@@ -84,6 +84,9 @@ pub struct History {
     slots: Vec<Option<Stored>>,
     oldest: u32,
     newest: u32,
+    /// Numbers below it have been here and are gone, or are given up: what comes with one of them
+    /// now may have been forwarded before, and is refused.
+    floor: u32,
     len: usize,
 }
 
@@ -143,21 +146,26 @@ impl History {
             pool.give(buffer);
             return Err(Discard::Duplicate);
         }
-        if self.len == 0 {
-            (self.oldest, self.newest) = (meta.seq, meta.seq);
+        if meta.seq < self.floor {
+            pool.give(buffer);
+            return Err(Discard::OutOfWindow);
         }
-        if meta.seq < self.oldest {
-            if (self.newest - meta.seq) as usize >= self.slots.len().max(CAPACITY_MIN) {
-                pool.give(buffer);
-                return Err(Discard::OutOfWindow);
-            }
-            self.oldest = meta.seq;
-        }
-        self.newest = self.newest.max(meta.seq);
         self.expire(meta.arrival, pool);
+        if self.len == 0 {
+            (self.oldest, self.newest) = (meta.seq, meta.seq.max(self.newest));
+        }
+        if self.newest.saturating_sub(meta.seq) as usize >= CAPACITY_MAX {
+            pool.give(buffer);
+            return Err(Discard::OutOfWindow);
+        }
+        self.oldest = self.oldest.min(meta.seq);
+        self.newest = self.newest.max(meta.seq);
+        while (self.newest - self.oldest) as usize >= CAPACITY_MAX {
+            self.drop_oldest(pool);
+        }
         let span = (self.newest - self.oldest) as usize + 1;
         if span > self.slots.len() {
-            self.resize(span, pool);
+            self.grow(span);
         }
         let slot = self.slot(meta.seq);
         self.slots[slot] = Some(Stored { meta, buffer });
@@ -167,22 +175,25 @@ impl History {
 
     /// Drops what is older than [`KEEP`].
     pub fn expire(&mut self, now: Nanos, pool: &mut Pool) {
-        while self.len > 0 && self.oldest <= self.newest {
-            let slot = self.slot(self.oldest);
-            match &self.slots[slot] {
-                Some(stored) if stored.meta.seq == self.oldest => {
-                    if stored.meta.arrival + KEEP > now {
-                        return;
-                    }
-                    if let Some(stored) = self.slots[slot].take() {
-                        pool.give(stored.buffer);
-                        self.len -= 1;
-                    }
-                }
-                _ => {}
+        while self.len > 0 {
+            if self.packet(self.oldest).is_some_and(|stored| stored.meta.arrival + KEEP > now) {
+                return;
             }
-            self.oldest += 1;
+            self.drop_oldest(pool);
         }
+    }
+
+    /// Passes over the oldest number, whether it is here or not.
+    fn drop_oldest(&mut self, pool: &mut Pool) {
+        if self.packet(self.oldest).is_some() {
+            let slot = self.slot(self.oldest);
+            if let Some(stored) = self.slots[slot].take() {
+                pool.give(stored.buffer);
+                self.len -= 1;
+            }
+        }
+        self.oldest += 1;
+        self.floor = self.oldest;
     }
 
     /// Gives all memory back.
@@ -194,22 +205,13 @@ impl History {
         self.len = 0;
     }
 
-    fn resize(&mut self, span: usize, pool: &mut Pool) {
-        let capacity = span.next_power_of_two().clamp(CAPACITY_MIN, CAPACITY_MAX);
+    fn grow(&mut self, span: usize) {
+        let capacity = span.next_power_of_two().max(CAPACITY_MIN);
         let mut slots = Vec::new();
         slots.resize_with(capacity, || None);
-        // With more than CAPACITY_MAX numbers between oldest and newest the oldest are given up.
-        self.oldest = self
-            .oldest
-            .max((self.newest + 1).saturating_sub(capacity as u32));
         for stored in std::mem::take(&mut self.slots).into_iter().flatten() {
-            if stored.meta.seq < self.oldest {
-                self.len -= 1;
-                pool.give(stored.buffer);
-            } else {
-                let slot = stored.meta.seq as usize & (capacity - 1);
-                slots[slot] = Some(stored);
-            }
+            let slot = stored.meta.seq as usize & (capacity - 1);
+            slots[slot] = Some(stored);
         }
         self.slots = slots;
     }
@@ -265,8 +267,11 @@ mod tests {
         );
         history.expire(10_000_000 * MS, &mut pool);
         assert_eq!((history.len(), pool.lent()), (0, 0));
-        put(&mut history, &mut pool, 1, 10_000_000 * MS).unwrap();
-        assert!(history.packet(1).is_some());
+        put(&mut history, &mut pool, 400, 10_000_000 * MS).unwrap();
+        assert!(history.packet(400).is_some());
+        // What may have been forwarded before is never taken for new.
+        let old = put(&mut history, &mut pool, 399, 10_000_000 * MS);
+        assert_eq!(old, Err(Discard::OutOfWindow));
     }
 
     proptest! {
