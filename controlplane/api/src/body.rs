@@ -8,27 +8,27 @@ use crate::problem::Problem;
 
 /// Reads JSON. An empty body is read as `{}`, because most calls have optional fields only.
 pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    let body = if body.iter().all(u8::is_ascii_whitespace) {
-        b"{}"
-    } else {
-        body
+    let body = match body.trim_ascii() {
+        [] => b"{}",
+        body => body,
     };
+    check_is_object(body.starts_with(b"{"))?;
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(problem_at)?;
-    deserializer
-        .end()
-        .map_err(|error| Problem::invalid("", error.to_string()))?;
+    deserializer.end().map_err(|error| Problem::invalid("", error.to_string()))?;
     Ok(value)
 }
 
 /// Reads a value that is JSON already, such as the body of a call in a batch.
 pub fn parse_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
-    let value = if value.is_null() {
-        serde_json::json!({})
-    } else {
-        value
-    };
+    let value = if value.is_null() { serde_json::json!({}) } else { value };
+    check_is_object(value.is_object())?;
     serde_path_to_error::deserialize(value).map_err(problem_at)
+}
+
+/// `serde` would also read the fields of a struct from an array, by position.
+fn check_is_object(is_object: bool) -> Result<(), Problem> {
+    if is_object { Ok(()) } else { Err(Problem::invalid("", "the body is a JSON object")) }
 }
 
 fn problem_at(error: serde_path_to_error::Error<serde_json::Error>) -> Problem {

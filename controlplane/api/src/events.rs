@@ -36,10 +36,7 @@ impl EventSeq {
     /// The next one of the same epoch.
     #[must_use]
     pub fn next(self) -> Self {
-        Self {
-            number: self.number.saturating_add(1),
-            ..self
-        }
+        Self { number: self.number.saturating_add(1), ..self }
     }
 }
 
@@ -54,10 +51,7 @@ impl FromStr for EventSeq {
 
     fn from_str(text: &str) -> Result<Self, InvalidEventSeq> {
         let (epoch, number) = text.split_once('-').ok_or(InvalidEventSeq)?;
-        Ok(Self {
-            epoch: decimal(epoch)?,
-            number: decimal(number)?,
-        })
+        Ok(Self { epoch: decimal(epoch)?, number: decimal(number)? })
     }
 }
 
@@ -77,9 +71,7 @@ impl Serialize for EventSeq {
 
 impl<'de> Deserialize<'de> for EventSeq {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -137,12 +129,7 @@ impl Event {
     pub fn parse(name: &str, data: &str) -> Result<Self, EventError> {
         let head: EventHead = serde_json::from_str(data)?;
         let data = EventData::parse(name, data)?;
-        Ok(Self {
-            seq: head.seq,
-            time: head.time,
-            router_id: head.router_id,
-            data,
-        })
+        Ok(Self { seq: head.seq, time: head.time, router_id: head.router_id, data })
     }
 
     /// The event's name, for `event:`.

@@ -30,11 +30,7 @@ impl Id {
     /// Checks a text.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
         let text = text.into();
-        if is_valid_id(&text) {
-            Ok(Self(text))
-        } else {
-            Err(InvalidId)
-        }
+        if is_valid_id(&text) { Ok(Self(text)) } else { Err(InvalidId) }
     }
 
     /// The id as text.
@@ -51,9 +47,7 @@ impl Id {
 /// Whether a text may be an id.
 pub fn is_valid_id(text: &str) -> bool {
     (1..=ID_CHARACTERS_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
 impl FromStr for Id {
@@ -150,11 +144,7 @@ impl AppData {
     /// Checks the size.
     pub fn new(map: Map<String, Value>) -> Result<Self, AppDataTooLarge> {
         let size = serde_json::to_string(&map).map_or(usize::MAX, |json| json.len());
-        if size > APP_DATA_BYTES_MAX {
-            Err(AppDataTooLarge)
-        } else {
-            Ok(Self(map))
-        }
+        if size > APP_DATA_BYTES_MAX { Err(AppDataTooLarge) } else { Ok(Self(map)) }
     }
 
     /// The object.

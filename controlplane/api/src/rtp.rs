@@ -204,10 +204,7 @@ pub struct RtcpFeedback {
 impl RtcpFeedback {
     /// A mechanism by its type and parameter (empty for none).
     pub fn new(kind: &str, parameter: &str) -> Self {
-        Self {
-            kind: kind.to_owned(),
-            parameter: parameter.to_owned(),
-        }
+        Self { kind: kind.to_owned(), parameter: parameter.to_owned() }
     }
 }
 
@@ -333,11 +330,7 @@ pub struct RtpEncodingParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scalability_mode: Option<String>,
     /// Upper bound, bits per second.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "whole_number"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_number")]
     pub max_bitrate: Option<u32>,
 }
 
@@ -365,10 +358,7 @@ pub struct RtcpParameters {
 
 impl Default for RtcpParameters {
     fn default() -> Self {
-        Self {
-            cname: None,
-            reduced_size: true,
-        }
+        Self { cname: None, reduced_size: true }
     }
 }
 

@@ -113,7 +113,7 @@ pub enum RtpStreamStatsType {
 pub struct RtpStreamStats {
     /// Which way.
     #[serde(rename = "type")]
-    pub kind_of_stream: RtpStreamStatsType,
+    pub direction: RtpStreamStatsType,
     /// Milliseconds of the Unix epoch.
     pub timestamp: u64,
     /// SSRC.

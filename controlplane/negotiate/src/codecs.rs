@@ -42,18 +42,13 @@ impl CodecRef<'_> {
     }
 
     fn number(&self, name: &str) -> u64 {
-        self.parameters
-            .get(name)
-            .and_then(ParameterValue::as_u64)
-            .unwrap_or(0)
+        self.parameters.get(name).and_then(ParameterValue::as_u64).unwrap_or(0)
     }
 }
 
 /// Whether a MIME type is RTX (RFC 4588).
 pub(crate) fn is_rtx(mime_type: &str) -> bool {
-    mime_type
-        .rsplit_once('/')
-        .is_some_and(|(_, name)| name.eq_ignore_ascii_case("rtx"))
+    mime_type.rsplit_once('/').is_some_and(|(_, name)| name.eq_ignore_ascii_case("rtx"))
 }
 
 /// `apt` of an RTX codec.

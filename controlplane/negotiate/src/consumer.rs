@@ -60,17 +60,12 @@ pub fn can_consume(
 ) -> Result<bool, NegotiateError> {
     let mut caps = caps.clone();
     validate_and_normalize_rtp_capabilities(&mut caps)?;
-    let first = consumable
-        .codecs
-        .iter()
-        .find(|codec| is_decodable(codec, &caps));
+    let first = consumable.codecs.iter().find(|codec| is_decodable(codec, &caps));
     Ok(first.is_some_and(|codec| !is_rtx(&codec.mime_type)))
 }
 
 fn is_decodable(codec: &RtpCodecParameters, caps: &RtpCapabilities) -> bool {
-    caps.codecs
-        .iter()
-        .any(|cap| match_codecs(cap, codec).is_some())
+    caps.codecs.iter().any(|cap| match_codecs(cap, codec).is_some())
 }
 
 /// What a consumer receives. Fails with `unsupported` where [`can_consume`] is false. Pointers of
@@ -87,10 +82,7 @@ pub fn get_consumer_rtp_parameters(
     validate_and_normalize_rtp_capabilities(&mut caps)?;
     let mut codecs = consumer_codecs(consumable, &caps, options.enable_rtx);
     if codecs.is_empty() {
-        return Err(NegotiateError::unsupported(
-            "/codecs",
-            Unsupported::NoCompatibleCodec,
-        ));
+        return Err(NegotiateError::unsupported("/codecs", Unsupported::NoCompatibleCodec));
     }
     let header_extensions: Vec<_> = consumable
         .header_extensions
@@ -106,10 +98,7 @@ pub fn get_consumer_rtp_parameters(
     reduce_bandwidth_feedback(&mut codecs, &header_extensions);
     let has_rtx = codecs.iter().any(|codec| is_rtx(&codec.mime_type));
     let encodings = if options.pipe {
-        let first = PipeIdentity {
-            ssrc: identity.ssrc,
-            rtx_ssrc: identity.rtx_ssrc,
-        };
+        let first = PipeIdentity { ssrc: identity.ssrc, rtx_ssrc: identity.rtx_ssrc };
         all_encodings(consumable, first, has_rtx)
     } else {
         vec![single_encoding(consumable, identity, has_rtx)]
@@ -136,17 +125,11 @@ fn consumer_codecs(
     for codec in &consumable.codecs {
         if is_rtx(&codec.mime_type) {
             if apt(&codec.parameters).is_some_and(|apt| repaired.contains(&apt)) {
-                codecs.push(RtpCodecParameters {
-                    rtcp_feedback: Vec::new(),
-                    ..codec.clone()
-                });
+                codecs.push(RtpCodecParameters { rtcp_feedback: Vec::new(), ..codec.clone() });
             }
             continue;
         }
-        let cap = caps
-            .codecs
-            .iter()
-            .find(|cap| match_codecs(*cap, codec).is_some());
+        let cap = caps.codecs.iter().find(|cap| match_codecs(*cap, codec).is_some());
         let Some(cap) = cap else { continue };
         if enable_rtx && has_rtx(caps, cap.preferred_payload_type) {
             repaired.push(codec.payload_type.into());
@@ -156,12 +139,7 @@ fn consumer_codecs(
             codec.rtcp_feedback.contains(feedback) && (enable_rtx || !is_nack)
         };
         codecs.push(RtpCodecParameters {
-            rtcp_feedback: cap
-                .rtcp_feedback
-                .iter()
-                .filter(is_shared)
-                .cloned()
-                .collect(),
+            rtcp_feedback: cap.rtcp_feedback.iter().filter(is_shared).cloned().collect(),
             ..codec.clone()
         });
     }
@@ -170,13 +148,12 @@ fn consumer_codecs(
 
 /// Whether capabilities have RTX for a payload type, or for none in particular.
 fn has_rtx(caps: &RtpCapabilities, payload_type: Option<u8>) -> bool {
-    caps.codecs
-        .iter()
-        .filter(|cap| is_rtx(&cap.mime_type))
-        .any(|rtx| match (apt(&rtx.parameters), payload_type) {
+    caps.codecs.iter().filter(|cap| is_rtx(&cap.mime_type)).any(|rtx| {
+        match (apt(&rtx.parameters), payload_type) {
             (Some(apt), Some(payload_type)) => apt == u64::from(payload_type),
             _ => true,
-        })
+        }
+    })
 }
 
 /// One kind of bandwidth feedback: transport-wide if its extension is there, else REMB if the
@@ -194,9 +171,7 @@ fn reduce_bandwidth_feedback(
         &["goog-remb", "transport-cc"]
     };
     for codec in codecs {
-        codec
-            .rtcp_feedback
-            .retain(|feedback| !unwanted.contains(&feedback.kind.as_str()));
+        codec.rtcp_feedback.retain(|feedback| !unwanted.contains(&feedback.kind.as_str()));
     }
 }
 
@@ -222,9 +197,7 @@ fn single_encoding(
     };
     RtpEncodingParameters {
         ssrc: Some(identity.ssrc),
-        rtx: has_rtx.then_some(RtxEncoding {
-            ssrc: identity.rtx_ssrc,
-        }),
+        rtx: has_rtx.then_some(RtxEncoding { ssrc: identity.rtx_ssrc }),
         scalability_mode,
         max_bitrate: consumable
             .encodings
@@ -245,9 +218,7 @@ fn all_encodings(
         .zip(&consumable.encodings)
         .map(|(index, encoding)| RtpEncodingParameters {
             ssrc: Some(first.ssrc.wrapping_add(index)),
-            rtx: has_rtx.then_some(RtxEncoding {
-                ssrc: first.rtx_ssrc.wrapping_add(index),
-            }),
+            rtx: has_rtx.then_some(RtxEncoding { ssrc: first.rtx_ssrc.wrapping_add(index) }),
             ..encoding.clone()
         })
         .collect()
@@ -330,10 +301,7 @@ pub fn normalize_preferred_layers(
     if !matches!(consumer_type, ConsumerType::Simulcast | ConsumerType::Svc) {
         return None;
     }
-    let mode = params
-        .encodings
-        .first()
-        .and_then(|encoding| encoding.scalability_mode.as_deref());
+    let mode = params.encodings.first().and_then(|encoding| encoding.scalability_mode.as_deref());
     let mode = parse_scalability_mode(mode.unwrap_or(""));
     let spatial_max = mode.spatial_layers.saturating_sub(1);
     let temporal_max = mode.temporal_layers.saturating_sub(1);
@@ -341,8 +309,5 @@ pub fn normalize_preferred_layers(
     let temporal_layer = asked
         .and_then(|layers| layers.temporal_layer)
         .map_or(temporal_max, |layer| layer.min(temporal_max));
-    Some(ConsumerLayers {
-        spatial_layer,
-        temporal_layer: Some(temporal_layer),
-    })
+    Some(ConsumerLayers { spatial_layer, temporal_layer: Some(temporal_layer) })
 }

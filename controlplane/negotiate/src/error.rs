@@ -135,17 +135,11 @@ pub enum Unsupported {
 
 impl NegotiateError {
     pub(crate) fn invalid(pointer: impl Into<String>, fault: Fault) -> Self {
-        Self::Invalid {
-            pointer: pointer.into(),
-            fault,
-        }
+        Self::Invalid { pointer: pointer.into(), fault }
     }
 
     pub(crate) fn unsupported(pointer: impl Into<String>, what: Unsupported) -> Self {
-        Self::Unsupported {
-            pointer: pointer.into(),
-            what,
-        }
+        Self::Unsupported { pointer: pointer.into(), what }
     }
 
     /// JSON pointer to the field.

@@ -90,24 +90,9 @@ const CONSTRAINT_SET3: u8 = 0x10;
 /// (RFC 6184 table 5; the four lowest bits are reserved and 0, except of Constrained High).
 const PROFILES: [(u8, u8, u8, H264Profile); 8] = [
     // profile_idc, mask, value
-    (
-        0x42,
-        0b0100_1111,
-        0b0100_0000,
-        H264Profile::ConstrainedBaseline,
-    ),
-    (
-        0x4d,
-        0b1000_1111,
-        0b1000_0000,
-        H264Profile::ConstrainedBaseline,
-    ),
-    (
-        0x58,
-        0b1100_1111,
-        0b1100_0000,
-        H264Profile::ConstrainedBaseline,
-    ),
+    (0x42, 0b0100_1111, 0b0100_0000, H264Profile::ConstrainedBaseline),
+    (0x4d, 0b1000_1111, 0b1000_0000, H264Profile::ConstrainedBaseline),
+    (0x58, 0b1100_1111, 0b1100_0000, H264Profile::ConstrainedBaseline),
     (0x42, 0b0100_1111, 0b0000_0000, H264Profile::Baseline),
     (0x58, 0b1100_1111, 0b1000_0000, H264Profile::Baseline),
     (0x4d, 0b1010_1111, 0b0000_0000, H264Profile::Main),
@@ -130,10 +115,8 @@ pub struct ProfileLevelId {
 impl ProfileLevelId {
     /// What a missing `profile-level-id` stands for. RFC 6184 says Baseline at level 1; browsers
     /// and mediasoup take Constrained Baseline at level 3.1.
-    pub const DEFAULT: Self = Self {
-        profile: H264Profile::ConstrainedBaseline,
-        level: H264Level::L3_1,
-    };
+    pub const DEFAULT: Self =
+        Self { profile: H264Profile::ConstrainedBaseline, level: H264Level::L3_1 };
 
     /// Reads six hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
@@ -153,10 +136,7 @@ impl ProfileLevelId {
         let level = if level_idc == LEVEL_IDC_1B && iop & CONSTRAINT_SET3 != 0 {
             H264Level::L1b
         } else {
-            LEVELS
-                .iter()
-                .find(|(_, idc)| *idc == level_idc)
-                .map(|(level, _)| *level)?
+            LEVELS.iter().find(|(_, idc)| *idc == level_idc).map(|(level, _)| *level)?
         };
         Some(Self { profile, level })
     }
@@ -200,10 +180,7 @@ pub(crate) const PROFILE_LEVEL_ID: &str = "profile-level-id";
 
 /// Whether each side may have a level of its own (RFC 6184 section 8.1).
 fn is_level_asymmetry_allowed(parameters: &CodecParameters) -> bool {
-    parameters
-        .get("level-asymmetry-allowed")
-        .and_then(ParameterValue::as_u64)
-        == Some(1)
+    parameters.get("level-asymmetry-allowed").and_then(ParameterValue::as_u64) == Some(1)
 }
 
 /// The `profile-level-id` that an answer carries (RFC 6184 section 8.2.2): our own level if both
@@ -222,16 +199,8 @@ pub(crate) fn answer_profile_level_id(
         return Ok(None);
     }
     let asymmetric = is_level_asymmetry_allowed(local) && is_level_asymmetry_allowed(remote);
-    let level = if asymmetric {
-        local_id.level
-    } else {
-        local_id.level.min(remote_id.level)
-    };
-    Ok(ProfileLevelId {
-        profile: local_id.profile,
-        level,
-    }
-    .to_text())
+    let level = if asymmetric { local_id.level } else { local_id.level.min(remote_id.level) };
+    Ok(ProfileLevelId { profile: local_id.profile, level }.to_text())
 }
 
 /// The two sides do not decode the same.

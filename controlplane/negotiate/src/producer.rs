@@ -73,10 +73,7 @@ pub fn negotiate_producer(
 ) -> Result<NegotiatedProducer, NegotiateError> {
     if params.encodings.is_empty() {
         if params.mid.is_none() {
-            return Err(NegotiateError::invalid(
-                "/encodings",
-                Fault::UnidentifiedEncoding,
-            ));
+            return Err(NegotiateError::invalid("/encodings", Fault::UnidentifiedEncoding));
         }
         params.encodings.push(RtpEncodingParameters::default());
     }
@@ -106,10 +103,7 @@ pub fn derive_producer_type(params: &RtpParameters) -> Result<ProducerType, Nego
             .ok_or_else(|| NegotiateError::invalid("/codecs", Fault::NoMediaCodec))?;
         if *codec_of_all.get_or_insert(codec.payload_type) != codec.payload_type {
             let pointer = format!("/encodings/{index}/codecPayloadType");
-            return Err(NegotiateError::unsupported(
-                pointer,
-                Unsupported::MixedCodecs,
-            ));
+            return Err(NegotiateError::unsupported(pointer, Unsupported::MixedCodecs));
         }
         let unsupported_mode = || {
             let what = Unsupported::ScalabilityMode {
@@ -145,9 +139,7 @@ pub fn derive_producer_type(params: &RtpParameters) -> Result<ProducerType, Nego
 }
 
 fn has_simulcast(codec: &RtpCodecParameters) -> bool {
-    ["video/vp8", "video/h264"]
-        .iter()
-        .any(|name| codec.mime_type.eq_ignore_ascii_case(name))
+    ["video/vp8", "video/h264"].iter().any(|name| codec.mime_type.eq_ignore_ascii_case(name))
 }
 
 /// The media codec of an encoding: the one it names, else the first.
@@ -155,15 +147,9 @@ fn codec_of<'a>(
     params: &'a RtpParameters,
     encoding: &RtpEncodingParameters,
 ) -> Option<&'a RtpCodecParameters> {
-    params
-        .codecs
-        .iter()
-        .filter(|codec| !is_rtx(&codec.mime_type))
-        .find(|codec| {
-            encoding
-                .codec_payload_type
-                .is_none_or(|payload_type| payload_type == codec.payload_type)
-        })
+    params.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)).find(|codec| {
+        encoding.codec_payload_type.is_none_or(|payload_type| payload_type == codec.payload_type)
+    })
 }
 
 /// Maps payload types and SSRCs of a producer to the router's. `params` has been validated; its
@@ -182,10 +168,7 @@ pub fn get_producer_rtp_parameters_mapping(
             let what = Unsupported::Codec(codec.mime_type.clone());
             NegotiateError::unsupported(format!("/codecs/{index}"), what)
         })?;
-        codecs.push(CodecMapping {
-            payload_type: codec.payload_type,
-            mapped_payload_type,
-        });
+        codecs.push(CodecMapping { payload_type: codec.payload_type, mapped_payload_type });
     }
     for (index, codec) in params.codecs.iter().enumerate() {
         if !is_rtx(&codec.mime_type) {
@@ -203,10 +186,7 @@ pub fn get_producer_rtp_parameters_mapping(
             .ok_or_else(|| {
                 NegotiateError::unsupported(format!("/codecs/{index}"), Unsupported::Rtx)
             })?;
-        codecs.push(CodecMapping {
-            payload_type: codec.payload_type,
-            mapped_payload_type,
-        });
+        codecs.push(CodecMapping { payload_type: codec.payload_type, mapped_payload_type });
     }
     let encodings = (0..)
         .zip(&params.encodings)
@@ -229,9 +209,7 @@ fn map_media_codec(codec: &mut RtpCodecParameters, caps: &RtpCapabilities) -> Op
         .find_map(|cap| match_codecs(&*codec, cap).map(|matched| (cap, matched)))?;
     if codec.mime_type.eq_ignore_ascii_case("video/h264") {
         match matched.profile_level_id {
-            Some(id) => codec
-                .parameters
-                .insert(PROFILE_LEVEL_ID.to_owned(), id.as_str().into()),
+            Some(id) => codec.parameters.insert(PROFILE_LEVEL_ID.to_owned(), id.as_str().into()),
             None => codec.parameters.remove(PROFILE_LEVEL_ID),
         };
     }
@@ -270,10 +248,7 @@ pub fn get_consumable_rtp_parameters(
         codecs: consumable_codecs(params, caps, mapping),
         header_extensions: consumable_extensions(kind, params, caps),
         encodings,
-        rtcp: RtcpParameters {
-            cname: params.rtcp.cname.clone(),
-            reduced_size: true,
-        },
+        rtcp: RtcpParameters { cname: params.rtcp.cname.clone(), reduced_size: true },
         msid: params.msid.clone(),
     }
 }
@@ -284,26 +259,14 @@ fn consumable_codecs(
     mapping: &RtpMapping,
 ) -> Vec<RtpCodecParameters> {
     let mut codecs: Vec<RtpCodecParameters> = Vec::new();
-    for codec in params
-        .codecs
-        .iter()
-        .filter(|codec| !is_rtx(&codec.mime_type))
-    {
-        let mapped = mapping
-            .codecs
-            .iter()
-            .find(|entry| entry.payload_type == codec.payload_type);
+    for codec in params.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)) {
+        let mapped = mapping.codecs.iter().find(|entry| entry.payload_type == codec.payload_type);
         let Some(payload_type) = mapped.map(|entry| entry.mapped_payload_type) else {
             continue;
         };
-        let cap = caps
-            .codecs
-            .iter()
-            .find(|cap| cap.preferred_payload_type == Some(payload_type));
+        let cap = caps.codecs.iter().find(|cap| cap.preferred_payload_type == Some(payload_type));
         // A producer may list one codec twice under different payload types.
-        let is_there = codecs
-            .iter()
-            .any(|other| other.payload_type == payload_type);
+        let is_there = codecs.iter().any(|other| other.payload_type == payload_type);
         let (Some(cap), false) = (cap, is_there) else {
             continue;
         };
@@ -339,10 +302,8 @@ fn consumable_extensions(
 ) -> Vec<RtpHeaderExtensionParameters> {
     use RtpHeaderExtensionDirection::{Sendonly, Sendrecv};
     // Capture times are passed on as they come: without the producer's there are none.
-    let has_capture_time = params
-        .header_extensions
-        .iter()
-        .any(|extension| extension.uri == uri::ABS_CAPTURE_TIME);
+    let has_capture_time =
+        params.header_extensions.iter().any(|extension| extension.uri == uri::ABS_CAPTURE_TIME);
     caps.header_extensions
         .iter()
         .filter(|cap| cap.kind == kind && matches!(cap.direction, Sendrecv | Sendonly))

@@ -27,32 +27,19 @@ pub fn generate_router_rtp_capabilities(
             Some(payload_type) => payload_type,
             None => payload_types.take(&at)?,
         };
-        if codecs
-            .iter()
-            .any(|other| other.preferred_payload_type == Some(payload_type))
-        {
+        if codecs.iter().any(|other| other.preferred_payload_type == Some(payload_type)) {
             let pointer = format!("{at}/preferredPayloadType");
             let fault = Fault::DuplicatedPayloadType(payload_type);
             return Err(NegotiateError::invalid(pointer, fault));
         }
         let is_video = codec.kind == Some(ironcast_api::MediaKind::Video);
         let clock_rate = codec.clock_rate;
-        codecs.push(RtpCodecCapability {
-            preferred_payload_type: Some(payload_type),
-            ..codec
-        });
+        codecs.push(RtpCodecCapability { preferred_payload_type: Some(payload_type), ..codec });
         if is_video {
-            codecs.push(rtx_codec(
-                payload_types.take(&at)?,
-                payload_type,
-                clock_rate,
-            ));
+            codecs.push(rtx_codec(payload_types.take(&at)?, payload_type, clock_rate));
         }
     }
-    Ok(RtpCapabilities {
-        codecs,
-        header_extensions: supported.header_extensions,
-    })
+    Ok(RtpCapabilities { codecs, header_extensions: supported.header_extensions })
 }
 
 /// One of our codecs with what the router's owner says about it.
@@ -106,22 +93,15 @@ impl PayloadTypes {
     /// All but those that codecs ask for, wherever in the list they stand.
     fn without(media_codecs: &[RtpCodecCapability]) -> Self {
         let is_free = |payload_type: &u8| {
-            !media_codecs
-                .iter()
-                .any(|codec| codec.preferred_payload_type == Some(*payload_type))
+            !media_codecs.iter().any(|codec| codec.preferred_payload_type == Some(*payload_type))
         };
-        let mut free: Vec<u8> = DYNAMIC_PAYLOAD_TYPES
-            .into_iter()
-            .flatten()
-            .filter(is_free)
-            .collect();
+        let mut free: Vec<u8> =
+            DYNAMIC_PAYLOAD_TYPES.into_iter().flatten().filter(is_free).collect();
         free.reverse();
         Self(free)
     }
 
     fn take(&mut self, at: &str) -> Result<u8, NegotiateError> {
-        self.0
-            .pop()
-            .ok_or_else(|| NegotiateError::unsupported(at, Unsupported::PayloadTypes))
+        self.0.pop().ok_or_else(|| NegotiateError::unsupported(at, Unsupported::PayloadTypes))
     }
 }

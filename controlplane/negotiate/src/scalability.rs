@@ -12,11 +12,7 @@ pub struct ScalabilityMode {
 }
 
 impl ScalabilityMode {
-    const SINGLE: Self = Self {
-        spatial_layers: 1,
-        temporal_layers: 1,
-        ksvc: false,
-    };
+    const SINGLE: Self = Self { spatial_layers: 1, temporal_layers: 1, ksvc: false };
 }
 
 /// Reads `L1T3`, `S3T3`, `L3T3_KEY`, ...; what does not begin like one has one layer, as with
@@ -29,11 +25,7 @@ fn parse(text: &str) -> Option<ScalabilityMode> {
     let rest = text.strip_prefix(['L', 'S'])?;
     let (spatial_layers, rest) = layers(rest)?;
     let (temporal_layers, rest) = layers(rest.strip_prefix('T')?)?;
-    Some(ScalabilityMode {
-        spatial_layers,
-        temporal_layers,
-        ksvc: rest.starts_with("_KEY"),
-    })
+    Some(ScalabilityMode { spatial_layers, temporal_layers, ksvc: rest.starts_with("_KEY") })
 }
 
 /// One or two digits, not beginning with 0.

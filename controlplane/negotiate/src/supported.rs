@@ -86,11 +86,8 @@ const AUDIO_CODECS: [(&str, u32, Option<u8>, bool); 17] = [
 ];
 
 /// Opus with more than two channels: channels, mapping, streams, coupled streams.
-const MULTIOPUS: [(u8, &str, u32, u32); 3] = [
-    (4, "0,1,2,3", 2, 2),
-    (6, "0,4,1,2,3,5", 4, 2),
-    (8, "0,6,1,2,3,4,5,7", 5, 3),
-];
+const MULTIOPUS: [(u8, &str, u32, u32); 3] =
+    [(4, "0,1,2,3", 2, 2), (6, "0,4,1,2,3,5", 4, 2), (8, "0,6,1,2,3,4,5,7", 5, 3)];
 
 /// Everything that a router may be given. RTX is not in it: every video codec of a router gets it.
 pub fn supported_rtp_capabilities() -> RtpCapabilities {
@@ -105,21 +102,15 @@ pub fn supported_rtp_capabilities() -> RtpCapabilities {
         codecs.push(codec);
     }
     for (mime_type, clock_rate, payload_type, transport_cc) in AUDIO_CODECS {
-        let feedback = if transport_cc {
-            vec![RtcpFeedback::new("transport-cc", "")]
-        } else {
-            Vec::new()
-        };
+        let feedback =
+            if transport_cc { vec![RtcpFeedback::new("transport-cc", "")] } else { Vec::new() };
         let mut codec = audio_codec(mime_type, clock_rate, 1, feedback);
         codec.preferred_payload_type = payload_type;
         codecs.push(codec);
     }
     codecs.push(video_codec("video/VP8", []));
     codecs.push(video_codec("video/VP9", []));
-    codecs.push(video_codec(
-        "video/H264",
-        [("level-asymmetry-allowed", 1.into())],
-    ));
+    codecs.push(video_codec("video/H264", [("level-asymmetry-allowed", 1.into())]));
     codecs.push(video_codec("video/AV1", []));
     let header_extensions = HEADER_EXTENSIONS
         .iter()
@@ -131,10 +122,7 @@ pub fn supported_rtp_capabilities() -> RtpCapabilities {
             direction: *direction,
         })
         .collect();
-    RtpCapabilities {
-        codecs,
-        header_extensions,
-    }
+    RtpCapabilities { codecs, header_extensions }
 }
 
 /// The codecs of a router that names none.
@@ -154,13 +142,7 @@ pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
     };
     vec![
         media_codec(Audio, "audio/opus", 48000, Some(2), []),
-        media_codec(
-            Video,
-            "video/VP8",
-            90000,
-            None,
-            [("x-google-start-bitrate", 1000.into())],
-        ),
+        media_codec(Video, "video/VP8", 90000, None, [("x-google-start-bitrate", 1000.into())]),
         media_codec(Video, "video/VP9", 90000, None, [("profile-id", 0.into())]),
         h264("42e01f"),
         h264("4d0032"),
@@ -193,10 +175,7 @@ fn audio_codec(
     rtcp_feedback: Vec<RtcpFeedback>,
 ) -> RtpCodecCapability {
     let codec = media_codec(Audio, mime_type, clock_rate, Some(channels), []);
-    RtpCodecCapability {
-        rtcp_feedback,
-        ..codec
-    }
+    RtpCodecCapability { rtcp_feedback, ..codec }
 }
 
 fn video_codec<const N: usize>(
@@ -211,22 +190,13 @@ fn video_codec<const N: usize>(
         RtcpFeedback::new("goog-remb", ""),
         RtcpFeedback::new("transport-cc", ""),
     ];
-    RtpCodecCapability {
-        rtcp_feedback,
-        ..codec
-    }
+    RtpCodecCapability { rtcp_feedback, ..codec }
 }
 
 fn opus_feedback() -> Vec<RtcpFeedback> {
-    vec![
-        RtcpFeedback::new("nack", ""),
-        RtcpFeedback::new("transport-cc", ""),
-    ]
+    vec![RtcpFeedback::new("nack", ""), RtcpFeedback::new("transport-cc", "")]
 }
 
 fn parameters<const N: usize>(entries: [(&str, ParameterValue); N]) -> CodecParameters {
-    entries
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -37,11 +37,7 @@ pub fn validate_and_normalize_rtp_capabilities(
     caps: &mut RtpCapabilities,
 ) -> Result<(), NegotiateError> {
     check_count(caps.codecs.len(), CODECS_MAX, "/codecs")?;
-    check_count(
-        caps.header_extensions.len(),
-        EXTENSIONS_MAX,
-        "/headerExtensions",
-    )?;
+    check_count(caps.header_extensions.len(), EXTENSIONS_MAX, "/headerExtensions")?;
     for (index, codec) in caps.codecs.iter_mut().enumerate() {
         validate_and_normalize_codec_capability(codec, &format!("/codecs/{index}"))?;
     }
@@ -60,16 +56,10 @@ pub(crate) fn validate_and_normalize_codec_capability(
     let kind = kind_of(&codec.mime_type)
         .ok_or_else(|| NegotiateError::invalid(format!("{at}/mimeType"), Fault::MimeType))?;
     if codec.kind.is_some_and(|given| given != kind) {
-        return Err(NegotiateError::invalid(
-            format!("{at}/kind"),
-            Fault::Kind(kind),
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/kind"), Fault::Kind(kind)));
     }
     codec.kind = Some(kind);
-    if codec
-        .preferred_payload_type
-        .is_some_and(|payload_type| payload_type > 127)
-    {
+    if codec.preferred_payload_type.is_some_and(|payload_type| payload_type > 127) {
         let pointer = format!("{at}/preferredPayloadType");
         return Err(NegotiateError::invalid(pointer, Fault::PayloadType));
     }
@@ -85,11 +75,7 @@ pub fn validate_and_normalize_rtp_parameters(
     params: &mut RtpParameters,
 ) -> Result<(), NegotiateError> {
     check_count(params.codecs.len(), CODECS_MAX, "/codecs")?;
-    check_count(
-        params.header_extensions.len(),
-        EXTENSIONS_MAX,
-        "/headerExtensions",
-    )?;
+    check_count(params.header_extensions.len(), EXTENSIONS_MAX, "/headerExtensions")?;
     check_count(params.encodings.len(), ENCODINGS_MAX, "/encodings")?;
     if params.mid.as_deref().is_some_and(|mid| !is_token(mid)) {
         return Err(NegotiateError::invalid("/mid", Fault::Mid));
@@ -170,10 +156,7 @@ fn check_extensions(extensions: &[RtpHeaderExtensionParameters]) -> Result<(), N
         check_entries(&extension.parameters, &at)?;
         if extension.encrypt {
             let pointer = format!("{at}/encrypt");
-            return Err(NegotiateError::unsupported(
-                pointer,
-                Unsupported::EncryptedExtension,
-            ));
+            return Err(NegotiateError::unsupported(pointer, Unsupported::EncryptedExtension));
         }
         if !seen.insert(extension.id) {
             let fault = Fault::DuplicatedExtensionId(extension.id);
@@ -185,16 +168,10 @@ fn check_extensions(extensions: &[RtpHeaderExtensionParameters]) -> Result<(), N
 
 fn check_extension(uri: &str, id: u8, at: &str, id_field: &str) -> Result<(), NegotiateError> {
     if uri.is_empty() || uri.len() > TEXT_CHARACTERS_MAX {
-        return Err(NegotiateError::invalid(
-            format!("{at}/uri"),
-            Fault::ExtensionUri,
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/uri"), Fault::ExtensionUri));
     }
     if id == 0 {
-        return Err(NegotiateError::invalid(
-            format!("{at}/{id_field}"),
-            Fault::ExtensionId,
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/{id_field}"), Fault::ExtensionId));
     }
     Ok(())
 }
@@ -205,10 +182,9 @@ fn check_encodings(params: &RtpParameters) -> Result<(), NegotiateError> {
     let mut rids = BTreeSet::new();
     for (index, encoding) in params.encodings.iter().enumerate() {
         let at = format!("/encodings/{index}");
-        for (ssrc, field) in [
-            (encoding.ssrc, "ssrc"),
-            (encoding.rtx.map(|rtx| rtx.ssrc), "rtx/ssrc"),
-        ] {
+        for (ssrc, field) in
+            [(encoding.ssrc, "ssrc"), (encoding.rtx.map(|rtx| rtx.ssrc), "rtx/ssrc")]
+        {
             if let Some(ssrc) = ssrc
                 && !ssrcs.insert(ssrc)
             {
@@ -243,15 +219,9 @@ fn check_encoding(
         && !is_media_payload_type(&params.codecs, payload_type.into())
     {
         let fault = Fault::CodecPayloadType(payload_type);
-        return Err(NegotiateError::invalid(
-            format!("{at}/codecPayloadType"),
-            fault,
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/codecPayloadType"), fault));
     }
-    check_text(
-        encoding.scalability_mode.as_deref(),
-        &format!("{at}/scalabilityMode"),
-    )
+    check_text(encoding.scalability_mode.as_deref(), &format!("{at}/scalabilityMode"))
 }
 
 /// The kind that a MIME type says.
@@ -270,10 +240,7 @@ fn kind_of(mime_type: &str) -> Option<MediaKind> {
 
 fn check_clock_rate(clock_rate: u32, at: &str) -> Result<(), NegotiateError> {
     if clock_rate == 0 {
-        return Err(NegotiateError::invalid(
-            format!("{at}/clockRate"),
-            Fault::ClockRate,
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/clockRate"), Fault::ClockRate));
     }
     Ok(())
 }
@@ -286,10 +253,7 @@ fn normalize_channels(
     match (kind, *channels) {
         (MediaKind::Audio, None) => *channels = Some(1),
         (MediaKind::Audio, Some(0)) => {
-            return Err(NegotiateError::invalid(
-                format!("{at}/channels"),
-                Fault::Channels,
-            ));
+            return Err(NegotiateError::invalid(format!("{at}/channels"), Fault::Channels));
         }
         (MediaKind::Audio, Some(_)) => {}
         (MediaKind::Video, _) => *channels = None,
@@ -304,18 +268,12 @@ fn check_parameters(
 ) -> Result<(), NegotiateError> {
     check_entries(parameters, at)?;
     if parameters.contains_key("apt") && apt(parameters).is_none() {
-        return Err(NegotiateError::invalid(
-            format!("{at}/parameters/apt"),
-            Fault::MissingApt,
-        ));
+        return Err(NegotiateError::invalid(format!("{at}/parameters/apt"), Fault::MissingApt));
     }
     if mime_type.eq_ignore_ascii_case("video/h264") && ProfileLevelId::of(parameters).is_none() {
         // Chromium and others list profiles that nobody else knows: they never match, that is all.
         // An id that is none at all is a mistake of the caller.
-        let text = parameters
-            .get(PROFILE_LEVEL_ID)
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let text = parameters.get(PROFILE_LEVEL_ID).map(ToString::to_string).unwrap_or_default();
         if text.len() != 6 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             let pointer = format!("{at}/parameters/{PROFILE_LEVEL_ID}");
             return Err(NegotiateError::invalid(pointer, Fault::ProfileLevelId));
@@ -325,16 +283,10 @@ fn check_parameters(
 }
 
 fn check_entries(parameters: &CodecParameters, at: &str) -> Result<(), NegotiateError> {
-    check_count(
-        parameters.len(),
-        PARAMETERS_MAX,
-        &format!("{at}/parameters"),
-    )?;
+    check_count(parameters.len(), PARAMETERS_MAX, &format!("{at}/parameters"))?;
     let too_long = parameters.iter().any(|(name, value)| {
         name.len() > PARAMETER_CHARACTERS_MAX
-            || value
-                .as_str()
-                .is_some_and(|text| text.len() > PARAMETER_CHARACTERS_MAX)
+            || value.as_str().is_some_and(|text| text.len() > PARAMETER_CHARACTERS_MAX)
     });
     if too_long {
         let fault = Fault::TooLong(PARAMETER_CHARACTERS_MAX);
@@ -348,10 +300,7 @@ fn check_feedback(feedback: &[RtcpFeedback], at: &str) -> Result<(), NegotiateEr
     for (index, feedback) in feedback.iter().enumerate() {
         let at = format!("{at}/rtcpFeedback/{index}");
         if feedback.kind.is_empty() {
-            return Err(NegotiateError::invalid(
-                format!("{at}/type"),
-                Fault::FeedbackType,
-            ));
+            return Err(NegotiateError::invalid(format!("{at}/type"), Fault::FeedbackType));
         }
         check_text(Some(&feedback.kind), &format!("{at}/type"))?;
         check_text(Some(&feedback.parameter), &format!("{at}/parameter"))?;
@@ -361,10 +310,7 @@ fn check_feedback(feedback: &[RtcpFeedback], at: &str) -> Result<(), NegotiateEr
 
 fn check_text(text: Option<&str>, at: &str) -> Result<(), NegotiateError> {
     if text.is_some_and(|text| text.len() > TEXT_CHARACTERS_MAX) {
-        return Err(NegotiateError::invalid(
-            at,
-            Fault::TooLong(TEXT_CHARACTERS_MAX),
-        ));
+        return Err(NegotiateError::invalid(at, Fault::TooLong(TEXT_CHARACTERS_MAX)));
     }
     Ok(())
 }
@@ -379,15 +325,11 @@ fn check_count(count: usize, count_max: usize, at: &str) -> Result<(), Negotiate
 /// `token` of SDP (RFC 8866 section 9), which MIDs are.
 pub(crate) fn is_token(text: &str) -> bool {
     (1..=EXTENSION_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
 }
 
 /// RFC 8852 section 3.3 allows letters and digits; Chromium also takes `_` and `-`.
 fn is_rid(text: &str) -> bool {
     (1..=EXTENSION_BYTES_MAX).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }

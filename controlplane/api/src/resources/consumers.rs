@@ -151,11 +151,7 @@ pub struct PatchConsumer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred_layers: Option<ConsumerLayers>,
     /// 1 to 255; 1 is the default.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "priority"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "priority")]
     pub priority: Option<u8>,
 }
 

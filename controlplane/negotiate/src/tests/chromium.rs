@@ -18,31 +18,17 @@ fn device() -> RtpCapabilities {
 fn produce(name: &str) -> (MediaKind, Result<NegotiatedProducer, NegotiateError>) {
     let fixture = fixture();
     let producers = fixture["producers"].as_array().expect("a list");
-    let producer = producers
-        .iter()
-        .find(|p| p["name"] == name)
-        .expect("it was recorded");
+    let producer = producers.iter().find(|p| p["name"] == name).expect("it was recorded");
     let kind = read(&producer["kind"]);
-    (
-        kind,
-        negotiate(kind, &producer["rtpParameters"], &default_router()),
-    )
+    (kind, negotiate(kind, &producer["rtpParameters"], &default_router()))
 }
 
 #[test]
 fn its_producers_are_understood() {
     let cases = [
         ("opus", ProducerType::Simple, &[(111, 100)][..]),
-        (
-            "vp8-simulcast",
-            ProducerType::Simulcast,
-            &[(96, 101), (97, 102)],
-        ),
-        (
-            "h264-simulcast",
-            ProducerType::Simulcast,
-            &[(108, 105), (109, 106)],
-        ),
+        ("vp8-simulcast", ProducerType::Simulcast, &[(96, 101), (97, 102)]),
+        ("h264-simulcast", ProducerType::Simulcast, &[(108, 105), (109, 106)]),
         ("vp9", ProducerType::Simple, &[(98, 103), (99, 104)]),
         ("av1", ProducerType::Simple, &[(45, 109), (46, 110)]),
         ("h264-main", ProducerType::Simple, &[(116, 107), (117, 108)]),
@@ -66,14 +52,7 @@ fn its_producers_are_understood() {
 
 #[test]
 fn it_consumes_what_it_produces() {
-    for name in [
-        "opus",
-        "vp8-simulcast",
-        "h264-simulcast",
-        "vp9",
-        "av1",
-        "h264-main",
-    ] {
+    for name in ["opus", "vp8-simulcast", "h264-simulcast", "vp9", "av1", "h264-main"] {
         let (kind, producer) = produce(name);
         let consumable = producer.expect("supported").consumable_rtp_parameters;
         assert_eq!(can_consume(&consumable, &device()), Ok(true), "{name}");
@@ -81,27 +60,13 @@ fn it_consumes_what_it_produces() {
         let has_rtx = consumer.encodings[0].rtx.is_some();
         assert_eq!(has_rtx, kind == MediaKind::Video, "{name}");
         let has_feedback = |kind: &str| {
-            consumer.codecs[0]
-                .rtcp_feedback
-                .iter()
-                .any(|feedback| feedback.kind == kind)
+            consumer.codecs[0].rtcp_feedback.iter().any(|feedback| feedback.kind == kind)
         };
-        assert_eq!(
-            has_feedback("goog-remb"),
-            kind == MediaKind::Video,
-            "{name}"
-        );
+        assert_eq!(has_feedback("goog-remb"), kind == MediaKind::Video, "{name}");
         assert!(!has_feedback("transport-cc"), "{name}");
-        let has_extension = |uri: &str| {
-            consumer
-                .header_extensions
-                .iter()
-                .any(|extension| extension.uri == uri)
-        };
-        assert!(
-            has_extension(uri::MID) && has_extension(uri::ABS_SEND_TIME),
-            "{name}"
-        );
+        let has_extension =
+            |uri: &str| consumer.header_extensions.iter().any(|extension| extension.uri == uri);
+        assert!(has_extension(uri::MID) && has_extension(uri::ABS_SEND_TIME), "{name}");
         assert!(!has_extension(uri::TRANSPORT_WIDE_CC), "{name}");
     }
 }
@@ -110,23 +75,13 @@ fn it_consumes_what_it_produces() {
 fn its_simulcast_has_three_by_three_layers() {
     let (kind, producer) = produce("vp8-simulcast");
     let producer = producer.expect("supported");
-    let rids: Vec<_> = producer
-        .rtp_mapping
-        .encodings
-        .iter()
-        .filter_map(|e| e.rid.as_deref())
-        .collect();
+    let rids: Vec<_> =
+        producer.rtp_mapping.encodings.iter().filter_map(|e| e.rid.as_deref()).collect();
     assert_eq!(rids, ["r0", "r1", "r2"]);
     // Chromium gives no CNAME for simulcast.
-    assert_eq!(
-        producer.rtp_parameters.rtcp.cname.as_deref(),
-        Some("server")
-    );
+    assert_eq!(producer.rtp_parameters.rtcp.cname.as_deref(), Some("server"));
     let consumer = consume(kind, &producer.consumable_rtp_parameters, &device()).expect("VP8");
-    assert_eq!(
-        consumer.encodings[0].scalability_mode.as_deref(),
-        Some("L3T3")
-    );
+    assert_eq!(consumer.encodings[0].scalability_mode.as_deref(), Some("L3T3"));
 }
 
 #[test]

@@ -60,29 +60,18 @@ fn feedback(params: &RtpParameters) -> Vec<(&str, &str)> {
 #[test]
 fn one_stream_with_rtx_and_remb() {
     let consumer = consume(MediaKind::Video, &consumable(&vp8_params()), &caps()).expect("VP8");
-    let codecs: Vec<_> = consumer
-        .codecs
-        .iter()
-        .map(|c| (c.mime_type.as_str(), c.payload_type))
-        .collect();
+    let codecs: Vec<_> =
+        consumer.codecs.iter().map(|c| (c.mime_type.as_str(), c.payload_type)).collect();
     assert_eq!(codecs, [("video/VP8", 101), ("video/rtx", 102)]);
     assert_eq!(consumer.mid.as_deref(), Some("7"));
     assert_eq!(consumer.encodings.len(), 1);
     assert_eq!(consumer.encodings[0].ssrc, Some(5000));
     assert_eq!(consumer.encodings[0].rtx.map(|rtx| rtx.ssrc), Some(6000));
     // The receiver offers transport-wide feedback, and does not get it.
-    let expected = [
-        ("nack", ""),
-        ("nack", "pli"),
-        ("ccm", "fir"),
-        ("goog-remb", ""),
-    ];
+    let expected = [("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("goog-remb", "")];
     assert_eq!(feedback(&consumer), expected);
-    let extensions: Vec<_> = consumer
-        .header_extensions
-        .iter()
-        .map(|e| (e.uri.as_str(), e.id))
-        .collect();
+    let extensions: Vec<_> =
+        consumer.header_extensions.iter().map(|e| (e.uri.as_str(), e.id)).collect();
     assert_eq!(extensions, [(uri::MID, 1), (uri::ABS_SEND_TIME, 4)]);
     assert_eq!(consumer.rtcp.cname.as_deref(), Some("alice"));
 }
@@ -100,18 +89,13 @@ fn without_rtx_there_is_no_nack() {
     let consumer = get_consumer_rtp_parameters(&options, &identity()).expect("VP8");
     assert_eq!(consumer.codecs.len(), 1);
     assert_eq!(consumer.encodings[0].rtx, None);
-    assert_eq!(
-        feedback(&consumer),
-        [("nack", "pli"), ("ccm", "fir"), ("goog-remb", "")]
-    );
+    assert_eq!(feedback(&consumer), [("nack", "pli"), ("ccm", "fir"), ("goog-remb", "")]);
 }
 
 #[test]
 fn a_receiver_without_rtx_for_this_codec_keeps_nack() {
-    let params = h264_params(
-        json!({ "packetization-mode": 1, "profile-level-id": "42e01f",
-                                     "level-asymmetry-allowed": 1 }),
-    );
+    let params = h264_params(json!({ "packetization-mode": 1, "profile-level-id": "42e01f",
+                                     "level-asymmetry-allowed": 1 }));
     let consumer = consume(MediaKind::Video, &consumable(&params), &caps()).expect("H264");
     assert_eq!(consumer.codecs.len(), 1);
     assert_eq!(consumer.encodings[0].rtx, None);
@@ -121,13 +105,9 @@ fn a_receiver_without_rtx_for_this_codec_keeps_nack() {
 #[test]
 fn without_send_times_there_is_no_bandwidth_feedback() {
     let mut caps = caps();
-    caps.header_extensions
-        .retain(|extension| extension.uri != uri::ABS_SEND_TIME);
+    caps.header_extensions.retain(|extension| extension.uri != uri::ABS_SEND_TIME);
     let consumer = consume(MediaKind::Video, &consumable(&vp8_params()), &caps).expect("VP8");
-    assert_eq!(
-        feedback(&consumer),
-        [("nack", ""), ("nack", "pli"), ("ccm", "fir")]
-    );
+    assert_eq!(feedback(&consumer), [("nack", ""), ("nack", "pli"), ("ccm", "fir")]);
 }
 
 #[test]
@@ -137,12 +117,7 @@ fn where_transport_wide_feedback_is_sent_it_replaces_remb() {
     (extension.uri, extension.id) = (uri::TRANSPORT_WIDE_CC.to_owned(), 5);
     consumable.header_extensions.push(extension);
     let consumer = consume(MediaKind::Video, &consumable, &caps()).expect("VP8");
-    let expected = [
-        ("nack", ""),
-        ("nack", "pli"),
-        ("ccm", "fir"),
-        ("transport-cc", ""),
-    ];
+    let expected = [("nack", ""), ("nack", "pli"), ("ccm", "fir"), ("transport-cc", "")];
     assert_eq!(feedback(&consumer), expected);
 }
 
@@ -155,17 +130,11 @@ fn simulcast_becomes_one_stream_with_spatial_layers() {
     ]);
     let consumer = consume(MediaKind::Video, &consumable(&params), &caps()).expect("VP8");
     assert_eq!(consumer.encodings.len(), 1);
-    assert_eq!(
-        consumer.encodings[0].scalability_mode.as_deref(),
-        Some("L2T3")
-    );
+    assert_eq!(consumer.encodings[0].scalability_mode.as_deref(), Some("L2T3"));
     assert_eq!(consumer.encodings[0].max_bitrate, Some(900_000));
     params["encodings"] = json!([{ "ssrc": 1 }, { "ssrc": 2 }, { "ssrc": 3 }]);
     let consumer = consume(MediaKind::Video, &consumable(&params), &caps()).expect("VP8");
-    assert_eq!(
-        consumer.encodings[0].scalability_mode.as_deref(),
-        Some("L3T1")
-    );
+    assert_eq!(consumer.encodings[0].scalability_mode.as_deref(), Some("L3T1"));
     assert_eq!(consumer.encodings[0].max_bitrate, None);
 }
 
@@ -203,11 +172,7 @@ fn a_wrong_mid_is_refused() {
         pipe: false,
         enable_rtx: true,
     };
-    let identity = ConsumerIdentity {
-        mid: Some("not a token".to_owned()),
-        ssrc: 1,
-        rtx_ssrc: 2,
-    };
+    let identity = ConsumerIdentity { mid: Some("not a token".to_owned()), ssrc: 1, rtx_ssrc: 2 };
     let error = get_consumer_rtp_parameters(&options, &identity).expect_err("spaces");
     assert_eq!(error.pointer(), "/mid");
 }
@@ -217,33 +182,16 @@ fn pipes_carry_every_stream() {
     let mut params = vp8_params();
     params["encodings"] = json!([{ "rid": "a" }, { "rid": "b" }, { "rid": "c" }]);
     let consumable = consumable(&params);
-    let first = PipeIdentity {
-        ssrc: 50,
-        rtx_ssrc: 60,
-    };
+    let first = PipeIdentity { ssrc: 50, rtx_ssrc: 60 };
     let pipe = get_pipe_consumer_rtp_parameters(&consumable, true, first);
-    let ssrcs: Vec<_> = pipe
-        .encodings
-        .iter()
-        .map(|e| (e.ssrc, e.rtx.map(|rtx| rtx.ssrc)))
-        .collect();
-    let expected = [
-        (Some(50), Some(60)),
-        (Some(51), Some(61)),
-        (Some(52), Some(62)),
-    ];
+    let ssrcs: Vec<_> =
+        pipe.encodings.iter().map(|e| (e.ssrc, e.rtx.map(|rtx| rtx.ssrc))).collect();
+    let expected = [(Some(50), Some(60)), (Some(51), Some(61)), (Some(52), Some(62))];
     assert_eq!(ssrcs, expected);
-    let uris: Vec<_> = pipe
-        .header_extensions
-        .iter()
-        .map(|e| e.uri.as_str())
-        .collect();
+    let uris: Vec<_> = pipe.header_extensions.iter().map(|e| e.uri.as_str()).collect();
     assert!(uris.contains(&uri::DEPENDENCY_DESCRIPTOR));
     assert!(!uris.contains(&uri::MID) && !uris.contains(&uri::ABS_SEND_TIME));
-    assert_eq!(
-        feedback(&pipe),
-        [("nack", ""), ("nack", "pli"), ("ccm", "fir")]
-    );
+    assert_eq!(feedback(&pipe), [("nack", ""), ("nack", "pli"), ("ccm", "fir")]);
     let pipe = get_pipe_consumer_rtp_parameters(&consumable, false, first);
     assert_eq!(pipe.codecs.len(), 1);
     assert_eq!(feedback(&pipe), [("nack", "pli"), ("ccm", "fir")]);
@@ -252,22 +200,10 @@ fn pipes_carry_every_stream() {
 
 #[test]
 fn consumer_types_follow_producer_types() {
-    assert_eq!(
-        derive_consumer_type(ProducerType::Simple, false),
-        ConsumerType::Simple
-    );
-    assert_eq!(
-        derive_consumer_type(ProducerType::Simulcast, false),
-        ConsumerType::Simulcast
-    );
-    assert_eq!(
-        derive_consumer_type(ProducerType::Svc, false),
-        ConsumerType::Svc
-    );
-    assert_eq!(
-        derive_consumer_type(ProducerType::Simulcast, true),
-        ConsumerType::Pipe
-    );
+    assert_eq!(derive_consumer_type(ProducerType::Simple, false), ConsumerType::Simple);
+    assert_eq!(derive_consumer_type(ProducerType::Simulcast, false), ConsumerType::Simulcast);
+    assert_eq!(derive_consumer_type(ProducerType::Svc, false), ConsumerType::Svc);
+    assert_eq!(derive_consumer_type(ProducerType::Simulcast, true), ConsumerType::Pipe);
 }
 
 #[test]
@@ -277,10 +213,7 @@ fn preferred_layers_stay_within_what_there_is() {
         { "rid": "a", "scalabilityMode": "L1T3" }, { "rid": "b", "scalabilityMode": "L1T3" }
     ]);
     let consumer = consume(MediaKind::Video, &consumable(&params), &caps()).expect("VP8");
-    let layers = |spatial_layer, temporal_layer| ConsumerLayers {
-        spatial_layer,
-        temporal_layer,
-    };
+    let layers = |spatial_layer, temporal_layer| ConsumerLayers { spatial_layer, temporal_layer };
     let prefer = |asked| normalize_preferred_layers(ConsumerType::Simulcast, &consumer, asked);
     assert_eq!(prefer(None), Some(layers(1, Some(2))));
     assert_eq!(prefer(Some(layers(0, None))), Some(layers(0, Some(2))));

@@ -29,35 +29,26 @@ fn reads_what_browsers_write() {
         ("42e00b", Profile::ConstrainedBaseline, Level::L1_1),
     ];
     for (text, profile, level) in cases {
-        assert_eq!(
-            ProfileLevelId::parse(text),
-            Some(ProfileLevelId { profile, level }),
-            "{text}"
-        );
+        assert_eq!(ProfileLevelId::parse(text), Some(ProfileLevelId { profile, level }), "{text}");
     }
 }
 
 #[test]
 fn refuses_what_is_none() {
-    for text in [
-        "", "42e01", "42e01f0", "gggggg", "000000", "42e000", "42e0ff", "42e11f", "+2e01f", "é2e0",
-    ] {
+    for text in
+        ["", "42e01", "42e01f0", "gggggg", "000000", "42e000", "42e0ff", "42e11f", "+2e01f", "é2e0"]
+    {
         assert_eq!(ProfileLevelId::parse(text), None, "{text}");
     }
 }
 
 #[test]
 fn writes_what_it_reads() {
-    for text in [
-        "42e01f", "42001f", "4d0032", "64001f", "640c1f", "f4001f", "42f00b", "42100b",
-    ] {
+    for text in ["42e01f", "42001f", "4d0032", "64001f", "640c1f", "f4001f", "42f00b", "42100b"] {
         let id = ProfileLevelId::parse(text).expect("a known id");
         assert_eq!(id.to_text().as_deref(), Some(text));
     }
-    let id = ProfileLevelId {
-        profile: Profile::High,
-        level: Level::L1b,
-    };
+    let id = ProfileLevelId { profile: Profile::High, level: Level::L1b };
     assert_eq!(id.to_text(), None);
 }
 
@@ -82,38 +73,17 @@ fn an_answer_takes_the_lower_level_unless_both_allow_asymmetry() {
     let (low, high) = (Some("42e015"), Some("42e01f"));
     assert_eq!(answer(high, true, low, true), Ok(Some("42e01f".to_owned())));
     assert_eq!(answer(low, true, high, true), Ok(Some("42e015".to_owned())));
-    assert_eq!(
-        answer(high, true, low, false),
-        Ok(Some("42e015".to_owned()))
-    );
-    assert_eq!(
-        answer(low, false, high, true),
-        Ok(Some("42e015".to_owned()))
-    );
+    assert_eq!(answer(high, true, low, false), Ok(Some("42e015".to_owned())));
+    assert_eq!(answer(low, false, high, true), Ok(Some("42e015".to_owned())));
     assert_eq!(answer(None, true, None, true), Ok(None));
-    assert_eq!(
-        answer(None, false, low, false),
-        Ok(Some("42e015".to_owned()))
-    );
-    assert_eq!(
-        answer(high, true, Some("4d001f"), true),
-        Err(ProfileMismatch)
-    );
-    assert_eq!(
-        answer(high, true, Some("nonono"), true),
-        Err(ProfileMismatch)
-    );
+    assert_eq!(answer(None, false, low, false), Ok(Some("42e015".to_owned())));
+    assert_eq!(answer(high, true, Some("4d001f"), true), Err(ProfileMismatch));
+    assert_eq!(answer(high, true, Some("nonono"), true), Err(ProfileMismatch));
 }
 
 #[test]
 fn digits_read_as_a_number_are_still_an_id() {
     let parameters: CodecParameters = read(&json!({ "profile-level-id": 640032 }));
     let id = ProfileLevelId::of(&parameters);
-    assert_eq!(
-        id,
-        Some(ProfileLevelId {
-            profile: Profile::High,
-            level: Level::L5
-        })
-    );
+    assert_eq!(id, Some(ProfileLevelId { profile: Profile::High, level: Level::L5 }));
 }

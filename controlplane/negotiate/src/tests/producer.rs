@@ -14,12 +14,9 @@ fn codec_pairs(mapping: &RtpMapping) -> Vec<(u8, u8)> {
     mapping
         .codecs
         .iter()
-        .map(
-            |CodecMapping {
-                 payload_type,
-                 mapped_payload_type,
-             }| { (*payload_type, *mapped_payload_type) },
-        )
+        .map(|CodecMapping { payload_type, mapped_payload_type }| {
+            (*payload_type, *mapped_payload_type)
+        })
         .collect()
 }
 
@@ -54,19 +51,11 @@ fn simulcast_by_rid_is_mapped_stream_by_stream() {
         .iter()
         .map(|encoding| (encoding.rid.as_deref(), encoding.ssrc, encoding.mapped_ssrc))
         .collect();
-    let expected = [
-        (Some("r0"), None, 1000),
-        (Some("r1"), None, 1001),
-        (Some("r2"), None, 1002),
-    ];
+    let expected = [(Some("r0"), None, 1000), (Some("r1"), None, 1001), (Some("r2"), None, 1002)];
     assert_eq!(encodings, expected);
     let consumable = &producer.consumable_rtp_parameters.encodings;
     assert_eq!(consumable.len(), 3);
-    assert!(
-        consumable
-            .iter()
-            .all(|encoding| encoding.rid.is_none() && encoding.rtx.is_none())
-    );
+    assert!(consumable.iter().all(|encoding| encoding.rid.is_none() && encoding.rtx.is_none()));
     assert_eq!(consumable[1].ssrc, Some(1001));
     assert_eq!(consumable[2].max_bitrate, Some(900_000));
     assert_eq!(consumable[2].dtx, Some(true));
@@ -78,25 +67,16 @@ fn consumable_parameters_speak_the_routers_language() {
     params["codecs"][0]["parameters"] = json!({ "mine": 1 });
     params["msid"] = json!("stream track");
     params["headerExtensions"] = json!([{ "uri": uri::MID, "id": 9 }]);
-    let consumable = video(&params)
-        .expect("VP8 is supported")
-        .consumable_rtp_parameters;
+    let consumable = video(&params).expect("VP8 is supported").consumable_rtp_parameters;
     assert_eq!(consumable.mid, None);
     assert_eq!(consumable.msid.as_deref(), Some("stream track"));
     assert_eq!(consumable.rtcp.cname.as_deref(), Some("alice"));
-    let types: Vec<u8> = consumable
-        .codecs
-        .iter()
-        .map(|codec| codec.payload_type)
-        .collect();
+    let types: Vec<u8> = consumable.codecs.iter().map(|codec| codec.payload_type).collect();
     assert_eq!(types, [101, 102]);
     assert!(consumable.codecs[0].parameters.contains_key("mine"));
     assert_eq!(consumable.codecs[0].rtcp_feedback.len(), 5);
-    let extensions: Vec<(&str, u8)> = consumable
-        .header_extensions
-        .iter()
-        .map(|e| (e.uri.as_str(), e.id))
-        .collect();
+    let extensions: Vec<(&str, u8)> =
+        consumable.header_extensions.iter().map(|e| (e.uri.as_str(), e.id)).collect();
     let expected = [
         (uri::MID, 1),
         (uri::ABS_SEND_TIME, 4),
@@ -111,13 +91,8 @@ fn consumable_parameters_speak_the_routers_language() {
 fn capture_times_are_announced_only_if_the_producer_has_them() {
     let mut params = vp8_params();
     params["headerExtensions"] = json!([{ "uri": uri::ABS_CAPTURE_TIME, "id": 9 }]);
-    let consumable = video(&params)
-        .expect("VP8 is supported")
-        .consumable_rtp_parameters;
-    let found = consumable
-        .header_extensions
-        .iter()
-        .find(|e| e.uri == uri::ABS_CAPTURE_TIME);
+    let consumable = video(&params).expect("VP8 is supported").consumable_rtp_parameters;
+    let found = consumable.header_extensions.iter().find(|e| e.uri == uri::ABS_CAPTURE_TIME);
     assert_eq!(found.map(|extension| extension.id), Some(10));
 }
 
@@ -139,10 +114,7 @@ fn a_missing_encoding_is_made_if_mid_says_which_packets() {
     assert_eq!(producer.rtp_parameters.encodings.len(), 1);
     assert_eq!(producer.rtp_mapping.encodings[0].ssrc, None);
     params.as_object_mut().expect("an object").remove("mid");
-    assert_eq!(
-        video(&params).expect_err("nothing says which").pointer(),
-        "/encodings"
-    );
+    assert_eq!(video(&params).expect_err("nothing says which").pointer(), "/encodings");
 }
 
 #[test]
@@ -151,10 +123,7 @@ fn a_missing_cname_is_the_callers() {
         let mut params = vp8_params();
         params["rtcp"] = rtcp;
         let producer = video(&params).expect("VP8 is supported");
-        assert_eq!(
-            producer.consumable_rtp_parameters.rtcp.cname.as_deref(),
-            Some("server")
-        );
+        assert_eq!(producer.consumable_rtp_parameters.rtcp.cname.as_deref(), Some("server"));
     }
 }
 
@@ -163,44 +132,24 @@ fn codecs_that_the_router_lacks_are_unsupported() {
     let caps = router(json!([{ "mimeType": "audio/opus", "clockRate": 48000, "channels": 2 }]));
     let error = negotiate(MediaKind::Video, &vp8_params(), &caps).expect_err("no VP8 there");
     let what = Unsupported::Codec("video/VP8".to_owned());
-    assert_eq!(
-        error,
-        NegotiateError::Unsupported {
-            pointer: "/codecs/0".to_owned(),
-            what
-        }
-    );
+    assert_eq!(error, NegotiateError::Unsupported { pointer: "/codecs/0".to_owned(), what });
     let wrong_kind = negotiate(MediaKind::Audio, &vp8_params(), &default_router());
-    assert_eq!(
-        wrong_kind.expect_err("not audio").pointer(),
-        "/codecs/0/mimeType"
-    );
+    assert_eq!(wrong_kind.expect_err("not audio").pointer(), "/codecs/0/mimeType");
 }
 
 #[test]
 fn h264_goes_to_the_router_codec_of_its_profile() {
     let producer = |id: &str, mode: u8| {
-        video(&h264_params(
-            json!({ "profile-level-id": id, "packetization-mode": mode,
-                                   "level-asymmetry-allowed": 1 }),
-        ))
+        video(&h264_params(json!({ "profile-level-id": id, "packetization-mode": mode,
+                                   "level-asymmetry-allowed": 1 })))
     };
     let pairs = |id| codec_pairs(&producer(id, 1).expect("supported").rtp_mapping);
     assert_eq!(pairs("42e01f"), [(111, 105)]);
     assert_eq!(pairs("42e034"), [(111, 105)]);
     assert_eq!(pairs("4d001f"), [(111, 107)]);
-    assert!(matches!(
-        producer("42e01f", 0),
-        Err(NegotiateError::Unsupported { .. })
-    ));
-    assert!(matches!(
-        producer("64001f", 1),
-        Err(NegotiateError::Unsupported { .. })
-    ));
-    assert!(matches!(
-        producer("42001f", 1),
-        Err(NegotiateError::Unsupported { .. })
-    ));
+    assert!(matches!(producer("42e01f", 0), Err(NegotiateError::Unsupported { .. })));
+    assert!(matches!(producer("64001f", 1), Err(NegotiateError::Unsupported { .. })));
+    assert!(matches!(producer("42001f", 1), Err(NegotiateError::Unsupported { .. })));
     let error = producer("chicken", 1).expect_err("no id");
     assert_eq!(error.pointer(), "/codecs/0/parameters/profile-level-id");
 }
@@ -254,10 +203,7 @@ fn types_follow_streams_and_layers() {
         ("video/VP8", one("S2T1"), "/encodings/0/scalabilityMode"),
     ] {
         let error = of(name, encodings).expect_err("not in this version");
-        assert!(
-            matches!(error, NegotiateError::Unsupported { .. }),
-            "{name}"
-        );
+        assert!(matches!(error, NegotiateError::Unsupported { .. }), "{name}");
         assert_eq!(error.pointer(), pointer, "{name}");
     }
 }
@@ -265,10 +211,11 @@ fn types_follow_streams_and_layers() {
 #[test]
 fn one_codec_for_all_streams() {
     let mut params = vp8_params();
-    params["codecs"].as_array_mut().expect("a list").push(
-        json!({ "mimeType": "video/H264", "payloadType": 99, "clockRate": 90000,
-                "parameters": { "packetization-mode": 1 } }),
-    );
+    params["codecs"]
+        .as_array_mut()
+        .expect("a list")
+        .push(json!({ "mimeType": "video/H264", "payloadType": 99, "clockRate": 90000,
+                "parameters": { "packetization-mode": 1 } }));
     params["encodings"] = json!([{ "ssrc": 1 }, { "ssrc": 2, "codecPayloadType": 99 }]);
     let error = video(&params).expect_err("two codecs");
     assert_eq!(error.pointer(), "/encodings/1/codecPayloadType");
@@ -284,10 +231,7 @@ fn the_same_codec_twice_is_consumable_once() {
         .expect("a list")
         .push(json!({ "mimeType": "video/VP8", "payloadType": 100, "clockRate": 90000 }));
     let producer = video(&params).expect("supported");
-    assert_eq!(
-        codec_pairs(&producer.rtp_mapping),
-        [(96, 101), (100, 101), (97, 102)]
-    );
+    assert_eq!(codec_pairs(&producer.rtp_mapping), [(96, 101), (100, 101), (97, 102)]);
     assert_eq!(producer.consumable_rtp_parameters.codecs.len(), 2);
 }
 
@@ -297,8 +241,5 @@ fn mapped_ssrcs_wrap_around() {
     let producer =
         crate::negotiate_producer(MediaKind::Video, params, &default_router(), u32::MAX, "x");
     let encodings = producer.expect("supported").rtp_mapping.encodings;
-    assert_eq!(
-        encodings.iter().map(|e| e.mapped_ssrc).collect::<Vec<_>>(),
-        [u32::MAX, 0, 1]
-    );
+    assert_eq!(encodings.iter().map(|e| e.mapped_ssrc).collect::<Vec<_>>(), [u32::MAX, 0, 1]);
 }

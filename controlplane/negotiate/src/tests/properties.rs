@@ -81,10 +81,8 @@ fn parameters() -> impl Strategy<Value = CodecParameters> {
     let value = prop_oneof![
         (0u32..3).prop_map(ParameterValue::from),
         (96u32..105).prop_map(ParameterValue::from),
-        prop::sample::select(vec![
-            "42e01f", "4d0032", "640c1f", "42f00b", "zzzzzz", "", "1"
-        ])
-        .prop_map(ParameterValue::from),
+        prop::sample::select(vec!["42e01f", "4d0032", "640c1f", "42f00b", "zzzzzz", "", "1"])
+            .prop_map(ParameterValue::from),
     ];
     btree_map(name, value, 0..5)
 }
@@ -213,45 +211,33 @@ fn kind() -> impl Strategy<Value = MediaKind> {
 fn plausible() -> impl Strategy<Value = RtpParameters> {
     let mode = prop::sample::select(vec![None, Some("L1T1"), Some("L1T2"), Some("L1T3")]);
     let name = prop::sample::select(vec!["video/VP8", "video/H264"]);
-    (
-        name,
-        any::<bool>(),
-        1usize..4,
-        mode,
-        option::of(1u32..5_000_000),
-        96u8..120,
+    (name, any::<bool>(), 1usize..4, mode, option::of(1u32..5_000_000), 96u8..120).prop_map(
+        |(name, has_rtx, streams, mode, max_bitrate, payload_type)| {
+            let codec = |mime_type: &str, payload_type, parameters| RtpCodecParameters {
+                mime_type: mime_type.to_owned(),
+                payload_type,
+                clock_rate: 90000,
+                channels: None,
+                parameters,
+                rtcp_feedback: Vec::new(),
+            };
+            let media = CodecParameters::from([("packetization-mode".to_owned(), 1.into())]);
+            let mut codecs = vec![codec(name, payload_type, media)];
+            if has_rtx {
+                let apt = [("apt".to_owned(), u32::from(payload_type).into())];
+                codecs.push(codec("video/rtx", payload_type + 1, apt.into()));
+            }
+            let encodings = (0..streams)
+                .map(|index| RtpEncodingParameters {
+                    rid: Some(format!("r{index}")),
+                    scalability_mode: mode.map(ToOwned::to_owned),
+                    max_bitrate,
+                    ..RtpEncodingParameters::default()
+                })
+                .collect();
+            RtpParameters { codecs, encodings, ..RtpParameters::default() }
+        },
     )
-        .prop_map(
-            |(name, has_rtx, streams, mode, max_bitrate, payload_type)| {
-                let codec = |mime_type: &str, payload_type, parameters| RtpCodecParameters {
-                    mime_type: mime_type.to_owned(),
-                    payload_type,
-                    clock_rate: 90000,
-                    channels: None,
-                    parameters,
-                    rtcp_feedback: Vec::new(),
-                };
-                let media = CodecParameters::from([("packetization-mode".to_owned(), 1.into())]);
-                let mut codecs = vec![codec(name, payload_type, media)];
-                if has_rtx {
-                    let apt = [("apt".to_owned(), u32::from(payload_type).into())];
-                    codecs.push(codec("video/rtx", payload_type + 1, apt.into()));
-                }
-                let encodings = (0..streams)
-                    .map(|index| RtpEncodingParameters {
-                        rid: Some(format!("r{index}")),
-                        scalability_mode: mode.map(ToOwned::to_owned),
-                        max_bitrate,
-                        ..RtpEncodingParameters::default()
-                    })
-                    .collect();
-                RtpParameters {
-                    codecs,
-                    encodings,
-                    ..RtpParameters::default()
-                }
-            },
-        )
 }
 
 proptest! {

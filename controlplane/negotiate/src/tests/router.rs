@@ -63,10 +63,7 @@ fn codecs_keep_their_parameters_and_get_our_feedback() {
     let codecs = serde_json::to_value(&caps.codecs).expect("capabilities are JSON");
     assert_eq!(codecs[0]["mimeType"], "audio/opus");
     assert_eq!(codecs[0]["kind"], "audio");
-    assert_eq!(
-        codecs[0]["parameters"],
-        json!({ "useinbandfec": 1, "foo": "bar" })
-    );
+    assert_eq!(codecs[0]["parameters"], json!({ "useinbandfec": 1, "foo": "bar" }));
     assert_eq!(codecs[1]["parameters"]["level-asymmetry-allowed"], 1);
     assert_eq!(codecs[1]["parameters"]["packetization-mode"], 1);
     let feedback = codecs[1]["rtcpFeedback"].as_array().expect("a list");
@@ -94,10 +91,7 @@ fn preferred_payload_types_are_kept_and_never_given_twice() {
         { "mimeType": "audio/PCMU", "clockRate": 8000 },
         { "mimeType": "video/AV1", "clockRate": 90000, "preferredPayloadType": 35 }
     ]));
-    let types: Vec<u8> = summary(&caps)
-        .iter()
-        .map(|(_, payload_type, _)| *payload_type)
-        .collect();
+    let types: Vec<u8> = summary(&caps).iter().map(|(_, payload_type, _)| *payload_type).collect();
     assert_eq!(types, [101, 102, 100, 103, 0, 35, 104]);
     let error = refused(json!([
         { "mimeType": "video/VP8", "clockRate": 90000, "preferredPayloadType": 110 },
@@ -118,10 +112,7 @@ fn payload_types_run_out() {
     let error = refused(codecs.into());
     assert_eq!(
         error,
-        NegotiateError::Unsupported {
-            pointer: "/16".to_owned(),
-            what: Unsupported::PayloadTypes
-        }
+        NegotiateError::Unsupported { pointer: "/16".to_owned(), what: Unsupported::PayloadTypes }
     );
 }
 
@@ -133,44 +124,18 @@ fn multiopus_is_ours_only_with_the_streams_that_we_know() {
                                  "coupled_streams": coupled } }])
     };
     assert_eq!(router(multiopus(4, 2)).codecs.len(), 1);
-    assert!(matches!(
-        refused(multiopus(4, 3)),
-        NegotiateError::Unsupported { .. }
-    ));
-    assert!(matches!(
-        refused(multiopus(5, 2)),
-        NegotiateError::Unsupported { .. }
-    ));
+    assert!(matches!(refused(multiopus(4, 3)), NegotiateError::Unsupported { .. }));
+    assert!(matches!(refused(multiopus(5, 2)), NegotiateError::Unsupported { .. }));
 }
 
 #[test]
 fn wrong_codecs_are_refused_by_name() {
     let cases = [
-        (
-            json!([{ "mimeType": "chicken", "clockRate": 90000 }]),
-            "/0/mimeType",
-            true,
-        ),
-        (
-            json!([{ "mimeType": "audio/", "clockRate": 90000 }]),
-            "/0/mimeType",
-            true,
-        ),
-        (
-            json!([{ "mimeType": "video/H265", "clockRate": 90000 }]),
-            "/0/mimeType",
-            false,
-        ),
-        (
-            json!([{ "mimeType": "video/rtx", "clockRate": 90000 }]),
-            "/0/mimeType",
-            false,
-        ),
-        (
-            json!([{ "mimeType": "audio/opus", "clockRate": 48000 }]),
-            "/0/mimeType",
-            false,
-        ),
+        (json!([{ "mimeType": "chicken", "clockRate": 90000 }]), "/0/mimeType", true),
+        (json!([{ "mimeType": "audio/", "clockRate": 90000 }]), "/0/mimeType", true),
+        (json!([{ "mimeType": "video/H265", "clockRate": 90000 }]), "/0/mimeType", false),
+        (json!([{ "mimeType": "video/rtx", "clockRate": 90000 }]), "/0/mimeType", false),
+        (json!([{ "mimeType": "audio/opus", "clockRate": 48000 }]), "/0/mimeType", false),
         (
             json!([{ "mimeType": "audio/opus", "clockRate": 48000, "channels": 1 }]),
             "/0/mimeType",
@@ -181,11 +146,7 @@ fn wrong_codecs_are_refused_by_name() {
             "/0/kind",
             true,
         ),
-        (
-            json!([{ "mimeType": "video/VP8", "clockRate": 0 }]),
-            "/0/clockRate",
-            true,
-        ),
+        (json!([{ "mimeType": "video/VP8", "clockRate": 0 }]), "/0/clockRate", true),
         (
             json!([{ "mimeType": "video/VP8", "clockRate": 90000, "preferredPayloadType": 200 }]),
             "/0/preferredPayloadType",
@@ -211,11 +172,7 @@ fn wrong_codecs_are_refused_by_name() {
     for (codecs, pointer, is_invalid) in cases {
         let error = refused(codecs.clone());
         assert_eq!(error.pointer(), pointer, "{codecs}");
-        assert_eq!(
-            matches!(error, NegotiateError::Invalid { .. }),
-            is_invalid,
-            "{codecs}"
-        );
+        assert_eq!(matches!(error, NegotiateError::Invalid { .. }), is_invalid, "{codecs}");
     }
 }
 
@@ -225,9 +182,6 @@ fn errors_become_problems_that_point_into_the_request() {
         .into_problem("/mediaCodecs");
     assert_eq!(problem.status, 422);
     assert_eq!(problem.pointer.as_deref(), Some("/mediaCodecs/0/mimeType"));
-    let error = NegotiateError::Invalid {
-        pointer: "/mid".to_owned(),
-        fault: Fault::Mid,
-    };
+    let error = NegotiateError::Invalid { pointer: "/mid".to_owned(), fault: Fault::Mid };
     assert_eq!(error.into_problem("/rtpParameters").status, 400);
 }

@@ -41,56 +41,20 @@ fn wrong_parameters_are_refused_at_the_field() {
         ("/mid", json!("a b"), "/mid"),
         ("/codecs", json!([]), "/codecs"),
         ("/codecs/0/mimeType", json!("VP8"), "/codecs/0/mimeType"),
-        (
-            "/codecs/0/mimeType",
-            json!("audio/VP8"),
-            "/codecs/0/mimeType",
-        ),
+        ("/codecs/0/mimeType", json!("audio/VP8"), "/codecs/0/mimeType"),
         ("/codecs/0/payloadType", json!(128), "/codecs/0/payloadType"),
         ("/codecs/0/payloadType", json!(64), "/codecs/0/payloadType"),
         ("/codecs/0/payloadType", json!(97), "/codecs/1/payloadType"),
-        (
-            "/codecs/0/payloadType",
-            json!(98),
-            "/codecs/1/parameters/apt",
-        ),
+        ("/codecs/0/payloadType", json!(98), "/codecs/1/parameters/apt"),
         ("/codecs/0/clockRate", json!(0), "/codecs/0/clockRate"),
-        (
-            "/codecs/1/parameters",
-            json!({}),
-            "/codecs/1/parameters/apt",
-        ),
-        (
-            "/codecs/1/parameters",
-            json!({ "apt": "96" }),
-            "/codecs/1/parameters/apt",
-        ),
-        (
-            "/codecs/1/parameters",
-            json!({ "apt": 97 }),
-            "/codecs/1/parameters/apt",
-        ),
-        (
-            "/codecs/0/rtcpFeedback/0/type",
-            json!(""),
-            "/codecs/0/rtcpFeedback/0/type",
-        ),
+        ("/codecs/1/parameters", json!({}), "/codecs/1/parameters/apt"),
+        ("/codecs/1/parameters", json!({ "apt": "96" }), "/codecs/1/parameters/apt"),
+        ("/codecs/1/parameters", json!({ "apt": 97 }), "/codecs/1/parameters/apt"),
+        ("/codecs/0/rtcpFeedback/0/type", json!(""), "/codecs/0/rtcpFeedback/0/type"),
         ("/encodings", json!([{}, {}]), "/encodings/0"),
-        (
-            "/encodings",
-            json!([{ "ssrc": 1 }, { "ssrc": 1 }]),
-            "/encodings/1/ssrc",
-        ),
-        (
-            "/encodings",
-            json!([{ "ssrc": 1, "rtx": { "ssrc": 1 } }]),
-            "/encodings/0/rtx/ssrc",
-        ),
-        (
-            "/encodings",
-            json!([{ "rid": "a" }, { "rid": "a" }]),
-            "/encodings/1/rid",
-        ),
+        ("/encodings", json!([{ "ssrc": 1 }, { "ssrc": 1 }]), "/encodings/1/ssrc"),
+        ("/encodings", json!([{ "ssrc": 1, "rtx": { "ssrc": 1 } }]), "/encodings/0/rtx/ssrc"),
+        ("/encodings", json!([{ "rid": "a" }, { "rid": "a" }]), "/encodings/1/rid"),
         ("/encodings", json!([{ "rid": "" }]), "/encodings/0/rid"),
         ("/encodings", json!([{ "rid": "a/b" }]), "/encodings/0/rid"),
         (
@@ -103,16 +67,8 @@ fn wrong_parameters_are_refused_at_the_field() {
             json!([{ "ssrc": 1, "scalabilityMode": "L".repeat(300) }]),
             "/encodings/0/scalabilityMode",
         ),
-        (
-            "/headerExtensions",
-            json!([{ "uri": "urn:x", "id": 0 }]),
-            "/headerExtensions/0/id",
-        ),
-        (
-            "/headerExtensions",
-            json!([{ "uri": "", "id": 1 }]),
-            "/headerExtensions/0/uri",
-        ),
+        ("/headerExtensions", json!([{ "uri": "urn:x", "id": 0 }]), "/headerExtensions/0/id"),
+        ("/headerExtensions", json!([{ "uri": "", "id": 1 }]), "/headerExtensions/0/uri"),
         (
             "/headerExtensions",
             json!([{ "uri": "urn:x", "id": 1 }, { "uri": "urn:y", "id": 1 }]),
@@ -124,11 +80,7 @@ fn wrong_parameters_are_refused_at_the_field() {
         let mut params = vp8_params();
         params["headerExtensions"] = json!([]);
         *params.pointer_mut(field).expect("the field is there") = value.clone();
-        assert_eq!(
-            fault_of(MediaKind::Video, &params),
-            pointer,
-            "{field} = {value}"
-        );
+        assert_eq!(fault_of(MediaKind::Video, &params), pointer, "{field} = {value}");
     }
 }
 
@@ -146,10 +98,7 @@ fn limits_hold() {
     assert_eq!(fault_of(MediaKind::Video, &params), "/headerExtensions");
     let mut params = vp8_params();
     params["codecs"][0]["rtcpFeedback"] = many(json!({ "type": "nack" }), 33);
-    assert_eq!(
-        fault_of(MediaKind::Video, &params),
-        "/codecs/0/rtcpFeedback"
-    );
+    assert_eq!(fault_of(MediaKind::Video, &params), "/codecs/0/rtcpFeedback");
     let mut params = vp8_params();
     params["codecs"][0]["parameters"] = json!({ "x": "y".repeat(1025) });
     assert_eq!(fault_of(MediaKind::Video, &params), "/codecs/0/parameters");
