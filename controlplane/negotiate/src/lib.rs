@@ -1,13 +1,19 @@
-//! ORTC negotiation as pure functions: what a router can do, what a producer really sends, and what
-//! a consumer with certain capabilities gets of it. Names and behaviour are those of mediasoup's
-//! `ortc` module, so that mediasoup-client can be the other side, unchanged.
+//! ORTC negotiation as pure functions: what a router can do, what a producer really sends, and
+//! what a consumer with certain capabilities gets of it. Names and behaviour are those of
+//! mediasoup's `ortc` module, so that mediasoup-client can be the other side, unchanged.
 //!
 //! The control plane calls [`generate_router_rtp_capabilities`] once for a router,
-//! [`negotiate_producer`] once for a producer and [`can_consume`] and [`get_consumer_rtp_parameters`]
+//! [`negotiate_producer`] once for a producer, [`can_consume`] and [`get_consumer_rtp_parameters`]
 //! for each consumer, and hands the results to the dataplane, which negotiates nothing.
 //!
-//! Nothing in here has state, a clock or randomness: SSRCs, MIDs and CNAMEs are arguments. All input
-//! may be hostile: it is refused with a [`NegotiateError`] that names the field, never with a panic.
+//! Nothing in here has state, a clock or randomness: SSRCs, MIDs and CNAMEs are arguments. All
+//! input may be hostile: it is refused with a [`NegotiateError`] that names the field, never with a
+//! panic.
+//!
+//! Where it differs from mediasoup, on purpose: transport-wide feedback is not offered to receivers
+//! yet; a consumer has RTX only if the receiver has it for that very codec; payload types that
+//! codecs ask for are never given to others before them; AV1 profiles must agree; payload types
+//! that look like RTCP are refused.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -1,6 +1,6 @@
-//! Checks of what comes from outside, and its normal form: audio has channels, video has none, every
-//! codec capability says its kind. The types have been read already (`ironcast-api`); here are the
-//! rules between fields, and limits on everything that can be long.
+//! Checks of what comes from outside, and its normal form: audio has channels, video has none,
+//! every codec capability says its kind. The types have been read already (`ironcast-api`); here
+//! are the rules between fields, and limits on everything that can be long.
 
 use std::collections::BTreeSet;
 
