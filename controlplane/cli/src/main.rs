@@ -1,1 +1,83 @@
-fn main() {}
+//! `ironcast`, the operator's command: reads the arguments and hands over to one file per
+//! subcommand. It starts and watches processes and looks at the host; it never moves a packet and
+//! never takes a command of the control API itself.
+
+#![forbid(unsafe_code)]
+
+mod child;
+mod doctor;
+mod probe;
+mod service;
+mod up;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use ironcast_config::Config;
+
+#[derive(Parser)]
+#[command(name = "ironcast", version, about = "Ironcast: a media server for calls of many")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start all of it on this machine and watch over it, until Ctrl-C
+    Up(Choice),
+    /// Say whether this machine is ready, and what to do where it is not
+    Doctor(Choice),
+    /// Print the configuration: every value with its meaning, defaults as comments
+    Config(Choice),
+    /// Run one program that ends when this one's parent does (used by `up`)
+    #[command(hide = true)]
+    Child {
+        /// The parent at the time of the start.
+        #[arg(long)]
+        parent: i32,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+}
+
+/// The same two flags in every Ironcast binary.
+#[derive(Args, Debug, Clone)]
+struct Choice {
+    /// The configuration file [default: ironcast.toml here, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set one value, over the file and the environment: --set rtc.ports=40000-49999
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Choice {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load_for_process(self.config.as_deref(), &self.set)?)
+    }
+
+    /// The same choice as arguments of another Ironcast binary.
+    fn arguments(&self) -> Vec<OsString> {
+        let file = self.config.iter().flat_map(|file| ["--config".into(), file.into()]);
+        let sets = self.set.iter().flat_map(|set| [OsString::from("--set"), set.into()]);
+        file.chain(sets).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Up(choice) => up::run(&choice),
+        Command::Doctor(choice) => choice.load().map(|config| doctor::run(&config)),
+        Command::Config(choice) => choice.load().map(|config| {
+            print!("{}", config.to_toml());
+            ExitCode::SUCCESS
+        }),
+        Command::Child { parent, program } => Err(child::become_child(parent, &program)),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}

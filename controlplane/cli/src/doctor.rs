@@ -1,0 +1,212 @@
+//! `ironcast doctor`: is this host ready? Reads what the kernel tells and compares it with what the
+//! configuration asks. Changes nothing; every finding says what to do.
+
+use std::{fs, net::UdpSocket, process::ExitCode, thread::available_parallelism};
+
+use ironcast_config::{Config, PortRange};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::probe::port_is_free;
+
+/// One line of the report.
+enum Finding {
+    Good(String),
+    /// Works, but less well.
+    Better(String, String),
+    /// Will not work.
+    Bad(String, String),
+}
+use Finding::{Bad, Better, Good};
+
+/// Prints the report. Fails if something will not work.
+pub(crate) fn run(config: &Config) -> ExitCode {
+    let mut findings = vec![kernel(), io_uring(), open_files(config), cores(config), memory()];
+    findings.extend([socket_buffers(), reserved_ports(config), media_port(config)]);
+    findings.extend(doors(config));
+    let mut failed = false;
+    for finding in findings {
+        match finding {
+            Good(what) => println!("  \u{2713} {what}"),
+            Better(what, advice) => println!("  ! {what}\n      {advice}"),
+            Bad(what, advice) => {
+                failed = true;
+                println!("  \u{2717} {what}\n      {advice}");
+            }
+        }
+    }
+    println!("\n{}", if failed { "Not ready." } else { "Ready." });
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn kernel() -> Finding {
+    let release = read("/proc/sys/kernel/osrelease");
+    match kernel_version(&release) {
+        Some(version) if version < (6, 1) => Bad(
+            format!("Linux {release} is too old"),
+            "6.1 is needed (Debian 12, Ubuntu 24.04); 6.13 or newer is best".into(),
+        ),
+        Some(version) if version < (6, 13) => Better(
+            format!("Linux {release}"),
+            "from 6.13 on, many participants on one port cost no more than one".into(),
+        ),
+        Some(_) => Good(format!("Linux {release}")),
+        None => Better(format!("unknown kernel `{release}`"), "6.1 or newer is needed".into()),
+    }
+}
+
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn io_uring() -> Finding {
+    match read("/proc/sys/kernel/io_uring_disabled").as_str() {
+        "2" => Bad(
+            "io_uring is switched off".into(),
+            "sysctl kernel.io_uring_disabled=0 (as root)".into(),
+        ),
+        "1" => Better(
+            "io_uring is for members of a group only".into(),
+            "sysctl kernel.io_uring_disabled=0, or put this user into kernel.io_uring_group".into(),
+        ),
+        _ => Good("io_uring is allowed by the kernel (a container may still refuse it)".into()),
+    }
+}
+
+fn open_files(config: &Config) -> Finding {
+    // Each connected peer is a socket; a thousand more for listeners and the rest.
+    let workers = available_parallelism().map_or(1, usize::from) as u64;
+    let wanted = u64::from(config.dataplane.paths_max) * workers + 1_000;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((_, hard)) if hard >= wanted => Good(format!("{hard} open files")),
+        Ok((_, hard)) => Better(
+            format!("{hard} open files, {wanted} would be needed at full load"),
+            "raise LimitNOFILE, or lower dataplane.paths_max".into(),
+        ),
+        Err(error) => Better(format!("the limit of open files is unknown: {error}"), "".into()),
+    }
+}
+
+fn cores(config: &Config) -> Finding {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let workers = config.worker_cores(&(0..cores as u32).collect::<Vec<_>>()).len();
+    if workers > cores {
+        return Better(
+            format!("{workers} workers share {cores} cores"),
+            "lower dataplane.workers: a worker wants a core of its own".into(),
+        );
+    }
+    Good(format!("{workers} workers on {cores} cores"))
+}
+
+fn memory() -> Finding {
+    let meminfo = read("/proc/meminfo");
+    let line = meminfo.lines().find(|line| line.starts_with("MemAvailable"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    match kib.map(|kib| kib / 1024) {
+        Some(mib) if mib < 512 => Better(
+            format!("{mib} MiB of memory are free"),
+            "1 GiB is good for a few hundred participants".into(),
+        ),
+        Some(mib) => Good(format!("{mib} MiB of memory are free")),
+        None => Better("free memory is unknown".into(), "/proc/meminfo cannot be read".into()),
+    }
+}
+
+fn socket_buffers() -> Finding {
+    const WANTED: u64 = 4 * 1024 * 1024;
+    let receive = read("/proc/sys/net/core/rmem_max").parse::<u64>().unwrap_or(WANTED);
+    let send = read("/proc/sys/net/core/wmem_max").parse::<u64>().unwrap_or(WANTED);
+    if receive >= WANTED && send >= WANTED {
+        return Good("socket buffers can be large enough".into());
+    }
+    Better(
+        format!("socket buffers are at most {receive} B in and {send} B out"),
+        "sysctl net.core.rmem_max=4194304 net.core.wmem_max=4194304 survives longer bursts".into(),
+    )
+}
+
+/// A port of ours that the kernel lends to an outgoing connection is missing here.
+fn reserved_ports(config: &Config) -> Finding {
+    let ports = match config.rtc.single_port {
+        Some(port) => PortRange { first: port, last: port },
+        None => config.rtc.ports,
+    };
+    let lent = read("/proc/sys/net/ipv4/ip_local_port_range");
+    let mut ends = lent.split_whitespace().map(|end| end.parse::<u16>().unwrap_or(0));
+    let (first, last) = (ends.next().unwrap_or(0), ends.next().unwrap_or(0));
+    if ports.last < first || ports.first > last {
+        return Good(format!("UDP ports {ports} are not lent to other programs"));
+    }
+    if reserved(&read("/proc/sys/net/ipv4/ip_local_reserved_ports"), ports) {
+        return Good(format!("UDP ports {ports} are reserved"));
+    }
+    Better(
+        format!("the kernel may lend UDP ports {ports} to other programs"),
+        format!("sysctl net.ipv4.ip_local_reserved_ports={ports} (as root)"),
+    )
+}
+
+fn reserved(list: &str, ports: PortRange) -> bool {
+    list.split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
+            (Ok(first), Ok(last)) => first <= ports.first && ports.last <= last,
+            _ => false,
+        }
+    })
+}
+
+fn media_port(config: &Config) -> Finding {
+    let port = config.rtc.single_port.unwrap_or(config.rtc.ports.first);
+    match UdpSocket::bind(("0.0.0.0", port)) {
+        Ok(_) => Good(format!("UDP port {port} can be bound")),
+        Err(error) => Bad(
+            format!("UDP port {port} cannot be bound: {error}"),
+            "end the program that has it, or choose others: --set rtc.ports=50000-59999".into(),
+        ),
+    }
+}
+
+fn doors(config: &Config) -> Vec<Finding> {
+    let doors = [
+        ("control.listen", config.control.listen),
+        ("control.ops", config.control.ops),
+        ("signaling.listen", config.signaling.listen),
+    ];
+    let look = |(key, address)| {
+        if port_is_free(address) {
+            return Good(format!("{address} is free ({key})"));
+        }
+        Better(
+            format!("{address} cannot be had ({key})"),
+            format!("Ironcast may be running; else choose another with --set {key}=..."),
+        )
+    };
+    doors.into_iter().map(look).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_read() {
+        assert_eq!(kernel_version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(kernel_version("6.1.0-28-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("nonsense"), None);
+    }
+
+    #[test]
+    fn reserved_ports_are_found_in_the_kernels_list() {
+        let ports = PortRange { first: 40_000, last: 49_999 };
+        assert!(reserved("3000,39999-50000", ports));
+        assert!(!reserved("40000-49998", ports));
+        assert!(!reserved("", ports));
+        assert!(reserved("3478", PortRange { first: 3478, last: 3478 }));
+    }
+}
