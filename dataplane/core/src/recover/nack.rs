@@ -49,10 +49,7 @@ impl NackGenerator {
     /// default asks at once: a needless retransmission costs less than a late one.
     #[must_use]
     pub fn new(reorder_delay: Nanos) -> Self {
-        Self {
-            reorder_delay,
-            ..Self::default()
-        }
+        Self { reorder_delay, ..Self::default() }
     }
 
     /// A packet is here, as it was sent or by a retransmission. True when it was missing.
@@ -108,12 +105,7 @@ impl NackGenerator {
             return;
         }
         let next_at = now + self.reorder_delay;
-        self.missing.extend((first..end).map(|seq| Missing {
-            seq,
-            since: now,
-            next_at,
-            tries: 0,
-        }));
+        self.missing.extend((first..end).map(|seq| Missing { seq, since: now, next_at, tries: 0 }));
         if first < end {
             self.next_at = Some(self.next_at.map_or(next_at, |before| before.min(next_at)));
         }
@@ -243,10 +235,7 @@ mod tests {
         let mut nack = NackGenerator::default();
         nack.receive(1, true, false, 0);
         nack.receive(2 + MISSING_MAX as u32, false, false, 0);
-        assert_eq!(
-            (nack.missing(), nack.take_key_frame_request()),
-            (MISSING_MAX, false)
-        );
+        assert_eq!((nack.missing(), nack.take_key_frame_request()), (MISSING_MAX, false));
         nack.receive(4 + MISSING_MAX as u32, false, false, 0);
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
         assert!(nack.take_key_frame_request() && !nack.take_key_frame_request());
@@ -259,10 +248,7 @@ mod tests {
         nack.receive(900, false, false, 0);
         nack.receive(1_000, true, false, 0);
         nack.receive(1_201, false, false, 0);
-        assert_eq!(
-            (nack.missing(), nack.take_key_frame_request()),
-            (200, false)
-        );
+        assert_eq!((nack.missing(), nack.take_key_frame_request()), (200, false));
         assert!(nack.is_missing(1_001) && !nack.is_missing(999));
         nack.receive(50_000, true, false, 0);
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (0, false));

@@ -71,10 +71,7 @@ impl ReceiverStatistics {
 
     /// Appendix A.8: a running mean over 16 differences of transit times.
     fn update_jitter(&mut self, transit: u32, clock_rate: u32) {
-        let step = transit
-            .wrapping_sub(self.transit)
-            .cast_signed()
-            .unsigned_abs();
+        let step = transit.wrapping_sub(self.transit).cast_signed().unsigned_abs();
         if step <= clock_rate.saturating_mul(TRANSIT_STEP_SECONDS_MAX) {
             let decay = self.jitter.saturating_add(8) >> 4;
             self.jitter = self.jitter.saturating_sub(decay).saturating_add(step);
@@ -160,13 +157,7 @@ mod tests {
     #[test]
     fn losses_since_the_last_report_and_in_all() {
         let mut statistics = ReceiverStatistics::default();
-        assert_eq!(
-            statistics.report(1, 0, 0),
-            ReportBlock {
-                ssrc: 1,
-                ..Default::default()
-            }
-        );
+        assert_eq!(statistics.report(1, 0, 0), ReportBlock { ssrc: 1, ..Default::default() });
         for seq in (65_530..=65_535).chain(0..6) {
             if seq % 4 != 0 {
                 statistics.receive(seq, 0, 0, 90_000);
@@ -174,10 +165,7 @@ mod tests {
         }
         // 65,532, 0 and 4 did not come.
         let report = statistics.report(9, 7, 8);
-        assert_eq!(
-            (report.cumulative_lost, report.fraction_lost),
-            (3, (3 * 256 / 12) as u8)
-        );
+        assert_eq!((report.cumulative_lost, report.fraction_lost), (3, (3 * 256 / 12) as u8));
         assert_eq!((report.highest_sequence, report.ssrc), (0x1_0005, 9));
         assert_eq!((report.last_sender_report, report.delay), (7, 8));
         statistics.receive(4, 0, 0, 90_000);
@@ -204,11 +192,7 @@ mod tests {
         }
         assert_eq!(steady.jitter(), 0);
         // Each transit differs by 5 ms from the one before: 240 units of the clock.
-        assert!(
-            (225..=240).contains(&shaken.jitter()),
-            "{}",
-            shaken.jitter()
-        );
+        assert!((225..=240).contains(&shaken.jitter()), "{}", shaken.jitter());
     }
 
     #[test]

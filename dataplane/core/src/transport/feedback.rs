@@ -87,9 +87,7 @@ impl TransportFeedback {
     fn arrival(&self, seq: u32) -> Option<i64> {
         let behind = self.next.wrapping_sub(seq);
         let ticks = self.ring.get(slot(seq))?.checked_sub(1)?;
-        (1..=CAPACITY as u32)
-            .contains(&behind)
-            .then_some(ticks as i64)
+        (1..=CAPACITY as u32).contains(&behind).then_some(ticks as i64)
     }
 
     /// True when there is something to report.
@@ -103,7 +101,7 @@ impl TransportFeedback {
     pub fn deadline(&self) -> Option<Nanos> {
         let since = self.since?;
         let crowded = self.next.wrapping_sub(self.base) >= CROWDED;
-        Some(if crowded { since } else { since + INTERVAL })
+        Some(if crowded { since } else { since.saturating_add(INTERVAL) })
     }
 
     /// Appends one feedback message with as many packets as fit. Call it again while

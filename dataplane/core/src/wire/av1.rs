@@ -148,26 +148,13 @@ mod tests {
         let info = describe(&payload, Some(&[0xc5, 1, 2])).unwrap();
         assert!(info.start_of_frame && info.end_of_frame && !info.key_frame);
         assert_eq!(info.frame_number, Some(0x102));
-        assert!(
-            describe(&payload, Some(&[0x80, 0, 0, 0x80]))
-                .unwrap()
-                .key_frame
-        );
-        assert_eq!(
-            describe(&payload, Some(&[0x80])).unwrap().frame_number,
-            None
-        );
+        assert!(describe(&payload, Some(&[0x80, 0, 0, 0x80])).unwrap().key_frame);
+        assert_eq!(describe(&payload, Some(&[0x80])).unwrap().frame_number, None);
     }
 
     #[test]
     fn cut_short_is_malformed() {
-        for payload in [
-            &[][..],
-            &[0x00],
-            &[0x00, 5, 1],
-            &[0x00, 0x80],
-            &[0x20, 0xff, 0xff, 0xff],
-        ] {
+        for payload in [&[][..], &[0x00], &[0x00, 5, 1], &[0x00, 0x80], &[0x20, 0xff, 0xff, 0xff]] {
             assert_eq!(describe(payload, None), None, "{payload:x?}");
         }
     }

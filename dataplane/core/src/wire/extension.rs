@@ -168,10 +168,7 @@ impl AudioLevel {
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let &first = value.first()?;
-        Some(Self {
-            voice: first & 0x80 != 0,
-            level: first & 0x7f,
-        })
+        Some(Self { voice: first & 0x80 != 0, level: first & 0x7f })
     }
 
     /// The value.
@@ -226,10 +223,7 @@ impl AbsCaptureTime {
     /// Reads the value: 8 or 16 bytes.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
-        Some(Self {
-            ntp: u64_at(value, 0)?,
-            clock_offset: u64_at(value, 8).map(u64::cast_signed),
-        })
+        Some(Self { ntp: u64_at(value, 0)?, clock_offset: u64_at(value, 8).map(u64::cast_signed) })
     }
 
     /// Writes the value; the first 8 or all 16 bytes count.
@@ -249,10 +243,7 @@ impl AbsCaptureTime {
 #[must_use]
 pub fn parse_playout_delay(value: &[u8]) -> Option<(u16, u16)> {
     let [a, b, c] = value.try_into().ok()?;
-    Some((
-        u16::from(a) << 4 | u16::from(b) >> 4,
-        u16::from(b & 0x0f) << 8 | u16::from(c),
-    ))
+    Some((u16::from(a) << 4 | u16::from(b) >> 4, u16::from(b & 0x0f) << 8 | u16::from(c)))
 }
 
 /// MID, RID and repaired RID: 1 to 16 bytes of visible ASCII (RFC 8852 section 3.1 allows less:
@@ -284,20 +275,13 @@ mod tests {
     #[test]
     fn a_map_is_one_to_one() {
         use ExtensionKind::{AbsSendTime, Mid, Rid};
-        let mut map: ExtensionMap = [
-            (1, Mid.uri()),
-            (2, "urn:nothing"),
-            (4, Rid.uri()),
-            (15, AbsSendTime.uri()),
-        ]
-        .into_iter()
-        .collect();
+        let mut map: ExtensionMap =
+            [(1, Mid.uri()), (2, "urn:nothing"), (4, Rid.uri()), (15, AbsSendTime.uri())]
+                .into_iter()
+                .collect();
         assert_eq!(map.iter().collect::<Vec<_>>(), [(1, Mid), (4, Rid)]);
         assert!(map.insert(1, Rid));
-        assert_eq!(
-            (map.id(Mid), map.id(Rid), map.kind(4)),
-            (None, Some(1), None)
-        );
+        assert_eq!((map.id(Mid), map.id(Rid), map.kind(4)), (None, Some(1), None));
         assert!(!map.insert(0, Mid) && !map.insert(15, Mid));
         assert_eq!((map.kind(0), map.kind(200)), (None, None));
     }
@@ -307,17 +291,10 @@ mod tests {
         assert_eq!(abs_send_time(SECOND), [0x04, 0, 0]);
         assert_eq!(abs_send_time(64 * SECOND + 500 * MS), [0x02, 0, 0]);
         assert_eq!(parse_abs_send_time(&[0x04, 0, 0]), Some(SECOND));
-        let level = AudioLevel {
-            voice: true,
-            level: 30,
-        };
+        let level = AudioLevel { voice: true, level: 30 };
         assert_eq!(AudioLevel::parse(&[level.to_byte()]), Some(level));
         assert_eq!(level.to_byte(), 0x9e);
-        let turned = VideoOrientation {
-            back_camera: true,
-            flip: false,
-            rotation: 270,
-        };
+        let turned = VideoOrientation { back_camera: true, flip: false, rotation: 270 };
         assert_eq!(turned.to_byte(), 0b1011);
         assert_eq!(VideoOrientation::parse(&[0b1011]), Some(turned));
         assert_eq!(parse_playout_delay(&[0x00, 0xa0, 0x14]), Some((10, 20)));

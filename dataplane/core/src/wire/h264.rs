@@ -158,10 +158,7 @@ mod tests {
         ] {
             let info = describe(&payload).unwrap();
             assert!(!info.key_frame, "{payload:x?}");
-            assert_eq!(
-                (info.start_of_frame, info.discardable),
-                (start, discardable)
-            );
+            assert_eq!((info.start_of_frame, info.discardable), (start, discardable));
         }
     }
 

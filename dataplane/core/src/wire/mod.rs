@@ -82,9 +82,7 @@ mod tests {
 
     #[test]
     fn the_ranges_of_rfc_7983() {
-        let stun = [
-            0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ];
+        let stun = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(classify(&stun), Protocol::Stun);
         assert_eq!(classify(&stun[..19]), Protocol::Unknown);
         for (bytes, expected) in [

@@ -71,10 +71,7 @@ pub fn round_trip(now: u32, last_report: u32, delay: u32) -> Option<Nanos> {
     if last_report == 0 {
         return None;
     }
-    let elapsed = now
-        .wrapping_sub(last_report)
-        .wrapping_sub(delay)
-        .cast_signed();
+    let elapsed = now.wrapping_sub(last_report).wrapping_sub(delay).cast_signed();
     // One unit is 15 us: clocks that are read twice may disagree by a few of them.
     match elapsed {
         -64..=0 => Some(nanos_from_short(1)),
@@ -130,10 +127,7 @@ pub enum Packet<'a> {
 /// The packets of a datagram: a compound, or a single one (reduced size, RFC 5506).
 #[must_use]
 pub fn packets(datagram: &[u8]) -> Packets<'_> {
-    Packets {
-        rest: datagram,
-        done: false,
-    }
+    Packets { rest: datagram, done: false }
 }
 
 /// See [`packets`]. Ends after the first error, [`Discard::RtcpMalformed`]: an empty datagram, a
@@ -154,11 +148,7 @@ impl<'a> Iterator for Packets<'a> {
         let split = split(self.rest);
         self.rest = split.map_or(&[], |(_, rest)| rest);
         self.done = self.rest.is_empty();
-        Some(
-            split
-                .map(|(packet, _)| packet)
-                .ok_or(Discard::RtcpMalformed),
-        )
+        Some(split.map(|(packet, _)| packet).ok_or(Discard::RtcpMalformed))
     }
 }
 
@@ -172,8 +162,10 @@ fn split(bytes: &[u8]) -> Option<(Packet<'_>, &[u8])> {
     let (packet, rest) = bytes.split_at_checked(len)?;
     let mut body = &packet[4..];
     if first & 0x20 != 0 {
+        // RFC 3550 section 6.4.1 wants a multiple of four, but transport-wide feedback is padded
+        // by single bytes everywhere.
         let padding = usize::from(*body.last()?);
-        if padding == 0 || !padding.is_multiple_of(4) {
+        if padding == 0 {
             return None;
         }
         body = &body[..body.len().checked_sub(padding)?];
@@ -190,18 +182,12 @@ fn parse(packet_type: u8, count: u8, body: &[u8]) -> Option<Packet<'_>> {
             ssrc: u32_at(body, 0)?,
             reports: ReportBlocks::parse(body.get(4..)?, count)?,
         }),
-        SOURCE_DESCRIPTION => Packet::SourceDescription(SourceDescription {
-            chunks: body,
-            count,
-        }),
-        GOODBYE => Packet::Goodbye(Goodbye {
-            ssrcs: body.get(..usize::from(count) * 4)?,
-        }),
+        SOURCE_DESCRIPTION => Packet::SourceDescription(SourceDescription { chunks: body, count }),
+        GOODBYE => Packet::Goodbye(Goodbye { ssrcs: body.get(..usize::from(count) * 4)? }),
         TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK => parse_feedback(packet_type, count, body)?,
-        EXTENDED_REPORT => Packet::ExtendedReport(ExtendedReport {
-            ssrc: u32_at(body, 0)?,
-            blocks: &body[4..],
-        }),
+        EXTENDED_REPORT => {
+            Packet::ExtendedReport(ExtendedReport { ssrc: u32_at(body, 0)?, blocks: &body[4..] })
+        }
         _ => return None,
     })
 }
@@ -210,24 +196,18 @@ fn parse_feedback(packet_type: u8, format: u8, body: &[u8]) -> Option<Packet<'_>
     let (sender_ssrc, media_ssrc) = (u32_at(body, 0)?, u32_at(body, 4)?);
     let rest = body.get(8..)?;
     Some(match (packet_type, format) {
-        (TRANSPORT_FEEDBACK, FORMAT_NACK) => Packet::Nack(Nack {
-            sender_ssrc,
-            media_ssrc,
-            pairs: rest,
-        }),
+        (TRANSPORT_FEEDBACK, FORMAT_NACK) => {
+            Packet::Nack(Nack { sender_ssrc, media_ssrc, pairs: rest })
+        }
         (TRANSPORT_FEEDBACK, FORMAT_TWCC) => Packet::TransportFeedback {
             sender_ssrc,
             media_ssrc,
             feedback: twcc::Feedback::parse(rest)?,
         },
-        (PAYLOAD_FEEDBACK, FORMAT_PLI) => Packet::PictureLoss {
-            sender_ssrc,
-            media_ssrc,
-        },
-        (PAYLOAD_FEEDBACK, FORMAT_FIR) => Packet::FullIntraRequest(FullIntraRequest {
-            sender_ssrc,
-            entries: rest,
-        }),
+        (PAYLOAD_FEEDBACK, FORMAT_PLI) => Packet::PictureLoss { sender_ssrc, media_ssrc },
+        (PAYLOAD_FEEDBACK, FORMAT_FIR) => {
+            Packet::FullIntraRequest(FullIntraRequest { sender_ssrc, entries: rest })
+        }
         (PAYLOAD_FEEDBACK, FORMAT_APPLICATION) => {
             Packet::MaximumBitrate(MaximumBitrate::parse(sender_ssrc, rest)?)
         }
@@ -268,10 +248,7 @@ impl<'a> SenderReport<'a> {
             packet_count: u32_at(body, 16)?,
             octet_count: u32_at(body, 20)?,
         };
-        Some(Self {
-            info,
-            reports: ReportBlocks::parse(body.get(24..)?, count)?,
-        })
+        Some(Self { info, reports: ReportBlocks::parse(body.get(24..)?, count)? })
     }
 }
 
@@ -307,9 +284,7 @@ impl<'a> ReportBlocks<'a> {
 
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = ReportBlock> + 'a {
-        self.0
-            .chunks_exact(REPORT_BYTES)
-            .filter_map(ReportBlock::parse)
+        self.0.chunks_exact(REPORT_BYTES).filter_map(ReportBlock::parse)
     }
 }
 
@@ -398,9 +373,7 @@ pub struct Goodbye<'a> {
 impl<'a> Goodbye<'a> {
     /// Their SSRCs.
     pub fn ssrcs(&self) -> impl Iterator<Item = u32> + 'a {
-        self.ssrcs
-            .chunks_exact(4)
-            .filter_map(|bytes| u32_at(bytes, 0))
+        self.ssrcs.chunks_exact(4).filter_map(|bytes| u32_at(bytes, 0))
     }
 }
 
@@ -441,9 +414,7 @@ pub struct FullIntraRequest<'a> {
 impl<'a> FullIntraRequest<'a> {
     /// Streams with the requests' numbers: the same number again is the same request.
     pub fn entries(&self) -> impl Iterator<Item = (u32, u8)> + 'a {
-        self.entries
-            .chunks_exact(8)
-            .filter_map(|e| Some((u32_at(e, 0)?, *e.get(4)?)))
+        self.entries.chunks_exact(8).filter_map(|e| Some((u32_at(e, 0)?, *e.get(4)?)))
     }
 }
 
@@ -471,18 +442,12 @@ impl<'a> MaximumBitrate<'a> {
             return None;
         }
         let bitrate_bps = mantissa.checked_shl(exponent).unwrap_or(0);
-        Some(Self {
-            sender_ssrc,
-            bitrate_bps,
-            ssrcs: bytes.get(8..8 + 4 * count)?,
-        })
+        Some(Self { sender_ssrc, bitrate_bps, ssrcs: bytes.get(8..8 + 4 * count)? })
     }
 
     /// The streams that it is about.
     pub fn ssrcs(&self) -> impl Iterator<Item = u32> + 'a {
-        self.ssrcs
-            .chunks_exact(4)
-            .filter_map(|bytes| u32_at(bytes, 0))
+        self.ssrcs.chunks_exact(4).filter_map(|bytes| u32_at(bytes, 0))
     }
 }
 
@@ -515,10 +480,8 @@ impl<'a> ExtendedReport<'a> {
             let (block, after) = rest.split_at_checked(len)?;
             rest = after;
             Some(match kind {
-                XR_RECEIVER_REFERENCE_TIME => u64_at(block, 4).map_or(
-                    ExtendedBlock::Other(kind),
-                    ExtendedBlock::ReceiverReferenceTime,
-                ),
+                XR_RECEIVER_REFERENCE_TIME => u64_at(block, 4)
+                    .map_or(ExtendedBlock::Other(kind), ExtendedBlock::ReceiverReferenceTime),
                 XR_DLRR => ExtendedBlock::Dlrr(Dlrr(&block[4..])),
                 _ => ExtendedBlock::Other(kind),
             })

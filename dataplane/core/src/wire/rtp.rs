@@ -166,21 +166,11 @@ impl Header {
             PROFILE_ONE_BYTE => Form::OneByte,
             profile if profile & 0xfff0 == PROFILE_TWO_BYTE => Form::TwoByte,
             _ => {
-                return Extensions {
-                    block: &[],
-                    offset: 0,
-                    at: 0,
-                    form: Form::OneByte,
-                };
+                return Extensions { block: &[], offset: 0, at: 0, form: Form::OneByte };
             }
         };
         let block = packet.get(self.extension_range()).unwrap_or(&[]);
-        Extensions {
-            block,
-            offset: usize::from(self.extension_offset),
-            at: 0,
-            form,
-        }
+        Extensions { block, offset: usize::from(self.extension_offset), at: 0, form }
     }
 }
 
@@ -301,10 +291,7 @@ impl<'a> HeaderWriter<'a> {
         write_header(buffer, fields, false)?;
         let (fixed, rest) = buffer.split_at_mut(FIXED_HEADER_BYTES);
         let first = fixed.first_mut().ok_or(Full)?;
-        Ok(Self {
-            first,
-            extensions: ExtensionWriter::begin(rest),
-        })
+        Ok(Self { first, extensions: ExtensionWriter::begin(rest) })
     }
 
     /// Appends an extension; see [`ExtensionWriter::push`].
@@ -343,11 +330,7 @@ impl<'a> ExtensionWriter<'a> {
     pub fn begin(buffer: &'a mut [u8]) -> Self {
         let mut writer = Writer::new(buffer);
         let failed = writer.u32(u32::from(PROFILE_ONE_BYTE) << 16).is_err();
-        Self {
-            writer,
-            form: Form::OneByte,
-            failed,
-        }
+        Self { writer, form: Form::OneByte, failed }
     }
 
     /// Appends an element. On an error the block stays as it was before.
@@ -459,10 +442,7 @@ impl SequenceExtender {
     /// The extended number, without remembering it: for packets that are not verified yet.
     #[must_use]
     pub fn peek(&self, seq: u16) -> u32 {
-        extend(
-            seq,
-            self.highest.unwrap_or_else(|| 0x1_0000 | u32::from(seq)),
-        )
+        extend(seq, self.highest.unwrap_or_else(|| 0x1_0000 | u32::from(seq)))
     }
 
     /// The newest one.

@@ -141,9 +141,7 @@ impl<'a> Message<'a> {
     /// [`Discard::StunMalformed`]: not STUN, a wrong length, an attribute that is cut short or has
     /// a wrong size, or anything after FINGERPRINT.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Discard> {
-        Self::header(datagram)
-            .and_then(Message::attributes)
-            .ok_or(Discard::StunMalformed)
+        Self::header(datagram).and_then(Message::attributes).ok_or(Discard::StunMalformed)
     }
 
     fn header(bytes: &'a [u8]) -> Option<Self> {
@@ -306,11 +304,7 @@ const fn crc_table() -> [u32; 256] {
         let mut value = index as u32;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 {
-                value >> 1 ^ 0xedb8_8320
-            } else {
-                value >> 1
-            };
+            value = if value & 1 == 1 { value >> 1 ^ 0xedb8_8320 } else { value >> 1 };
             bit += 1;
         }
         table[index] = value;
@@ -320,9 +314,7 @@ const fn crc_table() -> [u32; 256] {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, &byte| {
-        crc >> 8 ^ CRC_TABLE[usize::from(crc as u8 ^ byte)]
-    })
+    !bytes.iter().fold(!0, |crc: u32, &byte| crc >> 8 ^ CRC_TABLE[usize::from(crc as u8 ^ byte)])
 }
 
 /// RFC 8489 section 14.2: the port and the address xored with the cookie and the transaction id.

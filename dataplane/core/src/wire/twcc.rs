@@ -132,10 +132,7 @@ impl Iterator for Packets<'_> {
         self.ticks += delta.unwrap_or(0);
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
-        Some(PacketStatus {
-            sequence,
-            arrival_us: delta.map(|_| self.ticks * TICK_US),
-        })
+        Some(PacketStatus { sequence, arrival_us: delta.map(|_| self.ticks * TICK_US) })
     }
 }
 
@@ -187,24 +184,15 @@ fn symbol_of(status: Option<i16>) -> u16 {
 fn next_chunk(statuses: &[Option<i16>], room: usize) -> Option<(Chunk, usize)> {
     let first = symbol_of(*statuses.first()?);
     let limit = statuses.len().min(RUN_MAX);
-    let run = statuses[..limit]
-        .iter()
-        .take_while(|&&s| symbol_of(s) == first)
-        .count();
+    let run = statuses[..limit].iter().take_while(|&&s| symbol_of(s) == first).count();
     let head = &statuses[..statuses.len().min(14)];
     let large = head.iter().any(|&s| symbol_of(s) == LARGE);
     let room = room.checked_sub(2)?;
     if run >= head.len() || large && run >= 7 {
-        let fitting = room
-            .checked_div(usize::from(first))
-            .map_or(run, |fitting| run.min(fitting));
+        let fitting = room.checked_div(usize::from(first)).map_or(run, |fitting| run.min(fitting));
         return (fitting > 0).then_some((Chunk(first << 13 | fitting as u16), fitting));
     }
-    let (tag, width, capacity) = if large {
-        (0xc000, 2, 7)
-    } else {
-        (0x8000, 1, 14)
-    };
+    let (tag, width, capacity) = if large { (0xc000, 2, 7) } else { (0x8000, 1, 14) };
     let bits = (0..capacity).fold(0, |bits, index| {
         bits << width | statuses.get(index).map_or(NOT_RECEIVED, |&s| symbol_of(s))
     });
@@ -277,11 +265,7 @@ mod tests {
     fn encode(statuses: &[Option<i16>], room: usize) -> Option<(Vec<u8>, usize)> {
         let mut buffer = [0; 4_000];
         let mut writer = Writer::new(&mut buffer[..room]);
-        let head = Head {
-            base_sequence: 65_530,
-            reference_time: -5,
-            feedback_count: 9,
-        };
+        let head = Head { base_sequence: 65_530, reference_time: -5, feedback_count: 9 };
         let count = write(&mut writer, room, head, statuses).ok()?;
         Some((writer.written().to_vec(), count))
     }
@@ -317,10 +301,7 @@ mod tests {
         }
         // A run of nothing, and a reserved symbol.
         assert_eq!(Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]), None);
-        assert_eq!(
-            Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 0, 0]),
-            None
-        );
+        assert_eq!(Feedback::parse(&[0, 0, 0, 1, 0, 0, 0, 0, 0x60, 1, 0, 0]), None);
     }
 
     fn status() -> impl Strategy<Value = Option<i16>> {
@@ -330,9 +311,7 @@ mod tests {
     /// Runs of equal symbols, so that all kinds of chunks occur.
     fn statuses() -> impl Strategy<Value = Vec<Option<i16>>> {
         prop::collection::vec((status(), 1usize..40), 1..40).prop_map(|runs| {
-            runs.into_iter()
-                .flat_map(|(status, n)| std::iter::repeat_n(status, n))
-                .collect()
+            runs.into_iter().flat_map(|(status, n)| std::iter::repeat_n(status, n)).collect()
         })
     }
 

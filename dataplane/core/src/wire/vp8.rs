@@ -148,3 +148,77 @@ pub fn rewrite(payload: &mut [u8], picture_add: u16, tl0_add: u8) {
         payload[usize::from(descriptor.tl0_offset)] = tl0.wrapping_add(tl0_add);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_field_in_its_place() {
+        // X, S; I, L, T, K; 15-bit id 0x1234; TL0 9; TID 2, Y, KEYIDX 5; key frame.
+        let payload = [0x90, 0xf0, 0x92, 0x34, 9, 0b1010_0101, 0x10, 0];
+        let d = Descriptor::parse(&payload).unwrap();
+        assert_eq!((d.picture_id, d.picture_id_15bit), (Some(0x1234), true));
+        assert_eq!((d.tl0_pic_idx, d.temporal_layer, d.key_index), (Some(9), Some(2), Some(5)));
+        assert!(d.layer_sync && d.key_frame && d.start_of_frame() && !d.non_reference);
+        assert_eq!(d.len, 6);
+        for cut in 0..=6 {
+            assert_eq!(Descriptor::parse(&payload[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_packet_begins_a_frame() {
+        let key = |payload: &[u8]| Descriptor::parse(payload).unwrap().info();
+        assert!(key(&[0x10, 0x00]).key_frame);
+        assert!(!key(&[0x10, 0x01]).key_frame && key(&[0x10, 0x01]).start_of_frame);
+        assert!(!key(&[0x00, 0x00]).key_frame && !key(&[0x11, 0x00]).start_of_frame);
+        assert!(key(&[0x30, 0x01]).discardable);
+        let upper = key(&[0x90, 0x20, 0x40, 0x01]);
+        assert_eq!((upper.temporal_layer, upper.layer_sync), (1, false));
+    }
+
+    #[test]
+    fn numbers_keep_their_widths() {
+        let mut narrow = [0x90, 0xc0, 0x7f, 0xff, 0x01];
+        rewrite(&mut narrow, 2, 3);
+        assert_eq!(narrow, [0x90, 0xc0, 0x01, 0x02, 0x01]);
+        let mut wide = [0x90, 0x80, 0xff, 0xff, 0x01];
+        rewrite(&mut wide, 2, 3);
+        assert_eq!(wide, [0x90, 0x80, 0x80, 0x01, 0x01]);
+        let mut without = [0x10, 0x01];
+        rewrite(&mut without, 2, 3);
+        assert_eq!(without, [0x10, 0x01]);
+    }
+
+    proptest! {
+        #[test]
+        fn rewriting_changes_the_two_numbers_and_nothing_else(
+            mut payload in prop::collection::vec(any::<u8>(), 0..30),
+            picture_add: u16,
+            tl0_add: u8,
+        ) {
+            let before = Descriptor::parse(&payload);
+            let original = payload.clone();
+            rewrite(&mut payload, picture_add, tl0_add);
+            let Some(before) = before else {
+                prop_assert_eq!(payload, original);
+                return Ok(());
+            };
+            let mask = if before.picture_id_15bit { 0x7fff } else { 0x7f };
+            let after = Descriptor::parse(&payload).unwrap();
+            let expected = Descriptor {
+                picture_id: before.picture_id.map(|id| id.wrapping_add(picture_add) & mask),
+                tl0_pic_idx: before.tl0_pic_idx.map(|tl0| tl0.wrapping_add(tl0_add)),
+                ..before
+            };
+            prop_assert_eq!(after, expected);
+            let len = usize::from(before.len);
+            prop_assert_eq!(&payload[len..], &original[len..]);
+            rewrite(&mut payload, picture_add.wrapping_neg(), tl0_add.wrapping_neg());
+            prop_assert_eq!(payload, original);
+        }
+    }
+}

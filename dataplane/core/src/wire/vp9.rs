@@ -207,10 +207,7 @@ mod tests {
     fn flexible_mode_lists_references() {
         // I, P, L, F, E; id 5; TID 2, U, SID 1, D; two references.
         let d = Descriptor::parse(&[0b1111_0100, 5, 0b0101_0011, 0x03, 0x04, 0xaa]).unwrap();
-        assert_eq!(
-            (d.layers, d.switching_up, d.inter_layer),
-            (Some((2, 1)), true, true)
-        );
+        assert_eq!((d.layers, d.switching_up, d.inter_layer), (Some((2, 1)), true, true));
         assert_eq!((d.len, d.tl0_pic_idx, d.picture_id), (5, None, Some(5)));
         assert!(!d.key_frame() && d.info().layer_sync && d.end_of_frame);
         let endless = [0b1101_0000, 5, 0x03, 0x03, 0x03, 0x02, 0xaa];

@@ -40,10 +40,7 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let end = self.len + bytes.len();
-        self.buffer
-            .get_mut(self.len..end)
-            .ok_or(Full)?
-            .copy_from_slice(bytes);
+        self.buffer.get_mut(self.len..end).ok_or(Full)?.copy_from_slice(bytes);
         self.len = end;
         Ok(())
     }

@@ -100,9 +100,7 @@ impl<'a> CompoundWriter<'a> {
             w.u32(info.octet_count)?;
             first.iter().try_for_each(|report| put_report(w, report))
         })?;
-        let result = more
-            .chunks(COUNT_MAX)
-            .try_for_each(|some| self.one_report(info.ssrc, some));
+        let result = more.chunks(COUNT_MAX).try_for_each(|some| self.one_report(info.ssrc, some));
         self.keep(start, result)
     }
 
@@ -115,9 +113,7 @@ impl<'a> CompoundWriter<'a> {
             return self.one_report(ssrc, &[]);
         }
         let start = self.0.len();
-        let result = reports
-            .chunks(COUNT_MAX)
-            .try_for_each(|some| self.one_report(ssrc, some));
+        let result = reports.chunks(COUNT_MAX).try_for_each(|some| self.one_report(ssrc, some));
         self.keep(start, result)
     }
 
@@ -159,9 +155,7 @@ impl<'a> CompoundWriter<'a> {
         if ssrcs.len() > COUNT_MAX {
             return Err(Full);
         }
-        self.packet(GOODBYE, ssrcs.len() as u8, |w| {
-            ssrcs.iter().try_for_each(|&s| w.u32(s))
-        })
+        self.packet(GOODBYE, ssrcs.len() as u8, |w| ssrcs.iter().try_for_each(|&s| w.u32(s)))
     }
 
     /// Generic NACK. Numbers in ascending order (modulo 2^16) take the least space: one pair for
