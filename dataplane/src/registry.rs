@@ -190,6 +190,17 @@ impl Registry {
         }
     }
 
+    /// The room that a resource is in.
+    #[must_use]
+    pub fn router_of(&self, kind: Kind, id: &str) -> Option<Id> {
+        let parent = || self.entry(kind, id)?.parents[0].clone();
+        match kind {
+            Kind::Router => Some(id.to_owned()),
+            Kind::Transport => parent(),
+            Kind::Producer | Kind::Consumer => self.router_of(Kind::Transport, &parent()?),
+        }
+    }
+
     /// Forgets everything on a worker; returns its routers.
     pub fn remove_worker(&mut self, worker: WorkerId) -> Vec<Id> {
         let routers: Vec<Id> = self

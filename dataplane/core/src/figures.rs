@@ -25,6 +25,8 @@ fn not_found(what: &str, id: &str) -> CommandError {
 /// States of all that is in a room.
 #[derive(Debug, Default)]
 pub struct RouterStates {
+    /// Which room.
+    pub router: Id,
     /// Peers, with their credentials now (an ICE restart changes them).
     pub transports: Vec<(Id, TransportState, Credentials)>,
     /// Received tracks.
@@ -71,7 +73,7 @@ impl Worker {
     /// States of all that is in a room.
     #[must_use]
     pub fn router_states(&self, id: &str) -> RouterStates {
-        let mut states = RouterStates::default();
+        let mut states = RouterStates { router: id.to_owned(), ..RouterStates::default() };
         let router = self
             .router_ids
             .get(id)

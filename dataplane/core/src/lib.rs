@@ -14,7 +14,7 @@ mod commands;
 pub mod consumer;
 mod control;
 pub mod discard;
-mod figures;
+pub mod figures;
 mod key_frame;
 mod layers;
 pub mod meter;

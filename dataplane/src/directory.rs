@@ -1,0 +1,38 @@
+//! The mailboxes of all workers, for what came in on the wrong core. Locked only for such datagrams
+//! and when a worker starts or ends; never on the way of media.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ironcast_driver::mailbox::Sender;
+use ironcast_protocol::WorkerId;
+
+use crate::messages::ToWorker;
+
+/// See the file's head.
+#[derive(Clone)]
+pub struct Directory(Arc<Vec<Mutex<Option<Sender<ToWorker>>>>>);
+
+impl Directory {
+    /// For that many workers, none of which runs yet.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self(Arc::new((0..workers).map(|_| Mutex::new(None)).collect()))
+    }
+
+    /// A worker starts or ends.
+    pub fn set(&self, worker: WorkerId, mailbox: Option<Sender<ToWorker>>) {
+        if let Some(slot) = self.0.get(usize::from(worker)) {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = mailbox;
+        }
+    }
+
+    /// To a worker that may not exist, not run, or be full: then the datagram is lost, as on the
+    /// wire, and the peer repeats it.
+    pub fn send(&self, worker: WorkerId, message: ToWorker) {
+        let Some(slot) = self.0.get(usize::from(worker)) else { return };
+        let mailbox = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(mailbox) = mailbox {
+            let _ = mailbox.send(message);
+        }
+    }
+}

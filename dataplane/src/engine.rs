@@ -1,0 +1,400 @@
+//! One worker's engine: the pure core, wired to the driver, the handshake and the hub. Carries out
+//! what the core asks for, answers the hub's commands, and measures what only it can see. Runs on
+//! the worker's own thread; on the way of a packet it only passes on.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::mpsc::Sender as HubSender};
+
+use ironcast_config::Announced;
+use ironcast_core::{
+    Nanos, SECOND,
+    srtp::SoftwareSealer,
+    transport::ice::Credentials,
+    worker::{Action, Source as CoreSource, Worker},
+};
+use ironcast_driver::{Engine, Io, Source, Statistics};
+use ironcast_handshake::{Certificate, Fingerprint, Output, Pool, Role};
+use ironcast_protocol::{
+    Command, CommandError, ErrorCode, Reply, WorkerId,
+    command::{
+        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, IceParameters,
+        TransportCreated,
+    },
+    stats::WorkerStats,
+};
+
+use crate::{
+    addresses,
+    delay::DelayHistogram,
+    directory::Directory,
+    messages::{Answer, ToHub, ToWorker},
+    ports::Ports,
+};
+
+/// Characters of a username fragment and a password (RFC 8839 section 5.4 allows these and more).
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// 8 characters of 6 bits beside the worker's number: the least is 24 bits.
+const USERNAME_CHARS: usize = 8;
+/// 24 characters of 6 bits: the least is 128 bits.
+const PASSWORD_CHARS: usize = 24;
+
+/// What a worker's engine is made of, beside the core.
+pub struct Parts {
+    /// The worker's number.
+    pub number: WorkerId,
+    /// Its core.
+    pub core: u32,
+    /// First and last port of its slice.
+    pub slice: (u16, u16),
+    /// Local addresses to listen on.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// What candidates say instead.
+    pub announced: Vec<Announced>,
+    /// Which port a transport gets.
+    pub ports: Ports,
+    /// The process's certificate.
+    pub certificate: Certificate,
+    /// DTLS, on its own thread.
+    pub handshakes: Pool,
+    /// The hub.
+    pub hub: HubSender<ToHub>,
+    /// The other workers.
+    pub directory: Directory,
+    /// `__panic` as a router's id ends the worker: for tests of what happens then.
+    pub test_hooks: bool,
+}
+
+/// See the file's head.
+pub struct WorkerEngine {
+    core: Worker,
+    parts: Parts,
+    sealer: SoftwareSealer,
+    ports_of: BTreeMap<u64, u16>,
+    arrivals: Vec<Nanos>,
+    delays: DelayHistogram,
+    rates: Rates,
+}
+
+/// What the last whole second looked like.
+#[derive(Default)]
+struct Rates {
+    at: Nanos,
+    before: Statistics,
+    busy: f64,
+    packets_out: u64,
+    bitrate_out: u64,
+}
+
+impl WorkerEngine {
+    /// An engine around an empty core.
+    #[must_use]
+    pub fn new(core: Worker, parts: Parts) -> Self {
+        Self {
+            core,
+            parts,
+            sealer: SoftwareSealer,
+            ports_of: BTreeMap::new(),
+            arrivals: Vec::with_capacity(4_096),
+            delays: DelayHistogram::default(),
+            rates: Rates::default(),
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        io: &mut Io,
+        now: Nanos,
+    ) -> Result<Reply, CommandError> {
+        let core = &mut self.core;
+        match command {
+            Command::Workers => Ok(Reply::Workers(vec![self.stats(io)])),
+            Command::CreateRouter(create) => {
+                let ends = self.parts.test_hooks && create.id == "__panic";
+                assert!(!ends, "asked to by a test");
+                core.apply_create_router(&create)
+            }
+            Command::CloseRouter(named) => core.apply_close_router(&named.id),
+            Command::CreateWebRtcTransport(create) => self.create_transport(&create, io, now),
+            Command::ConnectTransport(connect) => self.connect_transport(&connect, now),
+            Command::RestartIce(named) => {
+                core.apply_restart_ice(&named.id, credentials(self.parts.number)?)
+            }
+            Command::SetTransportBitrates(set) => core.apply_bitrates(&set, now),
+            Command::CloseTransport(named) => core.apply_close_transport(&named.id),
+            Command::Produce(create) => core.apply_produce(&create),
+            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true, now),
+            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false, now),
+            Command::CloseProducer(named) => core.apply_close_producer(&named.id),
+            Command::Consume(create) => {
+                let [a, b] = random::<2>()?;
+                core.apply_consume(&create, u16::from_be_bytes([a, b]), now)
+            }
+            Command::PauseConsumer(named) => core.apply_pause_consumer(&named.id, true, now),
+            Command::ResumeConsumer(named) => core.apply_pause_consumer(&named.id, false, now),
+            Command::SetPreferredLayers(set) => core.apply_preferred_layers(&set, now),
+            Command::SetPriority(set) => core.apply_priority(&set, now),
+            Command::RequestKeyFrame(named) => core.apply_request_key_frame(&named.id, now),
+            Command::CloseConsumer(named) => core.apply_close_consumer(&named.id),
+            Command::TransportStats(named) => {
+                core.transport_stats(&named.id, now).map(|s| Reply::TransportStats(Box::new(s)))
+            }
+            Command::ProducerStats(named) => {
+                core.producer_stats(&named.id, now).map(Reply::ProducerStats)
+            }
+            Command::ConsumerStats(named) => {
+                core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
+            }
+            // The hub answers these by itself.
+            Command::Snapshot | Command::Dump(_) => {
+                Err(CommandError::new(ErrorCode::UnknownCommand, "not a worker's command"))
+            }
+        }
+    }
+
+    fn create_transport(
+        &mut self,
+        create: &CreateWebRtcTransport,
+        io: &mut Io,
+        now: Nanos,
+    ) -> Result<Reply, CommandError> {
+        let parts = &mut self.parts;
+        let port = parts.ports.take(|port| open_listeners(io, &parts.addresses, port));
+        let port = port.ok_or_else(|| {
+            let message = "all ports of this worker carry as many transports as they may";
+            CommandError::new(ErrorCode::NoCapacity, message)
+        })?;
+        let made = credentials(parts.number).and_then(|credentials| {
+            let token = self.core.apply_create_transport(create, credentials.clone(), now)?;
+            Ok((token, credentials))
+        });
+        let (token, credentials) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                parts.ports.give(port);
+                return Err(error);
+            }
+        };
+        self.ports_of.insert(token, port);
+        let fingerprint = |fingerprint: Fingerprint| DtlsFingerprint {
+            algorithm: fingerprint.algorithm().name().to_owned(),
+            value: fingerprint.value(),
+        };
+        Ok(Reply::TransportCreated(TransportCreated {
+            ice_parameters: IceParameters {
+                username_fragment: credentials.username_fragment,
+                password: credentials.password,
+            },
+            ice_candidates: addresses::candidates(&parts.addresses, &parts.announced, port),
+            dtls_fingerprints: parts.certificate.fingerprints().into_iter().map(fingerprint).collect(),
+        }))
+    }
+
+    fn connect_transport(
+        &mut self,
+        connect: &ConnectTransport,
+        now: Nanos,
+    ) -> Result<Reply, CommandError> {
+        let parse = |f: &DtlsFingerprint| Fingerprint::parse(&f.algorithm, &f.value);
+        let fingerprints: Result<Vec<_>, _> = connect.fingerprints.iter().map(parse).collect();
+        let invalid = |message: String| CommandError::new(ErrorCode::Invalid, message);
+        let fingerprints = fingerprints.map_err(|error| invalid(error.to_string()))?;
+        if fingerprints.is_empty() {
+            return Err(invalid("dtlsParameters.fingerprints is empty".into()));
+        }
+        // The peer's role; ours is the other one, and the server's wherever it leaves the choice.
+        let (local_role, role) = match connect.role {
+            DtlsRole::Server => (DtlsRole::Client, Role::Client),
+            DtlsRole::Client | DtlsRole::Auto => (DtlsRole::Server, Role::Server),
+        };
+        let token = self.core.apply_connect_transport(&connect.id, local_role, now)?;
+        self.parts.handshakes.begin(token, role, fingerprints).map_err(|full| {
+            CommandError::new(ErrorCode::NoCapacity, full.to_string())
+        })?;
+        Ok(Reply::Connected { local_role })
+    }
+
+    fn handshake_output(&mut self, transport: u64, output: Output, now: Nanos) {
+        match output {
+            Output::Datagram(bytes) => self.core.dtls_output(transport, &bytes, now),
+            Output::Connected(keys) => {
+                self.core.dtls_connected(transport, &keys.local, &keys.remote, now);
+            }
+            Output::Failed(reason) => {
+                tracing::info!(%reason, "a DTLS handshake failed");
+                self.core.dtls_failed(transport);
+            }
+            Output::Closed => self.core.dtls_closed(transport),
+        }
+    }
+
+    /// Carries out what the core wants of the world.
+    fn act(&mut self, io: &mut Io, now: Nanos) {
+        // Opening a path makes new actions: until none are left.
+        while !self.core.actions().is_empty() {
+            for action in std::mem::take(self.core.actions()) {
+                match action {
+                    Action::OpenPath { transport, local, remote } => {
+                        let path = io.open_path(local, remote);
+                        if let Err(error) = &path {
+                            tracing::warn!(%local, %error, "no socket for a peer");
+                        }
+                        self.core.path_opened(transport, local, remote, path.ok(), now);
+                    }
+                    Action::ClosePath(path) => io.close_path(path),
+                    Action::HandOver { worker, local, remote, datagram } => {
+                        let message = ToWorker::Stun { local, remote, datagram };
+                        self.parts.directory.send(worker, message);
+                    }
+                    Action::Dtls { transport, datagram } => {
+                        self.parts.handshakes.datagram(transport, &datagram);
+                    }
+                    Action::TransportGone { transport, .. } => {
+                        if let Some(port) = self.ports_of.remove(&transport) {
+                            self.parts.ports.give(port);
+                        }
+                        // A full queue only delays forgetting: the thread expires it by itself.
+                        let _ = self.parts.handshakes.remove(transport);
+                    }
+                }
+            }
+        }
+    }
+
+    fn measure(&mut self, io: &Io, now: Nanos) {
+        for arrival in self.arrivals.drain(..) {
+            self.delays.record(now.saturating_sub(arrival));
+        }
+        if now < self.rates.at + SECOND {
+            return;
+        }
+        let statistics = *io.statistics();
+        let elapsed = (now - self.rates.at).max(1);
+        let before = &self.rates.before;
+        let per_second = |count: u64| count.saturating_mul(SECOND) / elapsed;
+        let busy = statistics.busy_ns.saturating_sub(before.busy_ns) as f64 / elapsed as f64;
+        self.rates = Rates {
+            at: now,
+            busy: busy.min(1.0),
+            packets_out: per_second(statistics.datagrams_out - before.datagrams_out),
+            bitrate_out: per_second(statistics.bytes_out - before.bytes_out).saturating_mul(8),
+            before: statistics,
+        };
+        self.delays.roll();
+        self.core.set_unix_offset(io.wall_clock_ns().saturating_sub(now));
+    }
+
+    fn stats(&self, io: &Io) -> WorkerStats {
+        let mut stats = self.core.worker_stats();
+        stats.core = self.parts.core;
+        stats.ports = self.parts.slice;
+        stats.cpu_busy = self.rates.busy;
+        stats.packets_out_per_s = self.rates.packets_out;
+        stats.bitrate_out_bps = self.rates.bitrate_out;
+        stats.forwarding_delay_us_p50 = self.delays.quantile_us(0.5);
+        stats.forwarding_delay_us_p99 = self.delays.quantile_us(0.99);
+        for (name, count) in io.statistics().iter() {
+            stats.counters.insert(name.to_owned(), count);
+        }
+        let handshakes = self.parts.handshakes.counts();
+        for (name, count) in [
+            ("dtls_connected", handshakes.connected),
+            ("dtls_failed", handshakes.failed),
+            ("dtls_datagrams_dropped", handshakes.datagrams_dropped + handshakes.early_dropped),
+        ] {
+            stats.counters.insert(name.to_owned(), count);
+        }
+        stats
+    }
+}
+
+impl Engine for WorkerEngine {
+    type Message = ToWorker;
+
+    fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {
+        let source = match source {
+            Source::Listener { local, remote, .. } => CoreSource::Listener { local, remote },
+            Source::Path(path) => CoreSource::Path(path),
+        };
+        if self.arrivals.len() < self.arrivals.capacity() {
+            self.arrivals.push(arrival);
+        }
+        self.core.receive(source, datagram, arrival);
+    }
+
+    fn message(&mut self, message: ToWorker, io: &mut Io, now: Nanos) {
+        let (token, answer) = match message {
+            ToWorker::Command { token, command } => {
+                (token, self.command(*command, io, now).map(Answer::Reply))
+            }
+            ToWorker::States { token, router } => {
+                (token, Ok(Answer::States(Box::new(self.core.router_states(&router)))))
+            }
+            ToWorker::Stun { local, remote, datagram } => {
+                self.core.receive(CoreSource::Listener { local, remote }, &datagram, now);
+                return;
+            }
+            ToWorker::Handshake { transport, output } => {
+                self.handshake_output(transport, output, now);
+                return;
+            }
+        };
+        let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+    }
+
+    fn turn(&mut self, io: &mut Io, now: Nanos) {
+        self.act(io, now);
+        self.core.expire(now);
+        self.act(io, now);
+        self.core.drain(io.batch(), &mut self.sealer, now);
+        if !self.core.events().is_empty() {
+            let _ = self.parts.hub.send(ToHub::Events(std::mem::take(self.core.events())));
+        }
+        self.measure(io, now);
+    }
+
+    fn deadline(&self) -> Option<Nanos> {
+        self.core.deadline()
+    }
+
+    fn path_failed(&mut self, path: ironcast_core::batch::PathId, _error: io::ErrorKind) {
+        self.core.path_failed(path);
+    }
+}
+
+/// A listener on each local address. True if there is one at all.
+fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> bool {
+    let mut opened = Vec::new();
+    for address in addresses {
+        match io.open_listener(SocketAddr::new(*address, port)) {
+            Ok(listener) => opened.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                // Half a port would be a candidate that some peers cannot reach.
+                opened.drain(..).for_each(|listener| io.close_listener(listener));
+                return false;
+            }
+            // An address that went away (a removed interface) is not a reason to fail.
+            Err(error) => tracing::warn!(%address, port, %error, "cannot listen"),
+        }
+    }
+    !opened.is_empty()
+}
+
+fn random<const N: usize>() -> Result<[u8; N], CommandError> {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+        CommandError::new(ErrorCode::WorkerUnavailable, "the system gives no random numbers")
+    })?;
+    Ok(bytes)
+}
+
+fn credentials(worker: WorkerId) -> Result<Credentials, CommandError> {
+    let text = |bytes: &[u8]| -> String {
+        bytes.iter().map(|byte| char::from(ICE_CHARS[usize::from(byte & 63)])).collect()
+    };
+    let username = random::<USERNAME_CHARS>()?;
+    let password = random::<PASSWORD_CHARS>()?;
+    Ok(Credentials {
+        username_fragment: format!("{worker:02x}{}", text(&username)),
+        password: text(&password),
+    })
+}

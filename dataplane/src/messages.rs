@@ -1,0 +1,98 @@
+//! What the threads of this process say to each other: the hub (one thread, owns the registry and
+//! the controller's connection), the workers (one a core), the connections' readers.
+
+use std::net::SocketAddr;
+
+use ironcast_core::figures::RouterStates;
+use ironcast_driver::mailbox::Sender;
+use ironcast_handshake::Output;
+use ironcast_protocol::{Command, CommandError, Event, Frame, Id, Reply, WorkerId};
+
+use crate::connection::Connection;
+
+/// To a worker, through its mailbox.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// A command of the control plane; answered to the hub with the token.
+    Command {
+        /// The hub's number of it.
+        token: u64,
+        /// What is asked.
+        command: Box<Command>,
+    },
+    /// The states of all that is in a room; answered to the hub with the token.
+    States {
+        /// The hub's number of it.
+        token: u64,
+        /// The room.
+        router: Id,
+    },
+    /// A STUN datagram that came in on another core.
+    Stun {
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
+    /// From the handshake thread.
+    Handshake {
+        /// Which transport.
+        transport: u64,
+        /// What it wants.
+        output: Output,
+    },
+}
+
+/// A worker's answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// To a command.
+    Reply(Reply),
+    /// To `States`.
+    States(Box<RouterStates>),
+}
+
+/// To the hub.
+pub enum ToHub {
+    /// Somebody connected to the control socket and said a valid hello.
+    Attached(Connection),
+    /// A frame of a connection.
+    Frame {
+        /// Which.
+        connection: u64,
+        /// What.
+        frame: Frame,
+    },
+    /// A connection is over.
+    Detached {
+        /// Which.
+        connection: u64,
+    },
+    /// A worker answers.
+    Answer {
+        /// The hub's number of the question.
+        token: u64,
+        /// The answer.
+        answer: Result<Answer, CommandError>,
+    },
+    /// A worker reports.
+    Events(Vec<Event>),
+    /// A worker runs.
+    Running {
+        /// Which.
+        worker: WorkerId,
+        /// Its mailbox.
+        mailbox: Sender<ToWorker>,
+    },
+    /// A worker panicked, or its driver failed.
+    Died {
+        /// Which.
+        worker: WorkerId,
+        /// What it said.
+        reason: String,
+    },
+    /// The process is to end.
+    Stop,
+}

@@ -1,0 +1,180 @@
+//! The workers' threads: one pinned thread a core, which runs the driver's loop around an engine. A
+//! panic ends one worker's run, never the process: its routers are reported dead, and it starts
+//! again, empty. Listeners of single-port mode belong to the process and outlive a worker.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::Sender as HubSender,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context;
+use ironcast_config::{Config, Transmit};
+use ironcast_core::worker::{Limits, Worker};
+use ironcast_driver::{DriverConfig, mailbox, steering::SharedListeners};
+use ironcast_handshake::{Certificate, Pool, PoolConfig};
+use ironcast_protocol::WorkerId;
+
+use crate::{
+    addresses,
+    directory::Directory,
+    engine::{Parts, WorkerEngine},
+    messages::{ToHub, ToWorker},
+    ports::Ports,
+};
+
+/// Before a worker that ended is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// All workers, before they start.
+pub struct Workers {
+    config: Config,
+    cores: Vec<u32>,
+    addresses: Vec<std::net::IpAddr>,
+    certificate: Certificate,
+    hub: HubSender<ToHub>,
+    directory: Directory,
+    shared: Option<SharedListeners>,
+}
+
+impl Workers {
+    /// Looks at the host: cores, addresses, certificate, and the listeners of single-port mode.
+    ///
+    /// # Errors
+    /// What is missing, in words.
+    pub fn prepare(config: &Config, hub: HubSender<ToHub>) -> anyhow::Result<Self> {
+        let available = ironcast_driver::affinity::available_cores()?;
+        let cores = config.worker_cores(&available);
+        anyhow::ensure!(cores.len() <= 256, "at most 256 workers");
+        let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
+        let shared = config
+            .rtc
+            .single_port
+            .map(|port| SharedListeners::open(&addresses, port, cores.len()))
+            .transpose()
+            .context("rtc.single_port cannot be opened")?;
+        Ok(Self {
+            config: config.clone(),
+            directory: Directory::new(cores.len()),
+            cores,
+            addresses,
+            certificate: Certificate::generate()?,
+            hub,
+            shared,
+        })
+    }
+
+    /// The core of each worker.
+    #[must_use]
+    pub fn cores(&self) -> Vec<u32> {
+        self.cores.clone()
+    }
+
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// A thread cannot be made.
+    pub fn start(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
+        let all = std::sync::Arc::new(self);
+        let thread = |index: usize| {
+            let workers = all.clone();
+            let name = format!("worker-{index}");
+            std::thread::Builder::new().name(name).spawn(move || workers.supervise(index))
+        };
+        Ok((0..all.cores.len()).map(thread).collect::<Result<_, _>>()?)
+    }
+
+    /// Runs one worker again and again until it is told to stop.
+    fn supervise(&self, index: usize) {
+        let worker = index as WorkerId;
+        if let Err(error) = ironcast_driver::affinity::pin(self.cores[index]) {
+            tracing::warn!(worker, %error, "not pinned to its core");
+        }
+        loop {
+            let run = catch_unwind(AssertUnwindSafe(|| self.run(index)));
+            self.directory.set(worker, None);
+            let reason = match run {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(panic) => panic_message(panic.as_ref()),
+            };
+            if self.hub.send(ToHub::Died { worker, reason }).is_err() {
+                return;
+            }
+            std::thread::sleep(RESTART_PAUSE);
+        }
+    }
+
+    fn run(&self, index: usize) -> anyhow::Result<()> {
+        let worker = index as WorkerId;
+        let config = &self.config;
+        let (sender, receiver) =
+            mailbox::mailbox::<ToWorker>(config.dataplane.commands_waiting_max as usize)?;
+        let back = sender.clone();
+        let pool_config =
+            PoolConfig { threads: config.dataplane.handshake_threads as usize, ..PoolConfig::default() };
+        let handshakes = Pool::start(pool_config, self.certificate.clone(), move |transport, output| {
+            // A worker that has ended, or is drowned in mail, loses it as on the wire.
+            let _ = back.send(ToWorker::Handshake { transport, output });
+        })?;
+        let (ports, slice) = self.ports(index);
+        let limits = &config.dataplane;
+        let core = Worker::new(worker, Limits {
+            routers_max: limits.routers_max as usize,
+            transports_max: limits.transports_max as usize,
+            producers_max: limits.producers_max as usize,
+            consumers_max: limits.consumers_max as usize,
+            packets_max: limits.packets_max as usize,
+        });
+        let engine = WorkerEngine::new(core, Parts {
+            number: worker,
+            core: self.cores[index],
+            slice,
+            addresses: self.addresses.clone(),
+            announced: config.rtc.announced_address.clone(),
+            ports,
+            certificate: self.certificate.clone(),
+            handshakes,
+            hub: self.hub.clone(),
+            directory: self.directory.clone(),
+            test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
+        });
+        let driver = DriverConfig {
+            receive_buffers: limits.receive_buffers,
+            slabs: limits.slabs,
+            paths: limits.paths_max,
+            turn_hold_us: limits.turn_hold_us,
+            transmit: match limits.transmit {
+                Transmit::IoUring => ironcast_driver::Transmit::IoUring,
+                Transmit::Sendmmsg => ironcast_driver::Transmit::Sendmmsg,
+            },
+            ..DriverConfig::default()
+        };
+        self.directory.set(worker, Some(sender.clone()));
+        let _ = self.hub.send(ToHub::Running { worker, mailbox: sender });
+        let shared = self.shared.as_ref().map(|shared| shared.of_worker(index)).transpose()?;
+        ironcast_driver::run(&driver, engine, receiver, shared.unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Worker `index`'s share of the ports, and how many transports one carries.
+    fn ports(&self, index: usize) -> (Ports, (u16, u16)) {
+        let rtc = &self.config.rtc;
+        if let Some(port) = rtc.single_port {
+            return (Ports::single(port, rtc.single_port_peers_max), (port, port));
+        }
+        let workers = self.cores.len() as u32;
+        let each = rtc.ports.count() / workers;
+        let first = u32::from(rtc.ports.first) + each * index as u32;
+        let (first, last) = (first as u16, (first + each.max(1) - 1) as u16);
+        (Ports::slice(first, last, rtc.peers_per_port_max), (first, last))
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without words".to_owned())
+}
