@@ -50,49 +50,46 @@ impl Worker {
         let wanted: u64 = demands.iter().map(best).sum();
         transport.budget.raise(wanted, now);
         let chosen = divide(transport.budget.available_bps(), &demands);
+        // Before the peer can receive, a key frame would be wasted: it is asked for again then.
+        let ready = transport.is_ready();
         for ((consumer_key, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
             let layers = chosen.map(|at| demand.options[at].0);
             let fits = chosen.is_none_or(|at| at + 1 == demand.options.len());
-            self.set_target(consumer_key, layers, fits, now);
+            if self.set_target(consumer_key, layers, fits) && ready {
+                self.ask_key_frame(consumer_key, now);
+            }
         }
     }
 
-    fn set_target(&mut self, key: Key<Consumer>, layers: Option<Layers>, fits: bool, now: Nanos) {
-        let Some(consumer) = self.consumers.get_mut(key) else {
-            return;
-        };
-        let Some(producer) = self.producers.get_mut(consumer.producer) else {
-            return;
-        };
+    /// Sets what a consumer is to get, and reports what it gets. True when it needs a key frame.
+    fn set_target(&mut self, key: Key<Consumer>, layers: Option<Layers>, fits: bool) -> bool {
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
+        let Some(producer) = self.producers.get(consumer.producer) else { return false };
         if let Some(layers) = layers {
             consumer.target = Some(layers.spatial);
             let top = producer.temporal_layers.saturating_sub(1);
-            consumer.temporal_target = if layers.temporal >= top {
-                u8::MAX
-            } else {
-                layers.temporal
-            };
-            let preferred = consumer
-                .preferred
-                .is_none_or(|p| p.spatial == layers.spatial);
+            consumer.temporal_target =
+                if layers.temporal >= top { u8::MAX } else { layers.temporal };
+            let preferred = consumer.preferred.is_none_or(|p| p.spatial == layers.spatial);
             consumer.reason = match (fits, preferred) {
                 (false, _) => LayersReason::Bandwidth,
                 (true, false) => LayersReason::Available,
                 (true, true) => LayersReason::Preferred,
             };
         }
-        let wish = consumer.target.filter(|_| consumer.needs_key_frame());
         let current = consumer.current_layers(producer);
         if current != consumer.announced_layers {
             consumer.announced_layers = current;
             let (consumer, reason) = (consumer.id.clone(), consumer.reason);
-            self.events.push(Event::ConsumerLayersChange {
-                consumer,
-                layers: current,
-                reason,
-            });
+            self.events.push(Event::ConsumerLayersChange { consumer, layers: current, reason });
         }
-        if let Some(stream) = wish {
+        self.consumers.get(key).is_some_and(Consumer::needs_key_frame)
+    }
+
+    fn ask_key_frame(&mut self, key: Key<Consumer>, now: Nanos) {
+        let Some(consumer) = self.consumers.get(key) else { return };
+        let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
+        if let Some(stream) = consumer.target {
             producer.request_key_frame(stream, now);
             let transport = producer.transport;
             self.touch(transport);
