@@ -577,6 +577,9 @@ impl Worker {
     /// When [`Self::expire`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
+        if !self.touched.is_empty() {
+            return Some(0);
+        }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         if self.transports.is_empty() && self.pool.spare() == 0 {
             return timer;
@@ -598,14 +601,23 @@ impl Worker {
                 self.touch(key);
             }
         }
-        let mut touched = std::mem::take(&mut self.touched);
-        for key in touched.drain(..) {
-            if let Some(transport) = self.transports.get_mut(key) {
-                transport.touched = false;
-                self.service(key, now);
+        // Serving one transport can touch another (a viewer's wish is its publisher's work), so in
+        // rounds; what is left after the last one is looked at in the next turn.
+        for _ in 0..4 {
+            if self.touched.is_empty() {
+                break;
+            }
+            let mut round = std::mem::take(&mut self.touched);
+            for key in round.drain(..) {
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.touched = false;
+                    self.service(key, now);
+                }
+            }
+            if self.touched.is_empty() {
+                self.touched = round;
             }
         }
-        self.touched = touched;
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
             self.pool.trim();
