@@ -71,13 +71,13 @@ pub fn describe(payload: &[u8], descriptor: Option<&[u8]>) -> Option<PayloadInfo
 fn elements(payload: &[u8]) -> Option<PayloadInfo> {
     let (&header, mut rest) = payload.split_first()?;
     let continues = header & Z != 0;
-    let count = header >> 4 & 0x03;
+    let count = usize::from(header >> 4 & 0x03);
     let mut info = PayloadInfo {
         key_frame: header & N != 0 && !continues,
         start_of_frame: !continues,
         ..PayloadInfo::default()
     };
-    let mut index = 0;
+    let mut index = 0usize;
     while !rest.is_empty() {
         index += 1;
         let element = if index == count {
@@ -157,6 +157,15 @@ mod tests {
         for payload in [&[][..], &[0x00], &[0x00, 5, 1], &[0x00, 0x80], &[0x20, 0xff, 0xff, 0xff]] {
             assert_eq!(describe(payload, None), None, "{payload:x?}");
         }
+    }
+
+    #[test]
+    fn many_empty_elements_are_counted() {
+        // W=0: more elements than a byte counts, then one that is cut short.
+        let mut payload = vec![0; 600];
+        assert!(describe(&payload, None).is_some());
+        payload.push(5);
+        assert_eq!(describe(&payload, None), None);
     }
 
     proptest! {

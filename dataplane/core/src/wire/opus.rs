@@ -3,9 +3,9 @@
 
 use super::PayloadInfo;
 
-/// A frame of at most two bytes carries no audio: with DTX an encoder sends one (TOC and at most
-/// one byte) about every 400 ms and nothing in between (RFC 6716 section 2.1.9; libopus' `opus_encode`
-/// says that a packet of 2 bytes or less need not be sent).
+/// A packet of at most two bytes carries no audio: with DTX an encoder sends one (TOC and at most
+/// one byte) about every 400 ms and nothing in between (RFC 6716 section 2.1.9; libopus documents
+/// that a packet of 2 bytes or less need not be sent).
 const DTX_LEN_MAX: usize = 2;
 
 /// `None` for an empty payload.

@@ -305,7 +305,11 @@ mod tests {
     }
 
     fn status() -> impl Strategy<Value = Option<i16>> {
-        prop_oneof![3 => Just(None), 6 => (0i16..256).prop_map(Some), 1 => any::<i16>().prop_map(Some)]
+        prop_oneof![
+            3 => Just(None),
+            6 => (0i16..256).prop_map(Some),
+            1 => any::<i16>().prop_map(Some),
+        ]
     }
 
     /// Runs of equal symbols, so that all kinds of chunks occur.

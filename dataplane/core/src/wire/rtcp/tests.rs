@@ -160,7 +160,11 @@ proptest! {
     }
 
     #[test]
-    fn key_frame_requests(sender: u32, media: u32, entries in prop::collection::vec(any::<(u32, u8)>(), 1..20)) {
+    fn key_frame_requests(
+        sender: u32,
+        media: u32,
+        entries in prop::collection::vec(any::<(u32, u8)>(), 1..20),
+    ) {
         let ours = compound(|w| {
             w.picture_loss(sender, media)?;
             w.full_intra(sender, &entries)
@@ -179,7 +183,11 @@ proptest! {
     }
 
     #[test]
-    fn maximum_bitrates(sender: u32, bitrate: u64, ssrcs in prop::collection::vec(any::<u32>(), 0..20)) {
+    fn maximum_bitrates(
+        sender: u32,
+        bitrate: u64,
+        ssrcs in prop::collection::vec(any::<u32>(), 0..20),
+    ) {
         let ours = compound(|w| w.maximum_bitrate(sender, bitrate, &ssrcs));
         let Packet::MaximumBitrate(remb) = only(&ours) else { panic!() };
         prop_assert_eq!(remb.sender_ssrc, sender);
@@ -195,7 +203,11 @@ proptest! {
     }
 
     #[test]
-    fn names_and_goodbyes(ssrc: u32, name in "[a-z0-9@.]{0,60}", gone in prop::collection::vec(any::<u32>(), 1..31)) {
+    fn names_and_goodbyes(
+        ssrc: u32,
+        name in "[a-z0-9@.]{0,60}",
+        gone in prop::collection::vec(any::<u32>(), 1..31),
+    ) {
         let ours = compound(|w| {
             w.cname(ssrc, &name)?;
             w.goodbye(&gone)
@@ -229,10 +241,16 @@ proptest! {
     }
 
     #[test]
-    fn extended_reports(ssrc: u32, ntp: u64, reports in prop::collection::vec(any::<[u32; 3]>(), 0..20)) {
+    fn extended_reports(
+        ssrc: u32,
+        ntp: u64,
+        reports in prop::collection::vec(any::<[u32; 3]>(), 0..20),
+    ) {
         let reports: Vec<_> = reports
             .into_iter()
-            .map(|[ssrc, last_reference_time, delay]| DlrrReport { ssrc, last_reference_time, delay })
+            .map(|[ssrc, last_reference_time, delay]| {
+                DlrrReport { ssrc, last_reference_time, delay }
+            })
             .collect();
         let ours = compound(|w| {
             w.reference_time(ssrc, ntp)?;
@@ -275,7 +293,10 @@ proptest! {
 
     /// Whatever does not fit leaves what was there before.
     #[test]
-    fn a_full_buffer_keeps_whole_packets(room in 0usize..200, blocks in prop::collection::vec(block(), 0..5)) {
+    fn a_full_buffer_keeps_whole_packets(
+        room in 0usize..200,
+        blocks in prop::collection::vec(block(), 0..5),
+    ) {
         let mut buffer = [0; 200];
         let mut writer = CompoundWriter::new(&mut buffer[..room]);
         let mut expected = 0;

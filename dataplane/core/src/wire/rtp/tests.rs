@@ -131,11 +131,15 @@ fn write(fields: &Fields, elements: &Elements, payload: &[u8]) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), v2: bool) {
+    fn arbitrary_bytes_never_panic(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+        v2: bool,
+    ) {
         if v2 && let Some(first) = bytes.first_mut() {
             *first = *first & 0x3f | 0x80;
         }
-        for header in [Header::parse(&bytes), Header::parse_protected(&bytes)].into_iter().flatten() {
+        let parsed = [Header::parse(&bytes), Header::parse_protected(&bytes)];
+        for header in parsed.into_iter().flatten() {
             prop_assert!(header.payload_range().end <= bytes.len());
             prop_assert!(header.payload_range().start <= header.payload_range().end);
             for (_, at, value) in header.extensions(&bytes).with_offsets() {
@@ -154,7 +158,8 @@ proptest! {
         let bytes = write(&fields, &elements, &payload);
         let header = Header::parse(&bytes).unwrap();
         prop_assert_eq!(header.payload(&bytes), payload);
-        prop_assert_eq!((header.sequence_number, header.ssrc), (fields.sequence_number, fields.ssrc));
+        prop_assert_eq!(header.sequence_number, fields.sequence_number);
+        prop_assert_eq!(header.ssrc, fields.ssrc);
         let read: Elements = header.extensions(&bytes).map(|(id, v)| (id, v.to_vec())).collect();
         prop_assert_eq!(read, elements);
     }
