@@ -15,6 +15,7 @@
 pub mod call;
 pub mod clock;
 pub mod handshake;
+pub mod http;
 mod ice;
 mod link;
 pub mod ortc;

@@ -11,9 +11,15 @@ use std::{
     time::Duration,
 };
 
-use rtcp::payload_feedbacks::{
-    full_intra_request::{FirEntry, FullIntraRequest},
-    picture_loss_indication::PictureLossIndication,
+use bytes::Bytes;
+use rtcp::{
+    payload_feedbacks::{
+        full_intra_request::{FirEntry, FullIntraRequest},
+        picture_loss_indication::PictureLossIndication,
+    },
+    transport_feedbacks::transport_layer_nack::{
+        TransportLayerNack, nack_pairs_from_sequence_numbers,
+    },
 };
 use tokio::{sync::Notify, task::JoinHandle};
 
@@ -29,6 +35,9 @@ use crate::{
 
 /// Sees each arriving packet before its receiver does.
 pub type Tap = Box<dyn FnMut(&RtpArrival) + Send>;
+
+/// Says whether a packet (by its header, before sealing) goes out at all.
+pub type SendFilter = Box<dyn FnMut(&rtp::header::Header) -> bool + Send>;
 
 /// Names a source of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +67,8 @@ struct State {
     remb_bps: Option<u64>,
     fir_sequence: u8,
     tap: Option<Tap>,
+    send_filter: Option<SendFilter>,
+    record: Option<Vec<Bytes>>,
 }
 
 pub(crate) struct Inner {
@@ -100,6 +111,8 @@ impl Session {
                 remb_bps: None,
                 fir_sequence: 0,
                 tap: None,
+                send_filter: None,
+                record: None,
             }),
             changed: Notify::new(),
         });
@@ -219,6 +232,12 @@ impl Session {
         self.inner.lock().tap = tap;
     }
 
+    /// What `filter` answers false to is numbered and kept for repeats, but not sent: lost on the
+    /// way to the server. Repeats are not asked about.
+    pub fn set_send_filter(&self, filter: Option<SendFilter>) {
+        self.inner.lock().send_filter = filter;
+    }
+
     /// Asks for a key frame by PLI.
     pub async fn send_pli(&self, ssrc: u32) -> Result<(), PeerError> {
         let pli = PictureLossIndication { sender_ssrc: self.inner.local_ssrc, media_ssrc: ssrc };
@@ -238,6 +257,27 @@ impl Session {
             fir: vec![FirEntry { ssrc, sequence_number }],
         };
         self.inner.handle.send_rtcp(&[Box::new(fir)]).await
+    }
+
+    /// Asks for packets by NACK, whether they arrived or not.
+    pub async fn send_nack(&self, ssrc: u32, sequences: &[u16]) -> Result<(), PeerError> {
+        let nack = TransportLayerNack {
+            sender_ssrc: self.inner.local_ssrc,
+            media_ssrc: ssrc,
+            nacks: nack_pairs_from_sequence_numbers(sequences),
+        };
+        self.inner.handle.send_rtcp(&[Box::new(nack)]).await
+    }
+
+    /// The next `count` sealed RTP datagrams that the sources send.
+    pub async fn record_sent(&self, count: usize) -> Vec<Bytes> {
+        self.inner.lock().record = Some(Vec::new());
+        let enough =
+            || self.inner.lock().record.as_ref().is_none_or(|record| record.len() >= count);
+        self.wait_until(Duration::from_secs(20), enough).await;
+        let mut record = self.inner.lock().record.take().unwrap_or_default();
+        record.truncate(count);
+        record
     }
 
     /// Waits until a received stream's figures satisfy `enough`; gives the figures, or what they

@@ -108,16 +108,15 @@ impl Inner {
             }
             source.stamp_times(&mut outgoing.header, clock::ntp_now(), number.unwrap_or_default());
             let packet = Packet { header: outgoing.header, payload: outgoing.payload.into() };
-            match self.handle.seal_rtp(&packet) {
-                Ok(sealed) => {
-                    source.sent(outgoing.stream, packet, sealed.clone());
-                    if let Some(number) = number {
-                        state.feedback.sent(number);
-                    }
-                    Some(sealed)
-                }
-                Err(_) => None,
+            let sealed = self.handle.seal_rtp(&packet).ok();
+            let passes = state.send_filter.as_mut().is_none_or(|filter| filter(&packet.header));
+            if let Some(sealed) = &sealed {
+                state.sent(index, outgoing.stream, packet, sealed, number);
             }
+            if !passes {
+                return;
+            }
+            sealed
         };
         self.send_sealed(sealed).await;
     }
@@ -208,6 +207,25 @@ impl Inner {
 }
 
 impl State {
+    fn sent(
+        &mut self,
+        index: usize,
+        stream: usize,
+        packet: Packet,
+        sealed: &bytes::Bytes,
+        number: Option<u16>,
+    ) {
+        if let Some(source) = &mut self.sources[index] {
+            source.sent(stream, packet, sealed.clone());
+        }
+        if let Some(number) = number {
+            self.feedback.sent(number);
+        }
+        if let Some(record) = &mut self.record {
+            record.push(sealed.clone());
+        }
+    }
+
     fn receive_rtcp(&mut self, packets: &[RtcpPacket], at_ns: u64) -> Vec<(usize, Repeat)> {
         self.stats.rtcp += 1;
         let ntp = clock::ntp_now();

@@ -1,0 +1,295 @@
+//! The two processes and their life.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use ironcast_load::{Control, ControlError, Participant, call::JoinOptions, http::PlainHttp};
+use serde_json::{Value, json};
+
+use crate::{Attachment, eventually, ports};
+
+const PORTS: u16 = 32;
+
+/// What differs from the defaults.
+#[derive(Debug, Default)]
+pub struct PairBuilder {
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    without_control: bool,
+}
+
+impl PairBuilder {
+    /// A setting of the configuration: `section.key` and its value.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl ToString) -> Self {
+        self.settings.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// A variable of the environment of both processes.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Only the dataplane is started: the test speaks to it by [`Attachment`].
+    #[must_use]
+    pub fn without_control(mut self) -> Self {
+        self.without_control = true;
+        self
+    }
+
+    /// Starts them and waits until they are ready.
+    pub async fn start(self) -> Pair {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ironcast-test-{}-{number}", std::process::id());
+        let state = std::env::temp_dir().join(name);
+        fs::create_dir_all(&state).expect("a folder for the state");
+        let first = ports::udp_range(PORTS);
+        let (api, plain, ops) = (ports::loopback(), ports::loopback(), ports::loopback());
+        let mut settings = vec![
+            ("control.state_dir".to_owned(), state.display().to_string()),
+            ("control.listen".to_owned(), api.to_string()),
+            ("control.plain".to_owned(), plain.to_string()),
+            ("control.ops".to_owned(), ops.to_string()),
+            ("rtc.ports".to_owned(), format!("{first}-{}", first + PORTS - 1)),
+            ("rtc.listen".to_owned(), "127.0.0.1".to_owned()),
+            ("dataplane.workers".to_owned(), "1".to_owned()),
+            ("dataplane.receive_buffers".to_owned(), "1024".to_owned()),
+            ("log.level".to_owned(), "info".to_owned()),
+        ];
+        settings.extend(self.settings);
+        let mut pair = Pair {
+            state,
+            api,
+            ops,
+            control: Arc::new(PlainHttp::new(plain)),
+            settings,
+            environment: self.environment,
+            dataplane: None,
+            controlplane: None,
+        };
+        pair.start_dataplane().await;
+        if !self.without_control {
+            pair.start_control().await;
+        }
+        pair
+    }
+}
+
+/// A running dataplane and control plane. Both are killed when this is dropped; what they wrote is
+/// shown if the test failed.
+pub struct Pair {
+    state: PathBuf,
+    /// The API's QUIC and TLS address.
+    pub api: SocketAddr,
+    /// Health, readiness, metrics.
+    pub ops: SocketAddr,
+    /// The API's plain door.
+    pub control: Arc<PlainHttp>,
+    settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+    dataplane: Option<Child>,
+    controlplane: Option<Child>,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for mut child in [self.controlplane.take(), self.dataplane.take()].into_iter().flatten() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            for name in ["dataplane", "controlplane"] {
+                let log = fs::read_to_string(self.log_path(name)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(60)..].join("\n");
+                eprintln!("--- last lines of ironcast-{name} ---\n{tail}");
+            }
+        }
+        let _ = fs::remove_dir_all(&self.state);
+    }
+}
+
+impl Pair {
+    /// With defaults.
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// With other settings.
+    #[must_use]
+    pub fn builder() -> PairBuilder {
+        PairBuilder::default()
+    }
+
+    /// Folder of sockets, certificates and logs.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    /// The unix socket of the dataplane.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.state.join("dataplane.sock")
+    }
+
+    /// Process id of the dataplane.
+    #[must_use]
+    pub fn dataplane_pid(&self) -> u32 {
+        self.dataplane.as_ref().expect("it was started").id()
+    }
+
+    /// True while the dataplane runs.
+    pub fn dataplane_runs(&mut self) -> bool {
+        self.dataplane.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    async fn start_dataplane(&mut self) {
+        self.dataplane = Some(self.spawn("dataplane"));
+        let socket = self.socket();
+        eventually("the dataplane opens its socket", || async {
+            tokio::net::UnixStream::connect(&socket).await.is_ok()
+        })
+        .await;
+    }
+
+    /// Starts the control plane (again) and waits until it is ready.
+    pub async fn start_control(&mut self) {
+        self.controlplane = Some(self.spawn("controlplane"));
+        let ops = PlainHttp::new(self.ops);
+        eventually("the control plane is ready", || async {
+            matches!(ops.request("GET", "/ready", None).await, Ok((200, _)))
+        })
+        .await;
+    }
+
+    /// Kills the control plane without a word (SIGKILL).
+    pub fn kill_control(&mut self) {
+        let mut child = self.controlplane.take().expect("it runs");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+
+    fn spawn(&self, name: &str) -> Child {
+        let binary = binary_dir().join(format!("ironcast-{name}"));
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path(name))
+            .expect("a log can be written");
+        let mut command = Command::new(&binary);
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{} cannot be started ({error}): build it with \
+                     `cargo build --release -p ironcast-{name}`, or name its folder by \
+                     IRONCAST_BIN_DIR",
+                    binary.display()
+                )
+            })
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.state.join(format!("{name}.log"))
+    }
+
+    /// What a process has written so far: `dataplane` or `controlplane`.
+    #[must_use]
+    pub fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.log_path(name)).unwrap_or_default()
+    }
+
+    /// Attaches to the dataplane beside (and instead of) the control plane.
+    pub async fn attach(&self, controller: &str) -> Attachment {
+        Attachment::open(&self.socket(), controller).await.expect("the dataplane takes us")
+    }
+
+    /// One call of the API that has to succeed.
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Value {
+        let body = (!body.is_null()).then_some(body);
+        match self.control.call(method, path, body).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// One call of the API that has to be refused: gives status and `code`.
+    pub async fn refused(&self, method: &str, path: &str, body: Value) -> (u16, String) {
+        let body = (!body.is_null()).then_some(body);
+        match self.control.call(method, path, body).await {
+            Ok(answer) => panic!("{method} {path} was not refused: {answer}"),
+            Err(ControlError::Refused { status, problem, .. }) => {
+                (status, problem["code"].as_str().unwrap_or_default().to_owned())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Makes a room with the default codecs.
+    pub async fn create_room(&self, id: &str) {
+        self.call("POST", "/v1/routers", json!({ "id": id })).await;
+    }
+
+    /// Joins a room with default options.
+    pub async fn join(&self, room: &str, name: &str) -> Participant<PlainHttp> {
+        self.join_with(room, name, &JoinOptions::default()).await
+    }
+
+    /// Joins a room.
+    pub async fn join_with(
+        &self,
+        room: &str,
+        name: &str,
+        options: &JoinOptions,
+    ) -> Participant<PlainHttp> {
+        match Participant::join(&self.control, room, name, options).await {
+            Ok(participant) => participant,
+            Err(error) => panic!("{name} cannot join: {error}"),
+        }
+    }
+
+    /// The metrics as text.
+    pub async fn metrics(&self) -> String {
+        let ops = PlainHttp::new(self.ops);
+        ops.send("GET", "/metrics", &[], &[]).await.expect("metrics are served").text()
+    }
+
+    /// The sum of all samples of the metrics whose name or labels contain `what`.
+    pub async fn metric(&self, what: &str) -> f64 {
+        self.metrics()
+            .await
+            .lines()
+            .filter(|line| !line.starts_with('#') && line.contains(what))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+/// Where the binaries are.
+fn binary_dir() -> PathBuf {
+    match std::env::var_os("IRONCAST_BIN_DIR") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release"),
+    }
+}

@@ -1,0 +1,27 @@
+//! The tests of two real processes over real sockets, one module a behaviour, in one binary:
+//! linking dominates on small machines.
+
+#[path = "all/api.rs"]
+mod api;
+#[path = "all/common.rs"]
+mod common;
+#[path = "all/control_restart.rs"]
+mod control_restart;
+#[path = "all/doors.rs"]
+mod doors;
+#[path = "all/feedback.rs"]
+mod feedback;
+#[path = "all/hostile.rs"]
+mod hostile;
+#[path = "all/ice.rs"]
+mod ice;
+#[path = "all/layers.rs"]
+mod layers;
+#[path = "all/leaving.rs"]
+mod leaving;
+#[path = "all/media.rs"]
+mod media;
+#[path = "all/protocol.rs"]
+mod protocol;
+#[path = "all/recovery.rs"]
+mod recovery;
