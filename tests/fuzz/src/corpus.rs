@@ -19,6 +19,9 @@ use ironcast_protocol::{
 
 use crate::PASSWORD;
 
+/// Names and contents.
+type Files = Vec<(&'static str, Vec<u8>)>;
+
 /// One file.
 #[derive(Debug)]
 pub struct Input {
@@ -47,7 +50,7 @@ pub fn directory() -> PathBuf {
 /// All inputs of all targets.
 #[must_use]
 pub fn all() -> Vec<Input> {
-    let targets: [(&'static str, Vec<(&str, Vec<u8>)>); 6] = [
+    let targets: [(&'static str, Files); 6] = [
         ("stun", stun_inputs()),
         ("rtp", rtp_inputs()),
         ("rtcp", rtcp_inputs()),
@@ -67,7 +70,7 @@ pub fn all() -> Vec<Input> {
         .collect()
 }
 
-fn stun_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn stun_inputs() -> Files {
     let id = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
     let request = |role, use_candidate, nomination| {
         let request = stun::Request {
@@ -138,7 +141,7 @@ fn video() -> Fields {
     }
 }
 
-fn rtp_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn rtp_inputs() -> Files {
     let vp8: &[u8] = &[0x90, 0xe0, 0x81, 0x23, 5, 0x20, 0x10, 0, 0, 1];
     let padded = Fields { padding: true, ..video() };
     let long = [0x55; 40];
@@ -178,7 +181,7 @@ fn compound(
     })
 }
 
-fn rtcp_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn rtcp_inputs() -> Files {
     let info =
         SenderInfo { ssrc: 1, ntp: 5 << 32, rtp_timestamp: 9, packet_count: 3, octet_count: 4 };
     let block =
@@ -221,7 +224,7 @@ fn rtcp_inputs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn payload_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn payload_inputs() -> Files {
     let input = |codec: u8, descriptor: &[u8], payload: &[u8]| {
         [&[codec, descriptor.len() as u8], descriptor, payload].concat()
     };
@@ -258,7 +261,7 @@ fn payload_inputs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn srtp_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn srtp_inputs() -> Files {
     let input = |suite: u8, flip: u8, packet: &[u8]| [&[suite, flip], packet].concat();
     let rtp = rtp_packet(video(), &[(1, b"0"), (2, b"hi")], &[7; 60]);
     let plain = rtp_packet(video(), &[], &[7; 20]);
@@ -282,7 +285,7 @@ fn srtp_inputs() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn frame_inputs() -> Vec<(&'static str, Vec<u8>)> {
+fn frame_inputs() -> Files {
     let framed = |kind, body: &dyn Fn(&mut Vec<u8>, FrameKind)| {
         let mut bytes = Vec::new();
         body(&mut bytes, kind);

@@ -286,9 +286,11 @@ fn bodies(body: &[u8]) {
 mod tests {
     use super::*;
 
+    type Target = fn(&[u8]);
+
     #[test]
     fn the_committed_corpus_and_everything_shorter_passes() {
-        let targets: [(&str, fn(&[u8])); 6] = [
+        let targets: [(&str, Target); 6] = [
             ("stun", stun),
             ("rtp", rtp),
             ("rtcp", rtcp),
