@@ -72,6 +72,12 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// An empty batch with slabs to fill.
+    #[must_use]
+    pub fn new(free: Vec<Slab>) -> Self {
+        Self { free, ..Self::default() }
+    }
+
     /// Space for one datagram of at most `len` bytes for `path`; [`Batch::commit`] makes it part
     /// of the output. `None` when all slabs are in flight: the datagram is dropped and counted.
     pub fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
