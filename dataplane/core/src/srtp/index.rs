@@ -20,10 +20,7 @@ pub struct ReplayWindow {
 
 impl Default for ReplayWindow {
     fn default() -> Self {
-        Self {
-            newest: None,
-            seen: [0; WORDS],
-        }
+        Self { newest: None, seen: [0; WORDS] }
     }
 }
 
@@ -99,9 +96,7 @@ impl StreamIndex {
         };
         // The distance to the newest one, taken to be within half of the number space.
         let distance = i64::from(seq.wrapping_sub(newest as u16) as i16);
-        let index = newest
-            .checked_add_signed(distance)
-            .ok_or(Discard::SrtpReplayed)?;
+        let index = newest.checked_add_signed(distance).ok_or(Discard::SrtpReplayed)?;
         if index > INDEX_MAX {
             return Err(Discard::SrtpReplayed);
         }
@@ -136,11 +131,100 @@ impl SendIndex {
     /// than the first.
     pub fn index(&mut self, extended_seq: u32) -> Option<u64> {
         let distance = i64::from(extended_seq.wrapping_sub(self.newest as u32) as i32);
-        let index = self
-            .newest
-            .checked_add_signed(distance)
-            .filter(|&i| i <= INDEX_MAX)?;
+        let index = self.newest.checked_add_signed(distance).filter(|&i| i <= INDEX_MAX)?;
         self.newest = self.newest.max(index);
         Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn doubles_and_old_ones_are_refused_before_and_after_a_rollover() {
+        let mut stream = StreamIndex::default();
+        for index in 65_000..66_000 {
+            assert_eq!(stream.estimate(index as u16), Ok(index));
+            stream.commit(index);
+            assert_eq!(stream.estimate(index as u16), Err(Discard::SrtpReplayed));
+        }
+        assert_eq!(stream.estimate(64_999), Ok(64_999));
+        assert_eq!(stream.estimate((65_999 - WINDOW) as u16), Err(Discard::SrtpReplayed));
+    }
+
+    #[test]
+    fn a_number_before_the_first_rollover_counter_is_refused() {
+        let mut stream = StreamIndex::default();
+        stream.commit(3);
+        assert_eq!(stream.estimate(65_535), Err(Discard::SrtpReplayed));
+        stream = StreamIndex::default();
+        stream.commit(INDEX_MAX);
+        assert_eq!(stream.estimate(0), Err(Discard::SrtpReplayed));
+    }
+
+    #[test]
+    fn a_sent_index_goes_on_where_32_bits_end() {
+        let mut sent = SendIndex::default();
+        assert_eq!(sent.index(7), Some(7));
+        let mut expected = 7u64;
+        for _ in 0..10 {
+            expected += 1 << 30;
+            assert_eq!(sent.index(expected as u32), Some(expected));
+        }
+        assert_eq!(sent.index((expected - 5) as u32), Some(expected - 5));
+        assert_eq!(SendIndex::default().index(u32::MAX), None);
+        let mut last = SendIndex { newest: INDEX_MAX };
+        assert_eq!((last.index(u32::MAX), last.index(0)), (Some(INDEX_MAX), None));
+    }
+
+    proptest! {
+        /// Whatever is lost, late or doubled: the estimate is the true index, every packet within
+        /// the window is taken, and none is taken twice.
+        #[test]
+        fn estimates_are_true(
+            first in 0u64..0x8000,
+            steps in prop::collection::vec((0u64..3_000, 0u64..1_500), 1..400),
+        ) {
+            let mut stream = StreamIndex::default();
+            let mut taken = BTreeSet::new();
+            let mut newest = first;
+            stream.commit(first);
+            taken.insert(first);
+            for (ahead, behind) in steps {
+                newest += ahead;
+                for index in [newest, newest.saturating_sub(behind)] {
+                    let expected = !taken.contains(&index)
+                        && stream.newest().unwrap().saturating_sub(index) < WINDOW;
+                    match stream.estimate(index as u16) {
+                        Ok(estimate) => {
+                            prop_assert!(expected);
+                            prop_assert_eq!(estimate, index);
+                            stream.commit(index);
+                            taken.insert(index);
+                        }
+                        Err(_) => prop_assert!(!expected, "index {} refused", index),
+                    }
+                }
+            }
+        }
+
+        /// The window agrees with a set.
+        #[test]
+        fn the_window_is_a_set(indices in prop::collection::vec(0u64..5_000, 1..300)) {
+            let mut window = ReplayWindow::default();
+            let mut seen = BTreeSet::new();
+            for index in indices {
+                let newest = seen.last().copied().unwrap_or(0u64);
+                let fresh = !seen.contains(&index) && newest.saturating_sub(index) < WINDOW;
+                prop_assert_eq!(window.check(index).is_ok(), fresh);
+                window.commit(index);
+                seen.insert(index);
+            }
+        }
     }
 }

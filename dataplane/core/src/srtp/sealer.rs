@@ -67,9 +67,9 @@ impl Sealer for SoftwareSealer {
                 continue;
             };
             let (header_len, payload_len) = (job.header_len.into(), job.payload_len.into());
-            let sealed = keys.seal_key(job.key).map_or(0, |key| {
-                key.seal_rtp(packet, header_len, payload_len, job.index)
-            });
+            let sealed = keys
+                .seal_key(job.key)
+                .map_or(0, |key| key.seal_rtp(packet, header_len, payload_len, job.index));
             if sealed == 0 {
                 failed += 1;
                 let len = packet.len().min(header_len + payload_len);

@@ -224,19 +224,30 @@ impl OpenKey {
     }
 }
 
+/// Published vectors begin at session keys.
+#[cfg(test)]
+impl SealKey {
+    pub(super) fn from_session(suite: Suite, derived: &Derived) -> Self {
+        Self { rtp: Session::new(suite, derived), rtcp: Session::new(suite, derived) }
+    }
+}
+
+#[cfg(test)]
+impl OpenKey {
+    pub(super) fn from_session(suite: Suite, derived: &Derived) -> Self {
+        Self { rtp: Session::new(suite, derived), rtcp: Session::new(suite, derived) }
+    }
+}
+
 impl fmt::Debug for SealKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealKey")
-            .field("suite", &self.suite())
-            .finish_non_exhaustive()
+        f.debug_struct("SealKey").field("suite", &self.suite()).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for OpenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenKey")
-            .field("suite", &self.suite())
-            .finish_non_exhaustive()
+        f.debug_struct("OpenKey").field("suite", &self.suite()).finish_non_exhaustive()
     }
 }
 
@@ -254,10 +265,7 @@ enum Cipher {
 
 fn sessions(master: &MasterKey) -> (Session, Session) {
     let suite = master.suite();
-    (
-        Session::new(suite, &master.derive_rtp()),
-        Session::new(suite, &master.derive_rtcp()),
-    )
+    (Session::new(suite, &master.derive_rtp()), Session::new(suite, &master.derive_rtcp()))
 }
 
 impl Session {
@@ -266,16 +274,9 @@ impl Session {
         let cipher = if suite.is_gcm() {
             Cipher::Gcm(AesGcm::new(key))
         } else {
-            Cipher::Cm {
-                ctr: AesCtr::new(key),
-                hmac: HmacSha1::new(&derived.auth),
-            }
+            Cipher::Cm { ctr: AesCtr::new(key), hmac: HmacSha1::new(&derived.auth) }
         };
-        Self {
-            suite,
-            salt: derived.salt,
-            cipher,
-        }
+        Self { suite, salt: derived.salt, cipher }
     }
 
     /// RFC 7714 section 8.1 and 9.1: two zero bytes, SSRC, then ROC and sequence number, or two
@@ -284,10 +285,7 @@ impl Session {
         let mut nonce = [0; 12];
         nonce[2..6].copy_from_slice(&ssrc.to_be_bytes());
         nonce[6..].copy_from_slice(&index.to_be_bytes()[2..]);
-        nonce
-            .iter_mut()
-            .zip(&self.salt)
-            .for_each(|(byte, salt)| *byte ^= salt);
+        nonce.iter_mut().zip(&self.salt).for_each(|(byte, salt)| *byte ^= salt);
         nonce
     }
 
@@ -296,9 +294,7 @@ impl Session {
         let mut iv = [0; 16];
         iv[4..8].copy_from_slice(&ssrc.to_be_bytes());
         iv[8..14].copy_from_slice(&index.to_be_bytes()[2..]);
-        iv.iter_mut()
-            .zip(&self.salt)
-            .for_each(|(byte, salt)| *byte ^= salt);
+        iv.iter_mut().zip(&self.salt).for_each(|(byte, salt)| *byte ^= salt);
         iv
     }
 
@@ -316,11 +312,7 @@ impl Session {
         let Some(end) = end.filter(|&end| end >= RTCP_CLEAR_BYTES) else {
             return Err(Discard::SrtpUnauthenticated);
         };
-        let at = if self.suite.is_gcm() {
-            packet.len() - 4
-        } else {
-            end
-        };
+        let at = if self.suite.is_gcm() { packet.len() - 4 } else { end };
         let index = word(packet, at);
         if index & E_BIT == 0 {
             Err(Discard::SrtpUnauthenticated)
@@ -349,9 +341,5 @@ fn word(packet: &[u8], at: usize) -> u32 {
 }
 
 fn verified(right: bool) -> Result<(), Discard> {
-    if right {
-        Ok(())
-    } else {
-        Err(Discard::SrtpUnauthenticated)
-    }
+    if right { Ok(()) } else { Err(Discard::SrtpUnauthenticated) }
 }

@@ -55,9 +55,7 @@ impl Suite {
     /// The suite with that number in `use_srtp`.
     #[must_use]
     pub fn from_dtls_profile(profile: u16) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|suite| suite.dtls_profile() == profile)
+        Self::ALL.into_iter().find(|suite| suite.dtls_profile() == profile)
     }
 
     /// True for the suites of RFC 7714.
