@@ -32,8 +32,9 @@ export class Signaling {
   }
 
   /** Asks and waits for the acknowledgement. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any
   async request(event: string, payload: object = {}): Promise<any> {
+    // Otherwise it would be sent after the reconnect, before the room was joined again.
+    if (!this.socket.connected) throw new Refused('offline', 'You are offline for a moment.');
     let answer;
     try {
       answer = await this.socket.timeout(ANSWER_TIME_MS_MAX).emitWithAck(event, payload);

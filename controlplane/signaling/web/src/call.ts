@@ -1,0 +1,558 @@
+// The call itself: joins a room, sends the own tracks, receives everybody else's, and comes back
+// by itself when socket, network or media server fail. It knows nothing of the page: it tells by
+// events what changed.
+
+import { Device, type types } from 'mediasoup-client';
+import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
+import type { Options } from './options.ts';
+import { Refused, Signaling } from './signaling.ts';
+
+export type Source = 'mic' | 'camera' | 'screen';
+
+export interface RemoteTrack {
+  consumer: types.Consumer;
+  producerId: string;
+  participantId: string;
+  source: Source;
+  producerPaused: boolean;
+  spatialLayers: number;
+  temporalLayers: number;
+  /** As the server reported last; null while it sends none. */
+  layers: { spatialLayer: number; temporalLayer?: number } | null;
+  score: number | null;
+}
+
+export interface Participant {
+  id: string;
+  name: string;
+}
+
+export type CallState = 'connecting' | 'connected' | 'reconnecting' | 'left';
+
+/** What the page is told. */
+export interface CallEvents {
+  state: (state: CallState) => void;
+  participants: () => void;
+  trackAdded: (track: RemoteTrack) => void;
+  trackRemoved: (track: RemoteTrack) => void;
+  trackChanged: (track: RemoteTrack) => void;
+  localChanged: () => void;
+  problem: (text: string) => void;
+}
+
+/** A step worth remembering, for tests and for finding out what took long. */
+export interface Step {
+  /** Milliseconds since the page began to load. */
+  time: number;
+  name: string;
+  [detail: string]: unknown;
+}
+
+interface Listed {
+  producerId: string;
+  participantId: string;
+  kind: 'audio' | 'video';
+  paused?: boolean;
+  appData?: { source?: Source };
+}
+
+const STEPS_MAX = 2_000;
+const REJOIN_MS_FIRST = 300;
+const REJOIN_MS_MAX = 4_000;
+const ICE_RESTART_MS_MIN = 2_500;
+const ICE_RESTARTS_MAX = 4;
+
+export class Call {
+  readonly signaling = new Signaling();
+  readonly participants = new Map<string, Participant>();
+  readonly consumers = new Map<string, RemoteTrack>();
+  readonly producers = new Map<Source, types.Producer>();
+  readonly local = new Map<Source, MediaStreamTrack>();
+  readonly steps: Step[] = [];
+  state: CallState = 'connecting';
+  participantId = '';
+  device: types.Device | null = null;
+  sendTransport: types.Transport | null = null;
+  recvTransport: types.Transport | null = null;
+  micMuted = false;
+
+  private options: Options;
+  private listeners: Partial<CallEvents> = {};
+  private resumeToken = '';
+  private iceServers: RTCIceServer[] = [];
+  private consuming = new Set<string>();
+  /** Counts what was built: an answer for an older one is thrown away. */
+  private generation = 0;
+  private joining: Promise<void> | null = null;
+  private restarts = new Map<string, { last: number; count: number; running: boolean }>();
+
+  constructor(options: Options) {
+    this.options = options;
+    this.listen();
+  }
+
+  on<E extends keyof CallEvents>(event: E, listener: CallEvents[E]): void {
+    this.listeners[event] = listener;
+  }
+
+  private tell<E extends keyof CallEvents>(event: E, ...args: Parameters<CallEvents[E]>): void {
+    (this.listeners[event] as ((...args: unknown[]) => void) | undefined)?.(...args);
+  }
+
+  step(name: string, detail: Record<string, unknown> = {}): void {
+    if (this.steps.length >= STEPS_MAX) this.steps.shift();
+    this.steps.push({ time: performance.now(), name, ...detail });
+  }
+
+  private setState(state: CallState): void {
+    if (this.state === state || this.state === 'left') return;
+    this.state = state;
+    this.step('state', { state });
+    this.tell('state', state);
+  }
+
+  // ---- joining and coming back -------------------------------------------------------------
+
+  async start(): Promise<void> {
+    this.step('joinStarted');
+    this.signaling.socket.connect();
+    await new Promise<void>((resolve) => {
+      if (this.signaling.socket.connected) resolve();
+      else this.signaling.socket.once('connect', () => resolve());
+    });
+    await this.join();
+  }
+
+  /** Joins, and keeps trying while the media server is away. One at a time. */
+  private join(): Promise<void> {
+    this.joining ??= this.joinUntilDone().finally(() => {
+      this.joining = null;
+    });
+    return this.joining;
+  }
+
+  private async joinUntilDone(): Promise<void> {
+    let wait = REJOIN_MS_FIRST;
+    let told = false;
+    while (this.state !== 'left') {
+      try {
+        await this.joinOnce();
+        this.setState('connected');
+        return;
+      } catch (error) {
+        const code = error instanceof Refused ? error.code : '';
+        this.step('joinFailed', { code, message: String(error) });
+        if (code === 'no_capacity' || code === 'invalid_request' || code === 'unsupported') throw error;
+        if (!(error instanceof Refused)) throw error;
+        if (!told) this.tell('problem', 'The media server is not available yet. Trying again…');
+        told = true;
+        this.setState('reconnecting');
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        wait = Math.min(wait * 2, REJOIN_MS_MAX);
+      }
+    }
+  }
+
+  private async joinOnce(): Promise<void> {
+    const joined = await this.signaling.request('joinRoom', {
+      roomId: this.options.room,
+      name: this.options.name,
+      ...(this.resumeToken ? { resumeToken: this.resumeToken } : {}),
+    });
+    this.participantId = joined.participantId;
+    this.resumeToken = joined.resumeToken;
+    this.iceServers = joined.iceServers ?? [];
+    this.step('joined', { participantId: joined.participantId, resumed: joined.resumed });
+    this.participants.clear();
+    for (const { participantId, name } of joined.participants) {
+      this.participants.set(participantId, { id: participantId, name });
+    }
+    this.tell('participants');
+    const mediaLives = joined.resumed && this.sendTransport && this.recvTransport;
+    if (!mediaLives) await this.buildMedia(joined.rtpCapabilities);
+    await this.syncProducers(joined.producers);
+  }
+
+  private async buildMedia(routerRtpCapabilities: types.RtpCapabilities): Promise<void> {
+    this.dropMedia();
+    const generation = this.generation;
+    this.device = await Device.factory();
+    await this.device.load({ routerRtpCapabilities });
+    const rtpCapabilities = this.device.recvRtpCapabilities;
+    const [send, receive] = await Promise.all([
+      this.signaling.request('createProducerTransport'),
+      this.signaling.request('createConsumerTransport', { rtpCapabilities }),
+    ]);
+    if (generation !== this.generation) return;
+    this.sendTransport = this.device.createSendTransport({ ...send, iceServers: this.iceServers });
+    this.recvTransport = this.device.createRecvTransport({ ...receive, iceServers: this.iceServers });
+    this.wire(this.sendTransport, 'connectProducerTransport');
+    this.wire(this.recvTransport, 'connectConsumerTransport');
+    this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
+      const paused = appData.paused === true;
+      const { source } = appData;
+      this.signaling
+        .request('produce', { kind, rtpParameters, paused, appData: { source } })
+        .then(({ id }) => done({ id }), failed);
+    });
+    // What is sent does not hold up what is received.
+    void this.produceLocal();
+  }
+
+  private async produceLocal(): Promise<void> {
+    for (const source of ['mic', 'camera', 'screen'] as const) {
+      if (!this.local.has(source)) continue;
+      try {
+        await this.produce(source);
+      } catch (error) {
+        this.step('produceFailed', { source, message: String(error) });
+        this.tell('problem', `Your ${name(source)} could not be sent: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  private dropMedia(): void {
+    this.generation += 1;
+    for (const track of [...this.consumers.values()]) this.forget(track);
+    for (const producer of this.producers.values()) producer.close();
+    this.producers.clear();
+    this.consuming.clear();
+    this.restarts.clear();
+    this.sendTransport?.close();
+    this.recvTransport?.close();
+    this.sendTransport = null;
+    this.recvTransport = null;
+  }
+
+  private wire(transport: types.Transport, connectEvent: string): void {
+    transport.on('connect', ({ dtlsParameters }, done, failed) => {
+      this.signaling.request(connectEvent, { transportId: transport.id, dtlsParameters }).then(() => done(), failed);
+    });
+    transport.on('connectionstatechange', (state) => {
+      this.step('transport', { direction: transport.direction, state });
+      if (state === 'connected') this.restarts.delete(transport.id);
+      if (state === 'disconnected' || state === 'failed') void this.keepRestartingIce(transport);
+    });
+  }
+
+  /** New ICE credentials, again and again until the transport is connected or we give up. */
+  private async keepRestartingIce(transport: types.Transport): Promise<void> {
+    const known = this.restarts.get(transport.id) ?? { last: 0, count: 0, running: false };
+    if (known.running) return;
+    known.running = true;
+    this.restarts.set(transport.id, known);
+    while (!transport.closed && transport.connectionState !== 'connected') {
+      const wait = known.last + ICE_RESTART_MS_MIN - performance.now();
+      if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+      if (transport.closed || (transport.connectionState as string) === 'connected') break;
+      if (known.count >= ICE_RESTARTS_MAX) {
+        void this.rejoin('The connection could not be restored; joining again.');
+        break;
+      }
+      known.last = performance.now();
+      if (!this.signaling.socket.connected) continue;
+      known.count += 1;
+      await this.restartIce(transport).catch((error) => this.step('iceRestartFailed', { message: String(error) }));
+    }
+    known.running = false;
+  }
+
+  async restartIce(transport: types.Transport | null): Promise<void> {
+    if (!transport) return;
+    const { iceParameters } = await this.signaling.request('restartIce', { transportId: transport.id });
+    await transport.restartIce({ iceParameters });
+    this.step('iceRestarted', { direction: transport.direction });
+  }
+
+  /** All media anew, in the same room. */
+  private async rejoin(reason: string): Promise<void> {
+    await this.joining?.catch(() => {});
+    if ((this.state as CallState) === 'left') return;
+    this.step('rejoin', { reason });
+    this.setState('reconnecting');
+    this.dropMedia();
+    this.resumeToken = '';
+    await this.signaling.request('leaveRoom').catch(() => {});
+    await this.join().catch((error) => this.fail(error));
+  }
+
+  private fail(error: unknown): void {
+    const text = error instanceof Error ? error.message : String(error);
+    this.tell('problem', text);
+  }
+
+  private listen(): void {
+    const { socket } = this.signaling;
+    let connectedBefore = false;
+    socket.on('connect', () => {
+      this.step('socket', { connected: true });
+      if (connectedBefore && this.state !== 'left') {
+        void this.join().catch((error) => this.fail(error));
+      }
+      connectedBefore = true;
+    });
+    socket.on('disconnect', (reason) => {
+      this.step('socket', { connected: false, reason });
+      if (this.state === 'left') return;
+      this.setState('reconnecting');
+      // The server closed it: the client library does not come back by itself then.
+      if (reason === 'io server disconnect') setTimeout(() => socket.connect(), REJOIN_MS_FIRST);
+    });
+    socket.on('error', (problem: { code: string; message: string; rejoin?: boolean }) => {
+      this.step('error', problem);
+      if (problem.rejoin) void this.rejoin(problem.message);
+      else this.tell('problem', problem.message);
+    });
+    socket.on('server-draining', () => this.tell('problem', 'The server is restarting. You will be back in a moment.'));
+    socket.on('call:participant-joined', ({ participantId, name }) => {
+      this.participants.set(participantId, { id: participantId, name });
+      this.step('participantJoined', { participantId, name });
+      this.tell('participants');
+    });
+    socket.on('call:participant-left', ({ participantId, reason }) => {
+      this.participants.delete(participantId);
+      for (const track of [...this.consumers.values()]) {
+        if (track.participantId === participantId) this.forget(track);
+      }
+      this.step('participantLeft', { participantId, reason });
+      this.tell('participants');
+    });
+    socket.on('new-producer', (listed: Listed) => void this.consume(listed));
+    socket.on('producer-closed', ({ producerId }) => {
+      const track = this.byProducer(producerId);
+      if (track) this.forget(track);
+    });
+    socket.on('producer-paused', ({ producerId }) => this.setProducerPaused(producerId, true));
+    socket.on('producer-resumed', ({ producerId }) => this.setProducerPaused(producerId, false));
+    socket.on('consumer-closed', ({ consumerId }) => {
+      const track = this.consumers.get(consumerId);
+      if (track) this.forget(track);
+    });
+    socket.on('consumer-layers-changed', ({ consumerId, layers }) => {
+      const track = this.consumers.get(consumerId);
+      if (!track) return;
+      track.layers = layers;
+      this.step('layers', { consumerId, layers });
+      this.tell('trackChanged', track);
+    });
+    socket.on('consumer-score', ({ consumerId, score }) => {
+      const track = this.consumers.get(consumerId);
+      if (!track) return;
+      track.score = score?.score ?? null;
+      this.tell('trackChanged', track);
+    });
+  }
+
+  // ---- receiving ---------------------------------------------------------------------------
+
+  private byProducer(producerId: string): RemoteTrack | undefined {
+    return [...this.consumers.values()].find((track) => track.producerId === producerId);
+  }
+
+  /** Receives exactly what is listed. */
+  private async syncProducers(listed: Listed[]): Promise<void> {
+    const wanted = new Set(listed.map(({ producerId }) => producerId));
+    for (const track of [...this.consumers.values()]) {
+      if (!wanted.has(track.producerId)) this.forget(track);
+    }
+    await Promise.all(listed.map((producer) => this.consume(producer)));
+  }
+
+  private async consume(listed: Listed): Promise<void> {
+    const { producerId } = listed;
+    const known = this.byProducer(producerId);
+    if (known) {
+      if (listed.paused !== undefined) this.setProducerPaused(producerId, listed.paused);
+      return;
+    }
+    const { device, recvTransport } = this;
+    if (!device || !recvTransport || this.consuming.has(producerId)) return;
+    const generation = this.generation;
+    this.consuming.add(producerId);
+    try {
+      const rtpCapabilities = device.recvRtpCapabilities;
+      const made = await this.signaling.request('consume', {
+        transportId: recvTransport.id,
+        producerId,
+        rtpCapabilities,
+      });
+      if (generation !== this.generation) return;
+      const consumer = await recvTransport.consume({
+        id: made.id,
+        producerId,
+        kind: made.kind,
+        rtpParameters: made.rtpParameters,
+        // Lip sync: the browser plays tracks of one stream id in step.
+        streamId: `${made.participantId}-${listed.appData?.source === 'screen' ? 'screen' : 'person'}`,
+      });
+      const { spatial, temporal } = layersOf(made.rtpParameters.encodings?.[0]?.scalabilityMode);
+      const track: RemoteTrack = {
+        consumer,
+        producerId,
+        participantId: made.participantId,
+        source: listed.appData?.source ?? (made.kind === 'audio' ? 'mic' : 'camera'),
+        producerPaused: made.producerPaused,
+        spatialLayers: spatial,
+        temporalLayers: temporal,
+        layers: null,
+        score: null,
+      };
+      this.consumers.set(consumer.id, track);
+      this.step('consumed', { consumerId: consumer.id, producerId, kind: made.kind, participantId: made.participantId });
+      this.tell('trackAdded', track);
+      await this.signaling.request('resumeConsumer', { consumerId: consumer.id });
+    } catch (error) {
+      const code = error instanceof Refused ? error.code : '';
+      this.step('consumeFailed', { producerId, code, message: String(error) });
+      // It may be gone by now: then there is nothing to tell.
+      if (code !== 'not_found' && generation === this.generation) {
+        this.tell('problem', `A ${listed.kind} stream could not be received: ${(error as Error).message}`);
+      }
+    } finally {
+      this.consuming.delete(producerId);
+    }
+  }
+
+  private forget(track: RemoteTrack): void {
+    if (!this.consumers.delete(track.consumer.id)) return;
+    track.consumer.close();
+    this.step('trackRemoved', { consumerId: track.consumer.id, producerId: track.producerId });
+    this.tell('trackRemoved', track);
+  }
+
+  private setProducerPaused(producerId: string, paused: boolean): void {
+    const track = this.byProducer(producerId);
+    if (!track || track.producerPaused === paused) return;
+    track.producerPaused = paused;
+    this.tell('trackChanged', track);
+  }
+
+  async setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer?: number): Promise<void> {
+    await this.signaling.request('setPreferredLayers', { consumerId, spatialLayer, temporalLayer });
+    this.step('preferredLayers', { consumerId, spatialLayer, temporalLayer });
+  }
+
+  async pauseConsumer(consumerId: string): Promise<void> {
+    this.consumers.get(consumerId)?.consumer.pause();
+    await this.signaling.request('pauseConsumer', { consumerId });
+  }
+
+  async resumeConsumer(consumerId: string): Promise<void> {
+    this.consumers.get(consumerId)?.consumer.resume();
+    await this.signaling.request('resumeConsumer', { consumerId });
+  }
+
+  // ---- sending -----------------------------------------------------------------------------
+
+  /** Gives the call a track to send; sends it at once if the call stands. */
+  async setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
+    const old = this.local.get(source);
+    if (old && old !== track) old.stop();
+    if (track) this.local.set(source, track);
+    else this.local.delete(source);
+    this.tell('localChanged');
+    const producer = this.producers.get(source);
+    if (!track) {
+      if (producer && source === 'screen') await this.stop(source);
+      else if (producer) await this.setPaused(source, true);
+    } else if (producer) {
+      await producer.replaceTrack({ track });
+      if (source !== 'mic' || !this.micMuted) await this.setPaused(source, false);
+    } else if (this.sendTransport && this.state === 'connected') {
+      await this.produce(source);
+    }
+    this.tell('localChanged');
+  }
+
+  private async produce(source: Source): Promise<void> {
+    const track = this.local.get(source);
+    const transport = this.sendTransport;
+    if (!track || !transport || !this.device || this.producers.has(source)) return;
+    const common = { track, streamId: source === 'screen' ? 'screen' : 'person', stopTracks: false };
+    const paused = source === 'mic' && this.micMuted;
+    const appData = { source, paused };
+    let producer: types.Producer;
+    if (source === 'mic') {
+      const codecOptions = { opusDtx: false, opusFec: true };
+      producer = await transport.produce({ ...common, codecOptions, appData, zeroRtpOnPause: false });
+    } else {
+      const wanted = `video/${this.options.codec}`.toLowerCase();
+      const codec = this.device.sendRtpCapabilities.codecs?.find((c) => c.mimeType.toLowerCase() === wanted);
+      if (!codec) throw new Error(`this browser and the server share no ${this.options.codec}`);
+      const width = track.getSettings().width ?? this.options.width;
+      const encodings =
+        source === 'screen'
+          ? screenEncodings(this.options.codec)
+          : cameraEncodings(this.options.codec, width, this.options.simulcast);
+      producer = await transport.produce({
+        ...common,
+        encodings,
+        codec,
+        codecOptions: { videoGoogleStartBitrate: 1000 },
+        appData,
+      });
+    }
+    if (transport.closed) return;
+    this.producers.set(source, producer);
+    if (paused) producer.pause();
+    this.step('produced', { producerId: producer.id, source });
+    producer.on('transportclose', () => {
+      if (this.producers.get(source) === producer) this.producers.delete(source);
+    });
+    this.tell('localChanged');
+  }
+
+  /** Pauses or resumes what is sent: first here, then at the server. */
+  async setPaused(source: Source, paused: boolean): Promise<void> {
+    const producer = this.producers.get(source);
+    if (!producer) return;
+    if (paused) producer.pause();
+    else producer.resume();
+    await this.signaling.request(paused ? 'pauseProducer' : 'resumeProducer', { producerId: producer.id });
+    this.step(paused ? 'producerPaused' : 'producerResumed', { source });
+    this.tell('localChanged');
+  }
+
+  async setMicMuted(muted: boolean): Promise<void> {
+    this.micMuted = muted;
+    const track = this.local.get('mic');
+    if (track) track.enabled = !muted;
+    this.tell('localChanged');
+    await this.setPaused('mic', muted);
+  }
+
+  private async stop(source: Source): Promise<void> {
+    const producer = this.producers.get(source);
+    if (!producer) return;
+    this.producers.delete(source);
+    producer.close();
+    await this.signaling.request('stopProducing', { producerIds: [producer.id] });
+    this.step('stopped', { source });
+  }
+
+  // ---- leaving -----------------------------------------------------------------------------
+
+  /** What a page that unloads can still say. */
+  goodbye(): void {
+    if (!this.resumeToken || this.state === 'left') return;
+    const payload = JSON.stringify({ roomId: this.options.room, resumeToken: this.resumeToken });
+    navigator.sendBeacon('/api/goodbye', payload);
+  }
+
+  async leave(): Promise<void> {
+    if (this.state === 'left') return;
+    this.setState('left');
+    await Promise.race([
+      this.signaling.request('leaveRoom').catch(() => {}),
+      new Promise((resolve) => setTimeout(resolve, 1_000)),
+    ]);
+    this.dropMedia();
+    for (const track of this.local.values()) track.stop();
+    this.local.clear();
+    this.signaling.close();
+  }
+}
+
+function name(source: Source): string {
+  return source === 'mic' ? 'microphone' : source;
+}

@@ -1,0 +1,77 @@
+// Camera and microphone: asking for them, listing them, and friendly words when it fails.
+
+import { remember, remembered, type Options } from './options.ts';
+
+export interface Chosen {
+  camera: string;
+  mic: string;
+}
+
+export function rememberedDevices(): Chosen {
+  return { camera: remembered('camera'), mic: remembered('mic') };
+}
+
+export async function openCamera(options: Options, deviceId: string): Promise<MediaStreamTrack> {
+  const stream = await media({
+    video: {
+      ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
+      width: { ideal: options.width },
+      height: { ideal: options.height },
+      frameRate: { ideal: options.fps, max: options.fps },
+    },
+  });
+  const track = stream.getVideoTracks()[0];
+  track.contentHint = 'motion';
+  remember('camera', track.getSettings().deviceId ?? '');
+  return track;
+}
+
+export async function openMic(deviceId: string): Promise<MediaStreamTrack> {
+  const stream = await media({
+    audio: {
+      ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
+      echoCancellation: true,
+      noiseSuppression: true,
+      autoGainControl: true,
+    },
+  });
+  const track = stream.getAudioTracks()[0];
+  remember('mic', track.getSettings().deviceId ?? '');
+  return track;
+}
+
+export async function openScreen(): Promise<MediaStreamTrack> {
+  if (!navigator.mediaDevices?.getDisplayMedia) {
+    throw new Error('This browser cannot share its screen.');
+  }
+  const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 30 } }, audio: false });
+  const track = stream.getVideoTracks()[0];
+  track.contentHint = 'detail';
+  return track;
+}
+
+function media(constraints: MediaStreamConstraints): Promise<MediaStream> {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new Error('Browsers give a page camera and microphone only on localhost or over HTTPS.');
+  }
+  return navigator.mediaDevices.getUserMedia(constraints);
+}
+
+export async function listDevices(kind: 'videoinput' | 'audioinput'): Promise<MediaDeviceInfo[]> {
+  const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+  return all.filter((device) => device.kind === kind && device.deviceId !== '');
+}
+
+export function inWords(error: unknown, what: string): string {
+  switch ((error as DOMException)?.name) {
+    case 'NotAllowedError':
+      return `The browser does not let this page use your ${what}. Allow it in the address bar.`;
+    case 'NotFoundError':
+    case 'OverconstrainedError':
+      return `No ${what} was found.`;
+    case 'NotReadableError':
+      return `Your ${what} is in use by another program.`;
+    default:
+      return error instanceof Error ? error.message : `Your ${what} could not be opened.`;
+  }
+}

@@ -1,0 +1,21 @@
+// Icons as inline SVG, drawn for this page: 24x24, strokes in the current colour.
+
+const draw = (body: string) =>
+  `<svg viewBox="0 0 24 24" width="22" height="22" fill="none" stroke="currentColor" stroke-width="1.800" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">${body}</svg>`;
+
+export const icons = {
+  mic: draw('<rect x="9" y="3" width="6" height="11" rx="3"/><path d="M5.500 11.500a6.500 6.500 0 0 0 13 0M12 18v3"/>'),
+  micOff: draw('<path d="M9 9v2a3 3 0 0 0 4.600 2.500M15 10.500V6a3 3 0 0 0-5.800-1.100M5.500 11.500a6.500 6.500 0 0 0 10.200 5.300M18.500 11.500c0 1-.2 1.900-.6 2.700M12 18v3M4 4l16 16"/>'),
+  camera: draw('<rect x="3" y="6.500" width="12.500" height="11" rx="2.500"/><path d="m15.500 10.500 4.200-2.500a.9.9 0 0 1 1.300.8v6.400a.9.9 0 0 1-1.300.8l-4.200-2.500"/>'),
+  cameraOff: draw('<path d="M10 6.500h3a2.500 2.500 0 0 1 2.500 2.500v1.500l4.200-2.500a.9.900 0 0 1 1.300.8v6.400M15.500 15a2.500 2.500 0 0 1-2.500 2.500H5.500A2.500 2.500 0 0 1 3 15V9c0-1 .6-1.900 1.500-2.300M4 4l16 16"/>'),
+  screen: draw('<rect x="3" y="4.500" width="18" height="12" rx="2.500"/><path d="M8.500 20h7M12 13.500v-6m0 0L9.500 10M12 7.500l2.500 2.500"/>'),
+  screenOff: draw('<rect x="3" y="4.500" width="18" height="12" rx="2.500"/><path d="M8.500 20h7M9.800 8.300l4.400 4.400m0-4.400-4.400 4.400"/>'),
+  stats: draw('<path d="M4.500 19.500v-6M9.500 19.500V8M14.500 19.500v-8.500M19.500 19.500v-15"/>'),
+  link: draw('<path d="M10 14a4 4 0 0 0 6 .4l2.800-2.800a4 4 0 0 0-5.700-5.700L12 7M14 10a4 4 0 0 0-6-.4l-2.800 2.800a4 4 0 0 0 5.700 5.700L12 17"/>'),
+  leave: draw('<path d="M3.700 13.900c-.9-.9-.9-2.300 0-3.200 4.600-4.300 12-4.300 16.600 0 .9.9.9 2.300 0 3.200l-.9.9a1.500 1.500 0 0 1-1.900.2l-2-1.300a1.500 1.500 0 0 1-.7-1.300v-1.300a10.600 10.600 0 0 0-5.600 0v1.300c0 .5-.3 1-.7 1.300l-2 1.300a1.500 1.500 0 0 1-1.900-.2z"/>'),
+  pin: draw('<path d="M12 15.500V21M8.500 3.500h7l-.8 6 2.800 3.300a1.100 1.100 0 0 1-.9 1.700H7.400a1.100 1.100 0 0 1-.9-1.700l2.800-3.300z"/>'),
+  check: draw('<path d="m5 12.500 4.500 4.500L19 7.500"/>'),
+  alert: draw('<circle cx="12" cy="12" r="8.500"/><path d="M12 8v4.500M12 16h.01"/>'),
+  sound: draw('<path d="M4 10v4a1 1 0 0 0 1 1h3l4.500 4V5L8 9H5a1 1 0 0 0-1 1zM16 9a4.500 4.500 0 0 1 0 6M18.500 6.500a8 8 0 0 1 0 11"/>'),
+  logo: '<svg viewBox="0 0 32 32" width="30" height="30" aria-hidden="true"><defs><linearGradient id="lg" x1="0" y1="0" x2="1" y2="1"><stop stop-color="#ffb45e"/><stop offset="1" stop-color="#ff5c39"/></linearGradient></defs><path fill="url(#lg)" d="M14.500 1.900a3 3 0 0 1 3 0l9.600 5.500a3 3 0 0 1 1.500 2.600v12a3 3 0 0 1-1.500 2.600l-9.600 5.500a3 3 0 0 1-3 0l-9.600-5.500A3 3 0 0 1 3.400 22V10a3 3 0 0 1 1.500-2.600z"/><g fill="none" stroke="#16110e" stroke-width="2.400" stroke-linecap="round"><path d="M11.600 11.200a6.800 6.800 0 0 0 0 9.600M20.400 11.200a6.800 6.800 0 0 1 0 9.600"/></g><circle cx="16" cy="16" r="2.600" fill="#16110e"/></svg>',
+};

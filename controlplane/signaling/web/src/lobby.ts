@@ -1,0 +1,165 @@
+// The first screen: who you are, which room, and how you look and sound.
+
+import { inWords, listDevices, openCamera, openMic, rememberedDevices } from './devices.ts';
+import { icons } from './icons.ts';
+import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
+import { LevelMeter } from './levels.ts';
+
+export interface Ready {
+  camera: MediaStreamTrack | null;
+  mic: MediaStreamTrack | null;
+  micMuted: boolean;
+}
+
+/** Shows the screen; resolves when the person joins. */
+export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
+  app.innerHTML = `
+    <main class="lobby">
+      <header class="brand">${icons.logo}<span>Ironcast</span></header>
+      <section class="preview" aria-label="Preview">
+        <video playsinline muted autoplay></video>
+        <div class="empty"><div class="avatar"></div><p></p></div>
+        <div class="preview-bar">
+          <button class="round" data-toggle="mic" aria-pressed="true" title="Microphone"></button>
+          <button class="round" data-toggle="camera" aria-pressed="true" title="Camera"></button>
+        </div>
+        <div class="meter" aria-hidden="true"><i></i></div>
+      </section>
+      <form class="card" autocomplete="off">
+        <h1>Ready to join?</h1>
+        <label>Your name<input name="name" maxlength="64" placeholder="How others see you" /></label>
+        <label>Room<input name="room" maxlength="64" required spellcheck="false" autocapitalize="off" /></label>
+        <div class="pair">
+          <label>Camera<select name="camera"></select></label>
+          <label>Microphone<select name="mic"></select></label>
+        </div>
+        <button class="primary" type="submit">Join the call</button>
+        <p class="hint">Share the room's name, and others can join you.</p>
+      </form>
+    </main>`;
+  const find = <T extends Element>(selector: string) => app.querySelector<T>(selector)!;
+  const form = find<HTMLFormElement>('form');
+  const nameInput = find<HTMLInputElement>('[name=name]');
+  const roomInput = find<HTMLInputElement>('[name=room]');
+  const cameraSelect = find<HTMLSelectElement>('[name=camera]');
+  const micSelect = find<HTMLSelectElement>('[name=mic]');
+  const video = find<HTMLVideoElement>('video');
+  const hint = find<HTMLElement>('.empty p');
+  const avatar = find<HTMLElement>('.empty .avatar');
+  const micButton = find<HTMLButtonElement>('[data-toggle=mic]');
+  const cameraButton = find<HTMLButtonElement>('[data-toggle=camera]');
+  const meter = find<HTMLElement>('.meter i');
+
+  nameInput.value = options.name;
+  roomInput.value = options.room || suggestRoom();
+  const ready: Ready = { camera: null, mic: null, micMuted: false };
+  let wantsCamera = options.video;
+  let levels: LevelMeter | null = null;
+
+  const show = () => {
+    micButton.innerHTML = ready.mic && !ready.micMuted ? icons.mic : icons.micOff;
+    micButton.setAttribute('aria-pressed', String(ready.mic !== null && !ready.micMuted));
+    cameraButton.innerHTML = ready.camera ? icons.camera : icons.cameraOff;
+    cameraButton.setAttribute('aria-pressed', String(ready.camera !== null));
+    find('.preview').classList.toggle('off', !ready.camera);
+    video.srcObject = ready.camera ? new MediaStream([ready.camera]) : null;
+    avatar.textContent = initials(nameInput.value || 'You');
+  };
+  const list = async () => {
+    const fill = async (select: HTMLSelectElement, kind: 'videoinput' | 'audioinput', current?: string) => {
+      const devices = await listDevices(kind);
+      const fallback = kind === 'videoinput' ? 'Camera' : 'Microphone';
+      select.replaceChildren(
+        ...devices.map((device, index) => new Option(device.label || `${fallback} ${index + 1}`, device.deviceId)),
+      );
+      if (devices.length === 0) select.append(new Option(`No ${fallback.toLowerCase()} found`, ''));
+      select.disabled = devices.length === 0;
+      if (current) select.value = current;
+    };
+    await fill(cameraSelect, 'videoinput', ready.camera?.getSettings().deviceId);
+    await fill(micSelect, 'audioinput', ready.mic?.getSettings().deviceId);
+  };
+  const camera = async (deviceId: string) => {
+    ready.camera?.stop();
+    ready.camera = null;
+    hint.textContent = wantsCamera ? 'Opening your camera…' : 'Your camera is off';
+    show();
+    if (!wantsCamera) return;
+    try {
+      ready.camera = await openCamera(options, deviceId);
+    } catch (error) {
+      hint.textContent = inWords(error, 'camera');
+    }
+    show();
+  };
+  const mic = async (deviceId: string) => {
+    ready.mic?.stop();
+    levels?.close();
+    levels = null;
+    ready.mic = null;
+    if (options.audio) {
+      try {
+        ready.mic = await openMic(deviceId);
+        levels = new LevelMeter(ready.mic, (level) => {
+          meter.style.transform = `scaleX(${ready.micMuted ? 0 : Math.min(1, level * 3)})`;
+        });
+      } catch (error) {
+        hint.textContent ||= inWords(error, 'microphone');
+      }
+    }
+    show();
+  };
+
+  const remembered = rememberedDevices();
+  const opening = Promise.all([camera(remembered.camera), mic(remembered.mic)]).then(list);
+  show();
+  nameInput.oninput = show;
+  cameraSelect.onchange = () => void camera(cameraSelect.value);
+  micSelect.onchange = () => void mic(micSelect.value);
+  micButton.onclick = () => {
+    ready.micMuted = !ready.micMuted;
+    show();
+  };
+  cameraButton.onclick = () => {
+    wantsCamera = !ready.camera;
+    void camera(cameraSelect.value);
+  };
+  if (!nameInput.value) nameInput.focus();
+
+  return new Promise((resolve) => {
+    const join = async () => {
+      const room = cleanRoom(roomInput.value);
+      if (!room) {
+        roomInput.setCustomValidity('Letters, digits, and . _ : -');
+        roomInput.reportValidity();
+        return;
+      }
+      find<HTMLButtonElement>('.primary').disabled = true;
+      await opening;
+      options.room = room;
+      options.name = nameInput.value.trim() || 'Guest';
+      remember('name', nameInput.value.trim());
+      levels?.close();
+      resolve(ready);
+    };
+    roomInput.oninput = () => roomInput.setCustomValidity('');
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      void join();
+    };
+    if (options.autojoin) void join();
+  });
+}
+
+export function initials(name: string): string {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = words.length > 1 ? [words[0], words[words.length - 1]] : words;
+  return letters.map((word) => [...word][0]?.toUpperCase() ?? '').join('') || '?';
+}
+
+/** A colour that stays with a name. */
+export function hueOf(name: string): number {
+  let hash = 0;
+  for (const character of name) hash = (hash * 31 + character.codePointAt(0)!) % 360;
+  return hash;
+}

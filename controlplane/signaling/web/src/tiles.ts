@@ -1,0 +1,161 @@
+// One tile: a person or a shared screen, with what belongs to it (name, quality, figures).
+
+import type { RemoteTrack } from './call.ts';
+import { spatialLayerFor, type Quality } from './encodings.ts';
+import type { Box } from './grid.ts';
+import { icons } from './icons.ts';
+import { hueOf, initials } from './lobby.ts';
+import type { TileFigures } from './statistics.ts';
+
+export interface TileActions {
+  pin: (tile: Tile) => void;
+  quality: (tile: Tile) => void;
+  firstFrame: (track: RemoteTrack, sinceMs: number) => void;
+}
+
+export class Tile {
+  readonly element = document.createElement('article');
+  readonly key: string;
+  readonly isScreen: boolean;
+  readonly isSelf: boolean;
+  quality: Quality = 'auto';
+  /** Layers were set from outside: the tile's size and its selection no longer count. */
+  manual = false;
+  /** The layer that was asked for last; none yet when undefined. */
+  askedLayer: number | undefined;
+  videoTrack: RemoteTrack | null = null;
+  private video: HTMLVideoElement;
+  private qualitySelect: HTMLSelectElement;
+  private figures: HTMLElement;
+  private actions: TileActions;
+
+  constructor(key: string, name: string, kind: { isSelf: boolean; isScreen: boolean }, actions: TileActions) {
+    this.key = key;
+    this.isSelf = kind.isSelf;
+    this.isScreen = kind.isScreen;
+    this.actions = actions;
+    this.element.className = `tile${kind.isSelf ? ' self' : ''}${kind.isScreen ? ' screen' : ''} no-video`;
+    this.element.tabIndex = 0;
+    this.element.innerHTML = `
+      <video playsinline autoplay muted></video>
+      <div class="avatar"></div>
+      <div class="tag"><span class="mic-state">${icons.micOff}</span><span class="who"></span></div>
+      <div class="controls">
+        <select aria-label="Quality" title="Quality">
+          <option value="auto">Auto</option><option value="high">High</option>
+          <option value="medium">Medium</option><option value="low">Low</option>
+        </select>
+        <button class="small" data-pin title="Enlarge (double click)">${icons.pin}</button>
+      </div>
+      <pre class="figures" hidden></pre>`;
+    this.video = this.element.querySelector('video')!;
+    this.figures = this.element.querySelector('.figures')!;
+    this.qualitySelect = this.element.querySelector('select')!;
+    this.qualitySelect.hidden = true;
+    this.qualitySelect.onchange = () => {
+      this.quality = this.qualitySelect.value as Quality;
+      this.manual = false;
+      actions.quality(this);
+    };
+    const pin = this.element.querySelector<HTMLButtonElement>('[data-pin]')!;
+    pin.onclick = () => actions.pin(this);
+    this.element.ondblclick = () => actions.pin(this);
+    this.setName(name);
+  }
+
+  setName(name: string): void {
+    const shown = this.isScreen ? `${name}${this.isSelf ? ' (your screen)' : '’s screen'}` : `${name}${this.isSelf ? ' (you)' : ''}`;
+    this.element.querySelector('.who')!.textContent = shown;
+    this.element.setAttribute('aria-label', shown);
+    const avatar = this.element.querySelector<HTMLElement>('.avatar')!;
+    avatar.textContent = initials(name);
+    this.element.style.setProperty('--hue', String(hueOf(name)));
+  }
+
+  place(box: Box): void {
+    const { style } = this.element;
+    style.width = `${box.width}px`;
+    style.height = `${box.height}px`;
+    style.transform = `translate(${box.left}px, ${box.top}px)`;
+    this.element.classList.toggle('tiny', box.width < 190);
+  }
+
+  /** What the own camera or screen sends. */
+  showLocal(track: MediaStreamTrack | null): void {
+    const shown = (this.video.srcObject as MediaStream | null)?.getVideoTracks()[0] ?? null;
+    if (shown !== track) this.video.srcObject = track ? new MediaStream([track]) : null;
+    this.element.classList.toggle('no-video', !track);
+  }
+
+  showRemote(track: RemoteTrack | null): void {
+    if (this.videoTrack === track) return;
+    this.videoTrack = track;
+    this.askedLayer = undefined;
+    this.qualitySelect.hidden = (track?.spatialLayers ?? 1) < 2;
+    this.video.srcObject = track ? new MediaStream([track.consumer.track]) : null;
+    this.setPicture();
+    if (!track) return;
+    const attached = performance.now();
+    const begun = () => {
+      if (this.videoTrack !== track) return;
+      this.element.classList.add('playing');
+      this.actions.firstFrame(track, performance.now() - attached);
+    };
+    if ('requestVideoFrameCallback' in this.video) this.video.requestVideoFrameCallback(begun);
+    else (this.video as HTMLVideoElement).addEventListener('loadeddata', begun, { once: true });
+    void this.video.play().catch(() => {});
+  }
+
+  setPicture(): void {
+    const there = this.videoTrack !== null && !this.videoTrack.producerPaused;
+    if (!this.isSelf) this.element.classList.toggle('no-video', !there);
+    if (!this.videoTrack) this.element.classList.remove('playing');
+  }
+
+  /** The layer that this tile should have, if it is another than the one asked for. */
+  wantedLayer(): number | undefined {
+    const track = this.videoTrack;
+    if (!track || track.spatialLayers < 2 || this.manual) return undefined;
+    const pixels = this.element.clientWidth * Math.min(2, devicePixelRatio);
+    const wanted = spatialLayerFor(this.quality, track.spatialLayers, pixels);
+    // The server begins with the highest.
+    if (wanted === (this.askedLayer ?? track.spatialLayers - 1)) return undefined;
+    return wanted;
+  }
+
+  setMuted(muted: boolean): void {
+    this.element.classList.toggle('muted', muted);
+  }
+
+  setSpeaking(speaking: boolean): void {
+    this.element.classList.toggle('speaking', speaking);
+  }
+
+  setPinned(pinned: boolean): void {
+    this.element.classList.toggle('pinned', pinned);
+  }
+
+  showFigures(list: TileFigures[] | null): void {
+    this.figures.hidden = list === null;
+    if (list) this.figures.textContent = list.map(lines).join('\n') || 'no media';
+  }
+}
+
+function lines(figures: TileFigures): string {
+  const parts: string[] = [];
+  const rate = figures.bitrateBps >= 1_000_000 ? `${(figures.bitrateBps / 1e6).toFixed(2)} Mb/s` : `${Math.round(figures.bitrateBps / 1000)} kb/s`;
+  if (figures.kind === 'video') {
+    const size = figures.width ? `${figures.width}×${figures.height}` : 'no picture';
+    parts.push(`${size}  ${Math.round(figures.fps ?? 0)} fps  ${figures.codec ?? ''}`);
+    parts.push(`${rate}${figures.layer ? `  layer ${figures.layer}` : ''}`);
+  } else {
+    parts.push(`audio  ${rate}  ${figures.codec ?? ''}`);
+  }
+  const quality: string[] = [];
+  if (figures.lossPercent !== undefined) quality.push(`loss ${figures.lossPercent.toFixed(1)} %`);
+  if (figures.roundTripMs !== undefined) quality.push(`rtt ${Math.round(figures.roundTripMs)} ms`);
+  if (figures.freezeCount) quality.push(`freezes ${figures.freezeCount}`);
+  if (quality.length > 0) parts.push(quality.join('  '));
+  return parts.join('\n');
+}
+
