@@ -100,12 +100,17 @@ impl DtlsAssociation {
         if association.fingerprints.is_empty() {
             association.fail(Failure::NoFingerprint);
         } else if association.client {
-            association.begin(None, &[], now);
+            let version = match config.versions[..] {
+                [version] => Some(version),
+                _ => None,
+            };
+            association.begin(version, &[], now);
         }
         association
     }
 
-    /// Makes the library's state machine: of a client when there is no version to be.
+    /// Makes the library's state machine. Without a version, which only a client may leave open, the
+    /// peer's answer decides.
     fn begin(&mut self, version: Option<Version>, datagrams: &[Vec<u8>], now: Nanos) {
         let config = dimpl::Config::builder()
             .mtu(self.config.mtu)
@@ -123,7 +128,7 @@ impl DtlsAssociation {
             Some(Version::Dtls13) => Dtls::new_13(config, certificate, instant),
             None => Dtls::new_auto(config, certificate, instant),
         };
-        if version.is_none() {
+        if self.client {
             dtls.set_active(true);
         }
         self.state = State::Running(Box::new(dtls));
@@ -272,7 +277,7 @@ impl Association for DtlsAssociation {
             State::Collecting(collector) => {
                 let Some(offer) = collector.push(datagram) else { return };
                 let datagrams = std::mem::take(collector).into_datagrams();
-                match offer.choose(&self.config.suites) {
+                match offer.choose(&self.config.suites, &self.config.versions) {
                     Some(version) => self.begin(Some(version), &datagrams, now),
                     None => self.fail(Failure::NoCommonSuite),
                 }

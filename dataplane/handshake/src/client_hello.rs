@@ -149,9 +149,9 @@ impl Offer {
         Some(offer)
     }
 
-    /// The version that leads to the best profile that we allow; the newer one of equals. `None`
-    /// when no version leads to one.
-    pub(crate) fn choose(&self, allowed: &[Suite]) -> Option<Version> {
+    /// The version, of those that we allow, that leads to the best profile that we allow; the newer
+    /// one of equals. `None` when no version leads to one.
+    pub(crate) fn choose(&self, suites: &[Suite], versions: &[Version]) -> Option<Version> {
         let known = |suite: &&Suite| LIBRARY_SUITES.contains(suite);
         let with12 = LIBRARY_SUITES.iter().find(|suite| self.suites.contains(suite));
         let with13 = self.suites.iter().find(known);
@@ -159,9 +159,9 @@ impl Offer {
             [(self.dtls13, with13, Version::Dtls13), (self.dtls12, with12, Version::Dtls12)];
         candidates
             .into_iter()
-            .filter(|(offered, ..)| *offered)
+            .filter(|(offered, _, version)| *offered && versions.contains(version))
             .filter_map(|(_, suite, version)| Some((suite?, version)))
-            .filter(|(suite, _)| allowed.contains(suite))
+            .filter(|(suite, _)| suites.contains(suite))
             .min_by_key(|(suite, _)| !suite.is_gcm())
             .map(|(_, version)| version)
     }
@@ -201,5 +201,127 @@ impl<'a> Reader<'a> {
     fn vector16(&mut self) -> Option<&'a [u8]> {
         let len = self.u16()?;
         self.take(len.into())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: [Version; 2] = [Version::Dtls12, Version::Dtls13];
+    const CM: u16 = 1;
+    const GCM128: u16 = 7;
+    const GCM256: u16 = 8;
+
+    fn vector16(bytes: &[u8]) -> Vec<u8> {
+        [&(bytes.len() as u16).to_be_bytes()[..], bytes].concat()
+    }
+
+    /// A ClientHello as browsers send it, as far as it matters here.
+    fn body(profiles: &[u16], versions: &[u16]) -> Vec<u8> {
+        let list = |numbers: &[u16]| -> Vec<u8> {
+            numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+        };
+        let mut extensions = vec![0xff, 0x01, 0, 1, 0];
+        if !versions.is_empty() {
+            let list = list(versions);
+            extensions.extend(EXTENSION_SUPPORTED_VERSIONS.to_be_bytes());
+            extensions.extend(vector16(&[&[list.len() as u8], &list[..]].concat()));
+        }
+        extensions.extend(EXTENSION_USE_SRTP.to_be_bytes());
+        extensions.extend(vector16(&[vector16(&list(profiles)), vec![0]].concat()));
+        let mut body = vec![0xfe, 0xfd];
+        body.extend([7; 32]);
+        body.extend([0, 0]);
+        body.extend(vector16(&[0x13, 0x01, 0xc0, 0x2b]));
+        body.extend([1, 0]);
+        body.extend(vector16(&extensions));
+        body
+    }
+
+    fn datagram(body: &[u8], offset: usize, len: usize) -> Vec<u8> {
+        let number = |value: usize| [(value >> 16) as u8, (value >> 8) as u8, value as u8];
+        let mut message = vec![MESSAGE_CLIENT_HELLO];
+        message.extend(number(body.len()));
+        message.extend([0, 0]);
+        message.extend(number(offset));
+        message.extend(number(len));
+        message.extend(&body[offset..offset + len]);
+        let mut datagram = vec![CONTENT_HANDSHAKE, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, offset as u8];
+        datagram.extend(vector16(&message));
+        datagram
+    }
+
+    fn choose(profiles: &[u16], versions: &[u16], suites: &[Suite]) -> Option<Version> {
+        let offer = Offer::parse(&body(profiles, versions)).unwrap();
+        offer.choose(suites, &ALL)
+    }
+
+    #[test]
+    fn gcm_decides_the_version() {
+        let both = [VERSION_DTLS13, VERSION_DTLS12];
+        let all = &LIBRARY_SUITES[..];
+        let dtls12 = Some(Version::Dtls12);
+        let dtls13 = Some(Version::Dtls13);
+        // Chromium's order; a peer that prefers GCM; one that has none; old ones; none at all.
+        assert_eq!(choose(&[CM, GCM256, GCM128], &both, all), dtls12);
+        assert_eq!(choose(&[GCM128, CM], &both, all), dtls13);
+        assert_eq!(choose(&[2, 5, CM], &both, all), dtls13);
+        assert_eq!(choose(&[CM, GCM128], &[], all), dtls12);
+        assert_eq!(choose(&[CM, GCM128], &[VERSION_DTLS13], all), dtls13);
+        assert_eq!(choose(&[2], &both, all), None);
+        assert_eq!(choose(&[], &both, all), None);
+        // Only AES-CM allowed: 1.2 would give GCM, 1.3 gives what the peer has first.
+        let cm = &[Suite::AesCm128HmacSha1_80][..];
+        assert_eq!(choose(&[CM, GCM256], &both, cm), dtls13);
+        assert_eq!(choose(&[GCM256, CM], &both, cm), None);
+        let offer = Offer::parse(&body(&[GCM128], &both)).unwrap();
+        assert_eq!(offer.choose(all, &[Version::Dtls12]), dtls12);
+    }
+
+    #[test]
+    fn fragments_come_in_any_order_and_doubled() {
+        let body = body(&[CM, GCM128], &[VERSION_DTLS13]);
+        let half = body.len() / 2;
+        let (first, second) = (datagram(&body, 0, half), datagram(&body, half, body.len() - half));
+        let mut collector = Collector::default();
+        assert_eq!(collector.push(&second), None);
+        assert_eq!(collector.push(&second), None);
+        assert_eq!(collector.push(b"noise"), None);
+        assert_eq!(collector.push(&first), Offer::parse(&body));
+        assert_eq!(collector.into_datagrams(), [second, first]);
+    }
+
+    #[test]
+    fn crumbs_do_not_fill_memory() {
+        let body = body(&[CM], &[]);
+        let mut collector = Collector::default();
+        for offset in 0..body.len() - 1 {
+            assert_eq!(collector.push(&datagram(&body, offset, 1)), None);
+            assert!(collector.datagrams.len() <= DATAGRAMS_MAX);
+        }
+        assert!(collector.push(&datagram(&body, 0, body.len())).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            cut in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let mut collector = Collector::default();
+            collector.push(&bytes);
+            let _ = Offer::parse(&bytes);
+            let body = body(&[CM, GCM128], &[VERSION_DTLS13]);
+            let mut datagram = datagram(&body, 0, body.len());
+            let index = at.index(datagram.len());
+            datagram[index] ^= bytes.first().copied().unwrap_or(1);
+            collector.push(&datagram[..cut.index(datagram.len())]);
+            collector.push(&datagram);
+            let _ = Offer::parse(&body[..cut.index(body.len())]);
+        }
     }
 }

@@ -126,6 +126,8 @@ pub enum Role {
 pub struct Config {
     /// Which profiles are acceptable. DTLS knows no AES_CM_128_HMAC_SHA1_32 here.
     pub suites: Vec<srtp::Suite>,
+    /// Which versions are acceptable.
+    pub versions: Vec<Version>,
     /// Largest datagram that we send.
     pub mtu: usize,
     /// First retransmission; each further one waits twice as long.
@@ -142,6 +144,7 @@ impl Default for Config {
                 srtp::Suite::AeadAes128Gcm,
                 srtp::Suite::AesCm128HmacSha1_80,
             ],
+            versions: vec![Version::Dtls12, Version::Dtls13],
             mtu: 1200,
             retransmit_delay: 200 * MS,
             handshake_time_max: 30 * SECOND,
