@@ -1,0 +1,168 @@
+// Chromium with its fake devices, and participants in it: each a page of its own browser context,
+// in a call through the page that everybody uses.
+
+import { chromium } from 'playwright-core';
+import fs from 'node:fs';
+import path from 'node:path';
+import { patchCandidates } from './relay.mjs';
+import { OUTPUT } from './servers.mjs';
+import { watchFrames } from './frames.mjs';
+import { until } from './until.mjs';
+
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--disable-backgrounding-occluded-windows',
+  '--disable-renderer-backgrounding',
+  '--disable-background-timer-throttling',
+  '--use-fake-device-for-media-stream=fps=15',
+  '--use-fake-ui-for-media-stream',
+  '--autoplay-policy=no-user-gesture-required',
+  '--disable-features=WebRtcHideLocalIpsWithMdns',
+];
+
+const OPTIONS = {
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  args: FLAGS,
+  handleSIGINT: false,
+};
+
+export function launch() {
+  return chromium.launch(OPTIONS);
+}
+
+/** A browser of its own that can be killed like a process. */
+export async function launchMortal() {
+  const server = await chromium.launchServer(OPTIONS);
+  const browser = await chromium.connect(server.wsEndpoint());
+  return { browser, kill: () => server.kill(), close: () => browser.close().then(() => server.close()) };
+}
+
+/** Fields of the page's own hook; see the README beside the page. */
+export class Participant {
+  /** Opens the page and joins. `relay`: media goes through it. `codec`, `width`, ...: of the page. */
+  static async join(browser, servers, options) {
+    const { name, room = 'test', relay, viewport = { width: 1280, height: 800 }, ...query } = options;
+    const participant = new Participant();
+    participant.name = name;
+    participant.servers = servers;
+    participant.console = [];
+    participant.context = await browser.newContext({ viewport });
+    participant.page = await participant.context.newPage();
+    participant.page.on('console', (message) => participant.console.push(message.text()));
+    participant.page.on('pageerror', (error) => participant.console.push(`uncaught: ${error.stack}`));
+    participant.page.on('crash', () => participant.console.push('the page crashed'));
+    await participant.page.addInitScript(watchFrames);
+    if (relay) {
+      await participant.context.exposeFunction('relayPortFor', (ip, port) => relay.portFor(ip, port));
+      await participant.page.addInitScript(patchCandidates);
+    }
+    const address = new URL(servers.page);
+    const all = { room, name, autojoin: 1, codec: 'VP8', fps: 15, width: 960, height: 540, ...query };
+    for (const [key, value] of Object.entries(all)) address.searchParams.set(key, value);
+    await participant.page.goto(address.href);
+    await participant.until('is in the call', () => window.ironcast?.state === 'connected');
+    participant.id = await participant.evaluate(() => window.ironcast.participantId);
+    return participant;
+  }
+
+  evaluate(code, argument) {
+    return this.page.evaluate(code, argument);
+  }
+
+  /** Until the code, run in the page, is true. */
+  until(what, code, { argument, ...options } = {}) {
+    return until(`${this.name} ${what}`, () => this.evaluate(code, argument), options);
+  }
+
+  /** All records of the browser's statistics, `send` and `receive`. */
+  stats() {
+    return this.evaluate(async () => {
+      const records = async (transport) =>
+        transport && !transport.closed ? [...(await transport.getStats()).values()] : [];
+      const { sendTransport, recvTransport } = window.ironcast;
+      return { send: await records(sendTransport), receive: await records(recvTransport) };
+    });
+  }
+
+  /** What arrives: one entry for each consumer, with the browser's record of it. */
+  received() {
+    return this.evaluate(async () => {
+      const list = [];
+      for (const track of window.ironcast.tracks.values()) {
+        const { participantId, producerId, source, consumer, layers } = track;
+        const report = consumer.closed ? new Map() : await consumer.getStats();
+        const stream = [...report.values()].find((record) => record.type === 'inbound-rtp') ?? {};
+        const codec = report.get(stream.codecId)?.mimeType;
+        list.push({ participantId, producerId, source, consumerId: consumer.id, kind: consumer.kind, layers, codec, ...stream, id: consumer.id });
+      }
+      return list;
+    });
+  }
+
+  /** The browser's record of one track of another participant. */
+  async from(other, source = 'camera') {
+    const list = await this.received();
+    return list.find((track) => track.participantId === other.id && track.source === source);
+  }
+
+  /** What is sent: the outbound records of one source, small to large. */
+  sent(source = 'camera') {
+    return this.evaluate(async (source) => {
+      const producer = window.ironcast.producers.get(source);
+      if (!producer) return [];
+      const streams = [...(await producer.getStats()).values()].filter((record) => record.type === 'outbound-rtp');
+      return streams.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
+    }, source);
+  }
+
+  /** Waits until pictures (and sound) of all the others are decoded. */
+  async sees(others, { within = 15_000, frames = 1 } = {}) {
+    for (const other of others) {
+      await until(`${this.name} decodes ${other.name}`, async () => {
+        const [video, audio] = await Promise.all([this.from(other), this.from(other, 'mic')]);
+        return video?.framesDecoded >= frames && audio?.totalSamplesReceived > 0;
+      }, { within });
+    }
+  }
+
+  /** Milliseconds from pressing "join" to the first picture of anybody on the screen. */
+  async joinMs() {
+    return this.evaluate(() => {
+      const { events } = window.ironcast;
+      const first = events.find(({ name }) => name === 'firstFrame');
+      const begin = events.find(({ name }) => name === 'joinStarted');
+      return first && begin ? first.time - begin.time : null;
+    });
+  }
+
+  leave() {
+    return this.evaluate(() => window.ironcast.leave());
+  }
+
+  /** For whoever looks at a failure: figures, what the page said, a picture. */
+  async dump(label) {
+    const file = path.join(OUTPUT, `${label}.${this.name}`);
+    fs.mkdirSync(OUTPUT, { recursive: true });
+    const gather = async () => ({
+      console: this.console,
+      stats: await this.stats(),
+      received: await this.received(),
+      events: await this.evaluate(() => window.ironcast?.events),
+    });
+    const late = new Promise((resolve) => setTimeout(() => resolve({ console: this.console, late: true }), 5_000).unref());
+    const gathered = await Promise.race([gather(), late]).catch((error) => ({ console: this.console, error: String(error) }));
+    fs.writeFileSync(`${file}.json`, JSON.stringify(gathered, null, 1));
+    await this.page.screenshot({ path: `${file}.png`, timeout: 5_000 }).catch(() => {});
+  }
+
+  async close() {
+    await this.context.close().catch(() => {});
+  }
+}

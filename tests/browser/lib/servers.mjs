@@ -1,0 +1,173 @@
+// The three processes of one test file: on free ports, in a folder of their own, with their logs.
+// Each can be killed and started again alone. Ends them all, and shows their logs if a test failed.
+
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import dgram from 'node:dgram';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Control } from './control.mjs';
+import { until } from './until.mjs';
+
+export const TOP = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
+export const OUTPUT = path.join(TOP, 'tests/browser/output');
+export const BINARIES =
+  process.env.IRONCAST_BIN_DIR ?? path.join(TOP, process.env.CARGO_TARGET_DIR ?? 'target', 'release');
+
+const NAMES = ['dataplane', 'controlplane', 'signaling'];
+const MEDIA_PORTS = 64;
+
+function freeTcpPort() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+function udpPortIsFree(port) {
+  return new Promise((resolve) => {
+    const socket = dgram.createSocket('udp4');
+    socket.once('error', () => resolve(false));
+    socket.bind(port, '0.0.0.0', () => socket.close(() => resolve(true)));
+  });
+}
+
+/** First port of a range that nobody uses now, below those that the kernel lends. */
+async function freeMediaPorts() {
+  for (let attempt = 0; attempt < 100; attempt += 1) {
+    const first = 12_000 + Math.floor(Math.random() * 300) * MEDIA_PORTS;
+    const ports = Array.from({ length: MEDIA_PORTS }, (_, index) => first + index);
+    const free = await Promise.all(ports.map(udpPortIsFree));
+    if (free.every(Boolean)) return first;
+  }
+  throw new Error('no free range of UDP ports');
+}
+
+const get = (url) =>
+  new Promise((resolve, reject) => {
+    const request = http.get(url, (answer) => {
+      let body = '';
+      answer.on('data', (data) => (body += data));
+      answer.on('end', () => resolve({ status: answer.statusCode, body }));
+    });
+    request.on('error', reject);
+    request.setTimeout(2_000, () => request.destroy(new Error('no answer')));
+  });
+
+export class Servers {
+  /**
+   * `settings`: values over the tests' own, such as `{ 'rtc.single_port': 3478 }`; `unset`: those of
+   * the tests' own that are left to the defaults of the product.
+   */
+  static async start(name, settings = {}, unset = []) {
+    const servers = new Servers();
+    servers.name = name;
+    servers.folder = fs.mkdtempSync(path.join(os.tmpdir(), `ironcast-${name}-`));
+    servers.processes = new Map();
+    const [page, control, ops, media] = await Promise.all([
+      freeTcpPort(),
+      freeTcpPort(),
+      freeTcpPort(),
+      freeMediaPorts(),
+    ]);
+    servers.page = `http://localhost:${page}/`;
+    servers.ops = `http://127.0.0.1:${ops}`;
+    servers.mediaPort = media;
+    servers.settings = {
+      'control.state_dir': servers.folder,
+      'control.listen': `127.0.0.1:${control}`,
+      'control.ops': `127.0.0.1:${ops}`,
+      'signaling.listen': `127.0.0.1:${page}`,
+      'rtc.ports': `${media}-${media + MEDIA_PORTS - 1}`,
+      'rtc.announced_address': '127.0.0.1',
+      'dataplane.workers': '2',
+      'log.level': process.env.IRONCAST_TEST_LOG ?? 'info',
+      ...settings,
+    };
+    for (const key of unset) delete servers.settings[key];
+    try {
+      for (const process of NAMES) await servers.startOne(process);
+      const certificate = path.join(servers.folder, 'control-cert.pem');
+      servers.control = new Control(`https://127.0.0.1:${control}`, certificate);
+    } catch (error) {
+      servers.keepLogs();
+      await servers.stop();
+      throw error;
+    }
+    return servers;
+  }
+
+  log(name) {
+    return path.join(this.folder, `${name}.log`);
+  }
+
+  /** Starts one process and waits until it is ready. */
+  async startOne(name) {
+    const program = path.join(BINARIES, `ironcast-${name}`);
+    const set = Object.entries(this.settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
+    const log = fs.openSync(this.log(name), 'a');
+    const child = spawn(program, set, { stdio: ['ignore', log, log], cwd: this.folder });
+    fs.closeSync(log);
+    child.ended = new Promise((resolve) => {
+      child.once('exit', (code, signal) => resolve(signal ?? code));
+      child.once('error', (error) => resolve(error.message));
+    });
+    child.ended.then((how) => (child.how = how));
+    this.processes.set(name, child);
+    const ready = {
+      dataplane: () => fs.existsSync(path.join(this.folder, 'dataplane.sock')),
+      controlplane: async () => (await get(`${this.ops}/ready`)).status === 200,
+      signaling: async () => (await get(`${this.page}health`)).status === 200,
+    };
+    await until(`${name} is ready`, async () => {
+      if (child.how !== undefined) return true;
+      return ready[name]();
+    }, { within: 20_000, every: 20 });
+    if (child.how !== undefined) {
+      throw new Error(`${name} ended (${child.how}): ${fs.readFileSync(this.log(name), 'utf8').slice(-2_000)}`);
+    }
+  }
+
+  async kill(name, signal = 'SIGKILL') {
+    const child = this.processes.get(name);
+    child.kill(signal);
+    await child.ended;
+    this.processes.delete(name);
+  }
+
+  /** What nobody may see in a log, whatever the test did. */
+  panics() {
+    return NAMES.flatMap((name) => {
+      const text = fs.existsSync(this.log(name)) ? fs.readFileSync(this.log(name), 'utf8') : '';
+      return text.split('\n').filter((line) => line.includes('panicked at')).map((line) => `${name}: ${line}`);
+    });
+  }
+
+  keepLogs() {
+    for (const name of NAMES) {
+      if (!fs.existsSync(this.log(name))) continue;
+      fs.mkdirSync(OUTPUT, { recursive: true });
+      fs.copyFileSync(this.log(name), path.join(OUTPUT, `${this.name}.${name}.log`));
+    }
+  }
+
+  async stop() {
+    this.control?.close();
+    for (const name of [...this.processes.keys()].reverse()) {
+      const child = this.processes.get(name);
+      child.kill('SIGTERM');
+      const insist = setTimeout(() => child.kill('SIGKILL'), 3_000);
+      await child.ended;
+      clearTimeout(insist);
+    }
+    this.processes.clear();
+    fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+}
