@@ -1,1 +1,322 @@
+//! [`Media`] over the control API, by its QUIC client. One call here is one call there; only
+//! shapes and errors are translated.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use ironcast_api::{
+    AppData, ConsumerLayers, CreateConsumer, CreateProducer, CreateRouter, CreateTransport,
+    DataplaneStatus, DtlsParameters, ErrorCode, Event, EventData, EventSeq, Id, PatchConsumer,
+    RouterSnapshot,
+};
+use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::media::{
+    Answer, Consumed, Events, Media, MediaError, MediaEvent, MediaResult, NewConsumer, NewProducer,
+    NewTransport, Numbered, RouterView, Snapshot,
+};
+
+/// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
+const CALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Where the control API is and what is trusted there.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// `https://host:port`.
+    pub url: String,
+    /// Certificate, PEM: a CA's, or the development certificate.
+    pub ca: PathBuf,
+    /// A file with the bearer token, if one is needed.
+    pub token_file: Option<PathBuf>,
+}
+
+/// The media server behind a control API.
+pub struct ControlMedia {
+    client: Client,
+}
+
+impl ControlMedia {
+    /// Connects when first asked; the server and its certificate need not be there yet.
+    pub fn new(access: Access) -> Result<Self, ClientError> {
+        let mut builder =
+            Client::builder(access.url).trust(Trust::File(access.ca)).timeout(CALL_TIME_MAX);
+        if let Some(file) = access.token_file {
+            builder = builder.token(Token::File(file));
+        }
+        Ok(Self { client: builder.build()? })
+    }
+}
+
+/// What the server is not able to do right now is tried again; what it refuses is handed on.
+fn translate(error: ClientError) -> MediaError {
+    match error {
+        ClientError::Problem(problem) => match problem.code {
+            ErrorCode::DataplaneUnavailable | ErrorCode::Timeout => {
+                MediaError::Unavailable(problem.to_string())
+            }
+            // Ours, not the browser's: what it can do about it is to try later.
+            ErrorCode::Unauthenticated | ErrorCode::Forbidden => {
+                tracing::error!(%problem, "the control API does not accept this service");
+                MediaError::Unavailable(problem.to_string())
+            }
+            code => MediaError::Refused {
+                code: code.as_str().to_owned(),
+                message: problem.detail.clone(),
+            },
+        },
+        other => MediaError::Unavailable(other.to_string()),
+    }
+}
+
+fn as_json(value: impl Serialize) -> MediaResult<Value> {
+    serde_json::to_value(value).map_err(|error| MediaError::Unavailable(error.to_string()))
+}
+
+impl Media for ControlMedia {
+    fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value> {
+        async move {
+            let create =
+                CreateRouter { id: Some(id), app_data: Some(app_data), ..CreateRouter::default() };
+            let router = self.client.create_router(&create).await.map_err(translate)?;
+            as_json(router.rtp_capabilities)
+        }
+        .boxed()
+    }
+
+    fn delete_router(&self, id: Id) -> Answer<'_, ()> {
+        async move { self.client.delete_router(&id).await.map_err(translate) }.boxed()
+    }
+
+    fn create_transport(&self, new: NewTransport) -> Answer<'_, Value> {
+        async move {
+            let create = CreateTransport {
+                id: Some(new.id),
+                participant_id: Some(new.participant_id),
+                rtp_capabilities: new.rtp_capabilities,
+                ..CreateTransport::webrtc(new.router_id)
+            };
+            let made = self.client.create_transport(&create).await.map_err(translate)?;
+            Ok(json!({
+                "id": made.id,
+                "iceParameters": made.ice_parameters,
+                "iceCandidates": made.ice_candidates,
+                "dtlsParameters": made.dtls_parameters,
+            }))
+        }
+        .boxed()
+    }
+
+    fn connect_transport(&self, id: Id, dtls: DtlsParameters) -> Answer<'_, ()> {
+        async move {
+            self.client.connect_transport(&id, &dtls).await.map_err(translate)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn restart_ice(&self, id: Id) -> Answer<'_, Value> {
+        async move {
+            let answer = self.client.restart_ice(&id).await.map_err(translate)?;
+            as_json(answer.ice_parameters)
+        }
+        .boxed()
+    }
+
+    fn delete_transport(&self, id: Id) -> Answer<'_, ()> {
+        async move { self.client.delete_transport(&id).await.map_err(translate) }.boxed()
+    }
+
+    fn produce(&self, new: NewProducer) -> Answer<'_, ()> {
+        async move {
+            let create = CreateProducer {
+                id: Some(new.id),
+                transport_id: new.transport_id,
+                kind: new.kind,
+                rtp_parameters: new.rtp_parameters,
+                paused: Some(new.paused),
+                key_frame_request_delay: None,
+                app_data: Some(new.app_data),
+            };
+            self.client.create_producer(&create).await.map_err(translate)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
+        async move {
+            let done = if paused {
+                self.client.pause_producer(&id).await
+            } else {
+                self.client.resume_producer(&id).await
+            };
+            done.map_err(translate)
+        }
+        .boxed()
+    }
+
+    fn delete_producer(&self, id: Id) -> Answer<'_, ()> {
+        async move { self.client.delete_producer(&id).await.map_err(translate) }.boxed()
+    }
+
+    fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed> {
+        async move {
+            let create = CreateConsumer {
+                id: Some(new.id),
+                transport_id: new.transport_id,
+                producer_id: new.producer_id,
+                rtp_capabilities: new.rtp_capabilities,
+                paused: Some(true),
+                preferred_layers: None,
+                mid: None,
+                enable_rtx: None,
+                ignore_dtx: None,
+                pipe: None,
+                app_data: None,
+            };
+            let made = self.client.create_consumer(&create).await.map_err(translate)?;
+            Ok(Consumed {
+                kind: made.kind,
+                rtp_parameters: as_json(made.rtp_parameters)?,
+                kind_of_stream: as_json(made.consumer_type)?,
+                producer_paused: made.producer_paused,
+            })
+        }
+        .boxed()
+    }
+
+    fn pause_consumer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
+        async move {
+            let done = if paused {
+                self.client.pause_consumer(&id).await
+            } else {
+                self.client.resume_consumer(&id).await
+            };
+            done.map_err(translate)
+        }
+        .boxed()
+    }
+
+    fn prefer_layers(&self, id: Id, spatial: u8, temporal: Option<u8>) -> Answer<'_, ()> {
+        async move {
+            let layers = ConsumerLayers { spatial_layer: spatial, temporal_layer: temporal };
+            let patch = PatchConsumer { preferred_layers: Some(layers), priority: None };
+            self.client.patch_consumer(&id, &patch).await.map_err(translate)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn request_key_frame(&self, id: Id) -> Answer<'_, ()> {
+        async move { self.client.request_key_frame(&id).await.map_err(translate) }.boxed()
+    }
+
+    fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()> {
+        async move {
+            self.client.leave(&router_id, &participant_id).await.map_err(translate)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        async move {
+            self.client.ready().await.map_err(translate)?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn snapshot(&self) -> Answer<'_, Snapshot> {
+        async move {
+            // A control plane that has not found its dataplane yet knows of nothing: that must
+            // not be taken for everything being gone.
+            let health = self.client.health().await.map_err(translate)?;
+            if health.dataplane.status != DataplaneStatus::Connected {
+                return Err(MediaError::Unavailable("the dataplane is away".to_owned()));
+            }
+            let snapshot = self.client.snapshot(None).await.map_err(translate)?;
+            let routers = snapshot.routers.iter().map(view).collect();
+            Ok(Snapshot { seq: snapshot.seq.to_string(), routers })
+        }
+        .boxed()
+    }
+
+    fn events(&self, after: String) -> Events {
+        let after: Option<EventSeq> = after.parse().ok();
+        self.client
+            .events(after, None)
+            .map(|item| match item {
+                Ok(event) => Ok(numbered(event)),
+                Err(EventsError::Lost) => {
+                    Err(MediaError::Unavailable("events were lost".to_owned()))
+                }
+                Err(EventsError::Refused(error)) => Err(translate(error)),
+            })
+            .boxed()
+    }
+}
+
+fn view(router: &RouterSnapshot) -> RouterView {
+    let mut view = RouterView {
+        id: router.router.id.to_string(),
+        app_data: json!(router.router.app_data),
+        ..RouterView::default()
+    };
+    for below in &router.transports {
+        let transport = &below.transport;
+        let participant = transport.participant_id.as_ref().map(Id::to_string);
+        view.transports.push((transport.id.to_string(), participant));
+        view.producers.extend(below.producers.iter().map(|producer| producer.id.to_string()));
+        view.consumers.extend(below.consumers.iter().map(|consumer| consumer.id.to_string()));
+    }
+    view
+}
+
+/// A reason as it is written in JSON.
+fn word(reason: impl Serialize) -> String {
+    match serde_json::to_value(reason) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn numbered(event: Event) -> Numbered {
+    let seq = event.seq.to_string();
+    let router_id = event.router_id.map(String::from);
+    let event = match event.data {
+        EventData::WorkerDied(died) => MediaEvent::RoutersDied {
+            router_ids: died.router_ids.into_iter().map(String::from).collect(),
+            reason: died.reason,
+        },
+        EventData::RouterClosed(closed) => MediaEvent::RoutersDied {
+            router_ids: router_id.into_iter().collect(),
+            reason: word(closed.reason),
+        },
+        EventData::TransportClosed(closed) => MediaEvent::TransportClosed {
+            transport_id: closed.transport_id.into(),
+            reason: word(closed.reason),
+        },
+        EventData::ProducerClosed(closed) => {
+            MediaEvent::ProducerClosed { producer_id: closed.producer_id.into() }
+        }
+        EventData::ConsumerClosed(closed) => MediaEvent::ConsumerClosed {
+            consumer_id: closed.consumer.consumer_id.into(),
+            reason: word(closed.reason),
+        },
+        EventData::ConsumerLayersChange(change) => MediaEvent::LayersChanged {
+            consumer_id: change.consumer.consumer_id.into(),
+            layers: json!(change.layers),
+            reason: Some(word(change.reason)),
+        },
+        EventData::ConsumerScore(score) => MediaEvent::Score {
+            consumer_id: score.consumer.consumer_id.into(),
+            score: json!(score.score),
+        },
+        _ => MediaEvent::Other,
+    };
+    Numbered { seq, event }
+}

@@ -80,7 +80,7 @@ pub struct Consumed {
     /// Mediasoup's shape, handed on as it is.
     pub rtp_parameters: Value,
     /// `simple`, `simulcast` or `svc`.
-    pub kind_of_stream: String,
+    pub kind_of_stream: Value,
     /// Whether the producer is paused.
     pub producer_paused: bool,
 }
@@ -161,22 +161,14 @@ pub enum MediaEvent {
 /// An event with its number.
 #[derive(Debug, Clone)]
 pub struct Numbered {
-    /// Where to resume, if the event has a number.
-    pub seq: Option<String>,
+    /// Its number.
+    pub seq: String,
     /// The event.
     pub event: MediaEvent,
 }
 
-/// The event stream: ends when the connection ends.
+/// The event stream. It resumes by itself; when it ends, events were lost.
 pub type Events = BoxStream<'static, MediaResult<Numbered>>;
-
-/// How the event stream begins.
-pub enum Subscription {
-    /// It goes on where it was asked to.
-    Open(Events),
-    /// What was asked for is no longer kept: take a snapshot and go on from there.
-    Lost,
-}
 
 /// The media server, as far as signaling uses it.
 pub trait Media: Send + Sync + 'static {
@@ -208,8 +200,10 @@ pub trait Media: Send + Sync + 'static {
     fn request_key_frame(&self, id: Id) -> Answer<'_, ()>;
     /// Closes all transports of a participant.
     fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()>;
+    /// Whether it takes new rooms now.
+    fn ready(&self) -> Answer<'_, ()>;
     /// Everything that is there.
     fn snapshot(&self) -> Answer<'_, Snapshot>;
-    /// The event stream after an event, or from now on.
-    fn events(&self, after: Option<String>) -> Answer<'_, Subscription>;
+    /// The event stream after an event.
+    fn events(&self, after: String) -> Events;
 }

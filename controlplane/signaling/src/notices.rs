@@ -8,10 +8,9 @@ use std::time::Duration;
 use futures::StreamExt;
 use ironcast_api::Id;
 use serde_json::{Value, json};
+use tokio::time::MissedTickBehavior;
 
-use crate::media::{
-    Events, MediaError, MediaEvent, MediaResult, RouterView, Snapshot, Subscription,
-};
+use crate::media::{MediaEvent, MediaResult, RouterView, Snapshot};
 use crate::rooms::Seat;
 use crate::service::{NOTE_INSTANCE, Service};
 
@@ -19,75 +18,58 @@ use crate::service::{NOTE_INSTANCE, Service};
 const REOPEN_FIRST: Duration = Duration::from_millis(100);
 
 /// Longest wait before the stream is opened again.
-const REOPEN_LONGEST: Duration = Duration::from_secs(2);
+const REOPEN_LONGEST: Duration = Duration::from_secs(1);
 
-/// How often we look whether something could not be freed, while the stream is open.
-const STEP_CHECK: Duration = Duration::from_secs(2);
+/// How often we look whether the media server is there, and whether something could not be freed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Follows the event stream for ever.
+/// Follows the event stream for ever, and keeps an eye on the media server's readiness.
 pub async fn follow(service: Arc<Service>) {
-    let mut after: Option<String> = None;
-    let mut wait = REOPEN_FIRST;
-    loop {
-        match open(&service, &mut after).await {
-            Ok(events) => {
-                wait = REOPEN_FIRST;
-                service.set_connected(true);
-                tracing::info!("connected to the media server");
-                let reason = read(&service, events, &mut after).await;
-                service.set_connected(false);
-                tracing::warn!(reason, "the media server's event stream ended; opening it again");
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the media server is not there yet");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(REOPEN_LONGEST);
-            }
-        }
-    }
+    tokio::join!(follow_events(&service), watch(&service));
 }
 
-/// Opens the stream where it broke; if that is too long ago, or at the first time, compares all
-/// and goes on from there.
-async fn open(service: &Arc<Service>, after: &mut Option<String>) -> MediaResult<Events> {
-    if after.is_some() {
-        match service.media().events(after.clone()).await? {
-            Subscription::Open(events) => return Ok(events),
-            Subscription::Lost => *after = None,
-        }
-    }
-    let seq = compare(service).await?;
-    match service.media().events(Some(seq.clone())).await? {
-        Subscription::Open(events) => {
-            *after = Some(seq);
-            Ok(events)
-        }
-        Subscription::Lost => {
-            Err(MediaError::Unavailable("its events ran away from its snapshot".to_owned()))
-        }
+/// The stream resumes by itself while it can. When it ends, events were lost: all is compared,
+/// and the stream goes on from there.
+async fn follow_events(service: &Arc<Service>) {
+    let mut wait = REOPEN_FIRST;
+    loop {
+        let reason = match compare(service).await {
+            Ok(seq) => {
+                wait = REOPEN_FIRST;
+                service.set_connected(true);
+                tracing::info!(seq, "in step with the media server");
+                read(service, seq).await
+            }
+            Err(error) => error.to_string(),
+        };
+        service.set_connected(false);
+        tracing::warn!(reason, "no events from the media server; trying again");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(REOPEN_LONGEST);
     }
 }
 
 /// Reads until the stream ends; gives the reason.
-async fn read(service: &Arc<Service>, mut events: Events, after: &mut Option<String>) -> String {
-    let mut step_check = tokio::time::interval(STEP_CHECK);
+async fn read(service: &Arc<Service>, after: String) -> String {
+    let mut events = service.media().events(after);
     loop {
-        tokio::select! {
-            next = events.next() => match next {
-                Some(Ok(numbered)) => {
-                    if numbered.seq.is_some() {
-                        *after = numbered.seq;
-                    }
-                    service.apply(numbered.event);
-                }
-                Some(Err(error)) => return error.to_string(),
-                None => return "closed".to_owned(),
-            },
-            _ = step_check.tick() => {
-                if service.take_out_of_step() && compare(service).await.is_err() {
-                    service.set_out_of_step();
-                }
-            }
+        match events.next().await {
+            Some(Ok(numbered)) => service.apply(numbered.event),
+            Some(Err(error)) => return error.to_string(),
+            None => return "the stream ended".to_owned(),
+        }
+    }
+}
+
+async fn watch(service: &Arc<Service>) {
+    let mut ticks = tokio::time::interval(LOOK_AGAIN);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let is_ready = service.media().ready().await.is_ok();
+        service.set_ready(is_ready);
+        if is_ready && service.take_out_of_step() && compare(service).await.is_err() {
+            service.set_out_of_step();
         }
     }
 }

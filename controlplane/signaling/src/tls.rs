@@ -2,8 +2,10 @@
 //! HTTPS, so that other machines of a network need it. Handshakes run beside the accepting, and a
 //! slow one delays nobody.
 
-use std::io;
-use std::net::SocketAddr;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,12 +90,31 @@ pub fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig
     config(chain, key)
 }
 
-/// Self-signed, made anew at each start: browsers warn once and can be told to go on.
-pub fn for_development(names: Vec<String>) -> anyhow::Result<ServerConfig> {
-    let made = rcgen::generate_simple_self_signed(names).context("cannot make a certificate")?;
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
-        .map_err(|error| anyhow::anyhow!("the new key is not usable: {error}"))?;
-    config(vec![made.cert.der().clone()], key)
+/// Self-signed, made at the first start and kept, so that a browser that was told to go on need
+/// not be told again.
+pub fn for_development(
+    listen: IpAddr,
+    certificate: &Path,
+    key: &Path,
+) -> anyhow::Result<ServerConfig> {
+    if !certificate.exists() || !key.exists() {
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        if !listen.is_unspecified() && !listen.is_loopback() {
+            names.push(listen.to_string());
+        }
+        let made = rcgen::generate_simple_self_signed(names)?;
+        if let Some(folder) = key.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let write = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        write
+            .open(key)
+            .and_then(|mut file| file.write_all(made.signing_key.serialize_pem().as_bytes()))
+            .with_context(|| format!("cannot write the key {}", key.display()))?;
+        fs::write(certificate, made.cert.pem())
+            .with_context(|| format!("cannot write the certificate {}", certificate.display()))?;
+    }
+    from_files(certificate, key)
 }
 
 fn config(

@@ -53,6 +53,8 @@ pub struct Service {
     out_of_step: AtomicBool,
     /// Whether the event stream is open.
     connected: AtomicBool,
+    /// Whether the media server said so last.
+    media_ready: AtomicBool,
 }
 
 impl Service {
@@ -66,6 +68,7 @@ impl Service {
             away_since: Mutex::default(),
             out_of_step: AtomicBool::new(false),
             connected: AtomicBool::new(false),
+            media_ready: AtomicBool::new(false),
         })
     }
 
@@ -104,7 +107,7 @@ impl Service {
 
     /// Whether the media server is there: what `/ready` says.
     pub fn is_ready(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
+        self.connected.load(Ordering::Relaxed) && self.media_ready.load(Ordering::Relaxed)
     }
 
     /// How many rooms and participants there are.
@@ -134,6 +137,10 @@ impl Service {
 
     pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_ready(&self, is_ready: bool) {
+        self.media_ready.store(is_ready, Ordering::Relaxed);
     }
 
     pub(crate) fn take_out_of_step(&self) -> bool {

@@ -9,8 +9,8 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
-    Answer, Consumed, Media, MediaError, MediaEvent, MediaResult, NewConsumer, NewProducer,
-    NewTransport, Numbered, RouterView, Snapshot, Subscription,
+    Answer, Consumed, Events, Media, MediaError, MediaEvent, MediaResult, NewConsumer, NewProducer,
+    NewTransport, Numbered, RouterView, Snapshot,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
@@ -228,7 +228,7 @@ impl Media for FakeMedia {
             Ok(Consumed {
                 kind: ironcast_api::MediaKind::Video,
                 rtp_parameters: json!({ "mid": "0", "codecs": [], "encodings": [] }),
-                kind_of_stream: "simulcast".to_owned(),
+                kind_of_stream: json!("simulcast"),
                 producer_paused,
             })
         })
@@ -282,25 +282,27 @@ impl Media for FakeMedia {
         })
     }
 
-    fn events(&self, after: Option<String>) -> Answer<'_, Subscription> {
+    fn ready(&self) -> Answer<'_, ()> {
+        self.answer("ready".to_owned(), |_| Ok(()))
+    }
+
+    fn events(&self, after: String) -> Events {
         let receiver = self.reports.subscribe();
         let epoch = self.epoch.load(Ordering::SeqCst);
-        self.answer("events".to_owned(), |_| {
-            let same_epoch = format!("{epoch}-");
-            if after.is_some_and(|seq| !seq.starts_with(&same_epoch)) {
-                return Ok(Subscription::Lost);
-            }
-            let events = futures::stream::unfold(receiver, move |mut receiver| async move {
-                match receiver.recv().await {
-                    Ok(Report::Event(number, event)) => {
-                        let seq = Some(format!("{epoch}-{number}"));
-                        Some((Ok(Numbered { seq, event }), receiver))
-                    }
-                    Ok(Report::ConnectionLost) | Err(_) => None,
+        self.inside().calls.push("events".to_owned());
+        self.changed.notify_waiters();
+        if !after.starts_with(&format!("{epoch}-")) {
+            return futures::stream::empty().boxed();
+        }
+        futures::stream::unfold(receiver, move |mut receiver| async move {
+            match receiver.recv().await {
+                Ok(Report::Event(number, event)) => {
+                    Some((Ok(Numbered { seq: format!("{epoch}-{number}"), event }), receiver))
                 }
-            });
-            Ok(Subscription::Open(events.boxed()))
+                Ok(Report::ConnectionLost) | Err(_) => None,
+            }
         })
+        .boxed()
     }
 }
 

@@ -29,7 +29,8 @@ async fn health_and_readiness() {
     let report: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &report["status"]), (200, &json!("ok")));
     assert_eq!((&report["rooms"], &report["participants"]), (&json!(1), &json!(1)));
-    assert_eq!(http(stage.port, "GET", "/ready", "").await.0, 200);
+    let ready = async { while http(stage.port, "GET", "/ready", "").await.0 != 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), ready).await.unwrap();
 
     stage.media.go_away();
     let unready = async { while http(stage.port, "GET", "/ready", "").await.0 != 503 {} };
