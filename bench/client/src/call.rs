@@ -270,17 +270,7 @@ impl Transport {
         participant: &str,
         options: &JoinOptions,
     ) -> Result<Self, ControlError> {
-        let mut body = json!({
-            "routerId": router,
-            "type": "webrtc",
-            "participantId": participant,
-        });
-        merge(&mut body, options.transport.as_ref());
-        let answer = control.call("POST", "/v1/transports", Some(body)).await?;
-        let id = text(&answer, "id")?;
-        let mut remote = ortc::remote(&answer)?;
-        remote.candidates.retain(|candidate| candidate.is_ipv6() == options.ipv6);
-        let (peer, profile) = connect(control, &id, remote, options).await?;
+        let (id, peer, profile) = open_peer(control, router, participant, options).await?;
         Ok(Self { id, profile, session: Session::new(peer) })
     }
 
@@ -291,6 +281,28 @@ impl Transport {
         let credentials = ortc::ice_credentials(&answer["iceParameters"])?;
         Ok(self.session.peer().restart_ice(credentials).await?)
     }
+}
+
+/// Makes a transport at the API and connects a bare peer to it, without a session: gives the
+/// transport's id, the peer and what was negotiated.
+pub async fn open_peer<C: Control>(
+    control: &C,
+    router: &str,
+    participant: &str,
+    options: &JoinOptions,
+) -> Result<(String, Peer, SrtpProfile), ControlError> {
+    let mut body = json!({
+        "routerId": router,
+        "type": "webrtc",
+        "participantId": participant,
+    });
+    merge(&mut body, options.transport.as_ref());
+    let answer = control.call("POST", "/v1/transports", Some(body)).await?;
+    let id = text(&answer, "id")?;
+    let mut remote = ortc::remote(&answer)?;
+    remote.candidates.retain(|candidate| candidate.is_ipv6() == options.ipv6);
+    let (peer, profile) = connect(control, &id, remote, options).await?;
+    Ok((id, peer, profile))
 }
 
 async fn connect<C: Control>(

@@ -2,12 +2,12 @@
 //! bodies by length or in chunks. Also reads the event stream. Tests and benches use it where the
 //! transport of the API is not what they are about.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::{TcpStream, UnixStream},
 };
 
 use crate::call::{Control, ControlError};
@@ -17,8 +17,18 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// A server's plain door.
 #[derive(Debug, Clone)]
 pub struct PlainHttp {
-    address: SocketAddr,
+    door: Door,
 }
+
+#[derive(Debug, Clone)]
+enum Door {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+type Connection = BufReader<Box<dyn Stream>>;
 
 /// An answer.
 #[derive(Debug, Clone)]
@@ -52,10 +62,16 @@ impl Response {
 }
 
 impl PlainHttp {
-    /// Nothing is connected yet.
+    /// On a TCP port. Nothing is connected yet.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { door: Door::Tcp(address) }
+    }
+
+    /// On a unix socket, which also reaches into other network namespaces.
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self { door: Door::Unix(path.into()) }
     }
 
     /// One request with any body and headers.
@@ -112,11 +128,13 @@ impl PlainHttp {
         headers: &[(&str, &str)],
         body: &[u8],
         connection: &str,
-    ) -> std::io::Result<BufReader<TcpStream>> {
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: {connection}\r\n",
-            self.address
-        );
+    ) -> std::io::Result<Connection> {
+        let host = match &self.door {
+            Door::Tcp(address) => address.to_string(),
+            Door::Unix(_) => "localhost".to_owned(),
+        };
+        let mut head =
+            format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: {connection}\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -124,8 +142,14 @@ impl PlainHttp {
             head.push_str(&format!("content-length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
-        let mut stream = TcpStream::connect(self.address).await?;
-        stream.set_nodelay(true)?;
+        let mut stream: Box<dyn Stream> = match &self.door {
+            Door::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Door::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        };
         stream.write_all(head.as_bytes()).await?;
         // A server that refuses early closes while a large body is still on its way.
         let _ = stream.write_all(body).await;
@@ -160,9 +184,8 @@ pub struct Event {
 }
 
 /// An open event stream.
-#[derive(Debug)]
 pub struct EventStream {
-    stream: BufReader<TcpStream>,
+    stream: Connection,
     chunked: bool,
     text: String,
 }
@@ -222,7 +245,7 @@ fn wrong(what: &str) -> std::io::Error {
 
 type Headers = Vec<(String, String)>;
 
-async fn read_head(stream: &mut BufReader<TcpStream>) -> std::io::Result<(u16, Headers)> {
+async fn read_head(stream: &mut Connection) -> std::io::Result<(u16, Headers)> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     let status = line
@@ -245,7 +268,7 @@ fn is_chunked(headers: &[(String, String)]) -> bool {
 }
 
 async fn read_body(
-    stream: &mut BufReader<TcpStream>,
+    stream: &mut Connection,
     status: u16,
     headers: &[(String, String)],
 ) -> std::io::Result<Vec<u8>> {
@@ -276,7 +299,7 @@ async fn read_body(
 }
 
 /// One chunk; empty at the end.
-async fn read_chunk(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+async fn read_chunk(stream: &mut Connection) -> std::io::Result<Vec<u8>> {
     let mut line = String::new();
     stream.read_line(&mut line).await?;
     let size = line.split(';').next().unwrap_or_default().trim();

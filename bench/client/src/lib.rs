@@ -17,7 +17,7 @@ pub mod clock;
 pub mod handshake;
 pub mod http;
 mod ice;
-mod link;
+pub mod link;
 pub mod ortc;
 pub mod payload;
 pub mod peer;

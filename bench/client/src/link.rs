@@ -1,6 +1,6 @@
 //! The UDP socket of one peer: receives in batches (recvmmsg and receive offload where the kernel
 //! has them), sends, and can be exchanged for one on another port while the peer lives. Called by
-//! [`crate::peer`] only; knows nothing of what the datagrams mean.
+//! [`crate::peer`], and by benches for floors without crypto; knows nothing of what the datagrams mean.
 
 use std::{
     cell::RefCell,
@@ -31,32 +31,33 @@ struct Bound {
 
 /// The socket, and the way to exchange it.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub struct Link {
     bound: RwLock<Arc<Bound>>,
     exchanged: Notify,
 }
 
 impl Link {
     /// Binds a free port of `ip`.
-    pub(crate) fn bind(ip: IpAddr) -> io::Result<Self> {
+    pub fn bind(ip: IpAddr) -> io::Result<Self> {
         Ok(Self { bound: RwLock::new(Arc::new(bound(ip)?)), exchanged: Notify::new() })
     }
 
     /// Goes on from a free port of `ip`; the old socket is closed.
-    pub(crate) fn rebind(&self, ip: IpAddr) -> io::Result<()> {
+    pub fn rebind(&self, ip: IpAddr) -> io::Result<()> {
         let next = Arc::new(bound(ip)?);
         *self.bound.write().expect("no panic while locked") = next;
         self.exchanged.notify_one();
         Ok(())
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+    /// Where it is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.current().io.local_addr()
     }
 
     /// Waits for datagrams and hands each to `each`; returns after one batch, or when the socket
     /// was exchanged.
-    pub(crate) async fn receive(&self, mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
+    pub async fn receive(&self, mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
         let bound = self.current();
         tokio::select! {
             result = bound.io.async_io(Interest::READABLE, || bound.receive_batch(&mut each)) => {
@@ -67,12 +68,12 @@ impl Link {
     }
 
     /// Sends at once, or drops the datagram if the socket's buffer is full.
-    pub(crate) fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    pub fn try_send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         self.current().io.try_send_to(datagram, to).map(|_| ())
     }
 
     /// Sends, and waits for room if need be.
-    pub(crate) async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+    pub async fn send(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let bound = self.current();
         match bound.io.try_send_to(datagram, to) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -111,6 +111,13 @@ impl SequenceTracker {
         self.expected().saturating_sub(self.distinct())
     }
 
+    /// What is missing of the last `back` numbers (at most the window), from `from` on.
+    #[must_use]
+    pub fn missing(&self, from: u64, back: u64) -> Vec<u64> {
+        let oldest = self.highest.saturating_sub(back.min(WINDOW - 1)).max(self.first).max(from);
+        (oldest..self.highest).filter(|index| !self.is_marked(*index)).collect()
+    }
+
     fn mark(&mut self, index: u64) {
         self.seen[(index / 64) as usize % WORDS] |= 1 << (index % 64);
     }
@@ -148,6 +155,8 @@ mod tests {
         assert_eq!(tracker.receive(65_535).1, Arrival::New(0));
         assert_eq!(tracker.receive(2).1, Arrival::New(2));
         assert_eq!(tracker.lost(), 2);
+        let low: Vec<u16> = tracker.missing(0, 100).iter().map(|index| *index as u16).collect();
+        assert_eq!(low, [0, 1]);
         assert_eq!(tracker.receive(0).1, Arrival::Late);
         assert_eq!(tracker.receive(0).1, Arrival::Duplicate);
         assert_eq!((tracker.lost(), tracker.duplicates, tracker.reordered), (1, 1, 1));

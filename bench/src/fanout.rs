@@ -1,0 +1,219 @@
+//! Scenario `fanout`: one sends, N receive. What a forwarded packet costs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::{
+    load::{Media, Plan},
+    measure::{Times, Window, merged_delay, run_blocks},
+    servers::Server,
+    statistics::{Estimate, estimate, ratios},
+    table,
+    topology::Topology,
+};
+
+/// Options of `fanout` and `audio`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// How many receive.
+    #[arg(long, short = 'n', default_value_t = 300)]
+    pub(crate) receivers: usize,
+    /// SRTP profile: AEAD_AES_128_GCM, AEAD_AES_256_GCM or AES_CM_128_HMAC_SHA1_80.
+    #[arg(long, default_value = "AEAD_AES_128_GCM")]
+    pub(crate) cipher: String,
+    /// Seconds of a window.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) window: f64,
+    /// Seconds before a window.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) warm_up: f64,
+    /// Rounds over all servers, each in the reverse order of the one before.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) blocks: usize,
+    /// Only loopback, although namespaces could be made.
+    #[arg(long)]
+    pub(crate) loopback: bool,
+    /// Switches UDP segmentation of the devices off, as on a network card without it.
+    #[arg(long)]
+    pub(crate) no_segmentation: bool,
+    /// One of so many blocks of packets is opened and verified.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) sample_period: u16,
+    /// Only these servers: ironcast, reflector-sendmmsg, reflector-segmented.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Writes all windows to this file, JSON.
+    #[arg(long)]
+    pub(crate) raw: Option<std::path::PathBuf>,
+}
+
+/// Mean of the video, without overhead.
+pub(crate) const VIDEO: Media = Media::Video { bitrate_bps: 2_500_000, frame_rate: 30.0 };
+/// One packet every 20 ms.
+pub(crate) const AUDIO: Media = Media::Audio { payload_bytes: 160 };
+
+/// Runs it and prints the table and the last line.
+pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Value> {
+    let topology = Topology::new(options.loopback, !options.no_segmentation);
+    if let Some(why) = &topology.fallback {
+        eprintln!(
+            "\n*** LOOPBACK, no network namespaces: {why}\n\
+             *** The receivers' work in the kernel is charged to whoever sends, and segmentation \
+             is not seen: compare only within this run.\n"
+        );
+    }
+    let servers: Vec<Server> =
+        [Server::ReflectorSegmented, Server::ReflectorSendmmsg, Server::Ironcast]
+            .into_iter()
+            .filter(|one| {
+                options.only.is_empty() || options.only.iter().any(|name| name == one.name())
+            })
+            .collect();
+    let times = Times {
+        warm_up: Duration::from_secs_f64(options.warm_up),
+        window: Duration::from_secs_f64(options.window),
+    };
+    let progress = ProgressBar::new((servers.len() * options.blocks * 3) as u64).with_style(
+        ProgressStyle::with_template(
+            "{bar:30} {percent:>3} % {elapsed} of about {eta} left: {msg}",
+        )?,
+    );
+    progress.enable_steady_tick(Duration::from_millis(250));
+    let plan = |target| Plan {
+        target,
+        receivers: options.receivers,
+        media,
+        cipher: options.cipher.clone(),
+        sample_period: options.sample_period,
+    };
+    let windows = run_blocks(&topology, &servers, &plan, times, options.blocks, &progress);
+    progress.finish_and_clear();
+    let windows = windows?;
+    if let Some(path) = &options.raw {
+        std::fs::write(path, serde_json::to_string_pretty(&windows)?)?;
+    }
+    let summaries: Vec<Summary> =
+        servers.iter().filter_map(|server| Summary::of(server.name(), &windows)).collect();
+    println!("{}", table::of(&summaries, &windows));
+    Ok(last_line(scenario, options, &topology, &summaries))
+}
+
+/// What all windows of one server say together.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    pub(crate) server: &'static str,
+    pub(crate) cpu: Estimate,
+    pub(crate) core: Estimate,
+    /// Ours over this one, pair by pair; none for ours.
+    pub(crate) ours_over_this: Option<Estimate>,
+    pub(crate) load_core_busy: f64,
+    pub(crate) core_busy: f64,
+    pub(crate) disturbed: usize,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) verified: u64,
+    pub(crate) corrupt: u64,
+    /// p50, p99, p99.9, max.
+    pub(crate) delay_us: [u64; 4],
+}
+
+impl Summary {
+    fn of(server: &'static str, windows: &[Window]) -> Option<Self> {
+        let all: Vec<&Window> = windows.iter().filter(|one| one.server == server).collect();
+        let good: Vec<&Window> = all.iter().copied().filter(|one| !one.disturbed).collect();
+        let costs = |of: &dyn Fn(&Window) -> f64| -> Vec<f64> {
+            good.iter().map(|window| of(window)).collect()
+        };
+        let delay = merged_delay(&good);
+        let sum = |of: &dyn Fn(&Window) -> u64| good.iter().map(|window| of(window)).sum();
+        let mean = |of: &dyn Fn(&Window) -> f64| {
+            good.iter().map(|window| of(window)).sum::<f64>() / good.len().max(1) as f64
+        };
+        Some(Self {
+            server,
+            cpu: estimate(&costs(&Window::cpu_s_per_million))?,
+            core: estimate(&costs(&Window::core_s_per_million))?,
+            ours_over_this: (server != Server::Ironcast.name())
+                .then(|| paired(windows, Server::Ironcast.name(), server))
+                .flatten(),
+            load_core_busy: mean(&|window| window.load_core_busy),
+            core_busy: mean(&|window| window.core_busy),
+            disturbed: all.len() - good.len(),
+            sent: sum(&|window| window.sent),
+            received: sum(&|window| window.received),
+            lost: sum(&|window| window.lost),
+            verified: sum(&|window| window.verified),
+            corrupt: sum(&|window| window.corrupt),
+            delay_us: [0.5, 0.99, 0.999, 1.0].map(|at| delay.value_at_quantile(at)),
+        })
+    }
+
+    /// As in the last line.
+    pub(crate) fn json(&self) -> Value {
+        let [p50, p99, p999, max] = self.delay_us;
+        json!({
+            "cpu_s_per_million": self.cpu.median,
+            "cpu_s_per_million_interval": [self.cpu.low, self.cpu.high],
+            "core_s_per_million": self.core.median,
+            "core_busy": self.core_busy,
+            "load_core_busy": self.load_core_busy,
+            "sent": self.sent,
+            "received": self.received,
+            "lost": self.lost,
+            "verified": self.verified,
+            "corrupt": self.corrupt,
+            "disturbed_windows": self.disturbed,
+            "delay_us": { "p50": p50, "p99": p99, "p999": p999, "max": max },
+            "ironcast_over_this": self.ours_over_this,
+        })
+    }
+}
+
+/// Median of the ratios of windows of the same round.
+fn paired(windows: &[Window], ours: &str, theirs: &str) -> Option<Estimate> {
+    let of = |server: &str| windows.iter().filter(|one| one.server == server).collect::<Vec<_>>();
+    let (ours, theirs) = (of(ours), of(theirs));
+    let pairs: Vec<(f64, f64)> = ours
+        .iter()
+        .zip(&theirs)
+        .filter(|(ours, theirs)| !ours.disturbed && !theirs.disturbed)
+        .map(|(ours, theirs)| (ours.cpu_s_per_million(), theirs.cpu_s_per_million()))
+        .collect();
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+    estimate(&ratios(&a, &b))
+}
+
+fn last_line(
+    scenario: &str,
+    options: &Options,
+    topology: &Topology,
+    summaries: &[Summary],
+) -> Value {
+    let of = |server: Server| summaries.iter().find(|one| one.server == server.name());
+    let cost = |server: Server| of(server).map(|summary| summary.cpu.median);
+    let mut line = json!({
+        "scenario": scenario,
+        "consumers": options.receivers,
+        "cipher": options.cipher,
+        "topology": topology.name(),
+        "segmentation": !options.no_segmentation,
+        "floor_cpu_s_per_million": cost(Server::ReflectorSendmmsg),
+        "floor_gso_cpu_s_per_million": cost(Server::ReflectorSegmented),
+    });
+    if let (Some(ours), Some(line)) = (of(Server::Ironcast), line.as_object_mut())
+        && let Value::Object(fields) = ours.json()
+    {
+        line.extend(fields);
+    }
+    let peers: serde_json::Map<String, Value> = summaries
+        .iter()
+        .filter(|one| one.server != Server::Ironcast.name())
+        .map(|one| (one.server.to_owned(), one.json()))
+        .collect();
+    line["peers"] = Value::Object(peers);
+    line
+}

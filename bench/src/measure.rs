@@ -1,0 +1,270 @@
+//! One block of a run: a server is started, loaded until all receive, watched for a window, and
+//! stopped. And the order of blocks: forward, then backward (ABBA), so that a drift of the machine
+//! falls on all alike. Called by the scenarios.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+
+use crate::{
+    cpu, interrupt,
+    load::{Counts, Plan, Said, Target},
+    servers::{Running, Server},
+    topology::{Side, Topology},
+};
+
+/// Windows in which the host took away more are thrown out.
+const STEAL_MAX: f64 = 0.02;
+const JOIN_LIMIT: Duration = Duration::from_secs(180);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// A window that was disturbed is measured again so often.
+const WINDOW_TRIES: usize = 3;
+
+/// How long things take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// After all receive, before the window.
+    pub(crate) warm_up: Duration,
+    /// What is measured.
+    pub(crate) window: Duration,
+}
+
+/// What a window says.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct Window {
+    /// Whose.
+    pub(crate) server: &'static str,
+    /// Length.
+    pub(crate) seconds: f64,
+    /// Processor time of all its processes, nanoseconds.
+    pub(crate) cpu_ns: u64,
+    /// Share of the window that its core worked.
+    pub(crate) core_busy: f64,
+    /// Share of the window that the load's core worked.
+    pub(crate) load_core_busy: f64,
+    /// Share that the host took away, the worse of both cores.
+    pub(crate) steal: f64,
+    /// True if too much was taken away: such a window counts for nothing.
+    pub(crate) disturbed: bool,
+    /// Resident memory of all its processes.
+    pub(crate) resident_bytes: u64,
+    /// Within the window.
+    pub(crate) sent: u64,
+    /// Within the window.
+    pub(crate) received: u64,
+    /// Within the window.
+    pub(crate) lost: u64,
+    /// Within the window.
+    pub(crate) verified: u64,
+    /// Within the window.
+    pub(crate) corrupt: u64,
+    /// Within the window.
+    pub(crate) repeats: u64,
+    /// Microseconds and how often.
+    pub(crate) delay_us: Vec<(u64, u64)>,
+}
+
+impl Window {
+    /// CPU-seconds of the server's processes for a million received packets.
+    pub(crate) fn cpu_s_per_million(&self) -> f64 {
+        self.cpu_ns as f64 / 1e9 / (self.received as f64 / 1e6)
+    }
+
+    /// The same of its core's working time, the kernel's share outside the process included.
+    pub(crate) fn core_s_per_million(&self) -> f64 {
+        self.core_busy * self.seconds / (self.received as f64 / 1e6)
+    }
+}
+
+/// Measures every server in `servers` in `blocks` rounds: forward, backward, forward, ...
+pub(crate) fn run_blocks(
+    topology: &Topology,
+    servers: &[Server],
+    plan: &dyn Fn(Target) -> Plan,
+    times: Times,
+    blocks: usize,
+    progress: &ProgressBar,
+) -> Result<Vec<Window>> {
+    let mut windows = Vec::new();
+    for block in 0..blocks {
+        let mut order = servers.to_vec();
+        if block % 2 == 1 {
+            order.reverse();
+        }
+        for server in order {
+            let what = format!("{} ({} of {blocks})", server.name(), block + 1);
+            let window = run_block(topology, server, plan, times, progress, &what)
+                .with_context(|| format!("measuring {}", server.name()))?;
+            windows.push(window);
+        }
+    }
+    Ok(windows)
+}
+
+fn run_block(
+    topology: &Topology,
+    server: Server,
+    plan: &dyn Fn(Target) -> Plan,
+    times: Times,
+    progress: &ProgressBar,
+    what: &str,
+) -> Result<Window> {
+    progress.set_message(format!("{what}: starting"));
+    let mut running = server.start(topology)?;
+    let mut load = LoadProcess::start(topology, &plan(running.target.clone()))?;
+    load.wait_until_ready(|joined| progress.set_message(format!("{what}: {joined} joined")))?;
+    progress.inc(1);
+    progress.set_message(format!("{what}: warming up"));
+    interrupt::pause(times.warm_up)?;
+    progress.inc(1);
+    let mut window = None;
+    for attempt in 1..=WINDOW_TRIES {
+        progress.set_message(format!("{what}: measuring"));
+        let measured = watch(topology, server, &running, &mut load, times.window)?;
+        running.check()?;
+        let disturbed = measured.disturbed;
+        window = Some(measured);
+        if !disturbed {
+            break;
+        }
+        progress.set_message(format!("{what}: disturbed, attempt {attempt}"));
+    }
+    progress.inc(1);
+    load.stop();
+    window.context("no window")
+}
+
+fn watch(
+    topology: &Topology,
+    server: Server,
+    running: &Running,
+    load: &mut LoadProcess,
+    length: Duration,
+) -> Result<Window> {
+    let pids = running.pids();
+    let cores = [topology.server_core, topology.load_core];
+    let counts_before = load.counts()?;
+    let cores_before = cores.map(cpu::core_ticks);
+    let cpu_before = cpu::process_ns(&pids);
+    let start = Instant::now();
+    interrupt::pause(length)?;
+    let cpu_after = cpu::process_ns(&pids);
+    let cores_after = cores.map(cpu::core_ticks);
+    let seconds = start.elapsed().as_secs_f64();
+    let counts = load.counts()?;
+    let shares = [0, 1].map(|at| cpu::core_share(cores_before[at], cores_after[at]));
+    let steal = shares[0].steal.max(shares[1].steal);
+    Ok(Window {
+        server: server.name(),
+        seconds,
+        cpu_ns: cpu_after.saturating_sub(cpu_before),
+        core_busy: shares[0].busy,
+        load_core_busy: shares[1].busy,
+        steal,
+        disturbed: steal > STEAL_MAX,
+        resident_bytes: cpu::resident_bytes(&pids),
+        sent: counts.sent.saturating_sub(counts_before.sent),
+        received: counts.received.saturating_sub(counts_before.received),
+        lost: counts.lost.saturating_sub(counts_before.lost),
+        verified: counts.verified.saturating_sub(counts_before.verified),
+        corrupt: counts.corrupt.saturating_sub(counts_before.corrupt),
+        repeats: counts.repeats.saturating_sub(counts_before.repeats),
+        delay_us: counts.delay_us,
+    })
+}
+
+/// Delays of several windows together.
+pub(crate) fn merged_delay(windows: &[&Window]) -> Histogram<u64> {
+    let mut all = Histogram::new_with_bounds(1, 60_000_000, 3).expect("allowed bounds");
+    for (value, count) in windows.iter().flat_map(|window| &window.delay_us) {
+        all.saturating_record_n(*value, *count);
+    }
+    all
+}
+
+/// The load's process and its lines.
+struct LoadProcess {
+    child: Child,
+    commands: ChildStdin,
+    said: mpsc::Receiver<Said>,
+}
+
+impl Drop for LoadProcess {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl LoadProcess {
+    fn start(topology: &Topology, plan: &Plan) -> Result<Self> {
+        let own = std::env::current_exe()?;
+        let mut child = topology
+            .command(Side::Load, &own.display().to_string())
+            .arg("load")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("the load cannot be started")?;
+        let output = child.stdout.take().context("its output")?;
+        let mut commands = child.stdin.take().context("its input")?;
+        writeln!(commands, "{}", serde_json::to_string(plan)?)?;
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let Ok(what) = serde_json::from_str(&line) else { continue };
+                if sender.send(what).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, commands, said })
+    }
+
+    fn wait_until_ready(&mut self, mut joined: impl FnMut(usize)) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let left = JOIN_LIMIT.saturating_sub(start.elapsed());
+            let said = interrupt::receive(&self.said, left);
+            match said.context("the load does not get ready")? {
+                Said::Joined(count) => joined(count),
+                Said::Ready => return Ok(()),
+                Said::Failed(why) => bail!("the load failed: {why}"),
+                Said::Counts(_) => {}
+            }
+        }
+    }
+
+    fn counts(&mut self) -> Result<Counts> {
+        writeln!(self.commands, "count")?;
+        loop {
+            let said = interrupt::receive(&self.said, ANSWER_LIMIT);
+            match said.context("the load does not answer: its core is full")? {
+                Said::Counts(counts) => return Ok(*counts),
+                Said::Failed(why) => bail!("the load failed: {why}"),
+                Said::Joined(_) | Said::Ready => {}
+            }
+        }
+    }
+
+    fn stop(mut self) {
+        if writeln!(self.commands, "stop").is_ok() {
+            // It says goodbye to the server, which is stopped next.
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_secs(3) {
+                if !matches!(self.child.try_wait(), Ok(None)) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
