@@ -77,9 +77,9 @@ impl SealKey {
                 let (header, text) = head.split_at_mut(header_len);
                 gcm.seal(session.gcm_nonce(ssrc, index), header, text, tag);
             }
-            Cipher::Cm { ctr, hmac } => {
-                ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
-                let right = hmac.sign(head, &roc(index));
+            Cipher::Cm(cm) => {
+                cm.ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
+                let right = cm.hmac.sign(head, &roc(index));
                 tag.copy_from_slice(&right.as_ref()[..tag.len()]);
             }
         }
@@ -107,12 +107,12 @@ impl SealKey {
                 gcm.seal(nonce, &rtcp_aad(clear, index_word), text, tag);
                 word.copy_from_slice(&index_word);
             }
-            Cipher::Cm { ctr, hmac } => {
+            Cipher::Cm(cm) => {
                 let iv = session.cm_iv(ssrc, u64::from(index));
-                ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
+                cm.ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
                 let (word, tag) = trailer.split_at_mut(4);
                 word.copy_from_slice(&index_word);
-                let right = hmac.sign(head, word);
+                let right = cm.hmac.sign(head, word);
                 tag.copy_from_slice(&right.as_ref()[..tag.len()]);
             }
         }
@@ -152,9 +152,9 @@ impl OpenKey {
                 let (header, text) = head.split_at_mut(header_len);
                 verified(gcm.open(session.gcm_nonce(ssrc, index), header, text, tag))?;
             }
-            Cipher::Cm { ctr, hmac } => {
-                verified(hmac.verify(head, &roc(index), tag))?;
-                ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
+            Cipher::Cm(cm) => {
+                verified(cm.hmac.verify(head, &roc(index), tag))?;
+                cm.ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
             }
         }
         Ok(text_end)
@@ -181,10 +181,10 @@ impl OpenKey {
                 let nonce = session.gcm_nonce(ssrc, index);
                 verified(gcm.open_into(nonce, header, text, tag, text_out))?;
             }
-            Cipher::Cm { ctr, hmac } => {
-                verified(hmac.verify(head, &roc(index), tag))?;
+            Cipher::Cm(cm) => {
+                verified(cm.hmac.verify(head, &roc(index), tag))?;
                 text_out.copy_from_slice(text);
-                ctr.apply(&session.cm_iv(ssrc, index), text_out);
+                cm.ctr.apply(&session.cm_iv(ssrc, index), text_out);
             }
         }
         header_out.copy_from_slice(header);
@@ -208,10 +208,10 @@ impl OpenKey {
                 let nonce = session.gcm_nonce(ssrc, u64::from(index));
                 verified(gcm.open(nonce, &rtcp_aad(clear, index_word), text, tag))?;
             }
-            Cipher::Cm { ctr, hmac } => {
-                verified(hmac.verify(head, &index_word, &trailer[4..]))?;
+            Cipher::Cm(cm) => {
+                verified(cm.hmac.verify(head, &index_word, &trailer[4..]))?;
                 let iv = session.cm_iv(ssrc, u64::from(index));
-                ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
+                cm.ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
             }
         }
         Ok((text_end, index))
@@ -260,7 +260,13 @@ struct Session {
 
 enum Cipher {
     Gcm(AesGcm),
-    Cm { ctr: AesCtr, hmac: HmacSha1 },
+    /// Boxed: its two key schedules and hash states are 1.7 KiB.
+    Cm(Box<AesCm>),
+}
+
+struct AesCm {
+    ctr: AesCtr,
+    hmac: HmacSha1,
 }
 
 fn sessions(master: &MasterKey) -> (Session, Session) {
@@ -274,7 +280,10 @@ impl Session {
         let cipher = if suite.is_gcm() {
             Cipher::Gcm(AesGcm::new(key))
         } else {
-            Cipher::Cm { ctr: AesCtr::new(key), hmac: HmacSha1::new(&derived.auth) }
+            Cipher::Cm(Box::new(AesCm {
+                ctr: AesCtr::new(key),
+                hmac: HmacSha1::new(&derived.auth),
+            }))
         };
         Self { suite, salt: derived.salt, cipher }
     }
