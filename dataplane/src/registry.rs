@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ironcast_protocol::{
     Id, WorkerId,
     command::{
-        Command, ConnectTransport, Consume, CreateRouter, CreateWebRtcTransport, Produce,
+        Command, ConnectTransport,
         TransportCreated,
     },
     frame::{decode_body, encode_body},
@@ -46,8 +46,6 @@ impl Encoded {
 /// One resource.
 #[derive(Debug)]
 pub struct Entry {
-    /// What it is.
-    pub kind: Kind,
     /// Where it lives.
     pub worker: WorkerId,
     /// What it hangs below: consumers below their transport and their producer.
@@ -123,7 +121,6 @@ impl Registry {
             self.entry_mut(parent_kind, parent)?.children.insert(id.clone());
         }
         let entry = Entry {
-            kind,
             worker,
             parents: parents.map(|parent| parent.map(|(_, id)| id.clone())),
             children: BTreeSet::new(),
@@ -215,7 +212,7 @@ impl Registry {
     }
 
     /// Resources now.
-    #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }

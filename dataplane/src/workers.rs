@@ -45,8 +45,9 @@ impl Workers {
     /// # Errors
     /// What is missing, in words.
     pub fn prepare(config: &Config, hub: HubSender<ToHub>) -> anyhow::Result<Self> {
-        let available = ironcast_driver::affinity::available_cores()?;
-        let cores = config.worker_cores(&available);
+        let allowed = ironcast_driver::affinity::allowed_cpus()?;
+        let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
+        let cores = config.worker_cores(&allowed);
         anyhow::ensure!(cores.len() <= 256, "at most 256 workers");
         let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
         let shared = config
@@ -89,7 +90,7 @@ impl Workers {
     /// Runs one worker again and again until it is told to stop.
     fn supervise(&self, index: usize) {
         let worker = index as WorkerId;
-        if let Err(error) = ironcast_driver::affinity::pin(self.cores[index]) {
+        if let Err(error) = ironcast_driver::affinity::pin_current_thread(self.cores[index] as usize) {
             tracing::warn!(worker, %error, "not pinned to its core");
         }
         loop {

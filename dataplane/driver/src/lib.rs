@@ -1,1 +1,34 @@
-//! io_uring, sockets and memory: the only unsafe code
+//! io_uring, sockets and memory: the only crate with `unsafe` code. Knows nothing of RTP.
+//!
+//! One [`run`] is one worker thread. It owns a ring, its receive buffers, its sockets and the
+//! slabs that datagrams leave from, and calls an [`Engine`] with what arrives:
+//!
+//! ```text
+//!   rx.rs [1]        engine                     tx.rs [8]
+//!   completions -->  receive, message, turn --> Batch -> one send per destination
+//!       ^                                           |
+//!       '---- worker_loop.rs: sleep until the next completion or deadline <---'
+//! ```
+//! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
+//! `sockets` listeners and paths, `steering` the program of single-port mode, `mailbox` messages
+//! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
+//! `allocator` a counting allocator for tests and benches.
+
+pub mod affinity;
+pub mod allocator;
+mod buffers;
+pub mod clock;
+mod io;
+pub mod mailbox;
+pub mod probe;
+mod ring;
+mod rx;
+pub mod sockets;
+mod statistics;
+pub mod steering;
+mod tx;
+mod worker_loop;
+
+pub use io::Io;
+pub use statistics::Statistics;
+pub use worker_loop::{DriverConfig, DriverError, Engine, Source, Transmit, run};

@@ -1,0 +1,85 @@
+//! Which processors a worker may run on. Called once per worker at start, never later.
+//!
+//! What counts is the mask of the process, not the machine: a container's cpuset is honoured.
+
+use std::io;
+
+/// Why a worker could not be pinned.
+#[derive(Debug, thiserror::Error)]
+pub enum AffinityError {
+    /// The processor is not in the mask.
+    #[error(
+        "processor {cpu} is not among those this process may use ({allowed:?}): name one of these, \
+         or widen the cpuset of the service or container"
+    )]
+    NotAllowed {
+        /// The one asked for.
+        cpu: usize,
+        /// The mask.
+        allowed: Vec<usize>,
+    },
+    /// The kernel refused.
+    #[error(
+        "cannot {what}: {source}; a seccomp profile must allow sched_setaffinity and \
+         sched_getaffinity, or leave the pinning of workers out of the configuration"
+    )]
+    Refused {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// The processors that this thread may run on, in ascending order.
+pub fn allowed_cpus() -> Result<Vec<usize>, AffinityError> {
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is as large as said, and pid 0 is the calling thread.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    if result != 0 {
+        let source = io::Error::last_os_error();
+        return Err(AffinityError::Refused { what: "read the processor mask", source });
+    }
+    Ok((0..libc::CPU_SETSIZE as usize)
+        // SAFETY: the index is below CPU_SETSIZE.
+        .filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) })
+        .collect())
+}
+
+/// Pins the calling thread to one processor.
+pub fn pin_current_thread(cpu: usize) -> Result<(), AffinityError> {
+    let allowed = allowed_cpus()?;
+    if !allowed.contains(&cpu) {
+        return Err(AffinityError::NotAllowed { cpu, allowed });
+    }
+    // SAFETY: an all-zero cpu_set_t is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `cpu` came from a mask, so it is below CPU_SETSIZE.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: `set` is as large as said, and pid 0 is the calling thread.
+    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
+        let source = io::Error::last_os_error();
+        return Err(AffinityError::Refused { what: "pin a worker to its processor", source });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_pinned_and_a_foreign_processor_is_refused_with_advice() {
+        std::thread::spawn(|| {
+            let allowed = allowed_cpus().unwrap();
+            let last = *allowed.last().unwrap();
+            pin_current_thread(last).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [last]);
+            let error = pin_current_thread(last + 1).unwrap_err().to_string();
+            assert!(error.contains("cpuset"), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
+}

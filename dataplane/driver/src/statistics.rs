@@ -1,0 +1,88 @@
+//! What the driver counts: plain numbers that only ever grow, written by the worker's thread and
+//! read by its engine. Nothing here is shared between threads.
+
+/// Totals since the worker started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Datagrams given to the engine.
+    pub datagrams_in: u64,
+    /// Their payload.
+    pub bytes_in: u64,
+    /// Datagrams handed to the kernel, those that it then refused among them.
+    pub datagrams_out: u64,
+    /// Their payload.
+    pub bytes_out: u64,
+    /// Sends handed to the kernel (a segmented send is one).
+    pub sends: u64,
+    /// Those of them with more than one segment.
+    pub segmented_sends: u64,
+    /// Datagrams dropped because a socket's send buffer was full.
+    pub eagain_drops: u64,
+    /// Datagrams dropped because of any other error of a send.
+    pub send_errors: u64,
+    /// Datagrams for a path that is closed, or a range outside of its slab.
+    pub stale_sends: u64,
+    /// Sends repeated once, after the error of an earlier datagram (ICMP).
+    pub send_retries: u64,
+    /// Paths whose segmentation the kernel refused; they send one by one from then on.
+    pub segmentation_refused: u64,
+    /// Receives that ended because no buffer was free; nothing is lost while the socket can queue.
+    pub buffer_exhaustions: u64,
+    /// Receives that ended because the peer's port is closed (ICMP).
+    pub connections_refused: u64,
+    /// Receives that ended with another error.
+    pub receive_errors: u64,
+    /// Receives armed again after they had ended.
+    pub rearms: u64,
+    /// Datagrams longer than a buffer, dropped.
+    pub truncated: u64,
+    /// Completions of sockets that are closed already, ignored.
+    pub late_completions: u64,
+    /// Datagrams that a socket got between bind and connect and that had no taker.
+    pub strays_dropped: u64,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Waits for a completion or a deadline.
+    pub waits: u64,
+    /// Wake-ups by the mailbox.
+    pub wakes: u64,
+    /// Messages of the mailbox given to the engine.
+    pub messages: u64,
+    /// Nanoseconds outside of waits; with `idle_ns` this gives the busy share.
+    pub busy_ns: u64,
+    /// Nanoseconds inside of waits.
+    pub idle_ns: u64,
+}
+
+impl Statistics {
+    /// All counts with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("datagrams_in", self.datagrams_in),
+            ("bytes_in", self.bytes_in),
+            ("datagrams_out", self.datagrams_out),
+            ("bytes_out", self.bytes_out),
+            ("sends", self.sends),
+            ("segmented_sends", self.segmented_sends),
+            ("eagain_drops", self.eagain_drops),
+            ("send_errors", self.send_errors),
+            ("stale_sends", self.stale_sends),
+            ("send_retries", self.send_retries),
+            ("segmentation_refused", self.segmentation_refused),
+            ("buffer_exhaustions", self.buffer_exhaustions),
+            ("connections_refused", self.connections_refused),
+            ("receive_errors", self.receive_errors),
+            ("rearms", self.rearms),
+            ("truncated", self.truncated),
+            ("late_completions", self.late_completions),
+            ("strays_dropped", self.strays_dropped),
+            ("turns", self.turns),
+            ("waits", self.waits),
+            ("wakes", self.wakes),
+            ("messages", self.messages),
+            ("busy_ns", self.busy_ns),
+            ("idle_ns", self.idle_ns),
+        ]
+        .into_iter()
+    }
+}
