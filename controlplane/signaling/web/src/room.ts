@@ -49,7 +49,7 @@ export class Room {
     app.innerHTML = `
       <main class="room">
         <header class="bar">
-          <span class="brand small">${icons.logo}<span>Ironcast</span></span>
+          <span class="brand compact">${icons.logo}<span>Ironcast</span></span>
           <span class="room-name"></span>
           <span class="spacer"></span>
           <span class="people" title="People in this room"></span>

@@ -136,7 +136,7 @@ export class Statistics {
       height: largest?.frameHeight,
       fps: largest?.framesPerSecond,
       bitrateBps: rates.bitrateBps,
-      layer: layers > 1 ? `${active.length} of ${layers}` : undefined,
+      layer: layers > 1 ? `${active.length} of ${layers} layers` : undefined,
       lossPercent: rates.lossPercent,
       packetsLost: lost,
       roundTripMs: roundTrip === undefined ? undefined : roundTrip * 1000,

@@ -147,12 +147,13 @@ function lines(figures: TileFigures): string {
   if (figures.kind === 'video') {
     const size = figures.width ? `${figures.width}×${figures.height}` : 'no picture';
     parts.push(`${size}  ${Math.round(figures.fps ?? 0)} fps  ${figures.codec ?? ''}`);
-    parts.push(`${rate}${figures.layer ? `  layer ${figures.layer}` : ''}`);
+    parts.push(`${rate}${figures.layer ? `  ${figures.layer}` : ''}`);
   } else {
     parts.push(`audio  ${rate}  ${figures.codec ?? ''}`);
   }
   const quality: string[] = [];
   if (figures.lossPercent !== undefined) quality.push(`loss ${figures.lossPercent.toFixed(1)} %`);
+  if (figures.kind === 'audio') return `${parts[0]}  ${quality[0] ?? ''}`;
   if (figures.roundTripMs !== undefined) quality.push(`rtt ${Math.round(figures.roundTripMs)} ms`);
   if (figures.freezeCount) quality.push(`freezes ${figures.freezeCount}`);
   if (quality.length > 0) parts.push(quality.join('  '));
