@@ -8,22 +8,25 @@ export interface Box {
   height: number;
 }
 
-/** A tile may be a little narrower or wider than its picture, which is cut to fill it. */
-const ASPECT_MIN = 1.15;
 const ASPECT_MAX = 16 / 9;
+
+/** A tile may be narrower than its picture, which is cut to fill it: most of all on phones. */
+function aspectMin(count: number, area: Box): number {
+  if (area.width >= area.height) return 4 / 3;
+  return count <= 2 ? 0.75 : 1.15;
+}
 
 /** Equal tiles in rows; the last row is centred. */
 export function gridBoxes(count: number, area: Box, gap: number): Box[] {
   if (count === 0) return [];
+  const narrowest = aspectMin(count, area);
   let best = { columns: 1, width: 0, height: 0 };
   for (let columns = 1; columns <= count; columns++) {
     const rows = Math.ceil(count / columns);
     const cellWidth = (area.width - gap * (columns - 1)) / columns;
     const cellHeight = (area.height - gap * (rows - 1)) / rows;
     if (cellWidth <= 0 || cellHeight <= 0) continue;
-    // In a tall cell the tile may be as tall as wide when there are few: phones.
-    const aspectMin = count <= 2 ? 0.75 : ASPECT_MIN;
-    const aspect = Math.min(ASPECT_MAX, Math.max(aspectMin, cellWidth / cellHeight));
+    const aspect = Math.min(ASPECT_MAX, Math.max(narrowest, cellWidth / cellHeight));
     const width = Math.min(cellWidth, cellHeight * aspect);
     const height = Math.min(cellHeight, width / aspect);
     if (width * height > best.width * best.height) best = { columns, width, height };
