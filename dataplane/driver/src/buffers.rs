@@ -1,143 +1,113 @@
-//! The memory that datagrams are received into: one mapping, shared with the kernel, which takes
-//! a buffer per datagram by itself. Owned by `Io`; `rx.rs` reads a buffer and gives it back.
+//! Receive buffers that the kernel picks from (provided buffer ring). Owns their memory; lends one
+//! at a time as a slice, between a completion and the moment it is handed back.
 //!
 //! ```text
-//! mapping | ring of free buffers, 16 B each | buffer 0 | buffer 1 | ...          |
-//!
-//!               kernel takes here (its head)       we give back here (tail)
-//!                        v                              v
-//! ring    | ...taken... | 7 | 3 | 12 | 0 | ... | 5 | 9 | ...taken... |
-//!
-//! buffer  | header 16 B | source address | control (time stamp) | datagram     |
+//! ring   | addr len bid | addr len bid | ...      tail ->       (shared with the kernel)
+//! memory |  buffer 0    |  buffer 1    |  buffer 2  | ...       bid * buffer_bytes
 //! ```
-//! A buffer is either free (in the ring, the kernel's) or taken (ours, between its completion and
-//! `recycle`). When none is free, receives end with ENOBUFS, and datagrams wait in their sockets.
 
-use std::io;
-use std::ptr;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::{
+    io,
+    ptr::NonNull,
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use io_uring::{Submitter, types::BufRingEntry};
 
-/// The kernel's limit of buffers in one ring.
-pub(crate) const BUFFERS_MAX: u16 = 32_768;
-/// The only group of buffers that a worker has.
-pub(crate) const GROUP: u16 = 0;
-
-pub(crate) struct Buffers {
-    mapping: *mut u8,
-    mapping_bytes: usize,
-    count: u16,
-    buffer_bytes: usize,
-    tail: u16,
+/// An anonymous mapping, unmapped when dropped.
+struct Mapping {
+    base: NonNull<u8>,
+    len: usize,
 }
 
-impl Buffers {
-    /// Maps `count` (a power of two) buffers, all of them free. The kernel does not know them yet.
-    pub(crate) fn new(count: u16, buffer_bytes: usize) -> io::Result<Self> {
-        if !count.is_power_of_two() || count > BUFFERS_MAX || buffer_bytes > 1 << 20 {
-            let text = "the number of receive buffers must be a power of two up to 32,768, and \
-                        each at most 1 MiB";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let mapping_bytes = usize::from(count) * (size_of::<BufRingEntry>() + buffer_bytes);
-        // SAFETY: a new anonymous mapping touches no memory of others; the result is checked.
-        let mapping = unsafe {
+impl Mapping {
+    fn new(len: usize) -> io::Result<Self> {
+        // SAFETY: a private anonymous mapping at an address of the kernel's choice.
+        let base = unsafe {
             libc::mmap(
-                ptr::null_mut(),
-                mapping_bytes,
+                std::ptr::null_mut(),
+                len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
                 -1,
                 0,
             )
         };
-        if mapping == libc::MAP_FAILED {
+        if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let mapping = mapping.cast();
-        let mut buffers = Self { mapping, mapping_bytes, count, buffer_bytes, tail: 0 };
-        for id in 0..count {
-            buffers.recycle(id);
-        }
-        buffers.publish();
-        Ok(buffers)
-    }
-
-    /// Tells the kernel. The caller keeps `self` until the ring is gone.
-    pub(crate) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
-        // SAFETY: the mapping begins with `count` entries, is aligned to a page, and outlives the
-        // ring (`Io` drops the ring first, and leaks the mapping if requests could not be ended).
-        unsafe { submitter.register_buf_ring(self.mapping as u64, self.count, GROUP) }
-    }
-
-    /// The first `len` bytes of a taken buffer. Empty if there is no such buffer.
-    pub(crate) fn taken(&mut self, id: u16, len: usize) -> &mut [u8] {
-        if id >= self.count {
-            return &mut [];
-        }
-        let start = usize::from(self.count) * size_of::<BufRingEntry>()
-            + usize::from(id) * self.buffer_bytes;
-        // SAFETY: the range lies within the mapping. The kernel writes to a buffer only while it
-        // is free, and this one is not: its completion was seen and `recycle` comes later.
-        unsafe { std::slice::from_raw_parts_mut(self.mapping.add(start), len.min(self.buffer_bytes)) }
-    }
-
-    /// Makes a taken buffer free; the kernel sees it after [`Buffers::publish`].
-    pub(crate) fn recycle(&mut self, id: u16) {
-        if id >= self.count {
-            return;
-        }
-        let start = usize::from(self.count) * size_of::<BufRingEntry>()
-            + usize::from(id) * self.buffer_bytes;
-        let place = usize::from(self.tail & (self.count - 1));
-        // SAFETY: `place` is below `count`, so the entry lies in the mapping; the kernel does not
-        // read entries beyond the published tail. The tail itself shares memory with the reserved
-        // field of entry 0, which these setters leave alone.
-        unsafe {
-            let entry = &mut *self.mapping.cast::<BufRingEntry>().add(place);
-            entry.set_addr(self.mapping.add(start) as u64);
-            entry.set_len(self.buffer_bytes as u32);
-            entry.set_bid(id);
-        }
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Shows the kernel what was recycled.
-    pub(crate) fn publish(&mut self) {
-        // SAFETY: the mapping begins with a valid entry; its tail field is two bytes, aligned, and
-        // shared with the kernel, hence atomic. Release: entries are written before the tail.
-        unsafe {
-            let tail = BufRingEntry::tail(self.mapping.cast()).cast_mut();
-            AtomicU16::from_ptr(tail).store(self.tail, Ordering::Release);
-        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, len })
     }
 }
 
-impl Drop for Buffers {
+impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours and no slice of it is alive; the ring is gone (see `Io`).
-        unsafe { libc::munmap(self.mapping.cast(), self.mapping_bytes) };
+        // SAFETY: exactly what `new` has mapped; nobody uses it any more (see the owner's order).
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// See the file's head.
+pub(crate) struct Buffers {
+    ring: Mapping,
+    memory: Mapping,
+    count: u16,
+    bytes: usize,
+    tail: u16,
+}
 
-    #[test]
-    fn buffers_do_not_overlap_and_unknown_ones_are_empty() {
-        let mut buffers = Buffers::new(4, 512).unwrap();
-        for id in 0..4 {
-            buffers.taken(id, 512).fill(id as u8 + 1);
+/// The only group that we use.
+pub(crate) const GROUP: u16 = 0;
+
+impl Buffers {
+    /// `count`: a power of two up to 32,768.
+    pub(crate) fn new(count: u16, bytes: usize) -> io::Result<Self> {
+        let ring = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let memory = Mapping::new(usize::from(count) * bytes)?;
+        Ok(Self { ring, memory, count, bytes, tail: 0 })
+    }
+
+    /// Tells the kernel, and hands all buffers over.
+    pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
+        let address = self.ring.base.as_ptr() as u64;
+        // SAFETY: the mapping is page aligned, large enough for `count` entries, and outlives the
+        // ring: the owner drops the ring first.
+        unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
+        for bid in 0..self.count {
+            self.give_back(bid);
         }
-        for id in 0..4 {
-            assert!(buffers.taken(id, 600).iter().all(|&byte| byte == id as u8 + 1));
-            assert_eq!(buffers.taken(id, 600).len(), 512);
+        Ok(())
+    }
+
+    /// The bytes that the kernel has filled.
+    pub(crate) fn filled(&mut self, bid: u16, len: usize) -> &mut [u8] {
+        let len = len.min(self.bytes);
+        let bid = usize::from(bid % self.count);
+        // SAFETY: in bounds of `memory`; the kernel does not touch a buffer between its completion
+        // and `give_back`, and `&mut self` keeps this the only slice.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.memory.base.as_ptr().add(bid * self.bytes), len)
         }
-        assert!(buffers.taken(4, 10).is_empty());
-        buffers.recycle(4);
-        assert_eq!(buffers.tail, 4);
-        assert!(Buffers::new(3, 512).is_err());
+    }
+
+    /// The kernel may fill it again.
+    pub(crate) fn give_back(&mut self, bid: u16) {
+        let entries = self.ring.base.cast::<BufRingEntry>();
+        let at = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `at` is below `count`, so the entry is inside the mapping; the kernel reads an
+        // entry only after the tail below has passed it.
+        let entry = unsafe { &mut *entries.as_ptr().add(at) };
+        let offset = usize::from(bid) * self.bytes;
+        entry.set_addr(self.memory.base.as_ptr() as u64 + offset as u64);
+        entry.set_len(self.bytes as u32);
+        entry.set_bid(bid);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail lies inside the first entry of the mapping; it is shared with the kernel,
+        // hence atomic, and released after the entry above.
+        unsafe {
+            let tail = BufRingEntry::tail(entries.as_ptr()).cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
     }
 }
