@@ -3,6 +3,7 @@
 
 import { chromium } from 'playwright-core';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { patchCandidates } from './relay.mjs';
 import { OUTPUT } from './servers.mjs';
@@ -25,6 +26,10 @@ const FLAGS = [
   '--autoplay-policy=no-user-gesture-required',
   '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
+
+// Chromium takes no part in a call over loopback unless told, not even where there is nothing else.
+const addresses = Object.values(os.networkInterfaces()).flat();
+if (addresses.every(({ internal }) => internal)) FLAGS.push('--allow-loopback-in-peer-connection');
 
 const OPTIONS = {
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
