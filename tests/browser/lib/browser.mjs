@@ -51,9 +51,12 @@ export async function launchMortal() {
 
 /** Fields of the page's own hook; see the README beside the page. */
 export class Participant {
-  /** Opens the page and joins. `relay`: media goes through it. `codec`, `width`, ...: of the page. */
+  /**
+   * Opens the page and joins. `relay`: media goes through it. `before`: runs
+   * before the page is opened. `codec`, `width`, ...: of the page.
+   */
   static async join(browser, servers, options) {
-    const { name, room = 'test', relay, viewport = { width: 1280, height: 800 }, ...query } = options;
+    const { name, room = 'test', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
     const participant = new Participant();
     participant.name = name;
     participant.servers = servers;
@@ -68,6 +71,7 @@ export class Participant {
       await participant.context.exposeFunction('relayPortFor', (ip, port) => relay.portFor(ip, port));
       await participant.page.addInitScript(patchCandidates);
     }
+    await before?.(participant.page);
     const address = new URL(servers.page);
     const all = { room, name, autojoin: 1, codec: 'VP8', fps: 15, width: 960, height: 540, ...query };
     for (const [key, value] of Object.entries(all)) address.searchParams.set(key, value);
