@@ -1,0 +1,121 @@
+//! Payloads that can be recognised: each names its stream, frame and packet and carries a checksum,
+//! behind a payload descriptor that looks to an SFU like the codec's.
+
+use ironcast_core::{Nanos, wire::{Codec, vp8}};
+
+const MAGIC: [u8; 4] = *b"sim!";
+/// Bytes of the recognisable part.
+pub const BODY_BYTES: usize = 4 + 4 + 4 + 2 + 2 + 8 + 4;
+
+/// Which packet of which frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Body {
+    /// SSRC at the publisher.
+    pub source: u32,
+    /// Counts the stream's frames.
+    pub frame: u32,
+    /// Counts the frame's packets.
+    pub packet: u16,
+    /// Packets of the frame.
+    pub packets: u16,
+    /// World time of the capture.
+    pub captured: Nanos,
+}
+
+/// What the descriptor says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Descriptor {
+    /// First packet of a key frame, or any other of it.
+    pub key_frame: bool,
+    /// 15 bits.
+    pub picture_id: u16,
+    /// Base layer index.
+    pub tl0: u8,
+    /// Temporal layer.
+    pub temporal: u8,
+    /// Refers to the base layer only.
+    pub layer_sync: bool,
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// A payload of `len` bytes (at least the descriptor and the recognisable part).
+#[must_use]
+pub fn write(codec: Codec, descriptor: Descriptor, body: Body, len: usize) -> Vec<u8> {
+    let first = body.packet == 0;
+    let last = body.packet + 1 == body.packets;
+    let mut out = match codec {
+        Codec::Vp8 => {
+            let id = (0x8000 | descriptor.picture_id & 0x7fff).to_be_bytes();
+            let sync = u8::from(descriptor.layer_sync) << 5;
+            let start = u8::from(first) << 4;
+            let layer = descriptor.temporal << 6 | sync;
+            let header = u8::from(!descriptor.key_frame);
+            vec![0x80 | start, 0xe0, id[0], id[1], descriptor.tl0, layer, header]
+        }
+        Codec::H264 => {
+            let kind = if descriptor.key_frame { 5 } else { 1 };
+            vec![0x7c, u8::from(first) << 7 | u8::from(last && !first) << 6 | kind, 0x88]
+        }
+        _ => vec![0x78],
+    };
+    let start = out.len();
+    out.extend(MAGIC);
+    out.extend(body.source.to_be_bytes());
+    out.extend(body.frame.to_be_bytes());
+    out.extend(body.packet.to_be_bytes());
+    out.extend(body.packets.to_be_bytes());
+    out.extend(body.captured.to_be_bytes());
+    let filling = len.saturating_sub(out.len() + 4);
+    out.extend((0..filling).map(|i| (i as u8).wrapping_mul(31) ^ body.frame as u8));
+    let sum = checksum(&out[start..]);
+    out.extend(sum.to_be_bytes());
+    out
+}
+
+/// Reads a payload back.
+///
+/// # Errors
+/// What is wrong with it: nothing may be, whatever the network did.
+pub fn read(codec: Codec, payload: &[u8]) -> Result<(Body, Descriptor), String> {
+    let (start, descriptor) = match codec {
+        Codec::Vp8 => {
+            let d = vp8::Descriptor::parse(payload).ok_or("no VP8 descriptor")?;
+            let at = usize::from(d.len);
+            let descriptor = Descriptor {
+                key_frame: payload[at] & 1 == 0,
+                picture_id: d.picture_id.ok_or("no picture id")?,
+                tl0: d.tl0_pic_idx.ok_or("no TL0PICIDX")?,
+                temporal: d.temporal_layer.unwrap_or(0),
+                layer_sync: d.layer_sync,
+            };
+            (at + 1, descriptor)
+        }
+        Codec::H264 => {
+            let key_frame = payload.get(1).is_some_and(|byte| byte & 0x1f == 5);
+            (3, Descriptor { key_frame, ..Descriptor::default() })
+        }
+        _ => (1, Descriptor::default()),
+    };
+    let bytes = payload.get(start..).ok_or("too short")?;
+    if bytes.len() < BODY_BYTES || bytes[..4] != MAGIC {
+        return Err(format!("not ours: {} bytes", payload.len()));
+    }
+    let (content, sum) = bytes.split_at(bytes.len() - 4);
+    if sum != checksum(content).to_be_bytes() {
+        return Err("damaged".into());
+    }
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+    let short = |at: usize| u16::from_be_bytes(bytes[at..at + 2].try_into().expect("2 bytes"));
+    let captured = u64::from_be_bytes(bytes[16..24].try_into().expect("8 bytes"));
+    let body = Body {
+        source: number(4),
+        frame: number(8),
+        packet: short(12),
+        packets: short(14),
+        captured,
+    };
+    Ok((body, descriptor))
+}

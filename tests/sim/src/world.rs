@@ -1,0 +1,667 @@
+//! The clock, the workers, the peers, and all datagrams between them in one queue by time. Steps from
+//! one moment at which something happens to the next; commands go through here, so that their
+//! consequences happen in the worker's next turn, as with the real engine.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    net::SocketAddr,
+};
+
+use ironcast_core::{
+    MS, Nanos, SECOND,
+    batch::{Batch, PathId, SLAB_BYTES, Slab},
+    srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
+    transport::ice::Credentials,
+    wire::{
+        self, Codec, Protocol,
+        rtp::SequenceExtender,
+        stun::Role,
+    },
+    worker::{Action, Limits, Source as From, Worker},
+};
+use ironcast_protocol::{
+    Event,
+    command::{Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, Produce, Reply},
+    media::{Layers, RtpEncoding, RtpType},
+};
+
+use crate::{
+    inbox::{Inbox, Setup},
+    net::{Link, Network},
+    parameters::{self, Feedback, PUBLISHER_EXTENSIONS, RECEIVER_EXTENSIONS},
+    peer::{CheckSetup, Outgoing, Parts, Peer},
+    rng::Rng,
+    track::{Source, Track},
+};
+
+/// Wall time at world time 0: some day in 2026.
+pub const UNIX_OFFSET: Nanos = 1_790_000_000 * SECOND;
+/// The only room that is made by itself.
+pub const ROOM: &str = "room";
+/// Slabs of each worker.
+const SLABS: u32 = 64;
+
+/// How a receiver takes a producer.
+#[derive(Debug, Clone)]
+pub struct Want {
+    /// Asks for what is missing.
+    pub nack: bool,
+    /// Retransmissions come on a stream of their own.
+    pub rtx: bool,
+    /// Starts paused.
+    pub paused: bool,
+    /// Layers.
+    pub preferred: Option<Layers>,
+    /// Given; else the next free one.
+    pub ssrc: Option<u32>,
+}
+
+impl Default for Want {
+    fn default() -> Self {
+        Self { nack: true, rtx: true, paused: false, preferred: None, ssrc: None }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Flight {
+    at: Nanos,
+    /// Datagrams that arrive at one moment keep their order.
+    nth: u64,
+    to: To,
+    arrival: Nanos,
+    transport_seq: Option<u16>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum To {
+    Worker { peer: usize, worker: usize, local: SocketAddr, remote: SocketAddr },
+    Peer(usize),
+}
+
+/// What left for one transport: the witness of sealing.
+#[derive(Debug, Default)]
+struct Audit {
+    rtp: SealedOnce,
+    rtcp: SealedOnce,
+    numbers: BTreeMap<u32, SequenceExtender>,
+}
+
+/// One worker and what the driver would own for it.
+struct Host {
+    worker: Worker,
+    batch: Batch,
+    paths: BTreeMap<(u32, u32), (SocketAddr, SocketAddr)>,
+    generations: Vec<u32>,
+    free_slots: Vec<u32>,
+    due: bool,
+    turned_at: Nanos,
+}
+
+/// See the file's head.
+pub struct World {
+    /// Monotonic time.
+    pub now: Nanos,
+    /// Everybody.
+    pub peers: Vec<Peer>,
+    /// What the workers reported.
+    pub events: Vec<(Nanos, Event)>,
+    /// A worker's turns begin at multiples of this: arrivals are bunched then. 0: at once.
+    pub hold: Nanos,
+    /// Sockets cannot be opened.
+    pub no_sockets: bool,
+    /// The seed, for messages.
+    pub seed: u64,
+    hosts: Vec<Host>,
+    queue: BinaryHeap<Reverse<Flight>>,
+    nth: u64,
+    rng: Rng,
+    audits: BTreeMap<(usize, u64), Audit>,
+    next_ssrc: u32,
+}
+
+impl World {
+    /// One worker with an empty room.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with_limits(seed, 1, &Limits::default())
+    }
+
+    /// Several workers, a room on the first.
+    ///
+    /// # Panics
+    /// When the room is refused.
+    #[must_use]
+    pub fn with_limits(seed: u64, workers: u16, limits: &Limits) -> Self {
+        let host = |number| {
+            let free = (0..SLABS)
+                .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
+                .collect();
+            let mut worker = Worker::new(number, limits.clone());
+            worker.set_unix_offset(UNIX_OFFSET);
+            Host {
+                worker,
+                batch: Batch::new(free),
+                paths: BTreeMap::new(),
+                generations: Vec::new(),
+                free_slots: Vec::new(),
+                due: false,
+                turned_at: 0,
+            }
+        };
+        let mut world = Self {
+            now: 10 * SECOND,
+            peers: Vec::new(),
+            events: Vec::new(),
+            hold: 0,
+            no_sockets: false,
+            seed,
+            hosts: (0..workers).map(host).collect(),
+            queue: BinaryHeap::new(),
+            nth: 0,
+            rng: Rng::new(seed),
+            audits: BTreeMap::new(),
+            next_ssrc: 70_000,
+        };
+        let create = CreateRouter { id: ROOM.into(), worker: 0, note: Vec::new() };
+        world.worker().apply_create_router(&create).expect("an empty worker takes a room");
+        world
+    }
+
+    /// The first worker; it takes a turn soon.
+    pub fn worker(&mut self) -> &mut Worker {
+        self.worker_at(0)
+    }
+
+    /// A worker; it takes a turn soon.
+    pub fn worker_at(&mut self, index: usize) -> &mut Worker {
+        self.hosts[index].due = true;
+        &mut self.hosts[index].worker
+    }
+
+    /// Dropped for that reason by the first worker.
+    #[must_use]
+    pub fn discarded(&self, reason: ironcast_core::Discard) -> u64 {
+        self.hosts[0].worker.discards.of(reason)
+    }
+
+    /// Open sockets of a worker.
+    #[must_use]
+    pub fn open_paths(&self, worker: usize) -> usize {
+        self.hosts[worker].paths.len()
+    }
+
+    /// One of the counters of [`Worker::worker_stats`].
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        self.hosts[0].worker.worker_stats().counters[name]
+    }
+
+    /// A peer over a good network.
+    pub fn join(&mut self, name: &str) -> usize {
+        self.join_over(name, Network::default(), Network::default())
+    }
+
+    /// A peer: a transport with keys, whose checks begin at once.
+    pub fn join_over(&mut self, name: &str, up: Network, down: Network) -> usize {
+        self.join_worker(0, name, up, down)
+    }
+
+    /// A peer of a worker.
+    ///
+    /// # Panics
+    /// When the transport is refused.
+    pub fn join_worker(&mut self, worker: usize, name: &str, up: Network, down: Network) -> usize {
+        let index = self.peers.len();
+        let credentials = self.credentials(worker);
+        let create = CreateWebRtcTransport {
+            id: name.into(),
+            router: ROOM.into(),
+            consent_timeout_s: 30,
+            initial_available_outgoing_bitrate_bps: 600_000,
+            note: Vec::new(),
+        };
+        let now = self.now;
+        let core = self.worker_at(worker);
+        let token = core.apply_create_transport(&create, credentials.clone(), now);
+        let token = token.expect("a transport");
+        core.apply_connect_transport(name, DtlsRole::Server, now).expect("connected once");
+        let suite = Suite::ALL[index % 3];
+        let ours = self.master(suite);
+        let theirs = self.master(suite);
+        self.worker_at(worker).dtls_connected(token, &ours, &theirs, now);
+        let parts = Parts {
+            name: name.into(),
+            remote: SocketAddr::from(([10, 0, 1, index as u8], 50_000 + index as u16)),
+            local: SocketAddr::from(([192, 0, 2, 1], 40_000)),
+            check: CheckSetup {
+                username: format!("{}:peer", credentials.username_fragment),
+                password: credentials.password,
+                nominate: true,
+                role: Role::Controlling(7),
+            },
+            up: Link::new(up, self.rng.fork()),
+            down: Link::new(down, self.rng.fork()),
+            seal: SealKey::new(&theirs),
+            open: OpenKey::new(&ours),
+            unix_offset: UNIX_OFFSET,
+        };
+        self.peers.push(Peer::new(parts, worker, token, now));
+        index
+    }
+
+    /// New credentials of a worker.
+    pub fn credentials(&mut self, worker: usize) -> Credentials {
+        let (user, password) = (self.rng.next_u64() as u32, self.rng.next_u64());
+        Credentials {
+            username_fragment: format!("{worker:02x}{user:08x}"),
+            password: format!("{password:024x}"),
+        }
+    }
+
+    fn master(&mut self, suite: Suite) -> MasterKey {
+        let bytes = self.rng.bytes(suite.key_len() + suite.salt_len());
+        MasterKey::from_key_and_salt(suite, &bytes).expect("the right length")
+    }
+
+    /// Opus on MID `a`, with NACK and without RTX.
+    pub fn publish_audio(&mut self, peer: usize, id: &str) -> &mut Track {
+        let mut track = Track::new(id, Codec::Opus, Some("a"), self.now);
+        let mut source = Source::new(self.ssrc(), None, 1_000 + self.rng.below(20_000));
+        source.payload_len = 120;
+        track.sources.push(source);
+        self.publish(peer, track)
+    }
+
+    /// One stream of video on MID `v`, with RTX.
+    pub fn publish_video(&mut self, peer: usize, id: &str, codec: Codec) -> &mut Track {
+        let mut track = Track::new(id, codec, Some("v"), self.now);
+        let mut source = Source::new(self.ssrc(), None, 1_000 + self.rng.below(20_000));
+        source.rtx_ssrc = Some(self.ssrc());
+        track.sources.push(source);
+        self.publish(peer, track)
+    }
+
+    /// VP8 simulcast by RID on MID `s`: `layers` streams, each with three temporal layers.
+    pub fn publish_simulcast(&mut self, peer: usize, id: &str, layers: usize) -> &mut Track {
+        let track = self.simulcast(id, layers);
+        self.publish(peer, track)
+    }
+
+    /// The track of [`Self::publish_simulcast`], before it is published.
+    pub fn simulcast(&mut self, id: &str, layers: usize) -> Track {
+        let mut track = Track::new(id, Codec::Vp8, Some("s"), self.now);
+        (track.labels, track.temporal_layers) = (true, 3);
+        for layer in 0..layers {
+            let rid = format!("r{layer}");
+            let first = 1_000 + self.rng.below(20_000);
+            let mut source = Source::new(self.ssrc(), Some(&rid), first);
+            source.rtx_ssrc = Some(self.ssrc());
+            source.packets_per_frame = [1, 2, 5][layer.min(2)];
+            source.payload_len = [500, 700, 900][layer.min(2)];
+            track.sources.push(source);
+        }
+        track
+    }
+
+    /// A number that no stream has.
+    pub fn ssrc(&mut self) -> u32 {
+        self.next_ssrc += 10;
+        self.next_ssrc
+    }
+
+    /// Produces a track.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn publish(&mut self, peer: usize, track: Track) -> &mut Track {
+        let create = self.produce(peer, &track);
+        self.worker_at(self.peers[peer].worker).apply_produce(&create).expect("a producer");
+        let tracks = &mut self.peers[peer].tracks;
+        tracks.push(track);
+        tracks.last_mut().expect("just pushed")
+    }
+
+    /// The command that produces a track.
+    #[must_use]
+    pub fn produce(&self, peer: usize, track: &Track) -> Produce {
+        let mode = (track.temporal_layers > 1).then(|| format!("L1T{}", track.temporal_layers));
+        let encodings = track.sources.iter().map(|source| RtpEncoding {
+            ssrc: (!track.labels).then_some(source.ssrc),
+            rtx_ssrc: source.rtx_ssrc.filter(|_| !track.labels),
+            rid: source.rid.clone(),
+            scalability_mode: mode.clone(),
+            ..RtpEncoding::default()
+        });
+        let parameters = parameters::parameters(
+            track.codec,
+            track.mid.as_deref(),
+            track.payload_type,
+            track.rtx_payload_type,
+            Feedback::ALL,
+            &PUBLISHER_EXTENSIONS,
+            encodings.collect(),
+        );
+        Produce {
+            id: track.id.clone(),
+            transport: self.peers[peer].name.clone(),
+            kind: parameters::kind(track.codec),
+            rtp_parameters: parameters,
+            rtp_mapping: Default::default(),
+            paused: false,
+            key_frame_request_delay_ms: 0,
+            note: Vec::new(),
+        }
+    }
+
+    /// Consumes a producer with retransmissions. Returns the SSRC.
+    pub fn consume(&mut self, peer: usize, producer: &str) -> u32 {
+        self.consume_as(peer, producer, Want::default()).0
+    }
+
+    /// Consumes a producer. The consumer's id is `peer/producer`.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn consume_as(&mut self, peer: usize, producer: &str, want: Want) -> (u32, Consumed) {
+        let (create, setup) = self.consume_command(peer, producer, &want);
+        let (ssrc, now) = (setup.ssrc, self.now);
+        let first_seq = self.rng.next_u64() as u16;
+        let worker = self.peers[peer].worker;
+        let reply = self.worker_at(worker).apply_consume(&create, first_seq, now);
+        let Reply::Consumed(consumed) = reply.expect("a consumer") else {
+            panic!("the answer to another command")
+        };
+        // A stream that comes back keeps what its receiver knows of its numbers.
+        let inbox = self.peers[peer].inboxes.entry(ssrc).or_insert_with(|| Inbox::new(setup));
+        inbox.got.clear();
+        inbox.order.clear();
+        (ssrc, consumed)
+    }
+
+    /// The command that consumes a producer.
+    ///
+    /// # Panics
+    /// When no peer publishes it.
+    pub fn consume_command(&mut self, peer: usize, producer: &str, want: &Want) -> (Consume, Setup) {
+        let tracks = self.peers.iter().flat_map(|peer| &peer.tracks);
+        let track = tracks.into_iter().find(|track| track.id == producer).expect("a track");
+        let (codec, streams) = (track.codec, track.sources.len());
+        let ssrc = want.ssrc.unwrap_or_else(|| self.ssrc());
+        let audio = codec == Codec::Opus;
+        let (payload_type, rtx_payload_type) = if audio { (100, 105) } else { (101, 102) };
+        let rtx = want.rtx.then_some((ssrc + 1, rtx_payload_type));
+        let encoding = RtpEncoding {
+            ssrc: Some(ssrc),
+            rtx_ssrc: rtx.map(|(ssrc, _)| ssrc),
+            ..RtpEncoding::default()
+        };
+        let mid = format!("m{}", ssrc % 1_000);
+        let rtp_parameters = parameters::parameters(
+            codec,
+            Some(&mid),
+            payload_type,
+            rtx.map(|(_, payload_type)| payload_type),
+            Feedback { nack: want.nack, transport_cc: false, ..Feedback::ALL },
+            &RECEIVER_EXTENSIONS,
+            vec![encoding],
+        );
+        let name = self.peers[peer].name.clone();
+        let create = Consume {
+            id: format!("{name}/{producer}"),
+            transport: name,
+            producer: producer.into(),
+            rtp_parameters,
+            rtp_type: if streams > 1 { RtpType::Simulcast } else { RtpType::Simple },
+            paused: want.paused,
+            preferred_layers: want.preferred,
+            ignore_dtx: false,
+            note: Vec::new(),
+        };
+        (create, Setup { ssrc, codec, payload_type, rtx, nack: want.nack })
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, span: Nanos) {
+        let end = self.now + span;
+        while let Some(at) = self.next_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until something is so, but not longer than `span`. True if it is so.
+    pub fn run_until(&mut self, span: Nanos, is_so: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + span;
+        while !is_so(self) {
+            let Some(at) = self.next_at().filter(|at| *at <= end) else {
+                self.now = end;
+                return is_so(self);
+            };
+            self.now = self.now.max(at);
+            self.step();
+        }
+        true
+    }
+
+    /// A datagram of a peer leaves now, over its link.
+    pub fn send(&mut self, peer: usize, bytes: Vec<u8>) {
+        self.fly_up(peer, Outgoing { after: 0, bytes, transport_seq: None });
+    }
+
+    /// A datagram of anybody arrives at a worker's listener now.
+    pub fn send_from(&mut self, worker: usize, remote: SocketAddr, bytes: &[u8]) {
+        let local = SocketAddr::from(([192, 0, 2, 1], 40_000));
+        let now = self.now;
+        self.worker_at(worker).receive(From::Listener { local, remote }, bytes, now);
+    }
+
+    fn next_at(&self) -> Option<Nanos> {
+        let flights = self.queue.peek().map(|Reverse(flight)| flight.at);
+        let peers = self.peers.iter().map(Peer::deadline).min();
+        let hosts = self.hosts.iter().filter_map(|host| {
+            if host.due {
+                return Some(0);
+            }
+            // The driver does not spin either.
+            host.worker.deadline().map(|at| at.max(host.turned_at + MS / 10))
+        });
+        hosts.chain(flights).chain(peers).min()
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        for peer in 0..self.peers.len() {
+            if self.peers[peer].deadline() <= now {
+                for outgoing in self.peers[peer].tick(now) {
+                    self.fly_up(peer, outgoing);
+                }
+            }
+        }
+        while self.queue.peek().is_some_and(|Reverse(flight)| flight.at <= now) {
+            if let Some(Reverse(flight)) = self.queue.pop() {
+                self.arrive(flight);
+            }
+        }
+        for index in 0..self.hosts.len() {
+            let host = &self.hosts[index];
+            let timer = host.worker.deadline().is_some_and(|at| at <= now);
+            if host.due || timer && now >= host.turned_at + MS / 10 {
+                self.turn(index);
+            }
+        }
+    }
+
+    fn fly_up(&mut self, peer: usize, outgoing: Outgoing) {
+        let from = &mut self.peers[peer];
+        let (worker, local, remote) = (from.worker, from.local, from.remote);
+        for arrival in from.up.send(self.now + outgoing.after) {
+            let at = arrival.checked_next_multiple_of(self.hold).unwrap_or(arrival);
+            self.nth += 1;
+            self.queue.push(Reverse(Flight {
+                at,
+                nth: self.nth,
+                to: To::Worker { peer, worker, local, remote },
+                arrival,
+                transport_seq: outgoing.transport_seq,
+                bytes: outgoing.bytes.clone(),
+            }));
+        }
+    }
+
+    fn arrive(&mut self, flight: Flight) {
+        match flight.to {
+            To::Peer(peer) => {
+                for outgoing in self.peers[peer].receive(&flight.bytes, self.now) {
+                    self.fly_up(peer, outgoing);
+                }
+            }
+            To::Worker { peer, worker, local, remote } => {
+                if let Some(seq) = flight.transport_seq {
+                    self.peers[peer].arrived.entry(seq).or_insert(flight.arrival);
+                }
+                let host = &mut self.hosts[worker];
+                let path = host.paths.iter().find(|(_, ends)| **ends == (local, remote));
+                let source = path.map_or(From::Listener { local, remote }, |(id, _)| {
+                    From::Path(PathId { slot: id.0, generation: id.1 })
+                });
+                host.worker.receive(source, &flight.bytes, flight.arrival);
+                host.due = true;
+            }
+        }
+    }
+
+    fn turn(&mut self, index: usize) {
+        let now = self.now;
+        (self.hosts[index].due, self.hosts[index].turned_at) = (false, now);
+        self.act(index);
+        self.hosts[index].worker.expire(now);
+        self.act(index);
+        let host = &mut self.hosts[index];
+        host.worker.drain(&mut host.batch, &mut SoftwareSealer, now);
+        self.events.extend(std::mem::take(host.worker.events()).into_iter().map(|e| (now, e)));
+        let sends = std::mem::take(&mut host.batch.sends);
+        let filled = std::mem::take(&mut host.batch.filled);
+        for send in &sends {
+            let bytes = &filled[send.slab as usize].bytes;
+            let (start, end) = (send.offset as usize, (send.offset + send.len) as usize);
+            let datagrams = bytes[start..end].chunks(usize::from(send.segment));
+            assert_eq!(datagrams.len(), usize::from(send.count), "{send:?}");
+            for datagram in datagrams {
+                self.fly_down(index, send.path, datagram);
+            }
+        }
+        let host = &mut self.hosts[index];
+        host.batch.free.extend(filled);
+        host.batch.clear();
+    }
+
+    fn act(&mut self, index: usize) {
+        while !self.hosts[index].worker.actions().is_empty() {
+            for action in std::mem::take(self.hosts[index].worker.actions()) {
+                self.carry_out(index, action);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, index: usize, action: Action) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        match action {
+            Action::OpenPath { transport, local, remote } => {
+                let id = (!self.no_sockets).then(|| {
+                    let slot = host.free_slots.pop().unwrap_or_else(|| {
+                        host.generations.push(0);
+                        host.generations.len() as u32 - 1
+                    });
+                    PathId { slot, generation: host.generations[slot as usize] }
+                });
+                if let Some(id) = id {
+                    host.paths.insert((id.slot, id.generation), (local, remote));
+                }
+                host.worker.path_opened(transport, local, remote, id, now);
+            }
+            Action::ClosePath(id) => {
+                let open = host.paths.remove(&(id.slot, id.generation));
+                assert!(open.is_some(), "{id:?} is closed but was not open");
+                host.generations[id.slot as usize] += 1;
+                host.free_slots.push(id.slot);
+            }
+            Action::HandOver { worker, local, remote, datagram } => {
+                if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
+                    other.worker.receive(From::Listener { local, remote }, &datagram, now);
+                    other.due = true;
+                }
+            }
+            Action::Dtls { .. } | Action::TransportGone { .. } => {}
+        }
+    }
+
+    fn fly_down(&mut self, worker: usize, path: PathId, datagram: &[u8]) {
+        let Some(&(local, remote)) = self.hosts[worker].paths.get(&(path.slot, path.generation))
+        else {
+            return;
+        };
+        // Who sends from that address now, or did before it moved.
+        let found = self.peers.iter().position(|peer| (peer.local, peer.remote) == (local, remote));
+        let Some(peer) = found else { return };
+        let token = self.peers[peer].token;
+        self.witness(worker, token, datagram);
+        for at in self.peers[peer].down.send(self.now) {
+            self.nth += 1;
+            self.queue.push(Reverse(Flight {
+                at,
+                nth: self.nth,
+                to: To::Peer(peer),
+                arrival: at,
+                transport_seq: None,
+                bytes: datagram.to_vec(),
+            }));
+        }
+    }
+
+    /// No index is sealed twice with other bytes, whatever a test does.
+    fn witness(&mut self, worker: usize, token: u64, datagram: &[u8]) {
+        let audit = self.audits.entry((worker, token)).or_default();
+        let word = |at: usize| u32::from_be_bytes(datagram[at..at + 4].try_into().expect("4 bytes"));
+        let noted = match wire::classify(datagram) {
+            Protocol::Rtp => {
+                let seq = u16::from_be_bytes([datagram[2], datagram[3]]);
+                let index = audit.numbers.entry(word(8)).or_default().extend(seq);
+                audit.rtp.note(word(8), u64::from(index), datagram)
+            }
+            Protocol::Rtcp => {
+                // GCM ends with the index; with HMAC a tag of ten bytes follows it.
+                let at = datagram.len() - 4;
+                let gcm = Suite::ALL[self.peers.iter().position(|p| p.token == token).unwrap_or(0) % 3];
+                let index = word(if gcm.is_gcm() { at } else { at - gcm.rtcp_tag_len() });
+                audit.rtcp.note(word(4), u64::from(index & 0x7fff_ffff), datagram)
+            }
+            _ => Ok(()),
+        };
+        if let Err(twice) = noted {
+            panic!("seed {}: {twice}", self.seed);
+        }
+    }
+
+    /// How many different packets left for a peer.
+    #[must_use]
+    pub fn sealed(&self, peer: usize) -> usize {
+        let peer = &self.peers[peer];
+        self.audits.get(&(peer.worker, peer.token)).map_or(0, |audit| audit.rtp.len())
+    }
+
+    /// Fails when any peer saw what may never happen.
+    ///
+    /// # Panics
+    /// Then.
+    pub fn assert_no_faults(&self) {
+        for peer in &self.peers {
+            assert!(peer.faults.is_empty(), "seed {}: {:?}", self.seed, peer.faults);
+            let unauthenticated = peer.refused.get("unauthenticated");
+            assert_eq!(unauthenticated, None, "seed {}: {}", self.seed, peer.name);
+        }
+    }
+}
