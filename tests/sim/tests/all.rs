@@ -1,3 +1,19 @@
 //! Behaviour of the core on a simulated network: one module per behaviour, several seeds each.
+#[path = "all/closing.rs"]
+mod closing;
 #[path = "all/forwarding.rs"]
 mod forwarding;
+#[path = "all/hostile.rs"]
+mod hostile;
+#[path = "all/ice.rs"]
+mod ice;
+#[path = "all/key_frames.rs"]
+mod key_frames;
+#[path = "all/layers.rs"]
+mod layers;
+#[path = "all/loss.rs"]
+mod loss;
+#[path = "all/reports.rs"]
+mod reports;
+#[path = "all/timeline.rs"]
+mod timeline;

@@ -1,7 +1,8 @@
 //! Everything that is published reaches everyone who consumes it: complete, in order, unchanged.
 
 use ironcast_core::{MS, SECOND, wire::Codec};
-use ironcast_sim::World;
+use ironcast_protocol::media::Layers;
+use ironcast_sim::{World, parameters, world::Want};
 
 #[test]
 fn a_video_stream_arrives_complete_in_order_and_unchanged() {
@@ -19,4 +20,77 @@ fn a_video_stream_arrives_complete_in_order_and_unchanged() {
         assert_eq!(inbox.order, in_order, "seed {seed}");
         assert!(inbox.first_picture_at().unwrap() < 10 * SECOND + 400 * MS);
     }
+}
+
+#[test]
+fn each_layer_of_a_simulcast_arrives_complete() {
+    for seed in 10..13 {
+        let mut world = World::new(seed);
+        let alice = world.join("alice");
+        world.publish_simulcast(alice, "camera", 3);
+        let mut receivers = Vec::new();
+        for layer in 0..3 {
+            let bob = world.join(&format!("bob{layer}"));
+            let preferred = Some(Layers { spatial: layer, temporal: 2 });
+            let want = Want { preferred, ..Want::default() };
+            receivers.push((bob, world.consume_as(bob, "camera", want).0));
+        }
+        world.run(8 * SECOND);
+        world.assert_no_faults();
+        for (layer, &(bob, ssrc)) in receivers.iter().enumerate() {
+            let source = world.peers[alice].track("camera").sources[layer].ssrc;
+            let inbox = world.peers[bob].inbox(ssrc);
+            assert_eq!(inbox.holes(), [], "seed {seed} layer {layer}");
+            let last = inbox.got.values().next_back().unwrap().body;
+            assert_eq!(last.source, source, "seed {seed} layer {layer}");
+            let frames = inbox.frames();
+            let of_layer: Vec<_> = frames.iter().filter(|f| f.body.source == source).collect();
+            let numbers: Vec<_> = of_layer.iter().map(|f| f.body.frame).collect();
+            let (first, last) = (numbers[0], *numbers.last().unwrap());
+            assert_eq!(numbers, (first..=last).collect::<Vec<_>>(), "seed {seed} layer {layer}");
+            assert!(of_layer.iter().all(|frame| frame.marker));
+            assert!(of_layer.len() > 120, "seed {seed} layer {layer}: {}", of_layer.len());
+        }
+    }
+}
+
+#[test]
+fn header_extensions_have_the_receivers_ids() {
+    let mut world = World::new(20);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.publish_video(alice, "camera", Codec::Vp8).orientation = Some(1);
+    let (audio, video) = (world.consume(bob, "mic"), world.consume(bob, "camera"));
+    world.run(3 * SECOND);
+    world.assert_no_faults();
+    let mic = world.peers[bob].inbox(audio);
+    assert!(mic.got.len() > 130, "{}", mic.got.len());
+    for got in mic.got.values() {
+        assert_eq!(got.mid.as_deref(), Some(format!("m{}", audio % 1_000).as_str()));
+        assert_eq!(got.audio_level, Some((got.body.frame % 127) as u8 | 0x80));
+        assert!(got.send_time.is_some() && got.captured_ntp.is_some());
+    }
+    for got in world.peers[bob].inbox(video).got.values() {
+        assert_eq!(got.mid.as_deref(), Some(format!("m{}", video % 1_000).as_str()));
+        assert_eq!((got.audio_level, got.orientation), (None, Some(1)));
+        let ntp = world.peers[alice].ntp(got.body.captured);
+        assert_eq!(got.captured_ntp, (got.body.packet + 1 == got.body.packets).then_some(ntp));
+    }
+    let turns = world.events.iter().filter(|(_, event)| {
+        matches!(event, ironcast_protocol::Event::VideoOrientationChange { rotation: 90, .. })
+    });
+    assert_eq!(turns.count(), 1);
+}
+
+#[test]
+fn packets_of_a_frame_that_differ_by_a_byte_leave_in_one_size() {
+    let mut world = World::new(21);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8).sources[0].payload_len = 1_001;
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    world.assert_no_faults();
+    let inbox = world.peers[bob].inbox(ssrc);
+    assert!(inbox.got.values().all(|got| got.padding == 0));
+    assert_eq!(inbox.clock_rate(), parameters::clock_rate(Codec::Vp8));
 }

@@ -1,0 +1,113 @@
+//! What is closed leaves nothing behind, and takes with it what depends on it.
+
+use ironcast_core::{MS, SECOND, wire::Codec};
+use ironcast_sim::{World, world::{ROOM, Want}};
+
+fn counts(world: &mut World) -> (u32, u32, u32, u32, u64) {
+    let stats = world.worker().worker_stats();
+    let lent = stats.counters["history_packets"];
+    (stats.routers, stats.transports, stats.producers, stats.consumers, lent)
+}
+
+/// Two peers, both ways, media running.
+fn call(seed: u64) -> (World, [usize; 2], [u32; 2]) {
+    let mut world = World::new(seed);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_simulcast(alice, "a", 2);
+    world.publish_video(bob, "b", Codec::H264);
+    let streams = [world.consume(bob, "a"), world.consume(alice, "b")];
+    world.run(2 * SECOND);
+    (world, [alice, bob], streams)
+}
+
+#[test]
+fn closing_a_producer_closes_its_consumers_everywhere() {
+    let (mut world, [_, bob], [ssrc, _]) = call(700);
+    world.worker().apply_close_producer("a").unwrap();
+    assert!(world.worker().consumer_state("bob/a").is_none());
+    let (_, _, producers, consumers, _) = counts(&mut world);
+    assert_eq!((producers, consumers), (1, 1));
+    world.run(100 * MS);
+    let before = world.peers[bob].inbox(ssrc).got.len();
+    world.run(SECOND);
+    assert_eq!(world.peers[bob].inbox(ssrc).got.len(), before);
+    assert!(world.discarded(ironcast_core::Discard::RtpUnknownStream) > 0);
+}
+
+#[test]
+fn closing_transports_and_rooms_leaves_nothing() {
+    for by_room in [true, false] {
+        let (mut world, _, _) = call(701);
+        if by_room {
+            world.worker().apply_close_router(ROOM).unwrap();
+        } else {
+            for id in ["alice", "bob"] {
+                world.worker().apply_close_transport(id).unwrap();
+            }
+            world.worker().apply_close_router(ROOM).unwrap();
+        }
+        assert_eq!(counts(&mut world), (0, 0, 0, 0, 0));
+        // Datagrams under way find nobody.
+        world.run(2 * SECOND);
+        assert_eq!(world.open_paths(0), 0);
+        assert_eq!(counts(&mut world), (0, 0, 0, 0, 0));
+        assert!(world.discarded(ironcast_core::Discard::UnknownSource) > 0);
+    }
+}
+
+#[test]
+fn a_consumer_that_comes_back_with_its_ssrc_uses_no_index_again() {
+    for seed in 710..714 {
+        for rtx in [true, false] {
+            let mut world = World::new(seed);
+            let (alice, bob) = (world.join("alice"), world.join("bob"));
+            world.publish_simulcast(alice, "a", 2);
+            world.peers[bob].down.network.loss = 0.05;
+            let want = Want { ssrc: Some(4_000), rtx, ..Want::default() };
+            for _ in 0..4 {
+                world.consume_as(bob, "a", want.clone());
+                world.run(2 * SECOND);
+                let got = world.peers[bob].inbox(4_000).got.len();
+                assert!(got > 50, "seed {seed}: {got}");
+                world.worker().apply_close_consumer("bob/a").unwrap();
+                world.run(100 * MS);
+            }
+            world.assert_no_faults();
+        }
+    }
+}
+
+/// The same SSRC on a new producer goes on where the old one's numbers ended, and what was sent for
+/// the old one is not taken for new.
+#[test]
+fn a_producer_that_comes_back_with_its_ssrc_goes_on() {
+    let mut world = World::new(720);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.publish_video(alice, "a", Codec::Vp8);
+    track.sources[0].index = 65_400;
+    world.run(3 * SECOND);
+    let old = world.peers[alice].tracks[0].sources[0].sent.values().nth(20).unwrap().1.clone();
+    world.worker().apply_close_producer("a").unwrap();
+    world.run(100 * MS);
+    let create = world.produce(alice, &world.peers[alice].tracks[0]);
+    world.worker().apply_produce(&create).unwrap();
+    let replayed = world.discarded(ironcast_core::Discard::SrtpReplayed);
+    world.send(alice, old);
+    let ssrc = world.consume(bob, "a");
+    world.run(3 * SECOND);
+    assert_eq!(world.discarded(ironcast_core::Discard::SrtpReplayed), replayed + 1);
+    assert!(world.peers[bob].inbox(ssrc).frames().len() > 60);
+    world.assert_no_faults();
+}
+
+#[test]
+fn an_unused_room_has_no_deadline_and_no_memory() {
+    let (mut world, _, _) = call(730);
+    world.worker().apply_close_router(ROOM).unwrap();
+    for peer in &mut world.peers {
+        peer.tracks.clear();
+        (peer.reports, peer.check_every) = (false, None);
+    }
+    world.run(60 * SECOND);
+    assert!(world.counter("history_spare_buffers") <= 128);
+}

@@ -1,0 +1,342 @@
+//! Bytes that nobody should send, between valid traffic: counted by reason, and the rest unharmed.
+
+use std::net::SocketAddr;
+
+use ironcast_core::{Discard, MS, SECOND, wire::Codec, worker::Limits};
+use ironcast_protocol::{
+    command::{SetPreferredLayers, SetPriority},
+    media::Layers,
+};
+use ironcast_sim::{Network, World, rng::Rng, world::{ROOM, Want}};
+use proptest::prelude::*;
+
+/// One of many ways to be wrong.
+fn junk(rng: &mut Rng, valid: &[Vec<u8>]) -> Vec<u8> {
+    let len = rng.below(1_500) as usize;
+    let mut bytes = if rng.chance(0.5) || valid.is_empty() {
+        rng.bytes(len)
+    } else {
+        valid[rng.below(valid.len() as u64) as usize].clone()
+    };
+    if let Some(first) = bytes.first_mut()
+        && rng.chance(0.3)
+    {
+        *first = [0x80, 0x90, 0xb0, 0x01, 0x16, 0xff][rng.below(6) as usize];
+    }
+    for _ in 0..rng.below(6) {
+        if !bytes.is_empty() {
+            let at = rng.below(bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << rng.below(8);
+        }
+    }
+    if rng.chance(0.3) {
+        bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+    }
+    bytes
+}
+
+#[test]
+fn junk_between_valid_packets_harms_nothing() {
+    for seed in 800..804 {
+        let mut world = World::new(seed);
+        let mut rng = Rng::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::Vp8);
+        let ssrc = world.consume(bob, "camera");
+        world.run(2 * SECOND);
+        let mut sent = 0u64;
+        let before: u64 = Discard::ALL.iter().map(|&reason| world.discarded(reason)).sum();
+        for _ in 0..300 {
+            let mut valid: Vec<Vec<u8>> = vec![world.peers[alice].write_check()];
+            let kept = &world.peers[alice].track("camera").sources[0].sent;
+            valid.extend(kept.values().rev().take(5).map(|(_, sealed)| sealed.clone()));
+            for _ in 0..10 {
+                let bytes = junk(&mut rng, &valid);
+                if rng.chance(0.5) {
+                    world.send(alice, bytes);
+                } else {
+                    let port = 1 + rng.below(60_000) as u16;
+                    world.send_from(0, SocketAddr::from(([10, 66, 6, 6], port)), &bytes);
+                }
+                sent += 1;
+            }
+            world.run(10 * MS);
+        }
+        world.run(SECOND);
+        world.assert_no_faults();
+        let after: u64 = Discard::ALL.iter().map(|&reason| world.discarded(reason)).sum();
+        // A copy of a valid check or packet may have been taken; nearly all is counted.
+        assert!(after - before > sent * 3 / 4, "seed {seed}: {} of {sent}", after - before);
+        let inbox = world.peers[bob].inbox(ssrc);
+        assert_eq!(inbox.holes(), [], "seed {seed}");
+        assert!(inbox.frames().len() > 150, "seed {seed}");
+        assert!(world.counter("history_packets") < 3_000, "seed {seed}");
+    }
+}
+
+#[test]
+fn repeats_of_valid_packets_are_dropped_and_counted() {
+    let mut world = World::new(810);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    let kept = &world.peers[alice].track("camera").sources[0].sent;
+    let old: Vec<_> = kept.values().map(|(_, sealed)| sealed.clone()).collect();
+    let before = world.discarded(Discard::SrtpReplayed);
+    let plis = world.peers[bob].seal_rtcp(|w| w.picture_loss(1, ssrc));
+    for bytes in &old {
+        world.send(alice, bytes.clone());
+    }
+    for _ in 0..5 {
+        world.send(bob, plis.clone());
+    }
+    world.run(SECOND);
+    assert_eq!(world.discarded(Discard::SrtpReplayed) - before, old.len() as u64 + 4);
+    world.assert_no_faults();
+    assert_eq!(world.peers[bob].inbox(ssrc).holes(), []);
+}
+
+#[test]
+fn an_ssrc_is_learned_only_from_a_packet_that_verified() {
+    let mut world = World::new(820);
+    let (alice, mallory) = (world.join("alice"), world.join("mallory"));
+    world.run(200 * MS);
+    let track = world.simulcast("camera", 2);
+    world.publish(alice, track).muted = true;
+    // Another's keys on the right path: the labels are right, the tag is not.
+    for i in 0..500u32 {
+        let mut track = world.simulcast("x", 1);
+        track.sources[0].ssrc = 900_000 + i;
+        let plain = track.capture(world.now, |_| 0).remove(0);
+        let now = world.now;
+        let bytes = world.peers[mallory].seal_plain(&plain, now).bytes;
+        world.send(alice, bytes);
+    }
+    world.run(SECOND);
+    assert_eq!(world.discarded(Discard::SrtpUnauthenticated), 500);
+    world.peers[alice].track("camera").muted = false;
+    world.run(SECOND);
+    let now = world.now;
+    let stats = world.worker().producer_stats("camera", now).unwrap();
+    assert_eq!(stats.len(), 2);
+    assert!(stats.iter().all(|s| s.stream.packet_count > 20));
+}
+
+#[test]
+fn unknown_streams_types_and_sizes_are_counted() {
+    let mut world = World::new(830);
+    let alice = world.join("alice");
+    world.publish_video(alice, "camera", Codec::Vp8);
+    world.run(SECOND);
+    let now = world.now;
+    let last = world.peers[alice].track("camera").sources[0].sent.values().next_back();
+    let plain = last.unwrap().0.clone();
+    let mut other = plain.clone();
+    (other.ssrc, other.mid) = (1, Some("nobody".into()));
+    let mut labelled = plain.clone();
+    (labelled.ssrc, labelled.rid) = (2, Some("nobody".into()));
+    let mut kind = plain.clone();
+    (kind.payload_type, kind.index) = (33, plain.index + 100);
+    let mut long = plain.clone();
+    (long.index, long.payload) = (plain.index + 101, vec![1; 1_600]);
+    for (plain, reason) in [
+        (other, Discard::RtpUnknownStream),
+        (labelled, Discard::RtpUnknownStream),
+        (kind, Discard::RtpUnknownPayloadType),
+        (long, Discard::Oversized),
+    ] {
+        let before = world.discarded(reason);
+        let bytes = world.peers[alice].seal_plain(&plain, now).bytes;
+        world.send(alice, bytes);
+        world.run(30 * MS);
+        assert_eq!(world.discarded(reason), before + 1, "{reason}");
+    }
+}
+
+#[test]
+fn a_full_packet_memory_drops_and_recovers() {
+    let limits = Limits { packets_max: 40, ..Limits::default() };
+    let mut world = World::with_limits(840, 1, &limits);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(3 * SECOND);
+    assert!(world.discarded(Discard::LimitReached) > 0);
+    assert!(world.counter("history_packets") <= 40);
+    world.assert_no_faults();
+    assert!(!world.peers[bob].inbox(ssrc).got.is_empty());
+}
+
+/// A step of a session: what the control plane, a publisher or a receiver may do.
+#[derive(Debug, Clone)]
+enum Step {
+    Run(u64),
+    Pause { producer: bool, audio: bool, paused: bool },
+    Prefer(u8, u8),
+    Priority(u8),
+    CloseConsumer(bool),
+    CloseProducer,
+    CloseTransport,
+    Restart,
+    Move(u16),
+    Enable(u8, bool),
+    Loss(u8),
+    KeyFrame,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (20u64..700).prop_map(Step::Run),
+        2 => any::<(bool, bool, bool)>()
+            .prop_map(|(producer, audio, paused)| Step::Pause { producer, audio, paused }),
+        3 => (0u8..4, 0u8..4).prop_map(|(s, t)| Step::Prefer(s, t)),
+        1 => (0u8..3).prop_map(Step::Priority),
+        2 => any::<bool>().prop_map(Step::CloseConsumer),
+        1 => Just(Step::CloseProducer),
+        1 => Just(Step::CloseTransport),
+        1 => Just(Step::Restart),
+        1 => (1u16..9_000).prop_map(Step::Move),
+        2 => (0u8..3, any::<bool>()).prop_map(|(layer, on)| Step::Enable(layer, on)),
+        2 => (0u8..30).prop_map(Step::Loss),
+        1 => Just(Step::KeyFrame),
+    ]
+}
+
+/// A call that is made, changed and torn down; what is gone is made again.
+struct Session {
+    world: World,
+    alice: usize,
+    bob: usize,
+    rtx: bool,
+}
+
+impl Session {
+    fn new(seed: u64, rtx: bool) -> Self {
+        let mut world = World::new(seed);
+        let alice = world.join_over("alice", Network::bad(), Network::bad());
+        let bob = world.join_over("bob", Network::bad(), Network::bad());
+        world.publish_simulcast(alice, "camera", 3);
+        world.publish_audio(alice, "mic");
+        let mut session = Self { world, alice, bob, rtx };
+        session.consume();
+        session
+    }
+
+    /// What is not there any more comes back, with the same SSRCs where the transport is the same.
+    fn consume(&mut self) {
+        for (id, ssrc) in [("camera", 4_000), ("mic", 4_010)] {
+            let there = self.world.worker().consumer_state(&format!("bob/{id}")).is_some();
+            if !there && self.world.worker().producer_state(id).is_some() {
+                let want = Want { ssrc: Some(ssrc), rtx: self.rtx, ..Want::default() };
+                self.world.consume_as(self.bob, id, want);
+            }
+        }
+    }
+
+    fn rejoin(&mut self) {
+        // An address of its own: the old peer's datagrams may still be under way.
+        self.world.peers[self.bob].check_every = None;
+        self.world.peers[self.bob].reports = false;
+        self.bob = self.world.join_over("bob", Network::bad(), Network::bad());
+        self.consume();
+    }
+
+    fn step(&mut self, step: &Step) {
+        let now = self.world.now;
+        let worker = self.world.worker();
+        match *step {
+            Step::Run(ms) => self.world.run(ms * MS),
+            Step::Pause { producer, audio, paused } => {
+                let id = if audio { "mic" } else { "camera" };
+                let _ = if producer {
+                    worker.apply_pause_producer(id, paused, now)
+                } else {
+                    worker.apply_pause_consumer(&format!("bob/{id}"), paused, now)
+                };
+            }
+            Step::Prefer(spatial, temporal) => {
+                let layers = Layers { spatial, temporal };
+                let set = SetPreferredLayers { id: "bob/camera".into(), layers };
+                let _ = worker.apply_preferred_layers(&set, now);
+            }
+            Step::Priority(priority) => {
+                let set = SetPriority { id: "bob/camera".into(), priority };
+                let _ = worker.apply_priority(&set, now);
+            }
+            Step::CloseConsumer(audio) => {
+                let id = if audio { "bob/mic" } else { "bob/camera" };
+                let _ = worker.apply_close_consumer(id);
+                self.consume();
+            }
+            Step::CloseProducer => {
+                let _ = worker.apply_close_producer("camera");
+                let track = self.world.peers[self.alice].track("camera");
+                // A browser takes new streams for a new track.
+                for source in &mut track.sources {
+                    source.ssrc += 1_000;
+                    source.rtx_ssrc = source.rtx_ssrc.map(|ssrc| ssrc + 1_000);
+                }
+                let track = self.world.peers[self.alice].tracks.iter().find(|t| t.id == "camera");
+                let create = self.world.produce(self.alice, track.unwrap());
+                let _ = self.world.worker().apply_produce(&create);
+                self.consume();
+            }
+            Step::CloseTransport => {
+                let _ = worker.apply_close_transport("bob");
+                self.world.run(MS);
+                self.rejoin();
+            }
+            Step::Restart => {
+                let credentials = self.world.credentials(0);
+                if self.world.worker().apply_restart_ice("bob", credentials.clone()).is_ok() {
+                    let check = &mut self.world.peers[self.bob].check;
+                    check.username = format!("{}:peer", credentials.username_fragment);
+                    check.password = credentials.password;
+                }
+            }
+            Step::Move(port) => {
+                self.world.peers[self.bob].remote.set_port(port);
+                self.world.peers[self.bob].check_at = now;
+            }
+            Step::Enable(layer, on) => {
+                let track = self.world.peers[self.alice].track("camera");
+                track.sources[usize::from(layer)].enabled = on;
+            }
+            Step::Loss(percent) => {
+                self.world.peers[self.bob].down.network.loss = f64::from(percent) / 100.0;
+            }
+            Step::KeyFrame => {
+                let _ = worker.apply_request_key_frame("bob/camera", now);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is done in whatever order over a bad network: the world's witness sees no index
+    /// sealed twice, receivers see no packet under two numbers' names, and at the end nothing stays.
+    #[test]
+    fn no_index_is_used_twice_and_nothing_is_left_behind(
+        seed in any::<u64>(),
+        rtx in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut session = Session::new(seed, rtx);
+        session.world.run(SECOND);
+        for step in &steps {
+            session.step(step);
+        }
+        session.world.run(500 * MS);
+        session.world.assert_no_faults();
+        let world = &mut session.world;
+        world.worker().apply_close_router(ROOM).unwrap();
+        world.run(200 * MS);
+        let stats = world.worker().worker_stats();
+        prop_assert_eq!((stats.routers, stats.transports, stats.producers), (0, 0, 0));
+        prop_assert_eq!((stats.consumers, stats.counters["history_packets"]), (0, 0));
+        prop_assert_eq!(world.open_paths(0), 0);
+    }
+}

@@ -1,0 +1,206 @@
+//! Which layer a receiver gets when its network, its wishes or the source change.
+
+use ironcast_core::{Nanos, SECOND};
+use ironcast_protocol::{
+    command::{SetPreferredLayers, SetPriority, SetTransportBitrates},
+    media::Layers,
+};
+use ironcast_sim::{World, world::Want};
+
+/// A publisher of three layers and a receiver that has the highest: about 100, 350 and 1,100 kb/s.
+fn watched(seed: u64) -> (World, usize, usize, u32) {
+    let mut world = World::new(seed);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_simulcast(alice, "camera", 3);
+    let ssrc = world.consume(bob, "camera");
+    world.run(6 * SECOND);
+    assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+    (world, alice, bob, ssrc)
+}
+
+/// Index of the layer of the newest packet.
+fn layer(world: &mut World, bob: usize, ssrc: u32) -> usize {
+    let source = world.peers[bob].inbox(ssrc).got.values().next_back().unwrap().body.source;
+    let sources = world.peers.iter().flat_map(|p| &p.tracks).map(|t| &t.sources);
+    let mut all = sources.filter_map(|s| s.iter().position(|s| s.ssrc == source));
+    all.next().unwrap()
+}
+
+#[test]
+fn a_falling_remb_lowers_at_once_and_the_layer_comes_back() {
+    for seed in 600..603 {
+        let (mut world, _, bob, ssrc) = watched(seed);
+        world.peers[bob].remb_bps = Some(5_000_000);
+        world.run(3 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+        world.peers[bob].remb_bps = Some(300_000);
+        world.peers[bob].report_at = world.now;
+        world.run(SECOND);
+        assert!(layer(&mut world, bob, ssrc) < 2, "seed {seed}");
+        world.peers[bob].remb_bps = Some(5_000_000);
+        world.run(12 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+    }
+}
+
+/// One objection, however often it is said, doubles the time to the next try once.
+#[test]
+fn a_second_objection_does_not_keep_the_layer_away_for_half_a_minute() {
+    let (mut world, _, bob, ssrc) = watched(605);
+    world.peers[bob].remb_bps = Some(5_000_000);
+    world.run(2 * SECOND);
+    for _ in 0..2 {
+        for step in 0..5u64 {
+            world.peers[bob].remb_bps = Some(400_000 - 20_000 * step);
+            world.peers[bob].report_at = world.now;
+            world.run(SECOND / 5);
+        }
+        world.peers[bob].remb_bps = Some(5_000_000);
+        world.run(9 * SECOND);
+    }
+    world.run(6 * SECOND);
+    assert_eq!(layer(&mut world, bob, ssrc), 2);
+}
+
+#[test]
+fn a_low_remb_that_creeps_up_is_no_objection() {
+    for seed in 610..612 {
+        let (mut world, _, bob, ssrc) = watched(seed);
+        let mut remb = 200_000u64;
+        for _ in 0..20 {
+            remb += remb / 12;
+            world.peers[bob].remb_bps = Some(remb);
+            world.run(SECOND);
+            assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}: {remb}");
+        }
+    }
+}
+
+#[test]
+fn losses_of_a_twentieth_are_repaired_and_of_a_third_avoided() {
+    for seed in 620..623 {
+        let (mut world, _, bob, ssrc) = watched(seed);
+        world.peers[bob].down.network.loss = 0.05;
+        world.run(10 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+        world.peers[bob].down.network.loss = 0.30;
+        world.run(12 * SECOND);
+        assert!(layer(&mut world, bob, ssrc) < 2, "seed {seed}");
+        world.assert_no_faults();
+    }
+}
+
+#[test]
+fn limits_of_the_api_hold() {
+    let (mut world, _, bob, ssrc) = watched(630);
+    for (min, max, expected) in [(0, 500_000, 1), (0, 120_000, 0), (0, 0, 2)] {
+        let now = world.now;
+        let set = SetTransportBitrates {
+            id: "bob".into(),
+            max_incoming_bps: None,
+            max_outgoing_bps: Some(max),
+            min_outgoing_bps: Some(min),
+        };
+        world.worker().apply_bitrates(&set, now).unwrap();
+        world.run(3 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), expected, "max {max}");
+    }
+    // What is always assumed to pass outweighs objections.
+    let now = world.now;
+    let set = SetTransportBitrates {
+        id: "bob".into(),
+        min_outgoing_bps: Some(3_000_000),
+        ..SetTransportBitrates::default()
+    };
+    world.worker().apply_bitrates(&set, now).unwrap();
+    world.peers[bob].remb_bps = Some(3_000_000);
+    world.run(2 * SECOND);
+    world.peers[bob].remb_bps = Some(100_000);
+    world.run(3 * SECOND);
+    assert_eq!(layer(&mut world, bob, ssrc), 2);
+}
+
+#[test]
+fn preferred_layers_hold_and_priority_decides() {
+    let mut world = World::new(640);
+    let (alice, carol, bob) = (world.join("alice"), world.join("carol"), world.join("bob"));
+    world.publish_simulcast(alice, "a", 3);
+    world.publish_simulcast(carol, "c", 3);
+    let (a, c) = (world.consume(bob, "a"), world.consume(bob, "c"));
+    let now = world.now;
+    let set = SetTransportBitrates {
+        id: "bob".into(),
+        max_outgoing_bps: Some(1_600_000),
+        ..SetTransportBitrates::default()
+    };
+    world.worker().apply_bitrates(&set, now).unwrap();
+    for (first, second) in [("bob/a", "bob/c"), ("bob/c", "bob/a")] {
+        for (id, priority) in [(first, 200), (second, 1)] {
+            let now = world.now;
+            let set = SetPriority { id: id.into(), priority };
+            world.worker().apply_priority(&set, now).unwrap();
+        }
+        world.run(6 * SECOND);
+        let got = (layer(&mut world, bob, a), layer(&mut world, bob, c));
+        assert_eq!(got, if first == "bob/a" { (2, 1) } else { (1, 2) });
+    }
+    let layers = Layers { spatial: 0, temporal: 2 };
+    let now = world.now;
+    let set = SetPreferredLayers { id: "bob/c".into(), layers };
+    world.worker().apply_preferred_layers(&set, now).unwrap();
+    world.run(4 * SECOND);
+    assert_eq!((layer(&mut world, bob, a), layer(&mut world, bob, c)), (2, 0));
+}
+
+#[test]
+fn a_layer_that_stops_upstream_is_replaced_and_comes_back() {
+    for seed in 650..653 {
+        let (mut world, alice, bob, ssrc) = watched(seed);
+        world.peers[alice].track("camera").sources[2].enabled = false;
+        let stopped = world.now;
+        world.run(2 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 1, "seed {seed}");
+        let frames = world.peers[bob].inbox(ssrc).frames();
+        let next = frames.iter().find(|frame| frame.at > stopped + SECOND / 10).unwrap();
+        assert!(next.at < stopped + 3 * SECOND / 2, "seed {seed}: {}", next.at - stopped);
+        world.peers[alice].track("camera").sources[2].enabled = true;
+        world.run(3 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+        world.assert_no_faults();
+        assert_eq!(world.peers[bob].inbox(ssrc).holes(), [], "seed {seed}");
+    }
+}
+
+/// Chromium's simulcast has temporal layers whether or not the parameters say so: a budget for the
+/// lowest one must not let all of them through, and the highest layer costs what it sends.
+#[test]
+fn temporal_layers_that_nobody_announced_are_seen() {
+    let mut world = World::new(660);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let mut track = world.simulcast("camera", 2);
+    track.temporal_layers = 1;
+    let command = world.produce(alice, &track);
+    track.temporal_layers = 3;
+    world.worker().apply_produce(&command).unwrap();
+    world.peers[alice].tracks.push(track);
+    let ssrc = world.consume_as(bob, "camera", Want::default()).0;
+    world.run(4 * SECOND);
+    // 400 kb/s above: with a limit of 250 the higher layer may not be chosen.
+    let now = world.now;
+    let limit = |bps| SetTransportBitrates {
+        id: "bob".into(),
+        max_outgoing_bps: Some(bps),
+        ..SetTransportBitrates::default()
+    };
+    world.worker().apply_bitrates(&limit(250_000), now).unwrap();
+    world.run(4 * SECOND);
+    assert_eq!(layer(&mut world, bob, ssrc), 0);
+    // Less than the lowest layer: only its base.
+    let now = world.now;
+    world.worker().apply_bitrates(&limit(50_000), now).unwrap();
+    world.run(4 * SECOND);
+    let since: Nanos = world.now - 2 * SECOND;
+    let inbox = world.peers[bob].inbox(ssrc);
+    let late = inbox.got.values().filter(|got| got.at > since);
+    assert_eq!(late.map(|got| got.descriptor.temporal).max(), Some(0));
+}

@@ -1,0 +1,234 @@
+//! RTCP: sender reports name the capture moment, receiver reports and round trips, feedback and limits
+//! to publishers.
+
+use ironcast_core::{MS, Nanos, SECOND, wire::{Codec, rtcp}};
+use ironcast_protocol::{
+    command::{SetPreferredLayers, SetTransportBitrates},
+    media::Layers,
+};
+use ironcast_sim::{World, inbox::Inbox, world::UNIX_OFFSET};
+
+/// What a receiver makes of its reports: the wall time of the capture of each packet, in
+/// nanoseconds, against the truth. Reports of a segment before a switch say nothing about it.
+fn capture_errors(inbox: &Inbox) -> Vec<i64> {
+    let rate = i64::from(inbox.clock_rate());
+    let mut errors = Vec::new();
+    for got in inbox.got.values() {
+        let report = inbox.sender_reports.iter().rfind(|(at, _, _)| *at <= got.at);
+        let Some((_, ntp, rtp)) = report else { continue };
+        let units = i64::from(got.timestamp.wrapping_sub(*rtp).cast_signed());
+        let seconds = (ntp >> 32) - 2_208_988_800;
+        let wall = seconds * SECOND + (((ntp & 0xffff_ffff) * SECOND) >> 32);
+        let said = wall.cast_signed() + units * 1_000_000_000 / rate;
+        errors.push(said - (got.body.captured + UNIX_OFFSET).cast_signed());
+    }
+    errors
+}
+
+fn spread(errors: &[i64]) -> (i64, i64) {
+    (*errors.iter().min().unwrap(), *errors.iter().max().unwrap())
+}
+
+#[test]
+fn sender_reports_name_the_capture_moment_through_switches_and_pauses() {
+    for seed in 500..504 {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        // The publisher's wall clock is minutes off.
+        world.peers[alice].unix_offset = UNIX_OFFSET + (seed - 499) * 77 * SECOND;
+        world.publish_simulcast(alice, "camera", 3);
+        world.publish_audio(alice, "mic");
+        let (video, audio) = (world.consume(bob, "camera"), world.consume(bob, "mic"));
+        world.run(4 * SECOND);
+        for layer in [0, 2, 1] {
+            let now = world.now;
+            let layers = Layers { spatial: layer, temporal: 2 };
+            let set = SetPreferredLayers { id: "bob/camera".into(), layers };
+            world.worker().apply_preferred_layers(&set, now).unwrap();
+            world.run(3 * SECOND);
+        }
+        for paused in [true, false] {
+            let now = world.now;
+            world.worker().apply_pause_producer("camera", paused, now).unwrap();
+            world.run(3 * SECOND);
+        }
+        world.assert_no_faults();
+        let (v0, v1) = spread(&capture_errors(world.peers[bob].inbox(video)));
+        let (a0, a1) = spread(&capture_errors(world.peers[bob].inbox(audio)));
+        // One way from the publisher is not known and is the same for all that it sends; a packet
+        // between a switch and the next report is off by what the switch could not know.
+        let way = (20 * MS).cast_signed();
+        let five = (5 * MS).cast_signed();
+        for (kind, error) in [("video", v0), ("video", v1), ("audio", a0), ("audio", a1)] {
+            assert!((error - way).abs() <= five, "seed {seed}: {kind} {}", error / 1_000);
+        }
+    }
+}
+
+#[test]
+fn a_publishers_drifting_clock_is_followed() {
+    let mut world = World::new(505);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    let audio = world.consume(bob, "mic");
+    world.run(3 * SECOND);
+    // 200 ppm for five minutes would be 60 ms.
+    for _ in 0..300 {
+        world.peers[alice].unix_offset += SECOND / 5_000;
+        world.run(SECOND);
+    }
+    let errors = capture_errors(world.peers[bob].inbox(audio));
+    let last = errors.last().unwrap() - (20 * MS).cast_signed();
+    assert!(last.abs() <= (5 * MS).cast_signed(), "{}", last / 1_000);
+}
+
+#[test]
+fn receiver_reports_say_what_was_lost_and_when_the_report_came() {
+    for seed in 510..513 {
+        let mut world = World::new(seed);
+        let alice = world.join("alice");
+        world.publish_audio(alice, "mic");
+        world.run(3 * SECOND);
+        world.peers[alice].up.network.loss = 0.25;
+        // No repairs.
+        world.peers[alice].track("mic").sources[0].sent.clear();
+        world.run(4 * SECOND);
+        let ssrc = world.peers[alice].track("mic").sources[0].ssrc;
+        let blocks = &world.peers[alice].report_blocks;
+        assert!(blocks.len() >= 5 && blocks.iter().all(|(_, b)| b.ssrc == ssrc), "seed {seed}");
+        let (first, last) = (blocks[1].1, blocks.last().unwrap().1);
+        assert_eq!(first.fraction_lost, 0, "seed {seed}");
+        assert!(last.highest_sequence > first.highest_sequence, "seed {seed}");
+        // Round trip by the publisher's clock: LSR and DLSR must be true.
+        for (at, block) in blocks.iter().filter(|(_, block)| block.last_sender_report != 0) {
+            let now = rtcp::ntp_middle(world.peers[alice].ntp(*at));
+            let rtt = rtcp::round_trip(now, block.last_sender_report, block.delay).unwrap();
+            assert!(rtt.abs_diff(40 * MS) < 2 * MS, "seed {seed}: {rtt}");
+        }
+    }
+}
+
+#[test]
+fn the_round_trip_to_a_receiver_is_known() {
+    let mut world = World::new(515);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    world.consume(bob, "camera");
+    world.run(5 * SECOND);
+    let now = world.now;
+    let stats = world.worker().consumer_stats("bob/camera", now).unwrap();
+    let rtt = stats.outbound.round_trip_time.unwrap();
+    assert!((38.0..43.0).contains(&rtt), "{rtt}");
+    assert_eq!((stats.outbound.fraction_lost, stats.outbound.score), (0, 10));
+    let inbound = stats.inbound.unwrap();
+    assert!(inbound.packet_count > 400 && inbound.score == 10, "{inbound:?}");
+}
+
+#[test]
+fn a_reference_time_is_answered() {
+    let mut world = World::new(516);
+    let bob = world.join("bob");
+    world.run(SECOND);
+    let ntp = world.peers[bob].ntp(world.now);
+    let bytes = world.peers[bob].seal_rtcp(|w| w.reference_time(99, ntp));
+    world.send(bob, bytes);
+    world.run(SECOND);
+    let (at, report) = world.peers[bob].dlrrs[0];
+    assert_eq!((report.ssrc, report.last_reference_time), (99, rtcp::ntp_middle(ntp)));
+    let now = rtcp::ntp_middle(world.peers[bob].ntp(at));
+    let rtt = rtcp::round_trip(now, report.last_reference_time, report.delay).unwrap();
+    assert!(rtt.abs_diff(40 * MS) < MS, "{rtt}");
+}
+
+#[test]
+fn feedback_is_complete_and_its_times_are_those_of_arrival() {
+    for (seed, hold) in [(520, 0), (521, 5 * MS), (522, 20 * MS)] {
+        let mut world = World::new(seed);
+        world.hold = hold;
+        let alice = world.join("alice");
+        world.peers[alice].up.network.jitter = 3 * MS;
+        world.peers[alice].up.network.loss = 0.05;
+        world.publish_simulcast(alice, "camera", 3);
+        world.run(6 * SECOND);
+        let peer = &world.peers[alice];
+        let told: Vec<(u64, i64)> = peer
+            .feedback
+            .iter()
+            .filter_map(|(seq, at)| Some((peer.arrived[seq], (*at)?)))
+            .collect();
+        // All but what came in the last interval.
+        assert!(told.len() + 80 > peer.arrived.len(), "{} {}", told.len(), peer.arrived.len());
+        assert!(told.len() > 1_000, "seed {seed}: {}", told.len());
+        // One offset explains all of them, to a tick.
+        let offset = |(at, said): &(u64, i64)| said - (at / 1_000).cast_signed();
+        let first = offset(&told[0]);
+        let worst = told.iter().map(|t| (offset(t) - first).abs()).max().unwrap();
+        assert!(worst <= 500, "seed {seed}: {worst} us");
+    }
+}
+
+#[test]
+fn a_publishers_limit_is_said_and_taken_back() {
+    let mut world = World::new(530);
+    let alice = world.join("alice");
+    world.publish_video(alice, "camera", Codec::Vp8);
+    world.run(2 * SECOND);
+    assert_eq!(world.peers[alice].rembs, []);
+    let set = |world: &mut World, bps| {
+        let now = world.now;
+        let set = SetTransportBitrates {
+            id: "alice".into(),
+            max_incoming_bps: Some(bps),
+            ..SetTransportBitrates::default()
+        };
+        world.worker().apply_bitrates(&set, now).unwrap();
+    };
+    set(&mut world, 500_000);
+    world.run(2 * SECOND);
+    let (_, said) = *world.peers[alice].rembs.last().unwrap();
+    assert!(said <= 500_000 && said > 498_000, "{said}");
+    set(&mut world, 0);
+    world.run(3 * SECOND);
+    // The last word is not the old limit: a browser would keep to it for ever.
+    let (at, said) = *world.peers[alice].rembs.last().unwrap();
+    assert!(said >= 50_000_000, "{said}");
+    world.run(5 * SECOND);
+    assert!(world.peers[alice].rembs.last().unwrap().0 < at + 4 * SECOND);
+}
+
+#[test]
+fn a_report_about_a_stream_that_is_gone_spoils_nothing_else() {
+    let mut world = World::new(535);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(3 * SECOND);
+    let before = world.peers[alice].track("camera").sources[0].asked.len();
+    let bytes = world.peers[bob].seal_rtcp(|w| {
+        w.nack(5, 12_345, &[1, 2])?;
+        w.picture_loss(5, 12_345)?;
+        w.picture_loss(5, ssrc)
+    });
+    world.send(bob, bytes);
+    world.run(SECOND);
+    assert_eq!(world.peers[alice].track("camera").sources[0].asked.len(), before + 1);
+    assert_eq!(world.discarded(ironcast_core::Discard::RtcpUnknownStream), 2);
+}
+
+#[test]
+fn who_publishes_very_many_streams_still_hears_about_each() {
+    let mut world = World::new(536);
+    let alice = world.join("alice");
+    for i in 0..60 {
+        let track = world.simulcast(&format!("t{i}"), 1);
+        let track = ironcast_sim::track::Track { mid: Some(format!("{i}")), ..track };
+        world.publish(alice, track);
+    }
+    world.run(4 * SECOND);
+    let peer = &mut world.peers[alice];
+    let reported: std::collections::BTreeSet<u32> =
+        peer.report_blocks.iter().map(|(_, block)| block.ssrc).collect();
+    assert_eq!(reported.len(), 60);
+    let interval: Nanos = SECOND;
+    assert!(peer.report_blocks.iter().all(|(at, _)| *at > 10 * interval));
+}
