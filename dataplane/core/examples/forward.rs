@@ -71,7 +71,8 @@ impl Bench {
             use_candidate: true,
             nomination: None,
         };
-        let len = stun::write_request(&mut check, &request, credentials.password.as_bytes()).expect("room");
+        let len = stun::write_request(&mut check, &request, credentials.password.as_bytes())
+            .expect("room");
         let local = ([10, 0, 0, 1], 40_000).into();
         let remote = ([10, 0, 0, 2], 10_000 + self.slabs as u16).into();
         self.slabs += 1;
@@ -119,9 +120,8 @@ fn main() {
     let receivers: u32 = arguments.next().map_or(300, |a| a.parse().expect("receivers"));
     let frames: u32 = arguments.next().map_or(300, |a| a.parse().expect("frames"));
     let null = arguments.next().is_some_and(|a| a == "null");
-    let free = (0..256)
-        .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
-        .collect();
+    let free =
+        (0..256).map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() }).collect();
     let mut bench = Bench {
         worker: Worker::new(0, Limits::default()),
         batch: Batch::new(free),

@@ -57,11 +57,7 @@ impl<T> From<Key<T>> for u64 {
 /// The reverse; a number that was never a key finds nothing.
 impl<T> From<u64> for Key<T> {
     fn from(token: u64) -> Self {
-        Self {
-            index: token as u32,
-            generation: (token >> 32) as u32,
-            of: PhantomData,
-        }
+        Self { index: token as u32, generation: (token >> 32) as u32, of: PhantomData }
     }
 }
 
@@ -81,11 +77,7 @@ pub struct Arena<T> {
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            len: 0,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
     }
 }
 
@@ -106,19 +98,12 @@ impl<T> Arena<T> {
     pub fn insert(&mut self, value: T) -> Key<T> {
         self.len += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                value: None,
-            });
+            self.slots.push(Slot { generation: 0, value: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
         slot.value = Some(value);
-        Key {
-            index,
-            generation: slot.generation,
-            of: PhantomData,
-        }
+        Key { index, generation: slot.generation, of: PhantomData }
     }
 
     /// Takes a value out; its key never finds anything again.
@@ -138,31 +123,19 @@ impl<T> Arena<T> {
     #[must_use]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
         let slot = self.slots.get(key.index())?;
-        if slot.generation == key.generation {
-            slot.value.as_ref()
-        } else {
-            None
-        }
+        if slot.generation == key.generation { slot.value.as_ref() } else { None }
     }
 
     /// The value.
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index())?;
-        if slot.generation == key.generation {
-            slot.value.as_mut()
-        } else {
-            None
-        }
+        if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
     /// All, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = Key {
-                index: index as u32,
-                generation: slot.generation,
-                of: PhantomData,
-            };
+            let key = Key { index: index as u32, generation: slot.generation, of: PhantomData };
             slot.value.as_ref().map(|value| (key, value))
         })
     }
@@ -179,10 +152,7 @@ mod tests {
         assert_eq!(arena.remove(a), Some('a'));
         let b = arena.insert('b');
         assert_eq!(a.index(), b.index());
-        assert_eq!(
-            (arena.get(a), arena.get(b), arena.len()),
-            (None, Some(&'b'), 1)
-        );
+        assert_eq!((arena.get(a), arena.get(b), arena.len()), (None, Some(&'b'), 1));
         assert_eq!(Key::<char>::from(u64::from(b)), b);
         assert_eq!(arena.remove(a), None);
     }

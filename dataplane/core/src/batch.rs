@@ -113,14 +113,7 @@ impl Batch {
         } else {
             let len16 = len as u16;
             let len = len as u32;
-            self.sends.push(Send {
-                path,
-                slab,
-                offset,
-                len,
-                segment: len16,
-                count: 1,
-            });
+            self.sends.push(Send { path, slab, offset, len, segment: len16, count: 1 });
         }
         (slab, offset)
     }
@@ -142,26 +135,14 @@ impl Batch {
 mod tests {
     use super::*;
 
-    const A: PathId = PathId {
-        slot: 1,
-        generation: 0,
-    };
-    const B: PathId = PathId {
-        slot: 2,
-        generation: 0,
-    };
+    const A: PathId = PathId { slot: 1, generation: 0 };
+    const B: PathId = PathId { slot: 2, generation: 0 };
 
     fn batch(slabs: u32) -> Batch {
         let free = (0..slabs)
-            .map(|id| Slab {
-                id,
-                bytes: vec![0; SLAB_BYTES].into_boxed_slice(),
-            })
+            .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
             .collect();
-        Batch {
-            free,
-            ..Batch::default()
-        }
+        Batch { free, ..Batch::default() }
     }
 
     fn put(batch: &mut Batch, path: PathId, len: usize) {
@@ -176,11 +157,7 @@ mod tests {
             put(&mut batch, A, len);
         }
         put(&mut batch, B, 1000);
-        let counts: Vec<_> = batch
-            .sends
-            .iter()
-            .map(|s| (s.count, s.segment, s.len))
-            .collect();
+        let counts: Vec<_> = batch.sends.iter().map(|s| (s.count, s.segment, s.len)).collect();
         assert_eq!(counts, [(3, 1000, 2990), (1, 1000, 1000), (1, 1000, 1000)]);
     }
 
@@ -193,12 +170,7 @@ mod tests {
         assert_eq!(batch.filled.len(), 2);
         assert!(batch.reserve(1200).is_none());
         assert_eq!(batch.exhausted, 1);
-        assert!(
-            batch
-                .sends
-                .iter()
-                .all(|s| (s.offset + s.len) as usize <= SLAB_BYTES)
-        );
+        assert!(batch.sends.iter().all(|s| (s.offset + s.len) as usize <= SLAB_BYTES));
         assert!(batch.sends.iter().all(|s| s.count <= SEGMENTS_MAX));
     }
 }

@@ -60,15 +60,8 @@ impl Budget {
     /// Bits per second that may be spent now.
     #[must_use]
     pub fn available_bps(&self) -> u64 {
-        let available = self
-            .limit_bps
-            .unwrap_or(u64::MAX)
-            .max(u64::from(self.min_bps));
-        if self.max_bps > 0 {
-            available.min(u64::from(self.max_bps))
-        } else {
-            available
-        }
+        let available = self.limit_bps.unwrap_or(u64::MAX).max(u64::from(self.min_bps));
+        if self.max_bps > 0 { available.min(u64::from(self.max_bps)) } else { available }
     }
 
     /// For statistics: the limit, or what the receiver last said.
@@ -116,11 +109,7 @@ impl Budget {
             return;
         }
         self.raised_at = now;
-        let next = if self.fell {
-            limit + limit / 4
-        } else {
-            limit * 2
-        };
+        let next = if self.fell { limit + limit / 4 } else { limit * 2 };
         self.limit_bps = (next < wanted_bps.max(1) * 2).then_some(next);
         self.raise_at = now + RAISE_EVERY;
         if self.limit_bps.is_none() && self.fell {
@@ -248,15 +237,8 @@ mod tests {
     }
 
     fn demand(priority: u8, costs: &[u64]) -> Demand {
-        let layers = |spatial| Layers {
-            spatial,
-            temporal: 0,
-        };
-        let options = costs
-            .iter()
-            .enumerate()
-            .map(|(i, &c)| (layers(i as u8), c))
-            .collect();
+        let layers = |spatial| Layers { spatial, temporal: 0 };
+        let options = costs.iter().enumerate().map(|(i, &c)| (layers(i as u8), c)).collect();
         Demand { priority, options }
     }
 

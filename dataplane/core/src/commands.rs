@@ -45,21 +45,12 @@ impl Worker {
     /// `AlreadyExists`, `NoCapacity`.
     pub fn apply_create_router(&mut self, create: &CreateRouter) -> Outcome<Reply> {
         if self.router_ids.contains_key(&create.id) {
-            return refuse(
-                ErrorCode::AlreadyExists,
-                format!("router {:?} exists", create.id),
-            );
+            return refuse(ErrorCode::AlreadyExists, format!("router {:?} exists", create.id));
         }
         if self.routers.len() >= self.limits.routers_max {
-            return refuse(
-                ErrorCode::NoCapacity,
-                "this worker has its maximum of routers",
-            );
+            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of routers");
         }
-        let key = self.routers.insert(Router {
-            id: create.id.clone(),
-            transports: Vec::new(),
-        });
+        let key = self.routers.insert(Router { id: create.id.clone(), transports: Vec::new() });
         self.router_ids.insert(create.id.clone(), key);
         Ok(Reply::Done)
     }
@@ -69,10 +60,7 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_close_router(&mut self, id: &str) -> Outcome<Reply> {
-        let key = self
-            .router_ids
-            .remove(id)
-            .ok_or_else(|| not_found("router", id))?;
+        let key = self.router_ids.remove(id).ok_or_else(|| not_found("router", id))?;
         if let Some(router) = self.routers.remove(key) {
             for transport in router.transports {
                 self.remove_transport(transport);
@@ -93,16 +81,10 @@ impl Worker {
         now: Nanos,
     ) -> Outcome<u64> {
         if self.transport_ids.contains_key(&create.id) {
-            return refuse(
-                ErrorCode::AlreadyExists,
-                format!("transport {:?} exists", create.id),
-            );
+            return refuse(ErrorCode::AlreadyExists, format!("transport {:?} exists", create.id));
         }
         if self.transports.len() >= self.limits.transports_max {
-            return refuse(
-                ErrorCode::NoCapacity,
-                "this worker has its maximum of transports",
-            );
+            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of transports");
         }
         let router_key = *self
             .router_ids
@@ -156,8 +138,7 @@ impl Worker {
             username_fragment: credentials.username_fragment.clone(),
             password: credentials.password.clone(),
         };
-        self.username_fragments
-            .insert(credentials.username_fragment.clone(), key);
+        self.username_fragments.insert(credentials.username_fragment.clone(), key);
         if let Some(over) = transport.ice.restart(credentials) {
             self.username_fragments.remove(&over.username_fragment);
         }
@@ -176,10 +157,7 @@ impl Worker {
         let max = set.max_outgoing_bps.unwrap_or(transport.budget.max_bps);
         let min = set.min_outgoing_bps.unwrap_or(transport.budget.min_bps);
         if max > 0 && min > max {
-            return refuse(
-                ErrorCode::Invalid,
-                "minOutgoingBitrate is above maxOutgoingBitrate",
-            );
+            return refuse(ErrorCode::Invalid, "minOutgoingBitrate is above maxOutgoingBitrate");
         }
         (transport.budget.max_bps, transport.budget.min_bps) = (max, min);
         if let Some(incoming) = set.max_incoming_bps {
@@ -206,16 +184,10 @@ impl Worker {
     /// `NotFound` (transport), `AlreadyExists`, `NoCapacity`, `Invalid`.
     pub fn apply_produce(&mut self, create: &Produce) -> Outcome<Reply> {
         if self.producer_ids.contains_key(&create.id) {
-            return refuse(
-                ErrorCode::AlreadyExists,
-                format!("producer {:?} exists", create.id),
-            );
+            return refuse(ErrorCode::AlreadyExists, format!("producer {:?} exists", create.id));
         }
         if self.producers.len() >= self.limits.producers_max {
-            return refuse(
-                ErrorCode::NoCapacity,
-                "this worker has its maximum of producers",
-            );
+            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of producers");
         }
         let transport_key = self.transport_key(&create.transport)?;
         let Some(transport) = self.transports.get_mut(transport_key) else {
@@ -226,10 +198,7 @@ impl Worker {
         let rtp_type = producer.rtp_type;
         let map = extension_map(&create.rtp_parameters);
         let key = self.producers.insert(producer);
-        let added = self
-            .producers
-            .get(key)
-            .map(|producer| transport.demux.add(key, producer));
+        let added = self.producers.get(key).map(|producer| transport.demux.add(key, producer));
         if let Some(Err(message)) = added {
             self.producers.remove(key);
             return Err(invalid(message));
@@ -248,10 +217,7 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_pause_producer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
-        let key = *self
-            .producer_ids
-            .get(id)
-            .ok_or_else(|| not_found("producer", id))?;
+        let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         let Some(producer) = self.producers.get_mut(key) else {
             return Err(not_found("producer", id));
         };
@@ -273,10 +239,7 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_close_producer(&mut self, id: &str) -> Outcome<Reply> {
-        let key = *self
-            .producer_ids
-            .get(id)
-            .ok_or_else(|| not_found("producer", id))?;
+        let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         self.remove_producer(key);
         Ok(Reply::Done)
     }
@@ -292,16 +255,10 @@ impl Worker {
         now: Nanos,
     ) -> Outcome<Reply> {
         if self.consumer_ids.contains_key(&create.id) {
-            return refuse(
-                ErrorCode::AlreadyExists,
-                format!("consumer {:?} exists", create.id),
-            );
+            return refuse(ErrorCode::AlreadyExists, format!("consumer {:?} exists", create.id));
         }
         if self.consumers.len() >= self.limits.consumers_max {
-            return refuse(
-                ErrorCode::NoCapacity,
-                "this worker has its maximum of consumers",
-            );
+            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of consumers");
         }
         if create.rtp_type == RtpType::Pipe {
             return refuse(ErrorCode::Unsupported, "pipe consumers are not there yet");
@@ -322,40 +279,19 @@ impl Worker {
         }
         let first_seq = u32::from(first_seq & 0x7fff);
         let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
-        let mut consumer = Consumer::new(
-            create,
-            producer_key,
-            producer,
-            transport_key,
-            first_seq,
-            now,
-        )
-        .map_err(invalid)?;
+        let mut consumer =
+            Consumer::new(create, producer_key, producer, transport_key, first_seq, now)
+                .map_err(invalid)?;
         let rtx_ssrc = consumer.rtx.map(|(ssrc, _)| ssrc);
         let ours = [Some(consumer.ssrc), rtx_ssrc];
-        let taken = ours
-            .iter()
-            .flatten()
-            .any(|ssrc| transport.consumer_ssrcs.contains_key(ssrc));
+        let taken = ours.iter().flatten().any(|ssrc| transport.consumer_ssrcs.contains_key(ssrc));
         if taken || rtx_ssrc == Some(consumer.ssrc) {
-            return refuse(
-                ErrorCode::Invalid,
-                "the consumer's SSRC is in use on this transport",
-            );
+            return refuse(ErrorCode::Invalid, "the consumer's SSRC is in use on this transport");
         }
         if transport.retired.len() >= RETIRED_MAX {
-            return refuse(
-                ErrorCode::NoCapacity,
-                "this transport has used up its SSRCs",
-            );
+            return refuse(ErrorCode::NoCapacity, "this transport has used up its SSRCs");
         }
-        let next = |ssrc| {
-            transport
-                .retired
-                .iter()
-                .find(|(s, _)| *s == ssrc)
-                .map(|(_, next)| *next)
-        };
+        let next = |ssrc| transport.retired.iter().find(|(s, _)| *s == ssrc).map(|(_, next)| *next);
         if let Some(next) = next(consumer.ssrc) {
             consumer.timeline = crate::timeline::Timeline::new(next);
         }
@@ -371,9 +307,7 @@ impl Worker {
         let key = self.consumers.insert(consumer);
         producer.subscribers.push(key);
         transport.consumers.push(key);
-        transport
-            .consumer_ssrcs
-            .extend(ours.iter().flatten().map(|ssrc| (*ssrc, key)));
+        transport.consumer_ssrcs.extend(ours.iter().flatten().map(|ssrc| (*ssrc, key)));
         transport.layers_at = now;
         self.consumer_ids.insert(create.id.clone(), key);
         self.schedule(transport_key, now);
@@ -406,25 +340,13 @@ impl Worker {
     ) -> Outcome<Reply> {
         let consumer = self.consumer_mut(&set.id)?;
         if consumer.preferred.is_none() {
-            return refuse(
-                ErrorCode::WrongState,
-                "this consumer has no layers to choose from",
-            );
+            return refuse(ErrorCode::WrongState, "this consumer has no layers to choose from");
         }
         let (transport, producer) = (consumer.transport, consumer.producer);
-        let top = self.producers.get(producer).map_or(
-            Layers {
-                spatial: 0,
-                temporal: 0,
-            },
-            |p| {
-                let spatial = (p.streams.len() - 1) as u8;
-                Layers {
-                    spatial,
-                    temporal: p.temporal_layers.saturating_sub(1),
-                }
-            },
-        );
+        let top = self.producers.get(producer).map_or(Layers { spatial: 0, temporal: 0 }, |p| {
+            let spatial = (p.streams.len() - 1) as u8;
+            Layers { spatial, temporal: p.temporal_layers.saturating_sub(1) }
+        });
         self.consumer_mut(&set.id)?.preferred = Some(cap(set.layers, top));
         self.look_at_layers(transport, now);
         Ok(Reply::Done)
@@ -451,9 +373,8 @@ impl Worker {
     /// `NotFound`.
     pub fn apply_request_key_frame(&mut self, id: &str, now: Nanos) -> Outcome<Reply> {
         let consumer = self.consumer_mut(id)?;
-        let wish = consumer
-            .target
-            .filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
+        let wish =
+            consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
         let producer_key = consumer.producer;
         if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
             producer.request_key_frame(stream, now);
@@ -468,10 +389,7 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_close_consumer(&mut self, id: &str) -> Outcome<Reply> {
-        let key = *self
-            .consumer_ids
-            .get(id)
-            .ok_or_else(|| not_found("consumer", id))?;
+        let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
         if let Some(consumer) = self.consumers.get(key)
             && let Some(producer) = self.producers.get_mut(consumer.producer)
         {
@@ -540,8 +458,7 @@ impl Worker {
             let transport = transport.clone();
             self.events.push(Event::IceStateChange { transport, state });
         }
-        self.events
-            .push(Event::TransportClosed { transport, reason });
+        self.events.push(Event::TransportClosed { transport, reason });
         self.remove_transport(key);
     }
 
@@ -557,24 +474,16 @@ impl Worker {
         transport.dtls_state = state;
         let transport = transport.id.clone();
         let srtp_profile = profile.map(str::to_owned);
-        self.events.push(Event::DtlsStateChange {
-            transport,
-            state,
-            srtp_profile,
-        });
+        self.events.push(Event::DtlsStateChange { transport, state, srtp_profile });
     }
 
     pub(crate) fn transport_key(&self, id: &str) -> Outcome<Key<Transport>> {
-        self.transport_ids
-            .get(id)
-            .copied()
-            .ok_or_else(|| not_found("transport", id))
+        self.transport_ids.get(id).copied().ok_or_else(|| not_found("transport", id))
     }
 
     fn consumer_mut(&mut self, id: &str) -> Outcome<&mut Consumer> {
         let key = self.consumer_ids.get(id).copied();
-        key.and_then(|key| self.consumers.get_mut(key))
-            .ok_or_else(|| not_found("consumer", id))
+        key.and_then(|key| self.consumers.get_mut(key)).ok_or_else(|| not_found("consumer", id))
     }
 
     fn look_at_layers(&mut self, key: Key<Transport>, now: Nanos) {
@@ -609,8 +518,7 @@ impl Worker {
         }
         let former = transport.ice.former().into_iter();
         for credentials in former.chain([transport.ice.credentials()]) {
-            self.username_fragments
-                .remove(&credentials.username_fragment);
+            self.username_fragments.remove(&credentials.username_fragment);
         }
         self.transport_ids.remove(&transport.id);
         self.seal_keys.set(key.index(), None);
@@ -618,10 +526,7 @@ impl Worker {
             router.transports.retain(|other| *other != key);
         }
         let id = transport.id;
-        self.actions.push(Action::TransportGone {
-            transport: key.into(),
-            id,
-        });
+        self.actions.push(Action::TransportGone { transport: key.into(), id });
     }
 
     fn remove_producer(&mut self, key: Key<Producer>) {

@@ -150,17 +150,9 @@ impl Consumer {
         now: Nanos,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
-        let media = parameters
-            .codecs
-            .first()
-            .ok_or("rtpParameters.codecs is empty")?;
-        let encoding = parameters
-            .encodings
-            .first()
-            .ok_or("rtpParameters.encodings is empty")?;
-        let ssrc = encoding
-            .ssrc
-            .ok_or("rtpParameters.encodings[0].ssrc is missing")?;
+        let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;
+        let encoding = parameters.encodings.first().ok_or("rtpParameters.encodings is empty")?;
+        let ssrc = encoding.ssrc.ok_or("rtpParameters.encodings[0].ssrc is missing")?;
         if media.clock_rate != producer.clock_rate {
             return Err("the codec's clock rate is not the producer's".into());
         }
@@ -170,13 +162,8 @@ impl Consumer {
         let rtx_codec = parameters.codecs[1..]
             .iter()
             .find(|codec| codec.mime_type.to_ascii_lowercase().ends_with("/rtx"));
-        let rtx = rtx_codec
-            .zip(encoding.rtx_ssrc)
-            .map(|(codec, ssrc)| (ssrc, codec.payload_type));
-        let nack = media
-            .rtcp_feedback
-            .iter()
-            .any(|f| f.kind == "nack" && f.parameter.is_empty());
+        let rtx = rtx_codec.zip(encoding.rtx_ssrc).map(|(codec, ssrc)| (ssrc, codec.payload_type));
+        let nack = media.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty());
         let layered = producer.streams.len() > 1 || producer.temporal_layers > 1;
         let top = Layers {
             spatial: (producer.streams.len() - 1) as u8,
@@ -316,15 +303,11 @@ impl Consumer {
         let elapsed = meta.arrival.saturating_sub(self.last_arrival);
         let by_arrival = last.wrapping_add(rtp_units(elapsed, self.clock_rate));
         let report = |index: Option<u8>| {
-            sources
-                .get(usize::from(index?))
-                .and_then(|stream| stream.sender_report)
+            sources.get(usize::from(index?)).and_then(|stream| stream.sender_report)
         };
-        let by_capture = report(self.current)
-            .zip(report(Some(stream)))
-            .map(|(old, new)| {
-                same_moment(meta.timestamp, &new, &old, self.clock_rate).wrapping_add(timestamp_add)
-            });
+        let by_capture = report(self.current).zip(report(Some(stream))).map(|(old, new)| {
+            same_moment(meta.timestamp, &new, &old, self.clock_rate).wrapping_add(timestamp_add)
+        });
         // A capture clock that is off by more than this is not believed.
         let far = self.clock_rate / 2;
         let believed =
@@ -338,10 +321,7 @@ impl Consumer {
             return false;
         }
         self.last_fir = fir.or(self.last_fir);
-        if self
-            .key_frame_wish_at
-            .is_some_and(|at| now < at + KEY_FRAME_WISH_SPACING)
-        {
+        if self.key_frame_wish_at.is_some_and(|at| now < at + KEY_FRAME_WISH_SPACING) {
             return false;
         }
         self.key_frame_wish_at = Some(now);
@@ -354,10 +334,7 @@ impl Consumer {
         self.preferred?;
         let spatial = self.current.filter(|_| !self.paused && !self.resync)?;
         let top = producer.temporal_layers.saturating_sub(1);
-        Some(Layers {
-            spatial,
-            temporal: self.temporal.min(top),
-        })
+        Some(Layers { spatial, temporal: self.temporal.min(top) })
     }
 
     /// Quality, as the API says it.
@@ -377,10 +354,7 @@ impl Consumer {
 /// Layers not above `top`.
 #[must_use]
 pub fn cap(layers: Layers, top: Layers) -> Layers {
-    Layers {
-        spatial: layers.spatial.min(top.spatial),
-        temporal: layers.temporal.min(top.temporal),
-    }
+    Layers { spatial: layers.spatial.min(top.spatial), temporal: layers.temporal.min(top.temporal) }
 }
 
 /// Nanoseconds in RTP units.
@@ -394,17 +368,12 @@ fn same_moment(timestamp: u32, from: &SenderReport, to: &SenderReport, clock_rat
     let since_from = i64::from(timestamp.wrapping_sub(from.rtp) as i32);
     let between = from.ntp.wrapping_sub(to.ntp) as i64;
     let between = (i128::from(between) * i128::from(clock_rate)) >> 32;
-    to.rtp
-        .wrapping_add((i128::from(since_from) + between) as u32)
+    to.rtp.wrapping_add((i128::from(since_from) + between) as u32)
 }
 
 /// `timestamp`, or just after `last` if it were not later.
 fn later(timestamp: u32, last: u32) -> u32 {
-    if (timestamp.wrapping_sub(last) as i32) > 0 {
-        timestamp
-    } else {
-        last.wrapping_add(1)
-    }
+    if (timestamp.wrapping_sub(last) as i32) > 0 { timestamp } else { last.wrapping_add(1) }
 }
 
 #[cfg(test)]
@@ -414,25 +383,11 @@ mod tests {
     #[test]
     fn the_same_moment_on_another_streams_clock() {
         let second = 1u64 << 32;
-        let a = SenderReport {
-            ntp: 1_000 * second,
-            rtp: 5_000,
-            arrival: 0,
-        };
-        let b = SenderReport {
-            ntp: 1_002 * second + second / 2,
-            rtp: 900_000,
-            arrival: 0,
-        };
+        let a = SenderReport { ntp: 1_000 * second, rtp: 5_000, arrival: 0 };
+        let b = SenderReport { ntp: 1_002 * second + second / 2, rtp: 900_000, arrival: 0 };
         // 0.1 s before b's report is 2.4 s after a's.
-        assert_eq!(
-            same_moment(900_000 - 9_000, &b, &a, 90_000),
-            5_000 + 216_000
-        );
-        assert_eq!(
-            same_moment(5_000 + 216_000, &a, &b, 90_000),
-            900_000 - 9_000
-        );
+        assert_eq!(same_moment(900_000 - 9_000, &b, &a, 90_000), 5_000 + 216_000);
+        assert_eq!(same_moment(5_000 + 216_000, &a, &b, 90_000), 900_000 - 9_000);
     }
 
     #[test]

@@ -94,8 +94,6 @@ impl Discards {
 
     /// All, with their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Discard::ALL
-            .iter()
-            .map(|&reason| (reason.label(), self.of(reason)))
+        Discard::ALL.iter().map(|&reason| (reason.label(), self.of(reason)))
     }
 }

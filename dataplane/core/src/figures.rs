@@ -39,9 +39,7 @@ impl Worker {
     /// State of a transport.
     #[must_use]
     pub fn transport_state(&self, id: &str) -> Option<TransportState> {
-        self.transport_ids
-            .get(id)
-            .and_then(|key| Some(self.transports.get(*key)?.state()))
+        self.transport_ids.get(id).and_then(|key| Some(self.transports.get(*key)?.state()))
     }
 
     /// State of a producer.
@@ -74,27 +72,16 @@ impl Worker {
     #[must_use]
     pub fn router_states(&self, id: &str) -> RouterStates {
         let mut states = RouterStates { router: id.to_owned(), ..RouterStates::default() };
-        let router = self
-            .router_ids
-            .get(id)
-            .and_then(|key| self.routers.get(*key));
+        let router = self.router_ids.get(id).and_then(|key| self.routers.get(*key));
         let keys = router.map_or(&[][..], |router| &router.transports);
         for transport in keys.iter().filter_map(|key| self.transports.get(*key)) {
             let credentials = transport.ice.credentials().clone();
-            states
-                .transports
-                .push((transport.id.clone(), transport.state(), credentials));
-            let producers = transport
-                .producers
-                .iter()
-                .filter_map(|key| self.producers.get(*key));
+            states.transports.push((transport.id.clone(), transport.state(), credentials));
+            let producers = transport.producers.iter().filter_map(|key| self.producers.get(*key));
             states.producers.extend(
                 producers.filter_map(|p| Some((p.id.clone(), self.producer_state(&p.id)?))),
             );
-            let consumers = transport
-                .consumers
-                .iter()
-                .filter_map(|key| self.consumers.get(*key));
+            let consumers = transport.consumers.iter().filter_map(|key| self.consumers.get(*key));
             states.consumers.extend(
                 consumers.filter_map(|c| Some((c.id.clone(), self.consumer_state(&c.id)?))),
             );
@@ -111,22 +98,13 @@ impl Worker {
         let transport = transport.ok_or_else(|| not_found("transport", id))?;
         let t = &transport.traffic;
         let streams = || {
-            let producers = transport
-                .producers
-                .iter()
-                .filter_map(|k| self.producers.get(*k));
-            producers
-                .flat_map(|p| &p.streams)
-                .filter(|stream| stream.is_active(now))
+            let producers = transport.producers.iter().filter_map(|k| self.producers.get(*k));
+            producers.flat_map(|p| &p.streams).filter(|stream| stream.is_active(now))
         };
         let loss_received = streams().map(|s| s.loss_share).reduce(f64::max);
-        let consumers = transport
-            .consumers
-            .iter()
-            .filter_map(|k| self.consumers.get(*k));
-        let loss_sent = consumers
-            .map(|c| f64::from(c.reported.fraction_lost) / 256.0)
-            .reduce(f64::max);
+        let consumers = transport.consumers.iter().filter_map(|k| self.consumers.get(*k));
+        let loss_sent =
+            consumers.map(|c| f64::from(c.reported.fraction_lost) / 256.0).reduce(f64::max);
         Ok(TransportStats {
             timestamp_ms: (now + self.unix_offset_ns) / MS,
             ice_state: transport.ice_state(),
@@ -160,30 +138,15 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn producer_stats(&self, id: &str, now: Nanos) -> Outcome<Vec<ProducerStats>> {
-        let key = self
-            .producer_ids
-            .get(id)
-            .ok_or_else(|| not_found("producer", id))?;
-        let producer = self
-            .producers
-            .get(*key)
-            .ok_or_else(|| not_found("producer", id))?;
-        let seen = producer
-            .streams
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.ssrc.is_some());
+        let key = self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
+        let producer = self.producers.get(*key).ok_or_else(|| not_found("producer", id))?;
+        let seen = producer.streams.iter().enumerate().filter(|(_, s)| s.ssrc.is_some());
         Ok(seen
             .map(|(index, stream)| ProducerStats {
                 stream: self.inbound(producer, stream, now),
                 bitrate_by_layer: (0..TEMPORAL_LAYERS as u8)
                     .take(usize::from(stream.temporal_max) + 1)
-                    .map(|temporal| {
-                        (
-                            format!("{index}.{temporal}"),
-                            stream.rate_bps(temporal, now),
-                        )
-                    })
+                    .map(|temporal| (format!("{index}.{temporal}"), stream.rate_bps(temporal, now)))
                     .collect::<BTreeMap<_, _>>(),
             })
             .collect())
@@ -194,23 +157,14 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn consumer_stats(&self, id: &str, now: Nanos) -> Outcome<ConsumerStats> {
-        let key = self
-            .consumer_ids
-            .get(id)
-            .ok_or_else(|| not_found("consumer", id))?;
-        let consumer = self
-            .consumers
-            .get(*key)
-            .ok_or_else(|| not_found("consumer", id))?;
+        let key = self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
+        let consumer = self.consumers.get(*key).ok_or_else(|| not_found("consumer", id))?;
         let producer = self.producers.get(consumer.producer);
         let source = producer.zip(consumer.current).and_then(|(producer, at)| {
             Some(self.inbound(producer, producer.streams.get(usize::from(at))?, now))
         });
         let score = producer.map_or(0, |producer| consumer.score(producer).score);
-        Ok(ConsumerStats {
-            outbound: self.outbound(consumer, score, now),
-            inbound: source,
-        })
+        Ok(ConsumerStats { outbound: self.outbound(consumer, score, now), inbound: source })
     }
 
     fn inbound(&self, producer: &Producer, stream: &Stream, now: Nanos) -> StreamStats {

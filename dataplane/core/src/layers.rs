@@ -40,10 +40,7 @@ impl Worker {
             if consumer.kind == MediaKind::Video && !consumer.paused && !producer.paused {
                 keys.push(consumer_key);
                 let options = options(consumer, producer, now);
-                demands.push(Demand {
-                    priority: consumer.priority,
-                    options,
-                });
+                demands.push(Demand { priority: consumer.priority, options });
             }
         }
         let best = |demand: &Demand| demand.options.last().map_or(0, |(_, cost)| *cost);
@@ -120,18 +117,13 @@ impl Worker {
 /// layers up to the preferred one. Only streams that are being received count.
 fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers, u64)> {
     let top = (producer.streams.len() - 1) as u8;
-    let preferred = consumer.preferred.unwrap_or(Layers {
-        spatial: top,
-        temporal: u8::MAX,
-    });
+    let preferred = consumer.preferred.unwrap_or(Layers { spatial: top, temporal: u8::MAX });
     let mut options = Vec::new();
     for (spatial, stream) in (0..=top).zip(&producer.streams) {
         if !stream.is_active(now) || spatial > preferred.spatial && !options.is_empty() {
             continue;
         }
-        let mut highest = stream
-            .temporal_max
-            .max(producer.temporal_layers.saturating_sub(1));
+        let mut highest = stream.temporal_max.max(producer.temporal_layers.saturating_sub(1));
         if spatial == preferred.spatial {
             highest = highest.min(preferred.temporal);
         }

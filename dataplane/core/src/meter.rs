@@ -39,11 +39,8 @@ impl Meter {
 
     fn roll(&mut self, now: Nanos) {
         let age = now - self.began;
-        self.rate_bps = if self.began == 0 || age >= 2 * WINDOW {
-            0
-        } else {
-            self.bytes * 8 * SECOND / age
-        };
+        self.rate_bps =
+            if self.began == 0 || age >= 2 * WINDOW { 0 } else { self.bytes * 8 * SECOND / age };
         (self.began, self.bytes) = (now, 0);
     }
 }

@@ -146,10 +146,7 @@ impl Stream {
     #[must_use]
     pub fn rate_bps(&self, temporal: u8, now: Nanos) -> u64 {
         let layers = usize::from(temporal).min(TEMPORAL_LAYERS - 1) + 1;
-        self.meters[..layers]
-            .iter()
-            .map(|meter| meter.rate_bps(now))
-            .sum()
+        self.meters[..layers].iter().map(|meter| meter.rate_bps(now)).sum()
     }
 
     /// Once a second: losses since the last time, and the score they give (mediasoup's idea: the
@@ -259,10 +256,7 @@ impl Producer {
         transport: Key<Transport>,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
-        let media = parameters
-            .codecs
-            .first()
-            .ok_or("rtpParameters.codecs is empty")?;
+        let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;
         if media.clock_rate == 0 {
             return Err("a codec with clock rate 0".into());
         }
@@ -270,21 +264,14 @@ impl Producer {
             return Err("rtpParameters.encodings needs one to eight entries".into());
         }
         let has = |kind: &str, parameter: &str| {
-            media
-                .rtcp_feedback
-                .iter()
-                .any(|f| f.kind == kind && f.parameter == parameter)
+            media.rtcp_feedback.iter().any(|f| f.kind == kind && f.parameter == parameter)
         };
         let rtx = parameters.codecs.iter().find(|codec| {
             let ours = codec.parameters.get("apt") == Some(&media.payload_type.to_string());
             codec.mime_type.to_ascii_lowercase().ends_with("/rtx") && ours
         });
         let nack = has("nack", "");
-        let streams = parameters
-            .encodings
-            .iter()
-            .map(|e| Stream::new(e, nack))
-            .collect();
+        let streams = parameters.encodings.iter().map(|e| Stream::new(e, nack)).collect();
         let (spatial_layers, temporal_layers) = layers(&parameters.encodings);
         let rtp_type = match (parameters.encodings.len(), spatial_layers) {
             (2.., _) => RtpType::Simulcast,
@@ -336,9 +323,7 @@ impl Producer {
             stream.last_packet_at = Some(now);
             stream.counters.packets += 1;
             stream.counters.bytes += arrived.wire_len as u64;
-            stream
-                .statistics
-                .receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
+            stream.statistics.receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
         }
@@ -374,10 +359,7 @@ impl Producer {
             stream.counters.discarded += 1;
             return Err(reason);
         }
-        self.fresh.push(Fresh {
-            stream: arrived.stream,
-            seq,
-        });
+        self.fresh.push(Fresh { stream: arrived.stream, seq });
         Ok(())
     }
 
@@ -409,10 +391,7 @@ impl Producer {
     /// How many fresh packets from `start` on are of one frame, and their longest payload.
     fn frame_from(&self, start: usize) -> (usize, u16) {
         let packet = |fresh: &Fresh| {
-            self.streams[usize::from(fresh.stream)]
-                .history
-                .packet(fresh.seq)
-                .map(|p| &p.meta)
+            self.streams[usize::from(fresh.stream)].history.packet(fresh.seq).map(|p| &p.meta)
         };
         let first = self.fresh[start];
         let Some(timestamp) = packet(&first).map(|meta| meta.timestamp) else {
@@ -451,29 +430,21 @@ impl Producer {
     /// Scores of all streams that have been seen.
     #[must_use]
     pub fn scores(&self) -> Vec<StreamScore> {
-        let seen = self
-            .streams
-            .iter()
-            .enumerate()
-            .filter_map(|(index, stream)| {
-                Some(StreamScore {
-                    encoding_idx: index as u8,
-                    ssrc: stream.ssrc?,
-                    rid: stream.rid.clone(),
-                    score: stream.score,
-                })
-            });
+        let seen = self.streams.iter().enumerate().filter_map(|(index, stream)| {
+            Some(StreamScore {
+                encoding_idx: index as u8,
+                ssrc: stream.ssrc?,
+                rid: stream.rid.clone(),
+                score: stream.score,
+            })
+        });
         seen.collect()
     }
 
     /// The best score of its streams.
     #[must_use]
     pub fn score(&self) -> u8 {
-        self.streams
-            .iter()
-            .map(|stream| stream.score)
-            .max()
-            .unwrap_or(0)
+        self.streams.iter().map(|stream| stream.score).max().unwrap_or(0)
     }
 }
 
@@ -485,12 +456,8 @@ fn layers(encodings: &[RtpEncoding]) -> (u8, u8) {
         let temporal: String = rest.chars().take_while(char::is_ascii_digit).collect();
         Some((spatial.parse().ok()?, temporal.parse().ok()?))
     };
-    let modes = encodings
-        .iter()
-        .filter_map(|e| e.scalability_mode.as_deref());
-    modes
-        .filter_map(parse)
-        .fold((1, 1), |a, b| (a.0.max(b.0), a.1.max(b.1)))
+    let modes = encodings.iter().filter_map(|e| e.scalability_mode.as_deref());
+    modes.filter_map(parse).fold((1, 1), |a, b| (a.0.max(b.0), a.1.max(b.1)))
 }
 
 /// The extensions of a track by id.

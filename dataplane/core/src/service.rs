@@ -29,11 +29,7 @@ impl Worker {
         self.send_feedback(key, now);
         self.report_to_publisher(key, now);
         self.report_to_receiver(key, now);
-        if self
-            .transports
-            .get(key)
-            .is_some_and(|transport| now >= transport.layers_at)
-        {
+        if self.transports.get(key).is_some_and(|transport| now >= transport.layers_at) {
             self.select_layers(key, now);
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.layers_at = now + LAYERS_EVERY;
@@ -56,10 +52,7 @@ impl Worker {
             let Some(producer_key) = self.transports.get(key).map(|t| t.producers[index]) else {
                 break;
             };
-            let streams = self
-                .producers
-                .get(producer_key)
-                .map_or(0, |p| p.streams.len());
+            let streams = self.producers.get(producer_key).map_or(0, |p| p.streams.len());
             for stream in 0..streams {
                 missing.clear();
                 let Some(producer) = self.producers.get_mut(producer_key) else {
@@ -110,17 +103,9 @@ impl Worker {
         if !transport.is_ready() {
             return at;
         }
-        for producer in transport
-            .producers
-            .iter()
-            .filter_map(|key| self.producers.get(*key))
-        {
+        for producer in transport.producers.iter().filter_map(|key| self.producers.get(*key)) {
             at = at.min(transport.reports_at);
-            for stream in producer
-                .streams
-                .iter()
-                .filter(|stream| stream.ssrc.is_some())
-            {
+            for stream in producer.streams.iter().filter(|stream| stream.ssrc.is_some()) {
                 at = at.min(stream.key_frames.deadline().unwrap_or(Nanos::MAX));
                 let nack = stream.nack.as_ref().filter(|_| !producer.paused);
                 let nack = nack.and_then(|nack| nack.deadline());
@@ -128,11 +113,7 @@ impl Worker {
             }
         }
         at = at.min(transport.feedback.deadline().unwrap_or(Nanos::MAX));
-        for consumer in transport
-            .consumers
-            .iter()
-            .filter_map(|key| self.consumers.get(*key))
-        {
+        for consumer in transport.consumers.iter().filter_map(|key| self.consumers.get(*key)) {
             let Some(producer) = self.producers.get(consumer.producer) else {
                 continue;
             };
@@ -174,15 +155,9 @@ impl Worker {
             let active: Vec<_> = producer.streams.iter().map(|s| s.score > 0).collect();
             if producer.assess(now, &mut self.pool) {
                 let (producer_id, scores) = (producer.id.clone(), producer.scores());
-                let changed = producer
-                    .streams
-                    .iter()
-                    .zip(&active)
-                    .any(|(s, was)| (s.score > 0) != *was);
-                self.events.push(Event::ProducerScore {
-                    producer: producer_id,
-                    scores,
-                });
+                let changed =
+                    producer.streams.iter().zip(&active).any(|(s, was)| (s.score > 0) != *was);
+                self.events.push(Event::ProducerScore { producer: producer_id, scores });
                 if changed {
                     self.touch_subscribers(producer_key, now);
                 }
@@ -233,8 +208,5 @@ impl Worker {
 }
 
 fn transport_producers(worker: &Worker, key: Key<Transport>) -> usize {
-    worker
-        .transports
-        .get(key)
-        .map_or(0, |transport| transport.producers.len())
+    worker.transports.get(key).map_or(0, |transport| transport.producers.len())
 }

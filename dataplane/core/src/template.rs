@@ -57,9 +57,7 @@ impl Template {
         bytes[1] = payload_type & 0x7f;
         bytes[8..12].copy_from_slice(&ssrc.to_be_bytes());
         let mut len = FIXED + 4;
-        let mid = mid
-            .map(str::as_bytes)
-            .filter(|mid| (1..=16).contains(&mid.len()));
+        let mid = mid.map(str::as_bytes).filter(|mid| (1..=16).contains(&mid.len()));
         if let (Some(mid), id @ 1..) = (mid, id(ExtensionKind::Mid)) {
             bytes[len] = id << 4 | (mid.len() - 1) as u8;
             bytes[len + 1..=len + mid.len()].copy_from_slice(mid);

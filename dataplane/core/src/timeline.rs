@@ -111,17 +111,13 @@ impl Timeline {
     /// True when the newest segment is of that stream: packets go on in it.
     #[must_use]
     pub fn follows(&self, stream: u8) -> bool {
-        self.segments
-            .back()
-            .is_some_and(|segment| segment.stream == stream)
+        self.segments.back().is_some_and(|segment| segment.stream == stream)
     }
 
     /// True when `seq` is newer than everything seen of the stream that is being followed.
     #[must_use]
     pub fn is_new(&self, seq: u32) -> bool {
-        self.segments
-            .back()
-            .is_none_or(|segment| seq > segment.last)
+        self.segments.back().is_none_or(|segment| seq > segment.last)
     }
 
     /// Begins to follow a stream at this packet (a key frame, or a resume): it gets the next
@@ -209,9 +205,7 @@ impl Timeline {
     pub fn source(&self, sent: u32) -> Option<(u8, u32)> {
         self.segments.iter().rev().find_map(|segment| {
             let seq = sent.wrapping_sub(segment.seq_add);
-            (segment.first..=segment.last)
-                .contains(&seq)
-                .then_some((segment.stream, seq))
+            (segment.first..=segment.last).contains(&seq).then_some((segment.stream, seq))
         })
     }
 
@@ -248,13 +242,7 @@ mod tests {
     use super::*;
 
     fn packet(stream: u8, seq: u32) -> SourcePacket {
-        SourcePacket {
-            stream,
-            seq,
-            timestamp: seq * 10,
-            picture_id: None,
-            tl0_pic_idx: None,
-        }
+        SourcePacket { stream, seq, timestamp: seq * 10, picture_id: None, tl0_pic_idx: None }
     }
 
     #[test]
@@ -268,10 +256,7 @@ mod tests {
         assert_eq!(t.switch(packet(1, 500), 200).seq, 5);
         assert_eq!(t.advance(packet(1, 501)).seq, 6);
         assert_eq!(t.late(0, 14, 140).map(|r| r.seq), Some(4));
-        assert_eq!(
-            (t.late(0, 12, 0), t.late(0, 15, 0), t.late(1, 499, 0)),
-            (None, None, None)
-        );
+        assert_eq!((t.late(0, 12, 0), t.late(0, 15, 0), t.late(1, 499, 0)), (None, None, None));
         let sources: Vec<_> = (1..=7).map(|sent| t.source(sent)).collect();
         let expected = [
             Some((0, 10)),

@@ -282,13 +282,7 @@ impl Worker {
             Protocol::Stun => {
                 let known = transport.ice.paths().iter().find(|known| known.id == path);
                 let known = *known.ok_or(Discard::UnknownSource)?;
-                self.receive_stun(
-                    Some((key, known)),
-                    known.local,
-                    known.remote,
-                    datagram,
-                    arrival,
-                )
+                self.receive_stun(Some((key, known)), known.local, known.remote, datagram, arrival)
             }
             Protocol::Dtls => {
                 // Nobody is asked to look at more than a handshake can be long.
@@ -296,10 +290,7 @@ impl Worker {
                     return Err(Discard::LimitReached);
                 }
                 let datagram = datagram.to_vec();
-                self.actions.push(Action::Dtls {
-                    transport: key.into(),
-                    datagram,
-                });
+                self.actions.push(Action::Dtls { transport: key.into(), datagram });
                 Ok(())
             }
             Protocol::Unknown => Err(Discard::UnknownProtocol),
@@ -321,10 +312,7 @@ impl Worker {
             return Err(Discard::StunMalformed);
         }
         let username = message.username.ok_or(Discard::StunMalformed)?;
-        let own = username
-            .split(|&byte| byte == b':')
-            .next()
-            .unwrap_or_default();
+        let own = username.split(|&byte| byte == b':').next().unwrap_or_default();
         let own = std::str::from_utf8(own).map_err(|_| Discard::StunMalformed)?;
         let Some(&key) = self.username_fragments.get(own) else {
             return self.hand_over(path.is_none(), own, local, remote, datagram);
@@ -332,14 +320,8 @@ impl Worker {
         if path.is_some_and(|(of, _)| of != key) {
             return Err(Discard::StunUnknownUser);
         }
-        let transport = self
-            .transports
-            .get_mut(key)
-            .ok_or(Discard::StunUnknownUser)?;
-        let password = transport
-            .ice
-            .password(own)
-            .ok_or(Discard::StunUnknownUser)?;
+        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+        let password = transport.ice.password(own).ok_or(Discard::StunUnknownUser)?;
         if !message.verify_fingerprint() || !message.verify_integrity(password.as_bytes()) {
             return Err(Discard::StunUnauthenticated);
         }
@@ -348,9 +330,8 @@ impl Worker {
             username_fragment: own.to_owned(),
             nominated: message.use_candidate,
         };
-        let known = path
-            .map(|(_, path)| path)
-            .or_else(|| transport.ice.path(local, remote).copied());
+        let known =
+            path.map(|(_, path)| path).or_else(|| transport.ice.path(local, remote).copied());
         if message.controlled.is_some() {
             // We are lite, so always controlled: the peer has to be the other one (section 7.3.1.1).
             if let Some(known) = known {
@@ -378,22 +359,10 @@ impl Worker {
         if self.waiting.len() >= WAITING_MAX {
             return Err(Discard::StunTooManyPaths);
         }
-        let first = !self
-            .waiting
-            .iter()
-            .any(|w| w.local == local && w.remote == remote);
-        self.waiting.push(WaitingCheck {
-            transport: key,
-            local,
-            remote,
-            check,
-        });
+        let first = !self.waiting.iter().any(|w| w.local == local && w.remote == remote);
+        self.waiting.push(WaitingCheck { transport: key, local, remote, check });
         if first {
-            self.actions.push(Action::OpenPath {
-                transport: key.into(),
-                local,
-                remote,
-            });
+            self.actions.push(Action::OpenPath { transport: key.into(), local, remote });
         }
         Ok(())
     }
@@ -407,9 +376,7 @@ impl Worker {
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Discard> {
-        let worker = own
-            .get(..2)
-            .and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        let worker = own.get(..2).and_then(|digits| u16::from_str_radix(digits, 16).ok());
         let worker = worker.filter(|&worker| from_listener && worker != self.number);
         let worker = worker.ok_or(Discard::StunUnknownUser)?;
         if self.actions.len() >= ACTIONS_MAX {
@@ -417,12 +384,7 @@ impl Worker {
         }
         self.counters.handed_over += 1;
         let datagram = datagram.to_vec();
-        self.actions.push(Action::HandOver {
-            worker,
-            local,
-            remote,
-            datagram,
-        });
+        self.actions.push(Action::HandOver { worker, local, remote, datagram });
         Ok(())
     }
 
@@ -452,12 +414,7 @@ impl Worker {
             self.actions.push(Action::ClosePath(id));
             return;
         };
-        if let Some(gone) = transport.ice.add_path(Path {
-            id,
-            local,
-            remote,
-            checked_at: now,
-        }) {
+        if let Some(gone) = transport.ice.add_path(Path { id, local, remote, checked_at: now }) {
             self.close_path(gone);
         }
         let slot = id.slot as usize;
@@ -493,10 +450,7 @@ impl Worker {
             return;
         };
         let own = &check.username_fragment;
-        let former = transport
-            .ice
-            .former()
-            .map(|former| former.username_fragment.clone());
+        let former = transport.ice.former().map(|former| former.username_fragment.clone());
         let change = transport.ice.receive_check(path, own, check.nominated, now);
         if change.restarted
             && let Some(former) = former
@@ -526,10 +480,7 @@ impl Worker {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
-        let password = transport
-            .ice
-            .password(&check.username_fragment)
-            .unwrap_or_default();
+        let password = transport.ice.password(&check.username_fragment).unwrap_or_default();
         let mut answer = [0; stun::MESSAGE_BYTES_MAX];
         let written = stun::write_error(
             &mut answer,
@@ -680,8 +631,7 @@ impl Worker {
             && let Some(tuple) = transport.tuple()
         {
             let transport = transport.id.clone();
-            self.events
-                .push(Event::IceSelectedTupleChange { transport, tuple });
+            self.events.push(Event::IceSelectedTupleChange { transport, tuple });
         }
         if change.state {
             let state = transport.ice_state();

@@ -101,9 +101,7 @@ impl History {
         if self.slots.is_empty() {
             return None;
         }
-        self.slots[self.slot(seq)]
-            .as_ref()
-            .filter(|stored| stored.meta.seq == seq)
+        self.slots[self.slot(seq)].as_ref().filter(|stored| stored.meta.seq == seq)
     }
 
     /// Packets now.
@@ -124,10 +122,7 @@ impl History {
             return;
         }
         let slot = self.slot(seq);
-        if let Some(stored) = self.slots[slot]
-            .as_mut()
-            .filter(|stored| stored.meta.seq == seq)
-        {
+        if let Some(stored) = self.slots[slot].as_mut().filter(|stored| stored.meta.seq == seq) {
             stored.meta.padding = padding;
         }
     }
@@ -260,11 +255,7 @@ mod tests {
             put(&mut history, &mut pool, seq, Nanos::from(seq) * 10 * MS).unwrap();
         }
         let kept = (KEEP / (10 * MS)) as usize;
-        assert!(
-            (kept..=kept + 1).contains(&history.len()),
-            "{}",
-            history.len()
-        );
+        assert!((kept..=kept + 1).contains(&history.len()), "{}", history.len());
         history.expire(10_000_000 * MS, &mut pool);
         assert_eq!((history.len(), pool.lent()), (0, 0));
         put(&mut history, &mut pool, 400, 10_000_000 * MS).unwrap();

@@ -20,12 +20,7 @@ impl Pool {
     /// At most `lent_max` packets at one time.
     #[must_use]
     pub fn new(lent_max: usize) -> Self {
-        Self {
-            small: Vec::new(),
-            large: Vec::new(),
-            lent: 0,
-            lent_max,
-        }
+        Self { small: Vec::new(), large: Vec::new(), lent: 0, lent_max }
     }
 
     /// A buffer of at least `len` bytes; `None` over the limit or above [`LARGE_BYTES`].
@@ -39,10 +34,7 @@ impl Pool {
         } else {
             (&mut self.large, LARGE_BYTES)
         };
-        Some(
-            list.pop()
-                .unwrap_or_else(|| vec![0; size].into_boxed_slice()),
-        )
+        Some(list.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice()))
     }
 
     /// Takes a buffer back.

@@ -39,10 +39,7 @@ impl Resends {
     /// `repeats_bytes`: NACKs are answered with the same packet, not by RTX.
     #[must_use]
     pub fn new(repeats_bytes: bool) -> Self {
-        Self {
-            repeats_bytes,
-            ..Self::default()
-        }
+        Self { repeats_bytes, ..Self::default() }
     }
 
     /// A packet was sent for the first time.
@@ -70,11 +67,7 @@ impl Resends {
         }
         let entry = &mut self.resent[seq as usize % MEMORY];
         if entry.seq != seq || entry.times == 0 {
-            *entry = Resent {
-                seq,
-                times: 1,
-                at: now,
-            };
+            *entry = Resent { seq, times: 1, at: now };
             return true;
         }
         let spacing = SPACING_MIN.max(rtt.unwrap_or(0) / 2);
@@ -95,19 +88,14 @@ mod tests {
         let mut resends = Resends::new(false);
         assert!(resends.take(7, None, 0));
         assert!(!resends.take(7, None, SPACING_MIN - 1));
-        let again = (1..100)
-            .filter(|i| resends.take(7, None, i * SPACING_MIN))
-            .count();
+        let again = (1..100).filter(|i| resends.take(7, None, i * SPACING_MIN)).count();
         assert_eq!(again, usize::from(TIMES_MAX) - 1);
     }
 
     #[test]
     fn only_what_is_still_known_can_be_repeated() {
         let mut resends = Resends::new(true);
-        let parts = SentParts {
-            abs_send_time: 5,
-            padding: 1,
-        };
+        let parts = SentParts { abs_send_time: 5, padding: 1 };
         resends.note_sent(7, parts);
         assert_eq!(resends.parts(7), Some(parts));
         resends.note_sent(7 + MEMORY as u32, SentParts::default());

@@ -51,10 +51,7 @@ impl Demux {
     /// The stream of an SSRC. A handful of entries: a scan beats a tree.
     #[must_use]
     pub fn by_ssrc(&self, ssrc: u32) -> Option<StreamRef> {
-        self.ssrcs
-            .iter()
-            .find(|(known, _)| *known == ssrc)
-            .map(|(_, stream)| *stream)
+        self.ssrcs.iter().find(|(known, _)| *known == ssrc).map(|(_, stream)| *stream)
     }
 
     /// Any SSRC that the peer sends with.
@@ -69,27 +66,18 @@ impl Demux {
         let rid = labels.repaired_rid.or(labels.rid);
         let candidates = || {
             self.producers.iter().filter(|entry| {
-                labels
-                    .mid
-                    .is_none_or(|mid| entry.mid.as_deref().is_none_or(|own| own == mid))
+                labels.mid.is_none_or(|mid| entry.mid.as_deref().is_none_or(|own| own == mid))
             })
         };
         if let Some(rid) = rid {
             let found = candidates().find_map(|entry| {
-                let stream = entry
-                    .rids
-                    .iter()
-                    .position(|own| own.as_deref() == Some(rid))?;
+                let stream = entry.rids.iter().position(|own| own.as_deref() == Some(rid))?;
                 Some((entry, stream as u8))
             });
             let (entry, stream) = found?;
             let rtx = labels.repaired_rid.is_some()
                 || entry.rtx_payload_type == Some(labels.payload_type);
-            return Some(StreamRef {
-                producer: entry.producer,
-                stream,
-                rtx,
-            });
+            return Some(StreamRef { producer: entry.producer, stream, rtx });
         }
         // Without a RID only a producer of one stream can be meant; without a MID only one that is
         // alone with its payload type.
@@ -103,11 +91,7 @@ impl Demux {
             return None;
         }
         let rtx = entry.rtx_payload_type == Some(labels.payload_type);
-        Some(StreamRef {
-            producer: entry.producer,
-            stream: 0,
-            rtx,
-        })
+        Some(StreamRef { producer: entry.producer, stream: 0, rtx })
     }
 
     /// Remembers an SSRC.
@@ -137,17 +121,9 @@ impl Demux {
                 return Err("an encoding needs an ssrc, a rid, or a mid".into());
             }
         }
-        let rids: Vec<_> = producer
-            .streams
-            .iter()
-            .map(|stream| stream.rid.clone())
-            .collect();
+        let rids: Vec<_> = producer.streams.iter().map(|stream| stream.rid.clone()).collect();
         let taken = self.producers.iter().any(|entry| {
-            let same_rid = entry
-                .rids
-                .iter()
-                .flatten()
-                .any(|rid| rids.contains(&Some(rid.clone())));
+            let same_rid = entry.rids.iter().flatten().any(|rid| rids.contains(&Some(rid.clone())));
             entry.mid == producer.mid && (producer.mid.is_some() || same_rid)
         });
         if taken {
@@ -159,14 +135,7 @@ impl Demux {
             .enumerate()
             .flat_map(|(index, s)| [(s.ssrc, false), (s.rtx_ssrc, true)].map(|p| (index, p)))
             .filter_map(|(index, (ssrc, rtx))| {
-                Some((
-                    ssrc?,
-                    StreamRef {
-                        producer: key,
-                        stream: index as u8,
-                        rtx,
-                    },
-                ))
+                Some((ssrc?, StreamRef { producer: key, stream: index as u8, rtx }))
             })
             .collect();
         if self.ssrcs.len() + new.len() > SSRCS_MAX {

@@ -130,23 +130,15 @@ impl Ice {
     /// The path of an address pair.
     #[must_use]
     pub fn path(&self, local: SocketAddr, remote: SocketAddr) -> Option<&Path> {
-        self.paths
-            .iter()
-            .find(|path| path.local == local && path.remote == remote)
+        self.paths.iter().find(|path| path.local == local && path.remote == remote)
     }
 
     /// A new path. Returns the one that had to go for it.
     pub fn add_path(&mut self, path: Path) -> Option<PathId> {
         let mut gone = None;
         if self.paths.len() >= PATHS_MAX {
-            let oldest = self
-                .paths
-                .iter()
-                .enumerate()
-                .filter(|(_, p)| Some(p.id) != self.selected);
-            let oldest = oldest
-                .min_by_key(|(_, p)| p.checked_at)
-                .map(|(index, _)| index);
+            let oldest = self.paths.iter().enumerate().filter(|(_, p)| Some(p.id) != self.selected);
+            let oldest = oldest.min_by_key(|(_, p)| p.checked_at).map(|(index, _)| index);
             gone = oldest.map(|index| self.paths.remove(index).id);
         }
         self.paths.push(path);
@@ -226,31 +218,17 @@ mod tests {
     use super::*;
 
     fn credentials(name: &str) -> Credentials {
-        Credentials {
-            username_fragment: name.into(),
-            password: format!("{name}-secret"),
-        }
+        Credentials { username_fragment: name.into(), password: format!("{name}-secret") }
     }
 
     fn path(slot: u32, now: Nanos) -> Path {
         let address = |port: u32| SocketAddr::from(([127, 0, 0, 1], port as u16));
-        let id = PathId {
-            slot,
-            generation: 0,
-        };
-        Path {
-            id,
-            local: address(1),
-            remote: address(1_000 + slot),
-            checked_at: now,
-        }
+        let id = PathId { slot, generation: 0 };
+        Path { id, local: address(1), remote: address(1_000 + slot), checked_at: now }
     }
 
     fn id(slot: u32) -> PathId {
-        PathId {
-            slot,
-            generation: 0,
-        }
+        PathId { slot, generation: 0 }
     }
 
     #[test]
@@ -263,10 +241,7 @@ mod tests {
         assert_eq!(ice.receive_check(id(2), "a", false, 1), Change::default());
         let change = ice.receive_check(id(2), "a", true, 2);
         assert!(change.selected && change.state);
-        assert_eq!(
-            (ice.selected().unwrap().id, ice.state()),
-            (id(2), IceState::Completed)
-        );
+        assert_eq!((ice.selected().unwrap().id, ice.state()), (id(2), IceState::Completed));
     }
 
     #[test]
@@ -288,10 +263,7 @@ mod tests {
         assert_eq!(ice.restart(credentials("b")), None);
         assert!(ice.password("a").is_some() && ice.password("b").is_some());
         assert!(ice.receive_check(id(1), "b", true, 1).restarted);
-        assert_eq!(
-            (ice.password("a"), ice.password("b")),
-            (None, Some("b-secret"))
-        );
+        assert_eq!((ice.password("a"), ice.password("b")), (None, Some("b-secret")));
     }
 
     #[test]

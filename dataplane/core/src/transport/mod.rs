@@ -172,10 +172,7 @@ impl Transport {
     /// Where the peer is.
     #[must_use]
     pub fn tuple(&self) -> Option<Tuple> {
-        self.ice.selected().map(|path| Tuple {
-            local: path.local,
-            remote: path.remote,
-        })
+        self.ice.selected().map(|path| Tuple { local: path.local, remote: path.remote })
     }
 
     /// Everything that changes, for snapshots.

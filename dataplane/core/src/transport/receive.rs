@@ -54,29 +54,16 @@ impl Worker {
         };
         let found = known.or_else(|| transport.demux.by_labels(&labels));
         let found = found.ok_or(Discard::RtpUnknownStream)?;
-        let producer = self
-            .producers
-            .get_mut(found.producer)
-            .ok_or(Discard::RtpUnknownStream)?;
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
         let stream = &mut producer.streams[usize::from(found.stream)];
-        let own_ssrc = if found.rtx {
-            stream.rtx_ssrc
-        } else {
-            stream.ssrc
-        };
+        let own_ssrc = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
         if known.is_none() && own_ssrc.is_some() {
             return Err(Discard::RtpUnknownStream);
         }
-        let index_state: &mut StreamIndex = if found.rtx {
-            &mut stream.rtx_index
-        } else {
-            &mut stream.index
-        };
+        let index_state: &mut StreamIndex =
+            if found.rtx { &mut stream.rtx_index } else { &mut stream.index };
         let index = index_state.estimate(header.sequence_number)?;
-        let mut buffer = self
-            .pool
-            .take(datagram.len())
-            .ok_or(Discard::LimitReached)?;
+        let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
         let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let plain_len = match opened {
             Ok(len) => len,
@@ -92,11 +79,7 @@ impl Worker {
                 self.pool.give(buffer);
                 return Err(reason);
             }
-            *(if found.rtx {
-                &mut stream.rtx_ssrc
-            } else {
-                &mut stream.ssrc
-            }) = Some(header.ssrc);
+            *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
         }
         let traffic = &mut transport.traffic;
         if found.rtx {
@@ -121,10 +104,7 @@ impl Worker {
     }
 
     /// An authenticated packet, in plain text in packet memory.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one call, all of it known only there"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one call, all of it known only there")]
     fn receive_plain(
         &mut self,
         found: StreamRef,
@@ -140,11 +120,8 @@ impl Worker {
             self.pool.give(buffer);
             return Err(Discard::RtpUnknownStream);
         };
-        let expected = if found.rtx {
-            producer.rtx_payload_type
-        } else {
-            Some(producer.payload_type)
-        };
+        let expected =
+            if found.rtx { producer.rtx_payload_type } else { Some(producer.payload_type) };
         let resolved = header.resolve_padding(&buffer[..plain_len]);
         if let Err(reason) = resolved {
             self.pool.give(buffer);
@@ -183,11 +160,7 @@ impl Worker {
             info: crate::wire::PayloadInfo::default(),
             extensions: forwarded,
         };
-        let arrived = Arrived {
-            stream: found.stream,
-            rtx: found.rtx,
-            wire_len: *wire_len,
-        };
+        let arrived = Arrived { stream: found.stream, rtx: found.rtx, wire_len: *wire_len };
         let transport = producer.transport;
         let was_fresh = !producer.fresh.is_empty();
         let stream = usize::from(found.stream);

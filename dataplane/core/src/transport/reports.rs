@@ -44,10 +44,7 @@ impl Worker {
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
         let claimed = u64::from(open_key.claimed_rtcp_index(datagram)?);
         let ssrc = crate::wire::u32_at(datagram, 4).ok_or(Discard::RtcpMalformed)?;
-        let at = transport
-            .rtcp_windows
-            .iter()
-            .position(|(sender, _)| *sender == ssrc);
+        let at = transport.rtcp_windows.iter().position(|(sender, _)| *sender == ssrc);
         match at {
             Some(at) => transport.rtcp_windows[at].1.check(claimed)?,
             None if transport.rtcp_windows.len() >= RTCP_SENDERS_MAX => {
@@ -122,11 +119,8 @@ impl Worker {
                 for block in report.blocks() {
                     if let ExtendedBlock::ReceiverReferenceTime(ntp) = block {
                         let last_reference_time = rtcp::ntp_middle(ntp);
-                        let answer = DlrrReport {
-                            ssrc: report.ssrc,
-                            last_reference_time,
-                            delay: 0,
-                        };
+                        let answer =
+                            DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
                         self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
                     }
                 }
@@ -145,26 +139,17 @@ impl Worker {
     ) -> Result<(), Discard> {
         let unix = now + self.unix_offset_ns;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        let found = transport
-            .demux
-            .by_ssrc(info.ssrc)
-            .ok_or(Discard::RtcpUnknownStream)?;
+        let found = transport.demux.by_ssrc(info.ssrc).ok_or(Discard::RtcpUnknownStream)?;
         let offset = (unix as i64).wrapping_sub(unix_from_ntp(info.ntp) as i64);
         // One offset for all tracks of a peer: what is in step there is in step at the receivers.
         match transport.ntp_offset {
             Some(known) if known.wrapping_sub(offset).abs() < CLOCK_JUMP => {}
             _ => transport.ntp_offset = Some(offset),
         }
-        let producer = self
-            .producers
-            .get_mut(found.producer)
-            .ok_or(Discard::RtcpUnknownStream)?;
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
         if !found.rtx {
-            producer.streams[usize::from(found.stream)].sender_report = Some(SenderReport {
-                ntp: info.ntp,
-                rtp: info.rtp_timestamp,
-                arrival: now,
-            });
+            producer.streams[usize::from(found.stream)].sender_report =
+                Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival: now });
         }
         Ok(())
     }
@@ -193,10 +178,7 @@ impl Worker {
         reported.fraction_lost = block.fraction_lost;
         reported.packets_lost = i64::from(block.cumulative_lost);
         reported.jitter = block.jitter;
-        let ours = consumer
-            .reports_sent
-            .iter()
-            .any(|(sent, _)| *sent == block.last_sender_report);
+        let ours = consumer.reports_sent.iter().any(|(sent, _)| *sent == block.last_sender_report);
         if ours && block.last_sender_report != 0 {
             reported.rtt = rtcp::round_trip(ntp, block.last_sender_report, block.delay);
         }
@@ -222,10 +204,7 @@ impl Worker {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&nack.media_ssrc);
         let consumer_key = *consumer_key.ok_or(Discard::RtcpUnknownStream)?;
-        let consumer = self
-            .consumers
-            .get_mut(consumer_key)
-            .ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self.consumers.get_mut(consumer_key).ok_or(Discard::RtcpUnknownStream)?;
         consumer.counters.nacks += 1;
         if !consumer.nack {
             return Ok(());
@@ -235,9 +214,7 @@ impl Worker {
                 return Err(Discard::LimitReached);
             }
             consumer.counters.nacked_packets += 1;
-            transport
-                .resends
-                .push((consumer_key, consumer.timeline.extend(seq)));
+            transport.resends.push((consumer_key, consumer.timeline.extend(seq)));
         }
         if !transport.queued {
             transport.queued = true;
@@ -254,14 +231,8 @@ impl Worker {
         now: Nanos,
     ) -> Result<(), Discard> {
         let transport = self.transports.get(key).ok_or(Discard::UnknownSource)?;
-        let consumer_key = transport
-            .consumer_ssrcs
-            .get(&ssrc)
-            .ok_or(Discard::RtcpUnknownStream)?;
-        let consumer = self
-            .consumers
-            .get_mut(*consumer_key)
-            .ok_or(Discard::RtcpUnknownStream)?;
+        let consumer_key = transport.consumer_ssrcs.get(&ssrc).ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self.consumers.get_mut(*consumer_key).ok_or(Discard::RtcpUnknownStream)?;
         if fir.is_some() {
             consumer.counters.firs += 1;
         } else {
@@ -332,9 +303,7 @@ impl Worker {
             }
         }
         let received = transport.traffic.rtp_received.meter.rate_bps(now);
-        let bitrate = remb
-            .then(|| remb_for(transport, received, transport_cc, loss))
-            .flatten();
+        let bitrate = remb.then(|| remb_for(transport, received, transport_cc, loss)).flatten();
         if let Some(transport) = self.transports.get_mut(key) {
             transport.remb_sent_bps = bitrate;
         }
@@ -359,16 +328,11 @@ impl Worker {
         let Some(producer) = self.producers.get(consumer.producer) else {
             return;
         };
-        let source = consumer
-            .current
-            .and_then(|at| producer.streams.get(usize::from(at)));
+        let source = consumer.current.and_then(|at| producer.streams.get(usize::from(at)));
         let Some(report) = source.and_then(|stream| stream.sender_report) else {
             return;
         };
-        let offset = self
-            .transports
-            .get(producer.transport)
-            .and_then(|t| t.ntp_offset);
+        let offset = self.transports.get(producer.transport).and_then(|t| t.ntp_offset);
         let Some((offset, timestamp_add)) = offset.zip(consumer.timeline.timestamp_add()) else {
             return;
         };
@@ -407,11 +371,7 @@ impl Worker {
             let mut buffer = [0; BUFFER_BYTES];
             let mut writer = CompoundWriter::new(&mut buffer[..COMPOUND_BYTES]);
             let media = transport.demux.any_ssrc().unwrap_or_default();
-            if transport
-                .feedback
-                .write(&mut writer, OUR_SSRC, media)
-                .is_err()
-            {
+            if transport.feedback.write(&mut writer, OUR_SSRC, media).is_err() {
                 return;
             }
             let len = writer.len();
@@ -496,20 +456,12 @@ struct Losses {
 
 impl Losses {
     fn add(&mut self, kind: MediaKind, share: f64) {
-        let sum = if kind == MediaKind::Video {
-            &mut self.video
-        } else {
-            &mut self.audio
-        };
+        let sum = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
         *sum = (sum.0 + share, sum.1 + 1);
     }
 
     fn share(&self) -> Option<f64> {
-        let (sum, count) = if self.video.1 > 0 {
-            self.video
-        } else {
-            self.audio
-        };
+        let (sum, count) = if self.video.1 > 0 { self.video } else { self.audio };
         (count > 0).then(|| sum / f64::from(count))
     }
 }

@@ -44,19 +44,15 @@ impl Worker {
             return;
         };
         transport.queued = false;
-        let way = transport
-            .ice
-            .selected()
-            .zip(transport.suite)
-            .map(|(path, suite)| Way {
-                path: path.id,
-                suite,
-                key: key.index() as u32,
-                abs_send_time: u32::from_be_bytes({
-                    let [a, b, c] = abs_send_time(now);
-                    [0, a, b, c]
-                }),
-            });
+        let way = transport.ice.selected().zip(transport.suite).map(|(path, suite)| Way {
+            path: path.id,
+            suite,
+            key: key.index() as u32,
+            abs_send_time: u32::from_be_bytes({
+                let [a, b, c] = abs_send_time(now);
+                [0, a, b, c]
+            }),
+        });
         let jobs = &mut self.seal_jobs;
         let mut out = way.map(|way| Out { batch, jobs, way });
         for (key, seq) in transport.resends.drain(..) {
@@ -105,10 +101,8 @@ fn forward(
         let Some(rewritten) = consumer.choose(fresh.stream, stored, &producer.streams) else {
             continue;
         };
-        let parts = SentParts {
-            abs_send_time: out.way.abs_send_time,
-            padding: stored.meta.padding,
-        };
+        let parts =
+            SentParts { abs_send_time: out.way.abs_send_time, padding: stored.meta.padding };
         let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
         if len == 0 {
             continue;
@@ -135,10 +129,7 @@ fn resend(
     let Some((stream, source)) = consumer.timeline.source(seq) else {
         return 0;
     };
-    let history = producer
-        .streams
-        .get(usize::from(stream))
-        .map(|stream| &stream.history);
+    let history = producer.streams.get(usize::from(stream)).map(|stream| &stream.history);
     let Some(stored) = history.and_then(|history| history.packet(source)) else {
         return 0;
     };
@@ -151,19 +142,13 @@ fn resend(
         let Some(parts) = consumer.resends.parts(rewritten.seq) else {
             return 0;
         };
-        if !consumer
-            .resends
-            .take(rewritten.seq, consumer.reported.rtt, now)
-        {
+        if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
             return 0;
         }
         consumer.counters.retransmitted += 1;
         return write_media(out, consumer, producer.codec, stored, rewritten, parts);
     };
-    if !consumer
-        .resends
-        .take(rewritten.seq, consumer.reported.rtt, now)
-    {
+    if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
         return 0;
     }
     let fields = HeaderFields {
@@ -183,11 +168,7 @@ fn resend(
         stored,
         rewritten,
         &fields,
-        Body {
-            prefix: &original,
-            padding: 0,
-            index,
-        },
+        Body { prefix: &original, padding: 0, index },
     );
     if len > 0 {
         consumer.rtx_seq = consumer.rtx_seq.wrapping_add(1);
@@ -212,11 +193,7 @@ fn write_media(
         abs_send_time: parts.abs_send_time,
         padding: parts.padding > 0,
     };
-    let body = Body {
-        prefix: &[],
-        padding: usize::from(parts.padding),
-        index: rewritten.seq,
-    };
+    let body = Body { prefix: &[], padding: usize::from(parts.padding), index: rewritten.seq };
     write_packet(out, consumer, codec, stored, rewritten, &fields, body)
 }
 
@@ -240,9 +217,7 @@ fn write_packet(
 ) -> usize {
     let payload = stored.payload();
     let body_len = body.prefix.len() + payload.len() + body.padding;
-    let Some(buffer) = out
-        .batch
-        .reserve(HEADER_BYTES_MAX + body_len + out.way.suite.rtp_tag_len())
+    let Some(buffer) = out.batch.reserve(HEADER_BYTES_MAX + body_len + out.way.suite.rtp_tag_len())
     else {
         return 0;
     };
@@ -252,11 +227,7 @@ fn write_packet(
     let end = start + payload.len();
     buffer[start..end].copy_from_slice(payload);
     if codec == Codec::Vp8 && (rewritten.picture_add, rewritten.tl0_add) != (0, 0) {
-        vp8::rewrite(
-            &mut buffer[start..end],
-            rewritten.picture_add,
-            rewritten.tl0_add,
-        );
+        vp8::rewrite(&mut buffer[start..end], rewritten.picture_add, rewritten.tl0_add);
     }
     if body.padding > 0 {
         buffer[end..end + body.padding].fill(0);
