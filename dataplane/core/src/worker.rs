@@ -359,7 +359,12 @@ impl Worker {
         if self.waiting.len() >= WAITING_MAX {
             return Err(Discard::StunTooManyPaths);
         }
-        let first = !self.waiting.iter().any(|w| w.local == local && w.remote == remote);
+        let others = self.waiting.iter().find(|w| w.local == local && w.remote == remote);
+        // One address is one peer: who else claims it in the same turn checks again later.
+        if others.is_some_and(|waiting| waiting.transport != key) {
+            return Err(Discard::StunTooManyPaths);
+        }
+        let first = others.is_none();
         self.waiting.push(WaitingCheck { transport: key, local, remote, check });
         if first {
             self.actions.push(Action::OpenPath { transport: key.into(), local, remote });

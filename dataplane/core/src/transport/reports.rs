@@ -65,7 +65,10 @@ impl Worker {
         }
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
-            self.receive_rtcp_packet(key, &packet?, &mut losses, now)?;
+            // What one packet is about may be gone; the others are none the worse for it.
+            if let Err(reason) = self.receive_rtcp_packet(key, &packet?, &mut losses, now) {
+                self.discards.count(reason);
+            }
         }
         if let Some(share) = losses.share()
             && let Some(transport) = self.transports.get_mut(key)
@@ -102,9 +105,14 @@ impl Worker {
             Packet::PictureLoss { media_ssrc, .. } => {
                 self.receive_key_frame_wish(key, *media_ssrc, None, now)
             }
-            Packet::FullIntraRequest(fir) => fir.entries().try_for_each(|(ssrc, number)| {
-                self.receive_key_frame_wish(key, ssrc, Some(number), now)
-            }),
+            Packet::FullIntraRequest(fir) => {
+                for (ssrc, number) in fir.entries() {
+                    if let Err(reason) = self.receive_key_frame_wish(key, ssrc, Some(number), now) {
+                        self.discards.count(reason);
+                    }
+                }
+                Ok(())
+            }
             Packet::MaximumBitrate(remb) => {
                 let Some(transport) = self.transports.get_mut(key) else {
                     return Ok(());
@@ -116,13 +124,14 @@ impl Worker {
                 Ok(())
             }
             Packet::ExtendedReport(report) => {
-                for block in report.blocks() {
-                    if let ExtendedBlock::ReceiverReferenceTime(ntp) = block {
-                        let last_reference_time = rtcp::ntp_middle(ntp);
-                        let answer =
-                            DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
-                        self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
-                    }
+                // One report has one reference time (RFC 3611 section 4.4).
+                let reference = report.blocks().find_map(|block| match block {
+                    ExtendedBlock::ReceiverReferenceTime(ntp) => Some(rtcp::ntp_middle(ntp)),
+                    _ => None,
+                });
+                if let Some(last_reference_time) = reference {
+                    let answer = DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
+                    self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
                 }
                 Ok(())
             }
