@@ -16,6 +16,8 @@ const LOSS_TOLERATED: f64 = 0.10;
 const RAISE_EVERY: Nanos = 500 * MS;
 const HOLD_MIN: Nanos = 2 * SECOND;
 const HOLD_MAX: Nanos = 32 * SECOND;
+/// An objection so soon after a raise is an answer to it.
+const TRIAL: Nanos = 4 * SECOND;
 /// A REMB that has not risen for so long, and is below what is sent, is believed.
 const REMB_PATIENCE: Nanos = 1_500 * MS;
 
@@ -29,7 +31,8 @@ pub struct Budget {
     remb_rose_at: Nanos,
     lossy_reports: u8,
     raise_at: Nanos,
-    raised_at: Nanos,
+    /// When it was last raised, until that raise has been objected to.
+    raised_at: Option<Nanos>,
     fell: bool,
     hold: Nanos,
     /// Set by the API; 0: none.
@@ -49,7 +52,7 @@ impl Budget {
             remb_rose_at: now,
             lossy_reports: 0,
             raise_at: now + RAISE_EVERY,
-            raised_at: 0,
+            raised_at: None,
             fell: false,
             hold: HOLD_MIN,
             max_bps: 0,
@@ -108,7 +111,7 @@ impl Budget {
         if now < self.raise_at {
             return;
         }
-        self.raised_at = now;
+        self.raised_at = Some(now);
         let next = if self.fell { limit + limit / 4 } else { limit * 2 };
         self.limit_bps = (next < wanted_bps.max(1) * 2).then_some(next);
         self.raise_at = now + RAISE_EVERY;
@@ -118,11 +121,12 @@ impl Budget {
     }
 
     fn fall(&mut self, to_bps: u64, now: Nanos) -> bool {
-        // What failed soon after it was tried is tried again only after twice the time.
-        if now < self.raised_at + 4 * SECOND {
-            self.hold = (self.hold * 2).min(HOLD_MAX);
-        } else if now > self.raised_at + HOLD_MAX {
-            self.hold = HOLD_MIN;
+        // What failed soon after it was tried is tried again only after twice the time. One try
+        // counts once: what was under way goes on to be objected to for a while.
+        match self.raised_at.take() {
+            Some(at) if now < at + TRIAL => self.hold = (self.hold * 2).min(HOLD_MAX),
+            Some(at) if now > at + HOLD_MAX => self.hold = HOLD_MIN,
+            _ => {}
         }
         let fell = self.limit_bps.is_none_or(|limit| to_bps < limit);
         if fell {
@@ -234,6 +238,22 @@ mod tests {
         assert!(!budget.receive_loss(0.4, MBIT, 2 * SECOND));
         assert!(budget.receive_loss(0.4, MBIT, 3 * SECOND));
         assert_eq!(budget.available_bps(), 800_000);
+    }
+
+    #[test]
+    fn one_failed_raise_doubles_the_hold_once() {
+        let mut budget = Budget::new(0, 0);
+        budget.receive_remb(2 * MBIT, MBIT, SECOND);
+        for i in 0..10 {
+            budget.receive_remb(400_000 - 20_000 * i, MBIT, 2 * SECOND + i * 100 * MS);
+        }
+        assert_eq!(budget.hold, HOLD_MIN);
+        let raised = 10 * SECOND;
+        budget.raise(MBIT, raised);
+        for i in 0..10 {
+            budget.receive_remb(200_000 - 10_000 * i, MBIT, raised + SECOND + i * 100 * MS);
+        }
+        assert_eq!(budget.hold, 2 * HOLD_MIN);
     }
 
     fn demand(priority: u8, costs: &[u64]) -> Demand {
