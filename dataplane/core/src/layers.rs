@@ -13,7 +13,7 @@ use crate::{
     arena::Key,
     budget::{Demand, divide},
     consumer::Consumer,
-    producer::Producer,
+    producer::{Producer, Stream},
     transport::Transport,
     worker::Worker,
 };
@@ -64,7 +64,8 @@ impl Worker {
         let Some(producer) = self.producers.get(consumer.producer) else { return false };
         if let Some(layers) = layers {
             consumer.target = Some(layers.spatial);
-            let top = producer.temporal_layers.saturating_sub(1);
+            let stream = producer.streams.get(usize::from(layers.spatial));
+            let top = stream.map_or(0, |stream| highest_temporal(producer, stream));
             consumer.temporal_target =
                 if layers.temporal >= top { u8::MAX } else { layers.temporal };
             let preferred = consumer.preferred.is_none_or(|p| p.spatial == layers.spatial);
@@ -123,8 +124,10 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers,
         if !stream.is_active(now) || spatial > preferred.spatial && !options.is_empty() {
             continue;
         }
-        let mut highest = stream.temporal_max.max(producer.temporal_layers.saturating_sub(1));
-        if spatial == preferred.spatial {
+        let mut highest = highest_temporal(producer, stream);
+        // A wish can only be about layers that were announced: the highest of them means all.
+        let announced = producer.temporal_layers.saturating_sub(1);
+        if spatial == preferred.spatial && preferred.temporal < announced {
             highest = highest.min(preferred.temporal);
         }
         let lowest = if options.is_empty() { 0 } else { highest };
@@ -134,4 +137,9 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers,
         }
     }
     options
+}
+
+/// The highest temporal layer of a stream: publishers send more than they announce.
+fn highest_temporal(producer: &Producer, stream: &Stream) -> u8 {
+    stream.temporal_max.max(producer.temporal_layers.saturating_sub(1))
 }
