@@ -6,7 +6,10 @@ use crate::{
     Discard, Nanos,
     arena::Key,
     producer::Arrived,
-    recover::history::{Forwarded, Meta},
+    recover::{
+        history::{Forwarded, Meta},
+        pool::LARGE_BYTES,
+    },
     srtp::StreamIndex,
     transport::{
         Transport,
@@ -41,6 +44,9 @@ impl Worker {
         datagram: &[u8],
         arrival: Nanos,
     ) -> Result<(), Discard> {
+        if datagram.len() > LARGE_BYTES {
+            return Err(Discard::Oversized);
+        }
         let header = rtp::Header::parse_protected(datagram)?;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
