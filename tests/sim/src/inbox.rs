@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 
 use ironcast_core::{
-    MS, Nanos,
-    recover::statistics::ReceiverStatistics,
-    srtp::StreamIndex,
-    wire::Codec,
+    MS, Nanos, recover::statistics::ReceiverStatistics, srtp::StreamIndex, wire::Codec,
 };
 
 use crate::{

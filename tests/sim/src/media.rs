@@ -1,7 +1,10 @@
 //! Payloads that can be recognised: each names its stream, frame and packet and carries a checksum,
 //! behind a payload descriptor that looks to an SFU like the codec's.
 
-use ironcast_core::{Nanos, wire::{Codec, vp8}};
+use ironcast_core::{
+    Nanos,
+    wire::{Codec, vp8},
+};
 
 const MAGIC: [u8; 4] = *b"sim!";
 /// Bytes of the recognisable part.

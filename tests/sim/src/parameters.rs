@@ -75,8 +75,7 @@ pub struct Feedback {
 
 impl Feedback {
     /// What a browser speaks as a publisher.
-    pub const ALL: Self =
-        Self { nack: true, pli: true, fir: true, remb: true, transport_cc: true };
+    pub const ALL: Self = Self { nack: true, pli: true, fir: true, remb: true, transport_cc: true };
 }
 
 /// Parameters with one media codec, RTX if `rtx_payload_type` is there.

@@ -9,7 +9,9 @@ use ironcast_core::{
     srtp::{OpenKey, ReplayWindow, SealKey},
     wire::{
         self, Protocol,
-        extension::{AbsCaptureTime, ExtensionKind, ExtensionMap, abs_send_time, parse_abs_send_time},
+        extension::{
+            AbsCaptureTime, ExtensionKind, ExtensionMap, abs_send_time, parse_abs_send_time,
+        },
         rtcp::{self, CompoundWriter, Packet, ReportBlock, SenderInfo},
         rtp::{Fields, Header, HeaderWriter},
         stun,
@@ -323,8 +325,7 @@ impl Peer {
             header.push(id(ExtensionKind::Mid), mid.as_bytes())?;
         }
         if let Some(rid) = &plain.rid {
-            let kind =
-                if plain.repaired { ExtensionKind::RepairedRid } else { ExtensionKind::Rid };
+            let kind = if plain.repaired { ExtensionKind::RepairedRid } else { ExtensionKind::Rid };
             header.push(id(kind), rid.as_bytes())?;
         }
         header.push(id(ExtensionKind::AbsSendTime), &abs_send_time(now))?;
@@ -431,7 +432,8 @@ impl Peer {
             self.faults.push("a STUN answer that is none".into());
             return;
         };
-        if !message.verify_fingerprint() || !message.verify_integrity(self.check.password.as_bytes())
+        if !message.verify_fingerprint()
+            || !message.verify_integrity(self.check.password.as_bytes())
         {
             *self.refused.entry("stun").or_default() += 1;
             return;

@@ -13,11 +13,7 @@ use ironcast_core::{
     batch::{Batch, PathId, SLAB_BYTES, Slab},
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
     transport::ice::Credentials,
-    wire::{
-        self, Codec, Protocol,
-        rtp::SequenceExtender,
-        stun::Role,
-    },
+    wire::{self, Codec, Protocol, rtp::SequenceExtender, stun::Role},
     worker::{Action, Limits, Source as From, Worker},
 };
 use ironcast_protocol::{
@@ -384,7 +380,12 @@ impl World {
     ///
     /// # Panics
     /// When no peer publishes it.
-    pub fn consume_command(&mut self, peer: usize, producer: &str, want: &Want) -> (Consume, Setup) {
+    pub fn consume_command(
+        &mut self,
+        peer: usize,
+        producer: &str,
+        want: &Want,
+    ) -> (Consume, Setup) {
         let tracks = self.peers.iter().flat_map(|peer| &peer.tracks);
         let track = tracks.into_iter().find(|track| track.id == producer).expect("a track");
         let (codec, streams) = (track.codec, track.sources.len());
@@ -625,7 +626,8 @@ impl World {
     /// No index is sealed twice with other bytes, whatever a test does.
     fn witness(&mut self, worker: usize, token: u64, datagram: &[u8]) {
         let audit = self.audits.entry((worker, token)).or_default();
-        let word = |at: usize| u32::from_be_bytes(datagram[at..at + 4].try_into().expect("4 bytes"));
+        let word =
+            |at: usize| u32::from_be_bytes(datagram[at..at + 4].try_into().expect("4 bytes"));
         let noted = match wire::classify(datagram) {
             Protocol::Rtp => {
                 let seq = u16::from_be_bytes([datagram[2], datagram[3]]);
@@ -635,7 +637,8 @@ impl World {
             Protocol::Rtcp => {
                 // GCM ends with the index; with HMAC a tag of ten bytes follows it.
                 let at = datagram.len() - 4;
-                let gcm = Suite::ALL[self.peers.iter().position(|p| p.token == token).unwrap_or(0) % 3];
+                let gcm =
+                    Suite::ALL[self.peers.iter().position(|p| p.token == token).unwrap_or(0) % 3];
                 let index = word(if gcm.is_gcm() { at } else { at - gcm.rtcp_tag_len() });
                 audit.rtcp.note(word(4), u64::from(index & 0x7fff_ffff), datagram)
             }

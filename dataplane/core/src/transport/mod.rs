@@ -112,6 +112,8 @@ pub struct Transport {
     pub max_incoming_bps: u32,
     /// The REMB that was sent last.
     pub remb_sent_bps: Option<u64>,
+    /// How often the publisher was told that there is no limit any more.
+    pub(crate) lifted: u8,
     /// The peer's wall clock to ours, nanoseconds to add.
     pub(crate) ntp_offset: Option<i64>,
     /// Bytes by kind.
@@ -157,6 +159,7 @@ impl Transport {
             reports_at: now + crate::SECOND,
             max_incoming_bps: 0,
             remb_sent_bps: None,
+            lifted: 0,
             ntp_offset: None,
             traffic: TrafficCounters::default(),
             timer_at: Nanos::MAX,

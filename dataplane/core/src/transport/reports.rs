@@ -24,10 +24,19 @@ const RTCP_BYTES_MAX: usize = 1_500;
 /// Room for a compound, its trailer not counted.
 const COMPOUND_BYTES: usize = 1_200;
 const BUFFER_BYTES: usize = COMPOUND_BYTES + 64;
+/// What lifts a limit: more than anybody sends.
+const NO_LIMIT_BPS: u64 = 1_000_000_000;
+/// Report blocks of one compound, numbers of one NACK, and streams of one REMB: so many that they
+/// fit whatever they are.
+const REPORTS_MAX: usize = 16;
+const NACKED_MAX: usize = 280;
+const REMB_SSRCS_MAX: usize = 180;
 /// Packets that one peer can have waiting to be sent again.
 const RESENDS_MAX: usize = 1_000;
 /// A publisher's clock that jumps by more is followed.
 const CLOCK_JUMP: i64 = (SECOND / 2) as i64;
+/// One report moves what is known of that clock by no more: 250 ppm at a report a second.
+const CLOCK_SLEW: i64 = (crate::MS / 4) as i64;
 
 impl Worker {
     /// An SRTCP packet of a peer.
@@ -73,7 +82,8 @@ impl Worker {
         if let Some(share) = losses.share()
             && let Some(transport) = self.transports.get_mut(key)
         {
-            let sent = transport.traffic.sent.meter.rate_bps(now);
+            // Without repeats: they grow with the losses and would hide the fall.
+            let sent = transport.traffic.rtp_sent.meter.rate_bps(now);
             if transport.budget.receive_loss(share, sent, now) {
                 self.select_layers(key, now);
             }
@@ -151,10 +161,13 @@ impl Worker {
         let found = transport.demux.by_ssrc(info.ssrc).ok_or(Discard::RtcpUnknownStream)?;
         let offset = (unix as i64).wrapping_sub(unix_from_ntp(info.ntp) as i64);
         // One offset for all tracks of a peer: what is in step there is in step at the receivers.
-        match transport.ntp_offset {
-            Some(known) if known.wrapping_sub(offset).abs() < CLOCK_JUMP => {}
-            _ => transport.ntp_offset = Some(offset),
-        }
+        // It follows a clock that drifts, and hardly a report that was under way for longer.
+        transport.ntp_offset = Some(match transport.ntp_offset {
+            Some(known) if known.wrapping_sub(offset).abs() < CLOCK_JUMP => {
+                known + offset.wrapping_sub(known).clamp(-CLOCK_SLEW, CLOCK_SLEW)
+            }
+            _ => offset,
+        });
         let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
         if !found.rtx {
             producer.streams[usize::from(found.stream)].sender_report =
@@ -269,18 +282,17 @@ impl Worker {
         fir: Option<u8>,
         now: Nanos,
     ) {
-        if missing.is_empty() && !pli && fir.is_none() {
-            return;
+        if pli || fir.is_some() {
+            self.send_rtcp(key, now, |w| {
+                if pli {
+                    w.picture_loss(OUR_SSRC, ssrc)?;
+                }
+                fir.map_or(Ok(()), |number| w.full_intra(OUR_SSRC, &[(ssrc, number)]))
+            });
         }
-        self.send_rtcp(key, now, |w| {
-            if !missing.is_empty() {
-                w.nack(OUR_SSRC, ssrc, missing)?;
-            }
-            if pli {
-                w.picture_loss(OUR_SSRC, ssrc)?;
-            }
-            fir.map_or(Ok(()), |number| w.full_intra(OUR_SSRC, &[(ssrc, number)]))
-        });
+        for some in missing.chunks(NACKED_MAX) {
+            self.send_rtcp(key, now, |w| w.nack(OUR_SSRC, ssrc, some));
+        }
     }
 
     /// Receiver reports about all of a publisher's streams, and REMB where it has a say.
@@ -314,12 +326,20 @@ impl Worker {
         let received = transport.traffic.rtp_received.meter.rate_bps(now);
         let bitrate = remb.then(|| remb_for(transport, received, transport_cc, loss)).flatten();
         if let Some(transport) = self.transports.get_mut(key) {
-            transport.remb_sent_bps = bitrate;
+            // Said three times, in case it is lost.
+            let lifted = bitrate == Some(NO_LIMIT_BPS);
+            transport.lifted = if lifted { transport.lifted + 1 } else { 0 };
+            transport.remb_sent_bps = bitrate.filter(|_| transport.lifted < 3);
         }
+        media.truncate(REMB_SSRCS_MAX);
+        let (first, more) = blocks.split_at(blocks.len().min(REPORTS_MAX));
         self.send_rtcp(key, now, |w| {
-            w.receiver_report(OUR_SSRC, &blocks)?;
+            w.receiver_report(OUR_SSRC, first)?;
             bitrate.map_or(Ok(()), |bps| w.maximum_bitrate(OUR_SSRC, bps, &media))
         });
+        for some in more.chunks(REPORTS_MAX) {
+            self.send_rtcp(key, now, |w| w.receiver_report(OUR_SSRC, some));
+        }
     }
 
     /// A sender report whose NTP and RTP times name the same moment: the publisher's capture time,
@@ -435,7 +455,9 @@ fn remb_for(
 ) -> Option<u64> {
     let max = u64::from(transport.max_incoming_bps);
     if transport_cc {
-        return (max > 0).then_some(max);
+        // A limit that was said holds until another is said.
+        let lifted = transport.remb_sent_bps.is_some().then_some(NO_LIMIT_BPS);
+        return if max > 0 { Some(max) } else { lifted };
     }
     let before = transport.remb_sent_bps.unwrap_or(1_000_000);
     let next = if loss > 0.10 {

@@ -1,7 +1,10 @@
 //! What is closed leaves nothing behind, and takes with it what depends on it.
 
 use ironcast_core::{MS, SECOND, wire::Codec};
-use ironcast_sim::{World, world::{ROOM, Want}};
+use ironcast_sim::{
+    World,
+    world::{ROOM, Want},
+};
 
 fn counts(world: &mut World) -> (u32, u32, u32, u32, u64) {
     let stats = world.worker().worker_stats();

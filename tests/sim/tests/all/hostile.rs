@@ -7,7 +7,11 @@ use ironcast_protocol::{
     command::{SetPreferredLayers, SetPriority},
     media::Layers,
 };
-use ironcast_sim::{Network, World, rng::Rng, world::{ROOM, Want}};
+use ironcast_sim::{
+    Network, World,
+    rng::Rng,
+    world::{ROOM, Want},
+};
 use proptest::prelude::*;
 
 /// One of many ways to be wrong.
@@ -82,7 +86,8 @@ fn repeats_of_valid_packets_are_dropped_and_counted() {
     let ssrc = world.consume(bob, "camera");
     world.run(2 * SECOND);
     let kept = &world.peers[alice].track("camera").sources[0].sent;
-    let old: Vec<_> = kept.values().map(|(_, sealed)| sealed.clone()).collect();
+    // The first packet came together with the first check, before its way was open.
+    let old: Vec<_> = kept.values().skip(1).map(|(_, sealed)| sealed.clone()).collect();
     let before = world.discarded(Discard::SrtpReplayed);
     let plis = world.peers[bob].seal_rtcp(|w| w.picture_loss(1, ssrc));
     for bytes in &old {

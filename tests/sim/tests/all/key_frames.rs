@@ -12,7 +12,8 @@ fn many_joiners_make_few_requests_and_all_have_a_picture_soon() {
         let peers: Vec<_> = (0..20).map(|i| world.join(&format!("bob{i}"))).collect();
         world.run(2 * SECOND);
         let asked_at = world.now;
-        let streams: Vec<_> = peers.iter().map(|&bob| (bob, world.consume(bob, "camera"))).collect();
+        let streams: Vec<_> =
+            peers.iter().map(|&bob| (bob, world.consume(bob, "camera"))).collect();
         world.run(2 * SECOND);
         for (bob, ssrc) in streams {
             let at = world.peers[bob].inbox(ssrc).first_picture_at().unwrap();

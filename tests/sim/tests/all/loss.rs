@@ -83,7 +83,8 @@ fn losses_upstream_stay_open_and_are_not_the_receivers() {
         let bob = world.join("bob");
         let track = world.publish_audio(alice, "mic");
         track.sources[0].rtx_ssrc = None;
-        let ssrc = world.consume_as(bob, "mic", Want { nack: false, rtx: false, ..Want::default() }).0;
+        let ssrc =
+            world.consume_as(bob, "mic", Want { nack: false, rtx: false, ..Want::default() }).0;
         world.run(SECOND);
         // The publisher answers no request, so that what is lost stays lost.
         world.peers[alice].down.network.loss = 1.0;
@@ -91,8 +92,12 @@ fn losses_upstream_stay_open_and_are_not_the_receivers() {
         world.run(6 * SECOND);
         let lost = world.peers[bob].inbox(ssrc).holes().len();
         assert!(lost > 20, "seed {seed}: {lost}");
-        let frames: Vec<_> =
-            world.peers[bob].inbox(ssrc).got.iter().map(|(index, g)| (*index, g.body.frame)).collect();
+        let frames: Vec<_> = world.peers[bob]
+            .inbox(ssrc)
+            .got
+            .iter()
+            .map(|(index, g)| (*index, g.body.frame))
+            .collect();
         let first = frames[0];
         // Each packet has the place that it would have without losses.
         assert!(frames.iter().all(|(i, f)| i - first.0 == u64::from(f - first.1)), "seed {seed}");
@@ -106,7 +111,8 @@ fn losses_upstream_stay_open_and_are_not_the_receivers() {
 fn late_packets_keep_their_place_and_doubles_are_dropped_and_counted() {
     for seed in 140..144 {
         let mut world = World::new(seed);
-        let up = Network { reordered: 0.1, reordered_by: 5 * MS, duplicates: 0.1, ..Network::default() };
+        let up =
+            Network { reordered: 0.1, reordered_by: 5 * MS, duplicates: 0.1, ..Network::default() };
         let alice = world.join_over("alice", up, Network::default());
         let bob = world.join("bob");
         world.publish_video(alice, "camera", Codec::Vp8);

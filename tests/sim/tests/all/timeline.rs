@@ -135,7 +135,10 @@ fn dropped_temporal_layers_close_up() {
                 let before = frames[at - 1];
                 let next = before.body.source == frame.body.source
                     && before.body.frame + 1 == frame.body.frame;
-                assert!(next && before.descriptor.temporal == 1, "seed {seed}: {before:?} {frame:?}");
+                assert!(
+                    next && before.descriptor.temporal == 1,
+                    "seed {seed}: {before:?} {frame:?}"
+                );
             }
         }
         let highest = frames.iter().rev().take(20).map(|f| f.descriptor.temporal).max();
