@@ -43,6 +43,9 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         // SAFETY: exactly what `new` has mapped; nobody uses it any more (see the owner's order).
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
@@ -91,8 +94,17 @@ impl Buffers {
         }
     }
 
+    /// Never unmaps: for when the kernel may still write here.
+    pub(crate) fn leak(&mut self) {
+        self.ring.len = 0;
+        self.memory.len = 0;
+    }
+
     /// The kernel may fill it again.
     pub(crate) fn give_back(&mut self, bid: u16) {
+        if bid >= self.count {
+            return;
+        }
         let entries = self.ring.base.cast::<BufRingEntry>();
         let at = usize::from(self.tail & (self.count - 1));
         // SAFETY: `at` is below `count`, so the entry is inside the mapping; the kernel reads an

@@ -1,5 +1,15 @@
 //! What a worker's engine can do with the outside: open and close sockets, fill the batch, read the
 //! counts and the clock. Owns the ring, the file table and the slabs.
+//!
+//! A socket lives in the ring's table of registered files, at the index of its slot; its descriptor
+//! is closed at once, so RLIMIT_NOFILE limits nothing but the size of that table.
+//!
+//! ```text
+//! slot    free --open--> open, to be armed --arm--> open, armed --receive ended--> to be armed
+//!           ^                 |                         |
+//!           '--- generation + 1, receive cancelled -----'   (close)
+//! ```
+//! A completion carries slot and generation: what an older generation left behind is ignored.
 
 use std::{
     collections::VecDeque,
@@ -8,18 +18,17 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use io_uring::{IoUring, opcode, squeue, types};
+use io_uring::{opcode, squeue, types};
 use ironcast_core::{
     Nanos,
     batch::{Batch, ListenerId, PathId, SLAB_BYTES, Slab},
 };
 
 use crate::{
-    DriverConfig, Source, Statistics,
+    DriverConfig, Source, Statistics, Transmit,
     buffers::{self, Buffers},
     clock::Clock,
-    ring::{self, Operation},
-    rx::Completion,
+    ring::{self, Operation, Ring},
     sockets,
 };
 
@@ -28,15 +37,23 @@ use crate::{
 pub(crate) enum File {
     Free,
     Listener { local: SocketAddr },
-    Path,
+    Path { remote: SocketAddr },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) generation: u32,
     pub(crate) file: File,
+    /// A receive is queued or in the kernel.
+    pub(crate) armed: bool,
+    /// Receives that ended with an error since the last datagram.
+    pub(crate) failures: u32,
     /// Segmentation was refused for this path: single sends from then on.
     pub(crate) single: bool,
+    /// Kept only where system calls send ([`Transmit::Sendmmsg`]).
+    pub(crate) socket: Option<OwnedFd>,
+    /// There: the slot of the listener that a path's datagrams leave by, many in one call.
+    pub(crate) via: Option<u32>,
 }
 
 /// Headers that a multishot receive is described by; at one address for the ring's whole life.
@@ -47,33 +64,43 @@ pub(crate) struct ReceiveHeaders {
 
 /// Control bytes of a received datagram: one time stamp.
 const CONTROL_BYTES: usize = 64;
+/// Slabs that are free at the start of a turn (if the limit allows): grows with what turns use.
+const SLABS_LENT: usize = 64;
 
-/// See the file's head. Fields are dropped in this order: the ring before the memory that the kernel
-/// may still be writing to or reading from.
+/// See the file's head.
+///
+/// Dropped in three steps, also when the engine panics: `drop` ends all requests and waits for that,
+/// then the ring goes (first field), then the memory that the kernel wrote to or read from.
 pub struct Io {
-    pub(crate) ring: IoUring,
+    pub(crate) ring: Ring,
     pub(crate) buffers: Buffers,
     pub(crate) headers: Box<ReceiveHeaders>,
     pub(crate) batch: Batch,
     pub(crate) clock: Clock,
     pub(crate) statistics: Statistics,
+    pub(crate) transmit: Transmit,
+    pub(crate) segmentation: bool,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Slots whose receive is to be armed (again).
-    pub(crate) unarmed: Vec<u32>,
+    files: u32,
+    /// Slots and generations whose receive is to be armed (again).
+    pub(crate) unarmed: Vec<(u32, u32)>,
+    /// The same, but not before a moment: their receive failed again and again.
+    pub(crate) resting: Vec<(Nanos, u32, u32)>,
+    /// Paths that failed since the engine was last told.
+    pub(crate) failed: Vec<(PathId, io::ErrorKind)>,
     pub(crate) strays: VecDeque<(Source, Vec<u8>)>,
-    /// Completions that came while sends were reaped: handled in the next turn.
-    pub(crate) postponed: Vec<Completion>,
+    slabs_lent: usize,
     slabs_made: u32,
     slabs_max: u32,
 }
 
 impl Io {
     pub(crate) fn new(config: &DriverConfig) -> io::Result<Self> {
-        let ring = ring::open()?;
-        let files = raise_file_limit(config.paths)?;
+        let ring = Ring::open()?;
+        let files = files(config.paths)?;
         ring.submitter().register_files_sparse(files)?;
-        let count = config.receive_buffers.next_power_of_two().clamp(16, 32_768) as u16;
+        let count = config.receive_buffers.clamp(16, 32_768).next_power_of_two() as u16;
         let mut buffers = Buffers::new(count, config.receive_buffer_bytes as usize)?;
         buffers.register(&ring.submitter())?;
         // SAFETY: a zeroed msghdr is a valid one: no name, no data, no control.
@@ -83,10 +110,8 @@ impl Io {
             header.msg_controllen = CONTROL_BYTES as _;
             header
         };
-        let headers = ReceiveHeaders {
-            listener: header(size_of::<libc::sockaddr_in6>()),
-            path: header(0),
-        };
+        let headers =
+            ReceiveHeaders { listener: header(size_of::<libc::sockaddr_in6>()), path: header(0) };
         Ok(Self {
             ring,
             buffers,
@@ -94,11 +119,16 @@ impl Io {
             batch: Batch::default(),
             clock: Clock::new(),
             statistics: Statistics::default(),
+            transmit: config.transmit,
+            segmentation: config.segmentation,
             slots: Vec::new(),
-            free: (0..files).rev().collect(),
+            free: Vec::new(),
+            files,
             unarmed: Vec::new(),
+            resting: Vec::new(),
+            failed: Vec::new(),
             strays: VecDeque::new(),
-            postponed: Vec::new(),
+            slabs_lent: SLABS_LENT,
             slabs_made: 0,
             slabs_max: config.slabs,
         })
@@ -110,8 +140,9 @@ impl Io {
     /// As of `bind`; `AddrInUse` when somebody else has the port.
     pub fn open_listener(&mut self, local: SocketAddr) -> io::Result<ListenerId> {
         let socket = sockets::listener(local)?;
-        let slot = self.register(socket.into(), File::Listener { local })?;
-        Ok(ListenerId(slot))
+        // Port 0 asks for any: what counts is what was given.
+        let local = socket.local_addr()?.as_socket().unwrap_or(local);
+        self.adopt_listener(socket.into(), local)
     }
 
     /// Takes a listener that was opened elsewhere.
@@ -119,13 +150,24 @@ impl Io {
     /// # Errors
     /// The file table is full.
     pub fn adopt_listener(&mut self, socket: OwnedFd, local: SocketAddr) -> io::Result<ListenerId> {
-        let slot = self.register(socket, File::Listener { local })?;
+        let slot = self.register(socket, File::Listener { local }, None)?;
         Ok(ListenerId(slot))
     }
 
     /// Closes a listener.
     pub fn close_listener(&mut self, listener: ListenerId) {
-        self.unregister(listener.0);
+        if self.local_addr(listener).is_some() {
+            self.unregister(listener.0);
+        }
+    }
+
+    /// The address of an open listener.
+    #[must_use]
+    pub fn local_addr(&self, listener: ListenerId) -> Option<SocketAddr> {
+        match self.slots.get(listener.0 as usize)?.file {
+            File::Listener { local } => Some(local),
+            _ => None,
+        }
     }
 
     /// A connected socket for one peer, at once.
@@ -134,31 +176,41 @@ impl Io {
     /// As of `bind` and `connect`, or the file table is full.
     pub fn open_path(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<PathId> {
         let connected = sockets::connect(local, remote)?;
+        let via = match self.transmit {
+            Transmit::IoUring => None,
+            Transmit::Sendmmsg => self
+                .slots
+                .iter()
+                .position(|slot| slot.file == File::Listener { local })
+                .map(|slot| slot as u32),
+        };
+        let slot = self.register(connected.socket, File::Path { remote }, via)?;
         for (from, bytes) in connected.strays {
             self.strays.push_back((Source::Listener { local, remote: from }, bytes));
         }
-        let slot = self.register(connected.socket, File::Path)?;
         Ok(PathId { slot, generation: self.slots[slot as usize].generation })
     }
 
     /// Closes a path; an older generation of its slot is ignored.
     pub fn close_path(&mut self, path: PathId) {
-        let current = self.slots.get(path.slot as usize);
-        if current.is_some_and(|slot| slot.generation == path.generation) {
+        if self.path(path).is_some() {
             self.unregister(path.slot);
         }
     }
 
     /// What to send at the end of this turn; free slabs are in it.
     pub fn batch(&mut self) -> &mut Batch {
-        if self.batch.free.len() < 16 {
-            while self.batch.free.len() < 32 && self.slabs_made < self.slabs_max {
-                let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
-                self.batch.free.push(Slab { id: self.slabs_made, bytes });
-                self.slabs_made += 1;
-            }
+        while self.batch.free.len() < self.slabs_lent && self.slabs_made < self.slabs_max {
+            let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
+            self.batch.free.push(Slab { id: self.slabs_made, bytes });
+            self.slabs_made += 1;
         }
         &mut self.batch
+    }
+
+    /// After a turn that used so many slabs: the next one may use twice as many.
+    pub(crate) fn lend_for(&mut self, used: usize) {
+        self.slabs_lent = self.slabs_lent.max(used * 2);
     }
 
     /// Counts since the start.
@@ -179,66 +231,94 @@ impl Io {
         self.clock.now()
     }
 
-    fn register(&mut self, socket: OwnedFd, file: File) -> io::Result<u32> {
-        let slot = self.free.pop().ok_or_else(|| {
-            io::Error::other("the table of sockets is full: raise LimitNOFILE or add workers")
-        })?;
+    /// The slot of an open path.
+    pub(crate) fn path(&mut self, path: PathId) -> Option<&mut Slot> {
+        self.slots.get_mut(path.slot as usize).filter(|slot| {
+            slot.generation == path.generation && matches!(slot.file, File::Path { .. })
+        })
+    }
+
+    fn register(&mut self, socket: OwnedFd, file: File, via: Option<u32>) -> io::Result<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if (self.slots.len() as u32) < self.files => self.slots.len() as u32,
+            None => {
+                let text = "the table of sockets is full: raise LimitNOFILE or add workers";
+                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
+            }
+        };
         let update = self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()]);
         if let Err(error) = update {
-            self.free.push(slot);
+            if (slot as usize) < self.slots.len() {
+                self.free.push(slot);
+            }
             return Err(error);
         }
-        // The table holds the socket now; its own descriptor is of no more use.
-        drop(socket);
-        if self.slots.len() <= slot as usize {
-            let free = Slot { generation: 0, file: File::Free, single: false };
-            self.slots.resize(slot as usize + 1, free);
+        // The table holds the socket now; its own descriptor is of use to system calls only.
+        let socket = (self.transmit == Transmit::Sendmmsg).then_some(socket);
+        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
+        let opened =
+            Slot { generation, file, armed: false, failures: 0, single: false, socket, via };
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => *place = opened,
+            None => self.slots.push(opened),
         }
-        let entry = &mut self.slots[slot as usize];
-        (entry.file, entry.single) = (file, false);
-        self.unarmed.push(slot);
+        self.unarmed.push((slot, generation));
         Ok(slot)
     }
 
     fn unregister(&mut self, slot: u32) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
-        if entry.file == File::Free {
-            return;
-        }
-        let armed = Operation::Receive { slot, generation: entry.generation }.user_data();
+        let receive = Operation::Receive { slot, generation: entry.generation }.user_data();
+        let armed = entry.armed;
         entry.file = File::Free;
+        entry.socket = None;
+        entry.armed = false;
         entry.generation = entry.generation.wrapping_add(1);
-        let cancel = opcode::AsyncCancel::new(armed).build();
-        self.push(cancel.user_data(Operation::Other.user_data()));
-        let _ = self.ring.submitter().submit();
+        if armed {
+            let cancel = opcode::AsyncCancel::new(receive).build();
+            self.push(cancel.user_data(Operation::Other.user_data()));
+        }
+        // What is queued names this slot: it has to leave before the slot is used again.
+        let _ = self.ring.submit();
         let _ = self.ring.submitter().register_files_update(slot, &[-1]);
         self.free.push(slot);
     }
 
-    /// Queues a submission; a full queue is submitted first.
-    pub(crate) fn push(&mut self, entry: squeue::Entry) {
-        loop {
-            // SAFETY: everything an entry points to (headers, slabs, the wake's buffer) lives until
-            // its completion: see the fields' order and `tx.rs`.
-            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
-                return;
-            }
-            let _ = self.ring.submit();
-        }
+    /// Queues a submission; a full queue is submitted first. False: the kernel takes nothing more,
+    /// which the next wait reports.
+    pub(crate) fn push(&mut self, entry: squeue::Entry) -> bool {
+        // SAFETY: everything an entry points to (receive headers, frames of sends, slabs) lives
+        // until its completion: see the order of the fields, and `tx.rs`.
+        unsafe { self.ring.push(&entry) }.is_ok()
     }
 
     /// Arms the receive of every slot that has none.
     pub(crate) fn arm(&mut self) {
-        while let Some(slot) = self.unarmed.pop() {
-            let Some(entry) = self.slots.get(slot as usize).copied() else { continue };
+        let now = self.clock.now();
+        let mut index = 0;
+        while let Some(&(at, slot, generation)) = self.resting.get(index) {
+            if at <= now {
+                self.unarmed.push((slot, generation));
+                self.resting.swap_remove(index);
+            } else {
+                index += 1;
+            }
+        }
+        while let Some((slot, generation)) = self.unarmed.pop() {
+            let Some(entry) = self.slots.get_mut(slot as usize) else { continue };
+            if entry.generation != generation || entry.armed {
+                continue;
+            }
             let header = match entry.file {
                 File::Free => continue,
                 File::Listener { .. } => &raw const self.headers.listener,
-                File::Path => &raw const self.headers.path,
+                File::Path { .. } => &raw const self.headers.path,
             };
+            entry.armed = true;
             let receive = opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP)
                 .build()
-                .user_data(Operation::Receive { slot, generation: entry.generation }.user_data());
+                .user_data(Operation::Receive { slot, generation }.user_data());
             self.push(receive);
         }
     }
@@ -246,24 +326,16 @@ impl Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        // What is in flight ends before the memory that it uses goes.
-        let any = types::CancelBuilder::any();
-        let _ = self.ring.submitter().register_sync_cancel(None, any);
+        if !self.ring.shut_down() {
+            // The kernel may still use this memory: better lost than reused.
+            std::mem::forget(std::mem::take(&mut self.batch));
+            self.buffers.leak();
+        }
     }
 }
 
-/// Descriptors for `paths` sockets, as far as the hard limit allows.
-fn raise_file_limit(paths: u32) -> io::Result<u32> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is valid for the call to write.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur < limit.rlim_max {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: `limit` is valid for the call to read. Failing is no harm: the old limit holds.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    }
-    let most = limit.rlim_cur.min(u64::from(ring::SLOTS_MAX)) as u32;
-    Ok(paths.saturating_add(256).min(most.saturating_sub(64)).max(64))
+/// Entries of the file table for `paths` sockets, as far as the hard limit of files allows.
+fn files(paths: u32) -> io::Result<u32> {
+    let limit = sockets::raise_file_limit()?.min(u64::from(ring::SLOTS_MAX)) as u32;
+    Ok(paths.saturating_add(256).min(limit).max(64))
 }

@@ -23,6 +23,7 @@ pub mod mailbox;
 pub mod probe;
 mod ring;
 mod rx;
+mod sendmmsg;
 pub mod sockets;
 mod statistics;
 pub mod steering;

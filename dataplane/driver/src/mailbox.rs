@@ -141,8 +141,8 @@ impl<M> Receiver<M> {
     /// Says that the worker is about to sleep. False: something came meanwhile, do not sleep.
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.0.sleeping.store(true, Ordering::SeqCst);
-        let idle = self.0.waiting.load(Ordering::SeqCst) == 0
-            && !self.0.stopped.load(Ordering::SeqCst);
+        let idle =
+            self.0.waiting.load(Ordering::SeqCst) == 0 && !self.0.stopped.load(Ordering::SeqCst);
         if !idle {
             self.0.sleeping.store(false, Ordering::SeqCst);
         }

@@ -1,21 +1,62 @@
-//! The worker's io_uring: its set-up and the meaning of `user_data`. Owned by the worker's thread
-//! alone (SINGLE_ISSUER); completions are delivered only when it asks (DEFER_TASKRUN).
+//! The worker's io_uring: its set-up, the meaning of `user_data`, the one way into the kernel and an
+//! orderly end. Owned by `Io`, used by the worker's thread alone; touches no socket by itself.
+//!
+//! Set up with SINGLE_ISSUER and DEFER_TASKRUN: the kernel finishes requests only when this
+//! thread asks (GETEVENTS), never in the middle of its work, and TASKRUN_FLAG says without a
+//! system call whether asking would bring anything.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
 
-use io_uring::IoUring;
+use io_uring::{IoUring, squeue, types};
+use ironcast_core::{Nanos, SECOND};
 
+const ENTER_GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 1 << 3;
+const ENTER_REGISTERED_RING: u32 = 1 << 4;
+const REGISTER_RING_FDS: u32 = 20;
+const UNREGISTER_RING_FDS: u32 = 21;
 /// Submissions of one batch; more are submitted in several.
 pub(crate) const ENTRIES: u32 = 1_024;
 const COMPLETIONS: u32 = 16_384;
+/// How often a refused submit is tried again before the worker gives up.
+const SUBMIT_TRIES_MAX: u32 = 1_000;
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct WaitArgument {
+    signal_mask: u64,
+    signal_mask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
+}
+
+/// `struct __kernel_timespec`.
+#[repr(C)]
+struct Timeout {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+/// `struct io_uring_rsrc_update`.
+#[repr(C)]
+struct RingRegistration {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
 
 /// What a completion is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Multishot receive of a file slot.
     Receive { slot: u32, generation: u32 },
-    /// A send: index in the turn's list.
+    /// A send: index in the list that is submitted.
     Send { index: u32 },
+    /// A send that is not tried once more.
+    LastTry,
     /// The mailbox was written to.
     Wake,
     /// Nobody waits for it.
@@ -25,7 +66,8 @@ pub(crate) enum Operation {
 const RECEIVE: u64 = 1 << 62;
 const SEND: u64 = 2 << 62;
 const WAKE: u64 = 3 << 62;
-/// Slots have 24 bits.
+const LAST_TRY: u64 = 1;
+/// Slots have 24 bits, generations 32.
 pub(crate) const SLOTS_MAX: u32 = 1 << 24;
 
 impl Operation {
@@ -36,6 +78,7 @@ impl Operation {
             }
             Self::Send { index } => SEND | u64::from(index),
             Self::Wake => WAKE,
+            Self::LastTry => LAST_TRY,
             Self::Other => 0,
         }
     }
@@ -48,20 +91,231 @@ impl Operation {
             },
             SEND => Self::Send { index: user_data as u32 },
             WAKE => Self::Wake,
+            _ if user_data == LAST_TRY => Self::LastTry,
             _ => Self::Other,
         }
     }
 }
 
-/// A ring for the calling thread.
-pub(crate) fn open() -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_submit_all()
-        .setup_clamp()
-        .setup_cqsize(COMPLETIONS)
-        .build(ENTRIES)
+/// One finished (part of a) request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Completion {
+    pub(crate) user_data: u64,
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+}
+
+pub(crate) struct Ring {
+    uring: IoUring,
+    /// What `enter` is called with: an index of the registered table, or the descriptor.
+    enter_fd: i32,
+    enter_flags: u32,
+    /// Taken out of the completion queue, not yet looked at.
+    pub(crate) completed: VecDeque<Completion>,
+}
+
+impl Ring {
+    pub(crate) fn open() -> io::Result<Self> {
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(COMPLETIONS)
+            .dontfork()
+            .build(ENTRIES)?;
+        let completed = VecDeque::with_capacity(uring.params().cq_entries() as usize);
+        let mut ring = Self { enter_fd: uring.as_raw_fd(), enter_flags: 0, uring, completed };
+        ring.register_itself();
+        Ok(ring)
+    }
+
+    /// Saves the look-up of the descriptor in each call. Optional: on failure all works without.
+    fn register_itself(&mut self) {
+        let fd = self.uring.as_raw_fd();
+        let mut update = RingRegistration { offset: u32::MAX, reserved: 0, data: fd as u64 };
+        // SAFETY: `update` is the struct that this operation reads and writes, once.
+        let result = unsafe {
+            libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, &raw mut update, 1)
+        };
+        if result == 1 {
+            self.enter_fd = update.offset as i32;
+            self.enter_flags = ENTER_REGISTERED_RING;
+        }
+    }
+
+    pub(crate) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.uring.submitter()
+    }
+
+    /// `wait` can hold a turn by itself (6.12); else the caller uses two waits.
+    pub(crate) fn has_min_wait(&self) -> bool {
+        self.uring.params().is_feature_min_timeout()
+    }
+
+    /// A request may keep silent about its success.
+    pub(crate) fn skips_successes(&self) -> bool {
+        self.uring.params().is_feature_skip_cqe_on_success()
+    }
+
+    /// Queues one request, submitting first if the queue is full.
+    ///
+    /// # Safety
+    /// What the entry points to stays valid until the request has completed, or until it was
+    /// submitted where the kernel copies it.
+    pub(crate) unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        if self.uring.submission().is_full() {
+            self.submit()?;
+        }
+        // SAFETY: passed on from the caller.
+        let pushed = unsafe { self.uring.submission().push(entry) };
+        pushed.map_err(|_| io::Error::other("the submission queue is full after a submit"))
+    }
+
+    /// Hands all queued requests to the kernel. Returns when every one has been taken, so memory
+    /// that the kernel copies at submission is free again.
+    pub(crate) fn submit(&mut self) -> io::Result<()> {
+        for _ in 0..SUBMIT_TRIES_MAX {
+            let queued = self.uring.submission().len() as u32;
+            if queued == 0 {
+                return Ok(());
+            }
+            match self.enter(queued, 0, 0, None) {
+                Ok(_) => {}
+                // No memory for a request, or completions overflowed: make room, try again.
+                Err(error) if is_passing(&error) => {
+                    self.collect();
+                    self.run_deferred()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("the kernel takes no more requests"))
+    }
+
+    /// Moves all completions that are ready into `completed`. Makes no system call.
+    pub(crate) fn collect(&mut self) {
+        for entry in self.uring.completion() {
+            self.completed.push_back(Completion {
+                user_data: entry.user_data(),
+                result: entry.result(),
+                flags: entry.flags(),
+            });
+        }
+    }
+
+    /// True when the kernel holds finished work that only an `enter` brings out.
+    pub(crate) fn has_deferred(&mut self) -> bool {
+        let submission = self.uring.submission();
+        submission.taskrun() || submission.cq_overflow()
+    }
+
+    /// Lets the kernel finish deferred work (some ten packets a call).
+    pub(crate) fn run_deferred(&mut self) -> io::Result<()> {
+        match self.enter(0, 0, ENTER_GETEVENTS, None) {
+            Err(error) if !is_passing(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sleeps until `want` completions are there; after `hold_us` one is enough; at most
+    /// `timeout_ns`.
+    pub(crate) fn wait(&mut self, want: u32, hold_us: u32, timeout_ns: Nanos) -> io::Result<()> {
+        let timeout = Timeout {
+            seconds: (timeout_ns / SECOND) as i64,
+            nanoseconds: (timeout_ns % SECOND) as i64,
+        };
+        let argument = WaitArgument {
+            signal_mask: 0,
+            signal_mask_bytes: 8,
+            min_wait_us: hold_us,
+            timeout: ptr::from_ref(&timeout) as u64,
+        };
+        match self.enter(0, want, ENTER_GETEVENTS, Some(&argument)) {
+            Err(error) if !is_passing(&error) && error.raw_os_error() != Some(libc::ETIME) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(
+        &self,
+        submit: u32,
+        want: u32,
+        flags: u32,
+        argument: Option<&WaitArgument>,
+    ) -> io::Result<u32> {
+        let (flags, pointer, bytes) = match argument {
+            Some(argument) => {
+                (flags | ENTER_EXT_ARG, ptr::from_ref(argument), size_of::<WaitArgument>())
+            }
+            None => (flags, ptr::null(), 0),
+        };
+        // SAFETY: the ring lives as long as `self`; the argument (and the timeout it points to)
+        // lives for the call and has the size given; queued entries are covered by `push`.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                submit,
+                want,
+                flags | self.enter_flags,
+                pointer,
+                bytes,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as u32) }
+    }
+
+    /// Ends all requests and waits until they have. True: the kernel holds no reference to any
+    /// memory of ours any more.
+    pub(crate) fn shut_down(&mut self) -> bool {
+        // Requests that were queued and never submitted are never read: forgotten with the ring.
+        let timeout = types::Timespec::new().sec(1);
+        let cancelled = match self
+            .uring
+            .submitter()
+            .register_sync_cancel(Some(timeout), types::CancelBuilder::any())
+        {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        };
+        // The last completions; then the sockets close here and now, not by a kernel thread later.
+        while self.has_deferred() {
+            self.collect();
+            self.completed.clear();
+            if self.run_deferred().is_err() {
+                break;
+            }
+        }
+        let _ = self.uring.submitter().unregister_files();
+        cancelled
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.enter_flags & ENTER_REGISTERED_RING != 0 {
+            let mut update =
+                RingRegistration { offset: self.enter_fd as u32, reserved: 0, data: 0 };
+            // SAFETY: `update` is the struct that this operation reads, once.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_io_uring_register,
+                    self.uring.as_raw_fd(),
+                    UNREGISTER_RING_FDS,
+                    &raw mut update,
+                    1,
+                )
+            };
+        }
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::EBADR))
 }
 
 #[cfg(test)]
@@ -74,6 +328,7 @@ mod tests {
             Operation::Receive { slot: SLOTS_MAX - 1, generation: u32::MAX },
             Operation::Send { index: 77 },
             Operation::Wake,
+            Operation::LastTry,
             Operation::Other,
         ] {
             assert_eq!(Operation::parse(operation.user_data()), operation);

@@ -1,24 +1,24 @@
 //! [1] Receive: the kernel has put datagrams into provided buffers; each goes to the engine with its
 //! arrival time, and its buffer back to the kernel. Next: [2] `core/worker.rs`.
-//! Any completion without the "more" flag has ended its multishot receive: it is armed again.
+//!
+//! Any completion without the "more" flag has ended its multishot receive: it is armed again at the
+//! end of the round, when the buffers of the round are free again. A receive that fails again and
+//! again without a datagram in between rests for a moment, so that it cannot fill a core.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use io_uring::{cqueue, types::RecvMsgOut};
-use ironcast_core::{Nanos, batch::PathId};
+use ironcast_core::{MS, Nanos, batch::PathId};
 
 use crate::{
     Engine, Source,
     io::{File, Io},
+    ring::Completion,
 };
 
-/// A completion, copied out of the ring.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Completion {
-    pub(crate) user_data: u64,
-    pub(crate) result: i32,
-    pub(crate) flags: u32,
-}
+/// Failures without a datagram in between after which a receive rests, and a path is said to fail.
+const FAILURES_MAX: u32 = 8;
+const REST: Nanos = 20 * MS;
 
 impl Io {
     /// One completion of a receive.
@@ -29,49 +29,80 @@ impl Io {
         completion: Completion,
         engine: &mut E,
     ) {
-        let entry = self.slots.get(slot as usize).copied();
-        let current = entry.filter(|entry| entry.generation == generation && entry.file != File::Free);
-        if let Some(bid) = cqueue::buffer_select(completion.flags) {
-            match current {
-                Some(entry) if completion.result >= 0 => {
-                    self.deliver(slot, entry.file, generation, bid, completion.result, engine);
-                }
-                _ => self.statistics.late_completions += 1,
+        let entry = self.slots.get_mut(slot as usize);
+        let entry =
+            entry.filter(|entry| entry.generation == generation && entry.file != File::Free);
+        let buffer = cqueue::buffer_select(completion.flags);
+        let Some(entry) = entry else {
+            self.statistics.late_completions += 1;
+            if let Some(bid) = buffer {
+                self.buffers.give_back(bid);
+            }
+            return;
+        };
+        let file = entry.file;
+        if completion.result >= 0 {
+            entry.failures = 0;
+        }
+        let ended = !cqueue::more(completion.flags);
+        if ended {
+            entry.armed = false;
+        }
+        if let Some(bid) = buffer {
+            if completion.result >= 0 {
+                let len = completion.result as usize;
+                self.deliver(PathId { slot, generation }, file, bid, len, engine);
             }
             self.buffers.give_back(bid);
         }
-        let Some(_) = current else { return };
-        if completion.result < 0 {
-            match -completion.result {
-                libc::ENOBUFS => self.statistics.buffer_exhaustions += 1,
+        if ended {
+            self.ended(PathId { slot, generation }, completion.result);
+        }
+    }
+
+    /// A receive has ended: counts why, and has it armed again.
+    fn ended(&mut self, id: PathId, result: i32) {
+        self.statistics.rearms += 1;
+        let entry = &mut self.slots[id.slot as usize];
+        let mut rests = false;
+        if result < 0 {
+            entry.failures += 1;
+            rests = entry.failures >= FAILURES_MAX;
+            match -result {
+                // The socket queues meanwhile, and buffers come back this very turn.
+                libc::ENOBUFS => {
+                    entry.failures -= 1;
+                    rests = false;
+                    self.statistics.buffer_exhaustions += 1;
+                }
                 libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => {
                     self.statistics.connections_refused += 1;
                 }
                 _ => self.statistics.receive_errors += 1,
             }
+            let is_path = matches!(entry.file, File::Path { .. });
+            if is_path && entry.failures == FAILURES_MAX && self.failed.len() < self.slots.len() {
+                self.failed.push((id, std::io::Error::from_raw_os_error(-result).kind()));
+            }
         }
-        if !cqueue::more(completion.flags) {
-            self.statistics.rearms += 1;
-            self.unarmed.push(slot);
+        if rests {
+            self.resting.push((self.clock.now() + REST, id.slot, id.generation));
+        } else {
+            self.unarmed.push((id.slot, id.generation));
         }
     }
 
-    fn deliver<E: Engine>(
-        &mut self,
-        slot: u32,
-        file: File,
-        generation: u32,
-        bid: u16,
-        len: i32,
-        engine: &mut E,
-    ) {
+    fn deliver<E: Engine>(&mut self, id: PathId, file: File, bid: u16, len: usize, engine: &mut E) {
         let header = match file {
-            File::Listener { .. } => self.headers.listener,
-            _ => self.headers.path,
+            File::Listener { .. } => &self.headers.listener,
+            _ => &self.headers.path,
         };
         let now = self.clock.now();
-        let bytes = self.buffers.filled(bid, len as usize);
-        let Ok(message) = RecvMsgOut::parse(bytes, &header) else { return };
+        let bytes = self.buffers.filled(bid, len);
+        let Ok(message) = RecvMsgOut::parse(bytes, header) else {
+            self.statistics.truncated += 1;
+            return;
+        };
         if message.is_payload_truncated() {
             self.statistics.truncated += 1;
             return;
@@ -82,13 +113,13 @@ impl Io {
                 Some(remote) => Source::Listener { local, remote },
                 None => return,
             },
-            _ => Source::Path(PathId { slot, generation }),
+            _ => Source::Path(id),
         };
         let payload_len = message.payload_data().len();
+        let start = bytes.len() - payload_len;
         self.statistics.datagrams_in += 1;
         self.statistics.bytes_in += payload_len as u64;
-        let end = len as usize;
-        engine.receive(source, &mut bytes[end - payload_len..end], arrival, now);
+        engine.receive(source, &mut bytes[start..], arrival, now);
     }
 }
 
@@ -103,7 +134,7 @@ fn stamp(control: &[u8]) -> Option<Nanos> {
     }
     let seconds = i64::from_ne_bytes(data[..8].try_into().ok()?);
     let nanos = i64::from_ne_bytes(data[8..16].try_into().ok()?);
-    Some(seconds as u64 * 1_000_000_000 + nanos as u64)
+    Some((seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanos as u64))
 }
 
 /// An address as the kernel writes it.
@@ -117,7 +148,9 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
         }
         libc::AF_INET6 => {
             let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
-            Some((Ipv6Addr::from(ip), port).into())
+            // Not zero for link-local addresses only: `connect` needs it there.
+            let scope = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
+            Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, 0, scope).into())
         }
         _ => None,
     }

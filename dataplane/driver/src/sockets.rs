@@ -1,5 +1,5 @@
-//! Sockets of one worker: listeners, and the connected sockets of peers (paths). Owns how they are
-//! made (the order of bind and connect matters) and their slots in the registered file table.
+//! How sockets are made: listeners, and the connected sockets of peers (paths), where the order of
+//! bind and connect matters. Called by `Io` and `steering`; keeps none of them.
 
 use std::{
     io,
@@ -15,6 +15,21 @@ const RECEIVE_BYTES: usize = 4 << 20;
 const LISTENER_RECEIVE_BYTES: usize = 1 << 20;
 /// For what waits to be sent.
 const SEND_BYTES: usize = 4 << 20;
+
+/// Raises RLIMIT_NOFILE to its hard limit and returns that: the file table may not be larger.
+pub(crate) fn raise_file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for the call to write.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is valid for the call to read.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0;
+    // Failing is no harm: the old limit holds.
+    Ok(if raised { limit.rlim_max } else { soft })
+}
 
 fn udp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -72,7 +87,9 @@ pub(crate) fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<Conne
     socket.bind(&SocketAddr::new(wildcard, local.port()).into())?;
     let connected = socket.connect(&remote.into());
     let chosen = socket.local_addr()?.as_socket();
-    if connected.is_ok() && chosen.map(|address| address.ip()) == Some(local.ip()) {
+    let fits =
+        chosen.is_some_and(|chosen| chosen.ip() == local.ip() || local.ip().is_unspecified());
+    if connected.is_ok() && fits {
         return finish(socket, remote);
     }
     drop(socket);

@@ -9,8 +9,7 @@ use ironcast_core::{Nanos, batch::PathId};
 use crate::{
     io::Io,
     mailbox::Receiver,
-    ring::Operation,
-    rx::Completion,
+    ring::{Completion, Operation},
     tx::Frames,
 };
 
@@ -20,7 +19,9 @@ const SLEEP_MAX: Nanos = 1_000_000_000;
 /// each time.
 const HARVESTS_MAX: u32 = 256;
 /// Datagrams in one turn from which on the worker counts as busy.
-const BUSY_DATAGRAMS: usize = 4;
+const BUSY_DATAGRAMS: u64 = 4;
+/// Completions that end a held turn early.
+const HELD_COMPLETIONS: u32 = 64;
 
 /// Where a datagram came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,8 @@ pub trait Engine {
     /// When the engine wants its next turn at the latest.
     fn deadline(&self) -> Option<Nanos>;
 
-    /// A path's socket is of no use any more.
+    /// A path's peer has refused again and again (ICMP), with no datagram in between. Told once
+    /// until the next datagram; the path stays open.
     fn path_failed(&mut self, path: PathId, error: io::ErrorKind);
 }
 
@@ -82,6 +84,8 @@ pub struct DriverConfig {
     pub turn_hold_us: u32,
     /// How datagrams leave.
     pub transmit: Transmit,
+    /// Equal sizes to one destination leave as one segmented send. Off only to measure its worth.
+    pub segmentation: bool,
 }
 
 impl Default for DriverConfig {
@@ -93,6 +97,7 @@ impl Default for DriverConfig {
             paths: 8_192,
             turn_hold_us: 250,
             transmit: Transmit::IoUring,
+            segmentation: true,
         }
     }
 }
@@ -110,6 +115,8 @@ pub enum DriverError {
 
 /// Runs a worker on the calling thread until its mailbox says stop. `listeners` were opened before.
 ///
+/// Does not catch a panic of the engine: the ring and all sockets are closed while it unwinds.
+///
 /// # Errors
 /// The ring cannot be set up, or fails.
 pub fn run<E: Engine>(
@@ -118,143 +125,148 @@ pub fn run<E: Engine>(
     mailbox: Receiver<E::Message>,
     listeners: Vec<(OwnedFd, SocketAddr)>,
 ) -> Result<(), DriverError> {
+    let mut frames = Frames::new();
     let mut io = Io::new(config).map_err(DriverError::Setup)?;
     for (socket, local) in listeners {
         io.adopt_listener(socket, local).map_err(DriverError::Setup)?;
     }
     let mut worker = Loop {
-        frames: Frames::new(),
-        completions: Vec::with_capacity(1_024),
+        io: &mut io,
+        engine: &mut engine,
+        mailbox: &mailbox,
         messages: VecDeque::new(),
-        wake: Box::new(0),
         waker_armed: false,
         hold_us: config.turn_hold_us,
         received: 0,
     };
+    // The first turn does not wait: it arms what was adopted.
     while !mailbox.is_stopped() {
-        worker.turn(&mut io, &mut engine, &mailbox)?;
+        worker.turn(&mut frames).map_err(DriverError::Wait)?;
     }
     Ok(())
 }
 
-struct Loop<M> {
-    frames: Frames,
-    completions: Vec<Completion>,
-    messages: VecDeque<M>,
-    /// Where the wake's eventfd is read into; the ring is dropped before it (see `run`).
-    wake: Box<u64>,
+struct Loop<'a, E: Engine> {
+    io: &'a mut Io,
+    engine: &'a mut E,
+    mailbox: &'a Receiver<E::Message>,
+    messages: VecDeque<E::Message>,
     waker_armed: bool,
     hold_us: u32,
-    received: usize,
+    /// Datagrams of the last turn.
+    received: u64,
 }
 
-impl<M> Loop<M> {
-    fn turn<E: Engine<Message = M>>(
-        &mut self,
-        io: &mut Io,
-        engine: &mut E,
-        mailbox: &Receiver<M>,
-    ) -> Result<(), DriverError> {
-        let began = io.clock.tick();
-        self.sleep(io, engine, mailbox)?;
-        let woke = io.clock.synchronise();
-        io.statistics.idle_ns += woke - began;
-        io.statistics.turns += 1;
-        self.received = 0;
+impl<E: Engine> Loop<'_, E> {
+    fn turn(&mut self, frames: &mut Frames) -> io::Result<()> {
+        let began = self.io.clock.tick();
+        self.sleep()?;
+        let woke = self.io.clock.synchronise();
+        self.io.statistics.idle_ns += woke - began;
+        self.io.statistics.turns += 1;
+        let before = self.io.statistics.datagrams_in;
         for _ in 0..HARVESTS_MAX {
-            let harvested = self.harvest(io, engine);
-            self.received += harvested;
-            io.arm();
-            if harvested == 0 {
-                break;
+            self.harvest();
+            self.io.arm();
+            self.io.ring.submit()?;
+            if self.io.ring.completed.is_empty() {
+                if !self.io.ring.has_deferred() {
+                    break;
+                }
+                self.io.ring.run_deferred()?;
             }
-            io.ring.submit_and_wait(0).map_err(DriverError::Wait)?;
         }
-        mailbox.take_all(&mut self.messages);
-        let now = io.clock.now();
+        self.received = self.io.statistics.datagrams_in - before;
+        let now = self.io.clock.tick();
+        self.mailbox.take_all(&mut self.messages);
         while let Some(message) = self.messages.pop_front() {
-            io.statistics.messages += 1;
-            engine.message(message, io, now);
+            self.io.statistics.messages += 1;
+            self.engine.message(message, self.io, now);
         }
-        while let Some((source, mut bytes)) = io.strays.pop_front() {
-            engine.receive(source, &mut bytes, now, now);
+        while let Some((path, error)) = self.io.failed.pop() {
+            self.engine.path_failed(path, error);
         }
-        engine.turn(io, now);
-        io.transmit(&mut self.frames);
-        io.arm();
-        let done = io.clock.tick();
-        io.statistics.busy_ns += done - woke;
+        self.engine.turn(self.io, now);
+        self.io.transmit(frames);
+        self.io.arm();
+        self.io.ring.submit()?;
+        let done = self.io.clock.tick();
+        self.io.statistics.busy_ns += done - woke;
         Ok(())
     }
 
-    /// All completions that are in the queue. Returns how many datagrams came.
-    fn harvest<E: Engine>(&mut self, io: &mut Io, engine: &mut E) -> usize {
-        let before = io.statistics.datagrams_in;
-        self.completions.clear();
-        self.completions.append(&mut io.postponed);
-        for completion in io.ring.completion() {
-            self.completions.push(Completion {
-                user_data: completion.user_data(),
-                result: completion.result(),
-                flags: completion.flags(),
-            });
+    /// All completions that are in the queue, and datagrams that came before a path was connected.
+    fn harvest(&mut self) {
+        self.io.ring.collect();
+        while let Some(completion) = self.io.ring.completed.pop_front() {
+            self.complete(completion);
         }
-        for &completion in &self.completions {
-            match Operation::parse(completion.user_data) {
-                Operation::Receive { slot, generation } => {
-                    io.receive(slot, generation, completion, engine);
-                }
-                Operation::Wake => {
-                    io.statistics.wakes += 1;
+        let now = self.io.clock.now();
+        while let Some((source, mut bytes)) = self.io.strays.pop_front() {
+            self.engine.receive(source, &mut bytes, now, now);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match Operation::parse(completion.user_data) {
+            Operation::Receive { slot, generation } => {
+                self.io.receive(slot, generation, completion, self.engine);
+            }
+            Operation::Wake => {
+                self.io.statistics.wakes += 1;
+                if !io_uring::cqueue::more(completion.flags) {
                     self.waker_armed = false;
                 }
-                Operation::Send { .. } | Operation::Other => {}
             }
+            Operation::LastTry => self.io.dropped(-completion.result, 1),
+            // Handled by `tx.rs` right after the submit.
+            Operation::Send { .. } | Operation::Other => {}
         }
-        (io.statistics.datagrams_in - before) as usize
     }
 
     /// Waits for a completion, a message or the engine's deadline. Under load the turn is held open
     /// for a moment, so that more datagrams share it.
-    fn sleep<E: Engine<Message = M>>(
-        &mut self,
-        io: &mut Io,
-        engine: &E,
-        mailbox: &Receiver<M>,
-    ) -> Result<(), DriverError> {
+    fn sleep(&mut self) -> io::Result<()> {
         if !self.waker_armed {
             self.waker_armed = true;
-            let read = opcode::Read::new(
-                types::Fd(mailbox.event()),
-                (&raw mut *self.wake).cast(),
-                size_of::<u64>() as u32,
-            );
-            io.push(read.build().user_data(Operation::Wake.user_data()));
+            // A poll needs no memory that would have to outlive the ring. The counter of the
+            // eventfd is never read: each write is an edge, and each edge a completion.
+            let poll = opcode::PollAdd::new(types::Fd(self.mailbox.event()), libc::POLLIN as u32);
+            let poll = poll.multi(true).build();
+            self.io.push(poll.user_data(Operation::Wake.user_data()));
+            self.io.ring.submit()?;
         }
-        let now = io.clock.now();
-        let until = engine.deadline().map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
-        if until == 0 || !io.postponed.is_empty() || !mailbox.prepare_sleep() {
-            io.ring.submit().map_err(DriverError::Wait)?;
+        let now = self.io.clock.now();
+        let rested = self.io.resting.iter().map(|(at, ..)| *at).min();
+        let deadline = self.engine.deadline().into_iter().chain(rested).min();
+        let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
+        let has_work = until == 0
+            || !self.io.ring.completed.is_empty()
+            || !self.io.strays.is_empty()
+            || !self.io.unarmed.is_empty();
+        if has_work || !self.mailbox.prepare_sleep() {
             return Ok(());
         }
-        io.statistics.waits += 1;
-        let time = types::Timespec::new()
-            .sec(until / 1_000_000_000)
-            .nsec((until % 1_000_000_000) as u32);
-        let mut arguments = types::SubmitArgs::new().timespec(&time);
-        let mut want = 1;
-        if self.received >= BUSY_DATAGRAMS && self.hold_us > 0 {
-            arguments = arguments.min_wait_usec(self.hold_us);
-            want = 64;
+        self.io.statistics.waits += 1;
+        let is_busy = self.received >= BUSY_DATAGRAMS;
+        let hold_us = if is_busy { self.hold_us.min((until / 1_000) as u32) } else { 0 };
+        let waited = self.wait(hold_us, until);
+        self.mailbox.awake();
+        waited
+    }
+
+    fn wait(&mut self, hold_us: u32, until: Nanos) -> io::Result<()> {
+        let ring = &mut self.io.ring;
+        if hold_us == 0 {
+            return ring.wait(1, 0, until);
         }
-        let waited = io.ring.submitter().submit_with_args(want, &arguments);
-        mailbox.awake();
-        match waited {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
-                _ => Err(DriverError::Wait(error)),
-            },
+        if ring.has_min_wait() {
+            return ring.wait(HELD_COMPLETIONS, hold_us, until);
         }
+        // Before Linux 6.12: first the moment, then, if it brought nothing, the rest.
+        let hold = Nanos::from(hold_us) * 1_000;
+        ring.wait(HELD_COMPLETIONS, 0, hold)?;
+        ring.collect();
+        if ring.completed.is_empty() { ring.wait(1, 0, until - hold) } else { Ok(()) }
     }
 }

@@ -1,0 +1,365 @@
+//! The driver over real sockets on loopback, with a small engine: what arrives by a listener opens
+//! a path, what arrives by a path is echoed or fanned out. Tests talk to the engine by messages that
+//! are closures, and wait for conditions, never for time.
+
+mod harness;
+
+use std::{
+    collections::BTreeSet,
+    net::{SocketAddr, UdpSocket},
+    sync::mpsc,
+};
+
+use harness::{Running, client, config, count_files, isolate_network, receive, wait_until};
+use ironcast_driver::{Transmit, allocator};
+
+#[global_allocator]
+static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
+
+const MODES: [Transmit; 2] = [Transmit::IoUring, Transmit::Sendmmsg];
+
+/// Says hello from a new client and waits for the answer, which comes by the path.
+fn join(worker: &Running, listener: SocketAddr, address: &str) -> UdpSocket {
+    let socket = client(address);
+    socket.connect(listener).unwrap();
+    let before = worker.ask(|engine, _| engine.paths.len());
+    socket.send(b"hello").unwrap();
+    assert_eq!(receive(&socket), b"hello");
+    assert_eq!(worker.ask(|engine, _| engine.paths.len()), before + 1);
+    socket
+}
+
+#[test]
+fn a_first_datagram_opens_a_path_and_is_answered_on_it() {
+    for transmit in MODES {
+        for (local, remote) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")] {
+            let worker = Running::start(config(transmit));
+            let listener = worker.listen(local);
+            let socket = join(&worker, listener, remote);
+            for number in 0..100u32 {
+                socket.send(&number.to_be_bytes()).unwrap();
+                assert_eq!(receive(&socket), number.to_be_bytes());
+            }
+            let (from_listener, from_paths, odd_arrivals) = worker
+                .ask(|engine, _| (engine.from_listeners, engine.from_paths, engine.odd_arrivals));
+            assert_eq!((from_listener, from_paths, odd_arrivals), (1, 100, 0));
+            worker.stop();
+        }
+    }
+}
+
+#[test]
+fn a_peer_whose_route_back_has_another_source_is_answered_from_the_listeners_address() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        // A socket on the wildcard, connected to 127.0.0.1, would send from 127.0.0.1.
+        let listener = worker.listen("127.0.0.2:0");
+        // `connect` makes the client refuse any other source than the listener's address.
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        socket.send(b"again").unwrap();
+        assert_eq!(receive(&socket), b"again");
+        assert_eq!(worker.ask(|engine, _| engine.from_paths), 1);
+        worker.stop();
+    }
+}
+
+#[test]
+fn strangers_reach_only_the_listener_and_do_not_stop_flows() {
+    let worker = Running::start(config(Transmit::IoUring));
+    let listener = worker.listen("127.0.0.1:0");
+    let peers: Vec<_> = (0..64).map(|_| join(&worker, listener, "127.0.0.1:0")).collect();
+    // What a peer's socket is between bind and connect: bound to the wildcard, of the same port.
+    let unconnected = harness::shared_socket(&format!("0.0.0.0:{}", listener.port()));
+    unconnected.set_nonblocking(true).unwrap();
+    for round in 0..20u8 {
+        for _ in 0..20 {
+            client("127.0.0.1:0").send_to(b"junk", listener).unwrap();
+        }
+        for peer in &peers {
+            peer.send(&[round]).unwrap();
+        }
+        for peer in &peers {
+            assert_eq!(receive(peer), [round]);
+        }
+    }
+    wait_until("all strangers", || worker.ask(|engine, _| engine.from_strangers) == 400);
+    let (paths, datagrams) = worker.ask(|engine, _| (engine.paths.len(), engine.from_paths));
+    assert_eq!((paths, datagrams), (64, 64 * 20));
+    assert!(unconnected.recv(&mut [0; 100]).is_err(), "the unconnected socket stole nothing");
+    worker.stop();
+}
+
+#[test]
+fn a_peer_that_is_gone_ends_its_receive_which_is_armed_again() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        let address = socket.local_addr().unwrap();
+        drop(socket);
+        // Two things may learn of the ICMP error: the receive, which ends, or the next send.
+        wait_until("the peer's absence is told to the engine", || {
+            worker.ask(move |engine, _| {
+                engine.send(engine.paths[&address], b"anybody there?");
+                !engine.failed.is_empty()
+            })
+        });
+        let counts = worker.statistics();
+        assert!(counts.connections_refused >= 8, "{counts:?}");
+        assert!(counts.rearms >= 8, "{counts:?}");
+        // The same peer again: its path still works, both ways, once the receive has rested.
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(harness::PATIENCE)).unwrap();
+        socket.connect(listener).unwrap();
+        socket.send(b"back").unwrap();
+        while receive(&socket) != b"back" {}
+        worker.stop();
+    }
+}
+
+#[test]
+fn too_few_receive_buffers_are_survived_and_counted() {
+    let mut config = config(Transmit::IoUring);
+    config.receive_buffers = 16;
+    let worker = Running::start(config);
+    let listener = worker.listen("127.0.0.1:0");
+    let socket = join(&worker, listener, "127.0.0.1:0");
+    // The worker is held while a burst fills its sockets.
+    let (held, is_held) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    worker.tell(move |_, _| {
+        held.send(()).unwrap();
+        let _ = released.recv();
+    });
+    is_held.recv().unwrap();
+    for number in 0..150u8 {
+        socket.send(&[number]).unwrap();
+    }
+    release.send(()).unwrap();
+    for number in 0..150u8 {
+        assert_eq!(receive(&socket), [number]);
+    }
+    let counts = worker.statistics();
+    assert!(counts.buffer_exhaustions > 0 && counts.rearms > 0, "{counts:?}");
+    worker.stop();
+}
+
+#[test]
+fn a_run_leaves_as_one_send_and_arrives_as_its_datagrams() {
+    for (transmit, segmentation) in
+        [(Transmit::IoUring, true), (Transmit::Sendmmsg, true), (Transmit::IoUring, false)]
+    {
+        let mut config = config(transmit);
+        config.segmentation = segmentation;
+        let worker = Running::start(config);
+        let listener = worker.listen("127.0.0.1:0");
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        let address = socket.local_addr().unwrap();
+        let before = worker.statistics();
+        worker.tell(move |engine, _| {
+            let path = engine.paths[&address];
+            for (number, len) in [1000; 10].into_iter().chain([400, 1200]).enumerate() {
+                engine.send(path, &vec![number as u8; len]);
+            }
+        });
+        for (number, len) in [1000; 10].into_iter().chain([400, 1200]).enumerate() {
+            assert_eq!(receive(&socket), vec![number as u8; len]);
+        }
+        let counts = worker.statistics();
+        let sends = counts.sends - before.sends;
+        assert_eq!(counts.datagrams_out - before.datagrams_out, 12);
+        assert_eq!(counts.segmented_sends, u64::from(segmentation));
+        assert_eq!(sends, if segmentation { 2 } else { 12 });
+        worker.stop();
+    }
+}
+
+#[test]
+fn refused_segmentation_falls_back_to_single_datagrams_once() {
+    for transmit in MODES {
+        let worker = Running::start_with(config(transmit), || isolate_network(1500));
+        let listener = worker.listen("127.0.0.1:0");
+        // Made by the worker's thread, so that it is in the same network.
+        let socket = worker.ask(|_, _| client("127.0.0.1:0"));
+        socket.connect(listener).unwrap();
+        socket.send(b"hello").unwrap();
+        assert_eq!(receive(&socket), b"hello");
+        let address = socket.local_addr().unwrap();
+        for _ in 0..3 {
+            worker.tell(move |engine, _| {
+                // Segments beyond the MTU: refused as one send, fragmented as single ones.
+                for number in 0..5u8 {
+                    engine.send(engine.paths[&address], &[number; 3000]);
+                }
+            });
+            for number in 0..5u8 {
+                assert_eq!(receive(&socket), [number; 3000]);
+            }
+        }
+        let counts = worker.statistics();
+        assert_eq!(counts.segmentation_refused, 1, "{counts:?}");
+        assert_eq!((counts.segmented_sends, counts.send_errors), (1, 0), "{counts:?}");
+        worker.stop();
+    }
+}
+
+#[test]
+fn the_mailbox_wakes_a_sleeping_and_a_busy_worker() {
+    let worker = Running::start(config(Transmit::IoUring));
+    let listener = worker.listen("127.0.0.1:0");
+    // Sleeping: every question is asked when the worker has nothing else to do.
+    for number in 0..1_000u32 {
+        assert_eq!(worker.ask(move |_, _| number), number);
+    }
+    assert!(worker.statistics().wakes > 0);
+    // Busy: two threads ask while a flow runs.
+    let socket = join(&worker, listener, "127.0.0.1:0");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            let worker = &worker;
+            scope.spawn(move || {
+                (0..2_000u32).for_each(|n| assert_eq!(worker.ask(move |_, _| n), n))
+            });
+        }
+        for number in 0..5_000u32 {
+            socket.send(&number.to_be_bytes()).unwrap();
+            assert_eq!(receive(&socket), number.to_be_bytes());
+        }
+    });
+    worker.stop();
+}
+
+#[test]
+fn a_deadline_ends_the_sleep() {
+    let worker = Running::start(config(Transmit::IoUring));
+    for _ in 0..20 {
+        let (fired, has_fired) = mpsc::sync_channel(1);
+        worker.tell(move |engine, io| {
+            engine.alarm = Some((io.now() + 5_000_000, fired));
+        });
+        let late_ns = has_fired.recv_timeout(harness::PATIENCE).unwrap();
+        assert!(late_ns >= 0, "not before its time");
+    }
+    worker.stop();
+}
+
+#[test]
+fn thousands_of_paths_come_and_go_without_a_trace() {
+    if !harness::is_alone("thousands_of_paths_come_and_go_without_a_trace") {
+        return;
+    }
+    for transmit in MODES {
+        let mut config = config(transmit);
+        config.paths = 600;
+        let worker = Running::start(config);
+        let listener = worker.listen("127.0.0.1:0");
+        let remote = |n: usize| SocketAddr::from(([127, 0, 0, 1], 20_000 + n as u16));
+        let before = count_files();
+        for round in 0..10 {
+            let opened = worker.ask(move |_, io| {
+                (0..500).map(|n| io.open_path(listener, remote(n)).unwrap()).collect::<Vec<_>>()
+            });
+            let slots: BTreeSet<_> = opened.iter().map(|path| path.slot).collect();
+            assert_eq!(slots.len(), 500);
+            // Half of them in another turn, half opened and closed within one.
+            worker.ask(move |_, io| opened.into_iter().for_each(|path| io.close_path(path)));
+            worker.ask(move |_, io| {
+                for n in 0..500 {
+                    let path = io.open_path(listener, remote(n)).unwrap();
+                    io.close_path(path);
+                    io.close_path(path);
+                    assert!(path.generation > round);
+                }
+            });
+        }
+        assert_eq!(count_files(), before);
+        // Slots that were used so often still work, and what a closed path had does not.
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        let address = socket.local_addr().unwrap();
+        worker.ask(move |engine, io| {
+            let path = engine.paths[&address];
+            io.close_path(path);
+            engine.send(path, b"late");
+        });
+        wait_until("the late send is counted", || worker.statistics().stale_sends == 1);
+        socket.send(b"to nobody").unwrap();
+        wait_until("it goes to the listener", || {
+            worker.ask(|engine, _| engine.from_strangers) == 1
+        });
+        worker.stop();
+    }
+}
+
+#[test]
+fn a_full_table_of_sockets_is_an_error_and_not_the_end() {
+    let mut config = config(Transmit::IoUring);
+    config.paths = 1;
+    let worker = Running::start(config);
+    let listener = worker.listen("127.0.0.1:0");
+    let (opened, error) = worker.ask(move |_, io| {
+        let mut opened = Vec::new();
+        loop {
+            match io.open_path(listener, ([127, 0, 0, 1], 9).into()) {
+                Ok(path) => opened.push(path),
+                Err(error) => break (opened, error),
+            }
+        }
+    });
+    assert_eq!(error.kind(), std::io::ErrorKind::QuotaExceeded);
+    worker.ask(move |_, io| opened.into_iter().for_each(|path| io.close_path(path)));
+    join(&worker, listener, "127.0.0.1:0");
+    worker.stop();
+}
+
+#[test]
+fn a_panic_of_the_engine_closes_every_socket() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        let address = socket.local_addr().unwrap();
+        worker.tell(move |engine, _| {
+            engine.send(engine.paths[&address], b"never sent");
+            panic!("asked to by a test");
+        });
+        assert!(worker.join().is_err());
+        // Bound without sharing: nobody else has the port any more.
+        UdpSocket::bind(listener).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_allocated_per_forwarded_packet() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let peers: Vec<_> = (0..4).map(|_| join(&worker, listener, "127.0.0.1:0")).collect();
+        let rounds = |count: u32| {
+            for number in 0..count {
+                for peer in &peers {
+                    for _ in 0..8 {
+                        peer.send(&number.to_be_bytes()).unwrap();
+                    }
+                }
+                for peer in &peers {
+                    for _ in 0..8 {
+                        assert_eq!(receive_number(peer), number);
+                    }
+                }
+            }
+        };
+        rounds(200);
+        worker.ask(|_, _| allocator::start());
+        rounds(100_000 / 32);
+        let counted = worker.ask(|_, _| allocator::stop());
+        // The box of the message that ends the count was made by this thread, not by the worker.
+        assert_eq!(counted.calls, 0, "{counted:?}");
+        worker.stop();
+    }
+}
+
+fn receive_number(socket: &UdpSocket) -> u32 {
+    let mut bytes = [0; 4];
+    assert_eq!(socket.recv(&mut bytes).unwrap(), 4);
+    u32::from_be_bytes(bytes)
+}
