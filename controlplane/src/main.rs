@@ -1,1 +1,60 @@
-fn main() {}
+//! The process `ironcast-controlplane`: reads the configuration, starts the server, and stops it on
+//! SIGTERM or SIGINT. Everything else is in the library.
+#![forbid(unsafe_code)]
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use ironcast_config::Config;
+use ironcast_controlplane::{Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Takes commands from signaling over QUIC and tells the dataplane what to do.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file; without it IRONCAST_CONFIG, then ./ironcast.toml if it is there.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// One setting over the file and the environment, such as control.listen=127.0.0.1:7443.
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load_for_process(arguments.config.as_deref(), &arguments.sets) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let level = config.log.level.clone();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .init();
+    match run(&config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    // Before the doors open, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(ServerConfig::from_config(config)).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; media flows on");
+    server.stop().await;
+    Ok(())
+}

@@ -90,6 +90,10 @@ impl Reader {
                     Err(error) => tracing::debug!(name, %error, "an event was skipped"),
                 }
             }
+            // A stream with a filter says from time to time where it is.
+            if let Some(id) = self.lines.last_id.as_deref().and_then(|id| id.parse().ok()) {
+                self.after = Some(id);
+            }
             if let Err(error) = self.read().await {
                 self.stream = None;
                 match error.code() {
@@ -161,6 +165,7 @@ struct Lines {
     name: String,
     data: String,
     has_data: bool,
+    last_id: Option<String>,
 }
 
 impl Lines {
@@ -196,7 +201,8 @@ impl Lines {
                     self.data.push_str(value);
                     self.has_data = true;
                 }
-                // `id` stands in the data too; comments have an empty field name.
+                "id" => self.last_id = Some(value.to_owned()),
+                // Comments have an empty field name.
                 _ => {}
             }
         }

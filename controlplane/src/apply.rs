@@ -1,0 +1,143 @@
+//! What the dataplane reports by itself, applied to the state and told on as the API's events.
+//! Called by `attach` for every event, in order. An event about something that is already gone is
+//! nothing to tell.
+
+use ironcast_api::{
+    Id,
+    events::{
+        ConsumerLayersChange, ConsumerScoreEvent, EventData, ProducerScoreEvent,
+        ProducerVideoOrientationChange, RouterClosedReason, TransportDtlsStateChange,
+        TransportIceSelectedTupleChange, TransportIceStateChange, WorkerEvent,
+    },
+};
+use ironcast_protocol::{Event, WorkerId};
+
+use crate::{
+    convert,
+    engine::State,
+    registry::{Transport, consumer_event, producer_event},
+};
+
+/// Applies one event.
+pub fn apply(state: &mut State, event: Event) {
+    match event {
+        Event::WorkerDied { worker, routers, reason } => {
+            tracing::error!(worker, routers = routers.len(), reason, "a worker died");
+            let routers = routers.into_iter().filter_map(|id| Id::new(id).ok()).collect();
+            worker_died(state, worker, routers, reason);
+        }
+        Event::WorkerRestarted { worker } => {
+            state.workers.set_running(worker, true);
+            let worker_id = convert::worker_id(worker);
+            let reason = "started again".to_owned();
+            let event = WorkerEvent { worker_id, router_ids: Vec::new(), reason };
+            state.events.publish(None, EventData::WorkerRestarted(event));
+        }
+        Event::TransportClosed { transport, reason } => {
+            let Ok(id) = Id::new(transport) else { return };
+            let reason = convert::close_reason(reason);
+            state.registry.close_transport(&id, reason, &mut state.events);
+        }
+        Event::IceStateChange { transport, state: ice_state } => {
+            let ice_state = convert::ice_state(ice_state);
+            on_transport(state, &transport, |transport| {
+                transport.info.ice_state = ice_state;
+                let (transport_id, participant_id) = names(transport);
+                let event = TransportIceStateChange { transport_id, participant_id, ice_state };
+                EventData::TransportIceStateChange(event)
+            });
+        }
+        Event::IceSelectedTupleChange { transport, tuple } => {
+            on_transport(state, &transport, |transport| {
+                let ice_selected_tuple = convert::tuple(tuple);
+                transport.info.ice_selected_tuple = Some(ice_selected_tuple.clone());
+                let (transport_id, participant_id) = names(transport);
+                EventData::TransportIceSelectedTupleChange(TransportIceSelectedTupleChange {
+                    transport_id,
+                    participant_id,
+                    ice_selected_tuple,
+                })
+            });
+        }
+        Event::DtlsStateChange { transport, state: dtls_state, srtp_profile } => {
+            let dtls_state = convert::dtls_state(dtls_state);
+            on_transport(state, &transport, |transport| {
+                transport.info.dtls_state = dtls_state;
+                transport.srtp_profile = srtp_profile.or(transport.srtp_profile.take());
+                let (transport_id, participant_id) = names(transport);
+                let event = TransportDtlsStateChange { transport_id, participant_id, dtls_state };
+                EventData::TransportDtlsStateChange(event)
+            });
+        }
+        other => apply_to_stream(state, other),
+    }
+}
+
+/// Events about producers and consumers.
+fn apply_to_stream(state: &mut State, event: Event) {
+    match event {
+        Event::ProducerScore { producer, scores } => {
+            let Some(producer) = state.registry.producers.get_mut(producer.as_str()) else {
+                return;
+            };
+            let score = convert::producer_scores(&scores);
+            producer.info.score.clone_from(&score);
+            let event = ProducerScoreEvent { producer: producer_event(&producer.info), score };
+            let router_id = producer.info.router_id.clone();
+            state.events.publish(Some(&router_id), EventData::ProducerScore(event));
+        }
+        Event::VideoOrientationChange { producer, camera, flip, rotation } => {
+            let Some(producer) = state.registry.producers.get(producer.as_str()) else { return };
+            let router_id = producer.info.router_id.clone();
+            let producer = producer_event(&producer.info);
+            let event = ProducerVideoOrientationChange { producer, camera, flip, rotation };
+            let event = EventData::ProducerVideoOrientationChange(event);
+            state.events.publish(Some(&router_id), event);
+        }
+        Event::ConsumerScore { consumer, score } => {
+            let Some(consumer) = state.registry.consumers.get_mut(consumer.as_str()) else {
+                return;
+            };
+            let score = convert::consumer_score(&score);
+            consumer.info.score = score.clone();
+            let event = ConsumerScoreEvent { consumer: consumer_event(&consumer.info), score };
+            let router_id = consumer.info.router_id.clone();
+            state.events.publish(Some(&router_id), EventData::ConsumerScore(event));
+        }
+        Event::ConsumerLayersChange { consumer, layers, reason } => {
+            let Some(consumer) = state.registry.consumers.get_mut(consumer.as_str()) else {
+                return;
+            };
+            let layers = layers.map(convert::api_layers);
+            consumer.info.current_layers = layers;
+            let reason = convert::layers_reason(reason);
+            let event =
+                ConsumerLayersChange { consumer: consumer_event(&consumer.info), layers, reason };
+            let router_id = consumer.info.router_id.clone();
+            state.events.publish(Some(&router_id), EventData::ConsumerLayersChange(event));
+        }
+        _ => tracing::debug!("an event that this version does not know was ignored"),
+    }
+}
+
+fn on_transport(state: &mut State, id: &str, change: impl FnOnce(&mut Transport) -> EventData) {
+    let Some(transport) = state.registry.transports.get_mut(id) else { return };
+    let router_id = transport.info.router_id.clone();
+    let event = change(transport);
+    state.events.publish(Some(&router_id), event);
+}
+
+fn names(transport: &Transport) -> (Id, Option<Id>) {
+    (transport.info.id.clone(), transport.info.participant_id.clone())
+}
+
+/// Tells that a worker and its routers are gone, and forgets them.
+pub fn worker_died(state: &mut State, worker: WorkerId, routers: Vec<Id>, reason: String) {
+    state.workers.set_running(worker, false);
+    let worker_id = convert::worker_id(worker);
+    let event = WorkerEvent { worker_id, router_ids: routers.clone(), reason };
+    state.events.publish(None, EventData::WorkerDied(event));
+    for router in routers {
+        state.registry.close_router(&router, RouterClosedReason::WorkerDied, &mut state.events);
+    }
+}

@@ -1,0 +1,236 @@
+//! Being attached to a dataplane: connects again and again, takes its whole state when attached,
+//! then applies what it reports. The only writer of [`State::link`].
+//!
+//! Another run of the dataplane (another boot id) has none of the old routers: they are reported as
+//! dead in the running stream of events. The same run after a lost connection has gone on without
+//! us, and what happened meanwhile is in its snapshot but in no event: so a new epoch begins.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ironcast_api::{
+    Id,
+    events::{EventData, WorkerEvent},
+};
+use ironcast_protocol::{Command, Event, Reply, WorkerId, frame::Welcome, snapshot::Resource};
+use tokio::sync::oneshot;
+
+use crate::{
+    apply,
+    dataplane::{LinkError, Receiver, Refusal, Session},
+    engine::{Engine, State},
+    rebuild,
+};
+
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+const POLL: Duration = Duration::from_secs(1);
+/// An answer that is late by so many call timeouts will not come.
+const SILENCE_TIMEOUTS: u32 = 3;
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The socket closed or broke.
+    Lost,
+    /// A newer control plane has taken over.
+    Fenced,
+}
+
+/// Stays attached for as long as the process lives. Returns only when a newer control plane has
+/// taken over: coming back would take its dataplane away from it.
+pub async fn stay_attached(engine: Arc<Engine>) {
+    let mut retry = RETRY_MIN;
+    let mut told = false;
+    loop {
+        match Session::connect(&engine.config.dataplane_socket, &engine.config.name).await {
+            Ok(session) => {
+                told = false;
+                retry = RETRY_MIN;
+                let end = attached(&engine, session).await;
+                engine.lock().link = None;
+                if end == End::Fenced {
+                    tracing::error!(
+                        "another control plane has attached to the dataplane: this one does \
+                         nothing any more and can be stopped"
+                    );
+                    return;
+                }
+                tracing::warn!("the dataplane is away");
+            }
+            Err(error) if !told => {
+                told = true;
+                let socket = engine.config.dataplane_socket.display();
+                tracing::warn!(%socket, %error, "waiting for the dataplane");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(retry).await;
+        retry = (retry * 2).min(RETRY_MAX);
+    }
+}
+
+/// From the first command until the connection ends.
+async fn attached(engine: &Arc<Engine>, mut session: Session) -> End {
+    let link = session.link.clone();
+    let (workers, mut got_workers) = oneshot::channel();
+    let (done, mut got_snapshot) = oneshot::channel();
+    let asked =
+        link.send(&Command::Workers, Box::new(move |reply| drop(workers.send(reply)))).and_then(
+            |()| link.send(&Command::Snapshot, Box::new(move |reply| drop(done.send(reply)))),
+        );
+    if asked.is_err() {
+        return End::Lost;
+    }
+    let mut incoming =
+        Incoming { engine: Arc::clone(engine), attaching: Some(Attaching::default()) };
+    let silence_max = engine.config.dataplane_timeout * SILENCE_TIMEOUTS;
+    let welcome = session.welcome.clone();
+    // First everything that is there.
+    let answers = {
+        let reading = session.run(&mut incoming, silence_max);
+        let attached = async { ((&mut got_workers).await, (&mut got_snapshot).await) };
+        tokio::select! {
+            ended = reading => return end_of(ended),
+            answers = attached => answers,
+        }
+    };
+    match answers {
+        (Ok(Ok(Reply::Workers(workers))), Ok(Ok(Reply::Snapshot { event_seq }))) => {
+            let attaching = incoming.attaching.take().unwrap_or_default();
+            let mut state = engine.lock();
+            begin(&mut state, &welcome, workers, attaching, event_seq);
+            state.link = Some(link.clone());
+        }
+        (Ok(Err(refusal)), _) | (_, Ok(Err(refusal))) => {
+            tracing::error!(%refusal, "the dataplane refuses to be attached to");
+            return End::Lost;
+        }
+        _ => return End::Lost,
+    }
+    tracing::info!(
+        release = welcome.release,
+        boot_id = welcome.boot_id,
+        "attached to the dataplane"
+    );
+    let poll = tokio::spawn(poll_workers(Arc::clone(engine), link));
+    let end = end_of(session.run(&mut incoming, silence_max).await);
+    poll.abort();
+    // Ends the calls that still wait, before the next snapshot replaces what they know.
+    drop(session);
+    end
+}
+
+fn end_of(ended: Result<(), LinkError>) -> End {
+    match ended {
+        Ok(()) => End::Lost,
+        Err(LinkError::Fenced) => End::Fenced,
+        Err(error) => {
+            tracing::warn!(%error, "the connection to the dataplane broke");
+            End::Lost
+        }
+    }
+}
+
+/// What arrives before the snapshot is complete.
+#[derive(Default)]
+struct Attaching {
+    resources: Vec<Resource>,
+    events: BTreeMap<u64, Event>,
+}
+
+struct Incoming {
+    engine: Arc<Engine>,
+    attaching: Option<Attaching>,
+}
+
+impl Receiver for Incoming {
+    fn receive_event(&mut self, number: u64, event: Event) {
+        match &mut self.attaching {
+            Some(attaching) => {
+                attaching.events.insert(number, event);
+            }
+            None => apply::apply(&mut self.engine.lock(), event),
+        }
+    }
+
+    fn receive_part(&mut self, resources: Vec<Resource>) {
+        if let Some(attaching) = &mut self.attaching {
+            attaching.resources.extend(resources);
+        }
+    }
+}
+
+/// Takes over what the dataplane has.
+fn begin(
+    state: &mut State,
+    welcome: &Welcome,
+    workers: Vec<ironcast_protocol::stats::WorkerStats>,
+    attaching: Attaching,
+    event_seq: u64,
+) {
+    let is_restarted = state.boot_id.as_ref().is_some_and(|boot| *boot != welcome.boot_id);
+    if is_restarted {
+        report_restart(state);
+    } else if state.boot_id.is_some() {
+        state.events.begin_epoch();
+    }
+    state.boot_id = Some(welcome.boot_id.clone());
+    state.dataplane_version = Some(welcome.release.clone());
+    state.registry.replace(rebuild::rebuild(attaching.resources));
+    let full = state.full();
+    state.workers.update(workers, full);
+    for (_, event) in attaching.events.into_iter().filter(|(number, _)| *number > event_seq) {
+        apply::apply(state, event);
+    }
+}
+
+/// Every worker of the old run is dead, with all that was on it.
+fn report_restart(state: &mut State) {
+    let mut routers: BTreeMap<WorkerId, Vec<Id>> =
+        state.workers.iter().map(|worker| (worker.stats.id, Vec::new())).collect();
+    for router in state.registry.routers.values() {
+        routers.entry(router.worker).or_default().push(router.info.id.clone());
+    }
+    let workers: Vec<_> = routers.keys().copied().collect();
+    for (worker, routers) in routers {
+        apply::worker_died(state, worker, routers, "the dataplane was started again".to_owned());
+    }
+    for worker in workers {
+        let worker_id = crate::convert::worker_id(worker);
+        let reason = "the dataplane was started again".to_owned();
+        let event = WorkerEvent { worker_id, router_ids: Vec::new(), reason };
+        state.events.publish(None, EventData::WorkerRestarted(event));
+    }
+}
+
+/// Asks for the workers' figures each second: placement goes by them.
+async fn poll_workers(engine: Arc<Engine>, link: crate::dataplane::Link) {
+    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + POLL, POLL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tick.tick().await;
+        let engine = Arc::clone(&engine);
+        let on_reply = Box::new(move |reply: Result<Reply, Refusal>| {
+            if let Ok(Reply::Workers(workers)) = reply {
+                update_workers(&mut engine.lock(), workers);
+            }
+        });
+        if link.send(&Command::Workers, on_reply).is_err() {
+            return;
+        }
+    }
+}
+
+fn update_workers(state: &mut State, workers: Vec<ironcast_protocol::stats::WorkerStats>) {
+    use ironcast_api::events::CapacityEvent;
+    let full = state.full();
+    let change = state.workers.update(workers, full);
+    if !change.exhausted.is_empty() {
+        let event = CapacityEvent { worker_ids: change.exhausted };
+        state.events.publish(None, EventData::CapacityExhausted(event));
+    }
+    if !change.available.is_empty() {
+        let event = CapacityEvent { worker_ids: change.available };
+        state.events.publish(None, EventData::CapacityAvailable(event));
+    }
+}

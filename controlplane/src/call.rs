@@ -1,0 +1,218 @@
+//! A call and its answer, apart from any HTTP version: what the routes see. Made by `doors` from a
+//! request, and by the batch from its list.
+
+use bytes::Bytes;
+use ironcast_api::{EventSeq, Id, Problem, body};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::note::BodyHash;
+
+/// A body: as it came, or already JSON (in a batch).
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// Bytes.
+    Bytes(Bytes),
+    /// A value.
+    Value(Value),
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `GET`, `POST`, ...
+    pub method: String,
+    /// Without `/v1` and without the query; begins with `/`.
+    pub path: String,
+    /// Without `?`.
+    pub query: String,
+    /// JSON, or nothing.
+    pub body: Body,
+}
+
+/// An answer that is no problem.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// 200, 201, 204.
+    pub status: u16,
+    /// JSON, unless `media_type` says otherwise.
+    pub body: Bytes,
+    /// Of the body.
+    pub media_type: &'static str,
+    /// The last event that the answer includes.
+    pub seq: EventSeq,
+}
+
+/// JSON.
+pub const JSON: &str = "application/json";
+
+impl Answer {
+    /// JSON.
+    pub fn json(status: u16, value: &impl Serialize, seq: EventSeq) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(value).map_err(|error| {
+            tracing::error!(%error, "an answer cannot be written");
+            internal("the answer cannot be written")
+        })?;
+        Ok(Self { status, body: body.into(), media_type: JSON, seq })
+    }
+
+    /// 204.
+    #[must_use]
+    pub fn empty(seq: EventSeq) -> Self {
+        Self { status: 204, body: Bytes::new(), media_type: JSON, seq }
+    }
+}
+
+/// A fault of ours. The contract has no code for it; 500 with the nearest code tells callers that
+/// trying again may help.
+#[must_use]
+pub fn internal(detail: &str) -> Problem {
+    let mut problem = Problem::new(ironcast_api::ErrorCode::DataplaneUnavailable, detail);
+    problem.status = 500;
+    problem.kind = "urn:ironcast:problem:internal".to_owned();
+    problem.title = "A fault of the server".to_owned();
+    problem
+}
+
+impl Call {
+    /// Splits a path and its query, and takes `/v1` away.
+    #[must_use]
+    pub fn new(method: &str, target: &str, body: Body) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let path = match path.strip_prefix("/v1") {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+            _ => path,
+        };
+        Self { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), body }
+    }
+
+    /// The body as one of the API's types.
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        match &self.body {
+            Body::Bytes(bytes) => body::parse_body(bytes),
+            Body::Value(value) => body::parse_value(value.clone()),
+        }
+    }
+
+    /// The same with the hash of the body.
+    pub fn hashed_body<T: DeserializeOwned>(&self) -> Result<(T, BodyHash), Problem> {
+        let parsed = self.body()?;
+        let hash = match &self.body {
+            Body::Bytes(bytes) => {
+                BodyHash::of(&serde_json::from_slice(bytes).unwrap_or(Value::Null))
+            }
+            Body::Value(value) => BodyHash::of(value),
+        };
+        Ok((parsed, hash))
+    }
+
+    /// Refuses a body where none is expected (an empty object is nothing, too).
+    pub fn no_body(&self) -> Result<(), Problem> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        self.body::<Nothing>().map(drop)
+    }
+
+    /// The query's fields, percent-decoded; those that the call does not know are refused.
+    pub fn query(&self, known: &[&str]) -> Result<Query, Problem> {
+        let mut fields = Vec::new();
+        for pair in self.query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !known.contains(&name.as_str()) {
+                let detail = format!("unknown query field; known here: {}", known.join(", "));
+                return Err(Problem::invalid(format!("?{name}"), detail));
+            }
+            fields.push((name, value));
+        }
+        Ok(Query(fields))
+    }
+}
+
+/// A query.
+#[derive(Debug)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// A field that is there and not empty.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let field = self.0.iter().find(|(field, _)| field == name);
+        field.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// An id.
+    pub fn id(&self, name: &str) -> Result<Option<Id>, Problem> {
+        self.get(name).map(|text| id(text, &format!("?{name}"))).transpose()
+    }
+
+    /// A number.
+    pub fn number(&self, name: &str) -> Result<Option<u32>, Problem> {
+        let parse = |text: &str| {
+            let wrong = || Problem::invalid(format!("?{name}"), "a whole number is needed");
+            text.parse().map_err(|_| wrong())
+        };
+        self.get(name).map(parse).transpose()
+    }
+}
+
+/// An id of the path or query.
+pub fn id(text: &str, pointer: &str) -> Result<Id, Problem> {
+    Id::new(text).map_err(|error| Problem::invalid(pointer, error.to_string()))
+}
+
+/// Percent-decoding (RFC 3986 section 2.1).
+pub fn decode(text: &str) -> Result<String, Problem> {
+    if !text.contains('%') {
+        return Ok(text.to_owned());
+    }
+    let wrong = || Problem::invalid("", "the address is not well percent-encoded");
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let (digits, tail) = tail.split_at_checked(2).ok_or_else(wrong)?;
+        let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| wrong())?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(target: &str) -> Call {
+        Call::new("GET", target, Body::Value(Value::Null))
+    }
+
+    #[test]
+    fn both_forms_of_a_path_are_one() {
+        for (target, path) in [("/v1/routers", "/routers"), ("/routers?x=1", "/routers")] {
+            assert_eq!(call(target).path, path);
+        }
+        assert_eq!(call("/v1").path, "");
+        assert_eq!(call("/v11/routers").path, "/v11/routers");
+    }
+
+    #[test]
+    fn queries_are_decoded_and_checked() {
+        let call = call("/routers?after=a%3Ab&limit=7&&x");
+        let query = call.query(&["after", "limit", "x"]).unwrap();
+        assert_eq!(query.id("after").unwrap().unwrap(), "a:b");
+        assert_eq!((query.number("limit").unwrap(), query.get("x")), (Some(7), None));
+        assert_eq!(call.query(&["after"]).unwrap_err().pointer.as_deref(), Some("?limit"));
+        for bad in ["%", "%4", "%zz", "%+1", "%ff"] {
+            assert!(decode(bad).is_err(), "{bad}");
+        }
+    }
+}

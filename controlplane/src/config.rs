@@ -1,0 +1,135 @@
+//! Settings of the server: plain values with defaults, so that tests start a server without files.
+//! `main` fills them from the configuration file, the environment and flags.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ironcast_config::{Config, Door};
+
+use crate::limits::Limits;
+
+/// See the head of this file.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// What it calls itself towards the dataplane.
+    pub name: String,
+    /// The dataplane's unix socket.
+    pub dataplane_socket: PathBuf,
+    /// A call waits for the dataplane for so long.
+    pub dataplane_timeout: Duration,
+    /// HTTP/3, and HTTP/2 and 1.1 over TLS, on the same port number. Port 0: any that is free.
+    pub listen: SocketAddr,
+    /// Plain HTTP/1.1 beside it.
+    pub plain: Option<Door>,
+    /// Health, readiness and metrics.
+    pub ops: Option<SocketAddr>,
+    /// Certificate, PEM.
+    pub tls_cert: PathBuf,
+    /// Its key, PEM.
+    pub tls_key: PathBuf,
+    /// Make a development certificate if there is none.
+    pub may_make_cert: bool,
+    /// Callers need a certificate of this one, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Callers need a token of this file.
+    pub token_file: Option<PathBuf>,
+    /// What callers may have and do.
+    pub limits: Limits,
+    /// The event stream.
+    pub events: EventsConfig,
+    /// Default of new transports, seconds.
+    pub consent_timeout_s: u32,
+    /// Default of new transports.
+    pub initial_outgoing_bitrate_bps: u32,
+}
+
+/// The event stream.
+#[derive(Debug, Clone)]
+pub struct EventsConfig {
+    /// Events are kept for so long.
+    pub keep: Duration,
+    /// Memory for them.
+    pub keep_bytes: usize,
+    /// Streams at once.
+    pub streams_max: usize,
+    /// Events that may wait for one stream.
+    pub waiting_max: u64,
+    /// A comment keeps a silent stream alive.
+    pub comment_every: Duration,
+}
+
+impl ServerConfig {
+    /// Defaults, with everything that is kept in a folder in this one.
+    #[must_use]
+    pub fn in_folder(state_dir: impl Into<PathBuf>) -> Self {
+        let mut config = Config::default();
+        config.control.state_dir = state_dir.into();
+        Self::from_config(&config)
+    }
+
+    /// From the configuration file and what goes over it.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let limits = &config.limits;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            name: format!("ironcast-controlplane pid {}", std::process::id()),
+            dataplane_socket: config.dataplane_socket(),
+            dataplane_timeout: Duration::from_millis(config.control.dataplane_timeout_ms.into()),
+            listen: config.control.listen,
+            plain: config.control.plain.clone(),
+            ops: Some(config.control.ops),
+            tls_cert: config.control_cert(),
+            tls_key: config.control_key(),
+            may_make_cert: config.control.tls_cert.is_none() && config.control.tls_key.is_none(),
+            client_ca: config.control.client_ca.clone(),
+            token_file: config.control.token_file.clone(),
+            limits: Limits {
+                body_bytes_max: size(limits.body_bytes_max),
+                requests_per_s: limits.requests_per_s,
+                creations_per_router_per_s: limits.creations_per_router_per_s,
+                batch_calls_max: limits.batch_calls_max as usize,
+                routers_max: limits.routers_max,
+                routers_per_worker_max: limits.routers_per_worker_max,
+                transports_per_router_max: limits.transports_per_router_max,
+                producers_per_transport_max: limits.producers_per_transport_max,
+                consumers_per_transport_max: limits.consumers_per_transport_max,
+                producers_per_worker_max: limits.producers_per_worker_max,
+                consumers_per_worker_max: limits.consumers_per_worker_max,
+                worker_busy_max: f64::from(limits.worker_busy_max_percent) / 100.0,
+            },
+            events: EventsConfig {
+                keep: Duration::from_secs(config.events.keep_s.into()),
+                keep_bytes: size(config.events.keep_bytes),
+                streams_max: config.events.streams_max as usize,
+                waiting_max: config.events.waiting_max.into(),
+                comment_every: Duration::from_secs(15),
+            },
+            consent_timeout_s: config.rtc.consent_timeout_s,
+            initial_outgoing_bitrate_bps: config.rtc.initial_outgoing_bitrate_bps,
+        }
+    }
+
+    /// Whether callers have to show who they are.
+    #[must_use]
+    pub fn has_auth(&self) -> bool {
+        self.client_ca.is_some() || self.token_file.is_some()
+    }
+
+    /// Addresses that are reached from other machines while nobody has to show who they are.
+    #[must_use]
+    pub fn unprotected(&self) -> Option<SocketAddr> {
+        let plain = match self.plain {
+            Some(Door::Tcp(address)) => Some(address),
+            _ => None,
+        };
+        // The plain door encrypts nothing: not even a token may be sent over a network there.
+        if let Some(address) = plain.filter(|address| !address.ip().is_loopback()) {
+            return Some(address);
+        }
+        if self.has_auth() {
+            return None;
+        }
+        let mut addresses = [Some(self.listen), self.ops].into_iter().flatten();
+        addresses.find(|address| !address.ip().is_loopback())
+    }
+}

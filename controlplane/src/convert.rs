@@ -1,0 +1,455 @@
+//! Between the control API's types and the dataplane protocol's: the only place where both meet.
+//! Pure functions; what has no counterpart on one side is filled with what that side means by it.
+
+use ironcast_api as api;
+use ironcast_negotiate as negotiate;
+use ironcast_protocol::{
+    self as protocol, command,
+    event::{self, StreamScore},
+    media,
+    stats::{self, WorkerStats},
+};
+
+/// Id of a worker, as text.
+#[must_use]
+pub fn worker_id(number: protocol::WorkerId) -> api::Id {
+    // Digits are valid characters of an id.
+    api::Id::new(number.to_string()).expect("a number is a valid id")
+}
+
+pub fn kind(kind: api::MediaKind) -> media::MediaKind {
+    match kind {
+        api::MediaKind::Audio => media::MediaKind::Audio,
+        api::MediaKind::Video => media::MediaKind::Video,
+    }
+}
+
+pub fn api_kind(kind: media::MediaKind) -> api::MediaKind {
+    match kind {
+        media::MediaKind::Audio => api::MediaKind::Audio,
+        media::MediaKind::Video => api::MediaKind::Video,
+    }
+}
+
+pub fn rtp_parameters(params: &api::RtpParameters) -> media::RtpParameters {
+    media::RtpParameters {
+        mid: params.mid.clone(),
+        codecs: params.codecs.iter().map(codec).collect(),
+        header_extensions: params
+            .header_extensions
+            .iter()
+            .map(|extension| media::RtpHeaderExtension {
+                uri: extension.uri.clone(),
+                id: extension.id,
+            })
+            .collect(),
+        encodings: params.encodings.iter().map(encoding).collect(),
+        rtcp: media::RtcpParameters {
+            cname: params.rtcp.cname.clone().unwrap_or_default(),
+            reduced_size: params.rtcp.reduced_size,
+        },
+    }
+}
+
+fn codec(codec: &api::RtpCodecParameters) -> media::RtpCodec {
+    media::RtpCodec {
+        mime_type: codec.mime_type.clone(),
+        payload_type: codec.payload_type,
+        clock_rate: codec.clock_rate,
+        channels: codec.channels,
+        parameters: codec
+            .parameters
+            .iter()
+            .map(|(name, value)| (name.clone(), value.to_string()))
+            .collect(),
+        rtcp_feedback: codec
+            .rtcp_feedback
+            .iter()
+            .map(|feedback| media::RtcpFeedback {
+                kind: feedback.kind.clone(),
+                parameter: feedback.parameter.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn encoding(encoding: &api::RtpEncodingParameters) -> media::RtpEncoding {
+    media::RtpEncoding {
+        ssrc: encoding.ssrc,
+        rid: encoding.rid.clone(),
+        rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+        codec_payload_type: encoding.codec_payload_type,
+        dtx: encoding.dtx.unwrap_or(false),
+        scalability_mode: encoding.scalability_mode.clone(),
+        max_bitrate: encoding.max_bitrate,
+    }
+}
+
+/// The way back, for a resource without a note of ours.
+pub fn api_rtp_parameters(params: &media::RtpParameters) -> api::RtpParameters {
+    let codec = |codec: &media::RtpCodec| api::RtpCodecParameters {
+        mime_type: codec.mime_type.clone(),
+        payload_type: codec.payload_type,
+        clock_rate: codec.clock_rate,
+        channels: codec.channels,
+        parameters: codec
+            .parameters
+            .iter()
+            .map(|(name, value)| {
+                let number = value.parse::<u32>().ok().map(api::ParameterValue::from);
+                (name.clone(), number.unwrap_or_else(|| value.as_str().into()))
+            })
+            .collect(),
+        rtcp_feedback: codec
+            .rtcp_feedback
+            .iter()
+            .map(|feedback| api::RtcpFeedback::new(&feedback.kind, &feedback.parameter))
+            .collect(),
+    };
+    let encoding = |encoding: &media::RtpEncoding| api::RtpEncodingParameters {
+        ssrc: encoding.ssrc,
+        rid: encoding.rid.clone(),
+        codec_payload_type: encoding.codec_payload_type,
+        rtx: encoding.rtx_ssrc.map(|ssrc| api::RtxEncoding { ssrc }),
+        dtx: encoding.dtx.then_some(true),
+        scalability_mode: encoding.scalability_mode.clone(),
+        max_bitrate: encoding.max_bitrate,
+    };
+    api::RtpParameters {
+        mid: params.mid.clone(),
+        codecs: params.codecs.iter().map(codec).collect(),
+        header_extensions: params
+            .header_extensions
+            .iter()
+            .map(|extension| api::RtpHeaderExtensionParameters {
+                uri: extension.uri.clone(),
+                id: extension.id,
+                encrypt: false,
+                parameters: Default::default(),
+            })
+            .collect(),
+        encodings: params.encodings.iter().map(encoding).collect(),
+        rtcp: api::RtcpParameters {
+            cname: Some(params.rtcp.cname.clone()),
+            reduced_size: params.rtcp.reduced_size,
+        },
+        msid: None,
+    }
+}
+
+pub fn rtp_mapping(mapping: &negotiate::RtpMapping) -> media::RtpMapping {
+    let codec = |codec: &negotiate::CodecMapping| media::CodecMapping {
+        payload_type: codec.payload_type,
+        mapped_payload_type: codec.mapped_payload_type,
+    };
+    let encoding = |encoding: &negotiate::EncodingMapping| media::EncodingMapping {
+        ssrc: encoding.ssrc,
+        rid: encoding.rid.clone(),
+        scalability_mode: encoding.scalability_mode.clone(),
+        mapped_ssrc: encoding.mapped_ssrc,
+    };
+    media::RtpMapping {
+        codecs: mapping.codecs.iter().map(codec).collect(),
+        encodings: mapping.encodings.iter().map(encoding).collect(),
+    }
+}
+
+pub fn negotiated_mapping(mapping: &media::RtpMapping) -> negotiate::RtpMapping {
+    let codec = |codec: &media::CodecMapping| negotiate::CodecMapping {
+        payload_type: codec.payload_type,
+        mapped_payload_type: codec.mapped_payload_type,
+    };
+    let encoding = |encoding: &media::EncodingMapping| negotiate::EncodingMapping {
+        ssrc: encoding.ssrc,
+        rid: encoding.rid.clone(),
+        scalability_mode: encoding.scalability_mode.clone(),
+        mapped_ssrc: encoding.mapped_ssrc,
+    };
+    negotiate::RtpMapping {
+        codecs: mapping.codecs.iter().map(codec).collect(),
+        encodings: mapping.encodings.iter().map(encoding).collect(),
+    }
+}
+
+pub fn consumer_type(kind: api::ConsumerType) -> media::RtpType {
+    match kind {
+        api::ConsumerType::Simple => media::RtpType::Simple,
+        api::ConsumerType::Simulcast => media::RtpType::Simulcast,
+        api::ConsumerType::Svc => media::RtpType::Svc,
+        api::ConsumerType::Pipe => media::RtpType::Pipe,
+    }
+}
+
+pub fn api_consumer_type(kind: media::RtpType) -> api::ConsumerType {
+    match kind {
+        media::RtpType::Simple => api::ConsumerType::Simple,
+        media::RtpType::Simulcast => api::ConsumerType::Simulcast,
+        media::RtpType::Svc => api::ConsumerType::Svc,
+        media::RtpType::Pipe => api::ConsumerType::Pipe,
+    }
+}
+
+pub fn api_producer_type(kind: media::RtpType) -> api::ProducerType {
+    match kind {
+        media::RtpType::Simulcast => api::ProducerType::Simulcast,
+        media::RtpType::Svc => api::ProducerType::Svc,
+        media::RtpType::Simple | media::RtpType::Pipe => api::ProducerType::Simple,
+    }
+}
+
+pub fn layers(layers: api::ConsumerLayers) -> media::Layers {
+    // Without a temporal layer all of them are wanted; the dataplane caps at what there is.
+    media::Layers {
+        spatial: layers.spatial_layer,
+        temporal: layers.temporal_layer.unwrap_or(u8::MAX),
+    }
+}
+
+pub fn api_layers(layers: media::Layers) -> api::ConsumerLayers {
+    api::ConsumerLayers { spatial_layer: layers.spatial, temporal_layer: Some(layers.temporal) }
+}
+
+pub fn dtls_role(role: api::DtlsRole) -> command::DtlsRole {
+    match role {
+        api::DtlsRole::Auto => command::DtlsRole::Auto,
+        api::DtlsRole::Client => command::DtlsRole::Client,
+        api::DtlsRole::Server => command::DtlsRole::Server,
+    }
+}
+
+pub fn api_dtls_role(role: command::DtlsRole) -> api::DtlsRole {
+    match role {
+        command::DtlsRole::Auto => api::DtlsRole::Auto,
+        command::DtlsRole::Client => api::DtlsRole::Client,
+        command::DtlsRole::Server => api::DtlsRole::Server,
+    }
+}
+
+pub fn dtls_fingerprint(fingerprint: &api::DtlsFingerprint) -> command::DtlsFingerprint {
+    command::DtlsFingerprint {
+        algorithm: fingerprint.algorithm.as_str().to_owned(),
+        value: fingerprint.value.clone(),
+    }
+}
+
+/// Fingerprints of our side; an algorithm that the API does not have is left out.
+pub fn api_fingerprints(ours: &[command::DtlsFingerprint]) -> Vec<api::DtlsFingerprint> {
+    let convert = |fingerprint: &command::DtlsFingerprint| {
+        let algorithm = serde_json::Value::from(fingerprint.algorithm.to_ascii_lowercase());
+        Some(api::DtlsFingerprint {
+            algorithm: serde_json::from_value(algorithm).ok()?,
+            value: fingerprint.value.clone(),
+        })
+    };
+    ours.iter().filter_map(convert).collect()
+}
+
+pub fn ice_parameters(ours: &command::IceParameters) -> api::IceParameters {
+    api::IceParameters {
+        username_fragment: ours.username_fragment.clone(),
+        password: ours.password.clone(),
+        ice_lite: true,
+    }
+}
+
+pub fn ice_candidate(ours: &command::IceCandidate) -> api::IceCandidate {
+    let is_tcp = ours.protocol.eq_ignore_ascii_case("tcp");
+    api::IceCandidate {
+        foundation: ours.foundation.clone(),
+        priority: ours.priority,
+        ip: ours.address.clone(),
+        address: ours.address.clone(),
+        protocol: if is_tcp { api::TransportProtocol::Tcp } else { api::TransportProtocol::Udp },
+        port: ours.port,
+        kind: api::IceCandidateType::Host,
+        tcp_type: is_tcp.then_some(api::IceCandidateTcpType::Passive),
+    }
+}
+
+pub fn ice_state(state: event::IceState) -> api::IceState {
+    match state {
+        event::IceState::New => api::IceState::New,
+        event::IceState::Connected => api::IceState::Connected,
+        event::IceState::Completed => api::IceState::Completed,
+        event::IceState::Disconnected => api::IceState::Disconnected,
+        event::IceState::Closed => api::IceState::Closed,
+    }
+}
+
+pub fn dtls_state(state: event::DtlsState) -> api::DtlsState {
+    match state {
+        event::DtlsState::New => api::DtlsState::New,
+        event::DtlsState::Connecting => api::DtlsState::Connecting,
+        event::DtlsState::Connected => api::DtlsState::Connected,
+        event::DtlsState::Failed => api::DtlsState::Failed,
+        event::DtlsState::Closed => api::DtlsState::Closed,
+    }
+}
+
+pub fn tuple(tuple: command::Tuple) -> api::TransportTuple {
+    let local = tuple.local.ip().to_canonical().to_string();
+    api::TransportTuple {
+        local_ip: local.clone(),
+        local_address: local,
+        local_port: tuple.local.port(),
+        remote_ip: Some(tuple.remote.ip().to_canonical().to_string()),
+        remote_port: Some(tuple.remote.port()),
+        protocol: api::TransportProtocol::Udp,
+    }
+}
+
+pub fn close_reason(reason: event::TransportCloseReason) -> api::events::TransportClosedReason {
+    match reason {
+        event::TransportCloseReason::ConsentLost => api::events::TransportClosedReason::ConsentLost,
+        event::TransportCloseReason::DtlsClosed => api::events::TransportClosedReason::DtlsClosed,
+    }
+}
+
+pub fn layers_reason(reason: event::LayersReason) -> api::events::LayersChangeReason {
+    match reason {
+        event::LayersReason::Preferred => api::events::LayersChangeReason::Preferred,
+        event::LayersReason::Bandwidth => api::events::LayersChangeReason::Bandwidth,
+        event::LayersReason::Available => api::events::LayersChangeReason::Available,
+    }
+}
+
+pub fn producer_scores(scores: &[StreamScore]) -> Vec<api::ProducerScore> {
+    let convert = |score: &StreamScore| api::ProducerScore {
+        encoding_idx: score.encoding_idx.into(),
+        ssrc: score.ssrc,
+        rid: score.rid.clone(),
+        score: score.score,
+    };
+    scores.iter().map(convert).collect()
+}
+
+pub fn consumer_score(score: &command::ConsumerScore) -> api::ConsumerScore {
+    api::ConsumerScore {
+        score: score.score,
+        producer_score: score.producer_score,
+        producer_scores: score.producer_scores.clone(),
+    }
+}
+
+/// A limit of 0 is none.
+pub fn limit(bps: u32) -> Option<u32> {
+    (bps > 0).then_some(bps)
+}
+
+pub fn worker(stats: &WorkerStats, load: f64) -> api::WorkerInfo {
+    api::WorkerInfo {
+        id: worker_id(stats.id),
+        core: Some(stats.core),
+        status: if stats.running {
+            api::WorkerStatus::Running
+        } else {
+            api::WorkerStatus::Restarting
+        },
+        ports: api::PortRange { min: stats.ports.0, max: stats.ports.1 },
+        routers: stats.routers,
+        transports: stats.transports,
+        producers: stats.producers,
+        consumers: stats.consumers,
+        cpu_busy: stats.cpu_busy,
+        packets_out_per_second: stats.packets_out_per_s as f64,
+        bitrate_out_bps: stats.bitrate_out_bps,
+        load,
+        forwarding_delay_us: api::ForwardingDelay {
+            p50: stats.forwarding_delay_us_p50.into(),
+            p99: stats.forwarding_delay_us_p99.into(),
+        },
+    }
+}
+
+pub fn transport_stats(
+    id: &str,
+    srtp_profile: Option<String>,
+    stats: &stats::TransportStats,
+) -> api::WebRtcTransportStats {
+    api::WebRtcTransportStats {
+        transport_id: id.to_owned(),
+        timestamp: stats.timestamp_ms,
+        ice_state: ice_state(stats.ice_state),
+        ice_selected_tuple: stats.tuple.map(tuple),
+        dtls_state: dtls_state(stats.dtls_state),
+        bytes_received: stats.bytes_received,
+        recv_bitrate: stats.recv_bitrate,
+        bytes_sent: stats.bytes_sent,
+        send_bitrate: stats.send_bitrate,
+        rtp_bytes_received: stats.rtp_bytes_received,
+        rtp_recv_bitrate: stats.rtp_recv_bitrate,
+        rtp_bytes_sent: stats.rtp_bytes_sent,
+        rtp_send_bitrate: stats.rtp_send_bitrate,
+        rtx_bytes_received: stats.rtx_bytes_received,
+        rtx_recv_bitrate: stats.rtx_recv_bitrate,
+        rtx_bytes_sent: stats.rtx_bytes_sent,
+        rtx_send_bitrate: stats.rtx_send_bitrate,
+        available_outgoing_bitrate: stats.available_outgoing_bitrate,
+        available_incoming_bitrate: stats.available_incoming_bitrate,
+        max_incoming_bitrate: limit(stats.max_incoming_bitrate).map(u64::from),
+        max_outgoing_bitrate: limit(stats.max_outgoing_bitrate).map(u64::from),
+        min_outgoing_bitrate: limit(stats.min_outgoing_bitrate).map(u64::from),
+        rtp_packet_loss_received: stats.rtp_packet_loss_received,
+        rtp_packet_loss_sent: stats.rtp_packet_loss_sent,
+        srtp_crypto_suite: srtp_profile,
+        ..api::WebRtcTransportStats::default()
+    }
+}
+
+pub fn stream_stats(
+    direction: api::RtpStreamStatsType,
+    stats: &stats::StreamStats,
+    clock_rate: u32,
+) -> api::RtpStreamStats {
+    let jitter_ms = u64::from(stats.jitter) * 1000 / u64::from(clock_rate.max(1));
+    api::RtpStreamStats {
+        direction,
+        timestamp: stats.timestamp_ms,
+        ssrc: stats.ssrc,
+        rtx_ssrc: stats.rtx_ssrc,
+        rid: stats.rid.clone(),
+        kind: api_kind(stats.kind),
+        mime_type: stats.mime_type.clone(),
+        packets_lost: stats.packets_lost.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
+        fraction_lost: stats.fraction_lost,
+        jitter: u32::try_from(jitter_ms).unwrap_or(u32::MAX),
+        packets_discarded: stats.packets_discarded,
+        packets_retransmitted: stats.packets_retransmitted,
+        packets_repaired: stats.packets_repaired,
+        nack_count: stats.nack_count,
+        nack_packet_count: stats.nack_packet_count,
+        pli_count: stats.pli_count,
+        fir_count: stats.fir_count,
+        round_trip_time: stats.round_trip_time,
+        rtx_packets_discarded: None,
+        score: stats.score,
+        packet_count: stats.packet_count,
+        byte_count: stats.byte_count,
+        bitrate: stats.bitrate,
+        bitrate_by_layer: None,
+    }
+}
+
+/// A command that the dataplane refused, as the API answers it.
+pub fn problem(error: &protocol::CommandError) -> api::Problem {
+    use ironcast_protocol::ErrorCode as Theirs;
+    let code = match error.code {
+        Theirs::Invalid => api::ErrorCode::InvalidRequest,
+        Theirs::NotFound => api::ErrorCode::NotFound,
+        Theirs::AlreadyExists => api::ErrorCode::AlreadyExists,
+        Theirs::WrongState => api::ErrorCode::WrongState,
+        Theirs::Unsupported | Theirs::UnknownCommand => api::ErrorCode::Unsupported,
+        Theirs::NoCapacity => api::ErrorCode::NoCapacity,
+        Theirs::TooLarge => api::ErrorCode::TooLarge,
+        Theirs::WorkerUnavailable | Theirs::Fenced | Theirs::Unknown => {
+            api::ErrorCode::DataplaneUnavailable
+        }
+    };
+    let problem = api::Problem::new(code, format!("the dataplane refused: {}", error.message));
+    match code {
+        api::ErrorCode::NoCapacity | api::ErrorCode::DataplaneUnavailable => {
+            problem.with_retry_after(1)
+        }
+        _ => problem,
+    }
+}

@@ -1,0 +1,271 @@
+//! The one place where state is changed. A call looks at the state and sends its command under one
+//! short lock; what the answer changes is done by a closure when the answer arrives, in the order in
+//! which the dataplane wrote answers and events. So a caller that has gone away, or has waited too
+//! long, never leaves anything half done, and two callers cannot interleave within one step.
+//!
+//! Used by every route. Never waits for the dataplane while it holds the lock.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use ironcast_api::{ErrorCode, EventSeq, Id, Problem};
+use ironcast_protocol::{Command, Reply};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout_at,
+};
+
+use crate::{
+    config::ServerConfig,
+    convert,
+    dataplane::{Link, Refusal},
+    events::{EventLog, Keep},
+    limits::{Clients, Limits},
+    metrics::Metrics,
+    placement::{Full, Workers},
+    registry::{Kind, Registry},
+};
+
+/// Everything that changes.
+pub struct State {
+    pub registry: Registry,
+    pub events: EventLog,
+    pub workers: Workers,
+    /// While attached.
+    pub link: Option<Link>,
+    /// Of the last dataplane.
+    pub dataplane_version: Option<String>,
+    pub boot_id: Option<String>,
+    pub limits: Limits,
+    /// Default of new transports.
+    pub consent_timeout_s: u32,
+    pub initial_outgoing_bitrate_bps: u32,
+    /// Ids whose creation waits for its answer: whoever repeats it waits too.
+    creating: BTreeMap<(Kind, Id), watch::Sender<()>>,
+}
+
+impl State {
+    /// Limits of placement.
+    #[must_use]
+    pub fn full(&self) -> Full {
+        Full { load: self.limits.worker_busy_max, routers: self.limits.routers_per_worker_max }
+    }
+}
+
+/// What a look at the state leads to.
+pub enum Step<T> {
+    /// Nothing has to be done.
+    Done(T),
+    /// The dataplane has to do something.
+    Ask(Ask<T>),
+    /// The same id is being created: look again when that has ended.
+    Wait(watch::Receiver<()>),
+}
+
+/// A command and what its answer changes.
+pub struct Ask<T> {
+    pub command: Command,
+    /// The id that is created.
+    pub creates: Option<(Kind, Id)>,
+    pub then: Then<T>,
+}
+
+type Then<T> = Box<dyn FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send>;
+
+impl<T> Step<T> {
+    /// A command.
+    pub fn ask(
+        command: Command,
+        then: impl FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send + 'static,
+    ) -> Self {
+        Self::Ask(Ask { command, creates: None, then: Box::new(then) })
+    }
+
+    /// A command that creates `id`.
+    pub fn create(
+        kind: Kind,
+        id: Id,
+        command: Command,
+        then: impl FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send + 'static,
+    ) -> Self {
+        Self::Ask(Ask { command, creates: Some((kind, id)), then: Box::new(then) })
+    }
+}
+
+/// Shared by all tasks.
+pub struct Engine {
+    state: Mutex<State>,
+    pub metrics: Metrics,
+    /// Rates of the callers.
+    pub clients: Clients,
+    pub config: ServerConfig,
+    pub started: Instant,
+}
+
+impl Engine {
+    /// Without a dataplane yet.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        let keep = Keep { time: config.events.keep, bytes: config.events.keep_bytes };
+        let state = State {
+            registry: Registry::default(),
+            events: EventLog::new(keep),
+            workers: Workers::default(),
+            link: None,
+            dataplane_version: None,
+            boot_id: None,
+            limits: config.limits.clone(),
+            consent_timeout_s: config.consent_timeout_s,
+            initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
+            creating: BTreeMap::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            metrics: Metrics::default(),
+            clients: Clients::default(),
+            config,
+            started: Instant::now(),
+        })
+    }
+
+    /// The state, for a moment. A panic under the lock is a bug of one call: what it left is still
+    /// as consistent as its last finished step, so others go on.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last event that an answer given now includes.
+    #[must_use]
+    pub fn seq(&self) -> EventSeq {
+        self.lock().events.head()
+    }
+
+    /// Does one call: `look` decides on the state what is to be done, as often as it has to.
+    pub async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        mut look: impl FnMut(&mut State) -> Result<Step<T>, Problem> + Send,
+    ) -> Result<(T, EventSeq), Problem> {
+        let limit = self.config.dataplane_timeout;
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let waited = {
+                let mut state = self.lock();
+                if state.link.is_none() {
+                    return Err(unavailable("there is no dataplane at the moment"));
+                }
+                match look(&mut state)? {
+                    Step::Done(value) => return Ok((value, state.events.head())),
+                    Step::Ask(ask) => Err(self.send(&mut state, ask)?),
+                    Step::Wait(wait) => Ok(wait),
+                }
+            };
+            match waited {
+                Ok(mut wait) => {
+                    // The sender is dropped when the creation has ended.
+                    let ended = timeout_at(deadline, wait.changed()).await;
+                    ended.map_err(|_| late(limit)).map(drop)?;
+                }
+                Err(answer) => {
+                    let answer = timeout_at(deadline, answer).await.map_err(|_| late(limit))?;
+                    return answer.unwrap_or_else(|_| Err(lost()));
+                }
+            }
+        }
+    }
+
+    /// Sends a command; its answer is applied whether somebody still waits for it or not.
+    fn send<T: Send + 'static>(
+        self: &Arc<Self>,
+        state: &mut State,
+        ask: Ask<T>,
+    ) -> Result<oneshot::Receiver<Result<(T, EventSeq), Problem>>, Problem> {
+        let Some(link) = state.link.clone() else { return Err(lost()) };
+        let (sender, receiver) = oneshot::channel();
+        let engine = Arc::clone(self);
+        let Ask { command, creates, then } = ask;
+        let created = creates.clone();
+        let on_reply = Box::new(move |answer: Result<Reply, Refusal>| {
+            let mut state = engine.lock();
+            if let Some(key) = &created {
+                state.creating.remove(key);
+            }
+            let result = then(&mut state, answer.map_err(|refusal| refused(&refusal)));
+            let seq = state.events.head();
+            drop(state);
+            // Nobody waits any more after a timeout.
+            let _ = sender.send(result.map(|value| (value, seq)));
+        });
+        link.send(&command, on_reply).map_err(|refusal| refused(&refusal))?;
+        if let Some(key) = creates {
+            state.creating.insert(key, watch::Sender::new(()));
+        }
+        Ok(receiver)
+    }
+}
+
+impl State {
+    /// What the id of a create means now: `Ok(None)` is free, `Ok(Some(step))` was decided here.
+    pub fn check_id<T>(
+        &self,
+        kind: Kind,
+        id: &Id,
+        hash: crate::note::BodyHash,
+        existing: impl FnOnce(&Self) -> Option<T>,
+    ) -> Result<Option<Step<T>>, Problem> {
+        if let Some(creating) = self.creating.get(&(kind, id.clone())) {
+            return Ok(Some(Step::Wait(creating.subscribe())));
+        }
+        let what = kind.as_str();
+        match self.registry.hash_of(kind, id) {
+            Some(other) if other == hash => Ok(existing(self).map(Step::Done)),
+            Some(_) => {
+                let detail = format!("another {what} has the id {id:?}", id = id.as_str());
+                Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/id"))
+            }
+            None if self.registry.was_deleted(kind, id, Instant::now()) => {
+                let detail = format!("the {what} {:?} was deleted a moment ago", id.as_str());
+                Err(Problem::new(ErrorCode::WrongState, detail).with_pointer("/id"))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+/// An answer of another kind than the command asks for: a dataplane that is broken.
+#[must_use]
+pub fn unexpected(reply: &Reply) -> Problem {
+    tracing::error!(?reply, "the dataplane gave an answer of another kind");
+    unavailable("the dataplane gave an answer of another kind")
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    match refusal {
+        Refusal::Command(error) => convert::problem(error),
+        Refusal::Lost => lost(),
+        Refusal::Busy => {
+            Problem::new(ErrorCode::NoCapacity, refusal.to_string()).with_retry_after(1)
+        }
+        Refusal::Encode(_) => Problem::new(ErrorCode::TooLarge, refusal.to_string()),
+    }
+}
+
+/// No dataplane.
+#[must_use]
+pub fn unavailable(detail: &str) -> Problem {
+    Problem::new(ErrorCode::DataplaneUnavailable, detail).with_retry_after(1)
+}
+
+fn lost() -> Problem {
+    unavailable("the connection to the dataplane was lost; it is safe to repeat the call")
+}
+
+fn late(limit: Duration) -> Problem {
+    let detail = format!(
+        "the dataplane did not answer within {} ms; it is safe to repeat the call",
+        limit.as_millis()
+    );
+    Problem::new(ErrorCode::Timeout, detail)
+}

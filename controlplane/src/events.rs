@@ -1,0 +1,209 @@
+//! The log of events: numbers them, keeps them for a while so that a caller can resume, and wakes
+//! the streams. Owned by the state (so that an event and the change it tells of are one step);
+//! streams read it with a cursor of their own, and nobody waits for a slow one.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use ironcast_api::{Event, EventData, EventSeq, Id};
+use tokio::sync::watch;
+
+/// Milliseconds of the Unix epoch.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// Events are kept for so long.
+    pub time: Duration,
+    /// Memory for them.
+    pub bytes: usize,
+}
+
+/// One event, written as it goes out.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number.
+    pub number: u64,
+    /// Its name.
+    pub name: &'static str,
+    /// The router it is about.
+    pub router_id: Option<Id>,
+    /// `id:`, `event:`, `data:` and the empty line.
+    pub text: String,
+    score_key: Option<ScoreKey>,
+}
+
+/// A kind of score and the resource it is about.
+type ScoreKey = (&'static str, Id);
+
+impl Entry {
+    /// Scores are not sent to who resumes.
+    #[must_use]
+    pub fn is_coalesced(&self) -> bool {
+        self.score_key.is_some()
+    }
+}
+
+/// The events that are gone: the reader has to take a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct EventLog {
+    head: EventSeq,
+    keep: Keep,
+    /// Without gaps, the last one is `head`. `None`: a score that a newer one replaced.
+    entries: VecDeque<(Instant, Option<Arc<Entry>>)>,
+    bytes: usize,
+    /// The newest score of each resource.
+    newest: BTreeMap<ScoreKey, u64>,
+    wake: watch::Sender<EventSeq>,
+}
+
+impl EventLog {
+    /// An empty log of a new epoch.
+    #[must_use]
+    pub fn new(keep: Keep) -> Self {
+        let head = EventSeq::new(unix_ms(), 0);
+        Self {
+            head,
+            keep,
+            entries: VecDeque::new(),
+            bytes: 0,
+            newest: BTreeMap::new(),
+            wake: watch::Sender::new(head),
+        }
+    }
+
+    /// The newest event's number.
+    #[must_use]
+    pub fn head(&self) -> EventSeq {
+        self.head
+    }
+
+    /// Tells a stream that there is something to read.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<EventSeq> {
+        self.wake.subscribe()
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Numbers cannot be continued: everybody has to take a snapshot. A later epoch is greater.
+    pub fn begin_epoch(&mut self) {
+        self.head = EventSeq::new(unix_ms().max(self.head.epoch + 1), 0);
+        self.entries.clear();
+        self.newest.clear();
+        self.bytes = 0;
+        self.wake.send_replace(self.head);
+    }
+
+    /// Adds an event.
+    pub fn publish(&mut self, router_id: Option<&Id>, data: EventData) {
+        let event =
+            Event { seq: self.head.next(), time: unix_ms(), router_id: router_id.cloned(), data };
+        let name = event.name();
+        let json = match serde_json::to_string(&event) {
+            Ok(json) => json,
+            Err(error) => {
+                tracing::error!(name, %error, "an event cannot be written");
+                return;
+            }
+        };
+        self.head = event.seq;
+        let score_key = score_key(name, &event.data);
+        if let Some(key) = &score_key
+            && let Some(older) = self.newest.insert(key.clone(), event.seq.number)
+        {
+            self.forget(older);
+        }
+        let text = format!("id: {}\nevent: {name}\ndata: {json}\n\n", event.seq);
+        self.bytes += text.len();
+        let number = event.seq.number;
+        let router_id = event.router_id;
+        let at = Instant::now();
+        let entry = Entry { number, name, router_id, text, score_key };
+        self.entries.push_back((at, Some(Arc::new(entry))));
+        self.expire(at);
+        self.wake.send_replace(self.head);
+    }
+
+    /// Drops what is too old or too much.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((at, _)) = self.entries.front() {
+            let is_over = self.bytes > self.keep.bytes;
+            let is_old = now.saturating_duration_since(*at) > self.keep.time;
+            if !is_over && !is_old {
+                return;
+            }
+            let Some((_, Some(entry))) = self.entries.pop_front() else { continue };
+            self.bytes -= entry.text.len();
+            if let Some(key) = &entry.score_key {
+                // It was the newest, or it would have been replaced.
+                self.newest.remove(key);
+            }
+        }
+    }
+
+    /// Everything behind `after`; at most about `bytes_max`.
+    pub fn read(&self, after: EventSeq, bytes_max: usize) -> Result<Vec<Arc<Entry>>, Lost> {
+        if after.epoch != self.head.epoch || after.number > self.head.number {
+            return Err(Lost);
+        }
+        let first = self.head.number - self.entries.len() as u64;
+        if after.number < first {
+            return Err(Lost);
+        }
+        let skip = usize::try_from(after.number - first).unwrap_or(usize::MAX);
+        let mut bytes = 0;
+        let mut out = Vec::new();
+        for entry in self.entries.iter().skip(skip).filter_map(|(_, entry)| entry.as_ref()) {
+            bytes += entry.text.len();
+            out.push(Arc::clone(entry));
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        Ok(out)
+    }
+
+    /// How many events are behind `after`.
+    #[must_use]
+    pub fn lag(&self, after: EventSeq) -> u64 {
+        self.head.number.saturating_sub(after.number)
+    }
+
+    fn forget(&mut self, number: u64) {
+        let first = self.head.number.saturating_sub(1 + self.entries.len() as u64) + 1;
+        let Some(index) = number.checked_sub(first).and_then(|i| usize::try_from(i).ok()) else {
+            return;
+        };
+        if let Some(entry) = self.entries.get_mut(index).and_then(|(_, entry)| entry.take()) {
+            self.bytes -= entry.text.len();
+        }
+    }
+}
+
+fn score_key(name: &'static str, data: &EventData) -> Option<ScoreKey> {
+    match data {
+        EventData::ProducerScore(score) => Some((name, score.producer.producer_id.clone())),
+        EventData::ConsumerScore(score) => Some((name, score.consumer.consumer_id.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

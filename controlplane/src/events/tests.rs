@@ -1,0 +1,101 @@
+//! The log by itself: numbers, keeping, forgetting, coalescing.
+
+use ironcast_api::{
+    ConsumerScore, EventData, EventSeq, Id,
+    events::{ConsumerEvent, ConsumerScoreEvent, RouterCreated},
+};
+
+use super::*;
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+fn created() -> EventData {
+    EventData::RouterCreated(RouterCreated { worker_id: id("0") })
+}
+
+fn score(consumer: &str, score: u8) -> EventData {
+    EventData::ConsumerScore(ConsumerScoreEvent {
+        consumer: ConsumerEvent {
+            consumer_id: id(consumer),
+            transport_id: id("t"),
+            participant_id: None,
+            producer_id: id("p"),
+        },
+        score: ConsumerScore { score, ..ConsumerScore::default() },
+    })
+}
+
+fn log() -> EventLog {
+    EventLog::new(Keep { time: Duration::from_secs(60), bytes: 1 << 20 })
+}
+
+fn numbers(log: &EventLog, after: EventSeq) -> Result<Vec<u64>, Lost> {
+    Ok(log.read(after, usize::MAX)?.iter().map(|entry| entry.number).collect())
+}
+
+#[test]
+fn reading_goes_on_behind_any_number() {
+    let mut log = log();
+    let start = log.head();
+    for _ in 0..5 {
+        log.publish(Some(&id("r")), created());
+    }
+    for after in 0..=5 {
+        let seq = EventSeq { number: after, ..start };
+        assert_eq!(numbers(&log, seq), Ok((after + 1..=5).collect()));
+    }
+    assert_eq!(numbers(&log, EventSeq { number: 6, ..start }), Err(Lost), "not there yet");
+    assert_eq!(numbers(&log, EventSeq { epoch: start.epoch - 1, number: 2 }), Err(Lost));
+}
+
+#[test]
+fn old_and_too_many_events_are_forgotten() {
+    let mut log = log();
+    let start = log.head();
+    for _ in 0..3 {
+        log.publish(None, created());
+    }
+    log.expire(Instant::now() + Duration::from_secs(61));
+    assert_eq!(log.bytes(), 0);
+    assert_eq!(numbers(&log, start), Err(Lost));
+    assert_eq!(numbers(&log, log.head()), Ok(vec![]));
+    log.publish(None, created());
+    assert_eq!(numbers(&log, EventSeq { number: 3, ..start }), Ok(vec![4]));
+
+    let mut log = EventLog::new(Keep { time: Duration::from_secs(60), bytes: 400 });
+    for _ in 0..100 {
+        log.publish(None, created());
+    }
+    assert!(log.bytes() <= 400 && log.entries.len() < 10);
+    assert_eq!(numbers(&log, EventSeq { number: 99, ..log.head() }), Ok(vec![100]));
+}
+
+#[test]
+fn only_the_newest_score_is_kept() {
+    let mut log = log();
+    let start = log.head();
+    log.publish(None, created());
+    for value in 0..50 {
+        log.publish(None, score("a", value));
+        log.publish(None, score("b", value));
+    }
+    assert_eq!(numbers(&log, start), Ok(vec![1, 100, 101]));
+    let entries = log.read(start, usize::MAX).unwrap();
+    assert!(entries[1].is_coalesced() && entries[1].text.contains("\"score\":49"));
+    let kept: usize = entries.iter().map(|entry| entry.text.len()).sum();
+    assert_eq!(log.bytes(), kept);
+}
+
+#[test]
+fn a_new_epoch_is_greater_and_ends_the_old_one() {
+    let mut log = log();
+    log.publish(None, created());
+    let before = log.head();
+    log.begin_epoch();
+    assert!(log.head().epoch > before.epoch);
+    assert_eq!(numbers(&log, before), Err(Lost));
+    log.begin_epoch();
+    assert!(log.head().epoch > before.epoch + 1);
+}

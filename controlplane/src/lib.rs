@@ -1,0 +1,179 @@
+//! The control plane: takes commands from signaling over HTTP/3, HTTP/2 and HTTP/1.1, negotiates,
+//! places rooms on workers, tells the dataplane what to do, and reports what happens as events.
+//! It moves no packet, and when it stops, media flows on.
+//!
+//! A request's way: `doors` (HTTP, who may) -> `routes` (which call) -> `engine` (look at the state,
+//! send a command) -> `dataplane` (the socket) -> the answer's closure (change the state, tell the
+//! event) -> back. What the dataplane reports by itself: `dataplane` -> `apply` -> `events`.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod attach;
+mod auth;
+mod call;
+pub mod config;
+mod convert;
+mod dataplane;
+mod doors;
+mod engine;
+mod events;
+pub mod limits;
+mod metrics;
+mod note;
+mod openapi;
+mod placement;
+mod rebuild;
+mod registry;
+mod routes;
+mod tls;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use ironcast_config::Door as DoorAddress;
+use tokio::{sync::watch, task::JoinHandle};
+
+pub use config::{EventsConfig, ServerConfig};
+use doors::{Door, Open, Reach};
+use engine::Engine;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address or a socket.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(String, String),
+    /// Certificates.
+    #[error("the certificate cannot be used: {0}")]
+    Tls(String),
+    /// A file or folder.
+    #[error("{0}: {1}")]
+    File(String, std::io::Error),
+    /// Open to everybody on the network.
+    #[error(
+        "{0} can be reached from other machines, but callers would not have to show who they are: \
+         set control.token_file or control.client_ca, or listen on loopback (control.plain has to, \
+         always)"
+    )]
+    Unprotected(SocketAddr),
+}
+
+impl ServerError {
+    fn bind(address: SocketAddr, error: &dyn std::fmt::Display) -> Self {
+        Self::Bind(address.to_string(), error.to_string())
+    }
+}
+
+/// A running server.
+pub struct Server {
+    /// HTTP/3, HTTP/2 and HTTP/1.1 over TLS.
+    pub address: SocketAddr,
+    /// Plain HTTP/1.1, if switched on and on TCP.
+    pub plain: Option<SocketAddr>,
+    /// Health, readiness and metrics.
+    pub ops: Option<SocketAddr>,
+    doors: Vec<Open>,
+    background: Vec<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Opens all doors, then attaches to the dataplane as soon as there is one.
+    pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
+        if let Some(address) = config.unprotected() {
+            return Err(ServerError::Unprotected(address));
+        }
+        if !config.has_auth() {
+            tracing::warn!(
+                "callers do not have to show who they are: listening on loopback only \
+                 (control.token_file and control.client_ca change that)"
+            );
+        }
+        make_folder(config.tls_cert.parent())?;
+        let tokens = match &config.token_file {
+            None => auth::Tokens::default(),
+            Some(path) => auth::Tokens::from_file(path)
+                .map_err(|error| ServerError::File(path.display().to_string(), error))?,
+        };
+        let client_ca = match &config.client_ca {
+            None => None,
+            Some(path) => Some(
+                std::fs::read(path)
+                    .map_err(|error| ServerError::File(path.display().to_string(), error))?,
+            ),
+        };
+        let keys = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert)
+            .map_err(|error| ServerError::Tls(error.to_string()))?;
+        let (stopping, is_stopping) = watch::channel(false);
+        let engine = Engine::new(config);
+        let config = engine.config.clone();
+        let door =
+            Door { engine: Arc::clone(&engine), tokens, reach: Reach::All, stopping: is_stopping };
+        let tls = doors::open_tls(door.clone(), config.listen, keys, client_ca).await?;
+        let address = tls.address.unwrap_or(config.listen);
+        let mut doors = vec![tls];
+        match &config.plain {
+            None => {}
+            Some(DoorAddress::Tcp(plain)) => {
+                doors.push(doors::open_plain(door.clone(), *plain).await?);
+            }
+            Some(DoorAddress::Unix(path)) => {
+                doors.push(doors::open_unix(door.clone(), path).await?)
+            }
+        }
+        let plain = doors.get(1).and_then(|door| door.address);
+        let mut ops = None;
+        if let Some(address) = config.ops {
+            let door = Door { reach: Reach::Ops, ..door };
+            let open = doors::open_plain(door, address).await?;
+            ops = open.address;
+            doors.push(open);
+        }
+        tracing::info!(%address, ?plain, ?ops, "listening");
+        let background = vec![
+            tokio::spawn(attach::stay_attached(Arc::clone(&engine))),
+            tokio::spawn(expire(engine)),
+        ];
+        Ok(Self { address, plain, ops, doors, background, stopping })
+    }
+
+    /// Ends event streams, lets calls finish, closes the doors. Media is not touched.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        for door in &self.doors {
+            door.handle.stop_graceful(Duration::from_secs(3));
+        }
+        for door in std::mem::take(&mut self.doors) {
+            // A door that panicked has nothing left to stop.
+            let _ = door.task.await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for task in &self.background {
+            task.abort();
+        }
+        for door in &self.doors {
+            door.task.abort();
+        }
+    }
+}
+
+fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(path)
+        .map_err(|error| ServerError::File(path.display().to_string(), error))
+}
+
+/// Forgets what is too old, each second.
+async fn expire(engine: Arc<Engine>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let now = std::time::Instant::now();
+        let mut state = engine.lock();
+        state.events.expire(now);
+        state.registry.expire(now);
+    }
+}

@@ -1,0 +1,229 @@
+//! The registry from the dataplane's snapshot: the commands that made everything, what has changed
+//! since, and the notes. Called by `attach`. What has no note of ours (made by another controller)
+//! gets what can be derived from its parameters.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use ironcast_api::{
+    ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ProducerInfo, RouterInfo, TransportInfo,
+    TransportType,
+};
+use ironcast_negotiate::{
+    default_media_codecs, generate_router_rtp_capabilities, get_consumable_rtp_parameters,
+};
+use ironcast_protocol::{
+    command::{
+        ConnectTransport, Consume, CreateRouter, CreateWebRtcTransport, Produce, TransportCreated,
+    },
+    snapshot::{ConsumerState, ProducerState, Resource, TransportState},
+};
+
+use crate::{
+    convert,
+    limits::Bucket,
+    note::{self, ConnectNote, ConsumerNote, ProducerNote, RouterNote, TransportNote},
+    registry::{Consumer, Producer, Registry, Router, Transport},
+};
+
+/// MIDs of consumers that are gone are not known any more, and a client must not see one again on
+/// another track: the count goes on so far above those that are known.
+const MIDS_SKIPPED: u32 = 1_000;
+
+/// Parents come before their children.
+#[must_use]
+pub fn rebuild(resources: Vec<Resource>) -> Registry {
+    let mut registry = Registry::default();
+    for resource in resources {
+        let what = match resource {
+            Resource::Router { create, worker } => add_router(&mut registry, create, worker),
+            Resource::WebRtcTransport { create, created, connect, state } => {
+                add_transport(&mut registry, *create, &created, connect, state)
+            }
+            Resource::Producer { create, state } => add_producer(&mut registry, *create, &state),
+            Resource::Consumer { create, state } => add_consumer(&mut registry, *create, &state),
+        };
+        if what.is_none() {
+            tracing::error!("a resource of the snapshot has no parent or no valid id: left out");
+        }
+    }
+    registry
+}
+
+fn add_router(
+    registry: &mut Registry,
+    create: CreateRouter,
+    worker: ironcast_protocol::WorkerId,
+) -> Option<()> {
+    let note: RouterNote = note::read(&create.note).unwrap_or_default();
+    let media_codecs = note.media_codecs.unwrap_or_else(default_media_codecs);
+    let rtp_capabilities = generate_router_rtp_capabilities(&media_codecs).ok()?;
+    let info = RouterInfo {
+        id: Id::new(create.id).ok()?,
+        worker_id: convert::worker_id(worker),
+        rtp_capabilities,
+        media_codecs,
+        created_at: note.common.created_at,
+        app_data: note.common.app_data,
+    };
+    registry.insert_router(new_router(info, worker, note.common.hash));
+    Some(())
+}
+
+/// A router with nothing in it.
+#[must_use]
+pub fn new_router(
+    info: RouterInfo,
+    worker: ironcast_protocol::WorkerId,
+    hash: note::BodyHash,
+) -> Router {
+    Router {
+        info,
+        worker,
+        hash,
+        transports: BTreeSet::new(),
+        producers: BTreeSet::new(),
+        consumers: BTreeSet::new(),
+        ssrcs: BTreeSet::new(),
+        // The first use fills it.
+        creations: Bucket::new(u32::MAX, Instant::now()),
+    }
+}
+
+fn add_transport(
+    registry: &mut Registry,
+    create: CreateWebRtcTransport,
+    created: &TransportCreated,
+    connect: Option<ConnectTransport>,
+    state: TransportState,
+) -> Option<()> {
+    let note: TransportNote = note::read(&create.note).unwrap_or_default();
+    let connect_hash = connect.map(|connect| {
+        let note: ConnectNote = note::read(&connect.note).unwrap_or_default();
+        note.hash
+    });
+    let mut info =
+        new_transport_info(Id::new(create.id).ok()?, Id::new(create.router).ok()?, created, &note);
+    info.ice_state = convert::ice_state(state.ice_state);
+    info.ice_selected_tuple = state.tuple.map(convert::tuple);
+    info.dtls_state = convert::dtls_state(state.dtls_state);
+    info.dtls_parameters.role =
+        state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
+    info.max_incoming_bitrate = convert::limit(state.max_incoming_bps);
+    info.max_outgoing_bitrate = convert::limit(state.max_outgoing_bps);
+    info.min_outgoing_bitrate = convert::limit(state.min_outgoing_bps);
+    let transport = Transport {
+        next_mid: MIDS_SKIPPED,
+        connect_hash,
+        srtp_profile: state.srtp_profile,
+        ..new_transport(info, note)
+    };
+    registry.insert_transport(transport).then_some(())
+}
+
+/// As a transport is right after its creation.
+#[must_use]
+pub fn new_transport_info(
+    id: Id,
+    router_id: Id,
+    created: &TransportCreated,
+    note: &TransportNote,
+) -> TransportInfo {
+    TransportInfo {
+        id,
+        router_id,
+        kind: TransportType::Webrtc,
+        participant_id: note.participant_id.clone(),
+        ice_role: IceRole::Controlled,
+        ice_parameters: convert::ice_parameters(&created.ice_parameters),
+        ice_candidates: created.ice_candidates.iter().map(convert::ice_candidate).collect(),
+        ice_state: Default::default(),
+        ice_selected_tuple: None,
+        dtls_parameters: DtlsParameters {
+            role: DtlsRole::Auto,
+            fingerprints: convert::api_fingerprints(&created.dtls_fingerprints),
+        },
+        dtls_state: Default::default(),
+        max_incoming_bitrate: None,
+        max_outgoing_bitrate: None,
+        min_outgoing_bitrate: None,
+        created_at: note.common.created_at,
+        app_data: note.common.app_data.clone(),
+    }
+}
+
+/// A transport with nothing on it.
+#[must_use]
+pub fn new_transport(info: TransportInfo, note: TransportNote) -> Transport {
+    // Eight characters, as mediasoup makes them.
+    let cname = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    Transport {
+        info,
+        hash: note.common.hash,
+        connect_hash: None,
+        rtp_capabilities: note.rtp_capabilities,
+        producers: BTreeSet::new(),
+        consumers: BTreeSet::new(),
+        next_mid: 0,
+        cname,
+        srtp_profile: None,
+    }
+}
+
+fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState) -> Option<()> {
+    let note: ProducerNote = note::read(&create.note).unwrap_or_default();
+    let transport = registry.transports.get(create.transport.as_str())?;
+    let router = registry.routers.get(&transport.info.router_id)?;
+    let kind = convert::api_kind(create.kind);
+    let rtp_parameters =
+        note.rtp_parameters.unwrap_or_else(|| convert::api_rtp_parameters(&create.rtp_parameters));
+    let mapping = convert::negotiated_mapping(&create.rtp_mapping);
+    let caps = &router.info.rtp_capabilities;
+    let consumable = get_consumable_rtp_parameters(kind, &rtp_parameters, caps, &mapping);
+    let info = ProducerInfo {
+        id: Id::new(create.id).ok()?,
+        router_id: transport.info.router_id.clone(),
+        transport_id: transport.info.id.clone(),
+        participant_id: transport.info.participant_id.clone(),
+        kind,
+        producer_type: convert::api_producer_type(state.rtp_type),
+        rtp_parameters,
+        paused: state.paused,
+        score: convert::producer_scores(&state.scores),
+        created_at: note.common.created_at,
+        app_data: note.common.app_data,
+    };
+    let hash = note.common.hash;
+    let producer = Producer { info, hash, consumable, consumers: BTreeSet::new() };
+    registry.insert_producer(producer).then_some(())
+}
+
+fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState) -> Option<()> {
+    let note: ConsumerNote = note::read(&create.note).unwrap_or_default();
+    let transport = registry.transports.get_mut(create.transport.as_str())?;
+    let producer = registry.producers.get(create.producer.as_str())?;
+    let rtp_parameters =
+        note.rtp_parameters.unwrap_or_else(|| convert::api_rtp_parameters(&create.rtp_parameters));
+    let mid = rtp_parameters.mid.as_deref().and_then(|mid| mid.parse::<u32>().ok());
+    if let Some(above) = mid.and_then(|mid| mid.checked_add(MIDS_SKIPPED)) {
+        transport.next_mid = transport.next_mid.max(above);
+    }
+    let info = ConsumerInfo {
+        id: Id::new(create.id).ok()?,
+        router_id: transport.info.router_id.clone(),
+        transport_id: transport.info.id.clone(),
+        participant_id: transport.info.participant_id.clone(),
+        producer_id: producer.info.id.clone(),
+        kind: producer.info.kind,
+        consumer_type: convert::api_consumer_type(create.rtp_type),
+        rtp_parameters,
+        paused: state.paused,
+        producer_paused: state.producer_paused,
+        priority: state.priority,
+        score: convert::consumer_score(&state.score),
+        preferred_layers: state.preferred_layers.map(convert::api_layers),
+        current_layers: state.current_layers.map(convert::api_layers),
+        created_at: note.common.created_at,
+        app_data: note.common.app_data,
+    };
+    registry.insert_consumer(Consumer { info, hash: note.common.hash }).then_some(())
+}

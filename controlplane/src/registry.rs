@@ -1,0 +1,320 @@
+//! Everything that exists: routers, transports, producers, consumers, and how they hang together.
+//! Owned by the state, changed when the dataplane has answered, and by its events. Closing one thing
+//! closes what hangs below it here, exactly as the dataplane does there, and says so in events.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use ironcast_api::{
+    ConsumerInfo, Id, ProducerInfo, RouterInfo, RtpCapabilities, RtpParameters, TransportInfo,
+    events::{
+        ConsumerClosed, ConsumerClosedReason, ConsumerEvent, EventData, ProducerEvent,
+        RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
+    },
+};
+use ironcast_protocol::WorkerId;
+
+use crate::{events::EventLog, limits::Bucket, note::BodyHash};
+
+/// An id that was deleted cannot be made again for so long: a late repeat would revive it.
+const DELETED_TIME: Duration = Duration::from_secs(60);
+/// Deleted ids that are remembered.
+const DELETED_MAX: usize = 200_000;
+
+/// The kinds of resources. Each has ids of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A room.
+    Router,
+    /// A peer's connection.
+    Transport,
+    /// A received track.
+    Producer,
+    /// A sent track.
+    Consumer,
+}
+
+impl Kind {
+    /// For messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Transport => "transport",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// A room.
+#[derive(Debug)]
+pub struct Router {
+    pub info: RouterInfo,
+    pub worker: WorkerId,
+    pub hash: BodyHash,
+    pub transports: BTreeSet<Id>,
+    pub producers: BTreeSet<Id>,
+    pub consumers: BTreeSet<Id>,
+    /// SSRCs that we chose: mapped ones of producers, those of consumers.
+    pub ssrcs: BTreeSet<u32>,
+    pub creations: Bucket,
+}
+
+/// A peer's connection.
+#[derive(Debug)]
+pub struct Transport {
+    pub info: TransportInfo,
+    pub hash: BodyHash,
+    /// Of the `connect` that was carried out.
+    pub connect_hash: Option<BodyHash>,
+    /// Default of its consumers.
+    pub rtp_capabilities: Option<RtpCapabilities>,
+    pub producers: BTreeSet<Id>,
+    pub consumers: BTreeSet<Id>,
+    pub next_mid: u32,
+    /// Of the producers whose client gives none: those of one peer are played in step.
+    pub cname: String,
+    pub srtp_profile: Option<String>,
+}
+
+/// A received track.
+#[derive(Debug)]
+pub struct Producer {
+    pub info: ProducerInfo,
+    pub hash: BodyHash,
+    /// What its consumers are made from.
+    pub consumable: RtpParameters,
+    pub consumers: BTreeSet<Id>,
+}
+
+/// A sent track.
+#[derive(Debug)]
+pub struct Consumer {
+    pub info: ConsumerInfo,
+    pub hash: BodyHash,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Registry {
+    pub routers: BTreeMap<Id, Router>,
+    pub transports: BTreeMap<Id, Transport>,
+    pub producers: BTreeMap<Id, Producer>,
+    pub consumers: BTreeMap<Id, Consumer>,
+    deleted: BTreeMap<(Kind, Id), Instant>,
+}
+
+impl Registry {
+    /// Takes over what a snapshot says; deleted ids stay deleted.
+    pub fn replace(&mut self, other: Self) {
+        let deleted = std::mem::take(&mut self.deleted);
+        *self = Self { deleted, ..other };
+    }
+
+    /// Hash of the request that made a resource, if there is one.
+    #[must_use]
+    pub fn hash_of(&self, kind: Kind, id: &Id) -> Option<BodyHash> {
+        match kind {
+            Kind::Router => self.routers.get(id).map(|one| one.hash),
+            Kind::Transport => self.transports.get(id).map(|one| one.hash),
+            Kind::Producer => self.producers.get(id).map(|one| one.hash),
+            Kind::Consumer => self.consumers.get(id).map(|one| one.hash),
+        }
+    }
+
+    /// Whether an id was deleted a moment ago.
+    #[must_use]
+    pub fn was_deleted(&self, kind: Kind, id: &Id, now: Instant) -> bool {
+        let at = self.deleted.get(&(kind, id.clone()));
+        at.is_some_and(|at| now.saturating_duration_since(*at) < DELETED_TIME)
+    }
+
+    /// Forgets ids that were deleted long ago.
+    pub fn expire(&mut self, now: Instant) {
+        self.deleted.retain(|_, at| now.saturating_duration_since(*at) < DELETED_TIME);
+    }
+
+    fn remember_deleted(&mut self, kind: Kind, id: &Id) {
+        // Beyond the limit a late repeat makes the resource again: harmless, it can be deleted.
+        if self.deleted.len() < DELETED_MAX {
+            self.deleted.insert((kind, id.clone()), Instant::now());
+        }
+    }
+
+    /// Adds a router.
+    pub fn insert_router(&mut self, router: Router) {
+        self.routers.insert(router.info.id.clone(), router);
+    }
+
+    /// Adds a transport; false if its router is gone.
+    pub fn insert_transport(&mut self, transport: Transport) -> bool {
+        let Some(router) = self.routers.get_mut(&transport.info.router_id) else { return false };
+        router.transports.insert(transport.info.id.clone());
+        self.transports.insert(transport.info.id.clone(), transport);
+        true
+    }
+
+    /// Adds a producer; false if its transport is gone.
+    pub fn insert_producer(&mut self, producer: Producer) -> bool {
+        let Some(transport) = self.transports.get_mut(&producer.info.transport_id) else {
+            return false;
+        };
+        let Some(router) = self.routers.get_mut(&producer.info.router_id) else { return false };
+        let id = &producer.info.id;
+        router.producers.insert(id.clone());
+        router.ssrcs.extend(ssrcs_of(&producer.consumable));
+        if let Some(cname) = &producer.info.rtp_parameters.rtcp.cname
+            && transport.producers.is_empty()
+        {
+            cname.clone_into(&mut transport.cname);
+        }
+        transport.producers.insert(id.clone());
+        self.producers.insert(id.clone(), producer);
+        true
+    }
+
+    /// Adds a consumer; false if its transport or producer is gone.
+    pub fn insert_consumer(&mut self, consumer: Consumer) -> bool {
+        let info = &consumer.info;
+        let Some(router) = self.routers.get_mut(&info.router_id) else { return false };
+        let Some(producer) = self.producers.get_mut(&info.producer_id) else { return false };
+        let Some(transport) = self.transports.get_mut(&info.transport_id) else { return false };
+        router.consumers.insert(info.id.clone());
+        router.ssrcs.extend(ssrcs_of(&info.rtp_parameters));
+        producer.consumers.insert(info.id.clone());
+        transport.consumers.insert(info.id.clone());
+        self.consumers.insert(info.id.clone(), consumer);
+        true
+    }
+
+    /// Closes a router with all below it.
+    pub fn close_router(&mut self, id: &Id, reason: RouterClosedReason, log: &mut EventLog) {
+        let Some(router) = self.routers.get(id) else { return };
+        for transport in router.transports.clone() {
+            self.close_transport(&transport, TransportClosedReason::RouterClosed, log);
+        }
+        let Some(router) = self.routers.remove(id) else { return };
+        let worker_id = router.info.worker_id;
+        log.publish(Some(id), EventData::RouterClosed(RouterClosed { worker_id, reason }));
+        if reason == RouterClosedReason::Request {
+            self.remember_deleted(Kind::Router, id);
+        }
+    }
+
+    /// Closes a transport with its producers and consumers.
+    pub fn close_transport(&mut self, id: &Id, reason: TransportClosedReason, log: &mut EventLog) {
+        let Some(transport) = self.transports.get(id) else { return };
+        let is_deleted = reason == TransportClosedReason::Request;
+        for consumer in transport.consumers.clone() {
+            self.close_consumer(&consumer, ConsumerClosedReason::TransportClosed, is_deleted, log);
+        }
+        let Some(transport) = self.transports.get(id) else { return };
+        for producer in transport.producers.clone() {
+            self.close_producer(&producer, is_deleted, log);
+        }
+        let Some(Transport { info, .. }) = self.transports.remove(id) else { return };
+        if let Some(router) = self.routers.get_mut(&info.router_id) {
+            router.transports.remove(id);
+        }
+        let closed =
+            TransportClosed { transport_id: info.id, participant_id: info.participant_id, reason };
+        log.publish(Some(&info.router_id), EventData::TransportClosed(closed));
+        if is_deleted {
+            self.remember_deleted(Kind::Transport, id);
+        }
+    }
+
+    /// Closes a producer and all of its consumers. `is_deleted`: because a caller asked for it.
+    pub fn close_producer(&mut self, id: &Id, is_deleted: bool, log: &mut EventLog) {
+        let Some(producer) = self.producers.get(id) else { return };
+        for consumer in producer.consumers.clone() {
+            self.close_consumer(&consumer, ConsumerClosedReason::ProducerClosed, is_deleted, log);
+        }
+        let Some(producer) = self.producers.remove(id) else { return };
+        let info = &producer.info;
+        if let Some(router) = self.routers.get_mut(&info.router_id) {
+            router.producers.remove(id);
+            for ssrc in ssrcs_of(&producer.consumable) {
+                router.ssrcs.remove(&ssrc);
+            }
+        }
+        if let Some(transport) = self.transports.get_mut(&info.transport_id) {
+            transport.producers.remove(id);
+        }
+        log.publish(Some(&info.router_id), EventData::ProducerClosed(producer_event(info)));
+        if is_deleted {
+            self.remember_deleted(Kind::Producer, id);
+        }
+    }
+
+    /// Closes a consumer.
+    pub fn close_consumer(
+        &mut self,
+        id: &Id,
+        reason: ConsumerClosedReason,
+        is_deleted: bool,
+        log: &mut EventLog,
+    ) {
+        let Some(Consumer { info, .. }) = self.consumers.remove(id) else { return };
+        if let Some(router) = self.routers.get_mut(&info.router_id) {
+            router.consumers.remove(id);
+            for ssrc in ssrcs_of(&info.rtp_parameters) {
+                router.ssrcs.remove(&ssrc);
+            }
+        }
+        if let Some(producer) = self.producers.get_mut(&info.producer_id) {
+            producer.consumers.remove(id);
+        }
+        if let Some(transport) = self.transports.get_mut(&info.transport_id) {
+            transport.consumers.remove(id);
+        }
+        let closed = ConsumerClosed { consumer: consumer_event(&info), reason };
+        log.publish(Some(&info.router_id), EventData::ConsumerClosed(closed));
+        if is_deleted {
+            self.remember_deleted(Kind::Consumer, id);
+        }
+    }
+
+    /// Everything of one kind on a worker.
+    #[must_use]
+    pub fn on_worker(&self, worker: WorkerId) -> (usize, usize, usize) {
+        let routers = self.routers.values().filter(|router| router.worker == worker);
+        routers.fold((0, 0, 0), |(routers, producers, consumers), router| {
+            (routers + 1, producers + router.producers.len(), consumers + router.consumers.len())
+        })
+    }
+}
+
+/// The SSRCs in parameters that we made.
+fn ssrcs_of(params: &RtpParameters) -> impl Iterator<Item = u32> {
+    params
+        .encodings
+        .iter()
+        .flat_map(|encoding| [encoding.ssrc, encoding.rtx.map(|rtx| rtx.ssrc)])
+        .flatten()
+}
+
+/// The fields of every event about a producer.
+#[must_use]
+pub fn producer_event(info: &ProducerInfo) -> ProducerEvent {
+    ProducerEvent {
+        producer_id: info.id.clone(),
+        transport_id: info.transport_id.clone(),
+        participant_id: info.participant_id.clone(),
+        kind: info.kind,
+    }
+}
+
+/// The fields of every event about a consumer.
+#[must_use]
+pub fn consumer_event(info: &ConsumerInfo) -> ConsumerEvent {
+    ConsumerEvent {
+        consumer_id: info.id.clone(),
+        transport_id: info.transport_id.clone(),
+        participant_id: info.participant_id.clone(),
+        producer_id: info.producer_id.clone(),
+    }
+}

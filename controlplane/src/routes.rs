@@ -1,0 +1,343 @@
+//! The table of all calls: method, path, what it does, and what the OpenAPI document says of it.
+//! `doors` and the batch come in by [`dispatch`]; nothing here knows which HTTP version it was.
+
+mod batch;
+mod consumers;
+mod host;
+mod list;
+mod producers;
+mod routers;
+pub mod stream;
+mod transports;
+
+use std::sync::Arc;
+
+use ironcast_api::{ErrorCode, Id, Problem};
+use ironcast_protocol::{Command, Reply, command};
+
+use crate::{
+    call::{self, Answer, Call},
+    engine::{Engine, State, Step},
+};
+
+/// What a call does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    Health,
+    Ready,
+    Snapshot,
+    Workers,
+    Worker,
+    OpenApi,
+    Metrics,
+    Batch,
+    Events,
+    CreateRouter,
+    ListRouters,
+    GetRouter,
+    DeleteRouter,
+    CanConsume,
+    CreateTransport,
+    ListTransports,
+    GetTransport,
+    PatchTransport,
+    DeleteTransport,
+    ConnectTransport,
+    RestartIce,
+    TransportStats,
+    TransportDump,
+    Leave,
+    CreateProducer,
+    ListProducers,
+    GetProducer,
+    DeleteProducer,
+    PauseProducer,
+    ResumeProducer,
+    ProducerStats,
+    ProducerDump,
+    CreateConsumer,
+    ListConsumers,
+    GetConsumer,
+    PatchConsumer,
+    DeleteConsumer,
+    PauseConsumer,
+    ResumeConsumer,
+    RequestKeyFrame,
+    ConsumerStats,
+    ConsumerDump,
+    /// In the contract, but not in this version.
+    Unsupported,
+}
+
+/// A row of the table; `{}` in the path is an id.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub op: Op,
+    pub summary: &'static str,
+}
+
+const fn route(method: &'static str, path: &'static str, op: Op, summary: &'static str) -> Route {
+    Route { method, path, op, summary }
+}
+
+/// Every call of the contract.
+pub const ROUTES: &[Route] = &[
+    route("GET", "/health", Op::Health, "Whether this process works"),
+    route("GET", "/ready", Op::Ready, "Whether it takes new rooms"),
+    route("GET", "/snapshot", Op::Snapshot, "Everything that exists"),
+    route("GET", "/workers", Op::Workers, "All workers with their load"),
+    route("GET", "/workers/{}", Op::Worker, "One worker"),
+    route("GET", "/openapi.json", Op::OpenApi, "This document"),
+    route("GET", "/metrics", Op::Metrics, "Prometheus text"),
+    route("POST", "/batch", Op::Batch, "Several calls in order"),
+    route("GET", "/events", Op::Events, "The event stream (server-sent events)"),
+    route("POST", "/routers", Op::CreateRouter, "Makes a router"),
+    route("GET", "/routers", Op::ListRouters, "Routers by id"),
+    route("GET", "/routers/{}", Op::GetRouter, "A router and the ids below it"),
+    route("DELETE", "/routers/{}", Op::DeleteRouter, "Closes a router and all below it"),
+    route("POST", "/routers/{}/can-consume", Op::CanConsume, "Whether a receiver can decode"),
+    route("POST", "/transports", Op::CreateTransport, "Makes a transport"),
+    route("GET", "/transports", Op::ListTransports, "Transports by id"),
+    route("GET", "/transports/{}", Op::GetTransport, "A transport"),
+    route("PATCH", "/transports/{}", Op::PatchTransport, "Bit rate limits"),
+    route("DELETE", "/transports/{}", Op::DeleteTransport, "Closes a transport and all on it"),
+    route("POST", "/transports/{}/connect", Op::ConnectTransport, "The peer's DTLS parameters"),
+    route("POST", "/transports/{}/restart-ice", Op::RestartIce, "New ICE credentials"),
+    route("GET", "/transports/{}/stats", Op::TransportStats, "Statistics, mediasoup's record"),
+    route("GET", "/transports/{}/dump", Op::TransportDump, "The dataplane's view"),
+    route("POST", "/participants/{}/leave", Op::Leave, "Closes a participant's transports"),
+    route("POST", "/producers", Op::CreateProducer, "Makes a producer"),
+    route("GET", "/producers", Op::ListProducers, "Producers by id"),
+    route("GET", "/producers/{}", Op::GetProducer, "A producer"),
+    route("DELETE", "/producers/{}", Op::DeleteProducer, "Closes a producer and its consumers"),
+    route("POST", "/producers/{}/pause", Op::PauseProducer, "Nothing is forwarded any more"),
+    route("POST", "/producers/{}/resume", Op::ResumeProducer, "Forwards again"),
+    route("GET", "/producers/{}/stats", Op::ProducerStats, "Statistics, one record a stream"),
+    route("GET", "/producers/{}/dump", Op::ProducerDump, "The dataplane's view"),
+    route("POST", "/consumers", Op::CreateConsumer, "Makes a consumer"),
+    route("GET", "/consumers", Op::ListConsumers, "Consumers by id"),
+    route("GET", "/consumers/{}", Op::GetConsumer, "A consumer"),
+    route("PATCH", "/consumers/{}", Op::PatchConsumer, "Preferred layers and priority"),
+    route("DELETE", "/consumers/{}", Op::DeleteConsumer, "Closes a consumer"),
+    route("POST", "/consumers/{}/pause", Op::PauseConsumer, "Nothing is sent any more"),
+    route("POST", "/consumers/{}/resume", Op::ResumeConsumer, "Sends again, from a key frame"),
+    route("POST", "/consumers/{}/request-key-frame", Op::RequestKeyFrame, "Asks for a key frame"),
+    route("GET", "/consumers/{}/stats", Op::ConsumerStats, "Statistics: sent, then its source"),
+    route("GET", "/consumers/{}/dump", Op::ConsumerDump, "The dataplane's view"),
+    route("POST", "/pipes", Op::Unsupported, "Not in this version"),
+    route("POST", "/data-producers", Op::Unsupported, "Not in this version"),
+    route("POST", "/data-consumers", Op::Unsupported, "Not in this version"),
+    route("POST", "/observers", Op::Unsupported, "Not in this version"),
+    route("GET", "/observers", Op::Unsupported, "Not in this version"),
+    route("GET", "/observers/{}", Op::Unsupported, "Not in this version"),
+    route("DELETE", "/observers/{}", Op::Unsupported, "Not in this version"),
+    route("GET", "/observers/{}/stats", Op::Unsupported, "Not in this version"),
+    route("GET", "/observers/{}/dump", Op::Unsupported, "Not in this version"),
+    route("POST", "/observers/{}/pause", Op::Unsupported, "Not in this version"),
+    route("POST", "/observers/{}/resume", Op::Unsupported, "Not in this version"),
+    route("POST", "/observers/{}/producers/{}", Op::Unsupported, "Not in this version"),
+    route("DELETE", "/observers/{}/producers/{}", Op::Unsupported, "Not in this version"),
+    route("PUT", "/transports/{}/trace", Op::Unsupported, "Not in this version"),
+    route("PUT", "/producers/{}/trace", Op::Unsupported, "Not in this version"),
+    route("PUT", "/consumers/{}/trace", Op::Unsupported, "Not in this version"),
+    route("POST", "/admin/drain", Op::Unsupported, "Not in this version"),
+    route("POST", "/admin/undrain", Op::Unsupported, "Not in this version"),
+];
+
+/// What a path leads to.
+#[derive(Debug)]
+pub struct Found {
+    pub op: Op,
+    /// The ids in the path, in order.
+    pub ids: Vec<Id>,
+}
+
+/// Why a path leads nowhere.
+#[derive(Debug)]
+pub enum NotFound {
+    /// 404, or an id that is none.
+    Problem(Problem),
+    /// 405, with the methods that there are.
+    Method(Vec<&'static str>),
+}
+
+/// Looks a call up.
+pub fn find(call: &Call) -> Result<Found, NotFound> {
+    let mut methods = Vec::new();
+    for route in ROUTES {
+        let Some(ids) = match_path(route.path, &call.path) else { continue };
+        if route.method != call.method {
+            methods.push(route.method);
+            continue;
+        }
+        let ids = ids.into_iter().map(|text| call::id(&call::decode(text)?, ""));
+        let ids = ids.collect::<Result<_, _>>().map_err(NotFound::Problem)?;
+        return Ok(Found { op: route.op, ids });
+    }
+    if methods.is_empty() {
+        let detail = format!("there is no call {} {}", call.method, call.path);
+        return Err(NotFound::Problem(Problem::new(ErrorCode::NotFound, detail)));
+    }
+    Err(NotFound::Method(methods))
+}
+
+fn match_path<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut ids = Vec::new();
+    let mut segments = path.split('/');
+    for expected in pattern.split('/') {
+        let segment = segments.next()?;
+        if expected == "{}" {
+            ids.push(segment);
+        } else if expected != segment {
+            return None;
+        }
+    }
+    segments.next().is_none().then_some(ids)
+}
+
+/// 405: the contract has no code for it; the nearest is `invalid_request`.
+#[must_use]
+pub fn method_problem(call: &Call, methods: &[&str]) -> Problem {
+    let detail =
+        format!("there is no {} of {}, but {}", call.method, call.path, methods.join(", "));
+    let mut problem = Problem::new(ErrorCode::InvalidRequest, detail);
+    problem.status = 405;
+    problem
+}
+
+/// Does a call. [`Op::Events`] has no answer of this form: `doors` does it.
+pub async fn dispatch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let found = find(call).map_err(|not_found| match not_found {
+        NotFound::Problem(problem) => problem,
+        NotFound::Method(methods) => method_problem(call, &methods),
+    })?;
+    let Found { op, ids } = found;
+    match ids.as_slice() {
+        [] => without_id(engine, call, op).await,
+        [id] => with_id(engine, call, op, id).await,
+        _ => Err(unsupported(call)),
+    }
+}
+
+async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer, Problem> {
+    match op {
+        Op::Health => host::health(engine),
+        Op::Ready => host::ready(engine),
+        Op::Snapshot => host::snapshot(engine, call).await,
+        Op::Workers => host::workers(engine).await,
+        Op::OpenApi => host::openapi(engine),
+        Op::Metrics => host::metrics(engine),
+        Op::Batch => Box::pin(batch::batch(engine, call)).await,
+        Op::CreateRouter => routers::create(engine, call).await,
+        Op::ListRouters => list::routers(engine, call).await,
+        Op::CreateTransport => transports::create(engine, call).await,
+        Op::ListTransports => list::transports(engine, call).await,
+        Op::CreateProducer => producers::create(engine, call).await,
+        Op::ListProducers => list::producers(engine, call).await,
+        Op::CreateConsumer => consumers::create(engine, call).await,
+        Op::ListConsumers => list::consumers(engine, call).await,
+        _ => Err(unsupported(call)),
+    }
+}
+
+async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<Answer, Problem> {
+    match op {
+        Op::Worker => host::worker(engine, id).await,
+        Op::GetRouter => routers::get(engine, id).await,
+        Op::DeleteRouter => routers::delete(engine, id).await,
+        Op::CanConsume => routers::can_consume(engine, call, id).await,
+        Op::GetTransport => transports::get(engine, id).await,
+        Op::PatchTransport => transports::patch(engine, call, id).await,
+        Op::DeleteTransport => transports::delete(engine, id).await,
+        Op::ConnectTransport => transports::connect(engine, call, id).await,
+        Op::RestartIce => transports::restart_ice(engine, call, id).await,
+        Op::TransportStats => transports::stats(engine, id).await,
+        Op::TransportDump => transports::dump(engine, id).await,
+        Op::Leave => transports::leave(engine, call, id).await,
+        Op::GetProducer => producers::get(engine, id).await,
+        Op::DeleteProducer => producers::delete(engine, id).await,
+        Op::PauseProducer => producers::pause(engine, call, id, true).await,
+        Op::ResumeProducer => producers::pause(engine, call, id, false).await,
+        Op::ProducerStats => producers::stats(engine, id).await,
+        Op::ProducerDump => producers::dump(engine, id).await,
+        Op::GetConsumer => consumers::get(engine, id).await,
+        Op::PatchConsumer => consumers::patch(engine, call, id).await,
+        Op::DeleteConsumer => consumers::delete(engine, id).await,
+        Op::PauseConsumer => consumers::pause(engine, call, id, true).await,
+        Op::ResumeConsumer => consumers::pause(engine, call, id, false).await,
+        Op::RequestKeyFrame => consumers::request_key_frame(engine, call, id).await,
+        Op::ConsumerStats => consumers::stats(engine, id).await,
+        Op::ConsumerDump => consumers::dump(engine, id).await,
+        _ => Err(unsupported(call)),
+    }
+}
+
+fn unsupported(call: &Call) -> Problem {
+    let detail = format!("this version does not have {} {}", call.method, call.path);
+    Problem::new(ErrorCode::Unsupported, detail)
+}
+
+/// An id of the caller's choice, or a new one.
+fn id_or_new(id: Option<Id>) -> Result<Id, Problem> {
+    match id {
+        Some(id) => Ok(id),
+        None => call::id(&uuid::Uuid::new_v4().to_string(), "/id"),
+    }
+}
+
+/// A random number.
+fn random_u32() -> u32 {
+    // The first four bytes of a version 4 UUID are random (RFC 9562 section 5.4).
+    let [a, b, c, d, ..] = *uuid::Uuid::new_v4().as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
+/// What the answer to a close command means: what is not there is closed.
+fn closed(reply: Result<Reply, Problem>) -> Result<(), Problem> {
+    match reply {
+        Ok(_) => Ok(()),
+        Err(problem) if problem.code == ErrorCode::NotFound => Ok(()),
+        Err(problem) => Err(problem),
+    }
+}
+
+/// The answer to a command that only does something.
+fn done(reply: Result<Reply, Problem>) -> Result<(), Problem> {
+    match reply? {
+        Reply::Done => Ok(()),
+        other => Err(crate::engine::unexpected(&other)),
+    }
+}
+
+/// `.../dump`: the dataplane's whole view of a resource, without our own note in it.
+async fn dump(
+    engine: &Arc<Engine>,
+    id: &Id,
+    mut look: impl FnMut(&mut State) -> Result<(), Problem> + Send,
+) -> Result<Answer, Problem> {
+    let (dump, seq) = engine
+        .run(|state| {
+            look(state)?;
+            let command = Command::Dump(command::Named { id: id.to_string() });
+            Ok(Step::ask(command, |_, reply| match reply? {
+                Reply::Resource(resource) => Ok(resource),
+                other => Err(crate::engine::unexpected(&other)),
+            }))
+        })
+        .await?;
+    let mut dump = serde_json::to_value(&dump).map_err(|error| {
+        tracing::error!(%error, "a dump cannot be written");
+        call::internal("the dump cannot be written")
+    })?;
+    remove_notes(&mut dump);
+    Answer::json(200, &dump, seq)
+}
+
+fn remove_notes(value: &mut serde_json::Value) {
+    if let serde_json::Value::Object(map) = value {
+        map.remove("note");
+        map.values_mut().for_each(remove_notes);
+    }
+}

@@ -1,0 +1,367 @@
+//! Consumers: the tracks that we send.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ironcast_api::{
+    ConsumerInfo, CreateConsumer, ErrorCode, Id, PatchConsumer, Problem, RtpStreamStatsType,
+    events::{ConsumerClosedReason, EventData},
+};
+use ironcast_negotiate::{
+    ConsumerIdentity, ConsumerOptions, default_enable_rtx, derive_consumer_type,
+    get_consumer_rtp_parameters, normalize_preferred_layers,
+};
+use ironcast_protocol::{Command, Reply, command};
+
+use super::{
+    closed, done, id_or_new,
+    producers::{clock_rate, free_ssrcs},
+    routers::check_rate,
+};
+use crate::{
+    call::{Answer, Call},
+    convert,
+    engine::{Engine, State, Step, unexpected},
+    events::unix_ms,
+    limits::check_count,
+    note::{self, Common, ConsumerNote},
+    registry::{Consumer, Kind, Producer, Router, Transport, consumer_event},
+};
+
+/// `POST /consumers`.
+pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let (mut create, hash) = call.hashed_body::<CreateConsumer>()?;
+    if create.pipe == Some(true) {
+        let detail = "this version has no pipe consumers";
+        return Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer("/pipe"));
+    }
+    let id = id_or_new(create.id.take())?;
+    let common = Common {
+        created_at: unix_ms(),
+        app_data: create.app_data.take().unwrap_or_default(),
+        hash,
+    };
+    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
+    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+}
+
+fn look(
+    state: &mut State,
+    id: &Id,
+    create: &CreateConsumer,
+    common: &Common,
+) -> Result<Step<(bool, ConsumerInfo)>, Problem> {
+    let existing = |state: &State| Some((false, state.registry.consumers.get(id)?.info.clone()));
+    if let Some(step) = state.check_id(Kind::Consumer, id, common.hash, existing)? {
+        return Ok(step);
+    }
+    let (router, transport, producer) = parents(state, create)?;
+    let (info, next_mid) = negotiate(state, router, transport, producer, id, create, common)?;
+    let note =
+        ConsumerNote { common: common.clone(), rtp_parameters: Some(info.rtp_parameters.clone()) };
+    let command = Command::Consume(command::Consume {
+        id: id.to_string(),
+        transport: info.transport_id.to_string(),
+        producer: info.producer_id.to_string(),
+        rtp_parameters: convert::rtp_parameters(&info.rtp_parameters),
+        rtp_type: convert::consumer_type(info.consumer_type),
+        paused: info.paused,
+        preferred_layers: info.preferred_layers.map(convert::layers),
+        ignore_dtx: create.ignore_dtx.unwrap_or(false),
+        note: note::write(&note)?,
+    });
+    check_rate(state, &info.router_id)?;
+    if let Some(transport) = state.registry.transports.get_mut(&info.transport_id) {
+        // Also when the dataplane refuses: a client must never see a MID again on another track.
+        transport.next_mid = next_mid;
+    }
+    let hash = common.hash;
+    Ok(Step::create(Kind::Consumer, id.clone(), command, move |state, reply| {
+        let consumed = match reply? {
+            Reply::Consumed(consumed) => consumed,
+            other => return Err(unexpected(&other)),
+        };
+        let info = ConsumerInfo {
+            paused: consumed.paused,
+            producer_paused: consumed.producer_paused,
+            score: convert::consumer_score(&consumed.score),
+            preferred_layers: consumed
+                .preferred_layers
+                .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
+            ..info
+        };
+        if !state.registry.insert_consumer(Consumer { info: info.clone(), hash }) {
+            return Err(Problem::not_found("producer", &info.producer_id));
+        }
+        let event = EventData::ConsumerCreated(consumer_event(&info));
+        state.events.publish(Some(&info.router_id), event);
+        Ok((true, info))
+    }))
+}
+
+/// The transport, the producer and their common router, with room for one more.
+fn parents<'a>(
+    state: &'a State,
+    create: &CreateConsumer,
+) -> Result<(&'a Router, &'a Transport, &'a Producer), Problem> {
+    let registry = &state.registry;
+    let transport = registry.transports.get(&create.transport_id).ok_or_else(|| {
+        Problem::not_found("transport", &create.transport_id).with_pointer("/transportId")
+    })?;
+    let producer = registry.producers.get(&create.producer_id).ok_or_else(|| {
+        Problem::not_found("producer", &create.producer_id).with_pointer("/producerId")
+    })?;
+    if producer.info.router_id != transport.info.router_id {
+        let detail = "the producer is on another router than the transport";
+        return Err(Problem::invalid("/producerId", detail));
+    }
+    let router_id = &transport.info.router_id;
+    let router = registry.routers.get(router_id);
+    let router = router.ok_or_else(|| Problem::not_found("router", router_id))?;
+    let limits = &state.limits;
+    let count = transport.consumers.len();
+    check_count(count, limits.consumers_per_transport_max, "consumers on this transport")?;
+    if limits.consumers_per_worker_max > 0 {
+        let (_, _, count) = registry.on_worker(router.worker);
+        check_count(count, limits.consumers_per_worker_max, "consumers on this worker")?;
+    }
+    Ok((router, transport, producer))
+}
+
+fn negotiate(
+    state: &State,
+    router: &Router,
+    transport: &Transport,
+    producer: &Producer,
+    id: &Id,
+    create: &CreateConsumer,
+    common: &Common,
+) -> Result<(ConsumerInfo, u32), Problem> {
+    let caps = create.rtp_capabilities.as_ref().or(transport.rtp_capabilities.as_ref());
+    let caps = caps.ok_or_else(|| {
+        let detail = "rtpCapabilities are needed, here or on the transport";
+        Problem::invalid("/rtpCapabilities", detail)
+    })?;
+    let kind = producer.info.kind;
+    let options = ConsumerOptions {
+        consumable_rtp_parameters: &producer.consumable,
+        remote_rtp_capabilities: caps,
+        pipe: false,
+        enable_rtx: create.enable_rtx.unwrap_or_else(|| default_enable_rtx(kind)),
+    };
+    let on_transport = transport.consumers.iter().filter_map(|id| state.registry.consumers.get(id));
+    let taken: BTreeSet<&str> =
+        on_transport.filter_map(|one| one.info.rtp_parameters.mid.as_deref()).collect();
+    let (next_mid, mid) = match &create.mid {
+        Some(mid) if taken.contains(mid.as_str()) => {
+            let detail = "another consumer of this transport has this mid";
+            return Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/mid"));
+        }
+        Some(mid) => (transport.next_mid, mid.clone()),
+        None => free_mid(&taken, transport.next_mid),
+    };
+    // Two in a row, for the stream and its retransmissions.
+    let ssrc = free_ssrcs(router, 2);
+    let identity = ConsumerIdentity { mid: Some(mid), ssrc, rtx_ssrc: ssrc + 1 };
+    let rtp_parameters = get_consumer_rtp_parameters(&options, &identity).map_err(|error| {
+        // The mid is the request's own field, everything else is about the capabilities.
+        let prefix = if error.pointer() == "/mid" { "" } else { "/rtpCapabilities" };
+        error.into_problem(prefix)
+    })?;
+    let consumer_type = derive_consumer_type(producer.info.producer_type, false);
+    let info = ConsumerInfo {
+        id: id.clone(),
+        router_id: transport.info.router_id.clone(),
+        transport_id: transport.info.id.clone(),
+        participant_id: transport.info.participant_id.clone(),
+        producer_id: producer.info.id.clone(),
+        kind,
+        consumer_type,
+        preferred_layers: normalize_preferred_layers(
+            consumer_type,
+            &rtp_parameters,
+            create.preferred_layers,
+        ),
+        rtp_parameters,
+        paused: create.paused.unwrap_or(false),
+        producer_paused: producer.info.paused,
+        priority: 1,
+        score: Default::default(),
+        current_layers: None,
+        created_at: common.created_at,
+        app_data: common.app_data.clone(),
+    };
+    Ok((info, next_mid))
+}
+
+/// The next free MID from a number on, and the number behind it.
+fn free_mid(taken: &BTreeSet<&str>, mut number: u32) -> (u32, String) {
+    loop {
+        let mid = number.to_string();
+        number = number.wrapping_add(1);
+        if !taken.contains(mid.as_str()) {
+            return (number, mid);
+        }
+    }
+}
+
+fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Consumer, Problem> {
+    state.registry.consumers.get_mut(id).ok_or_else(|| Problem::not_found("consumer", id))
+}
+
+fn named(id: &Id) -> command::Named {
+    command::Named { id: id.to_string() }
+}
+
+/// `GET /consumers/{id}`.
+pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+    Answer::json(200, &info, seq)
+}
+
+/// `DELETE /consumers/{id}`.
+pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let ((), seq) = engine
+        .run(|state| {
+            if !state.registry.consumers.contains_key(id) {
+                return Ok(Step::Done(()));
+            }
+            let id = id.clone();
+            Ok(Step::ask(Command::CloseConsumer(named(&id)), move |state, reply| {
+                closed(reply)?;
+                let reason = ConsumerClosedReason::Request;
+                state.registry.close_consumer(&id, reason, true, &mut state.events);
+                Ok(())
+            }))
+        })
+        .await?;
+    Ok(Answer::empty(seq))
+}
+
+/// `POST /consumers/{id}/pause` and `/resume`.
+pub async fn pause(
+    engine: &Arc<Engine>,
+    call: &Call,
+    id: &Id,
+    is_paused: bool,
+) -> Result<Answer, Problem> {
+    call.no_body()?;
+    let (info, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            let command = if is_paused {
+                Command::PauseConsumer(named(&id))
+            } else {
+                Command::ResumeConsumer(named(&id))
+            };
+            Ok(Step::ask(command, move |state, reply| {
+                done(reply)?;
+                let info = &mut find(state, &id)?.info;
+                let is_new = info.paused != is_paused;
+                info.paused = is_paused;
+                let info = info.clone();
+                if is_new {
+                    let event = consumer_event(&info);
+                    let event = if is_paused {
+                        EventData::ConsumerPaused(event)
+                    } else {
+                        EventData::ConsumerResumed(event)
+                    };
+                    state.events.publish(Some(&info.router_id), event);
+                }
+                Ok(info)
+            }))
+        })
+        .await?;
+    Answer::json(200, &info, seq)
+}
+
+/// `POST /consumers/{id}/request-key-frame`.
+pub async fn request_key_frame(
+    engine: &Arc<Engine>,
+    call: &Call,
+    id: &Id,
+) -> Result<Answer, Problem> {
+    call.no_body()?;
+    let ((), seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            Ok(Step::ask(Command::RequestKeyFrame(named(id)), |_, reply| done(reply)))
+        })
+        .await?;
+    Ok(Answer::empty(seq))
+}
+
+/// `PATCH /consumers/{id}`: up to two commands, one after the other.
+pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let patch = call.body::<PatchConsumer>()?;
+    if let Some(asked) = patch.preferred_layers {
+        engine
+            .run(|state| {
+                let info = &find(state, id)?.info;
+                let params = &info.rtp_parameters;
+                let layers = normalize_preferred_layers(info.consumer_type, params, Some(asked));
+                // As with mediasoup: a consumer without layers ignores them.
+                let Some(layers) = layers else { return Ok(Step::Done(())) };
+                let command = Command::SetPreferredLayers(command::SetPreferredLayers {
+                    id: id.to_string(),
+                    layers: convert::layers(layers),
+                });
+                let id = id.clone();
+                Ok(Step::ask(command, move |state, reply| {
+                    done(reply)?;
+                    find(state, &id)?.info.preferred_layers = Some(layers);
+                    Ok(())
+                }))
+            })
+            .await?;
+    }
+    if let Some(priority) = patch.priority {
+        engine
+            .run(|state| {
+                find(state, id)?;
+                let command =
+                    Command::SetPriority(command::SetPriority { id: id.to_string(), priority });
+                let id = id.clone();
+                Ok(Step::ask(command, move |state, reply| {
+                    done(reply)?;
+                    find(state, &id)?.info.priority = priority;
+                    Ok(())
+                }))
+            })
+            .await?;
+    }
+    get(engine, id).await
+}
+
+/// `GET /consumers/{id}/stats`.
+pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (stats, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            Ok(Step::ask(Command::ConsumerStats(named(&id)), move |state, reply| {
+                let stats = match reply? {
+                    Reply::ConsumerStats(stats) => stats,
+                    other => return Err(unexpected(&other)),
+                };
+                let info = &find(state, &id)?.info;
+                let rate = clock_rate(&info.rtp_parameters, info.kind);
+                let outbound = RtpStreamStatsType::OutboundRtp;
+                let mut records = vec![convert::stream_stats(outbound, &stats.outbound, rate)];
+                if let Some(inbound) = &stats.inbound {
+                    let direction = RtpStreamStatsType::InboundRtp;
+                    records.push(convert::stream_stats(direction, inbound, rate));
+                }
+                Ok(records)
+            }))
+        })
+        .await?;
+    Answer::json(200, &stats, seq)
+}
+
+/// `GET /consumers/{id}/dump`.
+pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| find(state, id).map(drop);
+    super::dump(engine, id, look).await
+}

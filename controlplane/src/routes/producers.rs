@@ -1,0 +1,263 @@
+//! Producers: the tracks that peers send.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ironcast_api::{
+    CreateProducer, Id, MediaKind, Problem, ProducerInfo, RtpStreamStatsType, events::EventData,
+};
+use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
+use ironcast_protocol::{Command, Reply, command};
+
+use super::{closed, done, id_or_new, random_u32, routers::check_rate};
+use crate::{
+    call::{Answer, Call},
+    convert,
+    engine::{Engine, State, Step, unexpected},
+    events::unix_ms,
+    limits::check_count,
+    note::{self, Common, ProducerNote},
+    registry::{Kind, Producer, Router, consumer_event, producer_event},
+};
+
+/// `POST /producers`.
+pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let (mut create, hash) = call.hashed_body::<CreateProducer>()?;
+    let id = id_or_new(create.id.take())?;
+    let common = Common {
+        created_at: unix_ms(),
+        app_data: create.app_data.take().unwrap_or_default(),
+        hash,
+    };
+    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
+    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+}
+
+fn look(
+    state: &mut State,
+    id: &Id,
+    create: &CreateProducer,
+    common: &Common,
+) -> Result<Step<(bool, ProducerInfo)>, Problem> {
+    let existing = |state: &State| Some((false, state.registry.producers.get(id)?.info.clone()));
+    if let Some(step) = state.check_id(Kind::Producer, id, common.hash, existing)? {
+        return Ok(step);
+    }
+    let registry = &state.registry;
+    let transport = registry.transports.get(&create.transport_id).ok_or_else(|| {
+        Problem::not_found("transport", &create.transport_id).with_pointer("/transportId")
+    })?;
+    let router_id = transport.info.router_id.clone();
+    let router = registry.routers.get(&router_id);
+    let router = router.ok_or_else(|| Problem::not_found("router", &router_id))?;
+    let limits = &state.limits;
+    let count = transport.producers.len();
+    check_count(count, limits.producers_per_transport_max, "producers on this transport")?;
+    if limits.producers_per_worker_max > 0 {
+        let (_, count, _) = registry.on_worker(router.worker);
+        check_count(count, limits.producers_per_worker_max, "producers on this worker")?;
+    }
+    let ssrc = free_ssrcs(router, create.rtp_parameters.encodings.len().max(1));
+    let negotiated = negotiate_producer(
+        create.kind,
+        create.rtp_parameters.clone(),
+        &router.info.rtp_capabilities,
+        ssrc,
+        &transport.cname,
+    )
+    .map_err(|error| error.into_problem("/rtpParameters"))?;
+    let info = ProducerInfo {
+        id: id.clone(),
+        router_id: router_id.clone(),
+        transport_id: create.transport_id.clone(),
+        participant_id: transport.info.participant_id.clone(),
+        kind: create.kind,
+        producer_type: negotiated.producer_type,
+        rtp_parameters: negotiated.rtp_parameters.clone(),
+        paused: create.paused.unwrap_or(false),
+        score: Vec::new(),
+        created_at: common.created_at,
+        app_data: common.app_data.clone(),
+    };
+    let command = produce(create, &info, &negotiated, common)?;
+    check_rate(state, &router_id)?;
+    let hash = common.hash;
+    Ok(Step::create(Kind::Producer, id.clone(), command, move |state, reply| {
+        let rtp_type = match reply? {
+            Reply::Produced { rtp_type } => rtp_type,
+            other => return Err(unexpected(&other)),
+        };
+        let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
+        let consumable = negotiated.consumable_rtp_parameters;
+        let producer =
+            Producer { info: info.clone(), hash, consumable, consumers: BTreeSet::new() };
+        if !state.registry.insert_producer(producer) {
+            return Err(Problem::not_found("transport", &info.transport_id));
+        }
+        let event = EventData::ProducerCreated(producer_event(&info));
+        state.events.publish(Some(&info.router_id), event);
+        Ok((true, info))
+    }))
+}
+
+fn produce(
+    create: &CreateProducer,
+    info: &ProducerInfo,
+    negotiated: &NegotiatedProducer,
+    common: &Common,
+) -> Result<Command, Problem> {
+    let note = ProducerNote {
+        common: common.clone(),
+        rtp_parameters: Some(negotiated.rtp_parameters.clone()),
+    };
+    Ok(Command::Produce(command::Produce {
+        id: info.id.to_string(),
+        transport: info.transport_id.to_string(),
+        kind: convert::kind(create.kind),
+        rtp_parameters: convert::rtp_parameters(&negotiated.rtp_parameters),
+        rtp_mapping: convert::rtp_mapping(&negotiated.rtp_mapping),
+        paused: info.paused,
+        key_frame_request_delay_ms: create.key_frame_request_delay.unwrap_or(0),
+        note: note::write(&note)?,
+    }))
+}
+
+/// The first of so many SSRCs in a row that nobody has on this router.
+pub fn free_ssrcs(router: &Router, count: usize) -> u32 {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    loop {
+        let first = random_u32();
+        let Some(end) = first.checked_add(count) else { continue };
+        // 0 is no SSRC, and mediasoup-client keeps 1234 for a probing stream of its own.
+        let is_special = first == 0 || (first..end).contains(&1234);
+        if !is_special && router.ssrcs.range(first..end).next().is_none() {
+            return first;
+        }
+    }
+}
+
+fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Producer, Problem> {
+    state.registry.producers.get_mut(id).ok_or_else(|| Problem::not_found("producer", id))
+}
+
+fn named(id: &Id) -> command::Named {
+    command::Named { id: id.to_string() }
+}
+
+/// `GET /producers/{id}`.
+pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+    Answer::json(200, &info, seq)
+}
+
+/// `DELETE /producers/{id}`.
+pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let ((), seq) = engine
+        .run(|state| {
+            if !state.registry.producers.contains_key(id) {
+                return Ok(Step::Done(()));
+            }
+            let id = id.clone();
+            Ok(Step::ask(Command::CloseProducer(named(&id)), move |state, reply| {
+                closed(reply)?;
+                state.registry.close_producer(&id, true, &mut state.events);
+                Ok(())
+            }))
+        })
+        .await?;
+    Ok(Answer::empty(seq))
+}
+
+/// `POST /producers/{id}/pause` and `/resume`.
+pub async fn pause(
+    engine: &Arc<Engine>,
+    call: &Call,
+    id: &Id,
+    is_paused: bool,
+) -> Result<Answer, Problem> {
+    call.no_body()?;
+    let (info, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            let command = if is_paused {
+                Command::PauseProducer(named(&id))
+            } else {
+                Command::ResumeProducer(named(&id))
+            };
+            Ok(Step::ask(command, move |state, reply| {
+                done(reply)?;
+                set_paused(state, &id, is_paused)
+            }))
+        })
+        .await?;
+    Answer::json(200, &info, seq)
+}
+
+/// Remembers it, and tells it if it is new: of the producer and of each of its consumers.
+fn set_paused(state: &mut State, id: &Id, is_paused: bool) -> Result<ProducerInfo, Problem> {
+    let producer = find(state, id)?;
+    let is_new = producer.info.paused != is_paused;
+    producer.info.paused = is_paused;
+    let info = producer.info.clone();
+    if !is_new {
+        return Ok(info);
+    }
+    let consumers = producer.consumers.clone();
+    let event = producer_event(&info);
+    let event = if is_paused {
+        EventData::ProducerPaused(event)
+    } else {
+        EventData::ProducerResumed(event)
+    };
+    state.events.publish(Some(&info.router_id), event);
+    for id in consumers {
+        let Some(consumer) = state.registry.consumers.get_mut(&id) else { continue };
+        consumer.info.producer_paused = is_paused;
+        let event = consumer_event(&consumer.info);
+        let event = if is_paused {
+            EventData::ConsumerProducerPause(event)
+        } else {
+            EventData::ConsumerProducerResume(event)
+        };
+        state.events.publish(Some(&info.router_id), event);
+    }
+    Ok(info)
+}
+
+/// `GET /producers/{id}/stats`.
+pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (stats, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            Ok(Step::ask(Command::ProducerStats(named(&id)), move |state, reply| {
+                let stats = match reply? {
+                    Reply::ProducerStats(stats) => stats,
+                    other => return Err(unexpected(&other)),
+                };
+                let info = &find(state, &id)?.info;
+                let clock_rate = clock_rate(&info.rtp_parameters, info.kind);
+                let records = stats.iter().map(|one| {
+                    let direction = RtpStreamStatsType::InboundRtp;
+                    let mut record = convert::stream_stats(direction, &one.stream, clock_rate);
+                    record.bitrate_by_layer = Some(one.bitrate_by_layer.clone());
+                    record
+                });
+                Ok(records.collect::<Vec<_>>())
+            }))
+        })
+        .await?;
+    Answer::json(200, &stats, seq)
+}
+
+/// RTP clock of the media codec, for jitter in milliseconds.
+pub fn clock_rate(params: &ironcast_api::RtpParameters, kind: MediaKind) -> u32 {
+    let first = params.codecs.first().map(|codec| codec.clock_rate);
+    first.unwrap_or(if kind == MediaKind::Audio { 48_000 } else { 90_000 })
+}
+
+/// `GET /producers/{id}/dump`.
+pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| find(state, id).map(drop);
+    super::dump(engine, id, look).await
+}

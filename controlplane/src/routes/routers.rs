@@ -1,0 +1,179 @@
+//! Routers: one for each room.
+
+use std::{sync::Arc, time::Instant};
+
+use ironcast_api::{
+    CanConsume, CanConsumeAnswer, CreateRouter, ErrorCode, Id, Problem, RouterDetails, RouterInfo,
+    events::{EventData, RouterClosedReason, RouterCreated},
+};
+use ironcast_negotiate::{
+    can_consume as negotiate, default_media_codecs, generate_router_rtp_capabilities,
+};
+use ironcast_protocol::{Command, Reply, WorkerId, command};
+
+use super::id_or_new;
+use crate::{
+    call::{Answer, Call},
+    convert,
+    engine::{Engine, State, Step, unexpected},
+    events::unix_ms,
+    limits::{check_count, rate_limited},
+    note::{self, BodyHash, Common, RouterNote},
+    rebuild::new_router,
+    registry::Kind,
+};
+
+/// An answer and whether something was made for it.
+type Made<T> = (bool, T);
+
+/// `POST /routers`.
+pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let (mut create, hash) = call.hashed_body::<CreateRouter>()?;
+    for (field, value) in [("lastN", create.last_n), ("loudestN", create.loudest_n)] {
+        if value.is_some() {
+            let detail = format!("this version does not have {field}");
+            return Err(
+                Problem::new(ErrorCode::Unsupported, detail).with_pointer(format!("/{field}"))
+            );
+        }
+    }
+    let id = id_or_new(create.id.take())?;
+    let media_codecs = create.media_codecs.take().unwrap_or_else(default_media_codecs);
+    let rtp_capabilities = generate_router_rtp_capabilities(&media_codecs)
+        .map_err(|error| error.into_problem("/mediaCodecs"))?;
+    let common = Common {
+        created_at: unix_ms(),
+        app_data: create.app_data.take().unwrap_or_default(),
+        hash,
+    };
+    let note = RouterNote { common: common.clone(), media_codecs: Some(media_codecs.clone()) };
+    let note = note::write(&note)?;
+    let info = RouterInfo {
+        id: id.clone(),
+        // Chosen below, when the place is free.
+        worker_id: convert::worker_id(0),
+        rtp_capabilities,
+        media_codecs,
+        created_at: common.created_at,
+        app_data: common.app_data,
+    };
+    let ((is_new, info), seq) =
+        engine.run(|state| place(state, &create, &info, &note, hash)).await?;
+    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+}
+
+fn place(
+    state: &mut State,
+    create: &CreateRouter,
+    info: &RouterInfo,
+    note: &[u8],
+    hash: BodyHash,
+) -> Result<Step<Made<RouterInfo>>, Problem> {
+    let id = &info.id;
+    let existing = |state: &State| Some((false, state.registry.routers.get(id)?.info.clone()));
+    if let Some(step) = state.check_id(Kind::Router, id, hash, existing)? {
+        return Ok(step);
+    }
+    check_count(state.registry.routers.len(), state.limits.routers_max, "routers on this host")?;
+    let placement = create.placement.unwrap_or_default();
+    let full = state.full();
+    let worker = state.workers.place(id, create.worker_id.as_ref(), placement, full)?;
+    let info = RouterInfo { worker_id: convert::worker_id(worker), ..info.clone() };
+    let command = Command::CreateRouter(command::CreateRouter {
+        id: id.to_string(),
+        worker,
+        note: note.to_vec(),
+    });
+    Ok(Step::create(Kind::Router, id.clone(), command, move |state, reply| {
+        created(state, info, worker, hash, reply)
+    }))
+}
+
+fn created(
+    state: &mut State,
+    info: RouterInfo,
+    worker: WorkerId,
+    hash: BodyHash,
+    reply: Result<Reply, Problem>,
+) -> Result<Made<RouterInfo>, Problem> {
+    match reply? {
+        Reply::Done => {}
+        other => return Err(unexpected(&other)),
+    }
+    state.registry.insert_router(new_router(info.clone(), worker, hash));
+    let event = RouterCreated { worker_id: info.worker_id.clone() };
+    state.events.publish(Some(&info.id), EventData::RouterCreated(event));
+    Ok((true, info))
+}
+
+/// `GET /routers/{id}`.
+pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (details, seq) = engine
+        .run(|state| {
+            let router = state.registry.routers.get(id);
+            let router = router.ok_or_else(|| Problem::not_found("router", id))?;
+            Ok(Step::Done(RouterDetails {
+                router: router.info.clone(),
+                transports: router.transports.iter().cloned().collect(),
+                producers: router.producers.iter().cloned().collect(),
+                consumers: router.consumers.iter().cloned().collect(),
+            }))
+        })
+        .await?;
+    Answer::json(200, &details, seq)
+}
+
+/// `DELETE /routers/{id}`.
+pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let ((), seq) = engine
+        .run(|state| {
+            if !state.registry.routers.contains_key(id) {
+                return Ok(Step::Done(()));
+            }
+            let command = Command::CloseRouter(command::Named { id: id.to_string() });
+            let id = id.clone();
+            Ok(Step::ask(command, move |state, reply| {
+                super::closed(reply)?;
+                let reason = RouterClosedReason::Request;
+                state.registry.close_router(&id, reason, &mut state.events);
+                Ok(())
+            }))
+        })
+        .await?;
+    Ok(Answer::empty(seq))
+}
+
+/// `POST /routers/{id}/can-consume`.
+pub async fn can_consume(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let asked = call.body::<CanConsume>()?;
+    let (can_consume, seq) = engine
+        .run(|state| {
+            let registry = &state.registry;
+            if !registry.routers.contains_key(id) {
+                return Err(Problem::not_found("router", id));
+            }
+            let producer = registry.producers.get(&asked.producer_id);
+            let producer = producer.filter(|producer| producer.info.router_id == *id);
+            let producer = producer.ok_or_else(|| {
+                Problem::not_found("producer", &asked.producer_id).with_pointer("/producerId")
+            })?;
+            let answer = negotiate(&producer.consumable, &asked.rtp_capabilities)
+                .map_err(|error| error.into_problem("/rtpCapabilities"))?;
+            Ok(Step::Done(answer))
+        })
+        .await?;
+    Answer::json(200, &CanConsumeAnswer { can_consume }, seq)
+}
+
+/// Counts something that is to be made in a router against its rate.
+pub fn check_rate(state: &mut State, router: &Id) -> Result<(), Problem> {
+    let per_s = state.limits.creations_per_router_per_s;
+    let Some(router) = state.registry.routers.get_mut(router) else {
+        return Err(Problem::not_found("router", router).with_pointer("/routerId"));
+    };
+    if router.creations.take(per_s, Instant::now()) {
+        Ok(())
+    } else {
+        Err(rate_limited("creations in this router", per_s))
+    }
+}

@@ -1,0 +1,221 @@
+//! `GET /events`: one task for each stream copies from the log to the response. A reader that is
+//! slower than the events finds its place gone and is cut; one that reads nothing at all is cut
+//! after a while. Nobody else notices either.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ironcast_api::{ErrorCode, EventData, EventSeq, Id, Problem};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+
+use crate::{
+    call::Call,
+    engine::Engine,
+    events::{Entry, Lost},
+};
+
+/// Events that are written at once.
+const PIECE_BYTES: usize = 64 << 10;
+/// Pieces between the task and the connection.
+const PIECES: usize = 4;
+/// A connection that takes nothing for so long is ended.
+const STALL_MAX: Duration = Duration::from_secs(20);
+
+/// A stream as `doors` needs it.
+pub struct Opened {
+    /// Ends when the stream is cut or the server stops.
+    pub pieces: mpsc::Receiver<Bytes>,
+    /// Where it begins.
+    pub seq: EventSeq,
+}
+
+struct Stream {
+    engine: Arc<Engine>,
+    cursor: EventSeq,
+    /// Up to here it is a repetition: without scores.
+    replay_end: u64,
+    router_id: Option<Id>,
+    types: Option<BTreeSet<String>>,
+    wake: watch::Receiver<EventSeq>,
+    out: mpsc::Sender<Bytes>,
+    stopping: watch::Receiver<bool>,
+}
+
+/// Counts the open streams.
+struct Slot(Arc<Engine>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.metrics.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Begins a stream. `end_connection` is called when the reader takes nothing for too long.
+pub fn open(
+    engine: &Arc<Engine>,
+    call: &Call,
+    last_event_id: Option<&str>,
+    stopping: watch::Receiver<bool>,
+    end_connection: impl FnOnce() + Send + 'static,
+) -> Result<Opened, Problem> {
+    let query = call.query(&["after", "routerId", "types"])?;
+    let router_id = query.id("routerId")?;
+    let types = query.get("types").map(types_of).transpose()?;
+    // A browser's EventSource repeats its address when it comes back: the header is newer.
+    let after = last_event_id.or(query.get("after")).map(position).transpose()?;
+    let slot = take_slot(engine)?;
+    let state = engine.lock();
+    let head = state.events.head();
+    let cursor = after.unwrap_or(head);
+    if state.events.read(cursor, 0).is_err() {
+        return Err(lost());
+    }
+    let wake = state.events.subscribe();
+    drop(state);
+    let (out, pieces) = mpsc::channel(PIECES);
+    let stream = Stream {
+        engine: Arc::clone(engine),
+        cursor,
+        replay_end: head.number,
+        router_id,
+        types,
+        wake,
+        out,
+        stopping,
+    };
+    tokio::spawn(async move {
+        let _slot = slot;
+        if stream.run().await.is_err() {
+            end_connection();
+        }
+    });
+    Ok(Opened { pieces, seq: cursor })
+}
+
+fn take_slot(engine: &Arc<Engine>) -> Result<Slot, Problem> {
+    let open = engine.metrics.streams.fetch_add(1, Ordering::Relaxed);
+    let slot = Slot(Arc::clone(engine));
+    if open >= engine.config.events.streams_max {
+        let detail = format!("{open} event streams are open already");
+        return Err(Problem::new(ErrorCode::NoCapacity, detail).with_retry_after(5));
+    }
+    Ok(slot)
+}
+
+fn lost() -> Problem {
+    let detail = "events after this number are not kept any more: take GET /snapshot and go on \
+                  from its seq";
+    Problem::new(ErrorCode::EventsLost, detail)
+}
+
+fn position(text: &str) -> Result<EventSeq, Problem> {
+    // What looks like a number of another server is of another epoch.
+    text.trim().parse().map_err(|error: ironcast_api::events::InvalidEventSeq| {
+        if text.contains('-') { lost() } else { Problem::invalid("?after", error.to_string()) }
+    })
+}
+
+fn types_of(text: &str) -> Result<BTreeSet<String>, Problem> {
+    let types: BTreeSet<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+    match types.iter().find(|name| !EventData::NAMES.contains(&name.as_str())) {
+        None => Ok(types),
+        Some(name) => Err(Problem::invalid("?types", format!("there is no event {name:?}"))),
+    }
+}
+
+/// The connection takes nothing.
+struct Stalled;
+
+impl Stream {
+    async fn run(mut self) -> Result<(), Stalled> {
+        let mut text = String::from(": ironcast\n\n");
+        loop {
+            if !text.is_empty() {
+                let piece = Bytes::from(std::mem::take(&mut text));
+                match timeout(STALL_MAX, self.out.send(piece)).await {
+                    Ok(Ok(())) => {}
+                    // The reader has gone.
+                    Ok(Err(_)) => return Ok(()),
+                    Err(_) => {
+                        self.count_cut();
+                        return Err(Stalled);
+                    }
+                }
+            }
+            self.wake.borrow_and_update();
+            match self.read(&mut text) {
+                Err(Lost) => {
+                    self.count_cut();
+                    return Ok(());
+                }
+                Ok(true) => continue,
+                Ok(false) => {}
+            }
+            let comment_every = self.engine.config.events.comment_every;
+            let is_silent = tokio::select! {
+                changed = self.wake.changed() => match changed {
+                    Ok(()) => false,
+                    Err(_) => return Ok(()),
+                },
+                () = tokio::time::sleep(comment_every) => true,
+                () = self.out.closed() => return Ok(()),
+                _ = self.stopping.wait_for(|is_stopping| *is_stopping) => return Ok(()),
+            };
+            if is_silent {
+                self.write_comment(&mut text);
+            }
+        }
+    }
+
+    /// Takes what is next out of the log; false if there is nothing.
+    fn read(&mut self, text: &mut String) -> Result<bool, Lost> {
+        let (entries, head) = {
+            let state = self.engine.lock();
+            if state.events.lag(self.cursor) > self.engine.config.events.waiting_max
+                && self.cursor.number >= self.replay_end
+            {
+                return Err(Lost);
+            }
+            (state.events.read(self.cursor, PIECE_BYTES)?, state.events.head())
+        };
+        let Some(last) = entries.last() else {
+            // Nothing, or only scores that were replaced.
+            self.cursor = head;
+            return Ok(false);
+        };
+        self.cursor.number = last.number;
+        for entry in entries.iter().filter(|entry| self.is_wanted(entry)) {
+            text.push_str(&entry.text);
+        }
+        Ok(true)
+    }
+
+    fn is_wanted(&self, entry: &Entry) -> bool {
+        let is_repeated_score = entry.is_coalesced() && entry.number <= self.replay_end;
+        // Events without a router (a worker died) concern everybody.
+        let is_of_router = match (&self.router_id, &entry.router_id) {
+            (Some(wanted), Some(router)) => wanted == router,
+            _ => true,
+        };
+        let is_of_types = self.types.as_ref().is_none_or(|types| types.contains(entry.name));
+        !is_repeated_score && is_of_router && is_of_types
+    }
+
+    /// Also tells where to resume: with a filter, all events since may have been left out.
+    fn write_comment(&self, text: &mut String) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": still here\nid: {}\n\n", self.cursor);
+    }
+
+    fn count_cut(&self) {
+        self.engine.metrics.streams_cut.fetch_add(1, Ordering::Relaxed);
+    }
+}

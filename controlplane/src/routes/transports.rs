@@ -1,0 +1,355 @@
+//! Transports: the peers' connections, and the leaving of a participant with all of his.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use ironcast_api::{
+    ConnectAnswer, ConnectTransport, CreateTransport, DtlsParameters, ErrorCode, Id, LeaveAnswer,
+    PatchTransport, Problem, RestartIceAnswer, RtpCapabilities, TransportInfo, TransportType,
+    events::TransportClosedReason,
+};
+use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
+use ironcast_protocol::{Command, Reply, command};
+
+use super::{closed, done, id_or_new, routers::check_rate};
+use crate::{
+    call::{Answer, Call},
+    convert,
+    engine::{Engine, State, Step, unexpected},
+    events::unix_ms,
+    limits::check_count,
+    note::{self, BodyHash, Common, ConnectNote, TransportNote},
+    rebuild::{new_transport, new_transport_info},
+    registry::{Kind, Transport},
+};
+
+/// Browsers send one; nobody needs more than one of each kind.
+const FINGERPRINTS_MAX: usize = 16;
+
+/// `POST /transports`.
+pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let (mut create, hash) = call.hashed_body::<CreateTransport>()?;
+    check_kind(&create)?;
+    let id = id_or_new(create.id.take())?;
+    if let Some(caps) = &mut create.rtp_capabilities {
+        validate_and_normalize_rtp_capabilities(caps)
+            .map_err(|error| error.into_problem("/rtpCapabilities"))?;
+    }
+    let common = Common {
+        created_at: unix_ms(),
+        app_data: create.app_data.take().unwrap_or_default(),
+        hash,
+    };
+    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
+    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+}
+
+/// Options of what this version does not have, and options of other kinds of transports.
+fn check_kind(create: &CreateTransport) -> Result<(), Problem> {
+    let unsupported = |pointer: &str, detail: &str| {
+        Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer(pointer))
+    };
+    if create.kind != TransportType::Webrtc {
+        return unsupported("/type", "this version has webrtc transports only");
+    }
+    let foreign = [
+        ("listenAddress", create.listen_address.is_some()),
+        ("port", create.port.is_some()),
+        ("rtcpMux", create.rtcp_mux.is_some()),
+        ("comedia", create.comedia.is_some()),
+        ("enableRtx", create.enable_rtx.is_some()),
+        ("enableSrtp", create.enable_srtp.is_some()),
+        ("srtpCryptoSuite", create.srtp_crypto_suite.is_some()),
+    ];
+    if let Some((field, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
+        let detail = format!("a webrtc transport has no {field}");
+        return Err(Problem::invalid(format!("/{field}"), detail));
+    }
+    if create.enable_sctp == Some(true) {
+        return unsupported("/enableSctp", "this version has no data channels");
+    }
+    if create.enable_udp == Some(false) {
+        return unsupported("/enableUdp", "this version has UDP candidates only");
+    }
+    Ok(())
+}
+
+fn look(
+    state: &mut State,
+    id: &Id,
+    create: &CreateTransport,
+    common: &Common,
+) -> Result<Step<(bool, TransportInfo)>, Problem> {
+    let existing = |state: &State| Some((false, state.registry.transports.get(id)?.info.clone()));
+    if let Some(step) = state.check_id(Kind::Transport, id, common.hash, existing)? {
+        return Ok(step);
+    }
+    let missing = || Problem::not_found("router", &create.router_id).with_pointer("/routerId");
+    let router = state.registry.routers.get(&create.router_id).ok_or_else(missing)?;
+    let max = state.limits.transports_per_router_max;
+    check_count(router.transports.len(), max, "transports in this router")?;
+    let caps = create.rtp_capabilities.as_ref();
+    let note = TransportNote {
+        common: common.clone(),
+        participant_id: create.participant_id.clone(),
+        rtp_capabilities: caps.map(|caps| cut_down(caps, &router.info.rtp_capabilities)),
+    };
+    let bytes = note::write(&note)?;
+    check_rate(state, &create.router_id)?;
+    let command = Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
+        id: id.to_string(),
+        router: create.router_id.to_string(),
+        consent_timeout_s: create.ice_consent_timeout.map_or(state.consent_timeout_s, u32::from),
+        initial_available_outgoing_bitrate_bps: create
+            .initial_available_outgoing_bitrate
+            .unwrap_or(state.initial_outgoing_bitrate_bps),
+        note: bytes,
+    });
+    let (id, router_id) = (id.clone(), create.router_id.clone());
+    Ok(Step::create(Kind::Transport, id.clone(), command, move |state, reply| {
+        let created = match reply? {
+            Reply::TransportCreated(created) => created,
+            other => return Err(unexpected(&other)),
+        };
+        let info = new_transport_info(id, router_id, &created, &note);
+        if !state.registry.insert_transport(new_transport(info.clone(), note)) {
+            return Err(Problem::not_found("router", &info.router_id));
+        }
+        Ok((true, info))
+    }))
+}
+
+/// What of a receiver's capabilities can ever matter on a router: the rest would only fill the note.
+fn cut_down(caps: &RtpCapabilities, router: &RtpCapabilities) -> RtpCapabilities {
+    let is_known =
+        |mime: &str| router.codecs.iter().any(|codec| codec.mime_type.eq_ignore_ascii_case(mime));
+    let has_uri = |uri: &str| router.header_extensions.iter().any(|one| one.uri == uri);
+    RtpCapabilities {
+        codecs: caps.codecs.iter().filter(|codec| is_known(&codec.mime_type)).cloned().collect(),
+        header_extensions: caps
+            .header_extensions
+            .iter()
+            .filter(|extension| has_uri(&extension.uri))
+            .cloned()
+            .collect(),
+    }
+}
+
+fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Transport, Problem> {
+    state.registry.transports.get_mut(id).ok_or_else(|| Problem::not_found("transport", id))
+}
+
+fn named(id: &Id) -> command::Named {
+    command::Named { id: id.to_string() }
+}
+
+/// `GET /transports/{id}`.
+pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+    Answer::json(200, &info, seq)
+}
+
+/// `POST /transports/{id}/connect`.
+pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (connect, hash) = call.hashed_body::<ConnectTransport>()?;
+    let parameters = connect.dtls_parameters;
+    check_fingerprints(&parameters)?;
+    let note = note::write(&ConnectNote { hash })?;
+    let (answer, seq) = engine
+        .run(|state| {
+            let transport = find(state, id)?;
+            match transport.connect_hash {
+                Some(other) if other == hash => {
+                    let dtls_local_role = transport.info.dtls_parameters.role;
+                    return Ok(Step::Done(ConnectAnswer { dtls_local_role }));
+                }
+                Some(_) => return Err(connected_already()),
+                None => {}
+            }
+            let command = Command::ConnectTransport(command::ConnectTransport {
+                id: id.to_string(),
+                role: convert::dtls_role(parameters.role),
+                fingerprints: parameters
+                    .fingerprints
+                    .iter()
+                    .map(convert::dtls_fingerprint)
+                    .collect(),
+                note: note.clone(),
+            });
+            let id = id.clone();
+            Ok(Step::ask(command, move |state, reply| connected(state, &id, hash, reply)))
+        })
+        .await?;
+    Answer::json(200, &answer, seq)
+}
+
+fn check_fingerprints(parameters: &DtlsParameters) -> Result<(), Problem> {
+    let pointer = "/dtlsParameters/fingerprints";
+    if !(1..=FINGERPRINTS_MAX).contains(&parameters.fingerprints.len()) {
+        let detail = format!("1 to {FINGERPRINTS_MAX} fingerprints are needed");
+        return Err(Problem::invalid(pointer, detail));
+    }
+    let wrong = parameters.fingerprints.iter().position(|one| one.bytes().is_none());
+    match wrong {
+        None => Ok(()),
+        Some(index) => Err(Problem::invalid(
+            format!("{pointer}/{index}/value"),
+            "as many hex bytes as the algorithm has, with colons between (RFC 8122)",
+        )),
+    }
+}
+
+fn connected_already() -> Problem {
+    let detail = "the transport was connected with other parameters";
+    Problem::new(ErrorCode::WrongState, detail)
+}
+
+fn connected(
+    state: &mut State,
+    id: &Id,
+    hash: BodyHash,
+    reply: Result<Reply, Problem>,
+) -> Result<ConnectAnswer, Problem> {
+    let local_role = match reply {
+        Ok(Reply::Connected { local_role }) => convert::api_dtls_role(local_role),
+        Ok(other) => return Err(unexpected(&other)),
+        Err(problem) if problem.code == ErrorCode::WrongState => {
+            // The same call may have been on its way twice.
+            let transport = find(state, id)?;
+            if transport.connect_hash == Some(hash) {
+                return Ok(ConnectAnswer { dtls_local_role: transport.info.dtls_parameters.role });
+            }
+            return Err(problem);
+        }
+        Err(problem) => return Err(problem),
+    };
+    let transport = find(state, id)?;
+    transport.connect_hash = Some(hash);
+    transport.info.dtls_parameters.role = local_role;
+    Ok(ConnectAnswer { dtls_local_role: local_role })
+}
+
+/// `POST /transports/{id}/restart-ice`.
+pub async fn restart_ice(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    call.no_body()?;
+    let (answer, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            Ok(Step::ask(Command::RestartIce(named(&id)), move |state, reply| {
+                let ice_parameters = match reply? {
+                    Reply::IceRestarted(parameters) => convert::ice_parameters(&parameters),
+                    other => return Err(unexpected(&other)),
+                };
+                find(state, &id)?.info.ice_parameters = ice_parameters.clone();
+                Ok(RestartIceAnswer { ice_parameters })
+            }))
+        })
+        .await?;
+    Answer::json(200, &answer, seq)
+}
+
+/// `PATCH /transports/{id}`.
+pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let patch = call.body::<PatchTransport>()?;
+    let (info, seq) = engine
+        .run(|state| {
+            let transport = find(state, id)?;
+            if patch == PatchTransport::default() {
+                return Ok(Step::Done(transport.info.clone()));
+            }
+            let command = Command::SetTransportBitrates(command::SetTransportBitrates {
+                id: id.to_string(),
+                max_incoming_bps: patch.max_incoming_bitrate,
+                max_outgoing_bps: patch.max_outgoing_bitrate,
+                min_outgoing_bps: patch.min_outgoing_bitrate,
+            });
+            let id = id.clone();
+            Ok(Step::ask(command, move |state, reply| {
+                done(reply)?;
+                let info = &mut find(state, &id)?.info;
+                let set = |limit: &mut Option<u32>, new: Option<u32>| {
+                    if let Some(bps) = new {
+                        *limit = convert::limit(bps);
+                    }
+                };
+                set(&mut info.max_incoming_bitrate, patch.max_incoming_bitrate);
+                set(&mut info.max_outgoing_bitrate, patch.max_outgoing_bitrate);
+                set(&mut info.min_outgoing_bitrate, patch.min_outgoing_bitrate);
+                Ok(info.clone())
+            }))
+        })
+        .await?;
+    Answer::json(200, &info, seq)
+}
+
+/// `DELETE /transports/{id}`.
+pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let ((), seq) = engine.run(|state| Ok(close(state, id))).await?;
+    Ok(Answer::empty(seq))
+}
+
+fn close(state: &mut State, id: &Id) -> Step<()> {
+    if !state.registry.transports.contains_key(id) {
+        return Step::Done(());
+    }
+    let command = Command::CloseTransport(named(id));
+    let id = id.clone();
+    Step::ask(command, move |state, reply| {
+        closed(reply)?;
+        let reason = TransportClosedReason::Request;
+        state.registry.close_transport(&id, reason, &mut state.events);
+        Ok(())
+    })
+}
+
+/// `POST /participants/{id}/leave`.
+pub async fn leave(engine: &Arc<Engine>, call: &Call, participant: &Id) -> Result<Answer, Problem> {
+    call.no_body()?;
+    let router_id = call.query(&["routerId"])?.id("routerId")?;
+    let router_id =
+        router_id.ok_or_else(|| Problem::invalid("?routerId", "say which router is left"))?;
+    let (transport_ids, _) = engine
+        .run(|state| {
+            // A router that is gone has nobody in it: leaving is safe to repeat.
+            let Some(router) = state.registry.routers.get(&router_id) else {
+                return Ok(Step::Done(Vec::new()));
+            };
+            let transports = router.transports.iter().filter(|id| {
+                let transport = state.registry.transports.get(*id);
+                transport.is_some_and(|one| one.info.participant_id.as_ref() == Some(participant))
+            });
+            Ok(Step::Done(transports.cloned().collect::<Vec<Id>>()))
+        })
+        .await?;
+    let closing = transport_ids.iter().map(|id| engine.run(move |state| Ok(close(state, id))));
+    for result in join_all(closing).await {
+        result?;
+    }
+    Answer::json(200, &LeaveAnswer { transport_ids }, engine.seq())
+}
+
+/// `GET /transports/{id}/stats`: a list of one record, as with mediasoup.
+pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let (stats, seq) = engine
+        .run(|state| {
+            find(state, id)?;
+            let id = id.clone();
+            Ok(Step::ask(Command::TransportStats(named(&id)), move |state, reply| {
+                let stats = match reply? {
+                    Reply::TransportStats(stats) => stats,
+                    other => return Err(unexpected(&other)),
+                };
+                let profile = find(state, &id)?.srtp_profile.clone();
+                Ok([convert::transport_stats(&id, profile, &stats)])
+            }))
+        })
+        .await?;
+    Answer::json(200, &stats, seq)
+}
+
+/// `GET /transports/{id}/dump`.
+pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| find(state, id).map(drop);
+    super::dump(engine, id, look).await
+}
