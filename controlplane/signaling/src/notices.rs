@@ -32,18 +32,23 @@ pub async fn follow(service: Arc<Service>) {
 /// and the stream goes on from there.
 async fn follow_events(service: &Arc<Service>) {
     let mut wait = REOPEN_FIRST;
+    let mut said = String::new();
     loop {
         let reason = match compare(service).await {
             Ok(seq) => {
                 wait = REOPEN_FIRST;
                 service.set_connected(true);
+                said.clear();
                 tracing::info!(seq, "in step with the media server");
                 read(service, seq).await
             }
             Err(error) => error.to_string(),
         };
         service.set_connected(false);
-        tracing::warn!(reason, "no events from the media server; trying again");
+        if reason != said {
+            tracing::warn!(reason, "no events from the media server; trying until there are");
+            said = reason;
+        }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(REOPEN_LONGEST);
     }

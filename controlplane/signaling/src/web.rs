@@ -23,7 +23,7 @@ const GOODBYE_BYTES_MAX: usize = 1024;
 
 /// The built page; empty when it was not built before the service.
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/web/dist"]
+#[folder = "web/dist"]
 #[allow_missing = true]
 struct Page;
 

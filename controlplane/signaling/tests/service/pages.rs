@@ -54,6 +54,18 @@ async fn a_page_says_goodbye() {
     assert_eq!(left, json!({ "participantId": "ada", "reason": "left" }));
 }
 
+/// With the page built before, it is in the binary; without, `/` says how to build it.
+#[tokio::test]
+async fn the_page_is_embedded() {
+    let stage = Stage::new().await;
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/web/dist/index.html");
+    let (status, body) = http(stage.port, "GET", "/", "").await;
+    match std::fs::read_to_string(built) {
+        Ok(page) => assert_eq!((status, body), (200, page)),
+        Err(_) => assert!(status == 404 && body.contains("npm run build"), "{status} {body}"),
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let stage = Stage::new().await;
