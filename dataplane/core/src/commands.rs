@@ -207,6 +207,14 @@ impl Worker {
         for (id, kind) in map.iter() {
             transport.extensions.insert(id, kind);
         }
+        if let Some(producer) = self.producers.get_mut(key) {
+            for stream in &mut producer.streams {
+                stream.index =
+                    stream.ssrc.map(|ssrc| transport.revive_source(ssrc)).unwrap_or_default();
+                stream.rtx_index =
+                    stream.rtx_ssrc.map(|ssrc| transport.revive_source(ssrc)).unwrap_or_default();
+            }
+        }
         transport.producers.push(key);
         self.producer_ids.insert(create.id.clone(), key);
         Ok(Reply::Produced { rtp_type })
@@ -538,6 +546,15 @@ impl Worker {
             stream.history.clear(&mut self.pool);
         }
         if let Some(transport) = self.transports.get_mut(producer.transport) {
+            for stream in &mut producer.streams {
+                let media = (stream.ssrc, std::mem::take(&mut stream.index));
+                let rtx = (stream.rtx_ssrc, std::mem::take(&mut stream.rtx_index));
+                for (ssrc, index) in [media, rtx] {
+                    if let Some(ssrc) = ssrc {
+                        transport.retire_source(ssrc, index);
+                    }
+                }
+            }
             transport.demux.remove(key);
             transport.producers.retain(|other| *other != key);
         }

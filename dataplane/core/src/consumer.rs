@@ -231,6 +231,9 @@ impl Consumer {
 
     /// Whether and how a fresh packet is sent. `sources`: the producer's streams.
     pub fn choose(&mut self, stream: u8, stored: &Stored, sources: &[Stream]) -> Option<Rewritten> {
+        if self.timeline.is_used_up() {
+            return None;
+        }
         let meta = &stored.meta;
         let packet = SourcePacket {
             stream,

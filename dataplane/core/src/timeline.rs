@@ -20,6 +20,9 @@ use std::collections::VecDeque;
 /// Segments remembered: with every second frame dropped, more than two seconds of 30 frames/s.
 const SEGMENTS_MAX: usize = 64;
 
+/// Numbers above it are not begun: the gap that one loss upstream leaves always fits.
+const SEQ_MAX: u32 = u32::MAX - 0x1_0000;
+
 /// A range of source numbers with constant differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
@@ -94,6 +97,14 @@ impl Timeline {
     #[must_use]
     pub fn next_seq(&self) -> u32 {
         self.next_seq
+    }
+
+    /// True when hardly a number is left. They are packet indices of SRTP and may not begin again
+    /// (RFC 3711 section 9.2): the stream ends, after months, and its consumer is to be made anew
+    /// with another SSRC.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.next_seq > SEQ_MAX
     }
 
     /// The newest sent timestamp.

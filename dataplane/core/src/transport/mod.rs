@@ -24,12 +24,15 @@ use crate::{
     meter::Meter,
     producer::Producer,
     router::Router,
-    srtp::{OpenKey, ReplayWindow, Suite},
+    srtp::{OpenKey, ReplayWindow, StreamIndex, Suite},
     wire::extension::ExtensionMap,
 };
 
 /// RTCP senders of one peer whose replay windows are kept.
 pub(crate) const RTCP_SENDERS_MAX: usize = 128;
+
+/// Received SSRCs of one peer that are remembered after their producers closed.
+const RETIRED_SOURCES_MAX: usize = 256;
 
 /// Bytes and rate of one kind of traffic.
 #[derive(Debug, Clone, Copy, Default)]
@@ -96,6 +99,9 @@ pub struct Transport {
     /// SSRCs that were in use once, and the next index of each: nothing that comes back uses an
     /// index again.
     pub(crate) retired: Vec<(u32, u32)>,
+    /// Where received SSRCs were when their producers closed: one that comes back goes on there, and
+    /// what was sent before is not taken for new. The oldest are forgotten.
+    pub(crate) retired_sources: std::collections::VecDeque<(u32, StreamIndex)>,
     /// Sent tracks by SSRC and RTX SSRC.
     pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, Key<Consumer>>,
     /// Consumers with something to send in this turn.
@@ -149,6 +155,7 @@ impl Transport {
             producers: Vec::new(),
             consumers: Vec::new(),
             retired: Vec::new(),
+            retired_sources: std::collections::VecDeque::new(),
             consumer_ssrcs: std::collections::BTreeMap::new(),
             pending: Vec::new(),
             resends: Vec::new(),
@@ -164,6 +171,29 @@ impl Transport {
             traffic: TrafficCounters::default(),
             timer_at: Nanos::MAX,
         }
+    }
+
+    /// Remembers where a received SSRC was.
+    pub(crate) fn retire_source(&mut self, ssrc: u32, index: StreamIndex) {
+        if index.newest().is_none() {
+            return;
+        }
+        if self.retired_sources.len() >= RETIRED_SOURCES_MAX {
+            self.retired_sources.pop_front();
+        }
+        self.retired_sources.push_back((ssrc, index));
+    }
+
+    /// Where a received SSRC was when its producer closed.
+    pub(crate) fn retired_source(&self, ssrc: u32) -> Option<&StreamIndex> {
+        self.retired_sources.iter().find(|(known, _)| *known == ssrc).map(|(_, index)| index)
+    }
+
+    /// Where a received SSRC goes on: at its beginning if it is new.
+    pub(crate) fn revive_source(&mut self, ssrc: u32) -> StreamIndex {
+        let at = self.retired_sources.iter().position(|(known, _)| *known == ssrc);
+        let found = at.and_then(|at| self.retired_sources.remove(at));
+        found.map(|(_, index)| index).unwrap_or_default()
     }
 
     /// True when media can leave.

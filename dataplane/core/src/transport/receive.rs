@@ -68,7 +68,10 @@ impl Worker {
         }
         let index_state: &mut StreamIndex =
             if found.rtx { &mut stream.rtx_index } else { &mut stream.index };
-        let index = index_state.estimate(header.sequence_number)?;
+        let index = match transport.retired_source(header.ssrc).filter(|_| known.is_none()) {
+            Some(retired) => retired.estimate(header.sequence_number)?,
+            None => index_state.estimate(header.sequence_number)?,
+        };
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
         let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let plain_len = match opened {
@@ -78,15 +81,17 @@ impl Worker {
                 return Err(reason);
             }
         };
-        index_state.commit(index);
         if known.is_none() {
             let learned = transport.demux.learn(header.ssrc, found);
             if let Err(reason) = learned {
                 self.pool.give(buffer);
                 return Err(reason);
             }
+            *index_state = transport.revive_source(header.ssrc);
             *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
         }
+        let index_state = if found.rtx { &mut stream.rtx_index } else { &mut stream.index };
+        index_state.commit(index);
         let traffic = &mut transport.traffic;
         if found.rtx {
             traffic.rtx_received.add(datagram.len(), arrival);

@@ -226,7 +226,10 @@ impl Worker {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&nack.media_ssrc);
         let consumer_key = *consumer_key.ok_or(Discard::RtcpUnknownStream)?;
-        let consumer = self.consumers.get_mut(consumer_key).ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self.consumers.get_mut(consumer_key);
+        // Retransmissions are not sent again themselves (RFC 4588 section 6.3).
+        let consumer = consumer.filter(|consumer| consumer.ssrc == nack.media_ssrc);
+        let consumer = consumer.ok_or(Discard::RtcpUnknownStream)?;
         consumer.counters.nacks += 1;
         if !consumer.nack {
             return Ok(());
@@ -438,8 +441,13 @@ impl Worker {
         if len == 0 {
             return;
         }
+        // Nothing is written once the index is used up: it may not begin again.
         let total = seal_key.seal_rtcp(buffer, len, transport.rtcp_index);
-        transport.rtcp_index = transport.rtcp_index.wrapping_add(1) & 0x7fff_ffff;
+        if total == 0 {
+            self.discards.count(Discard::OutputExhausted);
+            return;
+        }
+        transport.rtcp_index += 1;
         transport.traffic.sent.add(total, now);
         self.control.push(path, &buffer[..total]);
     }

@@ -137,6 +137,10 @@ fn resend(
     let Some(rewritten) = consumer.timeline.late(stream, source, timestamp) else {
         return 0;
     };
+    let rtx_used_up = consumer.rtx_seq == u32::MAX;
+    if consumer.rtx.is_some() && rtx_used_up {
+        return 0;
+    }
     let Some((ssrc, payload_type)) = consumer.rtx else {
         // Without RTX: only when everything that went into the packet is still known.
         let Some(parts) = consumer.resends.parts(rewritten.seq) else {
