@@ -1,7 +1,7 @@
 //! An allocator that counts, for tests and benches: it proves that the packet path allocates
 //! nothing. Products use the system's allocator; nothing in this crate calls this one.
 //!
-//! ```ignore
+//! ```text
 //! #[global_allocator]
 //! static ALLOCATOR: CountingAllocator = CountingAllocator;
 //! let ((), counted) = ironcast_driver::allocator::count(|| work());

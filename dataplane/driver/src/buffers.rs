@@ -115,8 +115,8 @@ impl Buffers {
         entry.set_len(self.bytes as u32);
         entry.set_bid(bid);
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the tail lies inside the first entry of the mapping; it is shared with the kernel,
-        // hence atomic, and released after the entry above.
+        // SAFETY: the tail lies inside the first entry of the mapping; it is shared with the
+        // kernel, hence atomic, and released after the entry above.
         unsafe {
             let tail = BufRingEntry::tail(entries.as_ptr()).cast::<AtomicU16>();
             (*tail).store(self.tail, Ordering::Release);

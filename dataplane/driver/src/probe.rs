@@ -56,7 +56,7 @@ pub fn require() -> Result<(), ProbeError> {
         (opcode::Send::CODE, "send"),
         (opcode::PollAdd::CODE, "poll"),
         (opcode::AsyncCancel::CODE, "cancellation"),
-        // The newest operation of 6.1: stands for multishot receive, a flag that cannot be asked for.
+        // The newest operation of 6.1: stands for multishot, a flag that cannot be asked for.
         (opcode::SendMsgZc::CODE, "the operations of 6.1"),
     ];
     for (code, name) in needed {

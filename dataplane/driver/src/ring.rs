@@ -1,5 +1,5 @@
-//! The worker's io_uring: its set-up, the meaning of `user_data`, the one way into the kernel and an
-//! orderly end. Owned by `Io`, used by the worker's thread alone; touches no socket by itself.
+//! The worker's io_uring: its set-up, the meaning of `user_data`, the one way into the kernel and
+//! an orderly end. Owned by `Io`, used by the worker's thread alone; touches no socket by itself.
 //!
 //! Set up with SINGLE_ISSUER and DEFER_TASKRUN: the kernel finishes requests only when this
 //! thread asks (GETEVENTS), never in the middle of its work, and TASKRUN_FLAG says without a

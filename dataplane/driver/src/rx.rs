@@ -1,5 +1,5 @@
-//! [1] Receive: the kernel has put datagrams into provided buffers; each goes to the engine with its
-//! arrival time, and its buffer back to the kernel. Next: [2] `core/worker.rs`.
+//! [1] Receive: the kernel has put datagrams into provided buffers; each goes to the engine with
+//! its arrival time, and its buffer back to the kernel. Next: [2] `core/worker.rs`.
 //!
 //! Any completion without the "more" flag has ended its multishot receive: it is armed again at the
 //! end of the round, when the buffers of the round are free again. A receive that fails again and

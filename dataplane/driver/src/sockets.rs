@@ -76,8 +76,8 @@ pub(crate) struct Connected {
 
 /// A socket from `local` to `remote`. Bound to the wildcard first: between bind and connect such a
 /// socket takes no datagram from the listeners. Where the route then chooses another source address
-/// (a peer on this host that talks to loopback from its interface's address), it is bound to `local`
-/// itself, and what came in between is handed over.
+/// (a peer on this host that talks to loopback from its interface's address), it is bound to
+/// `local` itself, and what came in between is handed over.
 pub(crate) fn connect(local: SocketAddr, remote: SocketAddr) -> io::Result<Connected> {
     let wildcard: IpAddr = match local {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -106,8 +106,8 @@ fn finish(socket: Socket, remote: SocketAddr) -> io::Result<Connected> {
     let mut strays = Vec::new();
     let socket = std::net::UdpSocket::from(socket);
     let mut buffer = [0; 2_048];
-    // Datagrams of the peer itself stay queued for the ring; only strangers' are taken out here, and
-    // those are at the front.
+    // Datagrams of the peer itself stay queued for the ring; only strangers' are taken out here,
+    // and those are at the front.
     while let Ok((_, from)) = socket.peek_from(&mut buffer) {
         if from == remote || strays.len() >= 64 {
             break;

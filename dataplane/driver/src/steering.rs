@@ -1,9 +1,9 @@
-//! Single-port mode: all workers listen on one port, and a classic BPF program picks the listener of
-//! the worker whose number a STUN packet's username begins with. Costs nothing measurable; anything
-//! else goes by the kernel's hash and is dropped by whoever gets it.
+//! Single-port mode: all workers listen on one port, and a classic BPF program picks the listener
+//! of the worker whose number a STUN packet's username begins with. Costs nothing measurable;
+//! anything else goes by the kernel's hash and is dropped by whoever gets it.
 //!
-//! The program sees the UDP payload from offset 0, and returns an index into the group: the order in
-//! which the listeners were bound. So these belong to the process, are opened before the workers
+//! The program sees the UDP payload from offset 0, and returns an index into the group: the order
+//! in which the listeners were bound. So these belong to the process, are opened before the workers
 //! start, and are never closed: closing one would renumber the others.
 
 use std::{
@@ -59,8 +59,8 @@ impl SharedListeners {
 fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let filter =
         libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
-    // SAFETY: a valid descriptor; `filter` and the program it points to live through the call, which
-    // copies them.
+    // SAFETY: a valid descriptor; `filter` and the program it points to live through the call,
+    // which copies them.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

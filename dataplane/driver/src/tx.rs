@@ -10,8 +10,9 @@
 //!            |                   |                    '-- send
 //!            '-- sendmsg, UDP_SEGMENT = 1112
 //! ```
-//! What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for the
-//! path and the datagrams leave one by one. An ICMP error of an earlier datagram is tried once more.
+//! What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for
+//! the path, and the datagrams leave one by one. After the ICMP error of an earlier datagram a send
+//! is tried once more.
 
 use io_uring::{opcode, squeue::Flags, types};
 use ironcast_core::batch::{Batch, Send};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use harness::{Running, client, config, count_files, isolate_network, receive, wait_until};
-use ironcast_driver::{Transmit, allocator};
+use ironcast_driver::{Transmit, allocator, steering::SharedListeners};
 
 #[global_allocator]
 static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
@@ -312,6 +312,35 @@ fn a_full_table_of_sockets_is_an_error_and_not_the_end() {
 }
 
 #[test]
+fn a_restarted_worker_gets_its_share_of_the_single_port_again() {
+    let local = client("127.0.0.1:0").local_addr().unwrap();
+    let shared = SharedListeners::open(&[local.ip()], local.port(), 2).unwrap();
+    let start =
+        |index| Running::start_on(config(Transmit::IoUring), shared.of_worker(index).unwrap());
+    // A binding request whose only attribute is the username (RFC 8489 section 14.3).
+    let check = |worker: u8| {
+        let mut packet = vec![0, 1, 0, 16, 0x21, 0x12, 0xa4, 0x42];
+        packet.extend([0; 12]);
+        packet.extend([0, 6, 0, 9]);
+        packet.extend(format!("{worker:02x}ab:peer").bytes());
+        packet.extend([0; 3]);
+        client("127.0.0.1:0").send_to(&packet, local).unwrap();
+    };
+    let strangers = |worker: &Running| worker.ask(|engine, _| engine.from_strangers);
+    let mut workers = vec![start(0), start(1)];
+    for round in 1..=3u64 {
+        (0..20).for_each(|_| check(0));
+        (0..30).for_each(|_| check(1));
+        wait_until("worker 1's checks", || strangers(&workers[1]) == 30 * round);
+        wait_until("worker 0's checks", || strangers(&workers[0]) == 20);
+        // Worker 0 starts again on the same listeners; the order of the group stays.
+        workers.remove(0).stop();
+        workers.insert(0, start(0));
+    }
+    workers.into_iter().for_each(Running::stop);
+}
+
+#[test]
 fn a_panic_of_the_engine_closes_every_socket() {
     for transmit in MODES {
         let worker = Running::start(config(transmit));
@@ -330,6 +359,8 @@ fn a_panic_of_the_engine_closes_every_socket() {
 
 #[test]
 fn nothing_is_allocated_per_forwarded_packet() {
+    let (_, counted) = allocator::count(|| Box::new([0u8; 100]));
+    assert_eq!((counted.calls, counted.bytes), (1, 100), "the allocator counts");
     for transmit in MODES {
         let worker = Running::start(config(transmit));
         let listener = worker.listen("127.0.0.1:0");

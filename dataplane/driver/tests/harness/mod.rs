@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -126,10 +127,23 @@ impl Running {
 
     /// `before` runs on the worker's thread.
     pub fn start_with(config: DriverConfig, before: impl FnOnce() + Send + 'static) -> Self {
+        Self::spawn(config, before, Vec::new())
+    }
+
+    /// With listeners that were opened before.
+    pub fn start_on(config: DriverConfig, listeners: Vec<(OwnedFd, SocketAddr)>) -> Self {
+        Self::spawn(config, || {}, listeners)
+    }
+
+    fn spawn(
+        config: DriverConfig,
+        before: impl FnOnce() + Send + 'static,
+        listeners: Vec<(OwnedFd, SocketAddr)>,
+    ) -> Self {
         let (sender, receiver) = mailbox(1_024).unwrap();
         let thread = std::thread::spawn(move || {
             before();
-            run(&config, TestEngine::default(), receiver, Vec::new())
+            run(&config, TestEngine::default(), receiver, listeners)
         });
         Self { sender, thread }
     }
