@@ -306,7 +306,7 @@ export class Call {
     socket.on('server-draining', () => this.tell('problem', 'The server is restarting. You will be back in a moment.'));
     socket.on('call:participant-joined', ({ participantId, name }) => {
       this.participants.set(participantId, { id: participantId, name });
-      this.step('participantJoined', { participantId, name });
+      this.step('participantJoined', { participantId, displayName: name });
       this.tell('participants');
     });
     socket.on('call:participant-left', ({ participantId, reason }) => {
