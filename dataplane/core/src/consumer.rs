@@ -285,7 +285,11 @@ impl Consumer {
             let layer = info.temporal_layer;
             if info.key_frame || self.temporal > self.temporal_target {
                 self.temporal = self.temporal_target;
-            } else if info.layer_sync && layer > self.temporal && layer <= self.temporal_target {
+            } else if info.layer_sync
+                && layer <= self.temporal_target
+                && Some(layer) == self.temporal.checked_add(1)
+            {
+                // One by one: a sync frame vouches for its own layer, not for those below it.
                 self.temporal = layer;
             }
         }

@@ -30,6 +30,7 @@ impl Worker {
         };
         let mut keys = Vec::with_capacity(transport.consumers.len());
         let mut demands = Vec::with_capacity(transport.consumers.len());
+        let mut silent = Vec::new();
         for &consumer_key in &transport.consumers {
             let Some(consumer) = self.consumers.get(consumer_key) else {
                 continue;
@@ -37,7 +38,12 @@ impl Worker {
             let Some(producer) = self.producers.get(consumer.producer) else {
                 continue;
             };
-            if consumer.kind == MediaKind::Video && !consumer.paused && !producer.paused {
+            if consumer.kind != MediaKind::Video {
+                continue;
+            }
+            if consumer.paused || producer.paused {
+                silent.push(consumer_key);
+            } else {
                 keys.push(consumer_key);
                 let options = options(consumer, producer, now);
                 demands.push(Demand { priority: consumer.priority, options });
@@ -49,6 +55,9 @@ impl Worker {
         let chosen = divide(transport.budget.available_bps(), &demands);
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
+        for consumer_key in silent {
+            self.set_target(consumer_key, None, true);
+        }
         for ((consumer_key, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
             let layers = chosen.map(|at| demand.options[at].0);
             let fits = chosen.is_none_or(|at| at + 1 == demand.options.len());

@@ -11,6 +11,10 @@ use crate::{
     parameters,
 };
 
+/// Three layers in which only every other frame of layer 1 refers to the base layer alone: the
+/// others refer to the frame of layer 1 before them.
+const LONG_PATTERN: [(u8, bool); 8] =
+    [(0, false), (2, true), (1, true), (2, false), (0, false), (2, true), (1, false), (2, false)];
 /// Packets that can be asked for again.
 const KEPT: usize = 2_000;
 
@@ -136,7 +140,8 @@ impl Source {
         match layers {
             0 | 1 => (0, false),
             2 => [(0, false), (1, true)][at % 2],
-            _ => [(0, false), (2, true), (1, true), (2, false)][at % 4],
+            3 => [(0, false), (2, true), (1, true), (2, false)][at % 4],
+            _ => LONG_PATTERN[at % LONG_PATTERN.len()],
         }
     }
 }
@@ -160,7 +165,7 @@ pub struct Track {
     pub interval: Nanos,
     /// Next frame's capture.
     pub next_at: Nanos,
-    /// Temporal layers, 1 to 3.
+    /// Temporal layers, 1 to 3; 4: three, with a longer pattern.
     pub temporal_layers: u8,
     /// Nothing is captured.
     pub muted: bool,

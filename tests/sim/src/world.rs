@@ -322,7 +322,8 @@ impl World {
     /// The command that produces a track.
     #[must_use]
     pub fn produce(&self, peer: usize, track: &Track) -> Produce {
-        let mode = (track.temporal_layers > 1).then(|| format!("L1T{}", track.temporal_layers));
+        let mode =
+            (track.temporal_layers > 1).then(|| format!("L1T{}", track.temporal_layers.min(3)));
         let encodings = track.sources.iter().map(|source| RtpEncoding {
             ssrc: (!track.labels).then_some(source.ssrc),
             rtx_ssrc: source.rtx_ssrc.filter(|_| !track.labels),

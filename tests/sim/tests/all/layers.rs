@@ -2,6 +2,7 @@
 
 use ironcast_core::{Nanos, SECOND};
 use ironcast_protocol::{
+    Event,
     command::{SetPreferredLayers, SetPriority, SetTransportBitrates},
     media::Layers,
 };
@@ -203,4 +204,29 @@ fn temporal_layers_that_nobody_announced_are_seen() {
     let inbox = world.peers[bob].inbox(ssrc);
     let late = inbox.got.values().filter(|got| got.at > since);
     assert_eq!(late.map(|got| got.descriptor.temporal).max(), Some(0));
+}
+
+/// While nothing is sent the layers are said to be none.
+#[test]
+fn layers_are_reported_as_they_change() {
+    let (mut world, _, _, _) = watched(670);
+    let said = |world: &World| {
+        let said = world.events.iter().rev().find_map(|(_, event)| match event {
+            Event::ConsumerLayersChange { layers, .. } => Some(layers.map(|l| l.spatial)),
+            _ => None,
+        });
+        said.flatten()
+    };
+    for by_producer in [false, true] {
+        for paused in [true, false] {
+            let now = world.now;
+            if by_producer {
+                world.worker().apply_pause_producer("camera", paused, now).unwrap();
+            } else {
+                world.worker().apply_pause_consumer("bob/camera", paused, now).unwrap();
+            }
+            world.run(2 * SECOND);
+            assert_eq!(said(&world), (!paused).then_some(2));
+        }
+    }
 }

@@ -174,3 +174,32 @@ fn numbers_and_times_roll_over() {
         assert_continuous(&inbox.frames(), 90_000, MS, seed);
     }
 }
+
+/// A frame of layer 1 that refers to the one before it is no place to begin with layer 1.
+#[test]
+fn temporal_layers_are_entered_one_by_one() {
+    for seed in 240..252 {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let mut track = world.simulcast("camera", 2);
+        track.temporal_layers = 4;
+        world.publish(alice, track);
+        let ssrc = world.consume(bob, "camera");
+        world.run(4 * SECOND);
+        prefer(&mut world, "bob/camera", 1, 0);
+        world.run(SECOND + (seed - 240) * 33 * MS);
+        prefer(&mut world, "bob/camera", 1, 2);
+        world.run(2 * SECOND);
+        let frames = world.peers[bob].inbox(ssrc).frames();
+        let here: std::collections::BTreeSet<_> =
+            frames.iter().map(|f| (f.body.source, f.body.frame)).collect();
+        let orphan = frames.iter().find(|frame| {
+            let d = frame.descriptor;
+            let before = (frame.body.source, frame.body.frame.wrapping_sub(4));
+            d.temporal == 1 && !d.layer_sync && !here.contains(&before)
+        });
+        assert_eq!(orphan.map(|frame| frame.body), None, "seed {seed}");
+        let highest = frames.iter().rev().take(20).map(|f| f.descriptor.temporal).max();
+        assert_eq!(highest, Some(2), "seed {seed}");
+    }
+}
