@@ -212,16 +212,18 @@ impl Service {
 
     /// The service stops: browsers are told, and nothing is left behind at the media server.
     pub async fn stop(&self) {
-        let (sockets, routers): (Vec<_>, Vec<_>) = {
-            let rooms = self.rooms();
-            let sockets = rooms.all().flat_map(|(id, _)| rooms.sockets_but(id, None)).collect();
-            let routers = rooms.all().map(|(_, room)| room.router.id.clone()).collect();
-            (sockets, routers)
+        let (sockets, routers) = {
+            let mut rooms = self.rooms();
+            let all: Vec<_> =
+                rooms.all().map(|(id, room)| (id.clone(), room.router.id.clone())).collect();
+            // Forgotten first: what is deleted on purpose is no news to anybody.
+            let sockets: Vec<_> = all.iter().flat_map(|(id, _)| rooms.close(id)).collect();
+            (sockets, all.into_iter().map(|(_, router_id)| router_id))
         };
-        for (_, socket) in sockets {
+        for socket in sockets {
             self.outbox.emit(socket, "server-draining", &json!({}));
         }
-        let deletions = routers.into_iter().map(|id| self.media.delete_router(id));
+        let deletions = routers.map(|id| self.media.delete_router(id));
         futures::future::join_all(deletions).await;
     }
 }

@@ -81,6 +81,10 @@ export class Call {
   private resumeToken = '';
   private iceServers: RTCIceServer[] = [];
   private consuming = new Set<string>();
+  /** What there is to receive, whether we do yet or not. */
+  private listed = new Map<string, Listed>();
+  /** Notices that came before the answer to `joinRoom`: they are read after it. */
+  private notices: (() => void)[] | null = null;
   /** Counts what was built: an answer for an older one is thrown away. */
   private generation = 0;
   private joining: Promise<void> | null = null;
@@ -154,10 +158,10 @@ export class Call {
   }
 
   private async joinOnce(): Promise<void> {
-    const joined = await this.signaling.request('joinRoom', {
-      roomId: this.options.room,
-      name: this.options.name,
-      ...(this.resumeToken ? { resumeToken: this.resumeToken } : {}),
+    this.notices = [];
+    const joined = await this.askToJoin().catch((error) => {
+      this.notices = null;
+      throw error;
     });
     this.participantId = joined.participantId;
     this.resumeToken = joined.resumeToken;
@@ -167,10 +171,23 @@ export class Call {
     for (const { participantId, name } of joined.participants) {
       this.participants.set(participantId, { id: participantId, name });
     }
+    this.listed.clear();
+    for (const listed of joined.producers as Listed[]) this.listed.set(listed.producerId, listed);
+    const notices = this.notices ?? [];
+    this.notices = null;
+    for (const notice of notices) notice();
     this.tell('participants');
     const mediaLives = joined.resumed && this.sendTransport && this.recvTransport;
     if (!mediaLives) await this.buildMedia(joined.rtpCapabilities);
-    await this.syncProducers(joined.producers);
+    await this.syncProducers();
+  }
+
+  private askToJoin() {
+    return this.signaling.request('joinRoom', {
+      roomId: this.options.room,
+      name: this.options.name,
+      ...(this.resumeToken ? { resumeToken: this.resumeToken } : {}),
+    });
   }
 
   private async buildMedia(routerRtpCapabilities: types.RtpCapabilities): Promise<void> {
@@ -304,38 +321,52 @@ export class Call {
       else this.tell('problem', problem.message);
     });
     socket.on('server-draining', () => this.tell('problem', 'The server is restarting. You will be back in a moment.'));
-    socket.on('call:participant-joined', ({ participantId, name }) => {
+    // A notice about the room; payloads are the service's, see its contract.
+    const on = (event: string, read: (payload: any) => void) => {
+      socket.on(event, (payload) => {
+        if (this.notices) this.notices.push(() => read(payload));
+        else read(payload);
+      });
+    };
+    on('call:participant-joined', ({ participantId, name }) => {
       this.participants.set(participantId, { id: participantId, name });
       this.step('participantJoined', { participantId, displayName: name });
       this.tell('participants');
     });
-    socket.on('call:participant-left', ({ participantId, reason }) => {
+    on('call:participant-left', ({ participantId, reason }) => {
       this.participants.delete(participantId);
+      for (const [id, listed] of this.listed) {
+        if (listed.participantId === participantId) this.listed.delete(id);
+      }
       for (const track of [...this.consumers.values()]) {
         if (track.participantId === participantId) this.forget(track);
       }
       this.step('participantLeft', { participantId, reason });
       this.tell('participants');
     });
-    socket.on('new-producer', (listed: Listed) => void this.consume(listed));
-    socket.on('producer-closed', ({ producerId }) => {
+    on('new-producer', (listed: Listed) => {
+      this.listed.set(listed.producerId, listed);
+      void this.consume(listed);
+    });
+    on('producer-closed', ({ producerId }) => {
+      this.listed.delete(producerId);
       const track = this.byProducer(producerId);
       if (track) this.forget(track);
     });
-    socket.on('producer-paused', ({ producerId }) => this.setProducerPaused(producerId, true));
-    socket.on('producer-resumed', ({ producerId }) => this.setProducerPaused(producerId, false));
-    socket.on('consumer-closed', ({ consumerId }) => {
+    on('producer-paused', ({ producerId }) => this.setProducerPaused(producerId, true));
+    on('producer-resumed', ({ producerId }) => this.setProducerPaused(producerId, false));
+    on('consumer-closed', ({ consumerId }) => {
       const track = this.consumers.get(consumerId);
       if (track) this.forget(track);
     });
-    socket.on('consumer-layers-changed', ({ consumerId, layers }) => {
+    on('consumer-layers-changed', ({ consumerId, layers }) => {
       const track = this.consumers.get(consumerId);
       if (!track) return;
       track.layers = layers;
       this.step('layers', { consumerId, layers });
       this.tell('trackChanged', track);
     });
-    socket.on('consumer-score', ({ consumerId, score }) => {
+    on('consumer-score', ({ consumerId, score }) => {
       const track = this.consumers.get(consumerId);
       if (!track) return;
       track.score = score?.score ?? null;
@@ -350,12 +381,11 @@ export class Call {
   }
 
   /** Receives exactly what is listed. */
-  private async syncProducers(listed: Listed[]): Promise<void> {
-    const wanted = new Set(listed.map(({ producerId }) => producerId));
+  private async syncProducers(): Promise<void> {
     for (const track of [...this.consumers.values()]) {
-      if (!wanted.has(track.producerId)) this.forget(track);
+      if (!this.listed.has(track.producerId)) this.forget(track);
     }
-    await Promise.all(listed.map((producer) => this.consume(producer)));
+    await Promise.all([...this.listed.values()].map((producer) => this.consume(producer)));
   }
 
   private async consume(listed: Listed): Promise<void> {
@@ -397,6 +427,13 @@ export class Call {
         layers: null,
         score: null,
       };
+      // It was closed, or paused, while we asked for it.
+      const now = this.listed.get(producerId);
+      if (!now) {
+        consumer.close();
+        return;
+      }
+      if (now.paused !== undefined) track.producerPaused = now.paused;
       this.consumers.set(consumer.id, track);
       this.step('consumed', { consumerId: consumer.id, producerId, kind: made.kind, participantId: made.participantId });
       this.tell('trackAdded', track);
@@ -421,6 +458,8 @@ export class Call {
   }
 
   private setProducerPaused(producerId: string, paused: boolean): void {
+    const listed = this.listed.get(producerId);
+    if (listed) listed.paused = paused;
     const track = this.byProducer(producerId);
     if (!track || track.producerPaused === paused) return;
     track.producerPaused = paused;
