@@ -17,8 +17,8 @@ export interface RemoteTrack {
   producerPaused: boolean;
   spatialLayers: number;
   temporalLayers: number;
-  /** As the server reported last; null while it sends none. */
-  layers: { spatialLayer: number; temporalLayer?: number } | null;
+  /** As the server reported last; null while it sends none, undefined before it said anything. */
+  layers: { spatialLayer: number; temporalLayer?: number } | null | undefined;
   score: number | null;
 }
 
@@ -424,7 +424,7 @@ export class Call {
         producerPaused: made.producerPaused,
         spatialLayers: spatial,
         temporalLayers: temporal,
-        layers: null,
+        layers: undefined,
         score: null,
       };
       // It was closed, or paused, while we asked for it.

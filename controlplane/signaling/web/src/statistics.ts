@@ -166,7 +166,8 @@ export class Statistics {
 
 export function layerText(track: RemoteTrack): string | undefined {
   if (track.consumer.kind !== 'video' || track.spatialLayers * track.temporalLayers === 1) return undefined;
-  if (!track.layers) return 'none';
+  if (track.layers === undefined) return undefined;
+  if (track.layers === null) return 'none';
   const { spatialLayer, temporalLayer } = track.layers;
   return `S${spatialLayer + 1}/${track.spatialLayers}` + (temporalLayer === undefined ? '' : ` T${temporalLayer + 1}`);
 }
