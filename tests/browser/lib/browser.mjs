@@ -53,16 +53,17 @@ export async function launchMortal() {
 export class Participant {
   /**
    * Opens the page and joins. `relay`: media goes through it. `before`: runs
-   * before the page is opened. `codec`, `width`, ...: of the page.
+   * before the page is opened. `opened`: is told of the participant before the join. `codec`, `width`, ...: of the page.
    */
   static async join(browser, servers, options) {
-    const { name, room = 'test', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
+    const { opened = () => {}, name, room = 'test', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
     const participant = new Participant();
     participant.name = name;
     participant.servers = servers;
     participant.console = [];
     participant.context = await browser.newContext({ viewport });
     participant.page = await participant.context.newPage();
+    opened(participant);
     participant.page.on('console', (message) => participant.console.push(message.text()));
     participant.page.on('pageerror', (error) => participant.console.push(`uncaught: ${error.stack}`));
     participant.page.on('crash', () => participant.console.push('the page crashed'));
@@ -76,7 +77,7 @@ export class Participant {
     const all = { room, name, autojoin: 1, codec: 'VP8', fps: 15, width: 960, height: 540, ...query };
     for (const [key, value] of Object.entries(all)) address.searchParams.set(key, value);
     await participant.page.goto(address.href);
-    await participant.until('is in the call', () => window.ironcast?.state === 'connected');
+    await participant.until('is in the call', () => window.ironcast?.state === 'connected', { within: 20_000 });
     participant.id = await participant.evaluate(() => window.ironcast.participantId);
     return participant;
   }

@@ -40,9 +40,8 @@ export function stage(name, settings = {}) {
         join: async (name, options = {}) => {
           const browser = options.browser ?? stage.browser;
           delete options.browser;
-          const participant = await Participant.join(browser, stage.servers, { name, room: `room-${room}`, ...options });
-          everybody.push(participant);
-          return participant;
+          const opened = (participant) => everybody.push(participant);
+          return Participant.join(browser, stage.servers, { name, room: `room-${room}`, opened, ...options });
         },
         /** Something that must be closed when the check is done. */
         keep: (thing) => {
