@@ -505,14 +505,19 @@ impl Hub {
 }
 
 fn check_size(command: &Command) -> Result<(), CommandError> {
-    let note = match command {
-        Command::CreateRouter(create) => create.note.len(),
-        Command::CreateWebRtcTransport(create) => create.note.len(),
-        Command::ConnectTransport(connect) => connect.note.len(),
-        Command::Produce(create) => create.note.len(),
-        Command::Consume(create) => create.note.len(),
-        _ => 0,
+    let (note, id) = match command {
+        Command::CreateRouter(create) => (create.note.len(), Some(&create.id)),
+        Command::CreateWebRtcTransport(create) => (create.note.len(), Some(&create.id)),
+        Command::ConnectTransport(connect) => (connect.note.len(), None),
+        Command::Produce(create) => (create.note.len(), Some(&create.id)),
+        Command::Consume(create) => (create.note.len(), Some(&create.id)),
+        _ => (0, None),
     };
+    let allowed = |one: char| one.is_ascii_alphanumeric() || "._:-".contains(one);
+    if id.is_some_and(|id| id.is_empty() || id.len() > 64 || !id.chars().all(allowed)) {
+        let message = "an id has 1 to 64 characters of A-Z a-z 0-9 . _ : -".to_owned();
+        return Err(CommandError::new(ErrorCode::Invalid, message));
+    }
     if note > MAX_NOTE_BYTES {
         let message = format!("a note of {note} bytes: at most {MAX_NOTE_BYTES} are kept");
         return Err(CommandError::new(ErrorCode::TooLarge, message));

@@ -67,6 +67,9 @@ pub(crate) struct Association {
 }
 
 pub(crate) fn certificate() -> Result<Certificate, PeerError> {
+    // The `dtls` crate verifies with the process's provider; with two of them compiled in, rustls
+    // does not choose by itself. An error says that the process has chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     Certificate::generate_self_signed(vec!["ironcast-load".to_owned()])
         .map_err(|error| PeerError::Dtls(error.to_string()))
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use ironcast_load::{Control, ControlError, Participant, call::JoinOptions, http::PlainHttp};
+use ironcast_protocol::{Command, Reply};
 use serde_json::{Value, json};
 
 use crate::{Attachment, eventually, ports};
@@ -164,6 +165,14 @@ impl Pair {
             tokio::net::UnixStream::connect(&socket).await.is_ok()
         })
         .await;
+        eventually("the workers run", || async {
+            let mut attachment = self.attach("the test's start").await;
+            match attachment.command(&Command::Workers).await {
+                Ok(Reply::Workers(workers)) => workers.iter().all(|worker| worker.running),
+                _ => false,
+            }
+        })
+        .await;
     }
 
     /// Starts the control plane (again) and waits until it is ready.
@@ -190,7 +199,7 @@ impl Pair {
             .append(true)
             .open(self.log_path(name))
             .expect("a log can be written");
-        let mut command = Command::new(&binary);
+        let mut command = std::process::Command::new(&binary);
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }

@@ -217,14 +217,13 @@ async fn a_panic_in_one_worker_leaves_the_others() {
         .start()
         .await;
     let mut us = pair.attach("us").await;
-    for (id, worker) in [("here", 0), ("there", 1), ("__panic", 1)] {
-        let create = CreateRouter { id: id.to_owned(), worker, note: Vec::new() };
-        us.command(&Command::CreateRouter(create)).await.expect("a room");
-    }
-    // The hook: this id makes its worker panic instead of closing the room.
-    us.send(FrameKind::Request, &Command::CloseRouter(Named { id: "__panic".to_owned() }))
-        .await
-        .expect("sent");
+    let room = |id: &str, worker| {
+        Command::CreateRouter(CreateRouter { id: id.to_owned(), worker, note: Vec::new() })
+    };
+    us.command(&room("here", 0)).await.expect("a room");
+    us.command(&room("there", 1)).await.expect("a room");
+    // The hook: a room of this name makes its worker panic.
+    us.send(FrameKind::Request, &room("__panic", 1)).await.expect("sent");
     let (mut died, mut restarted) = (false, false);
     while !(died && restarted) {
         match us.event().await.expect("an event").1 {
@@ -244,6 +243,5 @@ async fn a_panic_in_one_worker_leaves_the_others() {
     us.command(&Command::Dump(Named { id: "here".to_owned() })).await.expect("it lives");
     let gone = us.command(&Command::Dump(Named { id: "there".to_owned() })).await;
     assert_eq!(code(gone), ErrorCode::NotFound);
-    let create = CreateRouter { id: "there".to_owned(), worker: 1, note: Vec::new() };
-    us.command(&Command::CreateRouter(create)).await.expect("the worker takes rooms again");
+    us.command(&room("there", 1)).await.expect("the worker takes rooms again");
 }
