@@ -172,7 +172,8 @@ impl Media for ControlMedia {
                 paused: Some(true),
                 preferred_layers: None,
                 mid: None,
-                enable_rtx: None,
+                // Also for sound, where the default is without repair.
+                enable_rtx: Some(true),
                 ignore_dtx: None,
                 pipe: None,
                 app_data: None,

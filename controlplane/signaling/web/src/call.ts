@@ -512,7 +512,8 @@ export class Call {
     const appData = { source, paused };
     let producer: types.Producer;
     if (source === 'mic') {
-      const codecOptions = { opusDtx: false, opusFec: true };
+      // A lost packet of sound is asked for again: on a short way the answer comes in time.
+      const codecOptions = { opusDtx: false, opusFec: true, opusNack: true };
       producer = await transport.produce({ ...common, codecOptions, appData, zeroRtpOnPause: false });
     } else {
       const wanted = `video/${this.options.codec}`.toLowerCase();
