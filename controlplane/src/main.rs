@@ -34,6 +34,7 @@ async fn main() -> ExitCode {
     let level = config.log.level.clone();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
         .init();
     match run(&config).await {

@@ -1,0 +1,113 @@
+//! HTTP/1.1 and HTTP/2 as any other client would speak them: hyper over TLS or plain TCP, with
+//! everything about a request in the test's hand.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// How to get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// HTTP/1.1 without TLS.
+    Plain,
+    /// HTTP/1.1 over TLS.
+    Http1,
+    /// HTTP/2 over TLS.
+    Http2,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A request with a body; `Host` and the URL's origin are added.
+pub fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(path).body(Full::new(body.into())).expect("a request")
+}
+
+/// Sends on a connection of its own and reads the whole answer.
+pub async fn send(
+    way: Way,
+    address: SocketAddr,
+    trust: &[u8],
+    request: Request<Full<Bytes>>,
+) -> Answer {
+    let response = open(way, address, trust, request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+/// Sends and gives the answer unread.
+pub async fn open(
+    way: Way,
+    address: SocketAddr,
+    trust: &[u8],
+    mut request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    let tcp = TcpStream::connect(address).await?;
+    let authority = address.to_string();
+    let path = request.uri().to_string();
+    if way == Way::Http2 {
+        *request.uri_mut() = format!("https://{authority}{path}").parse()?;
+    } else {
+        request.headers_mut().insert("host", authority.parse()?);
+    }
+    if way == Way::Plain {
+        return http1(TokioIo::new(tcp), request).await;
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(trust) {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let protocol: &[u8] = if way == Way::Http2 { b"h2" } else { b"http/1.1" };
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    let name = ServerName::try_from("localhost")?;
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
+    assert_eq!(tls.get_ref().1.alpn_protocol(), Some(protocol));
+    if way == Way::Http1 {
+        return http1(TokioIo::new(tls), request).await;
+    }
+    let io = TokioIo::new(tls);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+async fn http1<T>(
+    io: TokioIo<T>,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}

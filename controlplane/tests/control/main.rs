@@ -1,0 +1,13 @@
+//! The control plane against a fake dataplane, over its three HTTP versions. One binary, because
+//! linking takes longer than all of it runs.
+
+mod attaching;
+mod batches;
+mod doors;
+mod fake;
+mod hostile;
+mod http;
+mod resources;
+mod retries;
+mod stage;
+mod streams;
