@@ -20,7 +20,7 @@ use std::{
 
 use io_uring::{opcode, squeue, types};
 use ironcast_core::{
-    Nanos,
+    MS, Nanos,
     batch::{Batch, ListenerId, PathId, SLAB_BYTES, Slab},
 };
 
@@ -48,6 +48,8 @@ pub(crate) struct Slot {
     pub(crate) armed: bool,
     /// Receives that ended with an error since the last datagram.
     pub(crate) failures: u32,
+    /// When the first of them was; `None` once the engine was told that the path fails.
+    pub(crate) failing_since: Option<Nanos>,
     /// Segmentation was refused for this path: single sends from then on.
     pub(crate) single: bool,
     /// Kept only where system calls send ([`Transmit::Sendmmsg`]).
@@ -79,6 +81,7 @@ pub struct Io {
     pub(crate) clock: Clock,
     pub(crate) statistics: Statistics,
     pub(crate) transmit: Transmit,
+    pub(crate) path_failure: Nanos,
     pub(crate) segmentation: bool,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
@@ -120,6 +123,7 @@ impl Io {
             clock: Clock::new(),
             statistics: Statistics::default(),
             transmit: config.transmit,
+            path_failure: Nanos::from(config.path_failure_ms) * MS,
             segmentation: config.segmentation,
             slots: Vec::new(),
             free: Vec::new(),
@@ -257,8 +261,16 @@ impl Io {
         // The table holds the socket now; its own descriptor is of use to system calls only.
         let socket = (self.transmit == Transmit::Sendmmsg).then_some(socket);
         let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
-        let opened =
-            Slot { generation, file, armed: false, failures: 0, single: false, socket, via };
+        let opened = Slot {
+            generation,
+            file,
+            armed: false,
+            failures: 0,
+            failing_since: None,
+            single: false,
+            socket,
+            via,
+        };
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = opened,
             None => self.slots.push(opened),

@@ -16,7 +16,7 @@ use crate::{
     ring::Completion,
 };
 
-/// Failures without a datagram in between after which a receive rests, and a path is said to fail.
+/// Failures without a datagram in between after which a receive rests before it is armed again.
 const FAILURES_MAX: u32 = 8;
 const REST: Nanos = 20 * MS;
 
@@ -63,33 +63,44 @@ impl Io {
     /// A receive has ended: counts why, and has it armed again.
     fn ended(&mut self, id: PathId, result: i32) {
         self.statistics.rearms += 1;
-        let entry = &mut self.slots[id.slot as usize];
-        let mut rests = false;
-        if result < 0 {
-            entry.failures += 1;
-            rests = entry.failures >= FAILURES_MAX;
-            match -result {
-                // The socket queues meanwhile, and buffers come back this very turn.
-                libc::ENOBUFS => {
-                    entry.failures -= 1;
-                    rests = false;
-                    self.statistics.buffer_exhaustions += 1;
-                }
-                libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => {
-                    self.statistics.connections_refused += 1;
-                }
-                _ => self.statistics.receive_errors += 1,
+        let rests = match -result {
+            // The completion queue was full, or the kernel had enough: nothing is wrong.
+            error if error <= 0 => false,
+            // The socket queues meanwhile, and buffers come back this very turn.
+            libc::ENOBUFS => {
+                self.statistics.buffer_exhaustions += 1;
+                false
             }
-            let is_path = matches!(entry.file, File::Path { .. });
-            if is_path && entry.failures == FAILURES_MAX && self.failed.len() < self.slots.len() {
-                self.failed.push((id, std::io::Error::from_raw_os_error(-result).kind()));
-            }
-        }
+            error => self.failed_receive(id, error),
+        };
         if rests {
             self.resting.push((self.clock.now() + REST, id.slot, id.generation));
         } else {
             self.unarmed.push((id.slot, id.generation));
         }
+    }
+
+    /// Counts an error. True when there have been too many in a row.
+    fn failed_receive(&mut self, id: PathId, error: i32) -> bool {
+        match error {
+            libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ENETUNREACH => {
+                self.statistics.connections_refused += 1;
+            }
+            _ => self.statistics.receive_errors += 1,
+        }
+        let now = self.clock.now();
+        let entry = &mut self.slots[id.slot as usize];
+        entry.failures = entry.failures.saturating_add(1);
+        if entry.failures == 1 {
+            entry.failing_since = Some(now);
+        }
+        // A peer that changes its network is unreachable for a moment, too: time decides.
+        let lasts = |since: &mut Nanos| now.saturating_sub(*since) >= self.path_failure;
+        let is_path = matches!(entry.file, File::Path { .. });
+        if is_path && entry.failing_since.take_if(lasts).is_some() {
+            self.failed.push((id, std::io::Error::from_raw_os_error(error).kind()));
+        }
+        entry.failures >= FAILURES_MAX
     }
 
     fn deliver<E: Engine>(&mut self, id: PathId, file: File, bid: u16, len: usize, engine: &mut E) {

@@ -54,7 +54,7 @@ pub trait Engine {
     /// When the engine wants its next turn at the latest.
     fn deadline(&self) -> Option<Nanos>;
 
-    /// A path's peer has refused again and again (ICMP), with no datagram in between. Told once
+    /// A path has had nothing but errors (ICMP) for `path_failure_ms`, and no datagram. Told once
     /// until the next datagram; the path stays open.
     fn path_failed(&mut self, path: PathId, error: io::ErrorKind);
 }
@@ -82,6 +82,9 @@ pub struct DriverConfig {
     pub paths: u32,
     /// How long a turn may be held open under load, microseconds.
     pub turn_hold_us: u32,
+    /// How long a path has to answer with nothing but ICMP errors before it is said to fail,
+    /// milliseconds.
+    pub path_failure_ms: u32,
     /// How datagrams leave.
     pub transmit: Transmit,
     /// Equal sizes to one destination leave as one segmented send. Off only to measure its worth.
@@ -96,6 +99,7 @@ impl Default for DriverConfig {
             slabs: 256,
             paths: 8_192,
             turn_hold_us: 250,
+            path_failure_ms: 5_000,
             transmit: Transmit::IoUring,
             segmentation: true,
         }

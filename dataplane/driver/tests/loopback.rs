@@ -92,7 +92,9 @@ fn strangers_reach_only_the_listener_and_do_not_stop_flows() {
 #[test]
 fn a_peer_that_is_gone_ends_its_receive_which_is_armed_again() {
     for transmit in MODES {
-        let worker = Running::start(config(transmit));
+        let mut config = config(transmit);
+        config.path_failure_ms = 100;
+        let worker = Running::start(config);
         let listener = worker.listen("127.0.0.1:0");
         let socket = join(&worker, listener, "127.0.0.1:0");
         let address = socket.local_addr().unwrap();
