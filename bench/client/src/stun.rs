@@ -88,7 +88,16 @@ pub fn is_stun(datagram: &[u8]) -> bool {
 /// A binding request of a controlling agent.
 #[must_use]
 pub fn binding_request(check: &Check<'_>) -> Vec<u8> {
+    binding_request_behind(check, &[])
+}
+
+/// The same with other attributes before its own.
+#[must_use]
+pub fn binding_request_behind(check: &Check<'_>, others: &[(u16, &[u8])]) -> Vec<u8> {
     let mut out = header(BINDING_REQUEST, &check.transaction);
+    for (kind, value) in others {
+        attribute(&mut out, *kind, value);
+    }
     attribute(&mut out, USERNAME, check.username.as_bytes());
     attribute(&mut out, ICE_CONTROLLING, &check.tie_breaker.to_be_bytes());
     attribute(&mut out, PRIORITY, &check.priority.to_be_bytes());

@@ -97,23 +97,29 @@ async fn a_participant_gone_wrong_is_counted_and_dropped() {
         peer.send_rtp(&packet(0xDEAD, 96)).await.expect("connected");
     })
     .await;
+    let recorded = call.alice.send.session.record_sent(1).await.remove(0);
     counted(&call.pair, "srtp_unauthenticated", async || {
-        let mut sealed = peer.seal_rtp(&packet(0xDEAD, 96)).expect("connected").to_vec();
-        let last = sealed.len() - 1;
-        sealed[last] ^= 1;
-        peer.send_datagram(&sealed).await.expect("connected");
+        // Of a stream that is known, with a number that was not there yet: only the tag is wrong.
+        let mut forged = recorded.to_vec();
+        forged[2] ^= 1;
+        peer.send_datagram(&forged).await.expect("connected");
     })
     .await;
     counted(&call.pair, "rtcp_malformed", async || {
-        // A report that announces more blocks than it has.
-        let report = [0x9F, 201, 0, 1, 0, 0, 0, 1];
+        // A report that announces more than the datagram holds.
+        let report = [0x81, 201, 0, 60, 0, 0, 0, 1];
         peer.send_rtcp_bytes(&report).await.expect("connected");
     })
     .await;
-    counted(&call.pair, "oversized", async || {
-        peer.send_datagram(&[0x80; 4_000]).await.expect("connected");
-    })
-    .await;
+    // Longer than any packet that we take, and longer than a receive buffer.
+    for (reason, length) in [("oversized", 1_900), ("truncated", 4_000)] {
+        counted(&call.pair, reason, async || {
+            let mut datagram = recorded.to_vec();
+            datagram.resize(length, 0);
+            peer.send_datagram(&datagram).await.expect("connected");
+        })
+        .await;
+    }
     counted(&call.pair, "unknown_protocol", async || {
         peer.send_datagram(&[0xFF; 40]).await.expect("connected");
         peer.send_datagram(&[100; 40]).await.expect("connected");
