@@ -128,8 +128,10 @@ impl Workers {
     }
 }
 
+/// By what was measured: how much a new router will cost is a guess, good enough to choose by, but
+/// not to refuse by.
 fn is_full(worker: &Worker, full: Full) -> bool {
-    worker.load() >= full.load || (full.routers > 0 && worker.routers() >= full.routers)
+    worker.stats.cpu_busy >= full.load || (full.routers > 0 && worker.routers() >= full.routers)
 }
 
 /// Ascending: load in steps, then routers, then packets.
@@ -192,6 +194,15 @@ mod tests {
             counts[usize::from(worker)] += 1;
         }
         assert_eq!(counts, [10; 4]);
+    }
+
+    #[test]
+    fn a_burst_on_an_idle_host_is_not_refused() {
+        let mut idle = workers(vec![stats(0, 0.0, 0)]);
+        for number in 0..500 {
+            let router = id(&format!("r{number}"));
+            idle.place(&router, None, Placement::LeastLoaded, FULL).unwrap();
+        }
     }
 
     #[test]

@@ -291,7 +291,7 @@ async fn wrong_input_names_its_place() {
             consume(json!({ "rtpCapabilities": {} })),
             422,
             "unsupported",
-            "/rtpCapabilities",
+            "/rtpCapabilities/codecs",
         ),
         ("POST", "/v1/consumers", consume(json!({ "mid": "0" })), 409, "already_exists", "/mid"),
         (
@@ -395,10 +395,10 @@ async fn limits_are_kept_and_give_way_again() {
     let refused = stage.refused("POST", "/v1/producers", produce("q", "t", "av1")).await;
     assert_eq!(refused.1, "no_capacity");
     let consumer = |id: &str| json!({ "id": id, "transportId": "t", "producerId": "p" });
-    stage.ok("POST", "/v1/consumers", consumer("c")).await;
-    assert_eq!(stage.refused("POST", "/v1/consumers", consumer("d")).await.1, "no_capacity");
-    stage.ok("DELETE", "/v1/consumers/c", Value::Null).await;
-    stage.ok("POST", "/v1/consumers", consumer("d")).await;
+    stage.ok("POST", "/v1/consumers", consumer("s")).await;
+    assert_eq!(stage.refused("POST", "/v1/consumers", consumer("r")).await.1, "no_capacity");
+    stage.ok("DELETE", "/v1/consumers/s", Value::Null).await;
+    stage.ok("POST", "/v1/consumers", consumer("r")).await;
 }
 
 #[tokio::test]

@@ -99,6 +99,9 @@ async fn an_answer_and_an_event_right_behind_it_keep_their_order() {
 async fn a_stream_resumes_behind_any_event() {
     let stage = Stage::new().await;
     let mut events = from_now(&stage).await;
+    stage.ok("POST", "/v1/routers", json!({ "id": "first" })).await;
+    // From here on the stream is live.
+    next(&mut events).await;
     stage.call_of_two("room").await;
     stage.fake.emit(Reported::ConsumerScore {
         consumer: "room-bob-cam".into(),
