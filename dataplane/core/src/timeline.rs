@@ -214,9 +214,19 @@ impl Timeline {
     /// Which source packet was sent with that number: its stream and extended number.
     #[must_use]
     pub fn source(&self, sent: u32) -> Option<(u8, u32)> {
+        self.segment_of(sent).map(|(segment, seq)| (segment.stream, seq))
+    }
+
+    /// How the packet with that sent number was rewritten; `timestamp`: its source timestamp.
+    #[must_use]
+    pub fn repeated(&self, sent: u32, timestamp: u32) -> Option<Rewritten> {
+        self.segment_of(sent).map(|(segment, seq)| rewrite(segment, seq, timestamp))
+    }
+
+    fn segment_of(&self, sent: u32) -> Option<(&Segment, u32)> {
         self.segments.iter().rev().find_map(|segment| {
             let seq = sent.wrapping_sub(segment.seq_add);
-            (segment.first..=segment.last).contains(&seq).then_some((segment.stream, seq))
+            (segment.first..=segment.last).contains(&seq).then_some((segment, seq))
         })
     }
 
@@ -282,6 +292,24 @@ mod tests {
         assert_eq!(t.extend(4), 4);
     }
 
+    /// A key frame that was repaired after a resume can lie before what was sent last: a source
+    /// number then has two sent ones, and each repeat must be that of the number asked for.
+    #[test]
+    fn a_repeat_has_the_number_that_was_asked_for() {
+        let mut t = Timeline::new(1);
+        t.switch(packet(0, 10), 100);
+        for seq in 11..=20 {
+            t.advance(packet(0, seq));
+        }
+        assert_eq!(t.switch(packet(0, 15), 300).seq, 12);
+        t.advance(packet(0, 21));
+        for (sent, source) in [(6, 15), (9, 18), (12, 15), (15, 18)] {
+            assert_eq!(t.source(sent), Some((0, source)));
+            assert_eq!(t.repeated(sent, 0).map(|r| r.seq), Some(sent));
+        }
+        assert_eq!(t.late(0, 18, 0).map(|r| r.seq), Some(15));
+    }
+
     #[test]
     fn picture_ids_close_over_dropped_frames_and_go_on_at_a_switch() {
         let with = |stream, seq, id, tl0| SourcePacket {
@@ -316,7 +344,7 @@ mod tests {
             for (choice, gap) in steps {
                 if choice < 5 {
                     stream ^= 1;
-                    seq = 5_000 * u32::from(choice + 1) + seq;
+                    seq += 5_000 * u32::from(choice + 1);
                     let r = t.switch(packet(stream, seq), 0);
                     prop_assert!(sent.insert(r.seq, (stream, seq)).is_none());
                     continue;

@@ -111,7 +111,7 @@ impl Worker {
                 }
                 Ok(())
             }
-            Packet::Nack(nack) => self.receive_nack(key, nack, now),
+            Packet::Nack(nack) => self.receive_nack(key, nack),
             Packet::PictureLoss { media_ssrc, .. } => {
                 self.receive_key_frame_wish(key, *media_ssrc, None, now)
             }
@@ -213,16 +213,11 @@ impl Worker {
             .and_then(|(producer, stream)| producer.streams.get(stream))
             .map_or(0.0, |stream| stream.loss_share);
         let share = f64::from(block.fraction_lost) / 256.0 - upstream;
+        consumer.note_loss(share.max(0.0));
         losses.add(consumer.kind, share.max(0.0));
     }
 
-    fn receive_nack(
-        &mut self,
-        key: Key<Transport>,
-        nack: &rtcp::Nack<'_>,
-        now: Nanos,
-    ) -> Result<(), Discard> {
-        let _ = now;
+    fn receive_nack(&mut self, key: Key<Transport>, nack: &rtcp::Nack<'_>) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&nack.media_ssrc);
         let consumer_key = *consumer_key.ok_or(Discard::RtcpUnknownStream)?;

@@ -111,6 +111,9 @@ fn forward(
         consumer.counters.payload_bytes += u64::from(stored.meta.payload_len);
         packets += 1;
         bytes += len;
+        if stored.meta.marker && consumer.repeats_tails() {
+            resend(out, consumer, producer, rewritten.seq, now);
+        }
     }
     consumer.counters.packets += packets;
     consumer.counters.bytes += bytes as u64;
@@ -134,7 +137,7 @@ fn resend(
         return 0;
     };
     let timestamp = stored.meta.timestamp;
-    let Some(rewritten) = consumer.timeline.late(stream, source, timestamp) else {
+    let Some(rewritten) = consumer.timeline.repeated(seq, timestamp) else {
         return 0;
     };
     let rtx_used_up = consumer.rtx_seq == u32::MAX;
