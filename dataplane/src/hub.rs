@@ -107,8 +107,15 @@ impl Hub {
     }
 
     fn attach(&mut self, connection: Connection) {
-        tracing::info!(controller = connection.name, "the control plane is attached");
-        if let Some(older) = self.controller.replace(connection) {
+        // Connections are told of by threads of their own, so that two which came at once may
+        // arrive here in the other order: their numbers say who came last.
+        let (newer, older) = match self.controller.take() {
+            Some(current) if current.id > connection.id => (current, Some(connection)),
+            older => (connection, older),
+        };
+        tracing::info!(controller = newer.name, "the control plane is attached");
+        self.controller = Some(newer);
+        if let Some(older) = older {
             tracing::warn!(controller = older.name, "is fenced by a newer controller");
             let message = "a newer controller has attached";
             let fenced = CommandError::new(ErrorCode::Fenced, message);
