@@ -23,6 +23,8 @@ use crate::{
 
 /// A receiver's PLI or FIR is passed on at most this often.
 const KEY_FRAME_WISH_SPACING: Nanos = 300 * MS;
+/// Losses with which the last packet of a frame is sent twice.
+const TAIL_LOSS: std::ops::Range<f64> = 0.02..0.12;
 
 /// Counts of a sent stream.
 #[derive(Debug, Clone, Copy, Default)]
@@ -132,6 +134,8 @@ pub struct Consumer {
     pub report_at: Nanos,
     /// Middle 32 bits of the last sender reports' NTP times, and when they left.
     pub reports_sent: [(u32, Nanos); 2],
+    /// The receiver's losses, averaged over its reports.
+    loss: f64,
     key_frame_wish_at: Option<Nanos>,
     last_fir: Option<u8>,
 }
@@ -210,6 +214,7 @@ impl Consumer {
             reported: Reported::default(),
             report_at: now + SECOND / 4,
             reports_sent: [(0, 0); 2],
+            loss: 0.0,
             key_frame_wish_at: None,
             last_fir: None,
         })
@@ -320,6 +325,19 @@ impl Consumer {
         let believed =
             by_capture.filter(|t| (t.wrapping_sub(by_arrival) as i32).unsigned_abs() < far);
         later(believed.unwrap_or(by_arrival), last)
+    }
+
+    /// What a report says of the way to this receiver.
+    pub fn note_loss(&mut self, share: f64) {
+        self.loss += (share - self.loss) / 4.0;
+    }
+
+    /// True while the last packet of each frame is sent twice (by RTX): on a lossy way its loss shows
+    /// only with the next frame, and a repeat would come too late to be decoded in time. Not where
+    /// losses say that the way is full.
+    #[must_use]
+    pub fn repeats_tails(&self) -> bool {
+        self.kind == MediaKind::Video && self.rtx.is_some() && TAIL_LOSS.contains(&self.loss)
     }
 
     /// True when a receiver's PLI or FIR is to be passed on.

@@ -38,6 +38,8 @@ pub const TEMPORAL_LAYERS: usize = 4;
 /// Packets of a frame whose sizes differ by no more are made equal with padding, so that they
 /// leave as one segmented send. Publishers' packets differ by one byte; see the bench.
 pub const PADDING_MAX: u16 = 8;
+/// A publisher sends a frame in one go; its last packet is missed after so long.
+const TAIL_WAIT: Nanos = 15 * MS;
 /// One receiver's way out, or (later) another core.
 pub type Subscriber = Key<Consumer>;
 
@@ -111,6 +113,9 @@ pub struct Stream {
     /// Share lost upstream in the last report interval, repairs not counted.
     pub loss_share: f64,
     score_base: (u32, i64, u64),
+    newest: u32,
+    /// Since when a frame has begun and its last packet (the marker) has not come.
+    open_since: Option<Nanos>,
 }
 
 impl Stream {
@@ -133,7 +138,24 @@ impl Stream {
             score: 0,
             loss_share: 0.0,
             score_base: (0, 0, 0),
+            newest: 0,
+            open_since: None,
         }
+    }
+
+    /// When [`Self::take_lost_tail`] may have something.
+    #[must_use]
+    pub fn tail_deadline(&self) -> Option<Nanos> {
+        self.open_since.map(|since| since + TAIL_WAIT)
+    }
+
+    /// The number of the packet that a frame still lacks at its end. A hole shows when something
+    /// comes behind it; behind the last packet of a frame nothing comes before the next frame, and
+    /// then a repeat is too late for the receivers' buffers. So it is asked for by its number.
+    pub fn take_lost_tail(&mut self, now: Nanos) -> Option<u16> {
+        self.tail_deadline().filter(|at| now >= *at)?;
+        self.open_since = None;
+        Some(self.newest.wrapping_add(1) as u16)
     }
 
     /// True while packets come.
@@ -326,6 +348,10 @@ impl Producer {
             stream.statistics.receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
+        }
+        if meta.seq > stream.newest && meta.payload_len > 0 {
+            stream.newest = meta.seq;
+            stream.open_since = (self.kind == MediaKind::Video && !meta.marker).then_some(now);
         }
         let start = usize::from(meta.payload_offset);
         let payload = &buffer[start..start + usize::from(meta.payload_len)];

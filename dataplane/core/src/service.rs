@@ -69,6 +69,8 @@ impl Worker {
                         key_frame |= source.key_frames.take_due(now);
                     }
                 }
+                let repairs = source.nack.is_some() && !paused;
+                missing.extend(source.take_lost_tail(now).filter(|_| repairs));
                 if !missing.is_empty() {
                     source.counters.nacks += 1;
                     source.counters.nacked_packets += missing.len() as u64;
@@ -110,6 +112,7 @@ impl Worker {
                 let nack = stream.nack.as_ref().filter(|_| !producer.paused);
                 let nack = nack.and_then(|nack| nack.deadline());
                 at = at.min(nack.unwrap_or(Nanos::MAX));
+                at = at.min(stream.tail_deadline().unwrap_or(Nanos::MAX));
             }
         }
         at = at.min(transport.feedback.deadline().unwrap_or(Nanos::MAX));
