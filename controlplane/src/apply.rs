@@ -63,7 +63,7 @@ pub fn apply(state: &mut State, event: Event) {
             let dtls_state = convert::dtls_state(dtls_state);
             on_transport(state, &transport, |transport| {
                 transport.info.dtls_state = dtls_state;
-                transport.srtp_profile = srtp_profile.or(transport.srtp_profile.take());
+                transport.srtp_profile = srtp_profile.or_else(|| transport.srtp_profile.take());
                 let (transport_id, participant_id) = names(transport);
                 let event = TransportDtlsStateChange { transport_id, participant_id, dtls_state };
                 EventData::TransportDtlsStateChange(event)

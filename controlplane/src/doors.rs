@@ -1,6 +1,6 @@
-//! The doors: HTTP/3 and HTTP/2 + 1.1 over TLS on one port, plain HTTP/1.1 beside them, and the small
-//! one for probes. Every request of every door comes through [`Door::handle`], which makes a call of
-//! it and an HTTP answer of the result. No route is written here, and none knows of HTTP.
+//! The doors: HTTP/3 and HTTP/2 + 1.1 over TLS on one port, plain HTTP/1.1 beside them, and the
+//! small one for probes. Every request of every door comes through [`Door::handle`], which makes a
+//! call of it and an HTTP answer of the result. No route is written here, and none knows of HTTP.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,6 +1,6 @@
 //! The one place where state is changed. A call looks at the state and sends its command under one
-//! short lock; what the answer changes is done by a closure when the answer arrives, in the order in
-//! which the dataplane wrote answers and events. So a caller that has gone away, or has waited too
+//! short lock; what the answer changes is done by a closure when the answer arrives, in the order
+//! in which the dataplane wrote answers and events. So a caller that has gone away, or has waited too
 //! long, never leaves anything half done, and two callers cannot interleave within one step.
 //!
 //! Used by every route. Never waits for the dataplane while it holds the lock.
@@ -60,7 +60,7 @@ pub enum Step<T> {
     /// Nothing has to be done.
     Done(T),
     /// The dataplane has to do something.
-    Ask(Ask<T>),
+    Ask(Box<Ask<T>>),
     /// The same id is being created: look again when that has ended.
     Wait(watch::Receiver<()>),
 }
@@ -73,15 +73,19 @@ pub struct Ask<T> {
     pub then: Then<T>,
 }
 
-type Then<T> = Box<dyn FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send>;
+/// What the dataplane answered.
+type Answered = Result<Reply, Problem>;
+type Then<T> = Box<dyn FnOnce(&mut State, Answered) -> Result<T, Problem> + Send>;
+/// Gives what the closure made of it, and the last event that includes.
+type Waiting<T> = oneshot::Receiver<Result<(T, EventSeq), Problem>>;
 
 impl<T> Step<T> {
     /// A command.
     pub fn ask(
         command: Command,
-        then: impl FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send + 'static,
+        then: impl FnOnce(&mut State, Answered) -> Result<T, Problem> + Send + 'static,
     ) -> Self {
-        Self::Ask(Ask { command, creates: None, then: Box::new(then) })
+        Self::Ask(Box::new(Ask { command, creates: None, then: Box::new(then) }))
     }
 
     /// A command that creates `id`.
@@ -89,9 +93,9 @@ impl<T> Step<T> {
         kind: Kind,
         id: Id,
         command: Command,
-        then: impl FnOnce(&mut State, Result<Reply, Problem>) -> Result<T, Problem> + Send + 'static,
+        then: impl FnOnce(&mut State, Answered) -> Result<T, Problem> + Send + 'static,
     ) -> Self {
-        Self::Ask(Ask { command, creates: Some((kind, id)), then: Box::new(then) })
+        Self::Ask(Box::new(Ask { command, creates: Some((kind, id)), then: Box::new(then) }))
     }
 }
 
@@ -158,7 +162,7 @@ impl Engine {
                 }
                 match look(&mut state)? {
                     Step::Done(value) => return Ok((value, state.events.head())),
-                    Step::Ask(ask) => Err(self.send(&mut state, ask)?),
+                    Step::Ask(ask) => Err(self.send(&mut state, *ask)?),
                     Step::Wait(wait) => Ok(wait),
                 }
             };
@@ -181,7 +185,7 @@ impl Engine {
         self: &Arc<Self>,
         state: &mut State,
         ask: Ask<T>,
-    ) -> Result<oneshot::Receiver<Result<(T, EventSeq), Problem>>, Problem> {
+    ) -> Result<Waiting<T>, Problem> {
         let Some(link) = state.link.clone() else { return Err(lost()) };
         let (sender, receiver) = oneshot::channel();
         let engine = Arc::clone(self);

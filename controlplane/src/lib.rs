@@ -2,8 +2,8 @@
 //! places rooms on workers, tells the dataplane what to do, and reports what happens as events.
 //! It moves no packet, and when it stops, media flows on.
 //!
-//! A request's way: `doors` (HTTP, who may) -> `routes` (which call) -> `engine` (look at the state,
-//! send a command) -> `dataplane` (the socket) -> the answer's closure (change the state, tell the
+//! A request's way: `doors` (HTTP, who may) -> `routes` (which call) -> `engine` (look at the
+//! state, send a command) -> `dataplane` (the socket) -> the answer's closure (change the state, tell the
 //! event) -> back. What the dataplane reports by itself: `dataplane` -> `apply` -> `events`.
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,5 @@
 //! Which worker gets a new router: the least loaded one by what it measured in the last second, or
-//! always the same one for the same id. Owns the workers' figures; the state feeds it once a second.
+//! always the same one for the same id. Owns the workers' figures, fed once a second.
 
 use ironcast_api::{ErrorCode, Id, Placement, Problem, WorkerInfo};
 use ironcast_protocol::{WorkerId, stats::WorkerStats};

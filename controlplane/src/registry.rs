@@ -1,6 +1,6 @@
 //! Everything that exists: routers, transports, producers, consumers, and how they hang together.
-//! Owned by the state, changed when the dataplane has answered, and by its events. Closing one thing
-//! closes what hangs below it here, exactly as the dataplane does there, and says so in events.
+//! Owned by the state, changed when the dataplane has answered, and by its events. Closing one
+//! thing closes what hangs below it here, exactly as the dataplane does there, and says so in events.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

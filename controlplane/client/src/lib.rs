@@ -5,8 +5,8 @@
 //!   the API has a method; all are safe to call again, so the client repeats a call once when its
 //!   connection was lost under it.
 //! - [`EventStream`]: the events, resumed by itself where the connection broke, until the server
-//!   says that they are gone ([`EventsError::Lost`]): then take [`Client::snapshot`] and begin again
-//!   from its `seq`.
+//!   says that they are gone ([`EventsError::Lost`]): then take [`Client::snapshot`] and begin
+//!   again from its `seq`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), ironcast_client::ClientError> {

@@ -1,6 +1,6 @@
 //! `POST /batch`: many calls in one round trip. Each is done as if it had come alone. Neighbours of
-//! one kind that cannot depend on each other (fifty consumers) wait for the dataplane together; their
-//! commands still go out in order.
+//! one kind that cannot depend on each other (fifty consumers) wait for the dataplane together;
+//! their commands still go out in order.
 
 use std::sync::Arc;
 

@@ -119,7 +119,7 @@ fn look(
     }))
 }
 
-/// What of a receiver's capabilities can ever matter on a router: the rest would only fill the note.
+/// What of a receiver's capabilities can ever matter on a router: the rest only fills the note.
 fn cut_down(caps: &RtpCapabilities, router: &RtpCapabilities) -> RtpCapabilities {
     let is_known =
         |mime: &str| router.codecs.iter().any(|codec| codec.mime_type.eq_ignore_ascii_case(mime));
