@@ -34,7 +34,7 @@ pub(crate) enum Method {
     Segmented,
 }
 
-/// Forwards until it is killed.
+/// Says where it listens, and forwards until it is killed.
 pub(crate) fn run(listen: SocketAddr, method: Method) -> Result<()> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(listen),
@@ -47,7 +47,7 @@ pub(crate) fn run(listen: SocketAddr, method: Method) -> Result<()> {
     socket.bind(&listen.into()).with_context(|| format!("{listen} cannot be bound"))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let socket: UdpSocket = socket.into();
-    println!("ready");
+    println!("{}", socket.local_addr()?);
     let mut destinations = Destinations::default();
     let mut frame: Vec<Vec<u8>> = Vec::new();
     let mut buffer = [0; DATAGRAM_BYTES_MAX];

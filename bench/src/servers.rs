@@ -93,7 +93,7 @@ impl Running {
 }
 
 fn start_reflector(topology: &Topology, method: Method) -> Result<Running> {
-    let listen = SocketAddr::new(topology.server_ip(), 47_000);
+    let listen = SocketAddr::new(topology.server_ip(), 0);
     let method = match method {
         Method::Sendmmsg => "sendmmsg",
         Method::Segmented => "segmented",
@@ -107,11 +107,12 @@ fn start_reflector(topology: &Topology, method: Method) -> Result<Running> {
         .spawn()
         .context("the reflector cannot be started")?;
     let output = child.stdout.take().context("its output")?;
-    let running =
+    let mut running =
         Running { children: vec![child], target: Target::Reflector(listen), folder: None };
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
-    ensure!(line.trim() == "ready", "the reflector does not start");
+    let address = line.trim().parse().context("the reflector does not start")?;
+    running.target = Target::Reflector(address);
     Ok(running)
 }
 

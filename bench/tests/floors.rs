@@ -1,0 +1,95 @@
+//! The bench's own binary with the floors alone: what it prints, and what it leaves behind.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+
+fn bench() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ironcast-bench"));
+    command
+        .args(["fanout", "--loopback", "-n", "8", "--blocks", "2"])
+        .args(["--only", "reflector-sendmmsg,reflector-segmented"]);
+    command
+}
+
+#[test]
+fn the_last_line_is_one_object_with_the_floors() {
+    let output = bench()
+        .args(["--window", "1", "--warm-up", "0.2", "--sample-period", "4"])
+        .output()
+        .expect("the bench starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("LOOPBACK"), "loopback is said loudly: {words}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((&last["scenario"], &last["consumers"]), (&"fanout".into(), &8.into()));
+    assert_eq!(last["topology"], "loopback");
+    for (server, floor) in [
+        ("reflector-sendmmsg", "floor_cpu_s_per_million"),
+        ("reflector-segmented", "floor_gso_cpu_s_per_million"),
+    ] {
+        let peer = &last["peers"][server];
+        assert_eq!(peer["cpu_s_per_million"], last[floor]);
+        assert!(peer["cpu_s_per_million"].as_f64().is_some_and(|cost| cost > 0.0), "{peer}");
+        let count = |name: &str| peer[name].as_u64().expect("a count");
+        assert!(count("received") > 1_000 && count("verified") > 200, "{peer}");
+        assert_eq!(count("corrupt"), 0, "{peer}");
+        assert!(peer["delay_us"]["p99"].as_u64() >= peer["delay_us"]["p50"].as_u64());
+    }
+    assert!(last.get("cpu_s_per_million").is_none(), "ours did not run");
+}
+
+/// Processes whose parent this is.
+fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // Behind the name in parentheses: the state, then the parent.
+            let fields = stat.rsplit(')').next().unwrap_or_default();
+            fields.split_whitespace().nth(1) == Some(of.to_string().as_str())
+        })
+        .collect()
+}
+
+fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_interrupt_leaves_nothing_behind() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut running = bench()
+            .args(["--window", "60"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the bench starts");
+        let mut started = Vec::new();
+        wait_until("the reflector and the load run", || {
+            started = children(running.id());
+            started.len() >= 2
+        });
+        kill(Pid::from_raw(running.id().cast_signed()), signal).expect("it runs");
+        let status = running.wait().expect("it ends");
+        assert!(!status.success(), "an interrupted run has no result");
+        for pid in started {
+            wait_until("its processes are gone", || {
+                !std::fs::exists(format!("/proc/{pid}")).unwrap_or(false)
+            });
+        }
+    }
+}
