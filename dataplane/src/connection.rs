@@ -118,7 +118,12 @@ pub fn listen(path: &Path, identity: Identity, hub: Sender<ToHub>) -> io::Result
     Ok(())
 }
 
-fn serve(id: u64, mut stream: UnixStream, identity: &Identity, hub: &Sender<ToHub>) -> io::Result<()> {
+fn serve(
+    id: u64,
+    mut stream: UnixStream,
+    identity: &Identity,
+    hub: &Sender<ToHub>,
+) -> io::Result<()> {
     let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
     let mut buffer = Vec::new();
     stream.set_read_timeout(Some(HELLO_TIMEOUT))?;

@@ -185,7 +185,12 @@ impl WorkerEngine {
                 password: credentials.password,
             },
             ice_candidates: addresses::candidates(&parts.addresses, &parts.announced, port),
-            dtls_fingerprints: parts.certificate.fingerprints().into_iter().map(fingerprint).collect(),
+            dtls_fingerprints: parts
+                .certificate
+                .fingerprints()
+                .into_iter()
+                .map(fingerprint)
+                .collect(),
         }))
     }
 
@@ -207,9 +212,10 @@ impl WorkerEngine {
             DtlsRole::Client | DtlsRole::Auto => (DtlsRole::Server, Role::Server),
         };
         let token = self.core.apply_connect_transport(&connect.id, local_role, now)?;
-        self.parts.handshakes.begin(token, role, fingerprints).map_err(|full| {
-            CommandError::new(ErrorCode::NoCapacity, full.to_string())
-        })?;
+        self.parts
+            .handshakes
+            .begin(token, role, fingerprints)
+            .map_err(|full| CommandError::new(ErrorCode::NoCapacity, full.to_string()))?;
         Ok(Reply::Connected { local_role })
     }
 

@@ -275,7 +275,9 @@ impl Hub {
             Ok(Answer::States(states)) => {
                 match pending.then {
                     Then::Gather(gather) => self.gather_states(gather, &states),
-                    Then::Dump(kind, id) => self.answer_dump(connection, request, kind, &id, &states),
+                    Then::Dump(kind, id) => {
+                        self.answer_dump(connection, request, kind, &id, &states)
+                    }
                     _ => {}
                 }
                 return;
@@ -498,15 +500,13 @@ impl Hub {
     ) {
         let found = self.resources(states).into_iter().find(|resource| match resource {
             Resource::Router { create, .. } => kind == Kind::Router && create.id == id,
-            Resource::WebRtcTransport { create, .. } => {
-                kind == Kind::Transport && create.id == id
-            }
+            Resource::WebRtcTransport { create, .. } => kind == Kind::Transport && create.id == id,
             Resource::Producer { create, .. } => kind == Kind::Producer && create.id == id,
             Resource::Consumer { create, .. } => kind == Kind::Consumer && create.id == id,
         });
-        let reply = found.map(|resource| Reply::Resource(Box::new(resource))).ok_or_else(|| {
-            CommandError::new(ErrorCode::NotFound, format!("{id:?} is gone"))
-        });
+        let reply = found
+            .map(|resource| Reply::Resource(Box::new(resource)))
+            .ok_or_else(|| CommandError::new(ErrorCode::NotFound, format!("{id:?} is gone")));
         self.respond(connection, request, reply);
     }
 }

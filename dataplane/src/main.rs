@@ -23,12 +23,7 @@ use anyhow::Context;
 use clap::Parser;
 use ironcast_config::Config;
 
-use crate::{
-    connection::Identity,
-    hub::Hub,
-    messages::ToHub,
-    workers::Workers,
-};
+use crate::{connection::Identity, hub::Hub, messages::ToHub, workers::Workers};
 
 /// The process that moves packets.
 #[derive(Debug, Parser)]

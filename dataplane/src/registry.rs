@@ -6,10 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ironcast_protocol::{
     Id, WorkerId,
-    command::{
-        Command, ConnectTransport,
-        TransportCreated,
-    },
+    command::{Command, ConnectTransport, TransportCreated},
     frame::{decode_body, encode_body},
 };
 use serde::{Serialize, de::DeserializeOwned};

@@ -90,7 +90,9 @@ impl Workers {
     /// Runs one worker again and again until it is told to stop.
     fn supervise(&self, index: usize) {
         let worker = index as WorkerId;
-        if let Err(error) = ironcast_driver::affinity::pin_current_thread(self.cores[index] as usize) {
+        if let Err(error) =
+            ironcast_driver::affinity::pin_current_thread(self.cores[index] as usize)
+        {
             tracing::warn!(worker, %error, "not pinned to its core");
         }
         loop {
@@ -114,34 +116,43 @@ impl Workers {
         let (sender, receiver) =
             mailbox::mailbox::<ToWorker>(config.dataplane.commands_waiting_max as usize)?;
         let back = sender.clone();
-        let pool_config =
-            PoolConfig { threads: config.dataplane.handshake_threads as usize, ..PoolConfig::default() };
-        let handshakes = Pool::start(pool_config, self.certificate.clone(), move |transport, output| {
-            // A worker that has ended, or is drowned in mail, loses it as on the wire.
-            let _ = back.send(ToWorker::Handshake { transport, output });
-        })?;
+        let pool_config = PoolConfig {
+            threads: config.dataplane.handshake_threads as usize,
+            ..PoolConfig::default()
+        };
+        let handshakes =
+            Pool::start(pool_config, self.certificate.clone(), move |transport, output| {
+                // A worker that has ended, or is drowned in mail, loses it as on the wire.
+                let _ = back.send(ToWorker::Handshake { transport, output });
+            })?;
         let (ports, slice) = self.ports(index);
         let limits = &config.dataplane;
-        let core = Worker::new(worker, Limits {
-            routers_max: limits.routers_max as usize,
-            transports_max: limits.transports_max as usize,
-            producers_max: limits.producers_max as usize,
-            consumers_max: limits.consumers_max as usize,
-            packets_max: limits.packets_max as usize,
-        });
-        let engine = WorkerEngine::new(core, Parts {
-            number: worker,
-            core: self.cores[index],
-            slice,
-            addresses: self.addresses.clone(),
-            announced: config.rtc.announced_address.clone(),
-            ports,
-            certificate: self.certificate.clone(),
-            handshakes,
-            hub: self.hub.clone(),
-            directory: self.directory.clone(),
-            test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
-        });
+        let core = Worker::new(
+            worker,
+            Limits {
+                routers_max: limits.routers_max as usize,
+                transports_max: limits.transports_max as usize,
+                producers_max: limits.producers_max as usize,
+                consumers_max: limits.consumers_max as usize,
+                packets_max: limits.packets_max as usize,
+            },
+        );
+        let engine = WorkerEngine::new(
+            core,
+            Parts {
+                number: worker,
+                core: self.cores[index],
+                slice,
+                addresses: self.addresses.clone(),
+                announced: config.rtc.announced_address.clone(),
+                ports,
+                certificate: self.certificate.clone(),
+                handshakes,
+                hub: self.hub.clone(),
+                directory: self.directory.clone(),
+                test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
+            },
+        );
         let driver = DriverConfig {
             receive_buffers: limits.receive_buffers,
             slabs: limits.slabs,

@@ -27,7 +27,8 @@ const WARM_UP: u32 = 220;
 const NOW: Nanos = 1_000 * MS;
 
 fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
-    let credentials = Credentials { username_fragment: format!("00{id}"), password: "p".repeat(24) };
+    let credentials =
+        Credentials { username_fragment: format!("00{id}"), password: "p".repeat(24) };
     let create = CreateWebRtcTransport {
         id: id.into(),
         router: "room".into(),
