@@ -110,6 +110,7 @@ pub(crate) struct Summary {
     /// Ours over this one, pair by pair; none for ours.
     pub(crate) ours_over_this: Option<Estimate>,
     pub(crate) load_core_busy: f64,
+    pub(crate) load_busy: f64,
     pub(crate) core_busy: f64,
     pub(crate) disturbed: usize,
     pub(crate) sent: u64,
@@ -141,6 +142,7 @@ impl Summary {
                 .then(|| paired(windows, Server::Ironcast.name(), server))
                 .flatten(),
             load_core_busy: mean(&|window| window.load_core_busy),
+            load_busy: mean(&|window| window.load_busy),
             core_busy: mean(&|window| window.core_busy),
             disturbed: all.len() - good.len(),
             sent: sum(&|window| window.sent),
@@ -161,6 +163,7 @@ impl Summary {
             "core_s_per_million": self.core.median,
             "core_busy": self.core_busy,
             "load_core_busy": self.load_core_busy,
+            "load_busy": self.load_busy,
             "sent": self.sent,
             "received": self.received,
             "lost": self.lost,

@@ -49,6 +49,8 @@ pub(crate) struct Window {
     pub(crate) core_busy: f64,
     /// Share of the window that the load's core worked.
     pub(crate) load_core_busy: f64,
+    /// Share of the window that the load's own process worked: near 1, it is the limit.
+    pub(crate) load_busy: f64,
     /// Share that the host took away, the worse of both cores.
     pub(crate) steal: f64,
     /// True if too much was taken away: such a window counts for nothing.
@@ -152,10 +154,13 @@ fn watch(
     let cores = [topology.server_core, topology.load_core];
     let counts_before = load.counts()?;
     let cores_before = cores.map(cpu::core_ticks);
+    let load_pid = [load.child.id()];
+    let load_before = cpu::process_ns(&load_pid);
     let cpu_before = cpu::process_ns(&pids);
     let start = Instant::now();
     interrupt::pause(length)?;
     let cpu_after = cpu::process_ns(&pids);
+    let load_after = cpu::process_ns(&load_pid);
     let cores_after = cores.map(cpu::core_ticks);
     let seconds = start.elapsed().as_secs_f64();
     let counts = load.counts()?;
@@ -167,6 +172,7 @@ fn watch(
         cpu_ns: cpu_after.saturating_sub(cpu_before),
         core_busy: shares[0].busy,
         load_core_busy: shares[1].busy,
+        load_busy: load_after.saturating_sub(load_before) as f64 / 1e9 / seconds,
         steal,
         disturbed: steal > STEAL_MAX,
         resident_bytes: cpu::resident_bytes(&pids),

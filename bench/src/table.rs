@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use crate::{fanout::Summary, measure::Window};
 
+/// Above this share of its core the load may be what limits.
+const LOAD_BUSY_MAX: f64 = 0.85;
+
 /// One line a server.
 pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
     let mut out = String::from(
@@ -24,7 +27,7 @@ pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
             one.server,
             one.core.median,
             one.core_busy * 100.0,
-            one.load_core_busy * 100.0,
+            one.load_busy * 100.0,
             one.verified,
             one.delay_us[0],
             one.delay_us[1],
@@ -32,9 +35,9 @@ pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
         if one.corrupt > 0 {
             let _ = writeln!(out, "  *** {} packets arrived damaged", one.corrupt);
         }
-        if one.load_core_busy > 0.9 {
+        if one.load_busy > LOAD_BUSY_MAX {
             out.push_str(
-                "  *** the load's core is full: this is the load's limit, not the server's\n",
+                "  *** the load itself is full: this is the load's limit, not the server's\n",
             );
         }
     }
