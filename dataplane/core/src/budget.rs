@@ -12,7 +12,10 @@ use ironcast_protocol::media::Layers;
 use crate::{MS, Nanos, SECOND};
 
 /// Losses below this share are repaired, not avoided.
-const LOSS_TOLERATED: f64 = 0.12;
+const LOSS_TOLERATED: f64 = 0.10;
+/// Packets that losses are judged by: older ones fade. A browser reports several times a second,
+/// and one lost of the three packets of such a report is no trend.
+const LOSS_WINDOW: f64 = 200.0;
 const RAISE_EVERY: Nanos = 500 * MS;
 const HOLD_MIN: Nanos = 2 * SECOND;
 const HOLD_MAX: Nanos = 32 * SECOND;
@@ -20,8 +23,6 @@ const HOLD_MAX: Nanos = 32 * SECOND;
 const TRIAL: Nanos = 4 * SECOND;
 /// A REMB that has not risen for so long, and is below what is sent, is believed.
 const REMB_PATIENCE: Nanos = 2_500 * MS;
-/// Weight of a new loss report in their average: one unlucky report among few packets is no trend.
-const LOSS_WEIGHT: f64 = 0.25;
 
 /// The estimate of one receiving transport.
 #[derive(Debug)]
@@ -31,7 +32,9 @@ pub struct Budget {
     remb_bps: Option<u64>,
     remb_peak_bps: u64,
     remb_rose_at: Nanos,
-    loss: f64,
+    /// Of `expected` packets.
+    lost: f64,
+    expected: f64,
     raise_at: Nanos,
     /// When it was last raised, until that raise has been objected to.
     raised_at: Option<Nanos>,
@@ -52,7 +55,8 @@ impl Budget {
             remb_bps: None,
             remb_peak_bps: 0,
             remb_rose_at: now,
-            loss: 0.0,
+            lost: 0.0,
+            expected: 0.0,
             raise_at: now + RAISE_EVERY,
             raised_at: None,
             fell: false,
@@ -94,15 +98,21 @@ impl Budget {
         false
     }
 
-    /// A receiver report's loss, 0 to 1, losses upstream already subtracted. True when the budget
-    /// fell.
-    pub fn receive_loss(&mut self, share: f64, sent_bps: u64, now: Nanos) -> bool {
-        self.loss += (share - self.loss) * LOSS_WEIGHT;
-        if self.loss <= LOSS_TOLERATED || share <= LOSS_TOLERATED {
+    /// A receiver report: so many packets lost of those expected since the last one, losses upstream
+    /// already subtracted. True when the budget fell.
+    pub fn receive_loss(&mut self, lost: f64, expected: f64, sent_bps: u64, now: Nanos) -> bool {
+        self.lost += lost;
+        self.expected += expected;
+        // Two standard deviations above what is tolerated: chance alone does not reach it.
+        let tolerated = LOSS_TOLERATED * self.expected;
+        if self.lost <= tolerated + 2.0 * tolerated.sqrt() {
+            if self.expected > LOSS_WINDOW {
+                (self.lost, self.expected) = (self.lost / 2.0, self.expected / 2.0);
+            }
             return false;
         }
-        let to_bps = sent_bps as f64 * (1.0 - self.loss / 2.0);
-        self.loss = 0.0;
+        let to_bps = sent_bps as f64 * (1.0 - self.lost / self.expected.max(1.0) / 2.0);
+        (self.lost, self.expected) = (0.0, 0.0);
         self.fall(to_bps as u64, now)
     }
 
@@ -235,9 +245,15 @@ mod tests {
     #[test]
     fn losses_count_when_they_last() {
         let mut budget = Budget::new(0, 0);
-        assert!(!budget.receive_loss(0.05, MBIT, SECOND));
-        assert!(!budget.receive_loss(0.4, MBIT, 2 * SECOND));
-        assert!(budget.receive_loss(0.4, MBIT, 3 * SECOND));
+        assert!(!budget.receive_loss(2.0, 40.0, MBIT, SECOND));
+        assert!(!budget.receive_loss(1.0, 2.0, MBIT, SECOND), "few packets say little");
+        // 5 % with its bursts: nothing to avoid.
+        for i in 0..200 {
+            let lost = [0.0, 2.0, 0.0, 1.0, 0.0, 3.0][i % 6];
+            assert!(!budget.receive_loss(lost, 20.0, MBIT, SECOND));
+        }
+        let falls = (1..=6).find(|_| budget.receive_loss(12.0, 40.0, MBIT, 3 * SECOND));
+        assert!(falls.is_some_and(|reports| reports >= 2), "{falls:?}");
         assert!((800_000..950_000).contains(&budget.available_bps()));
     }
 

@@ -54,6 +54,8 @@ pub struct Reported {
     pub fraction_lost: u8,
     /// Cumulative, signed.
     pub packets_lost: i64,
+    /// Extended sequence number that the last report reached.
+    pub highest_sequence: Option<u32>,
     /// RTP clock units.
     pub jitter: u32,
     /// Round trip.

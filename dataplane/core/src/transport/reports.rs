@@ -30,6 +30,8 @@ const NO_LIMIT_BPS: u64 = 1_000_000_000;
 /// fit whatever they are.
 const REPORTS_MAX: usize = 16;
 const NACKED_MAX: usize = 280;
+/// Packets between two reports of a receiver; more is a mistake of his.
+const EXPECTED_MAX: u32 = 20_000;
 const REMB_SSRCS_MAX: usize = 180;
 /// Packets that one peer can have waiting to be sent again.
 const RESENDS_MAX: usize = 1_000;
@@ -79,12 +81,12 @@ impl Worker {
                 self.discards.count(reason);
             }
         }
-        if let Some(share) = losses.share()
+        if let Some((lost, expected)) = losses.sample()
             && let Some(transport) = self.transports.get_mut(key)
         {
             // Without repeats: they grow with the losses and would hide the fall.
             let sent = transport.traffic.rtp_sent.meter.rate_bps(now);
-            if transport.budget.receive_loss(share, sent, now) {
+            if transport.budget.receive_loss(lost, expected, sent, now) {
                 self.select_layers(key, now);
             }
         }
@@ -200,6 +202,10 @@ impl Worker {
         reported.fraction_lost = block.fraction_lost;
         reported.packets_lost = i64::from(block.cumulative_lost);
         reported.jitter = block.jitter;
+        let reached = reported.highest_sequence.replace(block.highest_sequence);
+        // Nonsense of a peer must not outweigh what it says later.
+        let expected = reached.map_or(0, |before| block.highest_sequence.wrapping_sub(before));
+        let expected = f64::from(if expected > EXPECTED_MAX { 0 } else { expected });
         let ours = consumer.reports_sent.iter().any(|(sent, _)| *sent == block.last_sender_report);
         if ours && block.last_sender_report != 0 {
             reported.rtt = rtcp::round_trip(ntp, block.last_sender_report, block.delay);
@@ -214,7 +220,7 @@ impl Worker {
             .map_or(0.0, |stream| stream.loss_share);
         let share = f64::from(block.fraction_lost) / 256.0 - upstream;
         consumer.note_loss(share.max(0.0));
-        losses.add(consumer.kind, share.max(0.0));
+        losses.add(consumer.kind, share.max(0.0) * expected, expected);
     }
 
     fn receive_nack(&mut self, key: Key<Transport>, nack: &rtcp::Nack<'_>) -> Result<(), Discard> {
@@ -484,19 +490,20 @@ fn unix_from_ntp(ntp: u64) -> u64 {
 /// Losses that one compound reports: those of video count if there are any.
 #[derive(Default)]
 struct Losses {
-    video: (f64, u32),
-    audio: (f64, u32),
+    video: (f64, f64),
+    audio: (f64, f64),
 }
 
 impl Losses {
-    fn add(&mut self, kind: MediaKind, share: f64) {
+    fn add(&mut self, kind: MediaKind, lost: f64, expected: f64) {
         let sum = if kind == MediaKind::Video { &mut self.video } else { &mut self.audio };
-        *sum = (sum.0 + share, sum.1 + 1);
+        *sum = (sum.0 + lost, sum.1 + expected);
     }
 
-    fn share(&self) -> Option<f64> {
-        let (sum, count) = if self.video.1 > 0 { self.video } else { self.audio };
-        (count > 0).then(|| sum / f64::from(count))
+    /// Packets lost, of packets expected.
+    fn sample(&self) -> Option<(f64, f64)> {
+        let sum = if self.video.1 > 0.0 { self.video } else { self.audio };
+        (sum.1 > 0.0).then_some(sum)
     }
 }
 
