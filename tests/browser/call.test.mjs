@@ -5,7 +5,6 @@ import path from 'node:path';
 import { atLeast, atMost, note } from './lib/report.mjs';
 import { OUTPUT } from './lib/servers.mjs';
 import { over, stage } from './lib/stage.mjs';
-import { until } from './lib/until.mjs';
 
 const check = stage('call');
 const FPS = 15;
@@ -26,11 +25,7 @@ check('three people see and hear each other', async ({ join, label }) => {
   for (const one of everybody) await one.sees(everybody.filter((other) => other !== one), { frames: 5 });
 
   // The publisher's estimate rises only if the feedback of the server is right and in time.
-  await until('the estimate passes 1 Mb/s', async () => {
-    const { send } = await ada.stats();
-    const pair = send.find((record) => record.type === 'candidate-pair' && record.availableOutgoingBitrate);
-    return pair?.availableOutgoingBitrate > 1_000_000 || Promise.reject(new Error(`${pair?.availableOutgoingBitrate} b/s`));
-  }, { within: 15_000 - Math.min(14_000, performance.now() - adaJoined) });
+  await ada.estimates(1_000_000, 15_000 - Math.min(14_000, performance.now() - adaJoined));
   note('7 feedback', 'estimate above 1 Mb/s after', (performance.now() - adaJoined) / 1_000, '<= 15 s');
   await ada.page.screenshot({ path: path.join(OUTPUT, 'call-1280x800.png') });
 

@@ -132,6 +132,15 @@ export class Participant {
     }, source);
   }
 
+  /** Waits until the browser believes that it can send so much. */
+  estimates(bitrateBps, within = 15_000) {
+    return until(`${this.name} estimates ${bitrateBps} b/s`, async () => {
+      const { send } = await this.stats();
+      const now = Math.max(0, ...send.map((record) => record.availableOutgoingBitrate ?? 0));
+      return now > bitrateBps || Promise.reject(new Error(`${now} b/s`));
+    }, { within });
+  }
+
   /** Waits until pictures (and sound) of all the others are decoded. */
   async sees(others, { within = 15_000, frames = 1 } = {}) {
     for (const other of others) {
