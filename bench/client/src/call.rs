@@ -336,7 +336,7 @@ pub fn dtls_parameters(role: DtlsRole, fingerprint: &Fingerprint) -> Value {
 }
 
 fn text(answer: &Value, field: &'static str) -> Result<String, ControlError> {
-    answer[field].as_str().map(str::to_owned).ok_or(OrtcError::Field(field).into())
+    answer[field].as_str().map(str::to_owned).ok_or_else(|| OrtcError::Field(field).into())
 }
 
 fn merge(body: &mut Value, more: Option<&Value>) {

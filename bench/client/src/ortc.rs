@@ -243,7 +243,7 @@ pub fn remote(transport: &Value) -> Result<Remote, OrtcError> {
         .iter()
         .filter(|candidate| candidate["protocol"] == "udp")
         .filter_map(|candidate| {
-            let address = candidate["address"].as_str().or(candidate["ip"].as_str())?;
+            let address = candidate["address"].as_str().or_else(|| candidate["ip"].as_str())?;
             let port = u16::try_from(candidate["port"].as_u64()?).ok()?;
             Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))
         })
