@@ -160,7 +160,7 @@ fn remove_leftovers() {
     for name in names.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let Some(pid) = name
             .strip_prefix(PREFIX)
-            .and_then(|rest| rest.strip_prefix("server-").or(rest.strip_prefix("load-")))
+            .and_then(|rest| rest.strip_prefix("server-").or_else(|| rest.strip_prefix("load-")))
         else {
             continue;
         };

@@ -90,7 +90,9 @@ async fn lost_packets_come_again_with_and_without_rtx() {
         callee.set_filter(Some(Box::new(move |header| {
             count += 1;
             // Each is dropped once only.
-            header.ssrc != ssrc || count % 10 != 0 || !dropped.insert(header.sequence_number)
+            header.ssrc != ssrc
+                || !count.is_multiple_of(10)
+                || !dropped.insert(header.sequence_number)
         })));
         let (caller, callee) = (Session::new(caller), Session::new(callee));
         callee.receive(receive(&video));

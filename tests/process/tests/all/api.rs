@@ -128,11 +128,11 @@ async fn the_wrong_order_is_refused() {
     });
     let refused = pair.refused("POST", "/v1/consumers", body).await;
     assert_eq!(refused, (422, "unsupported".to_owned()));
-    let can = format!("/v1/routers/room/can-consume");
+    let can = "/v1/routers/room/can-consume";
     let body = json!({ "producerId": video.id, "rtpCapabilities": none });
-    assert_eq!(pair.call("POST", &can, body).await, json!({ "canConsume": false }));
+    assert_eq!(pair.call("POST", can, body).await, json!({ "canConsume": false }));
     let body = json!({ "producerId": video.id, "rtpCapabilities": capabilities });
-    assert_eq!(pair.call("POST", &can, body).await, json!({ "canConsume": true }));
+    assert_eq!(pair.call("POST", can, body).await, json!({ "canConsume": true }));
 
     // A codec that the router does not have, and a payload type twice.
     let body = json!({
@@ -195,7 +195,6 @@ async fn events_resume_where_they_broke() {
     assert_eq!(first.data["routerId"], "one");
     pair.create_room("two").await;
     let second = next("router.created").await;
-    drop(next);
     drop(events);
     pair.create_room("three").await;
 
