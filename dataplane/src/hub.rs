@@ -134,7 +134,7 @@ impl Hub {
     }
 
     fn receive(&mut self, connection: u64, frame: &Frame) {
-        if !self.controller.as_ref().is_some_and(|c| c.id == connection)
+        if self.controller.as_ref().is_none_or(|c| c.id != connection)
             || frame.kind != FrameKind::Request
         {
             return;

@@ -217,6 +217,8 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use ironcast_protocol::command::{Consume, CreateRouter, CreateWebRtcTransport, Produce};
+
     use super::*;
 
     fn router(id: &str) -> Command {
