@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::fake_media::FakeMedia;
