@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     handshake::{DtlsRole, Fingerprint},
     ortc::{self, Device, OrtcError},
-    peer::{Peer, PeerError, PeerOptions, Remote},
+    peer::{Peer, PeerError, PeerOptions},
     receiver::ReceiveStats,
     session::{Session, SourceId},
     source::{AudioOptions, VideoOptions},
@@ -98,6 +98,16 @@ pub struct JoinOptions {
     pub transport: Option<Value>,
 }
 
+impl JoinOptions {
+    /// The same; the transport's `appData` tells what it is for: `send` or `receive`.
+    #[must_use]
+    pub fn directed(&self, direction: &str) -> Self {
+        let mut transport = self.transport.clone().unwrap_or_else(|| json!({}));
+        transport["appData"]["direction"] = json!(direction);
+        Self { transport: Some(transport), ..self.clone() }
+    }
+}
+
 /// One transport of a participant.
 pub struct Transport {
     /// At the API.
@@ -168,9 +178,10 @@ impl<C: Control> Participant<C> {
     ) -> Result<Self, ControlError> {
         let room = control.call("GET", &format!("/v1/routers/{router}"), None).await?;
         let device = Device::load(&room["rtpCapabilities"])?;
+        let (sends, receives) = (options.directed("send"), options.directed("receive"));
         let (send, receive) = tokio::try_join!(
-            Transport::open(control.as_ref(), router, id, options),
-            Transport::open(control.as_ref(), router, id, options),
+            Transport::open(control.as_ref(), router, id, &sends),
+            Transport::open(control.as_ref(), router, id, &receives),
         )?;
         Ok(Self {
             control: Arc::clone(control),
@@ -284,43 +295,39 @@ impl Transport {
 }
 
 /// Makes a transport at the API and connects a bare peer to it, without a session: gives the
-/// transport's id, the peer and what was negotiated.
+/// transport's id, the peer and what was negotiated. The transport's `appData` tells this side of
+/// ICE and DTLS, for what stands before a server that is no ICE-lite one.
 pub async fn open_peer<C: Control>(
     control: &C,
     router: &str,
     participant: &str,
     options: &JoinOptions,
 ) -> Result<(String, Peer, SrtpProfile), ControlError> {
-    let mut body = json!({
-        "routerId": router,
-        "type": "webrtc",
-        "participantId": participant,
-    });
-    merge(&mut body, options.transport.as_ref());
-    let answer = control.call("POST", "/v1/transports", Some(body)).await?;
-    let id = text(&answer, "id")?;
-    let mut remote = ortc::remote(&answer)?;
-    remote.candidates.retain(|candidate| candidate.is_ipv6() == options.ipv6);
-    let (peer, profile) = connect(control, &id, remote, options).await?;
-    Ok((id, peer, profile))
-}
-
-async fn connect<C: Control>(
-    control: &C,
-    transport: &str,
-    remote: Remote,
-    options: &JoinOptions,
-) -> Result<(Peer, SrtpProfile), ControlError> {
     let any: IpAddr = match options.ipv6 {
         true => Ipv6Addr::UNSPECIFIED.into(),
         false => Ipv4Addr::UNSPECIFIED.into(),
     };
     let bind = options.bind.unwrap_or(any);
     let mut peer = Peer::new(PeerOptions { bind, ..options.peer.clone() })?;
-    let body = json!({ "dtlsParameters": dtls_parameters(peer.role(), &peer.local_fingerprint()) });
-    control.call("POST", &format!("/v1/transports/{transport}/connect"), Some(body)).await?;
+    let dtls = dtls_parameters(peer.role(), &peer.local_fingerprint());
+    let mut body = json!({
+        "routerId": router,
+        "type": "webrtc",
+        "participantId": participant,
+    });
+    merge(&mut body, options.transport.as_ref());
+    let ice = peer.local_ice();
+    body["appData"]["iceParameters"] =
+        json!({ "usernameFragment": ice.username_fragment, "password": ice.password });
+    body["appData"]["dtlsParameters"] = dtls.clone();
+    let answer = control.call("POST", "/v1/transports", Some(body)).await?;
+    let id = text(&answer, "id")?;
+    let mut remote = ortc::remote(&answer)?;
+    remote.candidates.retain(|candidate| candidate.is_ipv6() == options.ipv6);
+    let path = format!("/v1/transports/{id}/connect");
+    control.call("POST", &path, Some(json!({ "dtlsParameters": dtls }))).await?;
     let profile = peer.connect(remote).await?;
-    Ok((peer, profile))
+    Ok((id, peer, profile))
 }
 
 /// `dtlsParameters` of this side.

@@ -1,11 +1,12 @@
 // Janus's VideoRoom behind the control API. A router is a room; a transport that sends is a
 // publisher, one that receives a subscriber; a producer is a section of the publisher's offer, a
 // consumer one of Janus's. Both begin with a section that carries nothing, because the API makes
-// transports before tracks. Started by the bench on the load's core: it has no part in the media.
+// transports before tracks. The participant's side of ICE and DTLS comes in the `appData` of its
+// transport. Started by the bench on the load's core: it has no part in the media.
 
 import { Problem, found, options, serve } from "../api.mjs";
 import { Session } from "./session.mjs";
-import { NO_FINGERPRINT, PLACEHOLDER, answerTo, capabilities, read, remote, write } from "./sdp.mjs";
+import { PLACEHOLDER, answerTo, capabilities, read, remote, write } from "./sdp.mjs";
 
 const { socket, janus, ip } = options();
 const ROOM_OPTIONS = {
@@ -30,9 +31,10 @@ const view = (id) => ({ id, rtpCapabilities: capabilities() });
 
 /** One participant's PeerConnection. Its negotiations run one after the other. */
 class Transport {
-  constructor(id, room, participantId, handle) {
+  constructor(id, room, handle, { participantId, appData }) {
+    const { iceParameters, dtlsParameters } = appData;
     Object.assign(this, { id, room, participantId, handle });
-    this.local = { ip, usernameFragment: "load", password: "loadloadloadloadloadload", fingerprint: NO_FINGERPRINT };
+    this.local = { ip, ...iceParameters, fingerprint: dtlsParameters.fingerprints[0].value };
     this.version = 1;
     this.busy = Promise.resolve();
   }
@@ -49,20 +51,16 @@ class Transport {
 }
 
 class Publisher extends Transport {
+  sections = [PLACEHOLDER];
+
   async open() {
     const join = { request: "join", ptype: "publisher", room: this.room.number };
     this.feed = (await this.handle.message(join)).data.id;
-    this.sections = [PLACEHOLDER];
     return remote((await this.offer("publish")).sdp);
   }
 
   async offer(request) {
     return (await this.handle.message({ request }, this.jsep("offer", this.sections))).jsep;
-  }
-
-  async connect(fingerprint) {
-    this.local.fingerprint = fingerprint;
-    await this.offer("configure");
   }
 
   async produce(kind, { mid, codecs, headerExtensions, encodings }) {
@@ -75,17 +73,14 @@ class Publisher extends Transport {
 }
 
 class Subscriber extends Transport {
-  async open() {
-    const feed = await this.room.placeholder();
-    const join = { request: "join", ptype: "subscriber", room: this.room.number, autoupdate: false, streams: [{ feed }] };
-    this.offered = (await this.handle.message(join)).jsep.sdp;
-    this.used = new Set();
-    return remote(this.offered);
-  }
+  used = new Set();
 
-  async connect(fingerprint) {
-    this.local.fingerprint = fingerprint;
-    await this.answer(this.offered);
+  async open() {
+    const streams = [{ feed: await this.room.placeholder() }];
+    const join = { request: "join", ptype: "subscriber", room: this.room.number, autoupdate: false, streams };
+    const { sdp } = (await this.handle.message(join)).jsep;
+    await this.answer(sdp);
+    return remote(sdp);
   }
 
   async answer(offered) {
@@ -149,16 +144,12 @@ serve(socket, {
     const room = found(rooms, body.routerId, "router");
     const Kind = receives(body, room) ? Subscriber : Publisher;
     const id = `transport-${nextId++}`;
-    const transport = new Kind(id, room, body.participantId, await session.attach());
+    const transport = new Kind(id, room, await session.attach(), body);
     transports.set(id, transport);
     return { id, ...(await transport.open()) };
   },
-  "POST /transports/{id}/connect": async ({ dtlsParameters }, id) => {
-    const transport = found(transports, id, "transport");
-    const { value } = dtlsParameters.fingerprints.find((one) => one.algorithm === "sha-256");
-    await transport.inTurn(() => transport.connect(value));
-    return { dtlsLocalRole: "server" };
-  },
+  // What it says is known since the transport was made.
+  "POST /transports/{id}/connect": async (_, id) => (found(transports, id, "transport"), { dtlsLocalRole: "server" }),
   "DELETE /transports/{id}": async (_, id) => {
     const transport = transports.get(id);
     if (transport) await close(transport);

@@ -1,6 +1,6 @@
 // The session descriptions that Janus is spoken to with, and what is read out of its own. Pure
-// functions. The other side of each description is the load's participant, whose ICE credentials
-// nobody needs (Janus is ICE-lite, it never checks) and whose address Janus learns from its checks.
+// functions. The other side of each description is the load's participant, whose address Janus learns
+// from its checks.
 
 const EXTENSIONS = {
   "urn:ietf:params:rtp-hdrext:sdes:mid": ["audio", "video"],
@@ -17,13 +17,11 @@ const FEEDBACK = [
   { type: "goog-remb", parameter: "" },
   { type: "transport-cc", parameter: "" },
 ];
-/** Until the participant's certificate is known. */
-export const NO_FINGERPRINT = Array(32).fill("00").join(":");
 /** A section that carries nothing: a transport needs one before it has tracks. */
 export const PLACEHOLDER = {
   kind: "audio",
   mid: "placeholder",
-  direction: "inactive",
+  direction: "sendonly",
   codecs: [{ mimeType: "audio/opus", payloadType: 111, clockRate: 48000, channels: 2 }],
 };
 

@@ -63,7 +63,7 @@ impl ApiLoad {
             api.as_ref(),
             ROOM,
             "sender",
-            &join_options(profile, ReceiveMode::Deliver),
+            &join_options(profile, ReceiveMode::Deliver).directed("send"),
         )
         .await
         .context("the sender cannot join")?;
@@ -94,7 +94,7 @@ impl ApiLoad {
             joining.spawn(join(
                 Arc::clone(&self.api),
                 number,
-                join_options(profile, mode),
+                join_options(profile, mode).directed("receive"),
                 producer.to_owned(),
                 capabilities.clone(),
                 tally.clone(),
