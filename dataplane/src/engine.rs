@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::mpsc::Sender as HubS
 use ironcast_config::Announced;
 use ironcast_core::{
     Nanos, SECOND,
+    batch::Batch,
     srtp::SoftwareSealer,
     transport::ice::Credentials,
     worker::{Action, Source as CoreSource, Worker},
@@ -351,11 +352,14 @@ impl Engine for WorkerEngine {
         self.act(io, now);
         self.core.expire(now);
         self.act(io, now);
-        self.core.drain(io.batch(), &mut self.sealer, now);
         if !self.core.events().is_empty() {
             let _ = self.parts.hub.send(ToHub::Events(std::mem::take(self.core.events())));
         }
         self.measure(io, now);
+    }
+
+    fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool {
+        self.core.drain(batch, &mut self.sealer, now)
     }
 
     fn deadline(&self) -> Option<Nanos> {

@@ -157,7 +157,9 @@ impl Workers {
             receive_buffers: limits.receive_buffers,
             slabs: limits.slabs,
             paths: limits.paths_max,
+            portion_bytes: limits.portion_bytes,
             turn_hold_us: limits.turn_hold_us,
+            busy_poll: limits.busy_poll,
             transmit: match limits.transmit {
                 Transmit::IoUring => ironcast_driver::Transmit::IoUring,
                 Transmit::Sendmmsg => ironcast_driver::Transmit::Sendmmsg,

@@ -115,7 +115,7 @@ fn room(worker: &mut Worker) -> PathId {
 /// One turn's output, as the driver takes it. Returns the datagrams.
 fn drain(worker: &mut Worker, batch: &mut Batch, now: Nanos) -> u64 {
     worker.expire(now);
-    worker.drain(batch, &mut SoftwareSealer, now);
+    assert!(!worker.drain(batch, &mut SoftwareSealer, now), "one portion");
     let datagrams = batch.sends.iter().map(|send| u64::from(send.count)).sum();
     while let Some(slab) = batch.filled.pop() {
         batch.free.push(slab);

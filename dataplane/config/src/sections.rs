@@ -130,6 +130,11 @@ section! {
         paths_max: u32 = 8_192, Between(4, 1_000_000);
         /// A busy worker may hold a turn open for so long, to send more at once.
         turn_hold_us: u32 = 250, Between(0, 2_000);
+        /// Output is handed to the kernel in portions of so many bytes, while they are in the cache
+        /// of the core.
+        portion_bytes: u32 = 262_144, Between(65_536, 67_108_864);
+        /// Workers never sleep: each spends its whole core for a shorter delay.
+        busy_poll: bool = false;
         /// How packets are handed to the kernel: "io_uring" or "sendmmsg".
         transmit: Transmit = Transmit::IoUring;
         /// Rooms of each worker.

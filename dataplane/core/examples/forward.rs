@@ -38,12 +38,16 @@ struct Bench {
 impl Bench {
     fn turn(&mut self, sealer: &mut impl Sealer) -> u64 {
         self.worker.expire(self.now);
-        self.worker.drain(&mut self.batch, sealer, self.now);
-        let datagrams = self.batch.sends.iter().map(|send| u64::from(send.count)).sum();
-        let filled = std::mem::take(&mut self.batch.filled);
-        self.batch.free.extend(filled);
-        self.batch.clear();
-        datagrams
+        let mut datagrams = 0;
+        loop {
+            let has_more = self.worker.drain(&mut self.batch, sealer, self.now);
+            datagrams += self.batch.sends.iter().map(|send| u64::from(send.count)).sum::<u64>();
+            self.batch.free.append(&mut self.batch.filled);
+            self.batch.clear();
+            if !has_more {
+                return datagrams;
+            }
+        }
     }
 
     fn join(&mut self, id: &str, key: u8) -> PathId {

@@ -57,8 +57,8 @@ pub struct Send {
     pub count: u16,
 }
 
-/// The output of one turn.
-#[derive(Debug, Default)]
+/// The output of one turn, or of a part of it.
+#[derive(Debug)]
 pub struct Batch {
     /// Empty slabs, lent by the driver before the turn.
     pub free: Vec<Slab>,
@@ -67,15 +67,53 @@ pub struct Batch {
     /// What to send, in order.
     pub sends: Vec<Send>,
     used: usize,
+    written: usize,
+    portion_bytes: usize,
     /// Datagrams that found no free slab: counted, dropped.
     pub exhausted: u64,
 }
 
+impl Default for Batch {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
 impl Batch {
-    /// An empty batch with slabs to fill.
+    /// An empty batch with slabs to fill, in one portion.
     #[must_use]
     pub fn new(free: Vec<Slab>) -> Self {
-        Self { free, ..Self::default() }
+        Self {
+            free,
+            filled: Vec::new(),
+            sends: Vec::new(),
+            used: 0,
+            written: 0,
+            portion_bytes: usize::MAX,
+            exhausted: 0,
+        }
+    }
+
+    /// After so many bytes it is time to send what is there, while it is still in the processor's
+    /// cache: written, sealed and copied by the kernel without a way to memory in between.
+    #[must_use]
+    pub fn with_portions_of(mut self, bytes: usize) -> Self {
+        self.portion_bytes = bytes;
+        self
+    }
+
+    /// True when enough was written to be sent before more is.
+    #[must_use]
+    pub fn is_portion(&self) -> bool {
+        self.written >= self.portion_bytes
+    }
+
+    /// What follows are about `len` bytes for one destination: where the slab has no room for them
+    /// they begin in the next one, because no send spans two.
+    pub fn begin_run(&mut self, len: usize) {
+        if self.used + len > SLAB_BYTES && len <= SLAB_BYTES && !self.free.is_empty() {
+            self.used = SLAB_BYTES;
+        }
     }
 
     /// Space for one datagram of at most `len` bytes for `path`; [`Batch::commit`] makes it part
@@ -99,6 +137,7 @@ impl Batch {
         let slab = self.filled.len().saturating_sub(1) as u32;
         let offset = self.used as u32;
         self.used += len;
+        self.written += len;
         if let Some(last) = self.sends.last_mut()
             && last.path == path
             && last.slab == slab
@@ -128,6 +167,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.sends.clear();
         self.used = 0;
+        self.written = 0;
     }
 }
 
@@ -142,7 +182,7 @@ mod tests {
         let free = (0..slabs)
             .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
             .collect();
-        Batch { free, ..Batch::default() }
+        Batch::new(free)
     }
 
     fn put(batch: &mut Batch, path: PathId, len: usize) {
@@ -159,6 +199,34 @@ mod tests {
         put(&mut batch, B, 1000);
         let counts: Vec<_> = batch.sends.iter().map(|s| (s.count, s.segment, s.len)).collect();
         assert_eq!(counts, [(3, 1000, 2990), (1, 1000, 1000), (1, 1000, 1000)]);
+    }
+
+    #[test]
+    fn a_run_that_does_not_fit_begins_in_the_next_slab() {
+        let mut batch = batch(2);
+        for _ in 0..3 {
+            batch.begin_run(25_000);
+            for _ in 0..25 {
+                put(&mut batch, A, 1_000);
+            }
+        }
+        let sends: Vec<_> = batch.sends.iter().map(|s| (s.slab, s.offset, s.count)).collect();
+        assert_eq!(sends, [(0, 0, 50), (1, 0, 25)]);
+        // What no slab can hold is cut wherever a slab ends.
+        batch.begin_run(SLAB_BYTES + 1);
+        put(&mut batch, A, 1_000);
+        assert_eq!(batch.sends.len(), 2);
+    }
+
+    #[test]
+    fn a_portion_is_full_after_its_bytes() {
+        let mut batch = batch(1).with_portions_of(1_500);
+        put(&mut batch, A, 1_000);
+        assert!(!batch.is_portion());
+        put(&mut batch, B, 1_000);
+        assert!(batch.is_portion());
+        batch.clear();
+        assert!(!batch.is_portion());
     }
 
     #[test]

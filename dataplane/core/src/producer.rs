@@ -112,6 +112,8 @@ pub struct Stream {
     pub score: u8,
     /// Share lost upstream in the last report interval, repairs not counted.
     pub loss_share: f64,
+    /// Packets of this turn and the bytes of their payloads: how long a subscriber's run gets.
+    pub fresh: FreshRun,
     score_base: (u32, i64, u64),
     newest: u32,
     /// Since when a frame has begun and its last packet (the marker) has not come.
@@ -137,6 +139,7 @@ impl Stream {
             counters: StreamCounters::default(),
             score: 0,
             loss_share: 0.0,
+            fresh: FreshRun::default(),
             score_base: (0, 0, 0),
             newest: 0,
             open_since: None,
@@ -203,6 +206,15 @@ pub struct Fresh {
     pub stream: u8,
     /// Its number in that stream's history.
     pub seq: u32,
+}
+
+/// All packets of a stream in this turn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FreshRun {
+    /// How many.
+    pub packets: usize,
+    /// Of their payloads, padding included.
+    pub bytes: usize,
 }
 
 /// What a packet said about its stream, as [3] found it.
@@ -380,13 +392,22 @@ impl Producer {
             stream.counters.discarded += 1;
             return Err(Discard::ProducerPaused);
         }
-        let seq = meta.seq;
+        let (seq, payload_len) = (meta.seq, usize::from(meta.payload_len));
         if let Err(reason) = stream.history.insert(meta, buffer, pool) {
             stream.counters.discarded += 1;
             return Err(reason);
         }
         self.fresh.push(Fresh { stream: arrived.stream, seq });
+        stream.fresh.packets += 1;
+        stream.fresh.bytes += payload_len;
         Ok(())
+    }
+
+    /// After the output is written: what was fresh is history.
+    pub fn forget_fresh(&mut self) {
+        for fresh in self.fresh.drain(..) {
+            self.streams[usize::from(fresh.stream)].fresh = FreshRun::default();
+        }
     }
 
     /// The camera's orientation, when it is another than before.
@@ -402,11 +423,13 @@ impl Producer {
             let (len, longest) = self.frame_from(start);
             if len > 1 {
                 for fresh in &self.fresh[start..start + len] {
-                    let history = &mut self.streams[usize::from(fresh.stream)].history;
+                    let stream = &mut self.streams[usize::from(fresh.stream)];
+                    let history = &mut stream.history;
                     let payload = history.packet(fresh.seq).map_or(0, |p| p.meta.payload_len);
                     let padding = longest - payload;
                     if payload > 0 && padding > 0 && padding <= PADDING_MAX {
                         history.set_padding(fresh.seq, padding as u8);
+                        stream.fresh.bytes += usize::from(padding);
                     }
                 }
             }

@@ -51,7 +51,7 @@ impl Worker {
     pub(crate) fn forget_fresh(&mut self) {
         for key in self.fresh_producers.drain(..) {
             if let Some(producer) = self.producers.get_mut(key) {
-                producer.fresh.clear();
+                producer.forget_fresh();
             }
         }
     }

@@ -80,6 +80,12 @@ impl Template {
         }
     }
 
+    /// Bytes of a header without extensions of its own.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
     /// Writes the header of a packet made from `stored`; `out` holds [`HEADER_BYTES_MAX`]. Returns
     /// its length. The same input gives the same bytes.
     pub fn write(&self, out: &mut [u8], stored: &Stored, fields: &HeaderFields) -> usize {

@@ -189,6 +189,8 @@ pub struct Worker {
     pub(crate) control: ControlQueue,
     pub(crate) fresh_producers: Vec<Key<Producer>>,
     pub(crate) ready_transports: Vec<Key<Transport>>,
+    /// How many of them are drained in this turn: a turn's output leaves in portions.
+    drained: usize,
     pub(crate) touched: Vec<Key<Transport>>,
     pub(crate) missing: Vec<u16>,
     timers: BinaryHeap<Reverse<(Nanos, Key<Transport>)>>,
@@ -226,6 +228,7 @@ impl Worker {
             control: ControlQueue::default(),
             fresh_producers: Vec::new(),
             ready_transports: Vec::new(),
+            drained: 0,
             touched: Vec::new(),
             missing: Vec::new(),
             timers: BinaryHeap::new(),
@@ -580,22 +583,33 @@ impl Worker {
         }
     }
 
-    /// The output of a turn. Order: answers and reports, then transport by transport repeats and
-    /// media; then all of it is sealed in one go.
-    pub fn drain(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) {
-        self.control.drain(batch);
-        self.fan_out();
-        let mut ready = std::mem::take(&mut self.ready_transports);
-        for key in ready.drain(..) {
+    /// The output of a turn, or a portion of it. Order: answers and reports, then transport by
+    /// transport repeats and media; then all of it is sealed in one go. True when there is more:
+    /// the caller sends the batch, empties it, and asks again before anything else.
+    #[must_use]
+    pub fn drain(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) -> bool {
+        if self.drained == 0 {
+            self.control.drain(batch);
+            self.fan_out();
+        }
+        while let Some(&key) = self.ready_transports.get(self.drained)
+            && !batch.is_portion()
+        {
+            self.drained += 1;
             self.drain_transport(key, batch, now);
         }
-        self.ready_transports = ready;
-        self.forget_fresh();
+        let has_more = self.drained < self.ready_transports.len();
+        if !has_more {
+            self.drained = 0;
+            self.ready_transports.clear();
+            self.forget_fresh();
+        }
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         for _ in 0..refused {
             self.discards.count(Discard::OutputExhausted);
         }
         self.seal_jobs.clear();
+        has_more
     }
 
     /// What the driver and the handshake are to do; emptied by the caller.

@@ -119,7 +119,7 @@ impl Io {
             ring,
             buffers,
             headers: Box::new(headers),
-            batch: Batch::default(),
+            batch: Batch::new(Vec::new()).with_portions_of(config.portion_bytes as usize),
             clock: Clock::new(),
             statistics: Statistics::default(),
             transmit: config.transmit,

@@ -138,11 +138,15 @@ impl<M> Receiver<M> {
         self.0.stopped.load(Ordering::Acquire)
     }
 
+    /// True when there is something to do here.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.0.waiting.load(Ordering::SeqCst) != 0 || self.0.stopped.load(Ordering::SeqCst)
+    }
+
     /// Says that the worker is about to sleep. False: something came meanwhile, do not sleep.
     pub(crate) fn prepare_sleep(&self) -> bool {
         self.0.sleeping.store(true, Ordering::SeqCst);
-        let idle =
-            self.0.waiting.load(Ordering::SeqCst) == 0 && !self.0.stopped.load(Ordering::SeqCst);
+        let idle = !self.has_mail();
         if !idle {
             self.0.sleeping.store(false, Ordering::SeqCst);
         }

@@ -211,6 +211,11 @@ impl Ring {
         submission.taskrun() || submission.cq_overflow()
     }
 
+    /// True when something waits to be harvested. Makes no system call.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        !self.uring.completion().is_empty() || self.has_deferred()
+    }
+
     /// Lets the kernel finish deferred work (some ten packets a call).
     pub(crate) fn run_deferred(&mut self) -> io::Result<()> {
         match self.enter(0, 0, ENTER_GETEVENTS, None) {

@@ -4,9 +4,13 @@
 use std::{collections::VecDeque, io, net::SocketAddr, os::fd::OwnedFd};
 
 use io_uring::{opcode, types};
-use ironcast_core::{Nanos, batch::PathId};
+use ironcast_core::{
+    Nanos,
+    batch::{Batch, PathId},
+};
 
 use crate::{
+    clock::Clock,
     io::Io,
     mailbox::Receiver,
     ring::{Completion, Operation},
@@ -48,8 +52,12 @@ pub trait Engine {
     /// A message from another thread.
     fn message(&mut self, message: Self::Message, io: &mut Io, now: Nanos);
 
-    /// Everything that was ready is received: time for timers, sockets and output.
+    /// Everything that was ready is received: time for timers and sockets.
     fn turn(&mut self, io: &mut Io, now: Nanos);
+
+    /// Fills the batch with a turn's output, or a portion of it; true when there is more, which is
+    /// asked for after the batch was sent.
+    fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool;
 
     /// When the engine wants its next turn at the latest.
     fn deadline(&self) -> Option<Nanos>;
@@ -80,8 +88,14 @@ pub struct DriverConfig {
     pub slabs: u32,
     /// Connected sockets.
     pub paths: u32,
+    /// Output is handed to the kernel in portions of so many bytes, while they are in the
+    /// processor's cache.
+    pub portion_bytes: u32,
     /// How long a turn may be held open under load, microseconds.
     pub turn_hold_us: u32,
+    /// Never sleep: look for datagrams all the time. Spends a core for a shorter delay; turns are
+    /// then not held.
+    pub busy_poll: bool,
     /// How long a path has to answer with nothing but ICMP errors before it is said to fail,
     /// milliseconds.
     pub path_failure_ms: u32,
@@ -98,7 +112,9 @@ impl Default for DriverConfig {
             receive_buffer_bytes: 2_048,
             slabs: 256,
             paths: 8_192,
+            portion_bytes: 256 << 10,
             turn_hold_us: 250,
+            busy_poll: false,
             path_failure_ms: 5_000,
             transmit: Transmit::IoUring,
             segmentation: true,
@@ -141,6 +157,7 @@ pub fn run<E: Engine>(
         messages: VecDeque::new(),
         waker_armed: false,
         hold_us: config.turn_hold_us,
+        busy_poll: config.busy_poll,
         received: 0,
     };
     // The first turn does not wait: it arms what was adopted.
@@ -157,6 +174,7 @@ struct Loop<'a, E: Engine> {
     messages: VecDeque<E::Message>,
     waker_armed: bool,
     hold_us: u32,
+    busy_poll: bool,
     /// Datagrams of the last turn.
     received: u64,
 }
@@ -191,7 +209,13 @@ impl<E: Engine> Loop<'_, E> {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
-        self.io.transmit(frames);
+        loop {
+            let has_more = self.engine.fill(self.io.batch(), now);
+            self.io.transmit(frames);
+            if !has_more {
+                break;
+            }
+        }
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
@@ -248,7 +272,14 @@ impl<E: Engine> Loop<'_, E> {
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
             || !self.io.unarmed.is_empty();
-        if has_work || !self.mailbox.prepare_sleep() {
+        if has_work {
+            return Ok(());
+        }
+        if self.busy_poll {
+            self.spin(now + until);
+            return Ok(());
+        }
+        if !self.mailbox.prepare_sleep() {
             return Ok(());
         }
         self.io.statistics.waits += 1;
@@ -257,6 +288,17 @@ impl<E: Engine> Loop<'_, E> {
         let waited = self.wait(hold_us, until);
         self.mailbox.awake();
         waited
+    }
+
+    /// Looks until there is a completion, a message, or the moment has come. The kernel only sets a
+    /// flag in shared memory, so this makes no system call.
+    fn spin(&mut self, until: Nanos) {
+        while !self.io.ring.is_ready() && !self.mailbox.has_mail() {
+            if Clock::monotonic() >= until {
+                return;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     fn wait(&mut self, hold_us: u32, until: Nanos) -> io::Result<()> {

@@ -541,9 +541,15 @@ impl World {
         self.act(index);
         self.hosts[index].worker.expire(now);
         self.act(index);
+        while self.transmit_portion(index) {}
         let host = &mut self.hosts[index];
-        host.worker.drain(&mut host.batch, &mut SoftwareSealer, now);
         self.events.extend(std::mem::take(host.worker.events()).into_iter().map(|e| (now, e)));
+    }
+
+    /// One portion of a turn's output onto the network; true when there is more.
+    fn transmit_portion(&mut self, index: usize) -> bool {
+        let host = &mut self.hosts[index];
+        let has_more = host.worker.drain(&mut host.batch, &mut SoftwareSealer, self.now);
         let sends = std::mem::take(&mut host.batch.sends);
         let filled = std::mem::take(&mut host.batch.filled);
         for send in &sends {
@@ -558,6 +564,7 @@ impl World {
         let host = &mut self.hosts[index];
         host.batch.free.extend(filled);
         host.batch.clear();
+        has_more
     }
 
     fn act(&mut self, index: usize) {

@@ -16,6 +16,9 @@ use crate::{
     worker::Worker,
 };
 
+/// Room for a tag and a packet's own extensions, for the guess of how long a run gets.
+const RUN_SLACK_BYTES: usize = 24;
+
 /// What all packets of one transport share in a turn.
 #[derive(Clone, Copy)]
 struct Way {
@@ -93,6 +96,12 @@ fn forward(
     now: Nanos,
 ) -> (u64, usize) {
     let (mut packets, mut bytes) = (0, 0);
+    let follows = consumer.current.or(consumer.target);
+    if let Some(stream) = follows.and_then(|index| producer.streams.get(usize::from(index))) {
+        let fresh = stream.fresh;
+        let around = consumer.template.len() + RUN_SLACK_BYTES;
+        out.batch.begin_run(fresh.bytes + fresh.packets * around);
+    }
     for fresh in &producer.fresh {
         let history = &producer.streams[usize::from(fresh.stream)].history;
         let Some(stored) = history.packet(fresh.seq) else {

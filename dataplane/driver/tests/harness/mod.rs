@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ironcast_core::{Nanos, SECOND, batch::PathId};
+use ironcast_core::{
+    Nanos, SECOND,
+    batch::{Batch, PathId},
+};
 use ironcast_driver::{
     DriverConfig, DriverError, Engine, Io, Source, Statistics, Transmit,
     mailbox::{Sender, mailbox},
@@ -88,7 +91,9 @@ impl Engine for TestEngine {
         if let Some((at, fired)) = self.alarm.take_if(|(at, _)| *at <= now) {
             fired.send(now as i64 - at as i64).unwrap();
         }
-        let batch = io.batch();
+    }
+
+    fn fill(&mut self, batch: &mut Batch, _now: Nanos) -> bool {
         let mut start = 0;
         for &(path, len) in &self.queued {
             if let Some(space) = batch.reserve(len) {
@@ -99,6 +104,7 @@ impl Engine for TestEngine {
         }
         self.queued.clear();
         self.bytes.clear();
+        false
     }
 
     fn deadline(&self) -> Option<Nanos> {
