@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     load::{Media, Plan},
     measure::{Times, Window, merged_delay, run_blocks},
-    servers::Server,
+    servers::{LeftOut, Peers, Server},
     statistics::{Estimate, estimate, ratios},
     table,
     topology::Topology,
@@ -42,9 +42,11 @@ pub(crate) struct Options {
     /// One of so many blocks of packets is opened and verified.
     #[arg(long, default_value_t = 16)]
     pub(crate) sample_period: u16,
-    /// Only these servers: ironcast, reflector-sendmmsg, reflector-segmented.
+    /// Only these servers: ironcast, reflector-sendmmsg, reflector-segmented, and peers.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
+    #[command(flatten)]
+    pub(crate) peers: Peers,
     /// Writes all windows to this file, JSON.
     #[arg(long)]
     pub(crate) raw: Option<std::path::PathBuf>,
@@ -65,9 +67,14 @@ pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Val
              is not seen: compare only within this run.\n"
         );
     }
+    let (peers, left_out) = options.peers.find(&topology);
+    for one in &left_out {
+        eprintln!("{} is left out: {}", one.server, one.why);
+    }
     let servers: Vec<Server> =
         [Server::ReflectorSegmented, Server::ReflectorSendmmsg, Server::Ironcast]
             .into_iter()
+            .chain(peers)
             .filter(|one| {
                 options.only.is_empty() || options.only.iter().any(|name| name == one.name())
             })
@@ -98,7 +105,7 @@ pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Val
     let summaries: Vec<Summary> =
         servers.iter().filter_map(|server| Summary::of(server.name(), &windows)).collect();
     println!("{}", table::of(&summaries, &windows));
-    Ok(last_line(scenario, options, &topology, &summaries))
+    Ok(last_line(scenario, options, &topology, &summaries, &left_out))
 }
 
 /// What all windows of one server say together.
@@ -195,6 +202,7 @@ fn last_line(
     options: &Options,
     topology: &Topology,
     summaries: &[Summary],
+    left_out: &[LeftOut],
 ) -> Value {
     let of = |server: Server| summaries.iter().find(|one| one.server == server.name());
     let cost = |server: Server| of(server).map(|summary| summary.cpu.median);
@@ -204,6 +212,7 @@ fn last_line(
         "cipher": options.cipher,
         "topology": topology.name(),
         "segmentation": !options.no_segmentation,
+        "left_out": left_out,
         "floor_cpu_s_per_million": cost(Server::ReflectorSendmmsg),
         "floor_gso_cpu_s_per_million": cost(Server::ReflectorSegmented),
     });

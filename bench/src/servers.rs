@@ -3,10 +3,14 @@
 //! it is left out of the table, never guessed.
 
 mod ironcast;
+mod janus;
+mod mediasoup;
+mod process;
 
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -31,6 +35,70 @@ pub(crate) enum Server {
     ReflectorSendmmsg,
     /// The floor of segmented sends.
     ReflectorSegmented,
+    /// The peer of which the nouns of our API are.
+    Mediasoup {
+        /// Its worker's binary.
+        worker: &'static Path,
+    },
+    /// The peer that Debian brings.
+    Janus,
+}
+
+/// Peers beside ours.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Peers {
+    /// Peers to measure beside ours, by commas; without it, all that can run here.
+    #[arg(long, value_delimiter = ',')]
+    peers: Option<Vec<Peer>>,
+    /// The binary of mediasoup's worker.
+    #[arg(long, env = "MEDIASOUP_WORKER_BIN", value_name = "PATH")]
+    mediasoup_worker: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Peer {
+    Mediasoup,
+    Janus,
+    /// No peer.
+    None,
+}
+
+/// A peer that cannot run here.
+#[derive(Debug, Clone, serde::Serialize)]
+pub(crate) struct LeftOut {
+    /// As [`Server::name`].
+    pub(crate) server: &'static str,
+    /// In one line.
+    pub(crate) why: String,
+}
+
+impl Peers {
+    /// Those that are asked for and can run here, and those that cannot.
+    pub(crate) fn find(&self, topology: &Topology) -> (Vec<Server>, Vec<LeftOut>) {
+        let (mut servers, mut left_out) = (Vec::new(), Vec::new());
+        let asked = |peer| self.peers.as_ref().is_none_or(|all| all.contains(&peer));
+        if asked(Peer::Janus) {
+            match janus::missing(topology) {
+                None => servers.push(Server::Janus),
+                Some(why) => left_out.push(LeftOut { server: "janus", why }),
+            }
+        }
+        if asked(Peer::Mediasoup) {
+            let worker = self.mediasoup_worker.as_deref();
+            match (mediasoup::missing(worker), worker) {
+                (None, Some(worker)) => {
+                    // Once a run, and needed to its end.
+                    let worker: &'static Path = Box::leak(worker.to_owned().into_boxed_path());
+                    servers.push(Server::Mediasoup { worker });
+                }
+                (why, _) => {
+                    let why = why.unwrap_or_default();
+                    left_out.push(LeftOut { server: "mediasoup", why });
+                }
+            }
+        }
+        (servers, left_out)
+    }
 }
 
 impl Server {
@@ -40,6 +108,8 @@ impl Server {
             Self::Ironcast => "ironcast",
             Self::ReflectorSendmmsg => "reflector-sendmmsg",
             Self::ReflectorSegmented => "reflector-segmented",
+            Self::Mediasoup { .. } => "mediasoup",
+            Self::Janus => "janus",
         }
     }
 
@@ -49,6 +119,8 @@ impl Server {
             Self::Ironcast => ironcast::start(topology),
             Self::ReflectorSendmmsg => start_reflector(topology, Method::Sendmmsg),
             Self::ReflectorSegmented => start_reflector(topology, Method::Segmented),
+            Self::Mediasoup { worker } => mediasoup::start(topology, worker),
+            Self::Janus => janus::start(topology),
         }
     }
 }
@@ -57,14 +129,16 @@ impl Server {
 #[derive(Debug)]
 pub(crate) struct Running {
     children: Vec<Child>,
+    /// Run with it, but are no part of it.
+    helpers: Vec<Child>,
     /// How the load reaches it.
     pub(crate) target: Target,
-    folder: Option<std::path::PathBuf>,
+    folder: Option<PathBuf>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in self.helpers.iter_mut().chain(&mut self.children) {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
@@ -76,14 +150,18 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// All processes of the server.
+    fn new(target: Target, folder: PathBuf) -> Self {
+        Self { children: Vec::new(), helpers: Vec::new(), target, folder: Some(folder) }
+    }
+
+    /// All processes of the server, and those that they have started.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        self.children.iter().map(Child::id).collect()
+        self.children.iter().flat_map(|child| process::with_children(child.id())).collect()
     }
 
     /// An error if one of them has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
-        for child in &mut self.children {
+        for child in self.helpers.iter_mut().chain(&mut self.children) {
             if let Some(status) = child.try_wait()? {
                 bail!("a process of the server has ended: {status}");
             }
@@ -107,8 +185,12 @@ fn start_reflector(topology: &Topology, method: Method) -> Result<Running> {
         .spawn()
         .context("the reflector cannot be started")?;
     let output = child.stdout.take().context("its output")?;
-    let mut running =
-        Running { children: vec![child], target: Target::Reflector(listen), folder: None };
+    let mut running = Running {
+        children: vec![child],
+        helpers: Vec::new(),
+        target: Target::Reflector(listen),
+        folder: None,
+    };
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line)?;
     let address = line.trim().parse().context("the reflector does not start")?;
@@ -116,10 +198,11 @@ fn start_reflector(topology: &Topology, method: Method) -> Result<Running> {
     Ok(running)
 }
 
-/// Asks again until the answer is yes.
-fn wait_until(what: &str, mut so: impl FnMut() -> bool) -> Result<()> {
+/// Asks again until the answer is yes, as long as all processes run.
+fn wait_until(running: &mut Running, what: &str, mut so: impl FnMut() -> bool) -> Result<()> {
     let start = Instant::now();
     while !so() {
+        running.check()?;
         ensure!(start.elapsed() < START_LIMIT, "{what}: not within {START_LIMIT:?}");
         interrupt::pause(Duration::from_millis(20))?;
     }

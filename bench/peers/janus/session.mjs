@@ -31,7 +31,19 @@ export class Session {
   #waiting = new Map();
   #up = new Map();
 
+  /** Asks again as long as Janus is still starting. */
   static async open(url) {
+    for (let left = 100; ; left -= 1) {
+      try {
+        return await Session.#create(url);
+      } catch (error) {
+        if (error.code !== "ECONNREFUSED" || left === 0) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  static async #create(url) {
     const session = new Session();
     session.#url = url;
     const { id } = (await session.#post("", { janus: "create" })).data;

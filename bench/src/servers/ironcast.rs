@@ -2,40 +2,35 @@
 //! load reaches the control API by a unix socket, which leads into the other namespace too.
 
 use std::{
-    fs::File,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::Child,
 };
 
 use anyhow::{Context, Result};
 
-use super::{Running, wait_until};
+use super::{Running, process, wait_until};
 use crate::{
     load::Target,
     topology::{Side, Topology},
 };
 
 pub(super) fn start(topology: &Topology) -> Result<Running> {
-    let folder = std::env::temp_dir().join(format!("ironcast-bench-{}", std::process::id()));
-    // Of an earlier block of this run.
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder)?;
+    let folder = process::folder("ironcast")?;
     let api = folder.join("api.sock");
-    let mut running = Running {
-        children: Vec::new(),
-        target: Target::ApiSocket(api.clone()),
-        folder: Some(folder.clone()),
-    };
+    let mut running = Running::new(Target::ApiSocket(api.clone()), folder.clone());
     let settings = settings(topology, &folder);
     running.children.push(spawn(topology, "ironcast-dataplane", &settings, &folder)?);
     let socket = folder.join("dataplane.sock");
-    wait_until("the dataplane opens its socket", || UnixStream::connect(&socket).is_ok())
-        .with_context(|| last_words(&folder, "ironcast-dataplane"))?;
+    wait_until(&mut running, "the dataplane opens its socket", || {
+        UnixStream::connect(&socket).is_ok()
+    })
+    .with_context(|| process::last_words(&folder, "ironcast-dataplane"))?;
     running.children.push(spawn(topology, "ironcast-controlplane", &settings, &folder)?);
-    wait_until("the control plane opens its door", || UnixStream::connect(&api).is_ok())
-        .with_context(|| last_words(&folder, "ironcast-controlplane"))?;
-    running.check()?;
+    wait_until(&mut running, "the control plane opens its door", || {
+        UnixStream::connect(&api).is_ok()
+    })
+    .with_context(|| process::last_words(&folder, "ironcast-controlplane"))?;
     Ok(running)
 }
 
@@ -57,17 +52,11 @@ fn settings(topology: &Topology, folder: &Path) -> Vec<String> {
 
 fn spawn(topology: &Topology, name: &str, settings: &[String], folder: &Path) -> Result<Child> {
     let binary = binary(name)?;
-    let log = File::create(folder.join(format!("{name}.log")))?;
     let mut command = topology.command(Side::Server, &binary.display().to_string());
     for setting in settings {
         command.arg("--set").arg(setting);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .with_context(|| format!("{} cannot be started", binary.display()))
+    process::spawn(command, name, folder)
 }
 
 /// Beside the bench's own binary, or where IRONCAST_BIN_DIR says.
@@ -83,10 +72,4 @@ fn binary(name: &str) -> Result<PathBuf> {
         binary.display()
     );
     Ok(binary)
-}
-
-fn last_words(folder: &Path, name: &str) -> String {
-    let log = std::fs::read_to_string(folder.join(format!("{name}.log"))).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("\n")
 }
