@@ -15,6 +15,7 @@ mod interrupt;
 mod load;
 mod measure;
 mod reflector;
+mod report;
 mod servers;
 mod statistics;
 mod table;
@@ -39,6 +40,8 @@ enum Scenario {
     Fanout(fanout::Options),
     /// One microphone, N listeners.
     Audio(fanout::Options),
+    /// One page from the newest results.
+    Report(report::Options),
     /// The load's own process.
     #[command(hide = true)]
     Load,
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
     match Arguments::parse().scenario {
         Scenario::Fanout(options) => measured("fanout", fanout::VIDEO, options),
         Scenario::Audio(options) => measured("audio", fanout::AUDIO, options),
+        Scenario::Report(options) => report::run(&options),
         Scenario::Load => runtime()?.block_on(load::run()),
         Scenario::Reflect { listen, method } => reflector::run(listen, method),
     }
