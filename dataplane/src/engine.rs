@@ -358,6 +358,10 @@ impl Engine for WorkerEngine {
         self.measure(io, now);
     }
 
+    fn incomplete_since(&self) -> Option<Nanos> {
+        self.core.frame_open_since()
+    }
+
     fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool {
         self.core.drain(batch, &mut self.sealer, now)
     }

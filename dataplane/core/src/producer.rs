@@ -146,6 +146,12 @@ impl Stream {
         }
     }
 
+    /// When the newest packet of a frame came that is not complete.
+    #[must_use]
+    pub fn open_since(&self) -> Option<Nanos> {
+        self.open_since
+    }
+
     /// When [`Self::take_lost_tail`] may have something.
     #[must_use]
     pub fn tail_deadline(&self) -> Option<Nanos> {

@@ -583,6 +583,17 @@ impl Worker {
         }
     }
 
+    /// When the newest packet came of a frame whose last packet is not here yet, although others of
+    /// it are about to be forwarded. Publishers send a frame in one burst: held back for the rest of
+    /// it, it leaves in one send for each receiver instead of several.
+    #[must_use]
+    pub fn frame_open_since(&self) -> Option<Nanos> {
+        let fresh = self.fresh_producers.iter().filter_map(|&key| self.producers.get(key));
+        let watched = fresh.filter(|producer| !producer.subscribers.is_empty());
+        let streams = watched.flat_map(|producer| &producer.streams);
+        streams.filter_map(|stream| stream.open_since()).max()
+    }
+
     /// The output of a turn, or a portion of it. Order: answers and reports, then transport by
     /// transport repeats and media; then all of it is sealed in one go. True when there is more:
     /// the caller sends the batch, empties it, and asks again before anything else.

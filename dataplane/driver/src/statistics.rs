@@ -44,6 +44,8 @@ pub struct Statistics {
     pub turns: u64,
     /// Waits for a completion or a deadline.
     pub waits: u64,
+    /// Moments in which a turn was held for the rest of a frame.
+    pub holds: u64,
     /// Wake-ups by the mailbox.
     pub wakes: u64,
     /// Messages of the mailbox given to the engine.
@@ -78,6 +80,7 @@ impl Statistics {
             ("strays_dropped", self.strays_dropped),
             ("turns", self.turns),
             ("waits", self.waits),
+            ("holds", self.holds),
             ("wakes", self.wakes),
             ("messages", self.messages),
             ("busy_ns", self.busy_ns),

@@ -27,6 +27,9 @@ const BUSY_DATAGRAMS: u64 = 4;
 /// Completions that end a held turn early.
 const HELD_COMPLETIONS: u32 = 64;
 
+/// The packets of a frame follow each other closer than this; a longer gap is a loss.
+const GAP_MAX: Nanos = 100_000;
+
 /// Where a datagram came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -54,6 +57,10 @@ pub trait Engine {
 
     /// Everything that was ready is received: time for timers and sockets.
     fn turn(&mut self, io: &mut Io, now: Nanos);
+
+    /// When the newest part came of something that leaves cheaper as a whole (a frame): the loop
+    /// waits for the rest for a moment before it asks for output.
+    fn incomplete_since(&self) -> Option<Nanos>;
 
     /// Fills the batch with a turn's output, or a portion of it; true when there is more, which is
     /// asked for after the batch was sent.
@@ -145,6 +152,7 @@ pub fn run<E: Engine>(
     mailbox: Receiver<E::Message>,
     listeners: Vec<(OwnedFd, SocketAddr)>,
 ) -> Result<(), DriverError> {
+    crate::affinity::wake_on_time();
     let mut frames = Frames::new();
     let mut io = Io::new(config).map_err(DriverError::Setup)?;
     for (socket, local) in listeners {
@@ -187,17 +195,8 @@ impl<E: Engine> Loop<'_, E> {
         self.io.statistics.idle_ns += woke - began;
         self.io.statistics.turns += 1;
         let before = self.io.statistics.datagrams_in;
-        for _ in 0..HARVESTS_MAX {
-            self.harvest();
-            self.io.arm();
-            self.io.ring.submit()?;
-            if self.io.ring.completed.is_empty() {
-                if !self.io.ring.has_deferred() {
-                    break;
-                }
-                self.io.ring.run_deferred()?;
-            }
-        }
+        self.harvest_all()?;
+        let held = self.hold(woke)?;
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
         self.mailbox.take_all(&mut self.messages);
@@ -219,8 +218,48 @@ impl<E: Engine> Loop<'_, E> {
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
-        self.io.statistics.busy_ns += done - woke;
+        self.io.statistics.idle_ns += held;
+        self.io.statistics.busy_ns += (done - woke).saturating_sub(held);
         Ok(())
+    }
+
+    /// Everything that the kernel has, until it is dry.
+    fn harvest_all(&mut self) -> io::Result<()> {
+        for _ in 0..HARVESTS_MAX {
+            self.harvest();
+            self.io.arm();
+            self.io.ring.submit()?;
+            if self.io.ring.completed.is_empty() {
+                if !self.io.ring.has_deferred() {
+                    break;
+                }
+                self.io.ring.run_deferred()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the rest of what is incomplete. Returns how long, in nanoseconds.
+    fn hold(&mut self, woke: Nanos) -> io::Result<Nanos> {
+        let end = woke + Nanos::from(self.hold_us) * 1_000;
+        let mut held = 0;
+        while let Some(since) = self.engine.incomplete_since() {
+            let now = self.io.clock.tick();
+            let until = (since + GAP_MAX).min(end);
+            if now >= until {
+                break;
+            }
+            self.io.statistics.holds += 1;
+            if self.busy_poll {
+                self.spin(until);
+            } else {
+                let wait = until - now;
+                self.io.ring.wait(HELD_COMPLETIONS, (wait / 1_000) as u32, wait)?;
+            }
+            held += self.io.clock.tick() - now;
+            self.harvest_all()?;
+        }
+        Ok(held)
     }
 
     /// All completions that are in the queue, and datagrams that came before a path was connected.

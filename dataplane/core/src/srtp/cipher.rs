@@ -1,5 +1,9 @@
-//! The two primitives of AES-CM suites, and AES-GCM, as aws-lc offers them: each with a key
-//! schedule that is made once, and no allocation per call. Knows no packet.
+//! The two primitives of AES-CM suites, and AES-GCM: each with a key schedule that is made once, and
+//! no allocation per call. Knows no packet.
+//!
+//! aws-lc does all of it, but for one case: its fast AES-GCM wants AVX-512. Processors that have the
+//! wide AES instructions without it (AMD Zen 3, Intel since Alder Lake) are served by ring, which has
+//! code for these (one seal of 1,112 B on Zen 3: 0.33 us, aws-lc 0.53 us; of 160 B: 0.15 and 0.21).
 
 use aws_lc_rs::{
     aead::{self, Aad, LessSafeKey, Nonce, UnboundKey},
@@ -50,28 +54,74 @@ impl HmacSha1 {
     }
 }
 
-/// AES-GCM.
-pub(super) struct AesGcm(LessSafeKey);
+/// AES-GCM, by whichever implementation is the faster one here.
+pub(super) enum AesGcm {
+    AwsLc(LessSafeKey),
+    Ring(ring::aead::LessSafeKey),
+}
+
+/// True where ring's AES-GCM is the faster one.
+fn prefers_ring() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("vaes")
+        && is_x86_feature_detected!("vpclmulqdq")
+        && !is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
 
 impl AesGcm {
     /// A key of 16 or 32 bytes.
     pub(super) fn new(key: &[u8]) -> Self {
+        if prefers_ring() { Self::ring(key) } else { Self::aws_lc(key) }
+    }
+
+    fn aws_lc(key: &[u8]) -> Self {
         let algorithm = if key.len() == 32 { &aead::AES_256_GCM } else { &aead::AES_128_GCM };
-        Self(LessSafeKey::new(UnboundKey::new(algorithm, key).expect("16 or 32 bytes")))
+        let key = UnboundKey::new(algorithm, key).expect("16 or 32 bytes");
+        Self::AwsLc(LessSafeKey::new(key))
+    }
+
+    fn ring(key: &[u8]) -> Self {
+        use ring::aead::{AES_128_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
+        let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
+        let key = UnboundKey::new(algorithm, key).expect("16 or 32 bytes");
+        Self::Ring(LessSafeKey::new(key))
     }
 
     /// Encrypts `text` and writes its tag.
     pub(super) fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &mut [u8]) {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0
-            .seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)
-            .expect("a datagram is far below the limit of GCM");
+        match self {
+            Self::AwsLc(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.seal_in_place_scatter(nonce, Aad::from(aad), text, &[], tag)
+                    .expect("a datagram is far below the limit of GCM");
+            }
+            Self::Ring(key) => {
+                use ring::aead::{Aad, Nonce};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let right = key
+                    .seal_in_place_separate_tag(nonce, Aad::from(aad), text)
+                    .expect("a datagram is far below the limit of GCM");
+                tag.copy_from_slice(right.as_ref());
+            }
+        }
     }
 
     /// Decrypts in place when the tag is right. Otherwise `text` is worthless.
     pub(super) fn open(&self, nonce: [u8; 12], aad: &[u8], text: &mut [u8], tag: &[u8]) -> bool {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_in_place_separate_tag(nonce, Aad::from(aad), tag, text).is_ok()
+        match self {
+            Self::AwsLc(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, text).is_ok()
+            }
+            Self::Ring(key) => {
+                use ring::aead::{Aad, Nonce, Tag};
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let Ok(tag) = Tag::try_from(tag) else { return false };
+                key.open_in_place_separate_tag(nonce, Aad::from(aad), tag, text, 0..).is_ok()
+            }
+        }
     }
 
     /// Decrypts into `out` of the same length when the tag is right.
@@ -83,8 +133,16 @@ impl AesGcm {
         tag: &[u8],
         out: &mut [u8],
     ) -> bool {
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.0.open_separate_gather(nonce, Aad::from(aad), text, tag, out).is_ok()
+        match self {
+            Self::AwsLc(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                key.open_separate_gather(nonce, Aad::from(aad), text, tag, out).is_ok()
+            }
+            Self::Ring(_) => {
+                out.copy_from_slice(text);
+                self.open(nonce, aad, out, tag)
+            }
+        }
     }
 }
 
@@ -110,6 +168,31 @@ mod tests {
         ];
         for (at, block) in blocks {
             assert_eq!(stream[at * 16..][..16], hex(block));
+        }
+    }
+
+    #[test]
+    fn both_implementations_of_gcm_give_the_same_and_open_each_others() {
+        for (key_len, len) in [(16, 0), (16, 1), (16, 160), (32, 1_112), (16, 1_400), (32, 17)] {
+            let key: Vec<u8> = (0..key_len).collect();
+            let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let sealed = [AesGcm::aws_lc(&key), AesGcm::ring(&key)].map(|gcm| {
+                let (mut text, mut tag) = (plain.clone(), [0; 16]);
+                gcm.seal([7; 12], b"header", &mut text, &mut tag);
+                (gcm, text, tag)
+            });
+            let [(aws_lc, text, tag), (ring, other, other_tag)] = sealed;
+            assert_eq!((&text, tag), (&other, other_tag));
+            for gcm in [aws_lc, ring] {
+                let (mut copy, mut out) = (text.clone(), vec![0; plain.len()]);
+                assert!(gcm.open([7; 12], b"header", &mut copy, &tag));
+                assert!(gcm.open_into([7; 12], b"header", &text, &tag, &mut out));
+                assert_eq!((&copy, &out), (&plain, &plain));
+                let mut wrong = tag;
+                wrong[15] ^= 1;
+                assert!(!gcm.open([7; 12], b"header", &mut text.clone(), &wrong));
+                assert!(!gcm.open_into([7; 12], b"header", &text, &wrong, &mut out));
+            }
         }
     }
 }

@@ -93,6 +93,10 @@ impl Engine for TestEngine {
         }
     }
 
+    fn incomplete_since(&self) -> Option<Nanos> {
+        None
+    }
+
     fn fill(&mut self, batch: &mut Batch, _now: Nanos) -> bool {
         let mut start = 0;
         for &(path, len) in &self.queued {
