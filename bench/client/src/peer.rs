@@ -551,16 +551,14 @@ impl Shared {
         if let ReceiveMode::Sample { period, phase } = self.options.mode {
             let sequence = u16::from_be_bytes([datagram[2], datagram[3]]);
             let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
-            let index = match receiving.streams.get_mut(&ssrc) {
-                Some(stream) => stream.receive(sequence).0,
+            let known = receiving.streams.get_mut(&ssrc).map(|stream| stream.receive(sequence).0);
+            match known {
+                Some(index) if (index >> 4) % u64::from(period) != u64::from(phase) => return,
+                Some(_) => {}
+                // The first one is always opened: from it the keys know where the cycle begins.
                 None => {
-                    let (index, stream) = SequenceTracker::new(sequence);
-                    receiving.streams.insert(ssrc, stream);
-                    index
+                    receiving.streams.insert(ssrc, SequenceTracker::new(sequence).1);
                 }
-            };
-            if (index >> 4) % u64::from(period) != u64::from(phase) {
-                return;
             }
         }
         let mut contexts = self.contexts.lock().expect("no panic while locked");
