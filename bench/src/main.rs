@@ -9,27 +9,35 @@
 //! [`load`] is who loads, [`measure`] the windows and their order, `fanout` a scenario.
 #![forbid(unsafe_code)]
 
+mod compare;
 mod cpu;
 mod fanout;
 mod interrupt;
+mod keep;
 mod load;
 mod measure;
 mod reflector;
 mod report;
+mod scenario;
 mod servers;
+mod stage;
 mod statistics;
 mod table;
 mod topology;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Loads an SFU and measures what a forwarded packet costs")]
 struct Arguments {
+    /// Where each run leaves its file, for the report.
+    #[arg(long, global = true, default_value = "target/bench")]
+    results: PathBuf,
     #[command(subcommand)]
     scenario: Scenario,
 }
@@ -40,6 +48,20 @@ enum Scenario {
     Fanout(fanout::Options),
     /// One microphone, N listeners.
     Audio(fanout::Options),
+    /// Rooms of people with three layers each.
+    Meeting(scenario::meeting::Options),
+    /// Delay through the server at several loads.
+    Latency(scenario::latency::Options),
+    /// How far one core goes.
+    Capacity(scenario::capacity::Options),
+    /// What a participant costs in memory.
+    Memory(scenario::memory::Options),
+    /// Many join a running room within seconds.
+    JoinStorm(scenario::join_storm::Options),
+    /// Changes between layers.
+    Switching(scenario::switching::Options),
+    /// All servers in the scenarios that all of them can run, and how we stand to each.
+    Compare(compare::Options),
     /// One page from the newest results.
     Report(report::Options),
     /// The load's own process.
@@ -57,9 +79,24 @@ enum Scenario {
 
 fn main() -> Result<()> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    match Arguments::parse().scenario {
-        Scenario::Fanout(options) => measured("fanout", fanout::VIDEO, options),
-        Scenario::Audio(options) => measured("audio", fanout::AUDIO, options),
+    let arguments = Arguments::parse();
+    match arguments.scenario {
+        // These measure nothing themselves.
+        Scenario::Load | Scenario::Reflect { .. } | Scenario::Report(_) => {}
+        _ => keep::set_folder(arguments.results.clone()),
+    }
+    match arguments.scenario {
+        Scenario::Fanout(options) => {
+            measured(move || fanout::run("fanout", fanout::VIDEO, &options))
+        }
+        Scenario::Audio(options) => measured(move || fanout::run("audio", fanout::AUDIO, &options)),
+        Scenario::Meeting(options) => measured(move || scenario::meeting::run(&options)),
+        Scenario::Latency(options) => measured(move || scenario::latency::run(&options)),
+        Scenario::Capacity(options) => measured(move || scenario::capacity::run(&options)),
+        Scenario::Memory(options) => measured(move || scenario::memory::run(&options)),
+        Scenario::JoinStorm(options) => measured(move || scenario::join_storm::run(&options)),
+        Scenario::Switching(options) => measured(move || scenario::switching::run(&options)),
+        Scenario::Compare(options) => measured(move || compare::run(&options)),
         Scenario::Report(options) => report::run(&options),
         Scenario::Load => runtime()?.block_on(load::run()),
         Scenario::Reflect { listen, method } => reflector::run(listen, method),
@@ -72,9 +109,9 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 
 /// Runs a scenario on a thread of its own, so that Ctrl-C can end it; everything that it set up is
 /// taken down by its owners.
-fn measured(name: &'static str, media: load::Media, options: fanout::Options) -> Result<()> {
+fn measured(run: impl FnOnce() -> Result<Value> + Send + 'static) -> Result<()> {
     runtime()?.block_on(async move {
-        let mut running = tokio::task::spawn_blocking(move || fanout::run(name, media, &options));
+        let mut running = tokio::task::spawn_blocking(run);
         let mut terminate = signal(SignalKind::terminate())?;
         let result = tokio::select! {
             result = &mut running => result,

@@ -39,7 +39,7 @@ fn head(runs: &[Run]) -> String {
     let machine = runs.iter().max_by_key(|run| run.made).map_or(&Value::Null, |run| &run.machine);
     let mut out = format!(
         "<header><h1>Ironcast, measured</h1><p class=\"soft\">What a forwarded packet costs and how \
-         long it takes, beside other servers and beside floors that no server can go below. \
+         long it takes, beside other servers and beside programs that only copy packets. \
          Measured {}{}.</p>",
         date(newest),
         machine_words(machine)
@@ -79,8 +79,8 @@ fn tiles(run: &Run) -> String {
     for cost in &costs {
         let Some(ratio) = cost.ratio else { continue };
         let name = label(&cost.server);
-        if cost.server == "reflector-sendmmsg" {
-            let words = "the floor: a program that only copies packets, unencrypted";
+        if cost.server == "reflector-segmented" {
+            let words = "the floor: a program that copies packets without encryption";
             tiles.push((format!("{:.2} ×", ratio[0]), words.to_owned()));
         } else if !cost.server.starts_with("reflector") {
             // A claim needs an interval that excludes 1.

@@ -134,7 +134,7 @@ fn legend(entries: &[(&str, &str)], width: f64) -> (String, f64) {
         out += &text("name", x + 22.0, y, "start", label);
         x += needed;
     }
-    (out, y + 10.0)
+    (out, y + 14.0)
 }
 
 /// Where the plot's inner field lies.
@@ -169,12 +169,12 @@ impl Lines {
         let field = Field {
             left: widest as f64 * LETTER + 14.0,
             right: width - 14.0,
-            top: top + 22.0,
+            top: top + 24.0,
             bottom: height - 40.0,
         };
         let mut out = open(&self.title, width, height, style);
         out += &legend;
-        out += &text("label", 4.0, top + 8.0, "start", &self.y.1);
+        out += &text("label", 4.0, top + 10.0, "start", &self.y.1);
         out += &self.grid(&field, &x, &y);
         let middle = (field.left + field.right) / 2.0;
         out += &text("label", middle, height - 6.0, "middle", &self.x.1);
@@ -249,7 +249,7 @@ impl Bars {
         let bars = || self.groups.iter().flat_map(|(_, bars)| bars);
         let rows = bars().count() as f64;
         let height = rows * STEP + self.groups.len() as f64 * (HEAD + 8.0) + 30.0;
-        let scale = Scale::over(Kind::Linear, bars().flat_map(|bar| [bar.value, bar.high]));
+        let scale = Scale::tight(bars().flat_map(|bar| [bar.value, bar.high]));
         let names = bars().map(|bar| bar.label.chars().count()).max().unwrap_or(1);
         let left = names as f64 * LETTER + 14.0;
         // The number stands behind the bar.
@@ -285,7 +285,7 @@ impl Bars {
             }
             y += 8.0;
         }
-        out += &text("label", left, height - 8.0, "start", &self.unit);
+        out += &text("label", 4.0, height - 8.0, "start", &self.unit);
         out + "</svg>"
     }
 }

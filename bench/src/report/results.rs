@@ -36,7 +36,7 @@ const SERVERS: [(&str, &str); 5] = [
     ("ironcast", "Ironcast"),
     ("mediasoup", "mediasoup"),
     ("janus", "Janus"),
-    ("reflector-sendmmsg", "floor"),
+    ("reflector-sendmmsg", "floor, single sends"),
     ("reflector-segmented", "floor, segmented"),
 ];
 

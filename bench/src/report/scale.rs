@@ -44,6 +44,12 @@ impl Scale {
         }
     }
 
+    /// From zero to the greatest of `values`, which need no round end.
+    pub(super) fn tight(values: impl IntoIterator<Item = f64>) -> Self {
+        let high = values.into_iter().filter(|value| value.is_finite()).fold(0.0, f64::max);
+        Self { kind: Kind::Linear, low: 0.0, high: if high > 0.0 { high } else { 1.0 } }
+    }
+
     /// 0 at the low end, 1 at the high one; not beyond.
     pub(super) fn place(&self, value: f64) -> f64 {
         let at = match self.kind {

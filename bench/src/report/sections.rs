@@ -94,14 +94,14 @@ fn costs(runs: &[Run]) -> Option<Section> {
         title: "What a forwarded packet costs".to_owned(),
         plot: Plot::Bars(Bars {
             title: "Processor time for a million forwarded packets, by server".to_owned(),
-            unit: "CPU-seconds for a million forwarded packets: less is better".to_owned(),
+            unit: "CPU-seconds for a million packets: less is better".to_owned(),
             groups,
         }),
         reading:
             "Each bar is the processor time of all processes of a server for a million packets \
                   that arrived, and the thin line the interval in which the median lies with 95 %; \
-                  the floors are programs that copy packets without any encryption, so no server \
-                  that encrypts can be as short."
+                  the floors are programs that copy packets without encryption, with one send a \
+                  packet or with segmented sends."
                 .to_owned(),
         table: Some(ratios(&compared)),
     })

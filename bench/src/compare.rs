@@ -1,0 +1,186 @@
+//! `ironcast-bench compare`: the scenarios that every server can run, one after the other with all
+//! servers, and one table of how we stand to each. Called by `main`; measures by the scenarios.
+
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::{fanout, interrupt, load::Media, servers::Peers};
+
+const GCM: &str = "AEAD_AES_128_GCM";
+const AES_CM: &str = "AES_CM_128_HMAC_SHA1_80";
+
+/// Options of `compare`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Receivers of the camera [300, quick: 50].
+    #[arg(long, short = 'n')]
+    receivers: Option<usize>,
+    /// Listeners of the microphone [500, quick: 100].
+    #[arg(long)]
+    listeners: Option<usize>,
+    /// Seconds of a window [10, quick: 3].
+    #[arg(long)]
+    window: Option<f64>,
+    /// Seconds before a window [3, quick: 1].
+    #[arg(long)]
+    warm_up: Option<f64>,
+    /// Rounds over all servers [4, quick: 2].
+    #[arg(long)]
+    blocks: Option<usize>,
+    /// Small and short: shows that everything works, and roughly how we stand.
+    #[arg(long)]
+    quick: bool,
+    /// Only loopback, although namespaces could be made.
+    #[arg(long)]
+    loopback: bool,
+    #[command(flatten)]
+    peers: Peers,
+}
+
+/// One scenario of the comparison.
+struct Step {
+    title: String,
+    scenario: &'static str,
+    media: Media,
+    options: fanout::Options,
+}
+
+/// Runs them all; prints the table, gives the last line.
+pub(crate) fn run(options: &Options) -> Result<Value> {
+    let steps = options.steps();
+    let (start, count) = (Instant::now(), steps.len());
+    let mut runs = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        interrupt::check()?;
+        eprintln!("{} of {count}: {}{}", at + 1, step.title, left(start.elapsed(), at, count));
+        let line = fanout::run(step.scenario, step.media, &step.options)
+            .with_context(|| step.title.clone())?;
+        runs.push((step.title.clone(), line));
+    }
+    println!("{}", table(&runs));
+    let lines: Vec<Value> = runs.into_iter().map(|(_, line)| line).collect();
+    Ok(json!({ "scenario": "compare", "runs": lines }))
+}
+
+/// How long the rest will take, if it goes on like this.
+fn left(elapsed: Duration, done: usize, all: usize) -> String {
+    if done == 0 {
+        return String::new();
+    }
+    let seconds = elapsed.as_secs_f64() / done as f64 * (all - done) as f64;
+    format!(", about {:.0} min of all left", (seconds / 60.0).ceil())
+}
+
+impl Options {
+    fn steps(&self) -> Vec<Step> {
+        let or_quick = |asked: Option<f64>, normal, quick| {
+            asked.unwrap_or(if self.quick { quick } else { normal })
+        };
+        let count = |asked: Option<usize>, normal, quick| {
+            asked.unwrap_or(if self.quick { quick } else { normal })
+        };
+        let options = |receivers, cipher: &str| fanout::Options {
+            receivers: vec![receivers],
+            cipher: cipher.to_owned(),
+            window: or_quick(self.window, 10.0, 3.0),
+            warm_up: or_quick(self.warm_up, 3.0, 1.0),
+            blocks: count(self.blocks, 4, 2),
+            loopback: self.loopback,
+            no_segmentation: false,
+            sample_period: 16,
+            only: Vec::new(),
+            peers: self.peers.clone(),
+            raw: None,
+        };
+        let receivers = count(self.receivers, 300, 50);
+        let listeners = count(self.listeners, 500, 100);
+        let step =
+            |title: String, scenario, media, options| Step { title, scenario, media, options };
+        vec![
+            step(
+                format!("camera to {receivers}, AES-GCM"),
+                "fanout",
+                fanout::VIDEO,
+                options(receivers, GCM),
+            ),
+            step(
+                format!("camera to {receivers}, AES-CM"),
+                "fanout",
+                fanout::VIDEO,
+                options(receivers, AES_CM),
+            ),
+            step(
+                format!("microphone to {listeners}, AES-GCM"),
+                "audio",
+                fanout::AUDIO,
+                options(listeners, GCM),
+            ),
+        ]
+    }
+}
+
+/// A row a scenario, a column a server: our cost over its cost.
+fn table(runs: &[(String, Value)]) -> String {
+    let mut servers: Vec<&String> = Vec::new();
+    for (_, line) in runs {
+        for server in line["peers"].as_object().into_iter().flat_map(|peers| peers.keys()) {
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+    }
+    let mut out = String::from("ironcast's cost over that of\n");
+    let _ = write!(out, "{:<30} {:>16}", "", "ours, CPU-s/M");
+    for server in &servers {
+        let _ = write!(out, "  {server:>22}");
+    }
+    out.push('\n');
+    for (title, line) in runs {
+        let ours = line["cpu_s_per_million"].as_f64();
+        let ours = ours.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}"));
+        let _ = write!(out, "{title:<30} {ours:>16}");
+        for server in &servers {
+            let _ = write!(out, "  {:>22}", ratio(&line["peers"][*server]["ironcast_over_this"]));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn ratio(estimate: &Value) -> String {
+    let of = |name: &str| estimate[name].as_f64();
+    match (of("median"), of("low"), of("high")) {
+        (Some(median), Some(low), Some(high)) => format!("{median:.2} x [{low:.2} {high:.2}]"),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_of_any_run_has_a_column() {
+        let peer = json!({ "ironcast_over_this": { "median": 0.5, "low": 0.45, "high": 0.6 } });
+        let runs = [
+            ("a".to_owned(), json!({ "cpu_s_per_million": 1.0, "peers": { "janus": peer } })),
+            ("b".to_owned(), json!({ "peers": { "mediasoup": peer } })),
+        ];
+        let table = table(&runs);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[1].contains("janus") && lines[1].contains("mediasoup"));
+        assert!(lines[2].contains("1.000") && lines[2].contains("0.50 x [0.45 0.60]"));
+        assert!(lines[3].trim_end().ends_with("0.50 x [0.45 0.60]"));
+    }
+
+    #[test]
+    fn what_is_left_follows_what_was_needed() {
+        assert_eq!(left(Duration::ZERO, 0, 3), "");
+        assert_eq!(left(Duration::from_secs(120), 1, 3), ", about 4 min of all left");
+    }
+}
