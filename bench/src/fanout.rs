@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::{
-    load::{Media, Plan},
+    keep,
+    load::{Media, Plan, Rooms},
     measure::{Times, Window, merged_delay, run_blocks},
     servers::{LeftOut, Peers, Server},
+    stage::{self, Stage},
     statistics::{Estimate, estimate, ratios},
     table,
     topology::Topology,
@@ -18,9 +19,9 @@ use crate::{
 /// Options of `fanout` and `audio`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// How many receive.
-    #[arg(long, short = 'n', default_value_t = 300)]
-    pub(crate) receivers: usize,
+    /// How many receive; several by commas, one after the other.
+    #[arg(long, short = 'n', default_values_t = [300], value_delimiter = ',')]
+    pub(crate) receivers: Vec<usize>,
     /// SRTP profile: AEAD_AES_128_GCM, AEAD_AES_256_GCM or AES_CM_128_HMAC_SHA1_80.
     #[arg(long, default_value = "AEAD_AES_128_GCM")]
     pub(crate) cipher: String,
@@ -57,16 +58,32 @@ pub(crate) const VIDEO: Media = Media::Video { bitrate_bps: 2_500_000, frame_rat
 /// One packet every 20 ms.
 pub(crate) const AUDIO: Media = Media::Audio { payload_bytes: 160 };
 
-/// Runs it and prints the table and the last line.
+/// Runs it for each size, prints the tables and gives the last line.
 pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Value> {
-    let topology = Topology::new(options.loopback, !options.no_segmentation);
-    if let Some(why) = &topology.fallback {
-        eprintln!(
-            "\n*** LOOPBACK, no network namespaces: {why}\n\
-             *** The receivers' work in the kernel is charged to whoever sends, and segmentation \
-             is not seen: compare only within this run.\n"
-        );
+    let mut lines = Vec::new();
+    for receivers in &options.receivers {
+        if options.receivers.len() > 1 {
+            println!("{receivers} receivers");
+        }
+        let options = Options { receivers: vec![*receivers], ..options.clone() };
+        lines.push(run_plan(scenario, media, &options, None)?);
     }
+    let mut line = lines.last().cloned().context("-n takes a number, or several by commas")?;
+    if lines.len() > 1 {
+        line["by_consumers"] = lines.into();
+    }
+    Ok(line)
+}
+
+/// The same for one size; with `rooms` the load is theirs.
+pub(crate) fn run_plan(
+    scenario: &str,
+    media: Media,
+    options: &Options,
+    rooms: Option<&Rooms>,
+) -> Result<Value> {
+    let stage = Stage { loopback: options.loopback, no_segmentation: options.no_segmentation };
+    let topology = stage.build();
     let (peers, left_out) = options.peers.find(&topology);
     for one in &left_out {
         eprintln!("{} is left out: {}", one.server, one.why);
@@ -83,18 +100,14 @@ pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Val
         warm_up: Duration::from_secs_f64(options.warm_up),
         window: Duration::from_secs_f64(options.window),
     };
-    let progress = ProgressBar::new((servers.len() * options.blocks * 3) as u64).with_style(
-        ProgressStyle::with_template(
-            "{bar:30} {percent:>3} % {elapsed} of about {eta} left: {msg}",
-        )?,
-    );
-    progress.enable_steady_tick(Duration::from_millis(250));
+    let progress = stage::progress(servers.len() * options.blocks * 3)?;
     let plan = |target| Plan {
         target,
-        receivers: options.receivers,
+        receivers: options.receivers[0],
         media,
         cipher: options.cipher.clone(),
         sample_period: options.sample_period,
+        rooms: rooms.cloned(),
     };
     let windows = run_blocks(&topology, &servers, &plan, times, options.blocks, &progress);
     progress.finish_and_clear();
@@ -105,7 +118,9 @@ pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Val
     let summaries: Vec<Summary> =
         servers.iter().filter_map(|server| Summary::of(server.name(), &windows)).collect();
     println!("{}", table::of(&summaries, &windows));
-    Ok(last_line(scenario, options, &topology, &summaries, &left_out))
+    let line = last_line(scenario, options, &topology, &summaries, &left_out);
+    keep::keep(&line, &windows)?;
+    Ok(line)
 }
 
 /// What all windows of one server say together.
@@ -208,7 +223,7 @@ fn last_line(
     let cost = |server: Server| of(server).map(|summary| summary.cpu.median);
     let mut line = json!({
         "scenario": scenario,
-        "consumers": options.receivers,
+        "consumers": options.receivers[0],
         "cipher": options.cipher,
         "topology": topology.name(),
         "segmentation": !options.no_segmentation,

@@ -1,10 +1,11 @@
-//! The load: one who sends and many who receive, in a process of its own on its own core. Started
+//! The load: one who sends and many who receive, or rooms, in a process of its own on its own core. Started
 //! by [`crate::measure`] as `ironcast-bench load`; takes a plan and commands by lines of its
 //! standard input and answers by lines of JSON. All streams are counted by their headers; a
 //! rotating sample is opened and verified.
 
 mod api;
 mod plain;
+mod rooms;
 mod tally;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+pub(crate) use rooms::Rooms;
 pub(crate) use tally::Counts;
 use tally::Tally;
 
@@ -29,6 +31,15 @@ pub(crate) struct Plan {
     pub(crate) cipher: String,
     /// One of so many blocks of packets is opened and verified.
     pub(crate) sample_period: u16,
+    /// Rooms instead of one who sends and many who receive.
+    pub(crate) rooms: Option<Rooms>,
+}
+
+impl Plan {
+    /// Streams that are received, all together.
+    pub(crate) fn consumers(&self) -> usize {
+        self.rooms.as_ref().map_or(self.receivers, Rooms::consumers)
+    }
 }
 
 /// A server as the load sees it.
@@ -52,6 +63,8 @@ pub(crate) enum Media {
         /// Frames per second.
         frame_rate: f64,
     },
+    /// A camera of three layers, 100, 300 and 900 kb/s.
+    Layers,
     /// A microphone: 50 packets a second.
     Audio {
         /// Of a packet's payload.
@@ -64,12 +77,42 @@ pub(crate) enum Media {
 pub(crate) enum Said {
     /// So many of all are connected.
     Joined(usize),
+    /// So many have what they want to receive.
+    Subscribed(usize),
     /// Every receiver receives.
     Ready,
+    /// A command was carried out.
+    Done,
+    /// What a join storm brought.
+    Storm(Storm),
+    /// What changes of layers brought.
+    Switches(Switches),
     /// Counts up to now; delays since the last time.
     Counts(Box<Counts>),
     /// It cannot go on.
     Failed(String),
+}
+
+/// Many joins into a running room.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Storm {
+    /// From the first call to the first packet, of each who joined.
+    pub(crate) first_packet_us: Vec<u64>,
+    /// Who got nothing.
+    pub(crate) failed: u64,
+}
+
+/// Changes of layers.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Switches {
+    /// From the call to the first packet of the layer.
+    pub(crate) took_us: Vec<u64>,
+    /// Layers that did not come.
+    pub(crate) failed: u64,
+    /// Gaps in the receivers' sequence numbers meanwhile.
+    pub(crate) lost: u64,
+    /// Between two packets of one receiver.
+    pub(crate) longest_pause_us: u64,
 }
 
 /// The process. Ends with its standard input.
@@ -91,26 +134,33 @@ type Lines = tokio::io::Lines<BufReader<tokio::io::Stdin>>;
 
 async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
     let tally = Tally::new(plan.sample_period);
-    let load = match &plan.target {
-        Target::Reflector(address) => {
-            Load::Plain(plain::PlainLoad::start(plan, *address, &tally).await?)
-        }
-        Target::ApiSocket(path) => {
-            let api = ironcast_load::http::PlainHttp::unix(path);
-            Load::Api(Box::new(api::ApiLoad::start(plan, api, &tally).await?))
-        }
-        Target::Api(address) => {
-            let api = ironcast_load::http::PlainHttp::new(*address);
-            Load::Api(Box::new(api::ApiLoad::start(plan, api, &tally).await?))
-        }
-    };
-    load.wait_for_media(plan.receivers).await?;
+    let load = Load::start(plan, &tally).await?;
+    if plan.rooms.as_ref().is_none_or(|rooms| !rooms.silent) {
+        load.wait_for_media().await?;
+    }
     say(&Said::Ready);
     while let Some(line) = lines.next_line().await? {
-        match line.as_str() {
-            "count" => say(&Said::Counts(Box::new(load.counts(&tally)))),
-            "stop" => break,
-            other => bail!("no such command: {other}"),
+        let words: Vec<&str> = line.split(' ').collect();
+        match (words.as_slice(), &load) {
+            (["count"], _) => say(&Said::Counts(Box::new(load.counts(&tally)))),
+            (["stop"], _) => break,
+            (["play"], Load::Rooms(rooms)) => {
+                rooms.play(true);
+                load.wait_for_media().await?;
+                say(&Said::Done);
+            }
+            (["leave"], Load::Rooms(rooms)) => {
+                rooms.play(false);
+                rooms.leave().await?;
+                say(&Said::Done);
+            }
+            (["storm", joins, seconds], Load::Api(load)) => {
+                say(&Said::Storm(load.storm(joins.parse()?, seconds.parse()?).await));
+            }
+            (["switch", rounds], Load::Api(load)) => {
+                say(&Said::Switches(load.switch(rounds.parse()?).await));
+            }
+            _ => bail!("no such command: {line}"),
         }
     }
     load.stop().await;
@@ -119,36 +169,61 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
 
 enum Load {
     Api(Box<api::ApiLoad>),
+    Rooms(Box<rooms::RoomsLoad>),
     Plain(plain::PlainLoad),
 }
 
 impl Load {
-    async fn wait_for_media(&self, receivers: usize) -> Result<()> {
+    async fn start(plan: &Plan, tally: &Tally) -> Result<Self> {
+        let api = match &plan.target {
+            Target::Reflector(address) => {
+                return Ok(Self::Plain(plain::PlainLoad::start(plan, *address, tally).await?));
+            }
+            Target::ApiSocket(path) => ironcast_load::http::PlainHttp::unix(path),
+            Target::Api(address) => ironcast_load::http::PlainHttp::new(*address),
+        };
+        Ok(match &plan.rooms {
+            Some(rooms) => {
+                let load = rooms::RoomsLoad::start(rooms, &plan.cipher, api, tally).await?;
+                Self::Rooms(Box::new(load))
+            }
+            None => Self::Api(Box::new(api::ApiLoad::start(plan, api, tally).await?)),
+        })
+    }
+
+    async fn wait_for_media(&self) -> Result<()> {
+        let mut missing = 0;
         for _ in 0..600 {
-            let receiving = match self {
+            let (come, all) = match self {
                 Self::Api(load) => load.receiving(),
+                Self::Rooms(load) => load.receiving(),
                 Self::Plain(load) => load.receiving(),
             };
-            if receiving == receivers {
+            if come == all {
                 return Ok(());
             }
+            missing = all - come;
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        bail!("not every receiver has received something within 30 s")
+        bail!("{missing} streams have not brought a packet within 30 s")
     }
 
     fn counts(&self, tally: &Tally) -> Counts {
         let mut counts = tally.take();
         match self {
             Self::Api(load) => load.add_to(&mut counts),
+            Self::Rooms(load) => load.add_to(&mut counts),
             Self::Plain(load) => load.add_to(&mut counts),
         }
         counts
     }
 
     async fn stop(self) {
-        if let Self::Api(load) = self {
-            load.stop().await;
+        match self {
+            Self::Api(load) => load.stop().await,
+            // The server is stopped next; this only spares it timeouts.
+            Self::Rooms(load) => drop(load.leave().await),
+            Self::Plain(_) => {}
         }
     }
 }

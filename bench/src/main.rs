@@ -97,7 +97,7 @@ fn main() -> Result<()> {
         Scenario::JoinStorm(options) => measured(move || scenario::join_storm::run(&options)),
         Scenario::Switching(options) => measured(move || scenario::switching::run(&options)),
         Scenario::Compare(options) => measured(move || compare::run(&options)),
-        Scenario::Report(options) => report::run(&options),
+        Scenario::Report(options) => report::run(&options, &arguments.results),
         Scenario::Load => runtime()?.block_on(load::run()),
         Scenario::Reflect { listen, method } => reflector::run(listen, method),
     }

@@ -41,6 +41,8 @@ pub(crate) struct Times {
 pub(crate) struct Window {
     /// Whose.
     pub(crate) server: &'static str,
+    /// Streams that the load receives.
+    pub(crate) consumers: usize,
     /// Length.
     pub(crate) seconds: f64,
     /// Processor time of all its processes, nanoseconds.
@@ -110,7 +112,8 @@ pub(crate) fn run_blocks(
     Ok(windows)
 }
 
-fn run_block(
+/// One server, loaded and watched for one window.
+pub(crate) fn run_block(
     topology: &Topology,
     server: Server,
     plan: &dyn Fn(Target) -> Plan,
@@ -121,7 +124,7 @@ fn run_block(
     progress.set_message(format!("{what}: starting"));
     let mut running = server.start(topology)?;
     let mut load = LoadProcess::start(topology, &plan(running.target.clone()))?;
-    load.wait_until_ready(|joined| progress.set_message(format!("{what}: {joined} joined")))?;
+    load.wait_until_ready(|count, how| progress.set_message(format!("{what}: {count} {how}")))?;
     progress.inc(1);
     progress.set_message(format!("{what}: warming up"));
     interrupt::pause(times.warm_up)?;
@@ -143,7 +146,8 @@ fn run_block(
     window.context("no window")
 }
 
-fn watch(
+/// A window of a load that runs.
+pub(crate) fn watch(
     topology: &Topology,
     server: Server,
     running: &Running,
@@ -168,6 +172,7 @@ fn watch(
     let steal = shares[0].steal.max(shares[1].steal);
     Ok(Window {
         server: server.name(),
+        consumers: load.consumers,
         seconds,
         cpu_ns: cpu_after.saturating_sub(cpu_before),
         core_busy: shares[0].busy,
@@ -196,10 +201,11 @@ pub(crate) fn merged_delay(windows: &[&Window]) -> Histogram<u64> {
 }
 
 /// The load's process and its lines.
-struct LoadProcess {
+pub(crate) struct LoadProcess {
     child: Child,
     commands: ChildStdin,
     said: mpsc::Receiver<Said>,
+    consumers: usize,
 }
 
 impl Drop for LoadProcess {
@@ -211,7 +217,8 @@ impl Drop for LoadProcess {
 }
 
 impl LoadProcess {
-    fn start(topology: &Topology, plan: &Plan) -> Result<Self> {
+    /// Starts it; it begins to join at once.
+    pub(crate) fn start(topology: &Topology, plan: &Plan) -> Result<Self> {
         let own = std::env::current_exe()?;
         let mut child = topology
             .command(Side::Load, &own.display().to_string())
@@ -232,36 +239,49 @@ impl LoadProcess {
                 }
             }
         });
-        Ok(Self { child, commands, said })
+        Ok(Self { child, commands, said, consumers: plan.consumers() })
     }
 
-    fn wait_until_ready(&mut self, mut joined: impl FnMut(usize)) -> Result<()> {
-        let start = Instant::now();
+    /// Waits until all receive; `joined` hears how many there are and what they do.
+    pub(crate) fn wait_until_ready(&mut self, mut joined: impl FnMut(usize, &str)) -> Result<()> {
+        let mut progress = Instant::now();
         loop {
-            let left = JOIN_LIMIT.saturating_sub(start.elapsed());
+            let left = JOIN_LIMIT.saturating_sub(progress.elapsed());
             let said = interrupt::receive(&self.said, left);
             match said.context("the load does not get ready")? {
-                Said::Joined(count) => joined(count),
+                Said::Joined(count) => joined(count, "joined"),
+                Said::Subscribed(count) => joined(count, "subscribed"),
                 Said::Ready => return Ok(()),
                 Said::Failed(why) => bail!("the load failed: {why}"),
-                Said::Counts(_) => {}
+                _ => {}
             }
+            progress = Instant::now();
         }
     }
 
-    fn counts(&mut self) -> Result<Counts> {
-        writeln!(self.commands, "count")?;
+    /// Counts up to now; delays since the last time.
+    pub(crate) fn counts(&mut self) -> Result<Counts> {
+        match self.ask("count", ANSWER_LIMIT)? {
+            Said::Counts(counts) => Ok(*counts),
+            other => bail!("not an answer: {other:?}"),
+        }
+    }
+
+    /// A command and its answer.
+    pub(crate) fn ask(&mut self, command: &str, limit: Duration) -> Result<Said> {
+        writeln!(self.commands, "{command}")?;
         loop {
-            let said = interrupt::receive(&self.said, ANSWER_LIMIT);
+            let said = interrupt::receive(&self.said, limit);
             match said.context("the load does not answer: its core is full")? {
-                Said::Counts(counts) => return Ok(*counts),
                 Said::Failed(why) => bail!("the load failed: {why}"),
-                Said::Joined(_) | Said::Ready => {}
+                Said::Joined(_) | Said::Subscribed(_) | Said::Ready => {}
+                answer => return Ok(answer),
             }
         }
     }
 
-    fn stop(mut self) {
+    /// It says goodbye and ends.
+    pub(crate) fn stop(mut self) {
         if writeln!(self.commands, "stop").is_ok() {
             // It says goodbye to the server, which is stopped next.
             let start = Instant::now();

@@ -7,7 +7,10 @@ mod results;
 mod scale;
 mod sections;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -17,9 +20,6 @@ const FILE_WIDTH: f64 = 760.0;
 /// Options of `report`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Where the scenarios left their results.
-    #[arg(long, default_value = "target/bench")]
-    results: PathBuf,
     /// The page.
     #[arg(long, default_value = "report.html")]
     out: PathBuf,
@@ -29,9 +29,9 @@ pub(crate) struct Options {
 }
 
 /// Writes it.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let (runs, unreadable) = results::newest(&options.results)?;
-    ensure!(!runs.is_empty(), "no results in {}: run a scenario first", options.results.display());
+pub(crate) fn run(options: &Options, folder: &Path) -> Result<()> {
+    let (runs, unreadable) = results::newest(folder)?;
+    ensure!(!runs.is_empty(), "no results in {}: run a scenario first", folder.display());
     let sections = sections::of(&runs);
     let page = page::html(&runs, &sections, &unreadable);
     fs::write(&options.out, page).with_context(|| options.out.display().to_string())?;

@@ -31,6 +31,8 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 pub(crate) enum Server {
     /// Ours.
     Ironcast,
+    /// Ours, with workers that never sleep.
+    IroncastBusyPoll,
     /// The floor of a send a packet.
     ReflectorSendmmsg,
     /// The floor of segmented sends.
@@ -106,6 +108,7 @@ impl Server {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ironcast => "ironcast",
+            Self::IroncastBusyPoll => "ironcast-busy-poll",
             Self::ReflectorSendmmsg => "reflector-sendmmsg",
             Self::ReflectorSegmented => "reflector-segmented",
             Self::Mediasoup { .. } => "mediasoup",
@@ -116,7 +119,8 @@ impl Server {
     /// Starts it and waits until it takes participants.
     pub(crate) fn start(self, topology: &Topology) -> Result<Running> {
         match self {
-            Self::Ironcast => ironcast::start(topology),
+            Self::Ironcast => ironcast::start(topology, false),
+            Self::IroncastBusyPoll => ironcast::start(topology, true),
             Self::ReflectorSendmmsg => start_reflector(topology, Method::Sendmmsg),
             Self::ReflectorSegmented => start_reflector(topology, Method::Segmented),
             Self::Mediasoup { worker } => mediasoup::start(topology, worker),

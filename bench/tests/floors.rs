@@ -14,6 +14,7 @@ use serde_json::Value;
 fn bench() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ironcast-bench"));
     command
+        .args(["--results", env!("CARGO_TARGET_TMPDIR")])
         .args(["fanout", "--loopback", "-n", "8", "--blocks", "2"])
         .args(["--only", "reflector-sendmmsg,reflector-segmented"]);
     command

@@ -1,10 +1,11 @@
 //! The load of an SFU: real participants, whose transports do ICE, DTLS and SRTP. One sends; the
-//! receivers count by headers, open a sample, and answer with receiver reports, REMB and NACK.
+//! receivers count by headers, open a sample, and answer with receiver reports, REMB and NACK. More
+//! can join while it runs, and a camera of three layers can be asked for by layer.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,8 +13,10 @@ use anyhow::{Context, Result};
 use ironcast_load::{
     Control, Incoming, Peer, PeerHandle, PeerOptions, ReceiveMode, SrtpProfile,
     call::{JoinOptions, Transport, open_peer},
+    clock,
     http::PlainHttp,
     ortc::{self, Device},
+    payload,
     peer::RtcpPacket,
     rtcp::{
         payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate,
@@ -28,7 +31,7 @@ use ironcast_load::{
 };
 use serde_json::{Value, json};
 
-use super::{Counts, Media, Plan, Said, Tally, plain, say};
+use super::{Counts, Media, Plan, Said, Storm, Switches, Tally, plain, say};
 
 const ROOM: &str = "bench";
 /// Says that every receiver's network carries anything.
@@ -39,18 +42,65 @@ const JOINS_MAX: usize = 8;
 const NACK_PACKETS_MAX: usize = 64;
 const LOCAL_SSRC: u32 = 0x0042_454E;
 
+/// How long a newcomer may wait for his first packet.
+const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(20);
+/// The same for a layer that was asked for.
+const LAYER_LIMIT: Duration = Duration::from_secs(5);
+
 /// A running load.
 pub(super) struct ApiLoad {
-    api: Arc<PlainHttp>,
+    joining: Joining,
     sender: Transport,
     source: SourceId,
     receivers: Vec<Receiver>,
 }
 
+/// What a receiver needs to join.
+#[derive(Clone)]
+struct Joining {
+    api: Arc<PlainHttp>,
+    profile: SrtpProfile,
+    producer: String,
+    capabilities: Value,
+    /// Number of the lowest layer in the payloads' stamps.
+    first_stream: u32,
+}
+
+/// One received stream.
+#[derive(Clone)]
+pub(super) struct Stream {
+    pub(super) handle: PeerHandle,
+    pub(super) ssrc: u32,
+    pub(super) rtx_ssrc: Option<u32>,
+}
+
+#[derive(Clone)]
 struct Receiver {
-    handle: PeerHandle,
-    ssrc: u32,
-    rtx_ssrc: Option<u32>,
+    consumer: String,
+    stream: Stream,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the opened packets of a stream say.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Which layer came last, as its stamps call it, and since when.
+    stream: Option<(u32, u64)>,
+    last_ns: u64,
+    longest_pause_ns: u64,
+}
+
+impl Seen {
+    fn look_at(&mut self, payload: &[u8], at_ns: u64) {
+        let Ok(stamp) = payload::read(payload) else { return };
+        if self.stream.is_none_or(|(stream, _)| stream != stamp.stream) {
+            self.stream = Some((stamp.stream, at_ns));
+        }
+        if self.last_ns > 0 {
+            self.longest_pause_ns = self.longest_pause_ns.max(at_ns.saturating_sub(self.last_ns));
+        }
+        self.last_ns = at_ns;
+    }
 }
 
 impl ApiLoad {
@@ -67,38 +117,23 @@ impl ApiLoad {
         )
         .await
         .context("the sender cannot join")?;
-        let (producer, source) = publish(&api, &device, &sender, plan.media).await?;
-        let mut load = Self { api, sender, source, receivers: Vec::new() };
-        load.join_all(plan, profile, &device, &producer, tally).await?;
-        let handles = load.receivers.iter().map(|one| (one.handle.clone(), one.ssrc)).collect();
-        tokio::spawn(give_feedback(handles));
+        let (producer, source, first_stream) = publish(&api, &device, &sender, plan.media).await?;
+        let capabilities = device.rtp_capabilities();
+        let joining = Joining { api, profile, producer, capabilities, first_stream };
+        let mut load = Self { joining, sender, source, receivers: Vec::new() };
+        load.join_all(plan, tally).await?;
+        let streams = load.receivers.iter().map(|one| one.stream.clone()).collect();
+        tokio::spawn(give_feedback(streams));
         Ok(load)
     }
 
-    async fn join_all(
-        &mut self,
-        plan: &Plan,
-        profile: SrtpProfile,
-        device: &Device,
-        producer: &str,
-        tally: &Tally,
-    ) -> Result<()> {
-        let capabilities = device.rtp_capabilities();
+    async fn join_all(&mut self, plan: &Plan, tally: &Tally) -> Result<()> {
         let mut joining = tokio::task::JoinSet::new();
         for number in 0..plan.receivers {
             if joining.len() == JOINS_MAX {
                 self.joined(joining.join_next().await)?;
             }
-            let phase = (number % usize::from(tally.period)) as u16;
-            let mode = ReceiveMode::Sample { period: tally.period, phase };
-            joining.spawn(join(
-                Arc::clone(&self.api),
-                number,
-                join_options(profile, mode).directed("receive"),
-                producer.to_owned(),
-                capabilities.clone(),
-                tally.clone(),
-            ));
+            joining.spawn(join(self.joining.clone(), number, tally.clone()));
         }
         while let Some(joined) = joining.join_next().await {
             self.joined(Some(joined))?;
@@ -117,15 +152,86 @@ impl ApiLoad {
         Ok(())
     }
 
-    pub(super) fn receiving(&self) -> usize {
-        self.receivers.iter().filter(|one| one.handle.streams().contains_key(&one.ssrc)).count()
+    /// So many more join, spread over so many seconds. Gives microseconds from the first call to
+    /// the first packet of each, and how many got none. They are not counted with the others.
+    pub(super) async fn storm(&self, joins: usize, seconds: f64) -> Storm {
+        let mut joining = tokio::task::JoinSet::new();
+        let mut ticks =
+            tokio::time::interval(Duration::from_secs_f64(seconds / joins.max(1) as f64));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        let tally = Tally::new(1);
+        for number in 0..joins {
+            ticks.tick().await;
+            let (what, tally) = (self.joining.clone(), tally.clone());
+            joining.spawn(async move {
+                let start_ns = clock::now_ns();
+                let joined = join(what, 100_000 + number, tally).await?;
+                let first = joined.wait_for(FIRST_PACKET_LIMIT, |seen| seen.stream).await;
+                let (_, at_ns) = first.context("no packet")?;
+                Ok::<_, anyhow::Error>((at_ns.saturating_sub(start_ns) / 1_000, joined))
+            });
+        }
+        let (mut storm, mut newcomers) = (Storm::default(), Vec::new());
+        while let Some(one) = joining.join_next().await {
+            match one {
+                Ok(Ok((us, joined))) => {
+                    storm.first_packet_us.push(us);
+                    newcomers.push(joined);
+                }
+                _ => storm.failed += 1,
+            }
+        }
+        storm
+    }
+
+    /// Every receiver asks for the lowest and the highest layer in turn, so many times.
+    pub(super) async fn switch(&self, rounds: usize) -> Switches {
+        let mut switches = Switches::default();
+        let lost = || -> u64 {
+            let streams = self.receivers.iter().map(|one| &one.stream);
+            streams.filter_map(|one| Some(one.handle.streams().get(&one.ssrc)?.lost())).sum()
+        };
+        let lost_before = lost();
+        for receiver in &self.receivers {
+            receiver.seen().longest_pause_ns = 0;
+        }
+        for round in 0..rounds {
+            let layer = if round % 2 == 0 { 0 } else { 2 };
+            let wanted = self.joining.first_stream + layer;
+            for receiver in &self.receivers {
+                let start_ns = clock::now_ns();
+                let body = json!({ "preferredLayers": { "spatialLayer": layer } });
+                let path = format!("/v1/consumers/{}", receiver.consumer);
+                let asked = self.joining.api.call("PATCH", &path, Some(body)).await;
+                let came = receiver
+                    .wait_for(LAYER_LIMIT, |seen| seen.stream.filter(|(at, _)| *at == wanted))
+                    .await;
+                match came.filter(|_| asked.is_ok()) {
+                    Some((_, at_ns)) => {
+                        switches.took_us.push(at_ns.saturating_sub(start_ns) / 1_000);
+                    }
+                    None => switches.failed += 1,
+                }
+            }
+        }
+        switches.lost = lost() - lost_before;
+        let pauses = self.receivers.iter().map(|one| one.seen().longest_pause_ns);
+        switches.longest_pause_us = pauses.max().unwrap_or(0) / 1_000;
+        switches
+    }
+
+    /// Streams that came, and all.
+    pub(super) fn receiving(&self) -> (usize, usize) {
+        let streams = self.receivers.iter().map(|one| &one.stream);
+        let come = streams.filter(|one| one.handle.streams().contains_key(&one.ssrc)).count();
+        (come, self.receivers.len())
     }
 
     pub(super) fn add_to(&self, counts: &mut Counts) {
         let sent = self.sender.session.source_reports(self.source);
         let packets: u64 = sent.iter().map(|stream| stream.packets).sum();
         counts.sent = packets * self.receivers.len() as u64;
-        for receiver in &self.receivers {
+        for receiver in self.receivers.iter().map(|one| &one.stream) {
             let streams = receiver.handle.streams();
             let repeats = receiver
                 .rtx_ssrc
@@ -145,11 +251,30 @@ impl ApiLoad {
 
     pub(super) async fn stop(self) {
         // The server is stopped next; this only spares it timeouts.
-        let _ = self.api.call("DELETE", &format!("/v1/routers/{ROOM}"), None).await;
+        let _ = self.joining.api.call("DELETE", &format!("/v1/routers/{ROOM}"), None).await;
     }
 }
 
-fn join_options(profile: SrtpProfile, mode: ReceiveMode) -> JoinOptions {
+impl Receiver {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks again every millisecond; none when the time is over.
+    async fn wait_for<T>(&self, limit: Duration, find: impl Fn(&Seen) -> Option<T>) -> Option<T> {
+        let found = async {
+            loop {
+                if let Some(found) = find(&self.seen()) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(limit, found).await.ok()
+    }
+}
+
+pub(super) fn join_options(profile: SrtpProfile, mode: ReceiveMode) -> JoinOptions {
     JoinOptions {
         peer: PeerOptions {
             profiles: vec![profile],
@@ -163,41 +288,44 @@ fn join_options(profile: SrtpProfile, mode: ReceiveMode) -> JoinOptions {
     }
 }
 
+/// A new producer; gives its id.
+pub(super) async fn produce(
+    api: &PlainHttp,
+    transport: &str,
+    kind: &str,
+    parameters: Value,
+) -> Result<String> {
+    let body = json!({ "transportId": transport, "kind": kind, "rtpParameters": parameters });
+    let answer = api.call("POST", "/v1/producers", Some(body)).await?;
+    Ok(answer["id"].as_str().context("a producer without id")?.to_owned())
+}
+
 async fn publish(
     api: &PlainHttp,
     device: &Device,
     sender: &Transport,
     media: Media,
-) -> Result<(String, SourceId)> {
-    let produce = async |kind: &str, parameters: Value| {
-        let body = json!({ "transportId": sender.id, "kind": kind, "rtpParameters": parameters });
-        let answer = api.call("POST", "/v1/producers", Some(body)).await?;
-        let id = answer["id"].as_str().context("a producer without id")?;
-        Ok::<_, anyhow::Error>(id.to_owned())
-    };
-    match media {
-        Media::Video { bitrate_bps, frame_rate } => {
-            let mut options = plain::video(bitrate_bps, frame_rate);
-            let id = produce("video", device.video_parameters(&mut options)?).await?;
-            Ok((id, sender.session.send_video(options)))
-        }
-        Media::Audio { payload_bytes } => {
-            let mut options = plain::audio(payload_bytes);
-            let id = produce("audio", device.audio_parameters(&mut options)?).await?;
-            Ok((id, sender.session.send_audio(options)))
-        }
+) -> Result<(String, SourceId, u32)> {
+    if let Media::Audio { payload_bytes } = media {
+        let mut options = plain::audio(payload_bytes);
+        let parameters = device.audio_parameters(&mut options)?;
+        let id = produce(api, &sender.id, "audio", parameters).await?;
+        let stream = options.stream;
+        return Ok((id, sender.session.send_audio(options), stream));
     }
+    let mut options = plain::video(media);
+    let parameters = device.video_parameters(&mut options)?;
+    let id = produce(api, &sender.id, "video", parameters).await?;
+    let stream = options.stream;
+    Ok((id, sender.session.send_video(options), stream))
 }
 
-async fn join(
-    api: Arc<PlainHttp>,
-    number: usize,
-    options: JoinOptions,
-    producer: String,
-    capabilities: Value,
-    tally: Tally,
-) -> Result<Receiver> {
+async fn join(joining: Joining, number: usize, tally: Tally) -> Result<Receiver> {
+    let Joining { api, profile, producer, capabilities, .. } = joining;
     let name = format!("receiver-{number}");
+    let phase = (number % usize::from(tally.period)) as u16;
+    let mode = ReceiveMode::Sample { period: tally.period, phase };
+    let options = join_options(profile, mode).directed("receive");
     let (transport, peer, _) = open_peer(api.as_ref(), ROOM, &name, &options)
         .await
         .with_context(|| format!("{name} cannot join"))?;
@@ -208,21 +336,31 @@ async fn join(
         "paused": true,
     });
     let answer = api.call("POST", "/v1/consumers", Some(body)).await?;
-    let id = answer["id"].as_str().context("a consumer without id")?;
+    let consumer = answer["id"].as_str().context("a consumer without id")?.to_owned();
     let expected = ortc::receive_options(&answer["rtpParameters"])?;
-    api.call("POST", &format!("/v1/consumers/{id}/resume"), None).await?;
-    let receiver =
-        Receiver { handle: peer.handle(), ssrc: expected.ssrc, rtx_ssrc: expected.rtx_ssrc };
-    tokio::spawn(verify(peer, expected.ssrc, tally));
-    Ok(receiver)
+    api.call("POST", &format!("/v1/consumers/{consumer}/resume"), None).await?;
+    let (ssrc, rtx_ssrc) = (expected.ssrc, expected.rtx_ssrc);
+    let stream = Stream { handle: peer.handle(), ssrc, rtx_ssrc };
+    let seen = Arc::default();
+    tokio::spawn(verify(peer, Some(ssrc), tally, Arc::clone(&seen)));
+    Ok(Receiver { consumer, stream, seen })
 }
 
-/// Looks at the sample of one receiver.
-async fn verify(mut peer: Peer, ssrc: u32, tally: Tally) {
+/// Looks at the sample of one receiver: of one stream, or of all.
+pub(super) async fn verify(
+    mut peer: Peer,
+    ssrc: Option<u32>,
+    tally: Tally,
+    seen: Arc<Mutex<Seen>>,
+) {
     while let Some(incoming) = peer.recv().await {
         match incoming {
-            Incoming::Rtp(arrival) if arrival.packet.header.ssrc == ssrc => {
+            Incoming::Rtp(arrival)
+                if ssrc.is_none_or(|ssrc| arrival.packet.header.ssrc == ssrc) =>
+            {
                 tally.look_at(&arrival.packet.payload, arrival.at_ns);
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.look_at(&arrival.packet.payload, arrival.at_ns);
             }
             _ => {}
         }
@@ -230,7 +368,10 @@ async fn verify(mut peer: Peer, ssrc: u32, tally: Tally) {
 }
 
 /// What a browser says of a stream once a second; and what it misses, at once when it says it.
-async fn give_feedback(receivers: Vec<(PeerHandle, u32)>) {
+pub(super) async fn give_feedback(receivers: Vec<Stream>) {
+    if receivers.is_empty() {
+        return;
+    }
     let mut asked: BTreeMap<usize, u64> = BTreeMap::new();
     let mut before: Vec<(u64, u64)> = vec![(0, 0); receivers.len()];
     // Spread over the second: all at once would be a burst that no real room makes.
@@ -239,7 +380,7 @@ async fn give_feedback(receivers: Vec<(PeerHandle, u32)>) {
     for turn in 0usize.. {
         ticks.tick().await;
         let at = turn % receivers.len();
-        let (handle, ssrc) = &receivers[at];
+        let Stream { handle, ssrc, .. } = &receivers[at];
         let Some(stream) = handle.streams().remove(ssrc) else { continue };
         let mut packets: Vec<RtcpPacket> = vec![
             Box::new(ReceiverReport {

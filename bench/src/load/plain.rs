@@ -59,8 +59,10 @@ impl PlainLoad {
         Ok(Self { streams, sent, bytes })
     }
 
-    pub(super) fn receiving(&self) -> usize {
-        self.streams.iter().filter(|one| locked(one).is_some()).count()
+    /// Streams that came, and all.
+    pub(super) fn receiving(&self) -> (usize, usize) {
+        let come = self.streams.iter().filter(|one| locked(one).is_some()).count();
+        (come, self.streams.len())
     }
 
     pub(super) fn add_to(&self, counts: &mut Counts) {
@@ -85,20 +87,18 @@ fn locked(
 /// The source of a plan, the same for every server.
 pub(super) fn source(media: Media) -> Source {
     match media {
-        Media::Video { bitrate_bps, frame_rate } => {
-            Source::video(video(bitrate_bps, frame_rate), clock::now_ns())
-        }
         Media::Audio { payload_bytes } => Source::audio(audio(payload_bytes), clock::now_ns()),
+        _ => Source::video(video(media), clock::now_ns()),
     }
 }
 
 /// A camera as all scenarios send it.
-pub(super) fn video(bitrate_bps: u64, frame_rate: f64) -> VideoOptions {
-    VideoOptions {
-        frame_rate,
-        key_frame_interval: Some(Duration::from_secs(10)),
-        ..VideoOptions::single(bitrate_bps)
-    }
+pub(super) fn video(media: Media) -> VideoOptions {
+    let (options, frame_rate) = match media {
+        Media::Video { bitrate_bps, frame_rate } => (VideoOptions::single(bitrate_bps), frame_rate),
+        _ => (VideoOptions::default(), 30.0),
+    };
+    VideoOptions { frame_rate, key_frame_interval: Some(Duration::from_secs(10)), ..options }
 }
 
 /// A microphone as all scenarios send it.

@@ -15,11 +15,12 @@ use crate::{
     topology::{Side, Topology},
 };
 
-pub(super) fn start(topology: &Topology) -> Result<Running> {
+pub(super) fn start(topology: &Topology, busy_poll: bool) -> Result<Running> {
     let folder = process::folder("ironcast")?;
     let api = folder.join("api.sock");
     let mut running = Running::new(Target::ApiSocket(api.clone()), folder.clone());
-    let settings = settings(topology, &folder);
+    let mut settings = settings(topology, &folder);
+    settings.push(format!("dataplane.busy_poll={busy_poll}"));
     running.children.push(spawn(topology, "ironcast-dataplane", &settings, &folder)?);
     let socket = folder.join("dataplane.sock");
     wait_until(&mut running, "the dataplane opens its socket", || {

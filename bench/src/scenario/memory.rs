@@ -1,0 +1,193 @@
+//! Scenario `memory`: what a participant costs in memory, the kernel's included: two transports, two
+//! producers, and a consumer for each track of the others in his room. Joined and silent, then with
+//! media, then after all have left.
+
+use std::{fmt::Write, fs, time::Duration};
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::CIPHER;
+use crate::{
+    cpu, fanout, interrupt, keep,
+    load::{Plan, Rooms, Said},
+    measure::LoadProcess,
+    servers::{Running, Server},
+    stage::{self, Stage},
+    topology::Topology,
+};
+
+/// People of a room: each receives the camera and the microphone of ten others.
+const PEOPLE: usize = 11;
+
+/// Options of `memory`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) stage: Stage,
+    /// Participants of each step.
+    #[arg(long, value_delimiter = ',', default_values_t = [110, 220, 440])]
+    pub(crate) participants: Vec<usize>,
+}
+
+/// Bytes at one moment.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+struct Memory {
+    /// Resident, of all processes of the server.
+    processes: u64,
+    /// Of the whole kernel: slab, and socket buffers of the server's side. Beside the server's
+    /// sockets it holds those of the load: only differences count, and they are an upper bound.
+    kernel: u64,
+}
+
+/// Runs it and prints the table.
+pub(crate) fn run(options: &Options) -> Result<Value> {
+    let topology = options.stage.build();
+    let bar = stage::progress(options.participants.len() * 4)?;
+    let mut steps = Vec::new();
+    for participants in &options.participants {
+        let rooms = participants.div_ceil(PEOPLE).max(1);
+        steps.push(step(&topology, rooms, &bar)?);
+    }
+    bar.finish_and_clear();
+    println!("{}", table(&steps));
+    let slope = |when: &str, what: &str| {
+        let points = steps.iter().filter_map(|one| {
+            let people = one["participants"].as_f64()?;
+            Some((people, one[when][what].as_f64()? - one["empty"][what].as_f64()?))
+        });
+        slope(&points.collect::<Vec<_>>())
+    };
+    let per_participant = |when: &str| {
+        let (processes, kernel) = (slope(when, "processes"), slope(when, "kernel"));
+        json!({ "processes": processes, "kernel": kernel, "sum": processes + kernel })
+    };
+    let line = json!({
+        "scenario": "memory",
+        "consumers": steps.last().map(|one| one["consumers"].clone()),
+        "cipher": CIPHER,
+        "topology": topology.name(),
+        "bytes_per_participant_idle": per_participant("idle"),
+        "bytes_per_participant_active": per_participant("active"),
+        "steps": steps,
+    });
+    println!(
+        "a participant: {} KB idle, {} KB active (kernel's memory of both sides included)\n",
+        kilobytes(&line["bytes_per_participant_idle"]["sum"]),
+        kilobytes(&line["bytes_per_participant_active"]["sum"]),
+    );
+    keep::keep(&line, &Vec::<Value>::new())?;
+    Ok(line)
+}
+
+fn step(topology: &Topology, rooms: usize, bar: &indicatif::ProgressBar) -> Result<Value> {
+    let running = Server::Ironcast.start(topology)?;
+    settle()?;
+    let empty = read(&running);
+    let rooms = Rooms {
+        rooms,
+        people: PEOPLE,
+        talkers: PEOPLE,
+        large: 0,
+        layers_bps: [40_000, 80_000, 160_000],
+        silent: true,
+    };
+    let plan = Plan {
+        target: running.target.clone(),
+        receivers: 0,
+        media: fanout::VIDEO,
+        cipher: CIPHER.to_owned(),
+        sample_period: 64,
+        rooms: Some(rooms.clone()),
+    };
+    let mut load = LoadProcess::start(topology, &plan)?;
+    let all = rooms.participants();
+    load.wait_until_ready(|count, how| bar.set_message(format!("{count} of {all} {how}")))?;
+    bar.inc(1);
+    settle()?;
+    let idle = read(&running);
+    bar.set_message("media");
+    expect_done(load.ask("play", Duration::from_secs(60))?)?;
+    interrupt::pause(Duration::from_secs(5))?;
+    let active = read(&running);
+    bar.inc(1);
+    bar.set_message("all leave");
+    expect_done(load.ask("leave", Duration::from_secs(60))?)?;
+    interrupt::pause(Duration::from_secs(10))?;
+    let left = read(&running);
+    bar.inc(1);
+    load.stop();
+    bar.inc(1);
+    Ok(json!({
+        "participants": all,
+        "consumers": rooms.consumers(),
+        "empty": empty,
+        "idle": idle,
+        "active": active,
+        "left": left,
+    }))
+}
+
+fn expect_done(said: Said) -> Result<()> {
+    match said {
+        Said::Done => Ok(()),
+        other => bail!("not an answer: {other:?}"),
+    }
+}
+
+fn settle() -> Result<()> {
+    interrupt::pause(Duration::from_secs(2))
+}
+
+fn read(running: &Running) -> Memory {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = |name: &str| -> u64 {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    };
+    let kernel = kilobytes("Slab") + kilobytes("KernelStack") + kilobytes("Percpu");
+    Memory { processes: cpu::resident_bytes(&running.pids()), kernel: kernel * 1_024 }
+}
+
+/// Least squares.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    if let [(x, y)] = points {
+        return y / x;
+    }
+    let n = points.len().max(1) as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x / n, b + y / n));
+    let over: f64 = points.iter().map(|(px, py)| (px - x) * (py - y)).sum();
+    let under: f64 = points.iter().map(|(px, _)| (px - x) * (px - x)).sum();
+    if under > 0.0 { over / under } else { 0.0 }
+}
+
+fn kilobytes(bytes: &Value) -> String {
+    format!("{:.0}", bytes.as_f64().unwrap_or(0.0) / 1_024.0)
+}
+
+fn table(steps: &[Value]) -> String {
+    let mut out = String::from(
+        "participants  consumers     empty      idle    active  all left   (MB, processes + kernel)\n",
+    );
+    for one in steps {
+        let _ = write!(out, "{:>12} {:>10}", one["participants"], one["consumers"]);
+        for when in ["empty", "idle", "active", "left"] {
+            let of = |what: &str| one[when][what].as_f64().unwrap_or(0.0) / 1_048_576.0;
+            let _ = write!(out, " {:>4.0}+{:<4.0}", of("processes"), of("kernel"));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_slope() {
+        assert_eq!(slope(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]), 2.0);
+        assert_eq!(slope(&[(10.0, 40.0)]), 4.0);
+        assert_eq!(slope(&[]), 0.0);
+    }
+}

@@ -1,0 +1,37 @@
+//! The scenarios beside `fanout` and `audio`, a file each. Each sets its stage, runs its load, prints
+//! a table and gives the last line.
+
+pub(crate) mod capacity;
+pub(crate) mod join_storm;
+pub(crate) mod latency;
+pub(crate) mod meeting;
+pub(crate) mod memory;
+pub(crate) mod switching;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::load::{Media, Plan, Target};
+
+/// The profile that all of them use.
+pub(crate) const CIPHER: &str = "AEAD_AES_128_GCM";
+
+/// One camera and its receivers.
+pub(crate) fn one_to_many(target: Target, receivers: usize, media: Media, period: u16) -> Plan {
+    Plan { target, receivers, media, cipher: CIPHER.to_owned(), sample_period: period, rooms: None }
+}
+
+/// p50, p99, p99.9, max.
+pub(crate) fn quantiles(of: &Histogram<u64>) -> Value {
+    let at = |share: f64| of.value_at_quantile(share);
+    json!({ "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": of.max() })
+}
+
+/// The same of single values.
+pub(crate) fn spread(values: &[u64]) -> Value {
+    let mut all = Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("allowed bounds");
+    for value in values {
+        all.saturating_record(*value);
+    }
+    quantiles(&all)
+}
