@@ -595,10 +595,10 @@ impl Worker {
     }
 
     /// The output of a turn, or a portion of it. Order: answers and reports, then transport by
-    /// transport repeats and media; then all of it is sealed in one go. True when there is more:
+    /// transport repeats and media, sealed as it is written. True when there is more:
     /// the caller sends the batch, empties it, and asks again before anything else.
     #[must_use]
-    pub fn drain(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) -> bool {
+    pub fn drain<S: Sealer>(&mut self, batch: &mut Batch, sealer: &mut S, now: Nanos) -> bool {
         if self.drained == 0 {
             self.control.drain(batch);
             self.fan_out();
@@ -608,19 +608,26 @@ impl Worker {
         {
             self.drained += 1;
             self.drain_transport(key, batch, now);
+            if self.seal_jobs.len() >= S::JOBS_WANTED {
+                self.seal(batch, sealer);
+            }
         }
+        self.seal(batch, sealer);
         let has_more = self.drained < self.ready_transports.len();
         if !has_more {
             self.drained = 0;
             self.ready_transports.clear();
             self.forget_fresh();
         }
+        has_more
+    }
+
+    fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer) {
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         for _ in 0..refused {
             self.discards.count(Discard::OutputExhausted);
         }
         self.seal_jobs.clear();
-        has_more
     }
 
     /// What the driver and the handshake are to do; emptied by the caller.

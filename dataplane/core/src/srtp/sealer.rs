@@ -1,6 +1,6 @@
-//! The seam where a turn's packets are sealed, all at once: an implementation for hardware that
-//! works on many packets side by side needs the whole list. Called once a turn, after the batch
-//! was filled in the clear and before it leaves the core.
+//! The seam where packets are sealed, many at once: an implementation that works on many packets
+//! side by side needs a list. Called for some transports of a turn at a time, after their packets
+//! were written in the clear and before the batch leaves the core.
 
 use super::SealKey;
 use crate::batch::Slab;
@@ -36,6 +36,10 @@ impl KeySource for [SealKey] {
 
 /// Seals a turn's packets.
 pub trait Sealer {
+    /// How many jobs it wants at once, at least; a turn's last ones may be fewer. One by one is best
+    /// sealed soon, while packet and key are in the nearest cache.
+    const JOBS_WANTED: usize;
+
     /// Seals the packets of all jobs in place. Returns how many could not be sealed (a key or a
     /// slab that is not there, no room): their bytes are zeros then, so that nothing leaves in the
     /// clear, and the receiver discards them.
@@ -52,6 +56,8 @@ pub trait Sealer {
 pub struct SoftwareSealer;
 
 impl Sealer for SoftwareSealer {
+    const JOBS_WANTED: usize = 1;
+
     fn seal<K: KeySource + ?Sized>(
         &mut self,
         keys: &K,
