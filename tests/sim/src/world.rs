@@ -138,7 +138,8 @@ impl World {
             worker.set_unix_offset(UNIX_OFFSET);
             Host {
                 worker,
-                batch: Batch::new(free),
+                // Small portions, so that turns end in the middle of their output.
+                batch: Batch::new(free).with_portions_of(3_000),
                 paths: BTreeMap::new(),
                 generations: Vec::new(),
                 free_slots: Vec::new(),
