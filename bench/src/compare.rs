@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::{fanout, interrupt, load::Media, servers::Peers};
+use crate::{fanout, interrupt, load::Media, scenario::meeting, servers::Peers};
 
 const GCM: &str = "AEAD_AES_128_GCM";
 const AES_CM: &str = "AES_CM_128_HMAC_SHA1_80";
@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Listeners of the microphone [500, quick: 100].
     #[arg(long)]
     listeners: Option<usize>,
+    /// Rooms of the meeting, of 20 people each [10, quick: 2 of 6 people].
+    #[arg(long)]
+    rooms: Option<usize>,
     /// Seconds of a window [10, quick: 3].
     #[arg(long)]
     window: Option<f64>,
@@ -45,9 +48,14 @@ pub(crate) struct Options {
 /// One scenario of the comparison.
 struct Step {
     title: String,
-    scenario: &'static str,
-    media: Media,
-    options: fanout::Options,
+    what: What,
+}
+
+enum What {
+    /// One to many.
+    Stream(&'static str, Media, fanout::Options),
+    /// Rooms.
+    Meeting(meeting::Options),
 }
 
 /// Runs them all; prints the table, gives the last line.
@@ -58,8 +66,11 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     for (at, step) in steps.iter().enumerate() {
         interrupt::check()?;
         eprintln!("{} of {count}: {}{}", at + 1, step.title, left(start.elapsed(), at, count));
-        let line = fanout::run(step.scenario, step.media, &step.options)
-            .with_context(|| step.title.clone())?;
+        let line = match &step.what {
+            What::Stream(scenario, media, options) => fanout::run(scenario, *media, options),
+            What::Meeting(options) => meeting::run(options),
+        };
+        let line = line.with_context(|| step.title.clone())?;
         runs.push((step.title.clone(), line));
     }
     println!("{}", table(&runs));
@@ -78,49 +89,72 @@ fn left(elapsed: Duration, done: usize, all: usize) -> String {
 
 impl Options {
     fn steps(&self) -> Vec<Step> {
-        let or_quick = |asked: Option<f64>, normal, quick| {
-            asked.unwrap_or(if self.quick { quick } else { normal })
+        let receivers = self.or_quick(self.receivers, 300, 50);
+        let listeners = self.or_quick(self.listeners, 500, 100);
+        let rooms = self.or_quick(self.rooms, 10, 2);
+        let stream = |title: String, scenario, media, options| Step {
+            title,
+            what: What::Stream(scenario, media, options),
         };
-        let count = |asked: Option<usize>, normal, quick| {
-            asked.unwrap_or(if self.quick { quick } else { normal })
-        };
-        let options = |receivers, cipher: &str| fanout::Options {
+        vec![
+            stream(
+                format!("camera to {receivers}, AES-GCM"),
+                "fanout",
+                fanout::VIDEO,
+                self.stream(receivers, GCM),
+            ),
+            stream(
+                format!("camera to {receivers}, AES-CM"),
+                "fanout",
+                fanout::VIDEO,
+                self.stream(receivers, AES_CM),
+            ),
+            stream(
+                format!("microphone to {listeners}, AES-GCM"),
+                "audio",
+                fanout::AUDIO,
+                self.stream(listeners, GCM),
+            ),
+            Step {
+                title: format!("{rooms} meetings, AES-GCM"),
+                what: What::Meeting(self.meeting(rooms)),
+            },
+        ]
+    }
+
+    fn or_quick<T>(&self, asked: Option<T>, normal: T, quick: T) -> T {
+        asked.unwrap_or(if self.quick { quick } else { normal })
+    }
+
+    fn stream(&self, receivers: usize, cipher: &str) -> fanout::Options {
+        fanout::Options {
             receivers: vec![receivers],
             cipher: cipher.to_owned(),
-            window: or_quick(self.window, 10.0, 3.0),
-            warm_up: or_quick(self.warm_up, 3.0, 1.0),
-            blocks: count(self.blocks, 4, 2),
+            window: self.or_quick(self.window, 10.0, 3.0),
+            warm_up: self.or_quick(self.warm_up, 3.0, 1.0),
+            blocks: self.or_quick(self.blocks, 4, 2),
             loopback: self.loopback,
             no_segmentation: false,
             sample_period: 16,
             only: Vec::new(),
             peers: self.peers.clone(),
             raw: None,
-        };
-        let receivers = count(self.receivers, 300, 50);
-        let listeners = count(self.listeners, 500, 100);
-        let step =
-            |title: String, scenario, media, options| Step { title, scenario, media, options };
-        vec![
-            step(
-                format!("camera to {receivers}, AES-GCM"),
-                "fanout",
-                fanout::VIDEO,
-                options(receivers, GCM),
-            ),
-            step(
-                format!("camera to {receivers}, AES-CM"),
-                "fanout",
-                fanout::VIDEO,
-                options(receivers, AES_CM),
-            ),
-            step(
-                format!("microphone to {listeners}, AES-GCM"),
-                "audio",
-                fanout::AUDIO,
-                options(listeners, GCM),
-            ),
-        ]
+        }
+    }
+
+    fn meeting(&self, rooms: usize) -> meeting::Options {
+        meeting::Options {
+            rooms,
+            people: self.or_quick(None, 20, 6),
+            talkers: 2,
+            large: 1,
+            layers: vec![40, 120, 360],
+            window: self.or_quick(self.window, 10.0, 3.0),
+            blocks: self.or_quick(self.blocks, 4, 2),
+            loopback: self.loopback,
+            only: Vec::new(),
+            peers: self.peers.clone(),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod plot;
 mod results;
 mod scale;
 mod sections;
+mod singles;
 
 use std::{
     fs,

@@ -23,7 +23,6 @@ pub(super) fn html(runs: &[Run], sections: &[Section], unreadable: &[String]) ->
     for section in sections {
         body += &shown(section);
     }
-    body += &others(runs);
     body += &left_out(runs, unreadable);
     body += &raw(runs);
     format!(
@@ -121,16 +120,16 @@ fn shown(section: &Section) -> String {
     )
 }
 
-/// Scenarios that have no plot: their figures.
+/// Every figure of the scenarios that are not a comparison of servers.
 fn others(runs: &[Run]) -> String {
-    let without_plot =
-        |run: &&Run| !["fanout", "audio", "meeting", "compare"].contains(&run.scenario.as_str());
+    let without_plot = |run: &&Run| run.costs().is_empty() && run.scenario != "compare";
     let mut out = String::new();
     for run in runs.iter().filter(without_plot) {
         let _ = write!(
             out,
-            "<section><h2>{}</h2><details><summary>Figures</summary>{}</details></section>",
+            "<details><summary>{} <span class=\"soft\">{}</span></summary>{}</details>",
             escaped(&run.scenario),
+            date(run.made),
             table(&sections::figures(run))
         );
     }
@@ -167,7 +166,7 @@ fn raw(runs: &[Run]) -> String {
             table(&sections::raw(run))
         );
     }
-    out + "</section>"
+    out + &others(runs) + "</section>"
 }
 
 fn table(table: &Table) -> String {

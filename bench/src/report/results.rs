@@ -32,8 +32,9 @@ pub(super) struct Cost {
 }
 
 /// In this order they are shown.
-const SERVERS: [(&str, &str); 5] = [
+const SERVERS: [(&str, &str); 6] = [
     ("ironcast", "Ironcast"),
+    ("ironcast-busy-poll", "Ironcast, busy polling"),
     ("mediasoup", "mediasoup"),
     ("janus", "Janus"),
     ("reflector-sendmmsg", "floor, single sends"),

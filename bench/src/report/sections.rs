@@ -7,6 +7,7 @@ use super::{
     plot::{Bar, Bars, Lines, Plot, Point, Series},
     results::{Cost, Run, distribution, label},
     scale::{Kind, number},
+    singles,
 };
 
 const GCM: &str = "AEAD_AES_128_GCM";
@@ -32,7 +33,8 @@ pub(super) struct Table {
 
 /// All sections that these runs have results for.
 pub(super) fn of(runs: &[Run]) -> Vec<Section> {
-    [costs(runs), cost_by_size(runs), delays(runs)].into_iter().flatten().collect()
+    let costs = [costs(runs), cost_by_size(runs), delays(runs)].into_iter().flatten();
+    costs.chain(singles::of(runs)).collect()
 }
 
 /// The scenarios that are compared, the largest size of each.
@@ -65,6 +67,7 @@ fn title(scenario: &str, cipher: &str, run: &Run) -> String {
     match (scenario, run.consumers()) {
         ("fanout", count) => format!("One camera to {count}, {cipher}"),
         ("audio", count) => format!("One microphone to {count}, {cipher}"),
+        ("meeting", count) => format!("Meetings with {count} streams, {cipher}"),
         (other, _) => format!("{other}, {cipher}"),
     }
 }
