@@ -152,7 +152,8 @@ impl Options {
             window: self.or_quick(self.window, 10.0, 3.0),
             blocks: self.or_quick(self.blocks, 4, 2),
             loopback: self.loopback,
-            only: Vec::new(),
+            // The reflectors know one room and one stream.
+            only: ["ironcast", "mediasoup", "janus"].map(str::to_owned).to_vec(),
             peers: self.peers.clone(),
         }
     }

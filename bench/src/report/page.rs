@@ -84,9 +84,9 @@ fn tiles(run: &Run) -> String {
         } else if !cost.server.starts_with("reflector") {
             // A claim needs an interval that excludes 1.
             let words = match (ratio[1], ratio[2]) {
-                (_, high) if high < 1.0 => format!("less processor time than {name}"),
-                (low, _) if low > 1.0 => format!("of the processor time of {name}"),
-                _ => format!("of the processor time of {name}: no clear difference"),
+                (_, high) if high < 1.0 => format!("as much processor time is used by {name}"),
+                (low, _) if low > 1.0 => format!("the processor time of {name}"),
+                _ => format!("the processor time of {name}: no clear difference"),
             };
             let value = if ratio[2] < 1.0 { 1.0 / ratio[0] } else { ratio[0] };
             tiles.push((format!("{value:.1} ×"), words));

@@ -126,7 +126,7 @@ fn line(class: &str, from: (f64, f64), to: (f64, f64)) -> String {
 fn legend(entries: &[(&str, &str)], width: f64) -> (String, f64) {
     let (mut out, mut x, mut y) = (String::new(), 4.0, 12.0);
     for (label, class) in entries {
-        let needed = label.chars().count() as f64 * LETTER + 34.0;
+        let needed = label.chars().count() as f64 * (LETTER + 0.6) + 40.0;
         if x > 4.0 && x + needed > width {
             (x, y) = (4.0, y + LINE);
         }

@@ -74,7 +74,7 @@ impl Scale {
             Kind::Log => self.log_ticks().into_iter().map(|value| (value, number(value))).collect(),
             Kind::Nines => NINES
                 .into_iter()
-                .map(|share| (share, format!("{} %", short(share * 100.0))))
+                .map(|share| (share, format!("{} %", trimmed(&format!("{:.2}", share * 100.0)))))
                 .collect(),
         }
     }
@@ -140,15 +140,20 @@ pub(super) fn number(value: f64) -> String {
 
 fn short(value: f64) -> String {
     let decimals = match value.abs() {
-        size if size >= 99.995 => 2,
-        size if size >= 10.0 => 2,
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
         _ => 3,
     };
-    let text = format!("{value:.decimals$}");
+    trimmed(&format!("{value:.decimals$}"))
+}
+
+/// Without zeros at its end.
+fn trimmed(text: &str) -> String {
     if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     } else {
-        text
+        text.to_owned()
     }
 }
 
@@ -189,5 +194,6 @@ mod tests {
         assert_eq!(number(20_000.0), "20\u{202f}000");
         assert_eq!(number(0.0), "0");
         assert_eq!(number(100.0), "100");
+        assert_eq!((number(228.35), number(36.41)), ("228".to_owned(), "36.4".to_owned()));
     }
 }

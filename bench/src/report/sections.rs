@@ -63,10 +63,10 @@ pub(super) fn headline(runs: &[Run]) -> Option<&Run> {
 }
 
 fn title(scenario: &str, cipher: &str, run: &Run) -> String {
-    let cipher = if cipher == AES_CM { "AES-CM with HMAC-SHA1" } else { "AES-GCM" };
+    let cipher = if cipher == AES_CM { "AES-CM" } else { "AES-GCM" };
     match (scenario, run.consumers()) {
-        ("fanout", count) => format!("One camera to {count}, {cipher}"),
-        ("audio", count) => format!("One microphone to {count}, {cipher}"),
+        ("fanout", count) => format!("Camera to {count}, {cipher}"),
+        ("audio", count) => format!("Microphone to {count}, {cipher}"),
         ("meeting", count) => format!("Meetings with {count} streams, {cipher}"),
         (other, _) => format!("{other}, {cipher}"),
     }
@@ -136,7 +136,7 @@ fn ratios(compared: &[(String, &Run)]) -> Table {
 
 /// A ratio with its interval.
 pub(super) fn times(ratio: &[f64; 3]) -> String {
-    format!("{:.2} × [{:.2} – {:.2}]", ratio[0], ratio[1], ratio[2])
+    format!("{:.2} × ({:.2}–{:.2})", ratio[0], ratio[1], ratio[2])
 }
 
 fn cost_by_size(runs: &[Run]) -> Option<Section> {

@@ -183,11 +183,7 @@ fn join_storm(run: &Run) -> Option<Section> {
 
 fn switching(run: &Run) -> Option<Section> {
     let line = &run.line;
-    let groups = groups(&[(
-        "From the call to the first packet of the other layer",
-        &line["took_us"],
-        "s-ironcast",
-    )])?;
+    let groups = groups(&[("From the call to the other layer", &line["took_us"], "s-ironcast")])?;
     Some(Section {
         name: "switching",
         title: "Changing between layers".to_owned(),
