@@ -9,12 +9,12 @@ const check = stage('coming');
 const small = { width: 480, height: 270 };
 
 check('a late joiner has a picture within a second', async ({ join }) => {
-  const ada = await join('Ada');
-  const bob = await join('Bob');
+  const ada = await join('Ada', small);
+  const bob = await join('Bob', small);
   await bob.sees([ada], { frames: 30 });
-  const late = await join('Late');
+  const late = await join('Late', small);
   await late.until('has a picture', () => window.ironcast.events.some(({ name }) => name === 'firstFrame'));
-  atMost('4 coming', 'late joiner: join to first picture', await late.joinMs(), 1_000, 'ms');
+  atMost('4 coming', 'late joiner: join to first picture', await late.joinMs(), await late.joinLimitMs(1_000), 'ms');
   await late.sees([ada, bob], { frames: 5 });
 });
 

@@ -161,6 +161,45 @@ export class Participant {
     });
   }
 
+  /**
+   * Milliseconds that a call within this very page takes, from nothing to the first decoded picture, without any
+   * server: what browser and machine need for themselves, with everything that runs on it just now.
+   */
+  async ownMs() {
+    return this.page.evaluate(async () => {
+      const begin = performance.now();
+      const [from, to] = [new RTCPeerConnection(), new RTCPeerConnection()];
+      from.onicecandidate = ({ candidate }) => candidate && to.addIceCandidate(candidate);
+      to.onicecandidate = ({ candidate }) => candidate && from.addIceCandidate(candidate);
+      const media = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 180 } });
+      for (const track of media.getTracks()) from.addTrack(track, media);
+      await from.setLocalDescription();
+      await to.setRemoteDescription(from.localDescription);
+      await to.setLocalDescription();
+      await from.setRemoteDescription(to.localDescription);
+      const decoded = async () => {
+        const stats = await to.getStats();
+        return [...stats.values()].some(({ type, framesDecoded }) => type === 'inbound-rtp' && framesDecoded > 0);
+      };
+      while (!(await decoded()) && performance.now() - begin < 5_000) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      const took = performance.now() - begin;
+      for (const track of media.getTracks()) track.stop();
+      from.close();
+      to.close();
+      return took;
+    });
+  }
+
+  /**
+   * How long this join may take: `limitMs` on a machine that keeps up; where the browser alone needs a good part of
+   * that for a call with itself, four times that.
+   */
+  async joinLimitMs(limitMs) {
+    return Math.max(limitMs, Math.round(4 * (await this.ownMs())));
+  }
+
   leave() {
     return this.evaluate(() => window.ironcast.leave());
   }

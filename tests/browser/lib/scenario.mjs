@@ -28,7 +28,7 @@ async function callOfTwo(browser, servers, room) {
       const { send, receive } = await one.stats();
       pairs.push(selectedPair(send), selectedPair(receive));
     }
-    return { joinMs: await bob.joinMs(), freezes: (await bob.from(ada)).freezeCount, pairs };
+    return { joinMs: await bob.joinMs(), joinLimitMs: await bob.joinLimitMs(1_500), freezes: (await bob.from(ada)).freezeCount, pairs };
   } catch (error) {
     for (const one of both) await one.dump(`addresses.${name}`);
     throw error;

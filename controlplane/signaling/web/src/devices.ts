@@ -75,3 +75,20 @@ export function inWords(error: unknown, what: string): string {
       return error instanceof Error ? error.message : `Your ${what} could not be opened.`;
   }
 }
+
+/**
+ * The first offer of a page makes the browser look for its codecs and start what WebRTC needs, which
+ * takes it a good part of a second. Done while people look at themselves, nobody waits for it.
+ */
+export async function warmUp(): Promise<void> {
+  const connection = new RTCPeerConnection();
+  try {
+    connection.addTransceiver('audio');
+    connection.addTransceiver('video');
+    await connection.createOffer();
+  } catch {
+    // The join says what is wrong.
+  } finally {
+    connection.close();
+  }
+}

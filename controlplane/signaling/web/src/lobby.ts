@@ -1,6 +1,6 @@
 // The first screen: who you are, which room, and how you look and sound.
 
-import { inWords, listDevices, openCamera, openMic, rememberedDevices } from './devices.ts';
+import { inWords, listDevices, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
 import { icons } from './icons.ts';
 import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
 import { LevelMeter } from './levels.ts';
@@ -111,7 +111,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   };
 
   const remembered = rememberedDevices();
-  const opening = Promise.all([camera(remembered.camera), mic(remembered.mic)]).then(list);
+  const opening = Promise.all([camera(remembered.camera), mic(remembered.mic), warmUp()]).then(list);
   show();
   nameInput.oninput = show;
   cameraSelect.onchange = () => void camera(cameraSelect.value);
