@@ -82,7 +82,7 @@ impl Template {
 
     /// Bytes of a header without extensions of its own.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn bare_len(&self) -> usize {
         usize::from(self.len)
     }
 

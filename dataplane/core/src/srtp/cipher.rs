@@ -57,7 +57,8 @@ impl HmacSha1 {
 /// AES-GCM, by whichever implementation is the faster one here.
 pub(super) enum AesGcm {
     AwsLc(LessSafeKey),
-    Ring(ring::aead::LessSafeKey),
+    /// Boxed: it holds its schedule itself, half a KiB.
+    Ring(Box<ring::aead::LessSafeKey>),
 }
 
 /// True where ring's AES-GCM is the faster one.
@@ -86,7 +87,7 @@ impl AesGcm {
         use ring::aead::{AES_128_GCM, AES_256_GCM, LessSafeKey, UnboundKey};
         let algorithm = if key.len() == 32 { &AES_256_GCM } else { &AES_128_GCM };
         let key = UnboundKey::new(algorithm, key).expect("16 or 32 bytes");
-        Self::Ring(LessSafeKey::new(key))
+        Self::Ring(Box::new(LessSafeKey::new(key)))
     }
 
     /// Encrypts `text` and writes its tag.

@@ -99,7 +99,7 @@ fn forward(
     let follows = consumer.current.or(consumer.target);
     if let Some(stream) = follows.and_then(|index| producer.streams.get(usize::from(index))) {
         let fresh = stream.fresh;
-        let around = consumer.template.len() + RUN_SLACK_BYTES;
+        let around = consumer.template.bare_len() + RUN_SLACK_BYTES;
         out.batch.begin_run(fresh.bytes + fresh.packets * around);
     }
     for fresh in &producer.fresh {
