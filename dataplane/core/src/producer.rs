@@ -33,6 +33,12 @@ use crate::{
 
 /// A stream without packets for so long is not there to be chosen.
 pub const ACTIVE_FOR: Nanos = SECOND;
+/// Nor is a layer that has nothing for so long while another goes on: encoders drop layers.
+const LEFT_BEHIND_AFTER: Nanos = 250 * MS;
+/// A layer has flowed for so long before its rate is a measure of what it costs.
+const SETTLED_AFTER: Nanos = 500 * MS;
+/// Frames of a stream whose times are kept.
+const FRAMES: usize = 4;
 /// Temporal layers that are told apart.
 pub const TEMPORAL_LAYERS: usize = 4;
 /// Packets of a frame whose sizes differ by no more are made equal with padding, so that they
@@ -104,6 +110,13 @@ pub struct Stream {
     pub temporal_max: u8,
     /// When the last media packet came.
     pub last_packet_at: Option<Nanos>,
+    /// Packets come, and the other layers have not left it behind.
+    flows: bool,
+    /// Since when.
+    flows_since: Nanos,
+    /// When its last frames began, the newest first; 0: not so many since it flows.
+    frames: [Nanos; FRAMES],
+    frame_timestamp: u32,
     /// Key frames asked for.
     pub key_frames: KeyFrameRequests,
     /// Counts.
@@ -135,6 +148,10 @@ impl Stream {
             meters: [Meter::default(); TEMPORAL_LAYERS],
             temporal_max: 0,
             last_packet_at: None,
+            flows: false,
+            flows_since: 0,
+            frames: [0; FRAMES],
+            frame_timestamp: 0,
             key_frames: KeyFrameRequests::default(),
             counters: StreamCounters::default(),
             score: 0,
@@ -170,7 +187,35 @@ impl Stream {
     /// True while packets come.
     #[must_use]
     pub fn is_active(&self, now: Nanos) -> bool {
-        self.last_packet_at.is_some_and(|at| now < at + ACTIVE_FOR)
+        self.flows && self.last_packet_at.is_some_and(|at| now < at + ACTIVE_FOR)
+    }
+
+    /// True once it has flowed for long enough to know what it costs.
+    #[must_use]
+    pub fn is_settled(&self, now: Nanos) -> bool {
+        now >= self.flows_since + SETTLED_AFTER
+    }
+
+    /// A frame begins: the stream flows, perhaps again. What was measured before a silence says
+    /// nothing.
+    fn note_frame(&mut self, timestamp: u32, now: Nanos) {
+        if !self.is_active(now) {
+            (self.flows, self.flows_since) = (true, now);
+            self.frames = [0; FRAMES];
+            self.meters = [Meter::default(); TEMPORAL_LAYERS];
+        }
+        self.frame_timestamp = timestamp;
+        self.frames.rotate_right(1);
+        self.frames[0] = now;
+    }
+
+    /// True when another layer's last frames, the first of them at `since`, all came after this one's
+    /// last, and this one has been quiet for longer than its own last frames took: neither a track
+    /// that rests nor a layer of few frames is meant.
+    fn is_left_behind(&self, since: Nanos, now: Nanos) -> bool {
+        let [newest, .., oldest] = self.frames;
+        let usual = if oldest > 0 { newest.saturating_sub(oldest) } else { 0 };
+        since > newest && now > newest + usual.max(LEFT_BEHIND_AFTER)
     }
 
     /// Bits per second of the layers up to `temporal`.
@@ -281,6 +326,8 @@ pub struct Producer {
     pub fresh: Vec<Fresh>,
     /// Wait after the first request for a key frame.
     pub key_frame_delay: Nanos,
+    /// A stream began to flow or ceased to.
+    streams_changed: bool,
     last_orientation: Option<u8>,
 }
 
@@ -341,6 +388,7 @@ impl Producer {
             subscribers: Vec::new(),
             fresh: Vec::new(),
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
+            streams_changed: false,
             last_orientation: None,
         })
     }
@@ -357,8 +405,11 @@ impl Producer {
         buffer: Box<[u8]>,
         pool: &mut Pool,
     ) -> Result<(), Discard> {
-        let stream = &mut self.streams[usize::from(arrived.stream)];
         let now = meta.arrival;
+        if !arrived.rtx && meta.payload_len > 0 {
+            self.note_flow(usize::from(arrived.stream), &meta);
+        }
+        let stream = &mut self.streams[usize::from(arrived.stream)];
         if !arrived.rtx {
             stream.last_packet_at = Some(now);
             stream.counters.packets += 1;
@@ -407,6 +458,30 @@ impl Producer {
         stream.fresh.packets += 1;
         stream.fresh.bytes += payload_len;
         Ok(())
+    }
+
+    /// Which streams flow, now that one has a packet.
+    fn note_flow(&mut self, index: usize, meta: &Meta) {
+        let now = meta.arrival;
+        let stream = &mut self.streams[index];
+        let flowed = stream.is_active(now);
+        if flowed && (meta.seq <= stream.newest || meta.timestamp == stream.frame_timestamp) {
+            return;
+        }
+        stream.note_frame(meta.timestamp, now);
+        self.streams_changed |= !flowed;
+        let since = stream.frames[FRAMES - 1];
+        for stream in &mut self.streams {
+            if stream.flows && stream.is_left_behind(since, now) {
+                stream.flows = false;
+                self.streams_changed = true;
+            }
+        }
+    }
+
+    /// True when a stream began to flow or ceased to since this was asked last.
+    pub fn take_streams_changed(&mut self) -> bool {
+        std::mem::take(&mut self.streams_changed)
     }
 
     /// After the output is written: what was fresh is history.

@@ -174,13 +174,12 @@ impl Worker {
         let arrived = Arrived { stream: found.stream, rtx: found.rtx, wire_len: *wire_len };
         let transport = producer.transport;
         let was_fresh = !producer.fresh.is_empty();
-        let stream = usize::from(found.stream);
-        let was_active = found.rtx || producer.streams[stream].is_active(arrival);
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
+        let streams_changed = producer.take_streams_changed();
         if result.is_ok() && !was_fresh {
             self.fresh_producers.push(found.producer);
         }
-        if !was_active {
+        if streams_changed {
             self.touch_subscribers(found.producer, arrival);
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {

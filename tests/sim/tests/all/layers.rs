@@ -1,6 +1,6 @@
 //! Which layer a receiver gets when its network, its wishes or the source change.
 
-use ironcast_core::{Nanos, SECOND};
+use ironcast_core::{MS, Nanos, SECOND};
 use ironcast_protocol::{
     Event,
     command::{SetPreferredLayers, SetPriority, SetTransportBitrates},
@@ -228,5 +228,74 @@ fn layers_are_reported_as_they_change() {
             world.run(2 * SECOND);
             assert_eq!(said(&world), (!paused).then_some(2));
         }
+    }
+}
+
+/// When the frames came that a receiver could show, and of which layer they were.
+fn shown(world: &mut World, bob: usize, ssrc: u32) -> Vec<(Nanos, usize)> {
+    let tracks = world.peers.iter().flat_map(|p| &p.tracks);
+    let sources: Vec<Vec<u32>> =
+        tracks.map(|t| t.sources.iter().map(|s| s.ssrc).collect()).collect();
+    let layer_of = |source| sources.iter().find_map(|s| s.iter().position(|ssrc| *ssrc == source));
+    let got = world.peers[bob].inbox(ssrc).got.values();
+    let mut shown: Vec<_> =
+        got.map(|got| (got.at, layer_of(got.body.source).expect("a layer"))).collect();
+    shown.sort_unstable();
+    shown
+}
+
+/// Longest time without a packet between two moments.
+fn longest_gap(shown: &[(Nanos, usize)], since: Nanos, until: Nanos) -> Nanos {
+    let within = shown.iter().map(|(at, _)| *at).filter(|at| (since..until).contains(at));
+    let moments: Vec<Nanos> = [since].into_iter().chain(within).chain([until]).collect();
+    moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+}
+
+/// Chromium drops its highest layer for most of a second at the start of a call, and when its
+/// processor is too slow.
+#[test]
+fn a_layer_that_is_left_behind_is_replaced_soon() {
+    for (seed, interval) in [(680, SECOND / 30), (681, SECOND / 30), (682, SECOND / 15)] {
+        let (mut world, alice, bob, ssrc) = watched(seed);
+        world.peers[alice].track("camera").interval = interval;
+        world.run(2 * SECOND);
+        world.peers[alice].track("camera").sources[2].enabled = false;
+        let stopped = world.now;
+        world.run(7 * SECOND / 10);
+        let gap = longest_gap(&shown(&mut world, bob, ssrc), stopped, world.now);
+        assert!(gap < 7 * SECOND / 20 + 2 * interval, "seed {seed}: {gap}");
+        world.peers[alice].track("camera").sources[2].enabled = true;
+        world.run(2 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 2, "seed {seed}");
+        world.assert_no_faults();
+        assert_eq!(world.peers[bob].inbox(ssrc).holes(), [], "seed {seed}");
+    }
+}
+
+/// A shared screen of five frames a second, a track that rests, and a layer of few frames beside
+/// one of many: nothing has been left behind.
+#[test]
+fn a_slow_layer_is_not_taken_for_a_silent_one() {
+    for seed in 690..693 {
+        let (mut world, alice, bob, ssrc) = watched(seed);
+        let since = world.now;
+        world.peers[alice].up.network.jitter = 60 * MS;
+        world.peers[alice].track("camera").interval = SECOND / 5;
+        world.run(5 * SECOND);
+        for _ in 0..5 {
+            world.peers[alice].track("camera").muted = true;
+            world.run(7 * SECOND / 10);
+            world.peers[alice].track("camera").muted = false;
+            world.run(SECOND);
+        }
+        world.peers[alice].up.network.jitter = 0;
+        world.peers[alice].track("camera").interval = SECOND / 30;
+        for frame in 0..150 {
+            world.peers[alice].track("camera").sources[2].enabled = frame % 6 == 0;
+            world.run(SECOND / 30);
+        }
+        let shown = shown(&mut world, bob, ssrc);
+        let others = shown.iter().filter(|(at, layer)| *at > since && *layer != 2).count();
+        assert_eq!(others, 0, "seed {seed}");
     }
 }
