@@ -124,13 +124,16 @@ impl Worker {
 }
 
 /// What could be sent, in rising quality: the lowest layer by its temporal layers, then whole
-/// layers up to the preferred one. Only streams that are being received count.
+/// layers up to the preferred one. Only streams that are being received count; and above what is
+/// sent now only those whose rate is known, since who is sent up too soon comes down again.
 fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers, u64)> {
     let top = (producer.streams.len() - 1) as u8;
     let preferred = consumer.preferred.unwrap_or(Layers { spatial: top, temporal: u8::MAX });
+    let current = consumer.current.unwrap_or(0);
     let mut options = Vec::new();
     for (spatial, stream) in (0..=top).zip(&producer.streams) {
-        if !stream.is_active(now) || spatial > preferred.spatial && !options.is_empty() {
+        let wanted = spatial <= preferred.spatial && (spatial <= current || stream.is_settled(now));
+        if !stream.is_active(now) || !wanted && !options.is_empty() {
             continue;
         }
         let mut highest = highest_temporal(producer, stream);

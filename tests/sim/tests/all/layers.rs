@@ -299,3 +299,23 @@ fn a_slow_layer_is_not_taken_for_a_silent_one() {
         assert_eq!(others, 0, "seed {seed}");
     }
 }
+
+/// What a layer costs is not known at first, so nobody is sent up to come down again.
+#[test]
+fn who_joins_while_a_simulcast_begins_only_goes_up() {
+    for seed in 700..710 {
+        let mut world = World::new(seed);
+        let alice = world.join("alice");
+        world.run(SECOND);
+        world.publish_simulcast(alice, "camera", 3);
+        world.run((seed - 700) * SECOND / 10);
+        let bob = world.join("bob");
+        let ssrc = world.consume(bob, "camera");
+        world.run(5 * SECOND);
+        let mut layers: Vec<_> = shown(&mut world, bob, ssrc).iter().map(|(_, l)| *l).collect();
+        layers.dedup();
+        assert!(layers.is_sorted(), "seed {seed}: {layers:?}");
+        assert_eq!(layers.last(), Some(&2), "seed {seed}");
+        world.assert_no_faults();
+    }
+}
