@@ -221,7 +221,7 @@ fn video_packet(frame: u32, first: bool, last: bool) -> (Vec<u8>, usize) {
     bytes[12] = 0x80 | u8::from(first) << 4;
     bytes[13] = 0x80;
     bytes[14..16].copy_from_slice(&(0x8000 | frame as u16 & 0x7fff).to_be_bytes());
-    bytes[16] = u8::from(frame % 90 != 0);
+    bytes[16] = u8::from(!frame.is_multiple_of(90));
     bytes[19..22].copy_from_slice(&[0x9d, 0x01, 0x2a]);
     (bytes, 12)
 }
