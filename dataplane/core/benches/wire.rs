@@ -54,7 +54,7 @@ fn header(criterion: &mut Criterion) {
             seq = seq.wrapping_add(1);
             let fields = HeaderFields {
                 rtx: None,
-                marker: seq % 10 == 0,
+                marker: seq.is_multiple_of(10),
                 seq,
                 timestamp: u32::from(seq),
                 abs_send_time: u32::from(seq),
