@@ -12,13 +12,16 @@
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
 //! `sockets` listeners and paths, `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
-//! `allocator` a counting allocator for tests and benches.
+//! `allocator` a counting allocator for tests and benches, `ipsec_mb` (a feature) a sealer that works
+//! on many packets side by side.
 
 pub mod affinity;
 pub mod allocator;
 mod buffers;
 pub mod clock;
 mod io;
+#[cfg(feature = "ipsec-mb")]
+pub mod ipsec_mb;
 pub mod mailbox;
 pub mod probe;
 mod ring;

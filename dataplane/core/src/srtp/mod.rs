@@ -28,6 +28,8 @@ pub use audit::{SealedOnce, SealedTwice};
 pub use index::{ReplayWindow, SendIndex, StreamIndex};
 pub use key::{KeyLengthError, MasterKey};
 pub use sealer::{KeySource, SealJob, Sealer, SoftwareSealer};
+#[cfg(feature = "session-keys")]
+pub use session::SessionKeys;
 pub use session::{OpenKey, SealKey};
 pub use suite::Suite;
 

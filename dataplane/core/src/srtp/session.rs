@@ -30,6 +30,20 @@ const RTCP_INDEX_MAX: u32 = E_BIT - 1;
 pub struct SealKey {
     rtp: Session,
     rtcp: Session,
+    #[cfg(feature = "session-keys")]
+    derived: Box<Derived>,
+}
+
+/// The session keys of RTP, for a sealer that makes schedules of its own from them.
+#[cfg(feature = "session-keys")]
+#[derive(Clone, Copy)]
+pub struct SessionKeys<'a> {
+    /// Which suite.
+    pub suite: Suite,
+    /// AES key.
+    pub key: &'a [u8],
+    /// HMAC key; means nothing where [`Suite::is_gcm`].
+    pub auth: &'a [u8; 20],
 }
 
 /// Opens what we receive on one transport.
@@ -43,13 +57,42 @@ impl SealKey {
     #[must_use]
     pub fn new(master: &MasterKey) -> Self {
         let (rtp, rtcp) = sessions(master);
-        Self { rtp, rtcp }
+        Self {
+            rtp,
+            rtcp,
+            #[cfg(feature = "session-keys")]
+            derived: Box::new(master.derive_rtp()),
+        }
     }
 
     /// Which suite.
     #[must_use]
     pub fn suite(&self) -> Suite {
         self.rtp.suite
+    }
+
+    /// What the packets of RTP are sealed with.
+    #[cfg(feature = "session-keys")]
+    #[must_use]
+    pub fn session_keys(&self) -> SessionKeys<'_> {
+        let Derived { key, auth, .. } = &*self.derived;
+        SessionKeys { suite: self.rtp.suite, key: &key[..self.rtp.suite.key_len()], auth }
+    }
+
+    /// The initialization vector of the RTP packet that begins with these bytes, at least 12: the
+    /// nonce of GCM and four zeros, or the first block of the counter mode.
+    #[cfg(feature = "session-keys")]
+    #[must_use]
+    pub fn rtp_iv(&self, packet: &[u8], index: u64) -> [u8; 16] {
+        let ssrc = word(packet, 8);
+        match self.rtp.cipher {
+            Cipher::Gcm(_) => {
+                let mut iv = [0; 16];
+                iv[..12].copy_from_slice(&self.rtp.gcm_nonce(ssrc, index));
+                iv
+            }
+            Cipher::Cm(_) => self.rtp.cm_iv(ssrc, index),
+        }
     }
 
     /// Seals an RTP packet in place: `header_len` bytes of header (with CSRCs and extensions),
@@ -228,7 +271,12 @@ impl OpenKey {
 #[cfg(test)]
 impl SealKey {
     pub(super) fn from_session(suite: Suite, derived: &Derived) -> Self {
-        Self { rtp: Session::new(suite, derived), rtcp: Session::new(suite, derived) }
+        Self {
+            rtp: Session::new(suite, derived),
+            rtcp: Session::new(suite, derived),
+            #[cfg(feature = "session-keys")]
+            derived: Box::new(Derived { ..*derived }),
+        }
     }
 }
 
@@ -258,6 +306,7 @@ struct Session {
     cipher: Cipher,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly every key is one of GCM: one load less")]
 enum Cipher {
     Gcm(AesGcm),
     /// Boxed: its two key schedules and hash states are 1.7 KiB.
