@@ -55,7 +55,6 @@ impl HmacSha1 {
 }
 
 /// AES-GCM, by whichever implementation is the faster one here.
-#[expect(clippy::large_enum_variant, reason = "a process has keys of only one of them")]
 pub(super) enum AesGcm {
     AwsLc(LessSafeKey),
     /// Boxed: it holds its schedule itself, half a KiB.

@@ -306,7 +306,6 @@ struct Session {
     cipher: Cipher,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly every key is one of GCM: one load less")]
 enum Cipher {
     Gcm(AesGcm),
     /// Boxed: its two key schedules and hash states are 1.7 KiB.
