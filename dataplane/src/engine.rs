@@ -8,7 +8,7 @@ use ironcast_config::Announced;
 use ironcast_core::{
     Nanos, SECOND,
     batch::Batch,
-    srtp::SoftwareSealer,
+    srtp::Sealer,
     transport::ice::Credentials,
     worker::{Action, Source as CoreSource, Worker},
 };
@@ -65,10 +65,10 @@ pub struct Parts {
 }
 
 /// See the file's head.
-pub struct WorkerEngine {
+pub struct WorkerEngine<S> {
     core: Worker,
     parts: Parts,
-    sealer: SoftwareSealer,
+    sealer: S,
     ports_of: BTreeMap<u64, u16>,
     arrivals: Vec<Nanos>,
     delays: DelayHistogram,
@@ -85,14 +85,14 @@ struct Rates {
     bitrate_out: u64,
 }
 
-impl WorkerEngine {
+impl<S: Sealer> WorkerEngine<S> {
     /// An engine around an empty core.
     #[must_use]
-    pub fn new(core: Worker, parts: Parts) -> Self {
+    pub fn new(core: Worker, parts: Parts, sealer: S) -> Self {
         Self {
             core,
             parts,
-            sealer: SoftwareSealer,
+            sealer,
             ports_of: BTreeMap::new(),
             arrivals: Vec::with_capacity(4_096),
             delays: DelayHistogram::default(),
@@ -314,7 +314,7 @@ impl WorkerEngine {
     }
 }
 
-impl Engine for WorkerEngine {
+impl<S: Sealer> Engine for WorkerEngine<S> {
     type Message = ToWorker;
 
     fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {

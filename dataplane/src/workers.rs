@@ -12,7 +12,10 @@ use std::{
 
 use anyhow::Context;
 use ironcast_config::{Config, Transmit};
-use ironcast_core::worker::{Limits, Worker};
+use ironcast_core::{
+    srtp::{Sealer, SoftwareSealer},
+    worker::{Limits, Worker},
+};
 use ironcast_driver::{DriverConfig, mailbox, steering::SharedListeners};
 use ironcast_handshake::{Certificate, Pool, PoolConfig};
 use ironcast_protocol::WorkerId;
@@ -49,6 +52,7 @@ impl Workers {
         let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
         let cores = config.worker_cores(&allowed);
         anyhow::ensure!(cores.len() <= 256, "at most 256 workers");
+        require_sealer(config.dataplane.sealer)?;
         let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
         let shared = config
             .rtc
@@ -111,6 +115,17 @@ impl Workers {
     }
 
     fn run(&self, index: usize) -> anyhow::Result<()> {
+        match self.config.dataplane.sealer {
+            #[cfg(feature = "ipsec-mb")]
+            ironcast_config::Sealer::IpsecMb => {
+                self.run_with(index, ironcast_driver::ipsec_mb::MultiBufferSealer::new()?)
+            }
+            // Without the feature, the other one was refused at the start.
+            _ => self.run_with(index, SoftwareSealer),
+        }
+    }
+
+    fn run_with(&self, index: usize, sealer: impl Sealer) -> anyhow::Result<()> {
         let worker = index as WorkerId;
         let config = &self.config;
         let (sender, receiver) =
@@ -152,6 +167,7 @@ impl Workers {
                 directory: self.directory.clone(),
                 test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
             },
+            sealer,
         );
         let driver = DriverConfig {
             receive_buffers: limits.receive_buffers,
@@ -185,6 +201,22 @@ impl Workers {
         let (first, last) = (first as u16, (first + each.max(1) - 1) as u16);
         (Ports::slice(first, last, rtc.peers_per_port_max), (first, last))
     }
+}
+
+/// Says at the start, not in each worker, that a sealer cannot be had.
+fn require_sealer(sealer: ironcast_config::Sealer) -> anyhow::Result<()> {
+    if sealer == ironcast_config::Sealer::Software {
+        return Ok(());
+    }
+    #[cfg(feature = "ipsec-mb")]
+    return ironcast_driver::ipsec_mb::MultiBufferSealer::new()
+        .map(drop)
+        .context("dataplane.sealer = \"ipsec-mb\"");
+    #[cfg(not(feature = "ipsec-mb"))]
+    anyhow::bail!(
+        "dataplane.sealer = \"ipsec-mb\": this dataplane was built without it; build with \
+         cargo build --release -p ironcast-dataplane --features ipsec-mb, or say \"software\""
+    );
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

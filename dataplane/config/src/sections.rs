@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     check::{Between, Check, LogFilter, RealPort, Url},
-    value::{Announced, Door, Expected, PortRange, Raw, Transmit, Value},
+    value::{Announced, Door, Expected, PortRange, Raw, Sealer, Transmit, Value},
 };
 
 /// One key of a section.
@@ -137,6 +137,9 @@ section! {
         busy_poll: bool = false;
         /// How packets are handed to the kernel: "io_uring" or "sendmmsg".
         transmit: Transmit = Transmit::IoUring;
+        /// What seals packets: "software", or "ipsec-mb", Intel's library, in a dataplane that was
+        /// built with the feature of that name.
+        sealer: Sealer = Sealer::Software;
         /// Rooms of each worker.
         routers_max: u32 = 5_000, Between(1, 1_000_000);
         /// Transports of each worker.

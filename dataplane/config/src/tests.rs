@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Config, DEFAULT_FILE, Door, PortRange, Transmit};
+use crate::{Config, DEFAULT_FILE, Door, PortRange, Sealer, Transmit};
 
 fn message(text: &str) -> String {
     Config::from_text(DEFAULT_FILE, text).unwrap_err().to_string()
@@ -30,13 +30,15 @@ fn defaults_are_valid_and_print_as_a_file_that_loads_to_the_same() {
 #[test]
 fn what_was_changed_prints_without_the_comment_sign() {
     let changed = "[rtc]\nports = \"41000-41999\"\nannounced_address = [\"203.0.113.7\"]\n\
-                   [dataplane]\ntransmit = \"sendmmsg\"\n[control]\nplain = \"unix:/run/c.sock\"\n";
+                   [dataplane]\ntransmit = \"sendmmsg\"\nsealer = \"ipsec-mb\"\n\
+                   [control]\nplain = \"unix:/run/c.sock\"\n";
     let config = Config::from_text(DEFAULT_FILE, changed).unwrap();
     let printed = config.to_toml();
     assert!(printed.contains("\nports = \"41000-41999\"\n"), "{printed}");
     let again = Config::from_text(DEFAULT_FILE, &printed).unwrap();
     assert_eq!(again.rtc, config.rtc);
     assert_eq!(again.dataplane.transmit, Transmit::Sendmmsg);
+    assert_eq!(again.dataplane.sealer, Sealer::IpsecMb);
     assert_eq!(again.control.plain, Some(Door::Unix("/run/c.sock".into())));
 }
 

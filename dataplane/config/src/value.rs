@@ -356,3 +356,31 @@ impl Value for Transmit {
         })
     }
 }
+
+/// What seals the dataplane's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sealer {
+    /// The core's own.
+    Software,
+    /// Intel's IPsec-MB library.
+    IpsecMb,
+}
+
+impl Value for Sealer {
+    fn expected() -> String {
+        "expected one of \"software\", \"ipsec-mb\"".into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        match word {
+            "software" => Ok(Self::Software),
+            "ipsec-mb" => Ok(Self::IpsecMb),
+            _ => Err(Expected(Self::expected())),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        quoted(match self {
+            Self::Software => "software",
+            Self::IpsecMb => "ipsec-mb",
+        })
+    }
+}
