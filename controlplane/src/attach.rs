@@ -5,8 +5,9 @@
 //! dead in the running stream of events. The same run after a lost connection has gone on without
 //! us, and what happened meanwhile is in its snapshot but in no event: so a new epoch begins.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use ironcast_api::{
     Id,
     events::{EventData, WorkerEvent},
@@ -46,7 +47,12 @@ pub async fn stay_attached(engine: Arc<Engine>) {
             Ok(session) => {
                 told = false;
                 retry = RETRY_MIN;
-                let end = attached(&engine, session).await;
+                // After a panic nobody knows what was applied: the next snapshot does.
+                let attached = AssertUnwindSafe(attached(&engine, session)).catch_unwind().await;
+                let end = attached.unwrap_or_else(|_| {
+                    engine.fault("applying what the dataplane says");
+                    End::Lost
+                });
                 engine.lock().link = None;
                 if end == End::Fenced {
                     tracing::error!(

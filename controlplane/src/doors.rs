@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     panic::AssertUnwindSafe,
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -31,7 +31,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     ServerError,
     auth::Tokens,
-    call::{self, Answer, Body, Call},
+    call::{Answer, Body, Call},
     engine::Engine,
     routes::{self, NotFound, Op, stream},
     tls::KeyPair,
@@ -93,11 +93,9 @@ impl Handler for Door {
         _: &mut FlowCtrl,
     ) {
         let serving = AssertUnwindSafe(self.serve(request)).catch_unwind();
-        let outcome = serving.await.unwrap_or_else(|_| {
-            self.engine.metrics.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(path = request.uri().path(), "a handler panicked");
-            Outcome::Problem(call::internal("this is a fault of the server; it was noted"))
-        });
+        let outcome = serving
+            .await
+            .unwrap_or_else(|_| Outcome::Problem(self.engine.fault(request.uri().path())));
         self.write(outcome, response);
     }
 }
@@ -129,6 +127,8 @@ impl Door {
     }
 
     async fn answer(&self, request: &Request, call: &Call) -> Outcome {
+        #[cfg(test)]
+        crate::tests::panic_if_wanted(&self.engine, call);
         let found = match routes::find(call) {
             Ok(found) => found,
             Err(NotFound::Problem(problem)) => return problem.into(),

@@ -7,7 +7,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    call,
     config::ServerConfig,
     convert,
     dataplane::{Link, Refusal},
@@ -141,6 +143,13 @@ impl Engine {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something panicked: it is counted, and whoever waits for it is told this.
+    pub fn fault(&self, doing: &str) -> Problem {
+        self.metrics.panics.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(doing, "a panic was caught");
+        call::internal("this is a fault of the server; it was noted")
+    }
+
     /// The last event that an answer given now includes.
     #[must_use]
     pub fn seq(&self) -> EventSeq {
@@ -196,7 +205,10 @@ impl Engine {
             if let Some(key) = &created {
                 state.creating.remove(key);
             }
-            let result = then(&mut state, answer.map_err(|refusal| refused(&refusal)));
+            let answer = answer.map_err(|refusal| refused(&refusal));
+            // We are on the task that all answers and events come by: it goes on, whatever this is.
+            let result = catch_unwind(AssertUnwindSafe(|| then(&mut state, answer)));
+            let result = result.unwrap_or_else(|_| Err(engine.fault("applying an answer")));
             let seq = state.events.head();
             drop(state);
             // Nobody waits any more after a timeout.

@@ -25,6 +25,8 @@ mod placement;
 mod rebuild;
 mod registry;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -71,6 +73,7 @@ pub struct Server {
     pub plain: Option<SocketAddr>,
     /// Health, readiness and metrics.
     pub ops: Option<SocketAddr>,
+    engine: Arc<Engine>,
     doors: Vec<Open>,
     background: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
@@ -131,9 +134,9 @@ impl Server {
         tracing::info!(%address, ?plain, ?ops, "listening");
         let background = vec![
             tokio::spawn(attach::stay_attached(Arc::clone(&engine))),
-            tokio::spawn(expire(engine)),
+            tokio::spawn(expire(Arc::clone(&engine))),
         ];
-        Ok(Self { address, plain, ops, doors, background, stopping })
+        Ok(Self { address, plain, ops, engine, doors, background, stopping })
     }
 
     /// Ends event streams, lets calls finish, closes the doors. Media is not touched.

@@ -25,7 +25,7 @@ pub struct Metrics {
     pub streams: AtomicUsize,
     /// Event streams that were cut because they read too slowly.
     pub streams_cut: AtomicU64,
-    /// Handlers that panicked.
+    /// Panics that were caught.
     pub panics: AtomicU64,
 }
 
@@ -87,7 +87,7 @@ fn of_control_plane(engine: &Engine, text: &mut String) {
     let help = "Event streams that read too slowly";
     family(text, "ironcast_control_event_streams_cut_total", "counter", help, cut);
     let panics = one(metrics.panics.load(Ordering::Relaxed));
-    family(text, "ironcast_control_panics_total", "counter", "Handlers that panicked", panics);
+    family(text, "ironcast_control_panics_total", "counter", "Panics that were caught", panics);
     let uptime = one(engine.started.elapsed().as_secs());
     family(text, "ironcast_control_uptime_seconds", "gauge", "Since the start", uptime);
 

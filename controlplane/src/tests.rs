@@ -1,0 +1,90 @@
+//! A panic is one caller's problem. Here and not beside the other tests of the server, because no
+//! call of a caller panics: the fault has to be put in.
+
+#[path = "../tests/control/fake.rs"]
+#[allow(dead_code, reason = "written for the other tests")]
+mod fake;
+#[path = "../tests/control/http.rs"]
+#[allow(dead_code, reason = "written for the other tests")]
+mod http;
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use ironcast_protocol::{Command, command::Named};
+
+use self::{
+    fake::Fake,
+    http::{Answer, Way},
+};
+use crate::{
+    Server, ServerConfig,
+    call::Call,
+    engine::{Engine, Step},
+};
+
+/// Called by the doors for each call of a test: the worst place is under the lock.
+pub(crate) fn panic_if_wanted(engine: &Engine, call: &Call) {
+    if call.path == "/panic" {
+        let _state = engine.lock();
+        panic!("the test wants it");
+    }
+}
+
+async fn send(server: &Server, method: &str, path: &str, body: &'static str) -> Answer {
+    let plain = server.plain.expect("a plain door");
+    http::send(Way::Plain, plain, &[], http::request(method, path, body)).await
+}
+
+async fn attached(server: &Server) {
+    let attached = async {
+        while server.engine.lock().link.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), attached).await.expect("attached");
+}
+
+fn is_internal(answer: &Answer) {
+    assert_eq!((answer.status, answer.header("content-type")), (500, "application/problem+json"));
+    let problem = answer.json();
+    assert_eq!(problem["type"], "urn:ironcast:problem:internal");
+    assert_eq!(problem["status"], 500);
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_everything_else_goes_on() {
+    let folder = std::env::temp_dir().join(format!("ironcast-panics-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut config = ServerConfig::in_folder(&folder);
+    let any = "127.0.0.1:0".parse().unwrap();
+    config.listen = any;
+    config.plain = Some(ironcast_config::Door::Tcp(any));
+    config.ops = None;
+    let fake = Fake::start(&config.dataplane_socket);
+    let server = Server::start(config).await.unwrap();
+    attached(&server).await;
+    let request = http::request("GET", "/v1/events", "");
+    let stream = http::open(Way::Plain, server.plain.unwrap(), &[], request).await.unwrap();
+
+    // In a handler.
+    is_internal(&send(&server, "GET", "/v1/panic", "").await);
+    // While an answer of the dataplane is applied.
+    let dump = || Command::Dump(Named { id: "nobody".into() });
+    let asked = server.engine.run(|_| Ok(Step::<()>::ask(dump(), |_, _| panic!("it is wanted"))));
+    assert_eq!(asked.await.unwrap_err().status, 500);
+    assert_eq!(send(&server, "POST", "/v1/routers", "{\"id\":\"room\"}").await.status, 201);
+    let first = "event: router.created";
+    let mut body = stream.into_body();
+    let mut text = String::new();
+    while !text.contains(first) {
+        let frame = tokio::time::timeout(Duration::from_secs(20), body.frame()).await.unwrap();
+        text.push_str(std::str::from_utf8(frame.unwrap().unwrap().data_ref().unwrap()).unwrap());
+    }
+    let metrics = send(&server, "GET", "/v1/metrics", "").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("ironcast_control_panics_total 2\n"), "{metrics}");
+    server.stop().await;
+    drop(fake);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
