@@ -69,6 +69,22 @@ pub struct Open {
     pub task: JoinHandle<()>,
 }
 
+/// Counts the requests that are not answered yet.
+struct UnderWay<'a>(&'a Engine);
+
+impl<'a> UnderWay<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        engine.calls.send_modify(|calls| *calls += 1);
+        Self(engine)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.calls.send_modify(|calls| *calls -= 1);
+    }
+}
+
 /// What a request comes to.
 enum Outcome {
     Answer(Answer),
@@ -92,6 +108,7 @@ impl Handler for Door {
         response: &mut Response,
         _: &mut FlowCtrl,
     ) {
+        let _under_way = UnderWay::new(&self.engine);
         let serving = AssertUnwindSafe(self.serve(request)).catch_unwind();
         let outcome = serving
             .await

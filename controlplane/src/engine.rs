@@ -105,6 +105,8 @@ impl<T> Step<T> {
 pub struct Engine {
     state: Mutex<State>,
     pub metrics: Metrics,
+    /// Requests that are not answered yet.
+    pub calls: watch::Sender<usize>,
     /// Rates of the callers.
     pub clients: Clients,
     pub config: ServerConfig,
@@ -131,6 +133,7 @@ impl Engine {
         Arc::new(Self {
             state: Mutex::new(state),
             metrics: Metrics::default(),
+            calls: watch::Sender::new(0),
             clients: Clients::default(),
             config,
             started: Instant::now(),

@@ -32,11 +32,16 @@ mod tls;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use ironcast_config::Door as DoorAddress;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 pub use config::{EventsConfig, ServerConfig};
 use doors::{Door, Open, Reach};
 use engine::Engine;
+
+/// When we stop, calls have so long to be answered.
+const ANSWERS_MAX: Duration = Duration::from_secs(1);
+/// Then clients have so long to close their connections.
+const FAREWELL_MAX: Duration = Duration::from_millis(200);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -143,11 +148,21 @@ impl Server {
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
         for door in &self.doors {
-            door.handle.stop_graceful(Duration::from_secs(3));
+            door.handle.stop_graceful(None);
         }
-        for door in std::mem::take(&mut self.doors) {
-            // A door that panicked has nothing left to stop.
-            let _ = door.task.await;
+        let mut calls = self.engine.calls.subscribe();
+        // Who has no answer by then repeats his call: all calls are safe to repeat.
+        let _ = timeout(ANSWERS_MAX, calls.wait_for(|calls| *calls == 0)).await;
+        let (handles, tasks): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doors)
+            .into_iter()
+            .map(|door| (door.handle, door.task))
+            .unzip();
+        // A door that panicked has nothing left to stop.
+        let mut closing = futures::future::join_all(tasks);
+        // A client that has vanished, or never said anything, does not close its connection.
+        if timeout(FAREWELL_MAX, &mut closing).await.is_err() {
+            handles.iter().for_each(salvo::server::ServerHandle::stop_forceful);
+            closing.await;
         }
     }
 }

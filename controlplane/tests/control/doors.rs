@@ -1,5 +1,8 @@
 //! The same answers through every door; who may come in; what happens when a door cannot open.
 
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
 use ironcast_client::{Client, Token, Trust};
 use ironcast_config::Door;
 use ironcast_controlplane::{Server, ServerError};
@@ -205,4 +208,40 @@ async fn a_unix_socket_is_a_door_too_and_certificates_are_kept() {
     assert_eq!(std::fs::read(&config.tls_cert).unwrap(), before);
     server.stop().await;
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A connection that is open and says nothing ever again, as that of a client that has vanished.
+async fn silent_quic(address: std::net::SocketAddr, trust: &[u8]) -> quinn::Connection {
+    let mut tls = http::tls(trust).unwrap();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap()
+}
+
+/// Event streams end as they should, and nobody is waited for who only keeps his connection open.
+#[tokio::test]
+async fn stopping_waits_for_no_idle_connection() {
+    let mut stage = Stage::new().await;
+    stage.ok("POST", "/v1/routers", json!({ "id": "room" })).await;
+    let (address, plain) = (stage.server().address, stage.server().plain.unwrap());
+    let trust = stage.trust();
+    let mut streams = Vec::new();
+    for (way, address) in [(Way::Plain, plain), (Way::Http1, address), (Way::Http2, address)] {
+        let request = http::request("GET", "/v1/events", "");
+        let stream = http::open(way, address, &trust, request).await.unwrap();
+        streams.push(tokio::spawn(async move { stream.into_body().collect().await.is_ok() }));
+    }
+    let quic = silent_quic(address, &trust).await;
+    let silent = tokio::net::TcpStream::connect(plain).await.unwrap();
+    let in_tls = tokio::net::TcpStream::connect(address).await.unwrap();
+    let begun = std::time::Instant::now();
+    stage.server.take().unwrap().stop().await;
+    let took = begun.elapsed();
+    drop((quic, silent, in_tls));
+    assert!(took < std::time::Duration::from_millis(700), "{took:?}");
+    for stream in streams {
+        assert!(stream.await.unwrap(), "an event stream broke off");
+    }
 }

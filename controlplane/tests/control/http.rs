@@ -11,6 +11,8 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
 /// How to get in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -64,7 +66,7 @@ pub async fn open(
     address: SocketAddr,
     trust: &[u8],
     mut request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Response<Incoming>, Failure> {
     let tcp = TcpStream::connect(address).await?;
     let authority = address.to_string();
     let path = request.uri().to_string();
@@ -76,15 +78,7 @@ pub async fn open(
     if way == Way::Plain {
         return http1(TokioIo::new(tcp), request).await;
     }
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(trust) {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let mut tls = tls(trust)?;
     let protocol: &[u8] = if way == Way::Http2 { b"h2" } else { b"http/1.1" };
     tls.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from("localhost")?;
@@ -100,10 +94,22 @@ pub async fn open(
     Ok(sender.send_request(request).await?)
 }
 
+/// What a client that trusts one certificate needs.
+pub fn tls(trust: &[u8]) -> Result<rustls::ClientConfig, Failure> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(trust) {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions()?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 async fn http1<T>(
     io: TokioIo<T>,
     request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>>
+) -> Result<Response<Incoming>, Failure>
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
