@@ -98,6 +98,8 @@ pub struct Peer {
     pub up: Link,
     /// Ways of the network.
     pub down: Link,
+    /// SSRC and sequence number of packets that are lost on the way up.
+    pub lose: Vec<(u32, u16)>,
     /// Published.
     pub tracks: Vec<Track>,
     /// Received, by SSRC.
@@ -176,6 +178,7 @@ impl Peer {
             answers: Vec::new(),
             up: parts.up,
             down: parts.down,
+            lose: Vec::new(),
             tracks: Vec::new(),
             inboxes: BTreeMap::new(),
             unix_offset: parts.unix_offset,
@@ -223,6 +226,14 @@ impl Peer {
     /// If there is none with that id: a mistake in the test.
     pub fn track(&mut self, id: &str) -> &mut Track {
         self.tracks.iter_mut().find(|track| track.id == id).expect("a track with that id")
+    }
+
+    /// Whether a datagram is one of those that are to be lost.
+    #[must_use]
+    pub fn loses(&self, datagram: &[u8]) -> bool {
+        let header = (!self.lose.is_empty()).then(|| Header::parse_protected(datagram).ok());
+        let header = header.flatten();
+        header.is_some_and(|h| self.lose.contains(&(h.ssrc, h.sequence_number)))
     }
 
     /// When [`Self::tick`] has something to do.
@@ -353,11 +364,18 @@ impl Peer {
         &mut self,
         build: impl FnOnce(&mut CompoundWriter<'_>) -> Result<(), Full>,
     ) -> Vec<u8> {
-        let mut bytes = vec![0; 1_400];
-        let mut writer = CompoundWriter::new(&mut bytes[..1_300]);
+        let mut plain = vec![0; 1_300];
+        let mut writer = CompoundWriter::new(&mut plain);
         build(&mut writer).expect("room for a compound");
         let len = writer.len();
-        let len = self.seal.seal_rtcp(&mut bytes, len, self.rtcp_index);
+        self.seal_rtcp_bytes(&plain[..len])
+    }
+
+    /// Seals what is to be RTCP, whatever it is.
+    pub fn seal_rtcp_bytes(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut bytes = plain.to_vec();
+        bytes.resize(plain.len() + 100, 0);
+        let len = self.seal.seal_rtcp(&mut bytes, plain.len(), self.rtcp_index);
         self.rtcp_index += 1;
         bytes.truncate(len);
         bytes
@@ -567,8 +585,10 @@ fn take_packet(
     if rtx {
         inbox.retransmissions += 1;
         let (original, rest) = payload.split_first_chunk().ok_or("RTX without a number")?;
-        let newest = inbox.got.last_key_value().map_or(0, |(&newest, _)| newest);
-        let distance = u16::from_be_bytes(*original).wrapping_sub(newest as u16).cast_signed();
+        let original = u16::from_be_bytes(*original);
+        // The first to arrive of a stream may be a repeat.
+        let newest = inbox.index.newest().unwrap_or_else(|| u64::from(original));
+        let distance = original.wrapping_sub(newest as u16).cast_signed();
         index = newest.checked_add_signed(i64::from(distance)).ok_or("RTX of what never was")?;
         payload = rest;
     } else {

@@ -499,6 +499,9 @@ impl World {
 
     fn fly_up(&mut self, peer: usize, outgoing: Outgoing) {
         let from = &mut self.peers[peer];
+        if from.loses(&outgoing.bytes) {
+            return;
+        }
         let (worker, local, remote) = (from.worker, from.local, from.remote);
         for arrival in from.up.send(self.now + outgoing.after) {
             let at = arrival.checked_next_multiple_of(self.hold).unwrap_or(arrival);

@@ -2,7 +2,14 @@
 
 use std::net::SocketAddr;
 
-use ironcast_core::{Discard, MS, SECOND, wire::Codec, worker::Limits};
+use ironcast_core::{
+    Discard, MS, SECOND,
+    wire::{
+        Codec,
+        rtcp::{CompoundWriter, ReportBlock, SenderInfo},
+    },
+    worker::Limits,
+};
 use ironcast_protocol::{
     command::{SetPreferredLayers, SetPriority},
     media::Layers,
@@ -10,6 +17,7 @@ use ironcast_protocol::{
 use ironcast_sim::{
     Network, World,
     rng::Rng,
+    track::{Source, Track},
     world::{ROOM, Want},
 };
 use proptest::prelude::*;
@@ -171,6 +179,141 @@ fn a_full_packet_memory_drops_and_recovers() {
     assert!(world.counter("history_packets") <= 40);
     world.assert_no_faults();
     assert!(!world.peers[bob].inbox(ssrc).got.is_empty());
+}
+
+/// A transport has 256 SSRCs and no more: what is beyond is counted, nobody else notices, and when
+/// some are free again it gets through.
+#[test]
+fn more_streams_than_a_transport_may_have_are_dropped() {
+    let mut world = World::new(850);
+    let (alice, carol, bob) = (world.join("alice"), world.join("carol"), world.join("bob"));
+    world.publish_video(carol, "other", Codec::Vp8);
+    for track in 0..33 {
+        let mut track = world.simulcast(&format!("t{track}"), 8);
+        (track.mid, track.interval) = (Some(track.id.clone()), SECOND / 5);
+        for source in &mut track.sources {
+            (source.packets_per_frame, source.payload_len) = (1, 100);
+        }
+        world.publish(alice, track);
+    }
+    let ssrcs = ["other", "t0", "t31", "t32"].map(|id| world.consume(bob, id));
+    world.run(3 * SECOND);
+    world.assert_no_faults();
+    let frames = |world: &World, ssrc| world.peers[bob].inbox(ssrc).frames().len();
+    assert!(world.discarded(Discard::LimitReached) > 80);
+    assert!(frames(&world, ssrcs[0]) > 80);
+    assert!(frames(&world, ssrcs[1]) > 10 && frames(&world, ssrcs[2]) > 10);
+    assert_eq!(frames(&world, ssrcs[3]), 0);
+    for ssrc in ssrcs {
+        assert_eq!(world.peers[bob].inbox(ssrc).holes(), []);
+    }
+    // Named in the parameters they are refused at once.
+    let mut named = Track::new("named", Codec::Vp8, Some("named"), world.now);
+    named.sources.push(Source::new(world.ssrc(), None, 0));
+    let create = world.produce(alice, &named);
+    assert!(world.worker().apply_produce(&create).is_err());
+    world.worker().apply_close_producer("t0").unwrap();
+    world.run(3 * SECOND);
+    assert!(frames(&world, ssrcs[3]) > 10);
+}
+
+/// What is done to the bytes of a compound before it is sealed.
+#[derive(Debug, Clone)]
+enum Change {
+    Flip(usize, u8),
+    Word(usize, u32),
+    Cut(usize),
+    Append(Vec<u8>),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => (0usize..80, 0u8..8).prop_map(|(at, bit)| Change::Flip(at, bit)),
+        2 => (0usize..20, any::<u32>()).prop_map(|(at, word)| Change::Word(at, word)),
+        1 => (8usize..100).prop_map(Change::Cut),
+        1 => prop::collection::vec(any::<u8>(), 1..60).prop_map(Change::Append),
+    ]
+}
+
+/// A compound of each kind that a browser sends, about one stream, with its bytes changed.
+fn changed_rtcp(kind: u8, ssrc: u32, changes: &[Change]) -> Vec<u8> {
+    let mut bytes = vec![0; 400];
+    let mut writer = CompoundWriter::new(&mut bytes);
+    let info =
+        SenderInfo { ssrc, ntp: 1 << 40, rtp_timestamp: 7, packet_count: 9, octet_count: 900 };
+    let block = ReportBlock { ssrc, fraction_lost: 9, ..ReportBlock::default() };
+    let written = match kind {
+        0 => writer.sender_report(&info, &[block]),
+        1 => writer.receiver_report(5, &[block, block]),
+        2 => writer.nack(5, ssrc, &[1, 2, 3, 700]),
+        3 => writer.picture_loss(5, ssrc),
+        4 => writer.full_intra(5, &[(ssrc, 3)]),
+        5 => writer.maximum_bitrate(5, 300_000, &[ssrc]),
+        _ => writer.goodbye(&[ssrc]),
+    };
+    written.expect("room for a compound");
+    let len = writer.len();
+    bytes.truncate(len);
+    for change in changes {
+        match change {
+            Change::Flip(at, bit) => {
+                let at = at % bytes.len();
+                bytes[at] ^= 1 << bit;
+            }
+            Change::Word(at, word) => {
+                let at = at * 4 % bytes.len() / 4 * 4;
+                bytes[at..at + 4].copy_from_slice(&word.to_be_bytes());
+            }
+            Change::Cut(len) => bytes.truncate(*len / 4 * 4),
+            Change::Append(more) => bytes.extend(more),
+        }
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whoever has keys can write any RTCP: it may spoil his own call, never the server or others.
+    #[test]
+    fn rtcp_of_any_bytes_harms_only_its_sender(
+        seed in any::<u64>(),
+        packets in prop::collection::vec(
+            (0u8..7, 0usize..4, any::<bool>(), prop::collection::vec(change(), 0..4)),
+            1..80,
+        ),
+    ) {
+        let mut world = World::new(seed);
+        let [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(|n| world.join(n));
+        world.publish_simulcast(alice, "camera", 3);
+        world.publish_video(carol, "other", Codec::Vp8);
+        let (bobs, daves) = (world.consume(bob, "camera"), world.consume(dave, "other"));
+        world.run(SECOND);
+        let others = &world.peers[carol].track("other").sources[0];
+        let (others_ssrc, asked) = (others.ssrc, others.asked.len());
+        let alices = world.peers[alice].track("camera").sources[0].ssrc;
+        for (kind, about, by_publisher, changes) in &packets {
+            let ssrc = [alices, bobs, others_ssrc, daves][*about];
+            let sender = if *by_publisher { alice } else { bob };
+            let bytes = changed_rtcp(*kind, ssrc, changes);
+            let bytes = world.peers[sender].seal_rtcp_bytes(&bytes);
+            world.send(sender, bytes);
+            world.run(10 * MS);
+        }
+        world.run(SECOND);
+        let inbox = world.peers[dave].inbox(daves);
+        prop_assert_eq!(inbox.holes(), []);
+        prop_assert!(inbox.frames().len() > 55, "{}", inbox.frames().len());
+        prop_assert_eq!(world.peers[carol].track("other").sources[0].asked.len(), asked);
+        for peer in [carol, dave] {
+            prop_assert!(world.peers[peer].faults.is_empty());
+        }
+        // The senders' own transports are still there, and can be closed.
+        for id in ["alice", "bob"] {
+            prop_assert!(world.worker().apply_close_transport(id).is_ok());
+        }
+    }
 }
 
 /// A step of a session: what the control plane, a publisher or a receiver may do.

@@ -319,3 +319,38 @@ fn who_joins_while_a_simulcast_begins_only_goes_up() {
         world.assert_no_faults();
     }
 }
+
+/// The first packet of the key frame that a receiver waits for is lost and comes again behind the
+/// rest of its frame.
+#[test]
+fn a_switch_can_begin_at_a_key_frame_that_was_repaired() {
+    for seed in 720..726 {
+        let (mut world, alice, bob, ssrc) = watched(seed);
+        let prefer = |world: &mut World, spatial| {
+            let layers = Layers { spatial, temporal: 2 };
+            let (set, now) = (SetPreferredLayers { id: "bob/camera".into(), layers }, world.now);
+            world.worker().apply_preferred_layers(&set, now).unwrap();
+        };
+        prefer(&mut world, 0);
+        world.run(2 * SECOND);
+        assert_eq!(layer(&mut world, bob, ssrc), 0, "seed {seed}");
+        prefer(&mut world, 2);
+        let is_asked = |world: &World| world.peers[alice].tracks[0].sources[2].key_wanted;
+        assert!(world.run_until(SECOND, is_asked), "seed {seed}");
+        let source = &world.peers[alice].track("camera").sources[2];
+        let (from, first, frame) = (source.ssrc, source.index as u16, source.frame);
+        world.peers[alice].lose = vec![(from, first)];
+        let since = world.now;
+        world.run(2 * SECOND);
+        world.assert_no_faults();
+        let inbox = world.peers[bob].inbox(ssrc);
+        assert_eq!(inbox.holes(), [], "seed {seed}");
+        let frames = inbox.frames();
+        let start = frames.iter().find(|f| f.body.source == from && f.at > since).unwrap();
+        assert!(start.descriptor.key_frame, "seed {seed}");
+        assert_eq!(start.body.frame, frame, "seed {seed}: it waited for another key frame");
+        let late: Vec<_> = frames.iter().map(|f| f.at).filter(|at| *at > since).collect();
+        let gap = late.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max();
+        assert!(gap.unwrap() < 200 * MS, "seed {seed}: {gap:?}");
+    }
+}
