@@ -121,6 +121,29 @@ impl Client {
         self.send(&format!("42{}", json!([event, payload]))).await;
     }
 
+    /// Sends an event many times without wanting acknowledgements. What comes meanwhile is read and
+    /// kept: two sides that both only write wait for each other as soon as the buffers between them
+    /// are full.
+    pub(crate) async fn flood(&mut self, event: &str, payload: Value, times: usize) {
+        let text = format!("42{}", json!([event, payload]));
+        let (mut writer, mut reader) = (&mut self.socket).split();
+        let writing = async {
+            for _ in 0..times {
+                writer.send(Message::text(text.clone())).await.unwrap();
+            }
+        };
+        tokio::pin!(writing);
+        loop {
+            let message = tokio::select! {
+                () = &mut writing => return,
+                message = reader.next() => message.expect("the socket is open").unwrap(),
+            };
+            if let Some(rest) = message.to_text().unwrap().strip_prefix("42") {
+                self.seen.push(serde_json::from_str(rest).unwrap());
+            }
+        }
+    }
+
     /// The next event of this name; what else comes is kept.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         self.event_where(name, |_| true).await

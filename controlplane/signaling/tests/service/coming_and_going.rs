@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::fake_media::FakeMedia;
@@ -171,6 +172,22 @@ async fn tracks_have_limits() {
         bob.must("consume", json!({ "producerId": producer })).await;
     }
     assert_eq!(bob.refused("consume", json!({ "producerId": producer })).await, "no_capacity");
+}
+
+/// Whoever sends more than is handled in time is told so, and his socket and the others' live on.
+#[tokio::test]
+async fn a_flood_of_messages_is_refused() {
+    let settings = Settings { requests_per_socket_max: 2, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.flood("heartbeat", json!({}), 5_000).await;
+    let refused = ada.event("error").await;
+    assert_eq!(refused["code"], "rate_limited");
+    bob.must("heartbeat", json!({})).await;
+    // What still waits is handled, then there is room again.
+    let again = async { while ada.ask("heartbeat", json!({})).await.get("error").is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("the socket works again");
 }
 
 #[tokio::test]
