@@ -31,6 +31,10 @@ pub const SEGMENTS_MAX: u16 = 64;
 /// The kernel's limit of payload in one send.
 pub const SEND_BYTES_MAX: usize = 65_507;
 
+/// What the list of sends is made for from the start: so many bytes of datagrams of audio.
+const SENDS_BYTES_MAX: usize = 1 << 20;
+const SMALL_DATAGRAM: usize = 100;
+
 /// Memory that outgoing datagrams are written into.
 #[derive(Debug)]
 pub struct Slab {
@@ -99,6 +103,9 @@ impl Batch {
     #[must_use]
     pub fn with_portions_of(mut self, bytes: usize) -> Self {
         self.portion_bytes = bytes;
+        // As many as a portion of small datagrams has, so that the list does not grow while
+        // packets are forwarded.
+        self.sends.reserve(bytes.min(SENDS_BYTES_MAX) / SMALL_DATAGRAM);
         self
     }
 

@@ -115,11 +115,15 @@ impl Io {
         };
         let headers =
             ReceiveHeaders { listener: header(size_of::<libc::sockaddr_in6>()), path: header(0) };
+        let slabs = config.slabs as usize;
+        let mut batch =
+            Batch::new(Vec::with_capacity(slabs)).with_portions_of(config.portion_bytes as usize);
+        batch.filled.reserve(slabs);
         Ok(Self {
             ring,
             buffers,
             headers: Box::new(headers),
-            batch: Batch::new(Vec::new()).with_portions_of(config.portion_bytes as usize),
+            batch,
             clock: Clock::new(),
             statistics: Statistics::default(),
             transmit: config.transmit,
