@@ -134,23 +134,23 @@ type Lines = tokio::io::Lines<BufReader<tokio::io::Stdin>>;
 
 async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
     let tally = Tally::new(plan.sample_period);
-    let load = Load::start(plan, &tally).await?;
+    let mut load = Load::start(plan, &tally).await?;
     if plan.rooms.as_ref().is_none_or(|rooms| !rooms.silent) {
         load.wait_for_media().await?;
     }
     say(&Said::Ready);
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split(' ').collect();
-        match (words.as_slice(), &load) {
+        match (words.as_slice(), &mut load) {
             (["count"], _) => say(&Said::Counts(Box::new(load.counts(&tally)))),
             (["stop"], _) => break,
-            (["play"], Load::Rooms(rooms)) => {
-                rooms.play(true);
+            (["play", count], Load::Rooms(rooms)) => {
+                rooms.play(count.parse()?);
                 load.wait_for_media().await?;
                 say(&Said::Done);
             }
             (["leave"], Load::Rooms(rooms)) => {
-                rooms.play(false);
+                rooms.play(0);
                 rooms.leave().await?;
                 say(&Said::Done);
             }

@@ -16,6 +16,7 @@ mod interrupt;
 mod keep;
 mod load;
 mod measure;
+mod memory_group;
 mod reflector;
 mod report;
 mod scenario;

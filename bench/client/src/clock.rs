@@ -3,7 +3,7 @@
 
 use std::{
     sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Seconds from 1900 (NTP) to 1970 (Unix).
@@ -14,6 +14,14 @@ const NTP_OFFSET_S: u64 = 2_208_988_800;
 pub fn now_ns() -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+/// A moment of the wall clock (since 1970, as the kernel stamps arrivals) on the clock of [`now_ns`].
+#[must_use]
+pub fn of_wall(at: Duration) -> u64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ago = wall.saturating_sub(at).as_nanos() as u64;
+    now_ns().saturating_sub(ago)
 }
 
 /// Wall time as a 64-bit NTP timestamp (RFC 5905: seconds, then fractions).

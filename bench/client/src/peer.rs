@@ -22,7 +22,6 @@ use tokio::{
 use webrtc_util::marshal::{Marshal, MarshalSize, Unmarshal};
 
 use crate::{
-    clock,
     handshake::{self, Association, DtlsRole, Fingerprint, Pipe},
     ice::IceAgent,
     link::Link,
@@ -519,7 +518,7 @@ impl Shared {
     }
 
     /// One datagram, by its first byte (RFC 7983).
-    fn receive(&self, from: SocketAddr, datagram: &[u8]) {
+    fn receive(&self, from: SocketAddr, datagram: &[u8], at_ns: u64) {
         count(&self.counters.datagrams_in);
         self.counters.bytes_in.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         match datagram.first() {
@@ -530,7 +529,7 @@ impl Shared {
                 }
             }
             Some(128..=191) if datagram.len() >= 12 => {
-                self.receive_media(datagram, clock::now_ns());
+                self.receive_media(datagram, at_ns);
             }
             _ => count(&self.counters.malformed),
         }
@@ -547,10 +546,10 @@ impl Shared {
 
     fn receive_rtp(&self, datagram: &[u8], at_ns: u64) {
         count(&self.counters.rtp_in);
+        let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
         let mut receiving = self.receiving.lock().expect("no panic while locked");
         if let ReceiveMode::Sample { period, phase } = self.options.mode {
             let sequence = u16::from_be_bytes([datagram[2], datagram[3]]);
-            let ssrc = u32::from_be_bytes([datagram[8], datagram[9], datagram[10], datagram[11]]);
             let known = receiving.streams.get_mut(&ssrc).map(|stream| stream.receive(sequence).0);
             match known {
                 Some(index) if (index >> 4) % u64::from(period) != u64::from(phase) => return,
@@ -570,6 +569,9 @@ impl Shared {
         };
         let Ok(raw) = contexts.receive.decrypt_rtp(datagram) else {
             count(&self.counters.unauthenticated);
+            if let Some(stream) = receiving.streams.get_mut(&ssrc) {
+                stream.unopened += 1;
+            }
             return;
         };
         let Ok(packet) = Packet::unmarshal(&mut raw.clone()) else {
@@ -626,7 +628,8 @@ pub fn marshal_rtp(packet: &Packet) -> Result<Bytes, PeerError> {
 
 async fn read_socket(shared: Arc<Shared>) {
     loop {
-        let received = shared.link.receive(|from, datagram| shared.receive(from, datagram)).await;
+        let take = |from, datagram: &[u8], at_ns| shared.receive(from, datagram, at_ns);
+        let received = shared.link.receive(take).await;
         if let Err(error) = received {
             // An ICMP error of an earlier send ends up here: the path may come back.
             tracing::debug!(%error, "receive");

@@ -32,6 +32,8 @@ pub struct SequenceTracker {
     pub reordered: u64,
     /// Too old to tell whether they were seen before; they fill no gap.
     pub ancient: u64,
+    /// Of those that were to be opened: their tag was wrong.
+    pub unopened: u64,
 }
 
 impl SequenceTracker {
@@ -48,6 +50,7 @@ impl SequenceTracker {
             duplicates: 0,
             reordered: 0,
             ancient: 0,
+            unopened: 0,
         };
         tracker.mark(index);
         (index, tracker)

@@ -242,9 +242,9 @@ impl ApiLoad {
                 counts.received += stream.distinct();
                 counts.lost += stream.lost().saturating_sub(repeats);
                 counts.duplicates += stream.duplicates;
+                counts.corrupt += stream.unopened;
             }
             let counters = receiver.handle.counters();
-            counts.corrupt += counters.unauthenticated.load(Ordering::Relaxed);
             counts.bytes += counters.bytes_in.load(Ordering::Relaxed);
         }
     }

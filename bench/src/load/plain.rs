@@ -117,14 +117,14 @@ struct Receiver {
 impl Receiver {
     async fn run(self) {
         loop {
-            let received = self.link.receive(|_, datagram| self.take(datagram)).await;
+            let received = self.link.receive(|_, datagram, at_ns| self.take(datagram, at_ns)).await;
             if received.is_err() {
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    fn take(&self, datagram: &[u8]) {
+    fn take(&self, datagram: &[u8], at_ns: u64) {
         let [_, _, high, low, ..] = datagram else { return };
         self.bytes.fetch_add(datagram.len() as u64, Ordering::Relaxed);
         let sequence = u16::from_be_bytes([*high, *low]);
@@ -139,7 +139,6 @@ impl Receiver {
         if (index >> 4) % u64::from(self.tally.period) != self.phase {
             return;
         }
-        let at_ns = clock::now_ns();
         // The last byte says how much was added (see `equal_sizes`).
         let added = usize::from(*datagram.last().unwrap_or(&0));
         let Some(mut plain) = datagram.len().checked_sub(added).map(|end| &datagram[..end]) else {

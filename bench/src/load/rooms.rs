@@ -64,6 +64,8 @@ pub(super) struct RoomsLoad {
     talkers: usize,
     people: Vec<Person>,
     rooms: usize,
+    /// Of them, so many play.
+    playing: usize,
 }
 
 struct Person {
@@ -87,7 +89,13 @@ impl RoomsLoad {
         tally: &Tally,
     ) -> Result<Self> {
         let api = Arc::new(api);
-        let mut load = Self { api, talkers: plan.talkers, people: Vec::new(), rooms: plan.rooms };
+        let mut load = Self {
+            api,
+            talkers: plan.talkers,
+            people: Vec::new(),
+            rooms: plan.rooms,
+            playing: if plan.silent { 0 } else { plan.rooms },
+        };
         let mut joining = tokio::task::JoinSet::new();
         let mut people: Vec<Option<Person>> = Vec::new();
         people.resize_with(plan.participants(), || None);
@@ -168,19 +176,29 @@ impl RoomsLoad {
         Ok(())
     }
 
-    /// Lets all sources send, or none.
-    pub(super) fn play(&self, plays: bool) {
+    /// Lets the sources of so many rooms send, and no others.
+    pub(super) fn play(&mut self, rooms: usize) {
+        self.playing = rooms;
         for (at, person) in self.people.iter().enumerate() {
-            let talks = at % (self.people.len() / self.rooms) < self.talkers;
+            let (plays, talks) = (at < self.heard(), at % self.room_size() < self.talkers);
             person.send.session.pause_source(person.camera.1, !plays);
             person.send.session.pause_source(person.microphone.1, !(plays && talks));
         }
     }
 
+    fn room_size(&self) -> usize {
+        self.people.len() / self.rooms
+    }
+
+    /// People of rooms that play.
+    fn heard(&self) -> usize {
+        self.playing.min(self.rooms) * self.room_size()
+    }
+
     /// Streams that should come, and that came.
     pub(super) fn receiving(&self) -> (usize, usize) {
         let (mut come, mut all) = (0, 0);
-        for person in &self.people {
+        for person in &self.people[..self.heard()] {
             let known = person.receive.streams();
             come += person.streams.iter().filter(|one| known.contains_key(&one.ssrc)).count();
             all += person.streams.len();
@@ -201,10 +219,10 @@ impl RoomsLoad {
                     counts.received += stream.distinct();
                     counts.lost += stream.lost().saturating_sub(repeats);
                     counts.duplicates += stream.duplicates;
+                    counts.corrupt += stream.unopened;
                 }
             }
             let counters = person.receive.counters();
-            counts.corrupt += counters.unauthenticated.load(Ordering::Relaxed);
             counts.bytes += counters.bytes_in.load(Ordering::Relaxed);
         }
         // What each receiver should get depends on its layers: what came and what is missing.

@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let rooms = options.plan()?;
     let only = if options.only.is_empty() {
         // The reflectors know one room and one stream.
-        vec!["ironcast".to_owned(), "mediasoup".to_owned()]
+        ["ironcast", "mediasoup", "janus"].map(str::to_owned).to_vec()
     } else {
         options.only.clone()
     };

@@ -1,6 +1,6 @@
 //! Scenario `memory`: what a participant costs in memory, the kernel's included: two transports, two
-//! producers, and a consumer for each track of the others in his room. Joined and silent, then with
-//! media, then after all have left.
+//! producers, and a consumer for each track of the others in his room. Joined and silent, then some
+//! of them with media, then after all have left.
 
 use std::{fmt::Write, fs, time::Duration};
 
@@ -12,6 +12,7 @@ use crate::{
     cpu, fanout, interrupt, keep,
     load::{Plan, Rooms, Said},
     measure::LoadProcess,
+    memory_group::MemoryGroup,
     servers::{Running, Server},
     stage::{self, Stage},
     topology::Topology,
@@ -26,8 +27,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) stage: Stage,
     /// Participants of each step.
-    #[arg(long, value_delimiter = ',', default_values_t = [110, 220, 440])]
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 4_000])]
     pub(crate) participants: Vec<usize>,
+    /// Of them, so many get media, each all cameras and microphones of his room.
+    #[arg(long, default_value_t = 55)]
+    pub(crate) active: usize,
 }
 
 /// Bytes at one moment.
@@ -35,8 +39,8 @@ pub(crate) struct Options {
 struct Memory {
     /// Resident, of all processes of the server.
     processes: u64,
-    /// Of the whole kernel: slab, and socket buffers of the server's side. Beside the server's
-    /// sockets it holds those of the load: only differences count, and they are an upper bound.
+    /// The kernel's, for the server's processes; without control groups that of the whole machine,
+    /// with the load's sockets: only differences count, and they are then an upper bound.
     kernel: u64,
 }
 
@@ -47,19 +51,28 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let mut steps = Vec::new();
     for participants in &options.participants {
         let rooms = participants.div_ceil(PEOPLE).max(1);
-        steps.push(step(&topology, rooms, &bar)?);
+        let active = options.active.div_ceil(PEOPLE).clamp(1, rooms);
+        steps.push(step(&topology, rooms, active, &bar)?);
     }
     bar.finish_and_clear();
     println!("{}", table(&steps));
-    let slope = |when: &str, what: &str| {
+    let idle = |what: &str| {
         let points = steps.iter().filter_map(|one| {
-            let people = one["participants"].as_f64()?;
-            Some((people, one[when][what].as_f64()? - one["empty"][what].as_f64()?))
+            let more = one["idle"][what].as_f64()? - one["empty"][what].as_f64()?;
+            Some((one["participants"].as_f64()?, more))
         });
         slope(&points.collect::<Vec<_>>())
     };
-    let per_participant = |when: &str| {
-        let (processes, kernel) = (slope(when, "processes"), slope(when, "kernel"));
+    // What media adds, for each of those who have it.
+    let media = |what: &str| {
+        let each = steps.iter().filter_map(|one| {
+            let more = one["active"][what].as_f64()? - one["idle"][what].as_f64()?;
+            Some(more / one["active_participants"].as_f64()?)
+        });
+        each.sum::<f64>() / steps.len().max(1) as f64
+    };
+    let sum = |of: &dyn Fn(&str) -> f64| {
+        let (processes, kernel) = (of("processes"), of("kernel"));
         json!({ "processes": processes, "kernel": kernel, "sum": processes + kernel })
     };
     let line = json!({
@@ -67,23 +80,37 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "consumers": steps.last().map(|one| one["consumers"].clone()),
         "cipher": CIPHER,
         "topology": topology.name(),
-        "bytes_per_participant_idle": per_participant("idle"),
-        "bytes_per_participant_active": per_participant("active"),
+        "bytes_per_participant_idle": sum(&idle),
+        "bytes_per_participant_active": sum(&|what| idle(what) + media(what)),
         "steps": steps,
     });
+    let both = steps.iter().any(|one| one["kernel_of_server_only"] == false);
     println!(
-        "a participant: {} KB idle, {} KB active (kernel's memory of both sides included)\n",
+        "a participant: {} KB idle, {} KB active{}\n",
         kilobytes(&line["bytes_per_participant_idle"]["sum"]),
         kilobytes(&line["bytes_per_participant_active"]["sum"]),
+        if both {
+            " (with the kernel's memory for the load's side: no control groups)"
+        } else {
+            ""
+        },
     );
     keep::keep(&line, &Vec::<Value>::new())?;
     Ok(line)
 }
 
-fn step(topology: &Topology, rooms: usize, bar: &indicatif::ProgressBar) -> Result<Value> {
+fn step(
+    topology: &Topology,
+    rooms: usize,
+    active_rooms: usize,
+    bar: &indicatif::ProgressBar,
+) -> Result<Value> {
+    let group = MemoryGroup::new();
     let running = Server::Ironcast.start(topology)?;
+    let group = group.filter(|group| group.take_in(&running.pids()));
+    let group = group.as_ref();
     settle()?;
-    let empty = read(&running);
+    let empty = read(&running, group);
     let rooms = Rooms {
         rooms,
         people: PEOPLE,
@@ -105,22 +132,24 @@ fn step(topology: &Topology, rooms: usize, bar: &indicatif::ProgressBar) -> Resu
     load.wait_until_ready(|count, how| bar.set_message(format!("{count} of {all} {how}")))?;
     bar.inc(1);
     settle()?;
-    let idle = read(&running);
+    let idle = read(&running, group);
     bar.set_message("media");
-    expect_done(load.ask("play", Duration::from_secs(60))?)?;
-    interrupt::pause(Duration::from_secs(5))?;
-    let active = read(&running);
+    expect_done(load.ask(&format!("play {active_rooms}"), Duration::from_secs(60))?)?;
+    interrupt::pause(Duration::from_secs(10))?;
+    let active = read(&running, group);
     bar.inc(1);
     bar.set_message("all leave");
-    expect_done(load.ask("leave", Duration::from_secs(60))?)?;
+    expect_done(load.ask("leave", Duration::from_secs(120))?)?;
     interrupt::pause(Duration::from_secs(10))?;
-    let left = read(&running);
+    let left = read(&running, group);
     bar.inc(1);
     load.stop();
     bar.inc(1);
     Ok(json!({
         "participants": all,
+        "active_participants": active_rooms * PEOPLE,
         "consumers": rooms.consumers(),
+        "kernel_of_server_only": group.is_some(),
         "empty": empty,
         "idle": idle,
         "active": active,
@@ -139,14 +168,18 @@ fn settle() -> Result<()> {
     interrupt::pause(Duration::from_secs(2))
 }
 
-fn read(running: &Running) -> Memory {
+fn read(running: &Running, group: Option<&MemoryGroup>) -> Memory {
+    let kernel = group.and_then(MemoryGroup::kernel_bytes).unwrap_or_else(kernel_of_machine);
+    Memory { processes: cpu::resident_bytes(&running.pids()), kernel }
+}
+
+fn kernel_of_machine() -> u64 {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = |name: &str| -> u64 {
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     };
-    let kernel = kilobytes("Slab") + kilobytes("KernelStack") + kilobytes("Percpu");
-    Memory { processes: cpu::resident_bytes(&running.pids()), kernel: kernel * 1_024 }
+    (kilobytes("Slab") + kilobytes("KernelStack") + kilobytes("Percpu")) * 1_024
 }
 
 /// Least squares.
