@@ -8,7 +8,7 @@ mod plain;
 mod rooms;
 mod tally;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 pub(crate) use rooms::Rooms;
 pub(crate) use tally::Counts;
 use tally::Tally;
+
+const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a load process is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,8 +107,10 @@ pub(crate) struct Storm {
 /// Changes of layers.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Switches {
-    /// From the call to the first packet of the layer.
+    /// From the call to the first packet of the layer, where one receiver changes at a time.
     pub(crate) took_us: Vec<u64>,
+    /// The same where all change at once.
+    pub(crate) together_us: Vec<u64>,
     /// Layers that did not come.
     pub(crate) failed: u64,
     /// Gaps in the receivers' sequence numbers meanwhile.
@@ -167,6 +171,18 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
     Ok(())
 }
 
+/// A server opens its door before it has found all of its parts. Gateways of peers do not know the
+/// question, and are ready when they answer.
+async fn wait_until_ready(api: &ironcast_load::http::PlainHttp) -> Result<()> {
+    let ready = async {
+        while api.send("GET", "/v1/ready", &[], &[]).await?.status == 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(READY_LIMIT, ready).await.context("the server does not get ready")?
+}
+
 enum Load {
     Api(Box<api::ApiLoad>),
     Rooms(Box<rooms::RoomsLoad>),
@@ -182,6 +198,7 @@ impl Load {
             Target::ApiSocket(path) => ironcast_load::http::PlainHttp::unix(path),
             Target::Api(address) => ironcast_load::http::PlainHttp::new(*address),
         };
+        wait_until_ready(&api).await?;
         Ok(match &plan.rooms {
             Some(rooms) => {
                 let load = rooms::RoomsLoad::start(rooms, &plan.cipher, api, tally).await?;

@@ -30,6 +30,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -84,7 +85,10 @@ fn main() -> Result<()> {
     match arguments.scenario {
         // These measure nothing themselves.
         Scenario::Load | Scenario::Reflect { .. } | Scenario::Report(_) => {}
-        _ => keep::set_folder(arguments.results.clone()),
+        _ => {
+            raise_file_limit();
+            keep::set_folder(arguments.results.clone());
+        }
     }
     match arguments.scenario {
         Scenario::Fanout(options) => {
@@ -101,6 +105,18 @@ fn main() -> Result<()> {
         Scenario::Report(options) => report::run(&options, &arguments.results),
         Scenario::Load => runtime()?.block_on(load::run()),
         Scenario::Reflect { listen, method } => reflector::run(listen, method),
+    }
+}
+
+/// Each participant is two sockets of the load. Root may pass the hard limit; the children inherit
+/// what is reached.
+fn raise_file_limit() {
+    const WANTED: u64 = 200_000;
+    let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let more = hard.max(WANTED);
+    if setrlimit(Resource::RLIMIT_NOFILE, more, more).is_err() {
+        // Failing is no harm: the old limit holds, and who does not fit is told so.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 

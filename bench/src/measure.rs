@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use crate::{
     cpu, interrupt,
     load::{Counts, Plan, Said, Target},
-    servers::{Running, Server},
+    servers::{LeftOut, Running, Server},
     topology::{Side, Topology},
 };
 
@@ -87,7 +87,8 @@ impl Window {
     }
 }
 
-/// Measures every server in `servers` in `blocks` rounds: forward, backward, forward, ...
+/// Measures every server in `servers` in `blocks` rounds: forward, backward, forward, ... A peer
+/// that fails is left out from then on, and returned with the reason.
 pub(crate) fn run_blocks(
     topology: &Topology,
     servers: &[Server],
@@ -95,21 +96,31 @@ pub(crate) fn run_blocks(
     times: Times,
     blocks: usize,
     progress: &ProgressBar,
-) -> Result<Vec<Window>> {
-    let mut windows = Vec::new();
+) -> Result<(Vec<Window>, Vec<LeftOut>)> {
+    let (mut windows, mut failed) = (Vec::<Window>::new(), Vec::<LeftOut>::new());
     for block in 0..blocks {
         let mut order = servers.to_vec();
+        order.retain(|server| failed.iter().all(|one| one.server != server.name()));
         if block % 2 == 1 {
             order.reverse();
         }
         for server in order {
             let what = format!("{} ({} of {blocks})", server.name(), block + 1);
-            let window = run_block(topology, server, plan, times, progress, &what)
-                .with_context(|| format!("measuring {}", server.name()))?;
-            windows.push(window);
+            match run_block(topology, server, plan, times, progress, &what) {
+                Ok(window) => windows.push(window),
+                // A load that a peer cannot carry says something of the peer, not of the run.
+                Err(error) if server.is_peer() => {
+                    interrupt::check()?;
+                    windows.retain(|window| window.server != server.name());
+                    failed.push(LeftOut { server: server.name(), why: format!("{error:#}") });
+                }
+                Err(error) => {
+                    return Err(error.context(format!("measuring {}", server.name())));
+                }
+            }
         }
     }
-    Ok(windows)
+    Ok((windows, failed))
 }
 
 /// One server, loaded and watched for one window.

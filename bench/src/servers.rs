@@ -104,6 +104,11 @@ impl Peers {
 }
 
 impl Server {
+    /// Whether it is somebody else's.
+    pub(crate) fn is_peer(self) -> bool {
+        matches!(self, Self::Mediasoup { .. } | Self::Janus)
+    }
+
     /// For the output.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -85,7 +85,13 @@ fn encoding(encoding: &api::RtpEncodingParameters) -> media::RtpEncoding {
     }
 }
 
-/// The way back, for a resource without a note of ours.
+/// What a note has to keep of them: all, if the dataplane's form cannot say it; else nothing.
+pub fn lost(params: &api::RtpParameters) -> Option<api::RtpParameters> {
+    let restored = api_rtp_parameters(&rtp_parameters(params));
+    (restored != *params).then(|| params.clone())
+}
+
+/// The way back, for a resource whose note keeps none.
 pub fn api_rtp_parameters(params: &media::RtpParameters) -> api::RtpParameters {
     let codec = |codec: &media::RtpCodec| api::RtpCodecParameters {
         mime_type: codec.mime_type.clone(),

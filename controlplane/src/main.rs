@@ -9,6 +9,10 @@ use ironcast_config::Config;
 use ironcast_controlplane::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Gives memory back to the system when a large call has ended; the C library's keeps it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes commands from signaling over QUIC and tells the dataplane what to do.
 #[derive(Parser)]
 #[command(version)]

@@ -225,5 +225,5 @@ fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState)
         created_at: note.common.created_at,
         app_data: note.common.app_data,
     };
-    registry.insert_consumer(Consumer { info, hash: note.common.hash }).then_some(())
+    registry.insert_consumer(Consumer::new(info, note.common.hash)).then_some(())
 }

@@ -16,7 +16,11 @@ use ironcast_api::{
 };
 use ironcast_protocol::WorkerId;
 
-use crate::{events::EventLog, limits::Bucket, note::BodyHash};
+use crate::{
+    events::EventLog,
+    limits::Bucket,
+    note::{self, BodyHash},
+};
 
 /// An id that was deleted cannot be made again for so long: a late repeat would revive it.
 const DELETED_TIME: Duration = Duration::from_secs(60);
@@ -93,8 +97,36 @@ pub struct Producer {
 /// A sent track.
 #[derive(Debug)]
 pub struct Consumer {
+    /// Without the RTP parameters: see [`Consumer::parameters`].
     pub info: ConsumerInfo,
     pub hash: BodyHash,
+    pub mid: Option<String>,
+    /// MessagePack, a fraction of the memory of the parsed ones: there are more consumers than of
+    /// everything else, and they are read now and then.
+    parameters: Box<[u8]>,
+}
+
+impl Consumer {
+    /// A consumer as the API describes it.
+    #[must_use]
+    pub fn new(mut info: ConsumerInfo, hash: BodyHash) -> Self {
+        let parameters = std::mem::take(&mut info.rtp_parameters);
+        // Writing into memory fails only where the type cannot be written, which a test rules out.
+        let bytes = rmp_serde::to_vec_named(&parameters).unwrap_or_default();
+        Self { info, hash, mid: parameters.mid, parameters: bytes.into_boxed_slice() }
+    }
+
+    /// What it receives.
+    #[must_use]
+    pub fn parameters(&self) -> RtpParameters {
+        note::read(&self.parameters).unwrap_or_default()
+    }
+
+    /// As the API describes it.
+    #[must_use]
+    pub fn whole_info(&self) -> ConsumerInfo {
+        ConsumerInfo { rtp_parameters: self.parameters(), ..self.info.clone() }
+    }
 }
 
 /// See the head of this file.
@@ -183,7 +215,7 @@ impl Registry {
         let Some(producer) = self.producers.get_mut(&info.producer_id) else { return false };
         let Some(transport) = self.transports.get_mut(&info.transport_id) else { return false };
         router.consumers.insert(info.id.clone());
-        router.ssrcs.extend(ssrcs_of(&info.rtp_parameters));
+        router.ssrcs.extend(ssrcs_of(&consumer.parameters()));
         producer.consumers.insert(info.id.clone());
         transport.consumers.insert(info.id.clone());
         self.consumers.insert(info.id.clone(), consumer);
@@ -258,10 +290,11 @@ impl Registry {
         is_deleted: bool,
         log: &mut EventLog,
     ) {
-        let Some(Consumer { info, .. }) = self.consumers.remove(id) else { return };
+        let Some(consumer) = self.consumers.remove(id) else { return };
+        let info = &consumer.info;
         if let Some(router) = self.routers.get_mut(&info.router_id) {
             router.consumers.remove(id);
-            for ssrc in ssrcs_of(&info.rtp_parameters) {
+            for ssrc in ssrcs_of(&consumer.parameters()) {
                 router.ssrcs.remove(&ssrc);
             }
         }
@@ -271,7 +304,7 @@ impl Registry {
         if let Some(transport) = self.transports.get_mut(&info.transport_id) {
             transport.consumers.remove(id);
         }
-        let closed = ConsumerClosed { consumer: consumer_event(&info), reason };
+        let closed = ConsumerClosed { consumer: consumer_event(info), reason };
         log.publish(Some(&info.router_id), EventData::ConsumerClosed(closed));
         if is_deleted {
             self.remember_deleted(Kind::Consumer, id);

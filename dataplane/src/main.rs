@@ -25,6 +25,10 @@ use ironcast_config::Config;
 
 use crate::{connection::Identity, hub::Hub, messages::ToHub, workers::Workers};
 
+/// Gives memory back to the system when a large call has ended; the C library's keeps it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The process that moves packets.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -146,7 +146,11 @@ impl Workers {
             worker,
             Limits {
                 routers_max: limits.routers_max as usize,
-                transports_max: limits.transports_max as usize,
+                // One that could never be connected is better refused, in words.
+                transports_max: limits
+                    .transports_max
+                    .min(ironcast_driver::paths_max(limits.paths_max)?)
+                    as usize,
                 producers_max: limits.producers_max as usize,
                 consumers_max: limits.consumers_max as usize,
                 packets_max: limits.packets_max as usize,

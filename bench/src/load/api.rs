@@ -46,6 +46,8 @@ const LOCAL_SSRC: u32 = 0x0042_454E;
 const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(20);
 /// The same for a layer that was asked for.
 const LAYER_LIMIT: Duration = Duration::from_secs(5);
+/// Between two changes of layers: longer than servers keep between two key frames.
+const SWITCH_SPACING: Duration = Duration::from_millis(400);
 
 /// A running load.
 pub(super) struct ApiLoad {
@@ -196,28 +198,37 @@ impl ApiLoad {
             receiver.seen().longest_pause_ns = 0;
         }
         for round in 0..rounds {
-            let layer = if round % 2 == 0 { 0 } else { 2 };
-            let wanted = self.joining.first_stream + layer;
             for receiver in &self.receivers {
-                let start_ns = clock::now_ns();
-                let body = json!({ "preferredLayers": { "spatialLayer": layer } });
-                let path = format!("/v1/consumers/{}", receiver.consumer);
-                let asked = self.joining.api.call("PATCH", &path, Some(body)).await;
-                let came = receiver
-                    .wait_for(LAYER_LIMIT, |seen| seen.stream.filter(|(at, _)| *at == wanted))
-                    .await;
-                match came.filter(|_| asked.is_ok()) {
-                    Some((_, at_ns)) => {
-                        switches.took_us.push(at_ns.saturating_sub(start_ns) / 1_000);
-                    }
-                    None => switches.failed += 1,
-                }
+                tokio::time::sleep(SWITCH_SPACING).await;
+                let came = self.change_layer(receiver, round).await;
+                note(&mut switches.took_us, &mut switches.failed, came);
+            }
+        }
+        for round in rounds..rounds * 2 {
+            tokio::time::sleep(SWITCH_SPACING).await;
+            let all = self.receivers.iter().map(|receiver| self.change_layer(receiver, round));
+            for came in futures::future::join_all(all).await {
+                note(&mut switches.together_us, &mut switches.failed, came);
             }
         }
         switches.lost = lost() - lost_before;
         let pauses = self.receivers.iter().map(|one| one.seen().longest_pause_ns);
         switches.longest_pause_us = pauses.max().unwrap_or(0) / 1_000;
         switches
+    }
+
+    /// One receiver asks for the lowest layer (even rounds) or the highest. How many microseconds
+    /// passed from the call to its first packet; none when it did not come.
+    async fn change_layer(&self, receiver: &Receiver, round: usize) -> Option<u64> {
+        let layer = if round.is_multiple_of(2) { 0 } else { 2 };
+        let wanted = self.joining.first_stream + layer;
+        let start_ns = clock::now_ns();
+        let body = json!({ "preferredLayers": { "spatialLayer": layer } });
+        let path = format!("/v1/consumers/{}", receiver.consumer);
+        self.joining.api.call("PATCH", &path, Some(body)).await.ok()?;
+        let is_wanted = |seen: &Seen| seen.stream.filter(|(at, _)| *at == wanted);
+        let (_, at_ns) = receiver.wait_for(LAYER_LIMIT, is_wanted).await?;
+        Some(at_ns.saturating_sub(start_ns) / 1_000)
     }
 
     /// Streams that came, and all.
@@ -271,6 +282,13 @@ impl Receiver {
             }
         };
         tokio::time::timeout(limit, found).await.ok()
+    }
+}
+
+fn note(took_us: &mut Vec<u64>, failed: &mut u64, came: Option<u64>) {
+    match came {
+        Some(us) => took_us.push(us),
+        None => *failed += 1,
     }
 }
 

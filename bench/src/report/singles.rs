@@ -1,6 +1,8 @@
 //! The sections of scenarios that measure more than a cost: delay by load, capacity, memory, join
 //! storms, changes of layers. Pure functions of one run each; called by [`super::sections`].
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{
@@ -54,14 +56,15 @@ fn rows(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
 
 fn latency(run: &Run) -> Option<Section> {
     let points = list(&run.line["points"]);
-    let mut servers: Vec<&str> = points.iter().filter_map(|one| one["server"].as_str()).collect();
-    servers.dedup();
+    // The camera that all servers are given stands in the table.
+    let meetings = || points.iter().filter(|one| one["meetings"] != false);
+    let servers: BTreeSet<&str> = meetings().filter_map(|one| one["server"].as_str()).collect();
     let of = |server: &str, quantile: &str| {
         let at = |one: &Value| {
             let (x, y) = (one["receivers"].as_f64()?, one["delay_us"][quantile].as_f64()?);
             Some(Point::exact(x, y))
         };
-        points.iter().filter(|one| one["server"] == *server).filter_map(at).collect()
+        meetings().filter(|one| one["server"] == *server).filter_map(at).collect()
     };
     let both = |server: &&str| {
         let name = label(server);
@@ -81,19 +84,20 @@ fn latency(run: &Run) -> Option<Section> {
         row.extend(["p50", "p99", "p999"].map(|name| text(&one["delay_us"][name])));
         row
     };
-    let head = ["server", "load", "receivers", "core busy", "p50 µs", "p99 µs", "p99.9 µs"];
+    let head = ["server", "load", "streams", "core busy", "p50 µs", "p99 µs", "p99.9 µs"];
     Some(Section {
         name: "latency",
         title: "Delay through the server, by load".to_owned(),
         plot: Plot::Lines(Lines {
-            title: "Delay against receivers, half of the packets and 99 of 100".to_owned(),
-            x: (Kind::Log, "receivers of one camera".to_owned()),
+            title: "Delay in meetings, half of the packets and 99 of 100".to_owned(),
+            x: (Kind::Log, "received streams".to_owned()),
             y: (Kind::Log, "microseconds from sender to receiver".to_owned()),
             series,
         }),
         reading:
             "Thick lines are the delay that 99 of 100 packets stay below, thin ones that of half \
-                  of them; more receivers mean a fuller core and a longer burst for each frame."
+                  of them; more streams mean a fuller core. With one camera a frame leaves for one \
+                  receiver after the other, and the last one's delay is that of the whole frame."
                 .to_owned(),
         table: Some(rows(&head, points.iter().map(row))),
     })
@@ -183,7 +187,10 @@ fn join_storm(run: &Run) -> Option<Section> {
 
 fn switching(run: &Run) -> Option<Section> {
     let line = &run.line;
-    let groups = groups(&[("From the call to the other layer", &line["took_us"], "s-ironcast")])?;
+    let groups = groups(&[
+        ("One receiver at a time", &line["took_us"], "s-ironcast"),
+        ("All receivers at once", &line["together_us"], "s-ironcast"),
+    ])?;
     Some(Section {
         name: "switching",
         title: "Changing between layers".to_owned(),

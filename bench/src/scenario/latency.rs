@@ -157,6 +157,7 @@ fn point(
         "server": server.name(),
         "load": load.name,
         "receivers": load.receivers,
+        "meetings": load.rooms.is_some(),
         "core_busy": mean(|one| one.core_busy),
         "load_core_busy": mean(|one| one.load_core_busy),
         "delay_us": quantiles(&merged_delay(&good)),

@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Receivers.
     #[arg(long, default_value_t = 20)]
     pub(crate) receivers: usize,
-    /// Changes of each receiver.
+    /// Changes of each receiver, one receiver after the other; then as many of all at once.
     #[arg(long, default_value_t = 6)]
     pub(crate) rounds: usize,
 }
@@ -45,13 +45,19 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     bar.finish_and_clear();
     load.stop();
     let took = spread(&switches.took_us);
+    let together = spread(&switches.together_us);
+    println!("from the call to the first packet of the layer (us)         p50 / p99 / max");
+    for (how, count, took) in [
+        ("one receiver at a time", switches.took_us.len(), &took),
+        ("all at once", switches.together_us.len(), &together),
+    ] {
+        println!(
+            "  {how:<22} {count:>4} changes {:>24} / {} / {}",
+            took["p50"], took["p99"], took["max"]
+        );
+    }
     println!(
-        "{} changes of layer: {} / {} / {} us (p50 / p99 / max) from the call to the first packet, \
-         {} did not come\ngaps in the sequence numbers: {}; longest pause of a receiver: {} ms\n",
-        switches.took_us.len(),
-        took["p50"],
-        took["p99"],
-        took["max"],
+        "did not come: {}; gaps in the sequence numbers: {}; longest pause of a receiver: {} ms\n",
         switches.failed,
         switches.lost,
         switches.longest_pause_us / 1_000,
@@ -61,12 +67,13 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "consumers": options.receivers,
         "cipher": CIPHER,
         "topology": topology.name(),
-        "switches": switches.took_us.len(),
+        "switches": switches.took_us.len() + switches.together_us.len(),
         "took_us": took,
+        "together_us": together,
         "failed": switches.failed,
         "gaps": switches.lost,
         "longest_pause_us": switches.longest_pause_us,
     });
-    keep::keep(&line, &[switches.took_us])?;
+    keep::keep(&line, &[switches.took_us, switches.together_us])?;
     Ok(line)
 }

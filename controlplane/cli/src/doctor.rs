@@ -78,9 +78,8 @@ fn io_uring() -> Finding {
 }
 
 fn open_files(config: &Config) -> Finding {
-    // Each connected peer is a socket; a thousand more for listeners and the rest.
-    let workers = available_parallelism().map_or(1, usize::from) as u64;
-    let wanted = u64::from(config.dataplane.paths_max) * workers + 1_000;
+    // The limit bounds each worker's table of sockets: a quarter more than peers, for listeners.
+    let wanted = u64::from(config.dataplane.paths_max) * 5 / 4 + 1_000;
     match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok((_, hard)) if hard >= wanted => Good(format!("{hard} open files")),
         Ok((_, hard)) => Better(

@@ -50,14 +50,16 @@ fn look(
     create: &CreateConsumer,
     common: &Common,
 ) -> Result<Step<(bool, ConsumerInfo)>, Problem> {
-    let existing = |state: &State| Some((false, state.registry.consumers.get(id)?.info.clone()));
+    let existing = |state: &State| Some((false, state.registry.consumers.get(id)?.whole_info()));
     if let Some(step) = state.check_id(Kind::Consumer, id, common.hash, existing)? {
         return Ok(step);
     }
     let (router, transport, producer) = parents(state, create)?;
     let (info, next_mid) = negotiate(state, router, transport, producer, id, create, common)?;
-    let note =
-        ConsumerNote { common: common.clone(), rtp_parameters: Some(info.rtp_parameters.clone()) };
+    let note = ConsumerNote {
+        common: common.clone(),
+        rtp_parameters: convert::lost(&info.rtp_parameters),
+    };
     let command = Command::Consume(command::Consume {
         id: id.to_string(),
         transport: info.transport_id.to_string(),
@@ -89,7 +91,7 @@ fn look(
                 .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
             ..info
         };
-        if !state.registry.insert_consumer(Consumer { info: info.clone(), hash }) {
+        if !state.registry.insert_consumer(Consumer::new(info.clone(), hash)) {
             return Err(Problem::not_found("producer", &info.producer_id));
         }
         let event = EventData::ConsumerCreated(consumer_event(&info));
@@ -149,8 +151,7 @@ fn negotiate(
         enable_rtx: create.enable_rtx.unwrap_or_else(|| default_enable_rtx(kind)),
     };
     let on_transport = transport.consumers.iter().filter_map(|id| state.registry.consumers.get(id));
-    let taken: BTreeSet<&str> =
-        on_transport.filter_map(|one| one.info.rtp_parameters.mid.as_deref()).collect();
+    let taken: BTreeSet<&str> = on_transport.filter_map(|one| one.mid.as_deref()).collect();
     let (next_mid, mid) = match &create.mid {
         Some(mid) if taken.contains(mid.as_str()) => {
             let detail = "another consumer of this transport has this mid";
@@ -214,7 +215,7 @@ fn named(id: &Id) -> command::Named {
 
 /// `GET /consumers/{id}`.
 pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.whole_info()))).await?;
     Answer::json(200, &info, seq)
 }
 
@@ -256,10 +257,10 @@ pub async fn pause(
             };
             Ok(Step::ask(command, move |state, reply| {
                 done(reply)?;
-                let info = &mut find(state, &id)?.info;
-                let is_new = info.paused != is_paused;
-                info.paused = is_paused;
-                let info = info.clone();
+                let consumer = find(state, &id)?;
+                let is_new = consumer.info.paused != is_paused;
+                consumer.info.paused = is_paused;
+                let info = consumer.whole_info();
                 if is_new {
                     let event = consumer_event(&info);
                     let event = if is_paused {
@@ -298,9 +299,12 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
     if let Some(asked) = patch.preferred_layers {
         engine
             .run(|state| {
-                let info = &find(state, id)?.info;
-                let params = &info.rtp_parameters;
-                let layers = normalize_preferred_layers(info.consumer_type, params, Some(asked));
+                let consumer = find(state, id)?;
+                let layers = normalize_preferred_layers(
+                    consumer.info.consumer_type,
+                    &consumer.parameters(),
+                    Some(asked),
+                );
                 // As with mediasoup: a consumer without layers ignores them.
                 let Some(layers) = layers else { return Ok(Step::Done(())) };
                 let command = Command::SetPreferredLayers(command::SetPreferredLayers {
@@ -345,8 +349,8 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
                     Reply::ConsumerStats(stats) => stats,
                     other => return Err(unexpected(&other)),
                 };
-                let info = &find(state, &id)?.info;
-                let rate = clock_rate(&info.rtp_parameters, info.kind);
+                let consumer = find(state, &id)?;
+                let rate = clock_rate(&consumer.parameters(), consumer.info.kind);
                 let outbound = RtpStreamStatsType::OutboundRtp;
                 let mut records = vec![convert::stream_stats(outbound, &stats.outbound, rate)];
                 if let Some(inbound) = &stats.inbound {

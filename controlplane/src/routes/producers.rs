@@ -107,7 +107,7 @@ fn produce(
 ) -> Result<Command, Problem> {
     let note = ProducerNote {
         common: common.clone(),
-        rtp_parameters: Some(negotiated.rtp_parameters.clone()),
+        rtp_parameters: convert::lost(&negotiated.rtp_parameters),
     };
     Ok(Command::Produce(command::Produce {
         id: info.id.to_string(),

@@ -126,10 +126,11 @@ section! {
         receive_buffers: u32 = 4_096, Between(64, 32_768);
         /// Pieces of memory for packets to be sent, each of 64 KiB, of each worker.
         slabs: u32 = 256, Between(8, 16_384);
-        /// Connected sockets of each worker.
-        paths_max: u32 = 8_192, Between(4, 1_000_000);
+        /// Connected sockets of each worker, one for a transport. The limit of open files
+        /// (LimitNOFILE) has to be a quarter higher; where it is not, there are fewer.
+        paths_max: u32 = 20_000, Between(4, 1_000_000);
         /// A busy worker may hold a turn open for so long, to send more at once.
-        turn_hold_us: u32 = 250, Between(0, 2_000);
+        turn_hold_us: u32 = 100, Between(0, 2_000);
         /// Output is handed to the kernel in portions of so many bytes, while they are in the cache
         /// of the core.
         portion_bytes: u32 = 262_144, Between(65_536, 67_108_864);

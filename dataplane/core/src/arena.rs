@@ -61,10 +61,12 @@ impl<T> From<u64> for Key<T> {
     }
 }
 
+/// The value lies apart, so that a table that grows moves no values, and memory goes back when a
+/// large call has ended.
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
-    value: Option<T>,
+    value: Option<Box<T>>,
 }
 
 /// Values by [`Key`].
@@ -102,7 +104,7 @@ impl<T> Arena<T> {
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
-        slot.value = Some(value);
+        slot.value = Some(Box::new(value));
         Key { index, generation: slot.generation, of: PhantomData }
     }
 
@@ -116,27 +118,27 @@ impl<T> Arena<T> {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
         self.len -= 1;
-        Some(value)
+        Some(*value)
     }
 
     /// The value.
     #[must_use]
     pub fn get(&self, key: Key<T>) -> Option<&T> {
         let slot = self.slots.get(key.index())?;
-        if slot.generation == key.generation { slot.value.as_ref() } else { None }
+        if slot.generation == key.generation { slot.value.as_deref() } else { None }
     }
 
     /// The value.
     pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index())?;
-        if slot.generation == key.generation { slot.value.as_mut() } else { None }
+        if slot.generation == key.generation { slot.value.as_deref_mut() } else { None }
     }
 
     /// All, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let key = Key { index: index as u32, generation: slot.generation, of: PhantomData };
-            slot.value.as_ref().map(|value| (key, value))
+            slot.value.as_deref().map(|value| (key, value))
         })
     }
 }

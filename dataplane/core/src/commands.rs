@@ -25,6 +25,8 @@ use crate::{
     worker::{Action, Worker},
 };
 
+const TRANSPORTS_FULL: &str = "this worker has its maximum of transports: see \
+    dataplane.transports_max, dataplane.paths_max and the limit of open files, or add workers";
 /// SSRCs that one transport may use up.
 const RETIRED_MAX: usize = 20_000;
 
@@ -84,7 +86,7 @@ impl Worker {
             return refuse(ErrorCode::AlreadyExists, format!("transport {:?} exists", create.id));
         }
         if self.transports.len() >= self.limits.transports_max {
-            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of transports");
+            return refuse(ErrorCode::NoCapacity, TRANSPORTS_FULL);
         }
         let router_key = *self
             .router_ids

@@ -204,7 +204,7 @@ impl Consumer {
             rtx,
             rtx_seq: first_seq,
             nack,
-            resends: Resends::new(nack && rtx.is_none()),
+            resends: Resends::new(producer.kind, nack && rtx.is_none()),
             cname: parameters.rtcp.cname.clone(),
             mime_type: media.mime_type.clone(),
             clock_rate: media.clock_rate,

@@ -66,6 +66,10 @@ pub(crate) struct ReceiveHeaders {
 
 /// Control bytes of a received datagram: one time stamp.
 const CONTROL_BYTES: usize = 64;
+/// A port carries eight peers before another one is opened, and has one or two addresses.
+const PATHS_PER_LISTENER: u32 = 4;
+/// Entries of the file table beyond that.
+const FILES_SPARE: u32 = 256;
 /// Slabs that are free at the start of a turn (if the limit allows): grows with what turns use.
 const SLABS_LENT: usize = 64;
 
@@ -350,8 +354,35 @@ impl Drop for Io {
     }
 }
 
-/// Entries of the file table for `paths` sockets, as far as the hard limit of files allows.
+/// Entries of the file table for `paths` sockets and the listeners beside them, as far as the hard
+/// limit of files and the kernel's of a table allow.
 fn files(paths: u32) -> io::Result<u32> {
-    let limit = sockets::raise_file_limit()?.min(u64::from(ring::SLOTS_MAX)) as u32;
-    Ok(paths.saturating_add(256).min(limit).max(64))
+    let limit = sockets::raise_file_limit()?.min(u64::from(ring::FILES_MAX)) as u32;
+    let listeners = paths / PATHS_PER_LISTENER;
+    Ok(paths.saturating_add(listeners).saturating_add(FILES_SPARE).min(limit).max(64))
+}
+
+/// How many of the `wanted` paths the file table will have room for.
+///
+/// # Errors
+/// The limit of open files cannot be read.
+pub fn paths_max(wanted: u32) -> io::Result<u32> {
+    let files = u64::from(files(wanted)?.saturating_sub(FILES_SPARE));
+    let per = u64::from(PATHS_PER_LISTENER);
+    Ok(wanted.min((files * per / (per + 1)) as u32).max(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_holds_the_paths_and_their_listeners() {
+        assert_eq!(paths_max(100).unwrap(), 100);
+        for wanted in [0, 1, 100, 20_000, 1_000_000, u32::MAX] {
+            let paths = paths_max(wanted).unwrap();
+            let listeners = paths / PATHS_PER_LISTENER;
+            assert!(paths <= 16 || paths + listeners <= files(wanted).unwrap(), "{wanted}");
+        }
+    }
 }

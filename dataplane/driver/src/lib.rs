@@ -33,6 +33,6 @@ pub mod steering;
 mod tx;
 mod worker_loop;
 
-pub use io::Io;
+pub use io::{Io, paths_max};
 pub use statistics::Statistics;
 pub use worker_loop::{DriverConfig, DriverError, Engine, Source, Transmit, run};

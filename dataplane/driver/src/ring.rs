@@ -69,6 +69,9 @@ const WAKE: u64 = 3 << 62;
 const LAST_TRY: u64 = 1;
 /// Slots have 24 bits, generations 32.
 pub(crate) const SLOTS_MAX: u32 = 1 << 24;
+/// The kernel's limit of registered files (IORING_MAX_FIXED_FILES).
+pub(crate) const FILES_MAX: u32 = 1 << 20;
+const _: () = assert!(FILES_MAX <= SLOTS_MAX);
 
 impl Operation {
     pub(crate) fn user_data(self) -> u64 {

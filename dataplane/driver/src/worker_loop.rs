@@ -120,7 +120,7 @@ impl Default for DriverConfig {
             slabs: 256,
             paths: 8_192,
             portion_bytes: 256 << 10,
-            turn_hold_us: 250,
+            turn_hold_us: 100,
             busy_poll: false,
             path_failure_ms: 5_000,
             transmit: Transmit::IoUring,

@@ -1,17 +1,21 @@
-//! Memory of received packets. Owns buffers of two sizes that are not in use, lends one per
+//! Memory of received packets. Owns buffers of three sizes that are not in use, lends one per
 //! received packet and takes it back when the packet leaves its stream's history: one copy of what
 //! came in serves all consumers. Grows with load up to a limit, shrinks again when load goes.
 
 /// Fits audio and the last packet of most thumbnails.
 pub const SMALL_BYTES: usize = 320;
+/// Fits the packets of a frame that is a little larger than one packet, cut into two.
+pub const MIDDLE_BYTES: usize = 768;
 /// The largest packet that is forwarded.
 pub const LARGE_BYTES: usize = 1_500;
+
+const SIZES: [usize; 3] = [SMALL_BYTES, MIDDLE_BYTES, LARGE_BYTES];
 
 /// Packet memory.
 #[derive(Debug)]
 pub struct Pool {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    /// By size.
+    spare: [Vec<Box<[u8]>>; SIZES.len()],
     lent: usize,
     lent_max: usize,
 }
@@ -20,35 +24,31 @@ impl Pool {
     /// At most `lent_max` packets at one time.
     #[must_use]
     pub fn new(lent_max: usize) -> Self {
-        Self { small: Vec::new(), large: Vec::new(), lent: 0, lent_max }
+        Self { spare: Default::default(), lent: 0, lent_max }
     }
 
     /// A buffer of at least `len` bytes; `None` over the limit or above [`LARGE_BYTES`].
     pub fn take(&mut self, len: usize) -> Option<Box<[u8]>> {
-        if self.lent >= self.lent_max || len > LARGE_BYTES {
+        let class = SIZES.iter().position(|size| len <= *size)?;
+        if self.lent >= self.lent_max {
             return None;
         }
         self.lent += 1;
-        let (list, size) = if len <= SMALL_BYTES {
-            (&mut self.small, SMALL_BYTES)
-        } else {
-            (&mut self.large, LARGE_BYTES)
-        };
-        Some(list.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice()))
+        let buffer = self.spare[class].pop();
+        Some(buffer.unwrap_or_else(|| vec![0; SIZES[class]].into_boxed_slice()))
     }
 
     /// Takes a buffer back.
     pub fn give(&mut self, buffer: Box<[u8]>) {
         self.lent -= 1;
-        match buffer.len() {
-            SMALL_BYTES => self.small.push(buffer),
-            _ => self.large.push(buffer),
+        if let Some(class) = SIZES.iter().position(|size| buffer.len() == *size) {
+            self.spare[class].push(buffer);
         }
     }
 
     /// Frees a part of what nobody uses; called about once a second.
     pub fn trim(&mut self) {
-        for list in [&mut self.small, &mut self.large] {
+        for list in &mut self.spare {
             let keep = list.len() - list.len().div_ceil(4);
             list.truncate(keep.max(64.min(list.len())));
             if list.capacity() > 4 * list.len().max(64) {
@@ -66,7 +66,7 @@ impl Pool {
     /// Buffers that nobody uses.
     #[must_use]
     pub fn spare(&self) -> usize {
-        self.small.len() + self.large.len()
+        self.spare.iter().map(Vec::len).sum()
     }
 }
 
@@ -77,6 +77,9 @@ mod tests {
     #[test]
     fn buffers_come_back_in_their_size_and_the_limit_holds() {
         let mut pool = Pool::new(2);
+        let middle = pool.take(MIDDLE_BYTES).unwrap();
+        assert_eq!(middle.len(), MIDDLE_BYTES);
+        pool.give(middle);
         let (a, b) = (pool.take(100).unwrap(), pool.take(1_200).unwrap());
         assert_eq!((a.len(), b.len()), (SMALL_BYTES, LARGE_BYTES));
         assert!(pool.take(1).is_none());
@@ -84,7 +87,7 @@ mod tests {
         assert!(pool.take(LARGE_BYTES + 1).is_none());
         assert_eq!(pool.take(1_500).unwrap().len(), LARGE_BYTES);
         pool.give(a);
-        assert_eq!((pool.lent(), pool.spare()), (1, 1));
+        assert_eq!((pool.lent(), pool.spare()), (1, 2));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //! there is no RTX, what is needed to repeat it byte for byte (a packet index is sealed once; the
 //! same index with other bytes would give the key stream away).
 
+use ironcast_protocol::media::MediaKind;
+
 use crate::{MS, Nanos};
 
-/// Packets remembered; a power of two.
-const MEMORY: usize = 256;
+/// Packets remembered of video, and of audio: as many as its history keeps at 50 a second.
+const VIDEO_MEMORY: usize = 256;
+const AUDIO_MEMORY: usize = 64;
 /// A packet is not sent again before this time has passed: NACKs cross with what they ask for.
 const SPACING_MIN: Nanos = 10 * MS;
 /// How often one packet is sent again at most.
@@ -28,9 +31,10 @@ pub struct SentParts {
 }
 
 /// See the file's head. Costs nothing until it is used.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Resends {
     repeats_bytes: bool,
+    memory: usize,
     resent: Vec<Resent>,
     sent: Vec<(u32, SentParts)>,
 }
@@ -38,8 +42,12 @@ pub struct Resends {
 impl Resends {
     /// `repeats_bytes`: NACKs are answered with the same packet, not by RTX.
     #[must_use]
-    pub fn new(repeats_bytes: bool) -> Self {
-        Self { repeats_bytes, ..Self::default() }
+    pub fn new(kind: MediaKind, repeats_bytes: bool) -> Self {
+        let memory = match kind {
+            MediaKind::Audio => AUDIO_MEMORY,
+            MediaKind::Video => VIDEO_MEMORY,
+        };
+        Self { repeats_bytes, memory, resent: Vec::new(), sent: Vec::new() }
     }
 
     /// A packet was sent for the first time.
@@ -48,24 +56,24 @@ impl Resends {
             return;
         }
         if self.sent.is_empty() {
-            self.sent = vec![(u32::MAX, SentParts::default()); MEMORY];
+            self.sent = vec![(u32::MAX, SentParts::default()); self.memory];
         }
-        self.sent[seq as usize % MEMORY] = (seq, parts);
+        self.sent[seq as usize % self.memory] = (seq, parts);
     }
 
     /// The variable parts of a packet that was sent; `None` when it is too long ago.
     #[must_use]
     pub fn parts(&self, seq: u32) -> Option<SentParts> {
-        let (at, parts) = self.sent.get(seq as usize % MEMORY)?;
+        let (at, parts) = self.sent.get(seq as usize % self.memory)?;
         (*at == seq).then_some(*parts)
     }
 
     /// True when a packet may be sent again now; remembers that it is.
     pub fn take(&mut self, seq: u32, rtt: Option<Nanos>, now: Nanos) -> bool {
         if self.resent.is_empty() {
-            self.resent = vec![Resent::default(); MEMORY];
+            self.resent = vec![Resent::default(); self.memory];
         }
-        let entry = &mut self.resent[seq as usize % MEMORY];
+        let entry = &mut self.resent[seq as usize % self.memory];
         if entry.seq != seq || entry.times == 0 {
             *entry = Resent { seq, times: 1, at: now };
             return true;
@@ -85,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_sent_again_neither_too_soon_nor_for_ever() {
-        let mut resends = Resends::new(false);
+        let mut resends = Resends::new(MediaKind::Video, false);
         assert!(resends.take(7, None, 0));
         assert!(!resends.take(7, None, SPACING_MIN - 1));
         let again = (1..100).filter(|i| resends.take(7, None, i * SPACING_MIN)).count();
@@ -94,11 +102,11 @@ mod tests {
 
     #[test]
     fn only_what_is_still_known_can_be_repeated() {
-        let mut resends = Resends::new(true);
+        let mut resends = Resends::new(MediaKind::Audio, true);
         let parts = SentParts { abs_send_time: 5, padding: 1 };
         resends.note_sent(7, parts);
         assert_eq!(resends.parts(7), Some(parts));
-        resends.note_sent(7 + MEMORY as u32, SentParts::default());
+        resends.note_sent(7 + AUDIO_MEMORY as u32, SentParts::default());
         assert_eq!(resends.parts(7), None);
     }
 }
