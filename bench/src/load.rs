@@ -220,7 +220,7 @@ impl Load {
                 return Ok(());
             }
             missing = all - come;
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("{missing} streams have not brought a packet within 30 s")
     }
@@ -254,7 +254,7 @@ fn say(what: &Said) {
 async fn end_of_parent() {
     let parent = std::os::unix::process::parent_id();
     loop {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         if std::os::unix::process::parent_id() != parent {
             return;
         }

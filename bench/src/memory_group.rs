@@ -50,7 +50,8 @@ impl Drop for MemoryGroup {
 
 /// One number (version 1), or the line `kernel` of several (version 2, since Linux 5.18).
 fn parse(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("kernel ")).or(text.lines().next());
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("kernel ")).or_else(|| text.lines().next());
     line?.trim().parse().ok()
 }
 

@@ -50,7 +50,7 @@ fn rank(server: &str) -> usize {
     SERVERS.iter().position(|(name, _)| *name == server).unwrap_or(SERVERS.len())
 }
 
-/// The newest run of each scenario, cipher and size; the second are files that could not be read.
+/// The newest run of each scenario, cipher, size, and with or without segmentation; the second are files that could not be read.
 pub(super) fn newest(folder: &Path) -> Result<(Vec<Run>, Vec<String>)> {
     let entries = fs::read_dir(folder)
         .with_context(|| format!("no results in {}: run a scenario first", folder.display()))?;
@@ -67,7 +67,7 @@ pub(super) fn newest(folder: &Path) -> Result<(Vec<Run>, Vec<String>)> {
         for run in run.by_size() {
             let size = run.line["consumers"].as_u64().unwrap_or(0);
             let cipher = run.line["cipher"].as_str().unwrap_or("").to_owned();
-            let key = (run.scenario.clone(), cipher, size);
+            let key = (run.scenario.clone(), cipher, size, run.is_segmented());
             if newest.get(&key).is_none_or(|other| other.made <= run.made) {
                 newest.insert(key, run);
             }
@@ -118,7 +118,18 @@ impl Run {
         self.line["consumers"].as_u64().unwrap_or(0)
     }
 
+    /// Whether the devices segmented, as they do unless the bench switched it off.
+    pub(super) fn is_segmented(&self) -> bool {
+        self.line["segmentation"] != false
+    }
+
+    /// Of this kind, on devices that segment.
     pub(super) fn is(&self, scenario: &str, cipher: &str) -> bool {
+        self.is_segmented() && self.is_of(scenario, cipher)
+    }
+
+    /// Of this kind, on whatever devices.
+    pub(super) fn is_of(&self, scenario: &str, cipher: &str) -> bool {
         self.scenario == scenario && self.line["cipher"].as_str().is_none_or(|one| one == cipher)
     }
 
@@ -223,12 +234,16 @@ mod tests {
         for (name, text) in &files {
             fs::write(folder.join(format!("{name}.json")), text).expect("a file");
         }
+        // Devices that do not segment are another question, not a newer answer.
+        let single = file(100, 9.0, 30).replace("\"cipher\"", "\"segmentation\":false,\"cipher\"");
+        fs::write(folder.join("e.json"), single).expect("a file");
         fs::write(folder.join("d.json"), "{").expect("a file");
         let (runs, unreadable) = newest(&folder).expect("results");
         fs::remove_dir_all(&folder).expect("the folder goes");
         let found: Vec<(u64, f64)> =
             runs.iter().map(|run| (run.consumers(), run.costs()[0].value)).collect();
-        assert_eq!(found, [(50, 3.0), (100, 2.0)]);
+        assert_eq!(found, [(50, 3.0), (100, 9.0), (100, 2.0)]);
+        assert!(!runs[1].is("fanout", "GCM") && runs[1].is_of("fanout", "GCM"));
         assert!(unreadable.len() == 1 && unreadable[0].ends_with("d.json"));
     }
 

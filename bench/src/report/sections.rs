@@ -40,13 +40,16 @@ pub(super) fn of(runs: &[Run]) -> Vec<Section> {
 /// The scenarios that are compared, the largest size of each.
 pub(super) fn compared(runs: &[Run]) -> Vec<(String, &Run)> {
     let kinds = [("fanout", GCM), ("fanout", AES_CM), ("audio", GCM), ("meeting", GCM)];
-    kinds
-        .into_iter()
-        .filter_map(|(scenario, cipher)| {
-            let run = largest(runs, scenario, cipher)?;
-            Some((title(scenario, cipher, run), run))
-        })
-        .collect()
+    let largest = kinds.into_iter().filter_map(|(scenario, cipher)| {
+        let run = largest(runs, scenario, cipher)?;
+        Some((title(scenario, cipher, run), run))
+    });
+    let single = runs
+        .iter()
+        .filter(|run| !run.is_segmented() && run.is_of("fanout", GCM))
+        .max_by_key(|run| run.consumers())
+        .map(|run| (format!("{}, no segmentation", title("fanout", GCM, run)), run));
+    largest.chain(single).collect()
 }
 
 /// Of the default size, or else the largest.
