@@ -140,6 +140,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::convert;
 
     #[test]
     fn the_hash_sees_values_and_not_their_writing() {
@@ -156,6 +157,35 @@ mod tests {
         for other in others {
             assert_ne!(BodyHash::of(&one), BodyHash::of(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn parameters_survive_and_are_kept_only_where_the_dataplane_cannot_say_them() {
+        let parameters = json!({
+            "mid": "3",
+            "codecs": [
+                { "mimeType": "video/H264", "payloadType": 96, "clockRate": 90_000,
+                  "parameters": { "packetization-mode": 1, "profile-level-id": "42e01f" },
+                  "rtcpFeedback": [{ "type": "nack", "parameter": "" },
+                                   { "type": "nack", "parameter": "pli" }] },
+                { "mimeType": "video/rtx", "payloadType": 97, "clockRate": 90_000,
+                  "parameters": { "apt": 96 }, "rtcpFeedback": [] },
+            ],
+            "headerExtensions": [{ "uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1,
+                                   "encrypt": false, "parameters": {} }],
+            "encodings": [{ "ssrc": 7, "rtx": { "ssrc": 8 }, "scalabilityMode": "L3T3" }],
+            "rtcp": { "cname": "ada", "reducedSize": true, "mux": true },
+        });
+        let mut parameters: RtpParameters = serde_json::from_value(parameters).unwrap();
+        let kept = |parameters: &RtpParameters| -> RtpParameters {
+            let restored = || convert::api_rtp_parameters(&convert::rtp_parameters(parameters));
+            read(&write(&convert::lost(parameters)).unwrap()).unwrap_or_else(restored)
+        };
+        assert_eq!(read::<RtpParameters>(&write(&parameters).unwrap()).unwrap(), parameters);
+        assert_eq!(kept(&parameters), parameters);
+        parameters.msid = Some("stream track".to_owned());
+        assert!(convert::lost(&parameters).is_some());
+        assert_eq!(kept(&parameters), parameters);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ironcast_api::{
 use crate::{
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::Registry,
+    registry::{Consumer, Registry},
 };
 
 /// Which page.
@@ -37,10 +37,10 @@ impl Page {
     }
 
     /// The page's items and the `after` of the next one.
-    fn take<R, I: Clone>(
+    fn take<R, I>(
         &self,
         all: &BTreeMap<Id, R>,
-        info: impl Fn(&R) -> &I,
+        info: impl Fn(&R) -> I,
         router_of: impl Fn(&R) -> &Id,
         id_of: impl Fn(&I) -> &Id,
     ) -> (Vec<I>, Option<Id>) {
@@ -50,7 +50,7 @@ impl Page {
             .map(|(_, one)| one)
             .filter(|one| self.router_id.as_ref().is_none_or(|id| router_of(one) == id))
             .take(self.limit + 1)
-            .map(|one| info(one).clone())
+            .map(info)
             .collect();
         let has_more = items.len() > self.limit;
         items.truncate(self.limit);
@@ -71,8 +71,12 @@ async fn list<T: serde::Serialize + Send + 'static>(
 pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
     list(engine, move |registry| {
-        let (items, next_after) =
-            page.take(&registry.routers, |one| &one.info, |one| &one.info.id, |info| &info.id);
+        let (items, next_after) = page.take(
+            &registry.routers,
+            |one| one.info.clone(),
+            |one| &one.info.id,
+            |info| &info.id,
+        );
         RouterList { items, next_after }
     })
     .await
@@ -84,7 +88,7 @@ pub async fn transports(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Pro
     list(engine, move |registry| {
         let all = &registry.transports;
         let (items, next_after) =
-            page.take(all, |one| &one.info, |one| &one.info.router_id, |info| &info.id);
+            page.take(all, |one| one.info.clone(), |one| &one.info.router_id, |info| &info.id);
         TransportList { items, next_after }
     })
     .await
@@ -96,7 +100,7 @@ pub async fn producers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Prob
     list(engine, move |registry| {
         let all = &registry.producers;
         let (items, next_after) =
-            page.take(all, |one| &one.info, |one| &one.info.router_id, |info| &info.id);
+            page.take(all, |one| one.info.clone(), |one| &one.info.router_id, |info| &info.id);
         ProducerList { items, next_after }
     })
     .await
@@ -108,7 +112,7 @@ pub async fn consumers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Prob
     list(engine, move |registry| {
         let all = &registry.consumers;
         let (items, next_after) =
-            page.take(all, |one| &one.info, |one| &one.info.router_id, |info| &info.id);
+            page.take(all, Consumer::whole_info, |one| &one.info.router_id, |info| &info.id);
         ConsumerList { items, next_after }
     })
     .await
