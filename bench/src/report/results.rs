@@ -50,7 +50,8 @@ fn rank(server: &str) -> usize {
     SERVERS.iter().position(|(name, _)| *name == server).unwrap_or(SERVERS.len())
 }
 
-/// The newest run of each scenario, cipher, size, and with or without segmentation; the second are files that could not be read.
+/// The newest run of each scenario, cipher, size, and with or without segmentation; the second are
+/// files that could not be read.
 pub(super) fn newest(folder: &Path) -> Result<(Vec<Run>, Vec<String>)> {
     let entries = fs::read_dir(folder)
         .with_context(|| format!("no results in {}: run a scenario first", folder.display()))?;
