@@ -2,7 +2,10 @@
 //! queue and one task, so that its messages take effect in the order in which it sent them; what
 //! does not fit into the queue is refused. Both styles of answer are made here, and only here.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,8 +29,9 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// A message that waits for its turn.
 struct Request {
-    action: Action,
-    name: &'static str,
+    /// None for an event that this service does not know.
+    action: Option<Action>,
+    name: Cow<'static, str>,
     payload: Value,
     answer: Answer,
 }
@@ -37,6 +41,32 @@ struct Answer {
     socket: Sid,
     ack: Option<AckSender>,
     reply: Option<&'static str>,
+}
+
+/// The way into a socket's queue.
+struct Queue {
+    waiting: mpsc::Sender<Request>,
+    /// The socket was told that its queue is full and nothing has fitted since. Thousands of
+    /// messages can come in one read: an error for each would fill the way back, and a socket
+    /// whose way back is full is closed.
+    is_told: AtomicBool,
+}
+
+impl Queue {
+    /// Runs where the message is read, before the next is: that keeps them in order.
+    fn push(&self, service: &Service, request: Request) {
+        let Err(refused) = self.waiting.try_send(request) else {
+            self.is_told.store(false, Ordering::Relaxed);
+            return;
+        };
+        let Request { name, answer, .. } = refused.into_inner();
+        // An acknowledgement is waited for, so that each gets one.
+        if answer.ack.is_none() && self.is_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let failure = Failure::new("rate_limited", "too many messages are waiting already");
+        answer.send(service, &name, Err(failure));
+    }
 }
 
 /// Whether the client waits for an acknowledgement.
@@ -54,23 +84,43 @@ impl<A: Adapter> FromMessageParts<A> for WantsAck {
     }
 }
 
+/// How often a socket whose way back is full is tried to be told that it is closed.
+const CLOSE_AGAIN: Duration = Duration::from_millis(50);
+
 /// Sends through Socket.IO.
-struct SocketOutbox(SocketIo);
+struct SocketOutbox {
+    io: SocketIo,
+    /// Sockets that could not take something and are being closed: nothing more is said to them.
+    closing: Arc<Mutex<HashSet<Sid>>>,
+}
 
 impl Outbox for SocketOutbox {
     fn emit(&self, socket: Sid, event: &str, payload: &Value) {
-        let Some(socket) = self.0.get_socket(socket) else { return };
+        let Some(to) = self.io.get_socket(socket) else { return };
+        if self.closing.lock().expect("nobody panics with it").contains(&socket) {
+            return;
+        }
         // A browser that takes nothing for so long would see a false picture of its room from
         // now on. Without its socket it comes back and asks for all.
-        if socket.emit(event, payload).is_err() {
-            let _ = socket.disconnect();
+        if to.emit(event, payload).is_err() {
+            self.close(socket);
         }
     }
 
     fn close(&self, socket: Sid) {
-        if let Some(socket) = self.0.get_socket(socket) {
-            let _ = socket.disconnect();
+        let Some(to) = self.io.get_socket(socket) else { return };
+        if to.disconnect().is_ok() || !self.closing.lock().expect("as above").insert(socket) {
+            return;
         }
+        // The farewell needs room on the way back, too, and without it the socket stays. A client
+        // that never reads again ends by its missing answers to pings.
+        let (io, closing) = (self.io.clone(), Arc::clone(&self.closing));
+        tokio::spawn(async move {
+            while io.get_socket(socket).is_some_and(|to| to.disconnect().is_err()) {
+                tokio::time::sleep(CLOSE_AGAIN).await;
+            }
+            closing.lock().expect("as above").remove(&socket);
+        });
     }
 }
 
@@ -85,7 +135,8 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> (SocketIoLayer, Arc
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
         .build_layer();
-    let service = Service::new(settings, media, Box::new(SocketOutbox(io.clone())));
+    let outbox = SocketOutbox { io: io.clone(), closing: Arc::default() };
+    let service = Service::new(settings, media, Box::new(outbox));
     let for_sockets = Arc::clone(&service);
     io.ns("/", move |socket: SocketRef| {
         let service = Arc::clone(&for_sockets);
@@ -96,20 +147,20 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> (SocketIoLayer, Arc
 
 /// Registers all names of all events for a new socket.
 fn welcome(socket: &SocketRef, service: Arc<Service>) {
-    let (queue, requests) = mpsc::channel(service.settings.requests_per_socket_max);
+    let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
+    let queue = Arc::new(Queue { waiting, is_told: AtomicBool::new(false) });
     for row in TABLE {
         for name in row.names {
-            register(socket, row, name, Arc::clone(&service), queue.clone());
+            register(socket, row, name, Arc::clone(&service), Arc::clone(&queue));
         }
     }
-    let outbox = Arc::clone(&service);
+    let for_unknown = Arc::clone(&service);
     socket.on_fallback(
         move |Event(name): Event, socket: SocketRef, wants: WantsAck, ack: AckSender| {
-            let ack = wants.0.then_some(ack);
-            let failure =
-                Failure::new("unsupported", format!("this service has no event {:?}", cut(&name)));
-            let answer = Answer { socket: socket.id, ack, reply: None };
-            answer.send(&outbox, cut(&name), Err(failure));
+            let answer = Answer { socket: socket.id, ack: wants.0.then_some(ack), reply: None };
+            let name = Cow::Owned(cut(&name).to_owned());
+            let request = Request { action: None, name, payload: Value::Null, answer };
+            queue.push(&for_unknown, request);
             async {}
         },
     );
@@ -126,13 +177,12 @@ fn cut(name: &str) -> &str {
     name.char_indices().nth(64).map_or(name, |(end, _)| &name[..end])
 }
 
-/// The closure runs where the message is read, before the next is: that keeps them in order.
 fn register(
     socket: &SocketRef,
     row: &'static Row,
     name: &'static str,
     service: Arc<Service>,
-    queue: mpsc::Sender<Request>,
+    queue: Arc<Queue>,
 ) {
     let handler = move |socket: SocketRef,
                         wants: WantsAck,
@@ -141,11 +191,9 @@ fn register(
         let answer = Answer { socket: socket.id, ack: wants.0.then_some(ack), reply: row.reply };
         // Nothing was sent along: the same as an empty payload.
         let payload = payload.unwrap_or(Value::Null);
-        let request = Request { action: row.action, name, payload, answer };
-        if let Err(refused) = queue.try_send(request) {
-            let failure = Failure::new("rate_limited", "too many messages are waiting already");
-            refused.into_inner().answer.send(&service, name, Err(failure));
-        }
+        let request =
+            Request { action: Some(row.action), name: Cow::Borrowed(name), payload, answer };
+        queue.push(&service, request);
         async {}
     };
     socket.on(name, handler);
@@ -154,11 +202,17 @@ fn register(
 /// Does a socket's messages one by one until it is gone.
 async fn work(service: Arc<Service>, socket: Sid, mut requests: mpsc::Receiver<Request>) {
     while let Some(request) = requests.recv().await {
-        let handling = service.handle(socket, request.action, request.payload);
-        let result = tokio::time::timeout(REQUEST_TIME_MAX, handling)
-            .await
-            .unwrap_or_else(|_| Err(Failure::new("timeout", "this took too long")));
-        request.answer.send(&service, request.name, result);
+        let name = &request.name;
+        let result = match request.action {
+            Some(action) => {
+                let handling = service.handle(socket, action, request.payload);
+                tokio::time::timeout(REQUEST_TIME_MAX, handling)
+                    .await
+                    .unwrap_or_else(|_| Err(Failure::new("timeout", "this took too long")))
+            }
+            None => Err(Failure::new("unsupported", format!("this service has no event {name:?}"))),
+        };
+        request.answer.send(&service, name, result);
     }
 }
 
@@ -166,8 +220,10 @@ impl Answer {
     fn send(self, service: &Service, name: &str, result: Result<Value, Failure>) {
         if let Some(ack) = self.ack {
             let payload = result.unwrap_or_else(|failure| failure.to_ack());
-            // The socket is gone: nobody waits any more.
-            let _ = ack.send(&payload);
+            // The socket is gone, or takes nothing: then it is closed, as by an event.
+            if ack.send(&payload).is_err() {
+                service.close_socket(self.socket);
+            }
             return;
         }
         match (result, self.reply) {

@@ -120,6 +120,11 @@ impl Service {
         self.outbox.emit(socket, event, payload);
     }
 
+    /// Closes a socket.
+    pub fn close_socket(&self, socket: Sid) {
+        self.outbox.close(socket);
+    }
+
     fn heartbeat(&self, socket: Sid) -> Result<Value, Failure> {
         self.rooms().seat(socket)?;
         let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -121,16 +121,29 @@ impl Client {
         self.send(&format!("42{}", json!([event, payload]))).await;
     }
 
-    /// Sends an event many times without wanting acknowledgements. What comes meanwhile is read and
-    /// kept: two sides that both only write wait for each other as soon as the buffers between them
-    /// are full.
+    /// Sends an event many times at once, so that the server reads thousands in one go, without
+    /// wanting acknowledgements.
     pub(crate) async fn flood(&mut self, event: &str, payload: Value, times: usize) {
         let text = format!("42{}", json!([event, payload]));
+        self.burst(std::iter::repeat_n(text, times)).await;
+    }
+
+    /// The same, wanting an acknowledgement for each.
+    pub(crate) async fn flood_of_questions(&mut self, event: &str, payload: Value, times: u64) {
+        let ids = self.next_ack + 1..=self.next_ack + times;
+        self.next_ack += times;
+        self.burst(ids.map(|id| format!("42{id}{}", json!([event, payload])))).await;
+    }
+
+    /// What comes meanwhile is read and kept: two sides that both only write wait for each other
+    /// as soon as the buffers between them are full.
+    async fn burst(&mut self, texts: impl Iterator<Item = String>) {
         let (mut writer, mut reader) = (&mut self.socket).split();
         let writing = async {
-            for _ in 0..times {
-                writer.send(Message::text(text.clone())).await.unwrap();
+            for text in texts {
+                writer.feed(Message::text(text)).await.unwrap();
             }
+            writer.flush().await.unwrap();
         };
         tokio::pin!(writing);
         loop {
@@ -179,7 +192,8 @@ impl Client {
 
     /// Waits until the server closes the socket.
     pub(crate) async fn closed(&mut self) {
-        while self.incoming().await.is_some() {}
+        let closed = async { while self.incoming().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, closed).await.expect("the server closes the socket");
     }
 
     /// The network is gone: no goodbye of any kind.

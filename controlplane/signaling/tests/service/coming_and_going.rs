@@ -182,12 +182,24 @@ async fn a_flood_of_messages_is_refused() {
     let (mut ada, _) = stage.join("ada").await;
     let (mut bob, _) = stage.join("bob").await;
     ada.flood("heartbeat", json!({}), 5_000).await;
+    ada.flood("no-such-event", json!({}), 5_000).await;
     let refused = ada.event("error").await;
     assert_eq!(refused["code"], "rate_limited");
     bob.must("heartbeat", json!({})).await;
     // What still waits is handled, then there is room again.
     let again = async { while ada.ask("heartbeat", json!({})).await.get("error").is_some() {} };
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("the socket works again");
+}
+
+#[tokio::test]
+async fn a_socket_that_cannot_take_its_answers_is_closed() {
+    let settings = Settings { messages_out_per_socket_max: 64, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    ada.flood_of_questions("heartbeat", json!({}), 2_000).await;
+    ada.closed().await;
+    assert_eq!(bob.event("user_left").await["participantId"], "ada");
 }
 
 #[tokio::test]
