@@ -23,7 +23,7 @@ pub fn unix_ms() -> u64 {
 pub struct Keep {
     /// Events are kept for so long.
     pub time: Duration,
-    /// Memory for them.
+    /// Memory for them, all that comes with an event included.
     pub bytes: usize,
 }
 
@@ -37,7 +37,7 @@ pub struct Entry {
     /// The router it is about.
     pub router_id: Option<Id>,
     /// `id:`, `event:`, `data:` and the empty line.
-    pub text: String,
+    pub text: Box<str>,
     score_key: Option<ScoreKey>,
 }
 
@@ -45,6 +45,13 @@ pub struct Entry {
 type ScoreKey = (&'static str, Id);
 
 impl Entry {
+    /// What it takes, with its place in the log.
+    fn bytes(&self) -> usize {
+        let ids = [self.router_id.as_ref(), self.score_key.as_ref().map(|(_, id)| id)];
+        let ids: usize = ids.into_iter().flatten().map(|id| id.as_str().len()).sum();
+        size_of::<Self>() + size_of::<(Instant, Option<Arc<Self>>)>() + self.text.len() + ids
+    }
+
     /// Scores are not sent to who resumes.
     #[must_use]
     pub fn is_coalesced(&self) -> bool {
@@ -130,12 +137,12 @@ impl EventLog {
         {
             self.forget(older);
         }
-        let text = format!("id: {}\nevent: {name}\ndata: {json}\n\n", event.seq);
-        self.bytes += text.len();
+        let text = format!("id: {}\nevent: {name}\ndata: {json}\n\n", event.seq).into_boxed_str();
         let number = event.seq.number;
         let router_id = event.router_id;
         let at = Instant::now();
         let entry = Entry { number, name, router_id, text, score_key };
+        self.bytes += entry.bytes();
         self.entries.push_back((at, Some(Arc::new(entry))));
         self.expire(at);
         self.wake.send_replace(self.head);
@@ -150,7 +157,7 @@ impl EventLog {
                 return;
             }
             let Some((_, Some(entry))) = self.entries.pop_front() else { continue };
-            self.bytes -= entry.text.len();
+            self.bytes -= entry.bytes();
             if let Some(key) = &entry.score_key {
                 // It was the newest, or it would have been replaced.
                 self.newest.remove(key);
@@ -192,7 +199,7 @@ impl EventLog {
             return;
         };
         if let Some(entry) = self.entries.get_mut(index).and_then(|(_, entry)| entry.take()) {
-            self.bytes -= entry.text.len();
+            self.bytes -= entry.bytes();
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     convert,
     limits::Bucket,
     note::{self, ConnectNote, ConsumerNote, ProducerNote, RouterNote, TransportNote},
-    registry::{Consumer, Producer, Registry, Router, Transport},
+    registry::{Producer, Registry, Router, Transport},
 };
 
 /// MIDs of consumers that are gone are not known any more, and a client must not see one again on
@@ -225,5 +225,5 @@ fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState)
         created_at: note.common.created_at,
         app_data: note.common.app_data,
     };
-    registry.insert_consumer(Consumer::new(info, note.common.hash)).then_some(())
+    registry.insert_consumer(info, note.common.hash).then_some(())
 }

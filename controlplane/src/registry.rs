@@ -3,7 +3,8 @@
 //! thing closes what hangs below it here, exactly as the dataplane does there, and says so in events.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{BuildHasher as _, RandomState},
     time::{Duration, Instant},
 };
 
@@ -14,13 +15,12 @@ use ironcast_api::{
         RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
     },
 };
-use ironcast_protocol::WorkerId;
-
-use crate::{
-    events::EventLog,
-    limits::Bucket,
-    note::{self, BodyHash},
+use ironcast_protocol::{
+    WorkerId,
+    attic::{Attic, Stored},
 };
+
+use crate::{events::EventLog, limits::Bucket, note::BodyHash};
 
 /// An id that was deleted cannot be made again for so long: a late repeat would revive it.
 const DELETED_TIME: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const DELETED_TIME: Duration = Duration::from_secs(60);
 const DELETED_MAX: usize = 200_000;
 
 /// The kinds of resources. Each has ids of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// A room.
     Router,
@@ -101,25 +101,15 @@ pub struct Consumer {
     pub info: ConsumerInfo,
     pub hash: BodyHash,
     pub mid: Option<String>,
-    /// MessagePack, a fraction of the memory of the parsed ones: there are more consumers than of
-    /// everything else, and they are read now and then.
-    parameters: Box<[u8]>,
+    /// None when they cannot be encoded, which a test rules out.
+    parameters: Option<Stored>,
 }
 
 impl Consumer {
-    /// A consumer as the API describes it.
-    #[must_use]
-    pub fn new(mut info: ConsumerInfo, hash: BodyHash) -> Self {
-        let parameters = std::mem::take(&mut info.rtp_parameters);
-        // Writing into memory fails only where the type cannot be written, which a test rules out.
-        let bytes = rmp_serde::to_vec_named(&parameters).unwrap_or_default();
-        Self { info, hash, mid: parameters.mid, parameters: bytes.into_boxed_slice() }
-    }
-
     /// What it receives.
     #[must_use]
     pub fn parameters(&self) -> RtpParameters {
-        note::read(&self.parameters).unwrap_or_default()
+        self.parameters.as_ref().and_then(|stored| stored.read().ok()).unwrap_or_default()
     }
 
     /// As the API describes it.
@@ -135,15 +125,20 @@ pub struct Registry {
     pub routers: BTreeMap<Id, Router>,
     pub transports: BTreeMap<Id, Transport>,
     pub producers: BTreeMap<Id, Producer>,
-    pub consumers: BTreeMap<Id, Consumer>,
-    deleted: BTreeMap<(Kind, Id), Instant>,
+    /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
+    pub consumers: BTreeMap<Id, Box<Consumer>>,
+    /// There are more consumers than of everything else, and their parameters are read seldom.
+    parameters: Attic,
+    /// Hashes of kind and id: few bytes each, because a large call that ends leaves as many.
+    deleted: HashMap<u64, Instant>,
+    hashes: RandomState,
 }
 
 impl Registry {
     /// Takes over what a snapshot says; deleted ids stay deleted.
     pub fn replace(&mut self, other: Self) {
         let deleted = std::mem::take(&mut self.deleted);
-        *self = Self { deleted, ..other };
+        *self = Self { deleted, hashes: self.hashes.clone(), ..other };
     }
 
     /// Hash of the request that made a resource, if there is one.
@@ -160,19 +155,22 @@ impl Registry {
     /// Whether an id was deleted a moment ago.
     #[must_use]
     pub fn was_deleted(&self, kind: Kind, id: &Id, now: Instant) -> bool {
-        let at = self.deleted.get(&(kind, id.clone()));
+        let at = self.deleted.get(&self.hashes.hash_one((kind, id)));
         at.is_some_and(|at| now.saturating_duration_since(*at) < DELETED_TIME)
     }
 
     /// Forgets ids that were deleted long ago.
     pub fn expire(&mut self, now: Instant) {
         self.deleted.retain(|_, at| now.saturating_duration_since(*at) < DELETED_TIME);
+        if self.deleted.capacity() > 4 * self.deleted.len().max(1_024) {
+            self.deleted.shrink_to(2 * self.deleted.len());
+        }
     }
 
     fn remember_deleted(&mut self, kind: Kind, id: &Id) {
         // Beyond the limit a late repeat makes the resource again: harmless, it can be deleted.
         if self.deleted.len() < DELETED_MAX {
-            self.deleted.insert((kind, id.clone()), Instant::now());
+            self.deleted.insert(self.hashes.hash_one((kind, id)), Instant::now());
         }
     }
 
@@ -209,16 +207,19 @@ impl Registry {
     }
 
     /// Adds a consumer; false if its transport or producer is gone.
-    pub fn insert_consumer(&mut self, consumer: Consumer) -> bool {
-        let info = &consumer.info;
+    pub fn insert_consumer(&mut self, mut info: ConsumerInfo, hash: BodyHash) -> bool {
         let Some(router) = self.routers.get_mut(&info.router_id) else { return false };
         let Some(producer) = self.producers.get_mut(&info.producer_id) else { return false };
         let Some(transport) = self.transports.get_mut(&info.transport_id) else { return false };
         router.consumers.insert(info.id.clone());
-        router.ssrcs.extend(ssrcs_of(&consumer.parameters()));
+        let parameters = std::mem::take(&mut info.rtp_parameters);
+        router.ssrcs.extend(ssrcs_of(&parameters));
         producer.consumers.insert(info.id.clone());
         transport.consumers.insert(info.id.clone());
-        self.consumers.insert(info.id.clone(), consumer);
+        let stored = self.parameters.store(&parameters).ok();
+        let id = info.id.clone();
+        let consumer = Consumer { info, hash, mid: parameters.mid, parameters: stored };
+        self.consumers.insert(id, Box::new(consumer));
         true
     }
 

@@ -444,23 +444,24 @@ impl Hub {
     fn resources(&self, states: &RouterStates) -> Vec<Resource> {
         let mut resources = Vec::new();
         let router = self.registry.entry(Kind::Router, &states.router);
-        let create = router.and_then(|entry| Some((entry.create.decode()?, entry.worker)));
+        let create = router.and_then(|entry| Some((entry.create.read().ok()?, entry.worker)));
         resources.extend(create.map(|(create, worker)| Resource::Router { create, worker }));
         for (id, state, credentials) in &states.transports {
             let Some(entry) = self.registry.entry(Kind::Transport, id) else { continue };
-            let (Some(create), Some(mut created)) = (entry.create.decode(), entry.created.clone())
+            let (Some(create), Some(mut created)) =
+                (entry.create.read().ok(), entry.created.clone())
             else {
                 continue;
             };
             created.ice_parameters.username_fragment = credentials.username_fragment.clone();
             created.ice_parameters.password = credentials.password.clone();
-            let connect = entry.connect.as_ref().and_then(|connect| connect.decode());
+            let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
             let (create, state) = (Box::new(create), state.clone());
             resources.push(Resource::WebRtcTransport { create, created, connect, state });
         }
         for (id, state) in &states.producers {
             let entry = self.registry.entry(Kind::Producer, id);
-            let create = entry.and_then(|entry| entry.create.decode());
+            let create = entry.and_then(|entry| entry.create.read().ok());
             resources.extend(create.map(|create| Resource::Producer {
                 create: Box::new(create),
                 state: state.clone(),
@@ -468,7 +469,7 @@ impl Hub {
         }
         for (id, state) in &states.consumers {
             let entry = self.registry.entry(Kind::Consumer, id);
-            let create = entry.and_then(|entry| entry.create.decode());
+            let create = entry.and_then(|entry| entry.create.read().ok());
             resources.extend(create.map(|create| Resource::Consumer {
                 create: Box::new(create),
                 state: state.clone(),

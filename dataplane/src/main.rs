@@ -27,7 +27,7 @@ use crate::{connection::Identity, hub::Hub, messages::ToHub, workers::Workers};
 
 /// Gives memory back to the system when a large call has ended; the C library's keeps it.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The process that moves packets.
 #[derive(Debug, Parser)]

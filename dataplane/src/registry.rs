@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ironcast_protocol::{
     Id, WorkerId,
+    attic::{Attic, Stored},
     command::{Command, ConnectTransport, TransportCreated},
-    frame::{decode_body, encode_body},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
 /// What kind of resource an id names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,22 +24,6 @@ pub enum Kind {
     Consumer,
 }
 
-/// A create command in its encoded form: a fraction of the memory of its parsed one.
-#[derive(Debug)]
-pub struct Encoded(Box<[u8]>);
-
-impl Encoded {
-    fn new<T: Serialize>(value: &T) -> Self {
-        Self(encode_body(value).unwrap_or_default().into_boxed_slice())
-    }
-
-    /// The command again.
-    #[must_use]
-    pub fn decode<T: DeserializeOwned>(&self) -> Option<T> {
-        decode_body(&self.0).ok()
-    }
-}
-
 /// One resource.
 #[derive(Debug)]
 pub struct Entry {
@@ -49,17 +33,22 @@ pub struct Entry {
     parents: [Option<Id>; 2],
     children: BTreeSet<Id>,
     /// As created.
-    pub create: Encoded,
+    pub create: Stored,
     /// Transports: our side.
     pub created: Option<Box<TransportCreated>>,
     /// Transports: as connected.
-    pub connect: Option<Encoded>,
+    pub connect: Option<Stored>,
 }
+
+/// The attic of the commands that connect.
+const CONNECTS: usize = 4;
 
 /// See the file's head. Ids of different kinds are different names.
 #[derive(Debug, Default)]
 pub struct Registry {
     entries: BTreeMap<(u8, Id), Entry>,
+    /// Where commands are kept: those that create, by kind, and those that connect.
+    attics: [Attic; 5],
 }
 
 impl Registry {
@@ -82,24 +71,22 @@ impl Registry {
     /// Notes a create command on its way to its worker: `None` when its parent is not there or the
     /// id is taken.
     pub fn add(&mut self, command: &Command) -> Option<WorkerId> {
-        let (kind, id, parents, create) = match command {
-            Command::CreateRouter(create) => {
-                (Kind::Router, &create.id, [None, None], Encoded::new(create))
-            }
+        let (kind, id, parents) = match command {
+            Command::CreateRouter(create) => (Kind::Router, &create.id, [None, None]),
             Command::CreateWebRtcTransport(create) => {
                 let parents = [Some((Kind::Router, &create.router)), None];
-                (Kind::Transport, &create.id, parents, Encoded::new(create))
+                (Kind::Transport, &create.id, parents)
             }
             Command::Produce(create) => {
                 let parents = [Some((Kind::Transport, &create.transport)), None];
-                (Kind::Producer, &create.id, parents, Encoded::new(create))
+                (Kind::Producer, &create.id, parents)
             }
             Command::Consume(create) => {
                 let parents = [
                     Some((Kind::Transport, &create.transport)),
                     Some((Kind::Producer, &create.producer)),
                 ];
-                (Kind::Consumer, &create.id, parents, Encoded::new(create))
+                (Kind::Consumer, &create.id, parents)
             }
             _ => return None,
         };
@@ -114,6 +101,13 @@ impl Registry {
         for (parent_kind, parent) in parents.into_iter().flatten() {
             self.entry(parent_kind, parent)?;
         }
+        let create = match command {
+            Command::CreateRouter(create) => self.store(kind as usize, create),
+            Command::CreateWebRtcTransport(create) => self.store(kind as usize, create),
+            Command::Produce(create) => self.store(kind as usize, create),
+            Command::Consume(create) => self.store(kind as usize, create),
+            _ => None,
+        }?;
         for (parent_kind, parent) in parents.into_iter().flatten() {
             self.entry_mut(parent_kind, parent)?.children.insert(id.clone());
         }
@@ -138,10 +132,15 @@ impl Registry {
 
     /// A transport was connected.
     pub fn set_connect(&mut self, connect: &ConnectTransport) {
-        let encoded = Encoded::new(connect);
+        let connected = self.store(CONNECTS, connect);
         if let Some(entry) = self.entry_mut(Kind::Transport, &connect.id) {
-            entry.connect = Some(encoded);
+            entry.connect = connected;
         }
+    }
+
+    /// What came as a command can be encoded again.
+    fn store<T: Serialize>(&mut self, attic: usize, command: &T) -> Option<Stored> {
+        self.attics[attic].store(command).ok()
     }
 
     /// Forgets a resource and all below it.
@@ -292,7 +291,7 @@ mod tests {
         let mut registry = Registry::default();
         registry.add(&router("r"));
         let create: CreateRouter =
-            registry.entry(Kind::Router, "r").unwrap().create.decode().unwrap();
+            registry.entry(Kind::Router, "r").unwrap().create.read().unwrap();
         assert_eq!(Command::CreateRouter(create), router("r"));
     }
 }

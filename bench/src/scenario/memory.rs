@@ -21,6 +21,10 @@ use crate::{
 /// People of a room: each receives the camera and the microphone of ten others.
 const PEOPLE: usize = 11;
 
+/// When memory is read after all have left: the allocator has given back what is free, then what
+/// the control plane keeps for its callers (events, deleted ids: 60 s) is gone as well.
+const LEFT_SECONDS: [u64; 2] = [15, 80];
+
 /// Options of `memory`.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
@@ -47,7 +51,7 @@ struct Memory {
 /// Runs it and prints the table.
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
-    let bar = stage::progress(options.participants.len() * 4)?;
+    let bar = stage::progress(options.participants.len() * 5)?;
     let mut steps = Vec::new();
     for participants in &options.participants {
         let rooms = participants.div_ceil(PEOPLE).max(1);
@@ -139,7 +143,12 @@ fn step(
     bar.inc(1);
     bar.set_message("all leave");
     expect_done(load.ask("leave", Duration::from_secs(120))?)?;
-    interrupt::pause(Duration::from_secs(10))?;
+    bar.inc(1);
+    let [soon, later] = LEFT_SECONDS;
+    bar.set_message(format!("all have left, waiting {later} s"));
+    interrupt::pause(Duration::from_secs(soon))?;
+    let left_soon = read(&running, group.as_ref());
+    interrupt::pause(Duration::from_secs(later - soon))?;
     let left = read(&running, group.as_ref());
     bar.inc(1);
     load.stop();
@@ -156,6 +165,7 @@ fn step(
         "empty": empty,
         "idle": idle,
         "active": active,
+        "left_soon": left_soon,
         "left": left,
     }))
 }
@@ -203,11 +213,11 @@ fn kilobytes(bytes: &Value) -> String {
 
 fn table(steps: &[Value]) -> String {
     let mut out = String::from(
-        "participants  consumers     empty      idle    active  all left   (MB, processes + kernel)\n",
+        "participants  consumers     empty      idle    active  left 15 s  left 80 s   (MB, processes + kernel)\n",
     );
     for one in steps {
         let _ = write!(out, "{:>12} {:>10}", one["participants"], one["consumers"]);
-        for when in ["empty", "idle", "active", "left"] {
+        for when in ["empty", "idle", "active", "left_soon", "left"] {
             let of = |what: &str| one[when][what].as_f64().unwrap_or(0.0) / 1_048_576.0;
             let _ = write!(out, " {:>4.0}+{:<4.0}", of("processes"), of("kernel"));
         }

@@ -64,11 +64,11 @@ fn old_and_too_many_events_are_forgotten() {
     log.publish(None, created());
     assert_eq!(numbers(&log, EventSeq { number: 3, ..start }), Ok(vec![4]));
 
-    let mut log = EventLog::new(Keep { time: Duration::from_secs(60), bytes: 400 });
+    let mut log = EventLog::new(Keep { time: Duration::from_secs(60), bytes: 2_000 });
     for _ in 0..100 {
         log.publish(None, created());
     }
-    assert!(log.bytes() <= 400 && log.entries.len() < 10);
+    assert!(log.bytes() <= 2_000 && log.entries.len() < 10);
     assert_eq!(numbers(&log, EventSeq { number: 99, ..log.head() }), Ok(vec![100]));
 }
 
@@ -84,7 +84,7 @@ fn only_the_newest_score_is_kept() {
     assert_eq!(numbers(&log, start), Ok(vec![1, 100, 101]));
     let entries = log.read(start, usize::MAX).unwrap();
     assert!(entries[1].is_coalesced() && entries[1].text.contains("\"score\":49"));
-    let kept: usize = entries.iter().map(|entry| entry.text.len()).sum();
+    let kept: usize = entries.iter().map(|entry| entry.bytes()).sum();
     assert_eq!(log.bytes(), kept);
 }
 

@@ -91,7 +91,7 @@ fn look(
                 .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
             ..info
         };
-        if !state.registry.insert_consumer(Consumer::new(info.clone(), hash)) {
+        if !state.registry.insert_consumer(info.clone(), hash) {
             return Err(Problem::not_found("producer", &info.producer_id));
         }
         let event = EventData::ConsumerCreated(consumer_event(&info));
@@ -206,7 +206,8 @@ fn free_mid(taken: &BTreeSet<&str>, mut number: u32) -> (u32, String) {
 }
 
 fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Consumer, Problem> {
-    state.registry.consumers.get_mut(id).ok_or_else(|| Problem::not_found("consumer", id))
+    let consumer = state.registry.consumers.get_mut(id).map(Box::as_mut);
+    consumer.ok_or_else(|| Problem::not_found("consumer", id))
 }
 
 fn named(id: &Id) -> command::Named {

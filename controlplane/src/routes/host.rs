@@ -11,7 +11,7 @@ use crate::{
     call::{Answer, Call},
     engine::{Engine, State, Step, unavailable},
     metrics, openapi,
-    registry::{Consumer, Router, Transport},
+    registry::{Router, Transport},
 };
 
 /// `GET /health`: 200 as long as this process works.
@@ -97,7 +97,7 @@ fn of_transport(state: &State, transport: &Transport) -> TransportSnapshot {
     TransportSnapshot {
         transport: transport.info.clone(),
         producers: producers.map(|producer| producer.info.clone()).collect(),
-        consumers: consumers.map(Consumer::whole_info).collect(),
+        consumers: consumers.map(|one| one.whole_info()).collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use ironcast_api::{
 use crate::{
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::{Consumer, Registry},
+    registry::Registry,
 };
 
 /// Which page.
@@ -112,7 +112,7 @@ pub async fn consumers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Prob
     list(engine, move |registry| {
         let all = &registry.consumers;
         let (items, next_after) =
-            page.take(all, Consumer::whole_info, |one| &one.info.router_id, |info| &info.id);
+            page.take(all, |one| one.whole_info(), |one| &one.info.router_id, |info| &info.id);
         ConsumerList { items, next_after }
     })
     .await

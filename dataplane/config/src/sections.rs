@@ -219,7 +219,7 @@ section! {
     Events = "events" {
         /// Events are kept for so long, so that a caller that lost its stream can resume.
         keep_s: u32 = 60, Between(1, 3_600);
-        /// Memory for them.
+        /// Memory for them; beyond, the oldest are dropped.
         keep_bytes: u64 = 16 * MIB, Between(64 * 1024, 1_024 * MIB);
         /// Callers that listen at once.
         streams_max: u32 = 256, Between(1, 100_000);

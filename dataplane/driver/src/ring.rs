@@ -115,6 +115,8 @@ pub(crate) struct Ring {
     enter_flags: u32,
     /// Taken out of the completion queue, not yet looked at.
     pub(crate) completed: VecDeque<Completion>,
+    /// System calls until now.
+    pub(crate) enters: u64,
 }
 
 impl Ring {
@@ -129,7 +131,8 @@ impl Ring {
             .dontfork()
             .build(ENTRIES)?;
         let completed = VecDeque::with_capacity(uring.params().cq_entries() as usize);
-        let mut ring = Self { enter_fd: uring.as_raw_fd(), enter_flags: 0, uring, completed };
+        let mut ring =
+            Self { enter_fd: uring.as_raw_fd(), enter_flags: 0, uring, completed, enters: 0 };
         ring.register_itself();
         Ok(ring)
     }
@@ -214,9 +217,14 @@ impl Ring {
         submission.taskrun() || submission.cq_overflow()
     }
 
+    /// True when completions wait to be collected.
+    pub(crate) fn has_completed(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
     /// True when something waits to be harvested. Makes no system call.
     pub(crate) fn is_ready(&mut self) -> bool {
-        !self.uring.completion().is_empty() || self.has_deferred()
+        self.has_completed() || self.has_deferred()
     }
 
     /// Lets the kernel finish deferred work (some ten packets a call).
@@ -249,7 +257,7 @@ impl Ring {
     }
 
     fn enter(
-        &self,
+        &mut self,
         submit: u32,
         want: u32,
         flags: u32,
@@ -261,6 +269,7 @@ impl Ring {
             }
             None => (flags, ptr::null(), 0),
         };
+        self.enters += 1;
         // SAFETY: the ring lives as long as `self`; the argument (and the timeout it points to)
         // lives for the call and has the size given; queued entries are covered by `push`.
         let result = unsafe {

@@ -44,6 +44,8 @@ pub struct Statistics {
     pub turns: u64,
     /// Waits for a completion or a deadline.
     pub waits: u64,
+    /// System calls of the ring (`io_uring_enter`), waits among them.
+    pub enters: u64,
     /// Moments in which a turn was held for the rest of a frame.
     pub holds: u64,
     /// Wake-ups by the mailbox.
@@ -80,6 +82,7 @@ impl Statistics {
             ("strays_dropped", self.strays_dropped),
             ("turns", self.turns),
             ("waits", self.waits),
+            ("enters", self.enters),
             ("holds", self.holds),
             ("wakes", self.wakes),
             ("messages", self.messages),

@@ -218,6 +218,7 @@ impl<E: Engine> Loop<'_, E> {
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
+        self.io.statistics.enters = self.io.ring.enters;
         self.io.statistics.idle_ns += held;
         self.io.statistics.busy_ns += (done - woke).saturating_sub(held);
         Ok(())
@@ -234,6 +235,12 @@ impl<E: Engine> Loop<'_, E> {
                     break;
                 }
                 self.io.ring.run_deferred()?;
+                // The flag can stay set when nothing is left: work that came up while work was
+                // done sets it, is done with it, and only the next work clears it. What really is
+                // left is done by the next wait before it sleeps.
+                if !self.io.ring.has_completed() {
+                    break;
+                }
             }
         }
         Ok(())

@@ -391,6 +391,28 @@ fn nothing_is_allocated_per_forwarded_packet() {
     }
 }
 
+#[test]
+fn a_turn_takes_few_system_calls() {
+    let worker = Running::start(config(Transmit::IoUring));
+    let listener = worker.listen("127.0.0.1:0");
+    let peers: Vec<_> = (0..32).map(|_| join(&worker, listener, "127.0.0.1:0")).collect();
+    let before = worker.statistics();
+    for number in 0..1_000_u32 {
+        for peer in &peers {
+            peer.send(&number.to_be_bytes()).unwrap();
+        }
+        for peer in &peers {
+            assert_eq!(receive_number(peer), number);
+        }
+    }
+    let counts = worker.statistics();
+    let (turns, enters) = (counts.turns - before.turns, counts.enters - before.enters);
+    // A wait, what the kernel has put off, the sends, receives armed again, a held turn: more is
+    // looking for what is not there.
+    assert!(enters <= 5 * turns, "{enters} system calls in {turns} turns");
+    worker.stop();
+}
+
 fn receive_number(socket: &UdpSocket) -> u32 {
     let mut bytes = [0; 4];
     assert_eq!(socket.recv(&mut bytes).unwrap(), 4);

@@ -44,7 +44,6 @@ pub struct DtlsAssociation {
     outputs: VecDeque<Output>,
     deadline: Option<Nanos>,
     clock: Clock,
-    buffer: Vec<u8>,
 }
 
 enum State {
@@ -95,7 +94,6 @@ impl DtlsAssociation {
             outputs: VecDeque::new(),
             deadline: None,
             clock: Clock { instant: Instant::now(), nanos: now },
-            buffer: vec![0; POLL_BYTES],
         };
         if association.fingerprints.is_empty() {
             association.fail(Failure::NoFingerprint);
@@ -170,7 +168,8 @@ impl DtlsAssociation {
 
     /// Takes the library's outputs until it waits.
     fn drain(&mut self, now: Nanos) {
-        let mut buffer = std::mem::take(&mut self.buffer);
+        // Not kept: a host has thousands of associations, and few of them have anything to say.
+        let mut buffer = vec![0; POLL_BYTES];
         while let State::Running(dtls) = &mut self.state {
             match dtls.poll_output(&mut buffer) {
                 dimpl::Output::Packet(bytes) => {
@@ -207,7 +206,6 @@ impl DtlsAssociation {
                 _ => {}
             }
         }
-        self.buffer = buffer;
     }
 
     /// Keys are there, so the handshake is complete.

@@ -1,5 +1,6 @@
 //! What the control plane and the dataplane say to each other over a unix socket.
 //!
+//! - [`attic`]: values that are kept for long, in little memory.
 //! - [`frame`]: length-prefixed frames, the hello with magic and version; no I/O.
 //! - [`command`]: what the control plane asks, and the answers.
 //! - [`event`]: what the dataplane reports by itself.
@@ -12,6 +13,7 @@
 //! answered with [`command::ErrorCode::UnknownCommand`] instead of ending the connection.
 #![forbid(unsafe_code)]
 
+pub mod attic;
 pub mod command;
 pub mod event;
 pub mod frame;

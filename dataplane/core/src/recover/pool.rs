@@ -1,15 +1,13 @@
-//! Memory of received packets. Owns buffers of three sizes that are not in use, lends one per
+//! Memory of received packets. Owns buffers of a few sizes that are not in use, lends one per
 //! received packet and takes it back when the packet leaves its stream's history: one copy of what
 //! came in serves all consumers. Grows with load up to a limit, shrinks again when load goes.
 
-/// Fits audio and the last packet of most thumbnails.
-pub const SMALL_BYTES: usize = 320;
-/// Fits the packets of a frame that is a little larger than one packet, cut into two.
-pub const MIDDLE_BYTES: usize = 768;
 /// The largest packet that is forwarded.
 pub const LARGE_BYTES: usize = 1_500;
 
-const SIZES: [usize; 3] = [SMALL_BYTES, MIDDLE_BYTES, LARGE_BYTES];
+/// Between audio and full packets lie thumbnails and the parts of evenly cut frames. Steps of half
+/// their size or less: a quarter of the memory at most is unused.
+const SIZES: [usize; 6] = [192, 320, 512, 768, 1_024, LARGE_BYTES];
 
 /// Packet memory.
 #[derive(Debug)]
@@ -77,11 +75,11 @@ mod tests {
     #[test]
     fn buffers_come_back_in_their_size_and_the_limit_holds() {
         let mut pool = Pool::new(2);
-        let middle = pool.take(MIDDLE_BYTES).unwrap();
-        assert_eq!(middle.len(), MIDDLE_BYTES);
+        let middle = pool.take(400).unwrap();
+        assert_eq!(middle.len(), 512);
         pool.give(middle);
         let (a, b) = (pool.take(100).unwrap(), pool.take(1_200).unwrap());
-        assert_eq!((a.len(), b.len()), (SMALL_BYTES, LARGE_BYTES));
+        assert_eq!((a.len(), b.len()), (192, LARGE_BYTES));
         assert!(pool.take(1).is_none());
         pool.give(b);
         assert!(pool.take(LARGE_BYTES + 1).is_none());
