@@ -85,9 +85,7 @@ pub(crate) fn run_plan(
     let stage = Stage { loopback: options.loopback, no_segmentation: options.no_segmentation };
     let topology = stage.build();
     let (peers, mut left_out) = options.peers.find(&topology);
-    for one in &left_out {
-        eprintln!("{} is left out: {}", one.server, one.why);
-    }
+    LeftOut::tell(&left_out);
     let servers: Vec<Server> =
         [Server::ReflectorSegmented, Server::ReflectorSendmmsg, Server::Ironcast]
             .into_iter()
@@ -112,9 +110,7 @@ pub(crate) fn run_plan(
     let windows = run_blocks(&topology, &servers, &plan, times, options.blocks, &progress);
     progress.finish_and_clear();
     let (windows, failed) = windows?;
-    for one in &failed {
-        eprintln!("{} is left out: {}", one.server, one.why);
-    }
+    LeftOut::tell(&failed);
     left_out.extend(failed);
     if let Some(path) = &options.raw {
         std::fs::write(path, serde_json::to_string_pretty(&windows)?)?;

@@ -18,6 +18,7 @@ pub(crate) use rooms::Rooms;
 pub(crate) use tally::Counts;
 use tally::Tally;
 
+/// Within this a started server has found all of its parts.
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a load process is to do.

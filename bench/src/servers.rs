@@ -65,13 +65,22 @@ enum Peer {
     None,
 }
 
-/// A peer that cannot run here.
+/// A peer that cannot run here, or that failed.
 #[derive(Debug, Clone, serde::Serialize)]
 pub(crate) struct LeftOut {
     /// As [`Server::name`].
     pub(crate) server: &'static str,
     /// In one line.
     pub(crate) why: String,
+}
+
+impl LeftOut {
+    /// Tells of each.
+    pub(crate) fn tell(all: &[Self]) {
+        for one in all {
+            eprintln!("{} is left out: {}", one.server, one.why);
+        }
+    }
 }
 
 impl Peers {

@@ -14,7 +14,7 @@ use crate::{
     fanout, keep,
     load::{Plan, Rooms, Target},
     measure::{Times, Window, merged_delay, run_block},
-    servers::{Peers, Server},
+    servers::{LeftOut, Peers, Server},
     stage::{self, Stage},
 };
 
@@ -84,9 +84,7 @@ impl Load {
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let (peers, left_out) = options.peers.find(&topology);
-    for one in &left_out {
-        eprintln!("{} is left out: {}", one.server, one.why);
-    }
+    LeftOut::tell(&left_out);
     let window = Duration::from_secs_f64(options.window);
     let times = Times { warm_up: Duration::from_secs(2), window };
     let modes = [Server::Ironcast, Server::IroncastBusyPoll];

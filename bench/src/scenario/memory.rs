@@ -212,8 +212,10 @@ fn kilobytes(bytes: &Value) -> String {
 }
 
 fn table(steps: &[Value]) -> String {
-    let mut out = String::from(
-        "participants  consumers     empty      idle    active  left 15 s  left 80 s   (MB, processes + kernel)\n",
+    let [soon, later] = LEFT_SECONDS;
+    let mut out = format!(
+        "participants  consumers     empty      idle    active left {soon} s left {later} s   (MB, \
+         processes + kernel)\n",
     );
     for one in steps {
         let _ = write!(out, "{:>12} {:>10}", one["participants"], one["consumers"]);

@@ -118,7 +118,7 @@ impl Default for DriverConfig {
             receive_buffers: 4_096,
             receive_buffer_bytes: 2_048,
             slabs: 256,
-            paths: 8_192,
+            paths: 20_000,
             portion_bytes: 256 << 10,
             turn_hold_us: 100,
             busy_poll: false,

@@ -9,13 +9,24 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use lz4_flex::block::{compress_with_dict, decompress_with_dict};
+use lz4_flex::block::{DecompressError, compress_with_dict, decompress_with_dict};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::frame::{FrameError, decode_body, encode_body};
 
 /// Kinds of values that look alike: a codec each, with and without simulcast.
 const BASES: usize = 8;
+
+/// Why a value cannot be stored, or read again.
+#[derive(Debug, thiserror::Error)]
+pub enum AtticError {
+    /// It cannot be encoded or decoded.
+    #[error(transparent)]
+    Body(#[from] FrameError),
+    /// Its differences cannot be unpacked.
+    #[error("kept bytes that cannot be unpacked: {0}")]
+    Differences(#[from] DecompressError),
+}
 
 /// Stores values of one type. What was stored does not need it any more.
 #[derive(Debug, Default)]
@@ -35,7 +46,7 @@ pub struct Stored {
 
 impl Attic {
     /// Stores a value.
-    pub fn store<T: Serialize>(&mut self, value: &T) -> Result<Stored, FrameError> {
+    pub fn store<T: Serialize>(&mut self, value: &T) -> Result<Stored, AtticError> {
         let whole = encode_body(value)?;
         let compressed = self.bases.iter().map(|base| (base, compress_with_dict(&whole, base)));
         let best = compressed.min_by_key(|(_, bytes)| bytes.len());
@@ -56,10 +67,10 @@ impl Attic {
 
 impl Stored {
     /// The value again; its type is the one that was stored.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
-        let Some((len, bytes)) = &self.differences else { return decode_body(&self.base) };
-        let whole = decompress_with_dict(bytes, *len as usize, &self.base);
-        decode_body(&whole.map_err(|_| FrameError::Damaged)?)
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, AtticError> {
+        let Some((len, bytes)) = &self.differences else { return Ok(decode_body(&self.base)?) };
+        let whole = decompress_with_dict(bytes, *len as usize, &self.base)?;
+        Ok(decode_body(&whole)?)
     }
 
     /// Bytes that only this value takes; none for a base, which others share.

@@ -101,9 +101,6 @@ pub enum FrameError {
     /// A value that cannot be encoded.
     #[error("a frame that cannot be encoded: {0}")]
     Encode(#[from] rmp_serde::encode::Error),
-    /// What was kept cannot be unpacked.
-    #[error("kept bytes that cannot be unpacked")]
-    Damaged,
 }
 
 /// MessagePack with named fields.

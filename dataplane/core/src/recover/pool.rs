@@ -5,8 +5,8 @@
 /// The largest packet that is forwarded.
 pub const LARGE_BYTES: usize = 1_500;
 
-/// Between audio and full packets lie thumbnails and the parts of evenly cut frames. Steps of half
-/// their size or less: a quarter of the memory at most is unused.
+/// Between audio and full packets lie thumbnails and the parts of evenly cut frames. A packet leaves
+/// two fifths of its buffer unused at most.
 const SIZES: [usize; 6] = [192, 320, 512, 768, 1_024, LARGE_BYTES];
 
 /// Packet memory.
