@@ -153,7 +153,7 @@ impl Options {
             blocks: self.or_quick(self.blocks, 4, 2),
             loopback: self.loopback,
             // The reflectors know one room and one stream.
-            only: ["ironcast", "mediasoup", "janus"].map(str::to_owned).to_vec(),
+            only: ["ironcast", "ironcast-xdp", "mediasoup", "janus"].map(str::to_owned).to_vec(),
             peers: self.peers.clone(),
         }
     }
@@ -183,6 +183,15 @@ fn table(runs: &[(String, Value)]) -> String {
             let _ = write!(out, "  {:>22}", ratio(&line["peers"][*server]["ironcast_over_this"]));
         }
         out.push('\n');
+        let xdp = &line["peers"]["ironcast-xdp"];
+        if let Some(cost) = xdp["cpu_s_per_million"].as_f64() {
+            let _ = write!(out, "{:<30} {cost:>16.3}", "  with xdp");
+            for server in &servers {
+                let over = ratio(&line["peers"][*server]["ironcast_xdp_over_this"]);
+                let _ = write!(out, "  {over:>22}");
+            }
+            out.push('\n');
+        }
     }
     out
 }
@@ -211,6 +220,21 @@ mod tests {
         assert!(lines[1].contains("janus") && lines[1].contains("mediasoup"));
         assert!(lines[2].contains("1.000") && lines[2].contains("0.50 x [0.45 0.60]"));
         assert!(lines[3].trim_end().ends_with("0.50 x [0.45 0.60]"));
+    }
+
+    #[test]
+    fn our_other_way_to_send_has_a_line_of_its_own() {
+        let over = |median: f64| json!({ "median": median, "low": median, "high": median });
+        let peers = json!({
+            "ironcast-xdp": { "cpu_s_per_million": 0.7, "ironcast_over_this": over(1.4) },
+            "janus": { "ironcast_over_this": over(0.5), "ironcast_xdp_over_this": over(0.3) },
+        });
+        let runs = [("a".to_owned(), json!({ "cpu_s_per_million": 1.0, "peers": peers }))];
+        let table = table(&runs);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[2].starts_with("a ") && lines[2].contains("0.50 x [0.50 0.50]"));
+        assert!(lines[3].starts_with("  with xdp") && lines[3].contains("0.700"));
+        assert!(lines[3].contains("0.30 x [0.30 0.30]"));
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub(crate) struct Options {
     /// One of so many blocks of packets is opened and verified.
     #[arg(long, default_value_t = 16)]
     pub(crate) sample_period: u16,
-    /// Only these servers: ironcast, reflector-sendmmsg, reflector-segmented, and peers.
+    /// Only these servers: ironcast, ironcast-xdp, reflector-sendmmsg, reflector-segmented, and
+    /// peers.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     #[command(flatten)]
@@ -131,6 +132,8 @@ pub(crate) struct Summary {
     pub(crate) core: Estimate,
     /// Ours over this one, pair by pair; none for ours.
     pub(crate) ours_over_this: Option<Estimate>,
+    /// The same of ours with frames past the network stack.
+    pub(crate) xdp_over_this: Option<Estimate>,
     pub(crate) load_core_busy: f64,
     pub(crate) load_busy: f64,
     pub(crate) core_busy: f64,
@@ -156,13 +159,15 @@ impl Summary {
         let mean = |of: &dyn Fn(&Window) -> f64| {
             good.iter().map(|window| of(window)).sum::<f64>() / good.len().max(1) as f64
         };
+        let over = |ours: Server| {
+            (server != ours.name()).then(|| paired(windows, ours.name(), server)).flatten()
+        };
         Some(Self {
             server,
             cpu: estimate(&costs(&Window::cpu_s_per_million))?,
             core: estimate(&costs(&Window::core_s_per_million))?,
-            ours_over_this: (server != Server::Ironcast.name())
-                .then(|| paired(windows, Server::Ironcast.name(), server))
-                .flatten(),
+            ours_over_this: over(Server::Ironcast),
+            xdp_over_this: over(Server::IroncastXdp),
             load_core_busy: mean(&|window| window.load_core_busy),
             load_busy: mean(&|window| window.load_busy),
             core_busy: mean(&|window| window.core_busy),
@@ -194,6 +199,7 @@ impl Summary {
             "disturbed_windows": self.disturbed,
             "delay_us": { "p50": p50, "p99": p99, "p999": p999, "max": max },
             "ironcast_over_this": self.ours_over_this,
+            "ironcast_xdp_over_this": self.xdp_over_this,
         })
     }
 }

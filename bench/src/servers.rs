@@ -33,6 +33,8 @@ pub(crate) enum Server {
     Ironcast,
     /// Ours, with workers that never sleep.
     IroncastBusyPoll,
+    /// Ours, with what does not segment sent as whole frames (`dataplane.transmit = "xdp"`).
+    IroncastXdp,
     /// The floor of a send a packet.
     ReflectorSendmmsg,
     /// The floor of segmented sends.
@@ -84,9 +86,14 @@ impl LeftOut {
 }
 
 impl Peers {
-    /// Those that are asked for and can run here, and those that cannot.
+    /// Those that are asked for and can run here, and those that cannot. Our own other way to send
+    /// is among them.
     pub(crate) fn find(&self, topology: &Topology) -> (Vec<Server>, Vec<LeftOut>) {
         let (mut servers, mut left_out) = (Vec::new(), Vec::new());
+        match ironcast::xdp_missing(topology) {
+            None => servers.push(Server::IroncastXdp),
+            Some(why) => left_out.push(LeftOut { server: Server::IroncastXdp.name(), why }),
+        }
         let asked = |peer| self.peers.as_ref().is_none_or(|all| all.contains(&peer));
         if asked(Peer::Janus) {
             match janus::missing(topology) {
@@ -123,6 +130,7 @@ impl Server {
         match self {
             Self::Ironcast => "ironcast",
             Self::IroncastBusyPoll => "ironcast-busy-poll",
+            Self::IroncastXdp => "ironcast-xdp",
             Self::ReflectorSendmmsg => "reflector-sendmmsg",
             Self::ReflectorSegmented => "reflector-segmented",
             Self::Mediasoup { .. } => "mediasoup",
@@ -133,8 +141,9 @@ impl Server {
     /// Starts it and waits until it takes participants.
     pub(crate) fn start(self, topology: &Topology) -> Result<Running> {
         match self {
-            Self::Ironcast => ironcast::start(topology, false),
-            Self::IroncastBusyPoll => ironcast::start(topology, true),
+            Self::Ironcast => ironcast::start(topology, &[]),
+            Self::IroncastBusyPoll => ironcast::start(topology, &["dataplane.busy_poll=true"]),
+            Self::IroncastXdp => ironcast::start(topology, &["dataplane.transmit=xdp"]),
             Self::ReflectorSendmmsg => start_reflector(topology, Method::Sendmmsg),
             Self::ReflectorSegmented => start_reflector(topology, Method::Segmented),
             Self::Mediasoup { worker } => mediasoup::start(topology, worker),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{fanout::Summary, measure::Window};
+use crate::{fanout::Summary, measure::Window, statistics::Estimate};
 
 /// Above this share of its core the load may be what limits.
 const LOAD_BUSY_MAX: f64 = 0.85;
@@ -10,20 +10,21 @@ const LOAD_BUSY_MAX: f64 = 0.85;
 /// One line a server.
 pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
     let mut out = String::from(
-        "server                CPU-s/M [95 %]        core-s/M  core  load  ironcast is      lost   \
-         verified  p50 us  p99 us\n",
+        "server                CPU-s/M [95 %]        core-s/M  core  load  ironcast is      \
+         with xdp         lost   verified  p50 us  p99 us\n",
     );
     for one in summaries {
         let interval = format!("{:.3} [{:.3} {:.3}]", one.cpu.median, one.cpu.low, one.cpu.high);
-        let ratio = match &one.ours_over_this {
+        let ratio = |ratio: &Option<Estimate>| match ratio {
             Some(ratio) => format!("{:.2} x [{:.2} {:.2}]", ratio.median, ratio.low, ratio.high),
             None => String::new(),
         };
+        let (ours, xdp) = (ratio(&one.ours_over_this), ratio(&one.xdp_over_this));
         let lost = 100.0 * one.lost as f64 / (one.lost + one.received).max(1) as f64;
         let _ = writeln!(
             out,
-            "{:<21} {interval:<21} {:<9.3} {:>3.0} % {:>3.0} % {ratio:<16} {lost:.3} % {:>9} {:>7} \
-             {:>7}",
+            "{:<21} {interval:<21} {:<9.3} {:>3.0} % {:>3.0} % {ours:<16} {xdp:<16} {lost:.3} % \
+             {:>9} {:>7} {:>7}",
             one.server,
             one.core.median,
             one.core_busy * 100.0,

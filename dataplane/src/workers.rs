@@ -183,6 +183,7 @@ impl Workers {
             transmit: match limits.transmit {
                 Transmit::IoUring => ironcast_driver::Transmit::IoUring,
                 Transmit::Sendmmsg => ironcast_driver::Transmit::Sendmmsg,
+                Transmit::Xdp => ironcast_driver::Transmit::Xdp,
             },
             ..DriverConfig::default()
         };

@@ -32,8 +32,9 @@ pub(super) struct Cost {
 }
 
 /// In this order they are shown.
-const SERVERS: [(&str, &str); 6] = [
+const SERVERS: [(&str, &str); 7] = [
     ("ironcast", "Ironcast"),
+    ("ironcast-xdp", "Ironcast, AF_XDP"),
     ("ironcast-busy-poll", "Ironcast, busy polling"),
     ("mediasoup", "mediasoup"),
     ("janus", "Janus"),

@@ -87,9 +87,12 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     LeftOut::tell(&left_out);
     let window = Duration::from_secs_f64(options.window);
     let times = Times { warm_up: Duration::from_secs(2), window };
-    let modes = [Server::Ironcast, Server::IroncastBusyPoll];
-    let common: Vec<Server> =
-        modes.into_iter().chain([Server::ReflectorSegmented]).chain(peers).collect();
+    let (xdp, peers): (Vec<_>, Vec<_>) =
+        peers.into_iter().partition(|one| *one == Server::IroncastXdp);
+    let modes: Vec<Server> =
+        [Server::Ironcast].into_iter().chain(xdp).chain([Server::IroncastBusyPoll]).collect();
+    let others = [Server::ReflectorSegmented].into_iter().chain(peers);
+    let common: Vec<Server> = modes.iter().copied().chain(others).collect();
     let steps = 1 + (modes.len() * SHARES.len() + common.len()) * options.blocks;
     let bar = stage::progress(steps * 3)?;
     let measure = |server: Server, load: &Load| -> Result<Window> {
@@ -108,7 +111,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     });
     let (mut points, mut all) = (Vec::new(), Vec::new());
     for load in &loads {
-        for server in modes {
+        for &server in &modes {
             points.push(point(server, load, options.blocks, &measure, &mut all)?);
         }
     }

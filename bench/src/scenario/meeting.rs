@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// Only loopback, although namespaces could be made.
     #[arg(long)]
     pub(crate) loopback: bool,
-    /// Only these servers: ironcast and peers.
+    /// Only these servers: ironcast, ironcast-xdp and peers.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let rooms = options.plan()?;
     let only = if options.only.is_empty() {
         // The reflectors know one room and one stream.
-        ["ironcast", "mediasoup", "janus"].map(str::to_owned).to_vec()
+        ["ironcast", "ironcast-xdp", "mediasoup", "janus"].map(str::to_owned).to_vec()
     } else {
         options.only.clone()
     };

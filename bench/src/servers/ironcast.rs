@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
 
 use super::{Running, process, wait_until};
 use crate::{
@@ -15,12 +16,25 @@ use crate::{
     topology::{Side, Topology},
 };
 
-pub(super) fn start(topology: &Topology, busy_poll: bool) -> Result<Running> {
+/// The family of sockets for whole frames (linux/socket.h).
+const AF_XDP: i32 = 44;
+
+/// Why frames past the network stack cannot be measured here, if they cannot.
+pub(super) fn xdp_missing(topology: &Topology) -> Option<String> {
+    if topology.fallback.is_some() {
+        return Some("loopback carries no frames".to_owned());
+    }
+    let socket = Socket::new(Domain::from(AF_XDP), Type::RAW, None);
+    socket.err().map(|error| format!("no AF_XDP socket can be opened: {error}"))
+}
+
+/// With settings beside the usual ones.
+pub(super) fn start(topology: &Topology, more: &[&str]) -> Result<Running> {
     let folder = process::folder("ironcast")?;
     let api = folder.join("api.sock");
     let mut running = Running::new(Target::ApiSocket(api.clone()), folder.clone());
     let mut settings = settings(topology, &folder);
-    settings.push(format!("dataplane.busy_poll={busy_poll}"));
+    settings.extend(more.iter().map(|&setting| setting.to_owned()));
     running.children.push(spawn(topology, "ironcast-dataplane", &settings, &folder)?);
     let socket = folder.join("dataplane.sock");
     wait_until(&mut running, "the dataplane opens its socket", || {

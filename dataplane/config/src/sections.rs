@@ -136,7 +136,10 @@ section! {
         portion_bytes: u32 = 262_144, Between(65_536, 67_108_864);
         /// Workers never sleep: each spends its whole core for a shorter delay.
         busy_poll: bool = false;
-        /// How packets are handed to the kernel: "io_uring" or "sendmmsg".
+        /// How packets are handed to the kernel: "io_uring", "sendmmsg", or "xdp": what cannot leave
+        /// many at once (audio, thumbnails) then leaves as whole frames at a third of the cost. That
+        /// wants CAP_NET_RAW, and passes by the firewall's and traffic control's rules for what
+        /// leaves this host.
         transmit: Transmit = Transmit::IoUring;
         /// What seals packets: "software", or "ipsec-mb", Intel's library, in a dataplane that was
         /// built with the feature of that name.

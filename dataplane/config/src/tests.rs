@@ -142,7 +142,10 @@ fn a_wrong_kind_of_value_says_which_kind() {
         ("[control]\nlisten = \"127.0.0.1\"", "the port is missing, such as \"127.0.0.1:7443\""),
         ("[control]\nplain = \"0.0.0.0:80\"", "expected a loopback address:port or a unix socket"),
         ("[control]\nstate_dir = 5", "expected a path in quotes"),
-        ("[dataplane]\ntransmit = \"uring\"", "expected one of \"io_uring\", \"sendmmsg\""),
+        (
+            "[dataplane]\ntransmit = \"uring\"",
+            "expected one of \"io_uring\", \"sendmmsg\", \"xdp\"",
+        ),
         ("[log]\nlevel = \"loud\"", "expected one of \"off\", \"error\""),
         ("[signaling]\ncontrol_url = \"127.0.0.1\"", "\"https://127.0.0.1:7443\""),
         ("[dataplane]\nturn_hold_us = 9000", "expected a whole number from 0 to 2000"),

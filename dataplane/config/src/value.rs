@@ -336,16 +336,19 @@ pub enum Transmit {
     IoUring,
     /// By `sendmmsg`, with segmentation.
     Sendmmsg,
+    /// As by the ring, but what does not segment as whole frames (AF_XDP).
+    Xdp,
 }
 
 impl Value for Transmit {
     fn expected() -> String {
-        "expected one of \"io_uring\", \"sendmmsg\"".into()
+        "expected one of \"io_uring\", \"sendmmsg\", \"xdp\"".into()
     }
     fn from_word(word: &str) -> Result<Self, Expected> {
         match word {
             "io_uring" => Ok(Self::IoUring),
             "sendmmsg" => Ok(Self::Sendmmsg),
+            "xdp" => Ok(Self::Xdp),
             _ => Err(Expected(Self::expected())),
         }
     }
@@ -353,6 +356,7 @@ impl Value for Transmit {
         quoted(match self {
             Self::IoUring => "io_uring",
             Self::Sendmmsg => "sendmmsg",
+            Self::Xdp => "xdp",
         })
     }
 }

@@ -8,48 +8,12 @@
 
 use std::{
     io,
-    ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
 };
 
 use io_uring::{Submitter, types::BufRingEntry};
 
-/// An anonymous mapping, unmapped when dropped.
-struct Mapping {
-    base: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a private anonymous mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if self.len == 0 {
-            return;
-        }
-        // SAFETY: exactly what `new` has mapped; nobody uses it any more (see the owner's order).
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-}
+use crate::mapping::Mapping;
 
 /// See the file's head.
 pub(crate) struct Buffers {
@@ -66,14 +30,14 @@ pub(crate) const GROUP: u16 = 0;
 impl Buffers {
     /// `count`: a power of two up to 32,768.
     pub(crate) fn new(count: u16, bytes: usize) -> io::Result<Self> {
-        let ring = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let memory = Mapping::new(usize::from(count) * bytes)?;
+        let ring = Mapping::anonymous(usize::from(count) * size_of::<BufRingEntry>())?;
+        let memory = Mapping::anonymous(usize::from(count) * bytes)?;
         Ok(Self { ring, memory, count, bytes, tail: 0 })
     }
 
     /// Tells the kernel, and hands all buffers over.
     pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
-        let address = self.ring.base.as_ptr() as u64;
+        let address = self.ring.base().as_ptr() as u64;
         // SAFETY: the mapping is page aligned, large enough for `count` entries, and outlives the
         // ring: the owner drops the ring first.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
@@ -90,14 +54,14 @@ impl Buffers {
         // SAFETY: in bounds of `memory`; the kernel does not touch a buffer between its completion
         // and `give_back`, and `&mut self` keeps this the only slice.
         unsafe {
-            std::slice::from_raw_parts_mut(self.memory.base.as_ptr().add(bid * self.bytes), len)
+            std::slice::from_raw_parts_mut(self.memory.base().as_ptr().add(bid * self.bytes), len)
         }
     }
 
     /// Never unmaps: for when the kernel may still write here.
     pub(crate) fn leak(&mut self) {
-        self.ring.len = 0;
-        self.memory.len = 0;
+        self.ring.leak();
+        self.memory.leak();
     }
 
     /// The kernel may fill it again.
@@ -105,13 +69,13 @@ impl Buffers {
         if bid >= self.count {
             return;
         }
-        let entries = self.ring.base.cast::<BufRingEntry>();
+        let entries = self.ring.base().cast::<BufRingEntry>();
         let at = usize::from(self.tail & (self.count - 1));
         // SAFETY: `at` is below `count`, so the entry is inside the mapping; the kernel reads an
         // entry only after the tail below has passed it.
         let entry = unsafe { &mut *entries.as_ptr().add(at) };
         let offset = usize::from(bid) * self.bytes;
-        entry.set_addr(self.memory.base.as_ptr() as u64 + offset as u64);
+        entry.set_addr(self.memory.base().as_ptr() as u64 + offset as u64);
         entry.set_len(self.bytes as u32);
         entry.set_bid(bid);
         self.tail = self.tail.wrapping_add(1);

@@ -30,6 +30,7 @@ use crate::{
     clock::Clock,
     ring::{self, Operation, Ring},
     sockets,
+    xdp::Xdp,
 };
 
 /// What is behind a slot of the file table.
@@ -87,6 +88,8 @@ pub struct Io {
     pub(crate) transmit: Transmit,
     pub(crate) path_failure: Nanos,
     pub(crate) segmentation: bool,
+    /// There where it was asked for ([`Transmit::Xdp`]).
+    pub(crate) xdp: Option<Box<Xdp>>,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
     files: u32,
@@ -133,6 +136,10 @@ impl Io {
             transmit: config.transmit,
             path_failure: Nanos::from(config.path_failure_ms) * MS,
             segmentation: config.segmentation,
+            xdp: match config.transmit {
+                Transmit::Xdp => Some(Box::new(Xdp::new()?)),
+                Transmit::IoUring | Transmit::Sendmmsg => None,
+            },
             slots: Vec::new(),
             free: Vec::new(),
             files,
@@ -189,14 +196,18 @@ impl Io {
     pub fn open_path(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<PathId> {
         let connected = sockets::connect(local, remote)?;
         let via = match self.transmit {
-            Transmit::IoUring => None,
+            Transmit::IoUring | Transmit::Xdp => None,
             Transmit::Sendmmsg => self
                 .slots
                 .iter()
                 .position(|slot| slot.file == File::Listener { local })
                 .map(|slot| slot as u32),
         };
+        let source = connected.local;
         let slot = self.register(connected.socket, File::Path { remote }, via)?;
+        if let Some(xdp) = &mut self.xdp {
+            xdp.open(slot, source, remote);
+        }
         for (from, bytes) in connected.strays {
             self.strays.push_back((Source::Listener { local, remote: from }, bytes));
         }
@@ -295,6 +306,9 @@ impl Io {
         entry.socket = None;
         entry.armed = false;
         entry.generation = entry.generation.wrapping_add(1);
+        if let Some(xdp) = &mut self.xdp {
+            xdp.close(slot);
+        }
         if armed {
             let cancel = opcode::AsyncCancel::new(receive).build();
             self.push(cancel.user_data(Operation::Other.user_data()));

@@ -12,7 +12,8 @@
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
 //! `sockets` listeners and paths, `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
-//! `allocator` a counting allocator for tests and benches, `ipsec_mb` (a feature) a sealer that works
+//! `xdp` frames past the network stack (an option), `mapping`
+//! memory shared with the kernel, `allocator` a counting allocator for tests and benches, `ipsec_mb` (a feature) a sealer that works
 //! on many packets side by side.
 
 pub mod affinity;
@@ -23,6 +24,7 @@ mod io;
 #[cfg(feature = "ipsec-mb")]
 pub mod ipsec_mb;
 pub mod mailbox;
+mod mapping;
 pub mod probe;
 mod ring;
 mod rx;
@@ -32,6 +34,7 @@ mod statistics;
 pub mod steering;
 mod tx;
 mod worker_loop;
+mod xdp;
 
 pub use io::{Io, paths_max};
 pub use statistics::Statistics;

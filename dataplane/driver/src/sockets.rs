@@ -71,6 +71,8 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
 /// A connected socket, and what had come to it before it was connected (its sender and bytes).
 pub(crate) struct Connected {
     pub(crate) socket: OwnedFd,
+    /// What it sends from.
+    pub(crate) local: SocketAddr,
     pub(crate) strays: Vec<(SocketAddr, Vec<u8>)>,
 }
 
@@ -105,6 +107,7 @@ fn finish(socket: Socket, remote: SocketAddr) -> io::Result<Connected> {
     socket.set_send_buffer_size(SEND_BYTES)?;
     let mut strays = Vec::new();
     let socket = std::net::UdpSocket::from(socket);
+    let local = socket.local_addr()?;
     let mut buffer = [0; 2_048];
     // Datagrams of the peer itself stay queued for the ring; only strangers' are taken out here,
     // and those are at the front.
@@ -116,5 +119,5 @@ fn finish(socket: Socket, remote: SocketAddr) -> io::Result<Connected> {
             strays.push((from, buffer[..len].to_vec()));
         }
     }
-    Ok(Connected { socket: socket.into(), strays })
+    Ok(Connected { socket: socket.into(), local, strays })
 }

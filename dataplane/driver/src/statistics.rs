@@ -26,6 +26,12 @@ pub struct Statistics {
     pub send_retries: u64,
     /// Paths whose segmentation the kernel refused; they send one by one from then on.
     pub segmentation_refused: u64,
+    /// Datagrams that left as whole frames (AF_XDP), not among `sends`.
+    pub xdp_datagrams: u64,
+    /// System calls for them.
+    pub xdp_calls: u64,
+    /// Interfaces that went down or away under an AF_XDP socket.
+    pub xdp_failures: u64,
     /// Receives that ended because no buffer was free; nothing is lost while the socket can queue.
     pub buffer_exhaustions: u64,
     /// Receives that ended because the peer's port is closed (ICMP).
@@ -73,6 +79,9 @@ impl Statistics {
             ("stale_sends", self.stale_sends),
             ("send_retries", self.send_retries),
             ("segmentation_refused", self.segmentation_refused),
+            ("xdp_datagrams", self.xdp_datagrams),
+            ("xdp_calls", self.xdp_calls),
+            ("xdp_failures", self.xdp_failures),
             ("buffer_exhaustions", self.buffer_exhaustions),
             ("connections_refused", self.connections_refused),
             ("receive_errors", self.receive_errors),

@@ -106,7 +106,8 @@ impl Io {
         let mut sends = std::mem::take(&mut self.batch.sends);
         sends.retain(|send| self.is_valid(send));
         match self.transmit {
-            Transmit::IoUring => {
+            Transmit::IoUring | Transmit::Xdp => {
+                self.transmit_by_xdp(&mut sends);
                 for chunk in sends.chunks(ENTRIES as usize) {
                     self.transmit_chunk(chunk, &mut frames.frames);
                 }

@@ -15,6 +15,7 @@ use crate::{
     mailbox::Receiver,
     ring::{Completion, Operation},
     tx::Frames,
+    xdp::KICK_NS,
 };
 
 /// Sleeps are no longer than this, so that time stays synchronised.
@@ -82,6 +83,9 @@ pub enum Transmit {
     IoUring,
     /// By `sendmmsg`.
     Sendmmsg,
+    /// Through the ring what segments well, the rest as whole frames by AF_XDP, past the network
+    /// stack. Wants CAP_NET_RAW.
+    Xdp,
 }
 
 /// Sizes and limits of one worker's driver.
@@ -312,7 +316,8 @@ impl<E: Engine> Loop<'_, E> {
         }
         let now = self.io.clock.now();
         let rested = self.io.resting.iter().map(|(at, ..)| *at).min();
-        let deadline = self.engine.deadline().into_iter().chain(rested).min();
+        let pending = self.io.xdp.as_ref().filter(|xdp| xdp.is_pending()).map(|_| now + KICK_NS);
+        let deadline = self.engine.deadline().into_iter().chain(rested).chain(pending).min();
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         let has_work = until == 0
             || !self.io.ring.completed.is_empty()

@@ -2,6 +2,7 @@
 //! a path, what arrives by a path is echoed or fanned out. Tests talk to the engine by messages that
 //! are closures, and wait for conditions, never for time.
 
+mod frames;
 mod harness;
 
 use std::{
@@ -20,7 +21,10 @@ const MODES: [Transmit; 2] = [Transmit::IoUring, Transmit::Sendmmsg];
 
 /// Says hello from a new client and waits for the answer, which comes by the path.
 fn join(worker: &Running, listener: SocketAddr, address: &str) -> UdpSocket {
-    let socket = client(address);
+    join_from(worker, listener, client(address))
+}
+
+fn join_from(worker: &Running, listener: SocketAddr, socket: UdpSocket) -> UdpSocket {
     socket.connect(listener).unwrap();
     let before = worker.ask(|engine, _| engine.paths.len());
     socket.send(b"hello").unwrap();

@@ -215,8 +215,14 @@ pub fn shared_socket(address: &str) -> UdpSocket {
 
 pub fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = [0; 65_536];
-    let len = socket.recv(&mut buffer).unwrap();
-    buffer[..len].to_vec()
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(len) => return buffer[..len].to_vec(),
+            // With a time limit a receive is not taken up again after a signal (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
