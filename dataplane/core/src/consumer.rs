@@ -26,15 +26,20 @@ const KEY_FRAME_WISH_SPACING: Nanos = 300 * MS;
 /// Losses with which the last packet of a frame is sent twice.
 const TAIL_LOSS: std::ops::Range<f64> = 0.02..0.12;
 
-/// Counts of a sent stream.
+/// What was sent for the first time.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SentCounters {
-    /// RTP packets, retransmissions not counted.
+pub struct Sent {
+    /// RTP packets.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Payload bytes, for sender reports.
     pub payload_bytes: u64,
+}
+
+/// What the receiver asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked {
     /// Sent again.
     pub retransmitted: u64,
     /// NACK messages received.
@@ -62,10 +67,11 @@ pub struct Reported {
     pub rtt: Option<Nanos>,
 }
 
-/// One sent track.
+/// One sent track. Its order is that of memory: what changes with each packet fills two cache
+/// lines, what each packet's header is copied from begins the third.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Consumer {
-    // Used for each packet.
     /// Where from.
     pub producer: Key<Producer>,
     /// Where to.
@@ -86,18 +92,25 @@ pub struct Consumer {
     pub queued: bool,
     /// Opus silence is not forwarded.
     pub ignore_dtx: bool,
+    /// See [`Consumer::repeats_tails`].
+    repeats_tails: bool,
+    /// NACKs are answered byte for byte: what varied in each packet is remembered.
+    pub repeats_bytes: bool,
     /// Numbers.
     pub timeline: Timeline,
-    /// Header.
-    pub template: Template,
-    /// Counts.
-    pub counters: SentCounters,
     /// Rate.
     pub meter: Meter,
     /// Arrival of the packet that was sent last: for timestamps across a switch.
     pub last_arrival: Nanos,
+    /// Counts.
+    pub sent: Sent,
+
+    /// Header.
+    pub template: Template,
 
     // Used now and then.
+    /// Other counts.
+    pub asked: Asked,
     /// The caller's id.
     pub id: Id,
     /// Audio or video.
@@ -141,6 +154,9 @@ pub struct Consumer {
     key_frame_wish_at: Option<Nanos>,
     last_fir: Option<u8>,
 }
+
+const LINE: usize = 64;
+const _: () = assert!(std::mem::offset_of!(Consumer, template) == 2 * LINE);
 
 impl Consumer {
     /// A consumer from its parameters; what is wrong with them is said in words.
@@ -187,16 +203,19 @@ impl Consumer {
             resync: true,
             queued: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
+            repeats_tails: false,
+            repeats_bytes: nack && rtx.is_none(),
             timeline: Timeline::new(first_seq),
+            meter: Meter::default(),
+            last_arrival: 0,
+            sent: Sent::default(),
             template: Template::new(
                 media.payload_type,
                 ssrc,
                 parameters.mid.as_deref(),
                 &extension_map(parameters),
             ),
-            counters: SentCounters::default(),
-            meter: Meter::default(),
-            last_arrival: 0,
+            asked: Asked::default(),
             id: create.id.clone(),
             kind: producer.kind,
             rtp_type: create.rtp_type,
@@ -204,7 +223,7 @@ impl Consumer {
             rtx,
             rtx_seq: first_seq,
             nack,
-            resends: Resends::new(producer.kind, nack && rtx.is_none()),
+            resends: Resends::new(producer.kind),
             cname: parameters.rtcp.cname.clone(),
             mime_type: media.mime_type.clone(),
             clock_rate: media.clock_rate,
@@ -234,6 +253,13 @@ impl Consumer {
             && !self.paused
             && self.target.is_some()
             && (self.resync || self.current != self.target)
+    }
+
+    /// False for streams of which no packet is sent now: those that are neither followed nor to be
+    /// followed, and have not been since the oldest numbers that are remembered.
+    #[must_use]
+    pub fn may_send(&self, stream: u8) -> bool {
+        self.current == Some(stream) || self.target == Some(stream) || self.timeline.knows(stream)
     }
 
     /// Whether and how a fresh packet is sent. `sources`: the producer's streams.
@@ -332,6 +358,8 @@ impl Consumer {
     /// What a report says of the way to this receiver.
     pub fn note_loss(&mut self, share: f64) {
         self.loss += (share - self.loss) / 4.0;
+        self.repeats_tails =
+            self.kind == MediaKind::Video && self.rtx.is_some() && TAIL_LOSS.contains(&self.loss);
     }
 
     /// True while the last packet of each frame is sent twice (by RTX): on a lossy way its loss shows
@@ -339,7 +367,7 @@ impl Consumer {
     /// losses say that the way is full.
     #[must_use]
     pub fn repeats_tails(&self) -> bool {
-        self.kind == MediaKind::Video && self.rtx.is_some() && TAIL_LOSS.contains(&self.loss)
+        self.repeats_tails
     }
 
     /// True when a receiver's PLI or FIR is to be passed on.

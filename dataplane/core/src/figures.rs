@@ -195,7 +195,7 @@ impl Worker {
     }
 
     fn outbound(&self, consumer: &Consumer, score: u8, now: Nanos) -> StreamStats {
-        let counters = &consumer.counters;
+        let (sent, asked) = (&consumer.sent, &consumer.asked);
         StreamStats {
             timestamp_ms: (now + self.unix_offset_ns) / MS,
             ssrc: consumer.ssrc,
@@ -207,16 +207,16 @@ impl Worker {
             fraction_lost: consumer.reported.fraction_lost,
             jitter: consumer.reported.jitter,
             packets_discarded: 0,
-            packets_retransmitted: counters.retransmitted,
+            packets_retransmitted: asked.retransmitted,
             packets_repaired: 0,
-            nack_count: counters.nacks,
-            nack_packet_count: counters.nacked_packets,
-            pli_count: counters.plis,
-            fir_count: counters.firs,
+            nack_count: asked.nacks,
+            nack_packet_count: asked.nacked_packets,
+            pli_count: asked.plis,
+            fir_count: asked.firs,
             round_trip_time: consumer.reported.rtt.map(|rtt| rtt as f64 / MS as f64),
             score,
-            packet_count: counters.packets,
-            byte_count: counters.bytes,
+            packet_count: sent.packets,
+            byte_count: sent.bytes,
             bitrate: consumer.meter.rate_bps(now),
         }
     }

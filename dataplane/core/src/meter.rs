@@ -8,8 +8,9 @@ const WINDOW: Nanos = SECOND;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Meter {
     began: Nanos,
-    bytes: u64,
-    rate_bps: u64,
+    bytes: u32,
+    /// At most: it stays there.
+    rate_bps: u32,
 }
 
 impl Meter {
@@ -18,7 +19,7 @@ impl Meter {
         if now >= self.began + WINDOW {
             self.roll(now);
         }
-        self.bytes += bytes as u64;
+        self.bytes = self.bytes.saturating_add(bytes as u32);
     }
 
     /// Bits per second; 0 once nothing came for two seconds. In the first second what has come so
@@ -29,19 +30,24 @@ impl Meter {
         if age >= 2 * WINDOW {
             0
         } else if age >= WINDOW {
-            self.bytes * 8 * SECOND / age.max(1)
+            self.rate_over(age.max(1))
         } else if self.rate_bps == 0 {
-            self.bytes * 8 * SECOND / age.max(WINDOW / 4)
+            self.rate_over(age.max(WINDOW / 4))
         } else {
-            self.rate_bps
+            self.rate_bps.into()
         }
     }
 
     fn roll(&mut self, now: Nanos) {
         let age = now - self.began;
-        self.rate_bps =
-            if self.began == 0 || age >= 2 * WINDOW { 0 } else { self.bytes * 8 * SECOND / age };
+        let is_stale = self.began == 0 || age >= 2 * WINDOW;
+        let rate = if is_stale { 0 } else { self.rate_over(age) };
+        self.rate_bps = rate.try_into().unwrap_or(u32::MAX);
         (self.began, self.bytes) = (now, 0);
+    }
+
+    fn rate_over(&self, span: Nanos) -> u64 {
+        u64::from(self.bytes) * 8 * SECOND / span
     }
 }
 

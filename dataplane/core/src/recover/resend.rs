@@ -33,28 +33,25 @@ pub struct SentParts {
 /// See the file's head. Costs nothing until it is used.
 #[derive(Debug)]
 pub struct Resends {
-    repeats_bytes: bool,
     memory: usize,
     resent: Vec<Resent>,
     sent: Vec<(u32, SentParts)>,
 }
 
 impl Resends {
-    /// `repeats_bytes`: NACKs are answered with the same packet, not by RTX.
+    /// As many packets as this kind of media needs.
     #[must_use]
-    pub fn new(kind: MediaKind, repeats_bytes: bool) -> Self {
+    pub fn new(kind: MediaKind) -> Self {
         let memory = match kind {
             MediaKind::Audio => AUDIO_MEMORY,
             MediaKind::Video => VIDEO_MEMORY,
         };
-        Self { repeats_bytes, memory, resent: Vec::new(), sent: Vec::new() }
+        Self { memory, resent: Vec::new(), sent: Vec::new() }
     }
 
-    /// A packet was sent for the first time.
+    /// A packet was sent for the first time; to be told only where NACKs are answered with the same
+    /// packet, not by RTX.
     pub fn note_sent(&mut self, seq: u32, parts: SentParts) {
-        if !self.repeats_bytes {
-            return;
-        }
         if self.sent.is_empty() {
             self.sent = vec![(u32::MAX, SentParts::default()); self.memory];
         }
@@ -93,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_sent_again_neither_too_soon_nor_for_ever() {
-        let mut resends = Resends::new(MediaKind::Video, false);
+        let mut resends = Resends::new(MediaKind::Video);
         assert!(resends.take(7, None, 0));
         assert!(!resends.take(7, None, SPACING_MIN - 1));
         let again = (1..100).filter(|i| resends.take(7, None, i * SPACING_MIN)).count();
@@ -102,7 +99,7 @@ mod tests {
 
     #[test]
     fn only_what_is_still_known_can_be_repeated() {
-        let mut resends = Resends::new(MediaKind::Audio, true);
+        let mut resends = Resends::new(MediaKind::Audio);
         let parts = SentParts { abs_send_time: 5, padding: 1 };
         resends.note_sent(7, parts);
         assert_eq!(resends.parts(7), Some(parts));

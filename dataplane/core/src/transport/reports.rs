@@ -231,7 +231,7 @@ impl Worker {
         // Retransmissions are not sent again themselves (RFC 4588 section 6.3).
         let consumer = consumer.filter(|consumer| consumer.ssrc == nack.media_ssrc);
         let consumer = consumer.ok_or(Discard::RtcpUnknownStream)?;
-        consumer.counters.nacks += 1;
+        consumer.asked.nacks += 1;
         if !consumer.nack {
             return Ok(());
         }
@@ -239,7 +239,7 @@ impl Worker {
             if transport.resends.len() >= RESENDS_MAX {
                 return Err(Discard::LimitReached);
             }
-            consumer.counters.nacked_packets += 1;
+            consumer.asked.nacked_packets += 1;
             transport.resends.push((consumer_key, consumer.timeline.extend(seq)));
         }
         if !transport.queued {
@@ -260,9 +260,9 @@ impl Worker {
         let consumer_key = transport.consumer_ssrcs.get(&ssrc).ok_or(Discard::RtcpUnknownStream)?;
         let consumer = self.consumers.get_mut(*consumer_key).ok_or(Discard::RtcpUnknownStream)?;
         if fir.is_some() {
-            consumer.counters.firs += 1;
+            consumer.asked.firs += 1;
         } else {
-            consumer.counters.plis += 1;
+            consumer.asked.plis += 1;
         }
         let stream = consumer.current.or(consumer.target);
         if consumer.take_key_frame_wish(fir, now)
@@ -381,8 +381,8 @@ impl Worker {
             ssrc: consumer.ssrc,
             ntp: rtcp::ntp_from_unix(unix),
             rtp_timestamp: rtp.wrapping_add(timestamp_add),
-            packet_count: consumer.counters.packets as u32,
-            octet_count: consumer.counters.payload_bytes as u32,
+            packet_count: consumer.sent.packets as u32,
+            octet_count: consumer.sent.payload_bytes as u32,
         };
         consumer.reports_sent = [(rtcp::ntp_middle(info.ntp), now), consumer.reports_sent[0]];
         let cname = consumer.cname.clone();

@@ -103,6 +103,9 @@ fn forward(
         out.batch.begin_run(fresh.bytes + fresh.packets * around);
     }
     for fresh in &producer.fresh {
+        if !consumer.may_send(fresh.stream) {
+            continue;
+        }
         let history = &producer.streams[usize::from(fresh.stream)].history;
         let Some(stored) = history.packet(fresh.seq) else {
             continue;
@@ -116,16 +119,18 @@ fn forward(
         if len == 0 {
             continue;
         }
-        consumer.resends.note_sent(rewritten.seq, parts);
-        consumer.counters.payload_bytes += u64::from(stored.meta.payload_len);
+        if consumer.repeats_bytes {
+            consumer.resends.note_sent(rewritten.seq, parts);
+        }
+        consumer.sent.payload_bytes += u64::from(stored.meta.payload_len);
         packets += 1;
         bytes += len;
         if stored.meta.marker && consumer.repeats_tails() {
             resend(out, consumer, producer, rewritten.seq, now);
         }
     }
-    consumer.counters.packets += packets;
-    consumer.counters.bytes += bytes as u64;
+    consumer.sent.packets += packets;
+    consumer.sent.bytes += bytes as u64;
     consumer.meter.add(bytes, now);
     (packets, bytes)
 }
@@ -161,7 +166,7 @@ fn resend(
         if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
             return 0;
         }
-        consumer.counters.retransmitted += 1;
+        consumer.asked.retransmitted += 1;
         return write_media(out, consumer, producer.codec, stored, rewritten, parts);
     };
     if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
@@ -188,7 +193,7 @@ fn resend(
     );
     if len > 0 {
         consumer.rtx_seq = consumer.rtx_seq.wrapping_add(1);
-        consumer.counters.retransmitted += 1;
+        consumer.asked.retransmitted += 1;
     }
     len
 }
