@@ -127,7 +127,7 @@ fn drain(worker: &mut Worker, batch: &mut Batch, now: Nanos) -> u64 {
 #[test]
 fn a_million_packets_are_forwarded_without_an_allocation() {
     let mut worker = Worker::new(0, Limits::default());
-    let slab = |id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() };
+    let slab = |_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() };
     let mut batch = Batch::new((0..128).map(slab).collect());
     let publisher = room(&mut worker);
     drain(&mut worker, &mut batch, NOW);

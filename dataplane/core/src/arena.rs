@@ -61,6 +61,9 @@ impl<T> From<u64> for Key<T> {
     }
 }
 
+/// So many slots are not worth giving back.
+const SLOTS_KEPT: usize = 1_024;
+
 /// The value lies apart, so that a table that grows moves no values, and memory goes back when a
 /// large call has ended.
 #[derive(Debug)]
@@ -75,11 +78,13 @@ pub struct Arena<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
+    /// Of slots that are made now: above that of every slot that was given back.
+    generation: u32,
 }
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0, generation: 0 }
     }
 }
 
@@ -100,7 +105,7 @@ impl<T> Arena<T> {
     pub fn insert(&mut self, value: T) -> Key<T> {
         self.len += 1;
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, value: None });
+            self.slots.push(Slot { generation: self.generation, value: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
@@ -119,6 +124,30 @@ impl<T> Arena<T> {
         self.free.push(key.index);
         self.len -= 1;
         Some(*value)
+    }
+
+    /// True when most slots are free, and there are many.
+    #[must_use]
+    pub fn is_oversized(&self) -> bool {
+        self.slots.len() > SLOTS_KEPT
+            && self.free.len() >= self.slots.len() / 4 * 3
+            && self.slots.last().is_some_and(|slot| slot.value.is_none())
+    }
+
+    /// Gives back the memory of free slots at the end, where most slots are free.
+    pub fn trim(&mut self) {
+        if !self.is_oversized() {
+            return;
+        }
+        while self.slots.len() > SLOTS_KEPT
+            && let Some(slot) = self.slots.pop_if(|slot| slot.value.is_none())
+        {
+            self.generation = self.generation.max(slot.generation.wrapping_add(1));
+        }
+        let slots = self.slots.len();
+        self.slots.shrink_to_fit();
+        self.free.retain(|&index| (index as usize) < slots);
+        self.free.shrink_to_fit();
     }
 
     /// The value.
@@ -157,5 +186,20 @@ mod tests {
         assert_eq!((arena.get(a), arena.get(b), arena.len()), (None, Some(&'b'), 1));
         assert_eq!(Key::<char>::from(u64::from(b)), b);
         assert_eq!(arena.remove(a), None);
+    }
+
+    #[test]
+    fn memory_comes_back_and_old_keys_stay_dead() {
+        let mut arena = Arena::default();
+        let keys: Vec<_> = (0..10_000).map(|n| arena.insert(n)).collect();
+        for &key in &keys[1..] {
+            arena.remove(key);
+        }
+        arena.trim();
+        assert!(arena.slots.capacity() <= SLOTS_KEPT && arena.free.len() < SLOTS_KEPT);
+        assert_eq!((arena.get(keys[0]), arena.len()), (Some(&0), 1));
+        let again: Vec<_> = (0..10_000).map(|n| arena.insert(n)).collect();
+        assert!(keys[1..].iter().all(|&key| arena.get(key).is_none()));
+        assert!((0..).zip(&again).all(|(n, &key)| arena.get(key) == Some(&n)));
     }
 }

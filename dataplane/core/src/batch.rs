@@ -38,8 +38,6 @@ const SMALL_DATAGRAM: usize = 100;
 /// Memory that outgoing datagrams are written into.
 #[derive(Debug)]
 pub struct Slab {
-    /// The driver's number of it (index of the registered buffer).
-    pub id: u32,
     /// `SLAB_BYTES` long, at an address that never changes.
     pub bytes: Box<[u8]>,
 }
@@ -186,9 +184,8 @@ mod tests {
     const B: PathId = PathId { slot: 2, generation: 0 };
 
     fn batch(slabs: u32) -> Batch {
-        let free = (0..slabs)
-            .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
-            .collect();
+        let free =
+            (0..slabs).map(|_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() }).collect();
         Batch::new(free)
     }
 

@@ -158,11 +158,23 @@ impl SealKeys {
         }
         self.0[index] = key;
     }
+
+    fn trim(&mut self) {
+        trim(&mut self.0);
+    }
 }
 
 impl KeySource for SealKeys {
     fn seal_key(&self, key: u32) -> Option<&SealKey> {
         self.0.get(key as usize)?.as_ref()
+    }
+}
+
+/// Gives back the memory of a table by index whose end is unused.
+fn trim<T>(table: &mut Vec<Option<T>>) {
+    while table.pop_if(|entry| entry.is_none()).is_some() {}
+    if table.capacity() > 2 * table.len() {
+        table.shrink_to_fit();
     }
 }
 
@@ -540,7 +552,7 @@ impl Worker {
             return Some(0);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        if self.transports.is_empty() && self.pool.spare() == 0 {
+        if self.transports.is_empty() && self.pool.spare() == 0 && !self.is_oversized() {
             return timer;
         }
         Some(timer.map_or(self.housekeeping_at, |at| at.min(self.housekeeping_at)))
@@ -580,7 +592,27 @@ impl Worker {
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
             self.pool.trim();
+            if self.is_oversized() {
+                self.trim_tables();
+            }
         }
+    }
+
+    fn is_oversized(&self) -> bool {
+        self.consumers.is_oversized()
+            || self.producers.is_oversized()
+            || self.transports.is_oversized()
+    }
+
+    /// After a large call: its tables.
+    fn trim_tables(&mut self) {
+        self.routers.trim();
+        self.transports.trim();
+        self.producers.trim();
+        self.consumers.trim();
+        self.seal_keys.trim();
+        trim(&mut self.paths);
+        self.timers.shrink_to(2 * self.timers.len());
     }
 
     /// When the newest packet came of a frame whose last packet is not here yet, although others of

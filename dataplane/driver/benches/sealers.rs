@@ -37,7 +37,7 @@ impl Turn {
             payload_len: bytes - HEADER_BYTES,
             index: number.into(),
         });
-        let slab = |id| Slab { id, bytes: vec![0x5a; SLAB_BYTES].into_boxed_slice() };
+        let slab = |_| Slab { bytes: vec![0x5a; SLAB_BYTES].into_boxed_slice() };
         Self {
             keys: (0..KEYS).map(key).collect(),
             jobs: jobs.collect(),

@@ -58,6 +58,19 @@ impl Buffers {
         }
     }
 
+    /// Gives their memory back to the kernel until they are filled again.
+    ///
+    /// Only while none holds a datagram: with DEFER_TASKRUN the kernel fills them inside of our own
+    /// calls, so that is when everything has been harvested.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        self.memory.release()
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u16 {
+        self.count
+    }
+
     /// Never unmaps: for when the kernel may still write here.
     pub(crate) fn leak(&mut self) {
         self.ring.leak();

@@ -20,7 +20,7 @@ use std::{
 
 use io_uring::{opcode, squeue, types};
 use ironcast_core::{
-    MS, Nanos,
+    MS, Nanos, SECOND,
     batch::{Batch, ListenerId, PathId, SLAB_BYTES, Slab},
 };
 
@@ -71,8 +71,15 @@ const CONTROL_BYTES: usize = 64;
 const PATHS_PER_LISTENER: u32 = 4;
 /// Entries of the file table beyond that.
 const FILES_SPARE: u32 = 256;
-/// Slabs that are free at the start of a turn (if the limit allows): grows with what turns use.
-const SLABS_LENT: usize = 64;
+/// Slabs that are free before a portion of output is written (if the limit allows): grows with what
+/// portions use, and falls again.
+const SLABS_LENT: usize = 16;
+/// So many slots are not worth giving back.
+const SLOTS_KEPT: usize = 1_024;
+/// Memory is given back this often.
+const TRIM_NS: Nanos = SECOND;
+/// A worker that receives fewer datagrams than this share of its buffers in that time rests.
+const RESTING_SHARE: u64 = 32;
 
 /// See the file's head.
 ///
@@ -92,6 +99,8 @@ pub struct Io {
     pub(crate) xdp: Option<Box<Xdp>>,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Of slots that are made now: above that of every slot that was given back.
+    generation: u32,
     files: u32,
     /// Slots and generations whose receive is to be armed (again).
     pub(crate) unarmed: Vec<(u32, u32)>,
@@ -101,6 +110,13 @@ pub struct Io {
     pub(crate) failed: Vec<(PathId, io::ErrorKind)>,
     pub(crate) strays: VecDeque<(Source, Vec<u8>)>,
     slabs_lent: usize,
+    /// Most that one portion has used since memory was given back last.
+    slabs_used: usize,
+    trimmed_at: Nanos,
+    /// The memory of the receive buffers is given back, and hardly any has been used since.
+    is_resting: bool,
+    /// Datagrams received by then.
+    trimmed_datagrams: u64,
     slabs_made: u32,
     slabs_max: u32,
 }
@@ -142,12 +158,17 @@ impl Io {
             },
             slots: Vec::new(),
             free: Vec::new(),
+            generation: 0,
             files,
             unarmed: Vec::new(),
             resting: Vec::new(),
             failed: Vec::new(),
             strays: VecDeque::new(),
             slabs_lent: SLABS_LENT,
+            slabs_used: 0,
+            trimmed_at: 0,
+            is_resting: true,
+            trimmed_datagrams: 0,
             slabs_made: 0,
             slabs_max: config.slabs,
         })
@@ -225,7 +246,7 @@ impl Io {
     pub fn batch(&mut self) -> &mut Batch {
         while self.batch.free.len() < self.slabs_lent && self.slabs_made < self.slabs_max {
             let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
-            self.batch.free.push(Slab { id: self.slabs_made, bytes });
+            self.batch.free.push(Slab { bytes });
             self.slabs_made += 1;
         }
         &mut self.batch
@@ -233,7 +254,53 @@ impl Io {
 
     /// After a turn that used so many slabs: the next one may use twice as many.
     pub(crate) fn lend_for(&mut self, used: usize) {
+        self.slabs_used = self.slabs_used.max(used);
         self.slabs_lent = self.slabs_lent.max(used * 2);
+    }
+
+    /// Once a second: gives back what was not needed since the last time. To be called when
+    /// everything that the kernel had is harvested.
+    pub(crate) fn trim(&mut self) {
+        let now = self.clock.now();
+        if now < self.trimmed_at + TRIM_NS {
+            return;
+        }
+        self.trimmed_at = now;
+        self.slabs_lent = SLABS_LENT.max(2 * std::mem::take(&mut self.slabs_used));
+        let kept = self.batch.free.len().min(self.slabs_lent);
+        self.slabs_made -= (self.batch.free.len() - kept) as u32;
+        self.batch.free.truncate(kept);
+        self.trim_slots();
+        let received = self.statistics.datagrams_in - self.trimmed_datagrams;
+        self.trimmed_datagrams = self.statistics.datagrams_in;
+        let is_resting = received < u64::from(self.buffers.count()) / RESTING_SHARE;
+        // Busy right before: worth it; else they are empty already, or nearly.
+        if is_resting && !self.is_resting && self.ring.is_dry() {
+            self.is_resting = self.buffers.release().is_ok();
+            self.statistics.memory_releases += u64::from(self.is_resting);
+        }
+        self.is_resting &= is_resting;
+    }
+
+    /// The free slots at the end, where most are free.
+    fn trim_slots(&mut self) {
+        let is_oversized =
+            self.slots.len() > SLOTS_KEPT && self.free.len() >= self.slots.len() / 4 * 3;
+        if !is_oversized || self.slots.last().is_none_or(|slot| slot.file != File::Free) {
+            return;
+        }
+        while self.slots.len() > SLOTS_KEPT
+            && let Some(slot) = self.slots.pop_if(|slot| slot.file == File::Free)
+        {
+            self.generation = self.generation.max(slot.generation);
+        }
+        let slots = self.slots.len();
+        self.slots.shrink_to_fit();
+        self.free.retain(|&slot| (slot as usize) < slots);
+        self.free.shrink_to_fit();
+        if let Some(xdp) = &mut self.xdp {
+            xdp.trim(slots);
+        }
     }
 
     /// Counts since the start.
@@ -279,7 +346,8 @@ impl Io {
         }
         // The table holds the socket now; its own descriptor is of use to system calls only.
         let socket = (self.transmit == Transmit::Sendmmsg).then_some(socket);
-        let generation = self.slots.get(slot as usize).map_or(0, |slot| slot.generation);
+        let known = self.slots.get(slot as usize).map(|slot| slot.generation);
+        let generation = known.unwrap_or(self.generation);
         let opened = Slot {
             generation,
             file,

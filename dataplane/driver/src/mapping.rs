@@ -39,6 +39,14 @@ impl Mapping {
         self.base
     }
 
+    /// Gives the memory back; what is read from it next is zero. For memory of our own.
+    pub(crate) fn release(&mut self) -> io::Result<()> {
+        // SAFETY: exactly what `new` has mapped, private, with plain bytes in it.
+        let result =
+            unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTNEED) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     /// Never unmaps: for when the kernel may still write here.
     pub(crate) fn leak(&mut self) {
         self.len = 0;

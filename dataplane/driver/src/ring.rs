@@ -222,6 +222,11 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
+    /// True when nothing waits: neither in the queue nor collected.
+    pub(crate) fn is_dry(&mut self) -> bool {
+        self.completed.is_empty() && !self.is_ready()
+    }
+
     /// True when something waits to be harvested. Makes no system call.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.has_completed() || self.has_deferred()

@@ -203,6 +203,7 @@ impl<E: Engine> Loop<'_, E> {
         let held = self.hold(woke)?;
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
+        self.io.trim();
         self.mailbox.take_all(&mut self.messages);
         while let Some(message) = self.messages.pop_front() {
             self.io.statistics.messages += 1;

@@ -53,7 +53,7 @@ impl Layout {
     fn slabs(&self) -> Vec<Slab> {
         let slab = |id: u32| {
             let byte = |at: usize| (at.wrapping_mul(31) >> 3) as u8 ^ id as u8;
-            Slab { id, bytes: (0..SLAB_BYTES).map(byte).collect() }
+            Slab { bytes: (0..SLAB_BYTES).map(byte).collect() }
         };
         (0..=self.slab).map(slab).collect()
     }

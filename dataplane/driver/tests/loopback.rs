@@ -12,7 +12,7 @@ use std::{
 };
 
 use harness::{Running, client, config, count_files, isolate_network, receive, wait_until};
-use ironcast_driver::{Transmit, allocator, steering::SharedListeners};
+use ironcast_driver::{Io, Transmit, allocator, steering::SharedListeners};
 
 #[global_allocator]
 static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
@@ -294,6 +294,38 @@ fn thousands_of_paths_come_and_go_without_a_trace() {
         });
         worker.stop();
     }
+}
+
+/// What is given back is taken again: buffers, slabs and the table of sockets, after a large call.
+#[test]
+fn memory_that_was_given_back_is_used_again() {
+    let mut config = config(Transmit::IoUring);
+    config.paths = 4_000;
+    let worker = Running::start(config);
+    let listener = worker.listen("127.0.0.1:0");
+    let remote = |n: usize| SocketAddr::from(([127, 0, 0, 1], 20_000 + n as u16));
+    let open = move |io: &mut Io| {
+        (0..3_000).map(|n| io.open_path(listener, remote(n)).unwrap()).collect::<Vec<_>>()
+    };
+    let first = worker.ask(move |_, io| open(io));
+    let closed = first.clone();
+    worker.ask(move |_, io| closed.into_iter().for_each(|path| io.close_path(path)));
+    // Busy, so that there is something to give back, then at rest for longer than a second.
+    let socket = join(&worker, listener, "127.0.0.1:0");
+    for _ in 0..2 {
+        for number in 0..2_000u32 {
+            socket.send(&number.to_be_bytes()).unwrap();
+            assert_eq!(receive(&socket), number.to_be_bytes());
+        }
+        let before = worker.statistics().memory_releases;
+        wait_until("memory is given back", || worker.statistics().memory_releases > before);
+    }
+    let second = worker.ask(move |_, io| open(io));
+    let old: BTreeSet<_> = first.iter().map(|path| (path.slot, path.generation)).collect();
+    assert!(second.iter().all(|path| !old.contains(&(path.slot, path.generation))));
+    worker.ask(move |engine, _| first.into_iter().for_each(|path| engine.send(path, b"late")));
+    wait_until("late sends are counted", || worker.statistics().stale_sends == 3_000);
+    worker.stop();
 }
 
 #[test]

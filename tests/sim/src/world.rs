@@ -132,7 +132,7 @@ impl World {
     pub fn with_limits(seed: u64, workers: u16, limits: &Limits) -> Self {
         let host = |number| {
             let free = (0..SLABS)
-                .map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
+                .map(|_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
                 .collect();
             let mut worker = Worker::new(number, limits.clone());
             worker.set_unix_offset(UNIX_OFFSET);

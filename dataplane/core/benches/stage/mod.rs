@@ -72,7 +72,7 @@ impl Stage {
     /// Everybody is connected and consumes the publisher's only track.
     pub fn new(media: Media, receivers: u32) -> Self {
         let free =
-            (0..256).map(|id| Slab { id, bytes: vec![0; SLAB_BYTES].into_boxed_slice() }).collect();
+            (0..256).map(|_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() }).collect();
         let mut stage = Self {
             worker: Worker::new(0, Limits::default()),
             batch: Batch::new(free),

@@ -178,7 +178,7 @@ fn a_turn_is_sealed_in_its_slabs_and_nothing_stays_in_the_clear() {
     let master = master(Suite::AeadAes128Gcm, 3);
     let keys = OneKey(SealKey::new(&master));
     let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
-    let mut slabs = [Slab { id: 0, bytes }];
+    let mut slabs = [Slab { bytes }];
     let (packet, header_len) = rtp(1, 2, 0, Some(1), &[7; 100]);
     let job = |key, offset: usize, index| SealJob {
         key,

@@ -107,6 +107,12 @@ impl Xdp {
         }
     }
 
+    /// Slots from `slots` on are gone.
+    pub(crate) fn trim(&mut self, slots: usize) {
+        self.paths.truncate(slots);
+        self.paths.shrink_to_fit();
+    }
+
     /// True while frames wait for room in an interface.
     pub(crate) fn is_pending(&self) -> bool {
         self.interfaces.iter().any(|(_, interface)| match interface {
