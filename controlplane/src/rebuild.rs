@@ -111,12 +111,10 @@ fn add_transport(
     info.max_incoming_bitrate = convert::limit(state.max_incoming_bps);
     info.max_outgoing_bitrate = convert::limit(state.max_outgoing_bps);
     info.min_outgoing_bitrate = convert::limit(state.min_outgoing_bps);
-    let transport = Transport {
-        next_mid: MIDS_SKIPPED,
-        connect_hash,
-        srtp_profile: state.srtp_profile,
-        ..new_transport(info, note)
-    };
+    let mut transport = Transport::new(info, note);
+    transport.next_mid = MIDS_SKIPPED;
+    transport.connect_hash = connect_hash;
+    transport.srtp_profile = state.srtp_profile;
     registry.insert_transport(transport).then_some(())
 }
 
@@ -148,24 +146,6 @@ pub fn new_transport_info(
         min_outgoing_bitrate: None,
         created_at: note.common.created_at,
         app_data: note.common.app_data.clone(),
-    }
-}
-
-/// A transport with nothing on it.
-#[must_use]
-pub fn new_transport(info: TransportInfo, note: TransportNote) -> Transport {
-    // Eight characters, as mediasoup makes them.
-    let cname = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
-    Transport {
-        info,
-        hash: note.common.hash,
-        connect_hash: None,
-        rtp_capabilities: note.rtp_capabilities,
-        producers: BTreeSet::new(),
-        consumers: BTreeSet::new(),
-        next_mid: 0,
-        cname,
-        srtp_profile: None,
     }
 }
 

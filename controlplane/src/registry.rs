@@ -5,11 +5,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher as _, RandomState},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use ironcast_api::{
-    ConsumerInfo, Id, ProducerInfo, RouterInfo, RtpCapabilities, RtpParameters, TransportInfo,
+    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterInfo, RtpCapabilities, RtpParameters,
+    TransportInfo,
     events::{
         ConsumerClosed, ConsumerClosedReason, ConsumerEvent, EventData, ProducerEvent,
         RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
@@ -20,7 +22,11 @@ use ironcast_protocol::{
     attic::{Attic, Stored},
 };
 
-use crate::{events::EventLog, limits::Bucket, note::BodyHash};
+use crate::{
+    events::EventLog,
+    limits::Bucket,
+    note::{BodyHash, TransportNote},
+};
 
 /// An id that was deleted cannot be made again for so long: a late repeat would revive it.
 const DELETED_TIME: Duration = Duration::from_secs(60);
@@ -70,7 +76,9 @@ pub struct Router {
 /// A peer's connection.
 #[derive(Debug)]
 pub struct Transport {
+    /// Without the fingerprints, which all transports share: see [`Transport::whole_info`].
     pub info: TransportInfo,
+    fingerprints: Arc<[DtlsFingerprint]>,
     pub hash: BodyHash,
     /// Of the `connect` that was carried out.
     pub connect_hash: Option<BodyHash>,
@@ -82,6 +90,35 @@ pub struct Transport {
     /// Of the producers whose client gives none: those of one peer are played in step.
     pub cname: String,
     pub srtp_profile: Option<String>,
+}
+
+impl Transport {
+    /// With nothing on it.
+    #[must_use]
+    pub fn new(info: TransportInfo, note: TransportNote) -> Self {
+        // Eight characters, as mediasoup makes them.
+        let cname = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        Self {
+            info,
+            fingerprints: Arc::default(),
+            hash: note.common.hash,
+            connect_hash: None,
+            rtp_capabilities: note.rtp_capabilities,
+            producers: BTreeSet::new(),
+            consumers: BTreeSet::new(),
+            next_mid: 0,
+            cname,
+            srtp_profile: None,
+        }
+    }
+
+    /// As the API describes it.
+    #[must_use]
+    pub fn whole_info(&self) -> TransportInfo {
+        let mut info = self.info.clone();
+        info.dtls_parameters.fingerprints = self.fingerprints.to_vec();
+        info
+    }
 }
 
 /// A received track.
@@ -127,6 +164,7 @@ pub struct Registry {
     pub producers: BTreeMap<Id, Producer>,
     /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
     pub consumers: BTreeMap<Id, Box<Consumer>>,
+    fingerprints: Arc<[DtlsFingerprint]>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
     parameters: Attic,
     /// Hashes of kind and id: few bytes each, because a large call that ends leaves as many.
@@ -180,8 +218,14 @@ impl Registry {
     }
 
     /// Adds a transport; false if its router is gone.
-    pub fn insert_transport(&mut self, transport: Transport) -> bool {
+    pub fn insert_transport(&mut self, mut transport: Transport) -> bool {
         let Some(router) = self.routers.get_mut(&transport.info.router_id) else { return false };
+        // A dataplane has one certificate: the newest one's are nearly always those of this one.
+        let fingerprints = std::mem::take(&mut transport.info.dtls_parameters.fingerprints);
+        if *self.fingerprints != *fingerprints {
+            self.fingerprints = fingerprints.into();
+        }
+        transport.fingerprints = Arc::clone(&self.fingerprints);
         router.transports.insert(transport.info.id.clone());
         self.transports.insert(transport.info.id.clone(), transport);
         true

@@ -24,7 +24,7 @@ use ironcast_protocol::{
 use crate::{
     connection::Connection,
     messages::{Answer, ToHub, ToWorker},
-    registry::{Kind, Registry},
+    registry::{Entry, Kind, Registry},
 };
 
 /// Commands on their way at one time.
@@ -286,15 +286,15 @@ impl Hub {
         };
         match (&pending.then, &reply) {
             (Then::Create(_, id), Ok(Reply::TransportCreated(created))) => {
-                self.registry.set_created(id, created.clone());
+                self.registry.set_created(id, created);
             }
             (Then::Create(kind, id), Err(_)) => self.registry.remove(*kind, id),
             (Then::Connect(connect), Ok(_)) => self.registry.set_connect(connect),
             (Then::Restart(id), Ok(Reply::IceRestarted(parameters))) => {
                 let entry = self.registry.entry(Kind::Transport, id);
-                if let Some(mut created) = entry.and_then(|e| e.created.as_deref().cloned()) {
-                    created.ice_parameters = parameters.clone();
-                    self.registry.set_created(id, created);
+                if let Some(mut created) = entry.and_then(Entry::created) {
+                    created.ice_parameters.clone_from(parameters);
+                    self.registry.set_created(id, &created);
                 }
             }
             (Then::Gather(gather), _) => {
@@ -448,15 +448,15 @@ impl Hub {
         resources.extend(create.map(|(create, worker)| Resource::Router { create, worker }));
         for (id, state, credentials) in &states.transports {
             let Some(entry) = self.registry.entry(Kind::Transport, id) else { continue };
-            let (Some(create), Some(mut created)) =
-                (entry.create.read().ok(), entry.created.clone())
+            let (Some(create), Some(mut created)) = (entry.create.read().ok(), entry.created())
             else {
                 continue;
             };
             created.ice_parameters.username_fragment = credentials.username_fragment.clone();
             created.ice_parameters.password = credentials.password.clone();
             let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
-            let (create, state) = (Box::new(create), state.clone());
+            let (create, created) = (Box::new(create), Box::new(created));
+            let state = state.clone();
             resources.push(Resource::WebRtcTransport { create, created, connect, state });
         }
         for (id, state) in &states.producers {

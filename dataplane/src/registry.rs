@@ -34,38 +34,48 @@ pub struct Entry {
     children: BTreeSet<Id>,
     /// As created.
     pub create: Stored,
-    /// Transports: our side.
-    pub created: Option<Box<TransportCreated>>,
+    /// See [`Entry::created`].
+    created: Option<Stored>,
     /// Transports: as connected.
     pub connect: Option<Stored>,
 }
 
-/// The attic of the commands that connect.
+impl Entry {
+    /// Transports: our side.
+    #[must_use]
+    pub fn created(&self) -> Option<TransportCreated> {
+        self.created.as_ref()?.read().ok()
+    }
+}
+
+/// The attics of the commands that connect, and of the answers to those that create a transport.
 const CONNECTS: usize = 4;
+const CREATED: usize = 5;
 
 /// See the file's head. Ids of different kinds are different names.
 #[derive(Debug, Default)]
 pub struct Registry {
-    entries: BTreeMap<(u8, Id), Entry>,
-    /// Where commands are kept: those that create, by kind, and those that connect.
-    attics: [Attic; 5],
+    /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
+    entries: BTreeMap<(u8, Id), Box<Entry>>,
+    /// Where commands are kept: those that create, by kind, those that connect, and answers.
+    attics: [Attic; 6],
 }
 
 impl Registry {
     /// The resource.
     #[must_use]
     pub fn entry(&self, kind: Kind, id: &str) -> Option<&Entry> {
-        self.entries.get(&(kind as u8, id.to_owned()))
+        self.entries.get(&(kind as u8, id.to_owned())).map(Box::as_ref)
     }
 
     fn entry_mut(&mut self, kind: Kind, id: &str) -> Option<&mut Entry> {
-        self.entries.get_mut(&(kind as u8, id.to_owned()))
+        self.entries.get_mut(&(kind as u8, id.to_owned())).map(Box::as_mut)
     }
 
     /// All of a kind.
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Id, &Entry)> {
         let all = self.entries.range((kind as u8, Id::new())..(kind as u8 + 1, Id::new()));
-        all.map(|((_, id), entry)| (id, entry))
+        all.map(|((_, id), entry)| (id, entry.as_ref()))
     }
 
     /// Notes a create command on its way to its worker: `None` when its parent is not there or the
@@ -119,14 +129,15 @@ impl Registry {
             created: None,
             connect: None,
         };
-        self.entries.insert((kind as u8, id.clone()), entry);
+        self.entries.insert((kind as u8, id.clone()), Box::new(entry));
         Some(worker)
     }
 
     /// Our side of a new transport, or its new credentials.
-    pub fn set_created(&mut self, id: &str, created: TransportCreated) {
+    pub fn set_created(&mut self, id: &str, created: &TransportCreated) {
+        let created = self.store(CREATED, created);
         if let Some(entry) = self.entry_mut(Kind::Transport, id) {
-            entry.created = Some(Box::new(created));
+            entry.created = created;
         }
     }
 

@@ -95,7 +95,7 @@ fn of_transport(state: &State, transport: &Transport) -> TransportSnapshot {
     let producers = transport.producers.iter().filter_map(|id| registry.producers.get(id));
     let consumers = transport.consumers.iter().filter_map(|id| registry.consumers.get(id));
     TransportSnapshot {
-        transport: transport.info.clone(),
+        transport: transport.whole_info(),
         producers: producers.map(|producer| producer.info.clone()).collect(),
         consumers: consumers.map(|one| one.whole_info()).collect(),
     }

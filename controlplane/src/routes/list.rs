@@ -10,7 +10,7 @@ use ironcast_api::{
 use crate::{
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::Registry,
+    registry::{Registry, Transport},
 };
 
 /// Which page.
@@ -88,7 +88,7 @@ pub async fn transports(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Pro
     list(engine, move |registry| {
         let all = &registry.transports;
         let (items, next_after) =
-            page.take(all, |one| one.info.clone(), |one| &one.info.router_id, |info| &info.id);
+            page.take(all, Transport::whole_info, |one| &one.info.router_id, |info| &info.id);
         TransportList { items, next_after }
     })
     .await

@@ -19,7 +19,7 @@ use crate::{
     events::unix_ms,
     limits::check_count,
     note::{self, BodyHash, Common, ConnectNote, TransportNote},
-    rebuild::{new_transport, new_transport_info},
+    rebuild::new_transport_info,
     registry::{Kind, Transport},
 };
 
@@ -80,7 +80,7 @@ fn look(
     create: &CreateTransport,
     common: &Common,
 ) -> Result<Step<(bool, TransportInfo)>, Problem> {
-    let existing = |state: &State| Some((false, state.registry.transports.get(id)?.info.clone()));
+    let existing = |state: &State| Some((false, state.registry.transports.get(id)?.whole_info()));
     if let Some(step) = state.check_id(Kind::Transport, id, common.hash, existing)? {
         return Ok(step);
     }
@@ -112,7 +112,7 @@ fn look(
             other => return Err(unexpected(&other)),
         };
         let info = new_transport_info(id, router_id, &created, &note);
-        if !state.registry.insert_transport(new_transport(info.clone(), note)) {
+        if !state.registry.insert_transport(Transport::new(info.clone(), note)) {
             return Err(Problem::not_found("router", &info.router_id));
         }
         Ok((true, info))
@@ -145,7 +145,7 @@ fn named(id: &Id) -> command::Named {
 
 /// `GET /transports/{id}`.
 pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.whole_info()))).await?;
     Answer::json(200, &info, seq)
 }
 
@@ -256,7 +256,7 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
         .run(|state| {
             let transport = find(state, id)?;
             if patch == PatchTransport::default() {
-                return Ok(Step::Done(transport.info.clone()));
+                return Ok(Step::Done(transport.whole_info()));
             }
             let command = Command::SetTransportBitrates(command::SetTransportBitrates {
                 id: id.to_string(),
@@ -267,7 +267,8 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
             let id = id.clone();
             Ok(Step::ask(command, move |state, reply| {
                 done(reply)?;
-                let info = &mut find(state, &id)?.info;
+                let transport = find(state, &id)?;
+                let info = &mut transport.info;
                 let set = |limit: &mut Option<u32>, new: Option<u32>| {
                     if let Some(bps) = new {
                         *limit = convert::limit(bps);
@@ -276,7 +277,7 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
                 set(&mut info.max_incoming_bitrate, patch.max_incoming_bitrate);
                 set(&mut info.max_outgoing_bitrate, patch.max_outgoing_bitrate);
                 set(&mut info.min_outgoing_bitrate, patch.min_outgoing_bitrate);
-                Ok(info.clone())
+                Ok(transport.whole_info())
             }))
         })
         .await?;

@@ -2,6 +2,8 @@
 //! `transport/send.rs` for each fresh packet and answers with how to write it, or not at all.
 //! Never touches bytes: it decides and renumbers. Next: [7] writes, numbers and seals.
 
+use std::sync::Arc;
+
 use ironcast_protocol::{
     Id,
     command::{Consume, ConsumerScore},
@@ -24,7 +26,7 @@ use crate::{
 /// A receiver's PLI or FIR is passed on at most this often.
 const KEY_FRAME_WISH_SPACING: Nanos = 300 * MS;
 /// Losses with which the last packet of a frame is sent twice.
-const TAIL_LOSS: std::ops::Range<f64> = 0.02..0.12;
+const TAIL_LOSS: std::ops::Range<f32> = 0.02..0.12;
 
 /// What was sent for the first time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -109,10 +111,6 @@ pub struct Consumer {
     pub template: Template,
 
     // Used now and then.
-    /// Other counts.
-    pub asked: Asked,
-    /// The caller's id.
-    pub id: Id,
     /// Audio or video.
     pub kind: MediaKind,
     /// How it is made.
@@ -123,40 +121,43 @@ pub struct Consumer {
     pub rtx: Option<(u32, u8)>,
     /// Next number of the RTX stream.
     pub rtx_seq: u32,
-    /// The receiver may send NACK.
-    pub nack: bool,
-    /// What was sent again, and what is needed to repeat a packet byte for byte.
-    pub resends: Resends,
-    /// CNAME of the sender reports.
-    pub cname: String,
-    /// MIME type.
-    pub mime_type: String,
     /// RTP clock, Hz.
     pub clock_rate: u32,
+    /// The receiver's losses, averaged over its reports.
+    loss: f32,
+    /// The receiver may send NACK.
+    pub nack: bool,
     /// 1 to 255.
     pub priority: u8,
+    /// Why the target is what it is.
+    pub reason: LayersReason,
     /// Wanted.
     pub preferred: Option<Layers>,
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
-    /// Why the target is what it is.
-    pub reason: LayersReason,
+    last_fir: Option<u8>,
+    key_frame_wish_at: Option<Nanos>,
+    /// Other counts.
+    pub asked: Asked,
+    /// The caller's id.
+    pub id: Id,
+    /// What was sent again, and what is needed to repeat a packet byte for byte.
+    pub resends: Resends,
+    /// CNAME of the sender reports; most share their producer's.
+    pub cname: Arc<str>,
     /// What the last score event said.
     pub announced_score: ConsumerScore,
     /// What the receiver says.
     pub reported: Reported,
     /// When the next sender report is due.
     pub report_at: Nanos,
-    /// Middle 32 bits of the last sender reports' NTP times, and when they left.
-    pub reports_sent: [(u32, Nanos); 2],
-    /// The receiver's losses, averaged over its reports.
-    loss: f64,
-    key_frame_wish_at: Option<Nanos>,
-    last_fir: Option<u8>,
+    /// Middle 32 bits of the last sender reports' NTP times, newest first.
+    pub reports_sent: [u32; 2],
 }
 
 const LINE: usize = 64;
 const _: () = assert!(std::mem::offset_of!(Consumer, template) == 2 * LINE);
+const _: () = assert!(size_of::<Consumer>() == 7 * LINE, "grown: there are many of them");
 
 impl Consumer {
     /// A consumer from its parameters; what is wrong with them is said in words.
@@ -187,6 +188,12 @@ impl Consumer {
         let rtx = rtx_codec.zip(encoding.rtx_ssrc).map(|(codec, ssrc)| (ssrc, codec.payload_type));
         let nack = media.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty());
         let layered = producer.streams.len() > 1 || producer.temporal_layers > 1;
+        let cname = &parameters.rtcp.cname;
+        let cname = if *producer.cname == **cname {
+            Arc::clone(&producer.cname)
+        } else {
+            Arc::from(cname.as_str())
+        };
         let top = Layers {
             spatial: (producer.streams.len() - 1) as u8,
             temporal: producer.temporal_layers.saturating_sub(1),
@@ -224,8 +231,7 @@ impl Consumer {
             rtx_seq: first_seq,
             nack,
             resends: Resends::new(producer.kind),
-            cname: parameters.rtcp.cname.clone(),
-            mime_type: media.mime_type.clone(),
+            cname,
             clock_rate: media.clock_rate,
             priority: 1,
             preferred,
@@ -234,7 +240,7 @@ impl Consumer {
             announced_score: ConsumerScore::default(),
             reported: Reported::default(),
             report_at: now + SECOND / 4,
-            reports_sent: [(0, 0); 2],
+            reports_sent: [0; 2],
             loss: 0.0,
             key_frame_wish_at: None,
             last_fir: None,
@@ -357,7 +363,7 @@ impl Consumer {
 
     /// What a report says of the way to this receiver.
     pub fn note_loss(&mut self, share: f64) {
-        self.loss += (share - self.loss) / 4.0;
+        self.loss += (share as f32 - self.loss) / 4.0;
         self.repeats_tails =
             self.kind == MediaKind::Video && self.rtx.is_some() && TAIL_LOSS.contains(&self.loss);
     }

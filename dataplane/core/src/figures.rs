@@ -164,7 +164,10 @@ impl Worker {
             Some(self.inbound(producer, producer.streams.get(usize::from(at))?, now))
         });
         let score = producer.map_or(0, |producer| consumer.score(producer).score);
-        Ok(ConsumerStats { outbound: self.outbound(consumer, score, now), inbound: source })
+        Ok(ConsumerStats {
+            outbound: self.outbound(consumer, producer, score, now),
+            inbound: source,
+        })
     }
 
     fn inbound(&self, producer: &Producer, stream: &Stream, now: Nanos) -> StreamStats {
@@ -194,7 +197,13 @@ impl Worker {
         }
     }
 
-    fn outbound(&self, consumer: &Consumer, score: u8, now: Nanos) -> StreamStats {
+    fn outbound(
+        &self,
+        consumer: &Consumer,
+        producer: Option<&Producer>,
+        score: u8,
+        now: Nanos,
+    ) -> StreamStats {
         let (sent, asked) = (&consumer.sent, &consumer.asked);
         StreamStats {
             timestamp_ms: (now + self.unix_offset_ns) / MS,
@@ -202,7 +211,7 @@ impl Worker {
             rtx_ssrc: consumer.rtx.map(|(ssrc, _)| ssrc),
             rid: None,
             kind: consumer.kind,
-            mime_type: consumer.mime_type.clone(),
+            mime_type: producer.map(|one| one.mime_type.clone()).unwrap_or_default(),
             packets_lost: consumer.reported.packets_lost,
             fraction_lost: consumer.reported.fraction_lost,
             jitter: consumer.reported.jitter,

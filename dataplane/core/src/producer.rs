@@ -3,6 +3,8 @@
 //! fresh. Next: [5] `router.rs` hands the fresh ones to the subscribers.
 //! Never decides what a receiver gets.
 
+use std::sync::Arc;
+
 use ironcast_protocol::{
     Id,
     command::Produce,
@@ -294,6 +296,8 @@ pub struct Producer {
     pub codec: Codec,
     /// `video/VP8`, ...
     pub mime_type: String,
+    /// CNAME of its sender.
+    pub cname: Arc<str>,
     /// RTP clock, Hz.
     pub clock_rate: u32,
     /// Payload type of media.
@@ -372,6 +376,7 @@ impl Producer {
             kind: create.kind,
             codec: Codec::from_mime(&media.mime_type),
             mime_type: media.mime_type.clone(),
+            cname: create.rtp_parameters.rtcp.cname.as_str().into(),
             clock_rate: media.clock_rate,
             payload_type: media.payload_type,
             rtx_payload_type: rtx.map(|codec| codec.payload_type),

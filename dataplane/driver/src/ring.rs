@@ -222,9 +222,9 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// True when nothing waits: neither in the queue nor collected.
+    /// True when no completion waits to be handled. Deferred work may: it has not begun.
     pub(crate) fn is_dry(&mut self) -> bool {
-        self.completed.is_empty() && !self.is_ready()
+        self.completed.is_empty() && !self.has_completed() && !self.uring.submission().cq_overflow()
     }
 
     /// True when something waits to be harvested. Makes no system call.

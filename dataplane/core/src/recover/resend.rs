@@ -7,8 +7,8 @@ use ironcast_protocol::media::MediaKind;
 use crate::{MS, Nanos};
 
 /// Packets remembered of video, and of audio: as many as its history keeps at 50 a second.
-const VIDEO_MEMORY: usize = 256;
-const AUDIO_MEMORY: usize = 64;
+const VIDEO_MEMORY: u16 = 256;
+const AUDIO_MEMORY: u16 = 64;
 /// A packet is not sent again before this time has passed: NACKs cross with what they ask for.
 const SPACING_MIN: Nanos = 10 * MS;
 /// How often one packet is sent again at most.
@@ -30,12 +30,23 @@ pub struct SentParts {
     pub padding: u8,
 }
 
+impl SentParts {
+    fn packed(self) -> u32 {
+        self.abs_send_time << 8 | u32::from(self.padding)
+    }
+
+    fn unpacked(packed: u32) -> Self {
+        Self { abs_send_time: packed >> 8, padding: packed as u8 }
+    }
+}
+
 /// See the file's head. Costs nothing until it is used.
 #[derive(Debug)]
 pub struct Resends {
-    memory: usize,
-    resent: Vec<Resent>,
-    sent: Vec<(u32, SentParts)>,
+    memory: u16,
+    resent: Box<[Resent]>,
+    /// Sequence numbers, and [`SentParts::packed`].
+    sent: Box<[(u32, u32)]>,
 }
 
 impl Resends {
@@ -46,31 +57,32 @@ impl Resends {
             MediaKind::Audio => AUDIO_MEMORY,
             MediaKind::Video => VIDEO_MEMORY,
         };
-        Self { memory, resent: Vec::new(), sent: Vec::new() }
+        Self { memory, resent: Box::default(), sent: Box::default() }
     }
 
     /// A packet was sent for the first time; to be told only where NACKs are answered with the same
     /// packet, not by RTX.
     pub fn note_sent(&mut self, seq: u32, parts: SentParts) {
         if self.sent.is_empty() {
-            self.sent = vec![(u32::MAX, SentParts::default()); self.memory];
+            let nothing = (u32::MAX, 0);
+            self.sent = vec![nothing; usize::from(self.memory)].into();
         }
-        self.sent[seq as usize % self.memory] = (seq, parts);
+        self.sent[seq as usize % usize::from(self.memory)] = (seq, parts.packed());
     }
 
     /// The variable parts of a packet that was sent; `None` when it is too long ago.
     #[must_use]
     pub fn parts(&self, seq: u32) -> Option<SentParts> {
-        let (at, parts) = self.sent.get(seq as usize % self.memory)?;
-        (*at == seq).then_some(*parts)
+        let (at, parts) = self.sent.get(seq as usize % usize::from(self.memory))?;
+        (*at == seq).then_some(SentParts::unpacked(*parts))
     }
 
     /// True when a packet may be sent again now; remembers that it is.
     pub fn take(&mut self, seq: u32, rtt: Option<Nanos>, now: Nanos) -> bool {
         if self.resent.is_empty() {
-            self.resent = vec![Resent::default(); self.memory];
+            self.resent = vec![Resent::default(); usize::from(self.memory)].into();
         }
-        let entry = &mut self.resent[seq as usize % self.memory];
+        let entry = &mut self.resent[seq as usize % usize::from(self.memory)];
         if entry.seq != seq || entry.times == 0 {
             *entry = Resent { seq, times: 1, at: now };
             return true;
@@ -100,10 +112,10 @@ mod tests {
     #[test]
     fn only_what_is_still_known_can_be_repeated() {
         let mut resends = Resends::new(MediaKind::Audio);
-        let parts = SentParts { abs_send_time: 5, padding: 1 };
+        let parts = SentParts { abs_send_time: 0xff_fffe, padding: 0xff };
         resends.note_sent(7, parts);
         assert_eq!(resends.parts(7), Some(parts));
-        resends.note_sent(7 + AUDIO_MEMORY as u32, SentParts::default());
+        resends.note_sent(7 + u32::from(AUDIO_MEMORY), SentParts::default());
         assert_eq!(resends.parts(7), None);
     }
 }

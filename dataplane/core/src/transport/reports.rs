@@ -206,7 +206,7 @@ impl Worker {
         // Nonsense of a peer must not outweigh what it says later.
         let expected = reached.map_or(0, |before| block.highest_sequence.wrapping_sub(before));
         let expected = f64::from(if expected > EXPECTED_MAX { 0 } else { expected });
-        let ours = consumer.reports_sent.iter().any(|(sent, _)| *sent == block.last_sender_report);
+        let ours = consumer.reports_sent.contains(&block.last_sender_report);
         if ours && block.last_sender_report != 0 {
             reported.rtt = rtcp::round_trip(ntp, block.last_sender_report, block.delay);
         }
@@ -384,7 +384,7 @@ impl Worker {
             packet_count: consumer.sent.packets as u32,
             octet_count: consumer.sent.payload_bytes as u32,
         };
-        consumer.reports_sent = [(rtcp::ntp_middle(info.ntp), now), consumer.reports_sent[0]];
+        consumer.reports_sent = [rtcp::ntp_middle(info.ntp), consumer.reports_sent[0]];
         let cname = consumer.cname.clone();
         self.send_rtcp(key, now, |w| {
             w.sender_report(&info, &[])?;
