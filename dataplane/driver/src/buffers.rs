@@ -30,6 +30,8 @@ pub(crate) const GROUP: u16 = 0;
 impl Buffers {
     /// `count`: a power of two up to 32,768.
     pub(crate) fn new(count: u16, bytes: usize) -> io::Result<Self> {
+        // All of it is there from the start: no page is missing when a datagram comes, and what the
+        // process takes does not grow with the first calls.
         let ring = Mapping::anonymous(usize::from(count) * size_of::<BufRingEntry>())?;
         let memory = Mapping::anonymous(usize::from(count) * bytes)?;
         Ok(Self { ring, memory, count, bytes, tail: 0 })
@@ -56,19 +58,6 @@ impl Buffers {
         unsafe {
             std::slice::from_raw_parts_mut(self.memory.base().as_ptr().add(bid * self.bytes), len)
         }
-    }
-
-    /// Gives their memory back to the kernel until they are filled again.
-    ///
-    /// Only while none holds a datagram: with DEFER_TASKRUN the kernel fills them inside of our own
-    /// calls, so that is when everything has been harvested.
-    pub(crate) fn release(&mut self) -> io::Result<()> {
-        self.memory.release()
-    }
-
-    /// How many there are.
-    pub(crate) fn count(&self) -> u16 {
-        self.count
     }
 
     /// Never unmaps: for when the kernel may still write here.

@@ -78,8 +78,6 @@ const SLABS_LENT: usize = 16;
 const SLOTS_KEPT: usize = 1_024;
 /// Memory is given back this often.
 const TRIM_NS: Nanos = SECOND;
-/// A worker that receives fewer datagrams than this share of its buffers in that time rests.
-const RESTING_SHARE: u64 = 32;
 
 /// See the file's head.
 ///
@@ -113,10 +111,6 @@ pub struct Io {
     /// Most that one portion has used since memory was given back last.
     slabs_used: usize,
     trimmed_at: Nanos,
-    /// The memory of the receive buffers is given back, and hardly any has been used since.
-    is_resting: bool,
-    /// Datagrams received by then.
-    trimmed_datagrams: u64,
     slabs_made: u32,
     slabs_max: u32,
 }
@@ -167,8 +161,6 @@ impl Io {
             slabs_lent: SLABS_LENT,
             slabs_used: 0,
             trimmed_at: 0,
-            is_resting: true,
-            trimmed_datagrams: 0,
             slabs_made: 0,
             slabs_max: config.slabs,
         })
@@ -258,8 +250,7 @@ impl Io {
         self.slabs_lent = self.slabs_lent.max(used * 2);
     }
 
-    /// Once a second: gives back what was not needed since the last time. To be called when
-    /// everything that the kernel had is harvested.
+    /// Once a second: gives back what was not needed since the last time.
     pub(crate) fn trim(&mut self) {
         let now = self.clock.now();
         if now < self.trimmed_at + TRIM_NS {
@@ -271,15 +262,6 @@ impl Io {
         self.slabs_made -= (self.batch.free.len() - kept) as u32;
         self.batch.free.truncate(kept);
         self.trim_slots();
-        let received = self.statistics.datagrams_in - self.trimmed_datagrams;
-        self.trimmed_datagrams = self.statistics.datagrams_in;
-        let is_resting = received < u64::from(self.buffers.count()) / RESTING_SHARE;
-        // Busy right before: worth it; else they are empty already, or nearly.
-        if is_resting && !self.is_resting && self.ring.is_dry() {
-            self.is_resting = self.buffers.release().is_ok();
-            self.statistics.memory_releases += u64::from(self.is_resting);
-        }
-        self.is_resting &= is_resting;
     }
 
     /// The free slots at the end, where most are free.
@@ -294,6 +276,7 @@ impl Io {
         {
             self.generation = self.generation.max(slot.generation);
         }
+        self.statistics.table_trims += 1;
         let slots = self.slots.len();
         self.slots.shrink_to_fit();
         self.free.retain(|&slot| (slot as usize) < slots);

@@ -13,21 +13,22 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// Zeroed memory of our own.
+    /// Zeroed memory of our own, all of it present.
     pub(crate) fn anonymous(len: usize) -> io::Result<Self> {
         Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
     }
 
     /// What a descriptor has at this offset, shared with the kernel.
     pub(crate) fn of(file: BorrowedFd<'_>, offset: libc::off_t, len: usize) -> io::Result<Self> {
-        Self::new(len, libc::MAP_SHARED | libc::MAP_POPULATE, file.as_raw_fd(), offset)
+        Self::new(len, libc::MAP_SHARED, file.as_raw_fd(), offset)
     }
 
     fn new(len: usize, flags: i32, file: i32, offset: libc::off_t) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = flags | libc::MAP_POPULATE;
+        let anywhere = std::ptr::null_mut();
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
-        let base =
-            unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, file, offset) };
+        let base = unsafe { libc::mmap(anywhere, len, protection, flags, file, offset) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -37,14 +38,6 @@ impl Mapping {
 
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
-    }
-
-    /// Gives the memory back; what is read from it next is zero. For memory of our own.
-    pub(crate) fn release(&mut self) -> io::Result<()> {
-        // SAFETY: exactly what `new` has mapped, private, with plain bytes in it.
-        let result =
-            unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_DONTNEED) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// Never unmaps: for when the kernel may still write here.

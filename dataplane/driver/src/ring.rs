@@ -222,11 +222,6 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// True when no completion waits to be handled. Deferred work may: it has not begun.
-    pub(crate) fn is_dry(&mut self) -> bool {
-        self.completed.is_empty() && !self.has_completed() && !self.uring.submission().cq_overflow()
-    }
-
     /// True when something waits to be harvested. Makes no system call.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.has_completed() || self.has_deferred()

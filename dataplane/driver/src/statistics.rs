@@ -46,8 +46,8 @@ pub struct Statistics {
     pub late_completions: u64,
     /// Datagrams that a socket got between bind and connect and that had no taker.
     pub strays_dropped: u64,
-    /// Times that the receive buffers' memory was given back, at rest.
-    pub memory_releases: u64,
+    /// Times that the table of sockets gave memory back.
+    pub table_trims: u64,
     /// Turns of the loop.
     pub turns: u64,
     /// Waits for a completion or a deadline.
@@ -91,7 +91,7 @@ impl Statistics {
             ("truncated", self.truncated),
             ("late_completions", self.late_completions),
             ("strays_dropped", self.strays_dropped),
-            ("memory_releases", self.memory_releases),
+            ("table_trims", self.table_trims),
             ("turns", self.turns),
             ("waits", self.waits),
             ("enters", self.enters),

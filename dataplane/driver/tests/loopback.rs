@@ -296,9 +296,9 @@ fn thousands_of_paths_come_and_go_without_a_trace() {
     }
 }
 
-/// What is given back is taken again: buffers, slabs and the table of sockets, after a large call.
+/// After a large call the table of sockets is cut; what is made anew in it is told from what was.
 #[test]
-fn memory_that_was_given_back_is_used_again() {
+fn a_table_that_gave_memory_back_never_confuses_its_sockets() {
     let mut config = config(Transmit::IoUring);
     config.paths = 4_000;
     let worker = Running::start(config);
@@ -310,16 +310,7 @@ fn memory_that_was_given_back_is_used_again() {
     let first = worker.ask(move |_, io| open(io));
     let closed = first.clone();
     worker.ask(move |_, io| closed.into_iter().for_each(|path| io.close_path(path)));
-    // Busy, so that there is something to give back, then at rest for longer than a second.
-    let socket = join(&worker, listener, "127.0.0.1:0");
-    for _ in 0..2 {
-        for number in 0..2_000u32 {
-            socket.send(&number.to_be_bytes()).unwrap();
-            assert_eq!(receive(&socket), number.to_be_bytes());
-        }
-        let before = worker.statistics().memory_releases;
-        wait_until("memory is given back", || worker.statistics().memory_releases > before);
-    }
+    wait_until("the table is cut", || worker.statistics().table_trims > 0);
     let second = worker.ask(move |_, io| open(io));
     let old: BTreeSet<_> = first.iter().map(|path| (path.slot, path.generation)).collect();
     assert!(second.iter().all(|path| !old.contains(&(path.slot, path.generation))));
