@@ -10,8 +10,8 @@ const LOAD_BUSY_MAX: f64 = 0.85;
 /// One line a server.
 pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
     let mut out = String::from(
-        "server                CPU-s/M [95 %]        core-s/M  core  load  ironcast is      \
-         with xdp         lost   verified  p50 us  p99 us\n",
+        "server                CPU-s/M [95 %]        core-s/M  core  load  ironcast is         \
+         with xdp            lost   verified  p50 us  p99 us\n",
     );
     for one in summaries {
         let interval = format!("{:.3} [{:.3} {:.3}]", one.cpu.median, one.cpu.low, one.cpu.high);
@@ -23,7 +23,7 @@ pub(crate) fn of(summaries: &[Summary], windows: &[Window]) -> String {
         let lost = 100.0 * one.lost as f64 / (one.lost + one.received).max(1) as f64;
         let _ = writeln!(
             out,
-            "{:<21} {interval:<21} {:<9.3} {:>3.0} % {:>3.0} % {ours:<16} {xdp:<16} {lost:.3} % \
+            "{:<21} {interval:<21} {:<9.3} {:>3.0} % {:>3.0} % {ours:<19} {xdp:<19} {lost:.3} % \
              {:>9} {:>7} {:>7}",
             one.server,
             one.core.median,

@@ -154,7 +154,7 @@ impl EventLog {
             let is_over = self.bytes > self.keep.bytes;
             let is_old = now.saturating_duration_since(*at) > self.keep.time;
             if !is_over && !is_old {
-                return;
+                break;
             }
             let Some((_, Some(entry))) = self.entries.pop_front() else { continue };
             self.bytes -= entry.bytes();
@@ -162,6 +162,10 @@ impl EventLog {
                 // It was the newest, or it would have been replaced.
                 self.newest.remove(key);
             }
+        }
+        // After the events of a large call.
+        if self.entries.capacity() > 4 * self.entries.len().max(1_024) {
+            self.entries.shrink_to(2 * self.entries.len());
         }
     }
 

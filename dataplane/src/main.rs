@@ -21,7 +21,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use ironcast_config::Config;
+use ironcast_config::{Config, Transmit};
 
 use crate::{connection::Identity, hub::Hub, messages::ToHub, workers::Workers};
 
@@ -54,6 +54,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .context("log.level is not understood")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     ironcast_driver::probe::require()?;
+    if config.dataplane.transmit == Transmit::Xdp {
+        ironcast_driver::probe::require_xdp().context("dataplane.transmit = \"xdp\"")?;
+    }
 
     let (hub, inbox) = channel();
     let workers = Workers::prepare(&config, hub.clone())?;

@@ -81,7 +81,7 @@ fn tiles(run: &Run) -> String {
         if cost.server == "reflector-segmented" {
             let words = "the floor: a program that copies packets without encryption";
             tiles.push((format!("{:.2} ×", ratio[0]), words.to_owned()));
-        } else if !cost.server.starts_with("reflector") {
+        } else if !cost.server.starts_with("reflector") && !cost.server.starts_with("ironcast") {
             // A claim needs an interval that excludes 1.
             let words = match (ratio[1], ratio[2]) {
                 (_, high) if high < 1.0 => format!("as much processor time is used by {name}"),

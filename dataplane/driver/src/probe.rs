@@ -5,7 +5,7 @@ use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
 
-use crate::{buffers::Buffers, ring::Ring};
+use crate::{buffers::Buffers, ring::Ring, xdp::XdpSocket};
 
 /// What is missing.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,29 @@ pub enum ProbeError {
     /// Too old.
     #[error("this kernel's io_uring lacks {0}: Ironcast needs Linux 6.1 or newer, better 6.13")]
     Missing(&'static str),
+}
+
+/// What AF_XDP lacks here.
+#[derive(Debug, thiserror::Error)]
+pub enum XdpError {
+    /// A right.
+    #[error(
+        "AF_XDP wants CAP_NET_RAW: AmbientCapabilities=CAP_NET_RAW in the unit, or setcap \
+         cap_net_raw+ep on the binary"
+    )]
+    Refused,
+    /// The kernel was built without.
+    #[error("this kernel has no AF_XDP (CONFIG_XDP_SOCKETS)")]
+    Absent,
+    /// Locked memory.
+    #[error(
+        "AF_XDP gets no memory: raise the limit of locked memory by 4 MiB for each worker and \
+         interface (LimitMEMLOCK)"
+    )]
+    Memory,
+    /// Anything else.
+    #[error("AF_XDP cannot be used: {0}")]
+    Other(io::Error),
 }
 
 /// Checks everything that the driver uses.
@@ -78,6 +101,19 @@ pub fn require() -> Result<(), ProbeError> {
     Ok(())
 }
 
+/// Checks what [`crate::Transmit::Xdp`] uses beside that.
+///
+/// # Errors
+/// What is missing.
+pub fn require_xdp() -> Result<(), XdpError> {
+    XdpSocket::probe().map_err(|error| match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => XdpError::Refused,
+        Some(libc::EAFNOSUPPORT) => XdpError::Absent,
+        Some(libc::ENOBUFS | libc::ENOMEM) => XdpError::Memory,
+        _ => XdpError::Other(error),
+    })
+}
+
 fn sysctl() -> String {
     std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default()
 }
@@ -99,6 +135,26 @@ mod tests {
     #[test]
     fn this_kernel_is_good_enough() {
         require().unwrap();
+    }
+
+    #[test]
+    fn without_the_right_af_xdp_is_refused_in_words() {
+        let text = std::thread::spawn(|| {
+            require_xdp().unwrap();
+            drop_rights();
+            require_xdp().unwrap_err().to_string()
+        });
+        let text = text.join().unwrap();
+        assert!(text.contains("CAP_NET_RAW"), "{text}");
+    }
+
+    /// The calling thread keeps none of its capabilities.
+    fn drop_rights() {
+        // `struct __user_cap_header_struct` of version 3, and two of `__user_cap_data_struct`.
+        let (header, data) = ([0x2008_0522u32, 0], [0u32; 6]);
+        // SAFETY: both are as long as version 3 has them, and only read.
+        let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, &raw const data) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
 
     #[test]

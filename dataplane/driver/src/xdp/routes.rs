@@ -9,14 +9,15 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     link::{LinkAttribute, LinkLayerType, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType},
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use super::header::LinkAddress;
 
-/// Groups of notices (linux/rtnetlink.h): links, neighbours, addresses, routes.
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// Groups of notices (linux/rtnetlink.h): links, neighbours; addresses, routes and rules of IPv4;
+/// the same of IPv6.
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
 /// An answer about one interface may have several kilobytes.
 const BUFFER_BYTES: usize = 64 << 10;
 /// Remembered neighbours; beyond that all are forgotten and asked for again.
@@ -35,6 +36,8 @@ pub(crate) struct Link {
 pub(crate) struct NextHop {
     pub(crate) link: Link,
     pub(crate) address: LinkAddress,
+    /// Bytes of the longest packet, IP header included.
+    pub(crate) mtu: u32,
 }
 
 pub(crate) struct Routes {
@@ -83,12 +86,20 @@ impl Routes {
         if route.header.kind != RouteType::Unicast {
             return None;
         }
-        let (mut interface, mut hop) = (None, remote);
+        let (mut interface, mut hop, mut mtu) = (None, remote, u32::MAX);
         for attribute in route.attributes {
             match attribute {
                 RouteAttribute::Oif(index) => interface = Some(index),
                 RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => hop = gateway.into(),
                 RouteAttribute::Gateway(RouteAddress::Inet6(gateway)) => hop = gateway.into(),
+                RouteAttribute::Metrics(metrics) => {
+                    // What the way beyond the next hop carries, where the kernel has learned it.
+                    let learned = metrics.iter().find_map(|metric| match metric {
+                        RouteMetric::Mtu(bytes) => Some(*bytes),
+                        _ => None,
+                    });
+                    mtu = learned.unwrap_or(mtu);
+                }
                 // A gateway of the other family, encapsulation: the kernel knows how.
                 RouteAttribute::Via(_) | RouteAttribute::Encap(_) => return None,
                 _ => {}
@@ -96,7 +107,7 @@ impl Routes {
         }
         let link = self.link(interface?)?;
         let address = self.neighbour(link.index, hop)?;
-        Some(NextHop { link, address })
+        Some(NextHop { link, address, mtu: mtu.min(link.mtu) })
     }
 
     fn link(&mut self, index: u32) -> Option<Link> {

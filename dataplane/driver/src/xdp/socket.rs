@@ -23,7 +23,7 @@ pub(crate) const FRAME_BYTES: usize = 2_048;
 const FRAMES: u32 = 2_048;
 /// Queues of an interface that are looked at for a free one.
 const QUEUES_MAX: u32 = 1_024;
-/// Frames that one `sendto` may take (XDP_MAX_TX_SKB_BUDGET, since Linux 6.18; 32 without).
+/// Frames that one `sendto` may take (XDP_MAX_TX_SKB_BUDGET of newer kernels; 32 without).
 const BUDGET: u32 = FRAMES;
 const MAX_TX_SKB_BUDGET: libc::c_int = 9;
 const SEND_BYTES: libc::c_int = 8 << 20;
@@ -93,21 +93,16 @@ impl XdpSocket {
         }
     }
 
+    /// Whether one could be opened at all, on whatever interface.
+    ///
+    /// # Errors
+    /// As of [`XdpSocket::open`], but those that an interface is to blame for.
+    pub(crate) fn probe() -> io::Result<()> {
+        unbound().map(drop)
+    }
+
     fn open_on(interface: u32, queue: u32) -> io::Result<Self> {
-        // SAFETY: no memory is involved.
-        let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just opened, owned by nobody else.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        let frames = Mapping::anonymous(FRAMES as usize * FRAME_BYTES)?;
-        // SAFETY: all-zero is valid: no headroom, no flags.
-        let mut memory: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
-        memory.addr = frames.base().as_ptr() as u64;
-        memory.len = u64::from(FRAMES) * FRAME_BYTES as u64;
-        memory.chunk_size = FRAME_BYTES as u32;
-        set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory)?;
+        let (socket, frames) = unbound()?;
         set(&socket, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &FRAMES)?;
         // Nothing is received, but memory without this ring is refused.
         set(&socket, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &1u32)?;
@@ -223,6 +218,25 @@ impl XdpSocket {
         }
         Ok(())
     }
+}
+
+/// A socket with its frames.
+fn unbound() -> io::Result<(OwnedFd, Mapping)> {
+    // SAFETY: no memory is involved.
+    let socket = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just opened, owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let frames = Mapping::anonymous(FRAMES as usize * FRAME_BYTES)?;
+    // SAFETY: all-zero is valid: no headroom, no flags.
+    let mut memory: libc::xdp_umem_reg = unsafe { std::mem::zeroed() };
+    memory.addr = frames.base().as_ptr() as u64;
+    memory.len = u64::from(FRAMES) * FRAME_BYTES as u64;
+    memory.chunk_size = FRAME_BYTES as u32;
+    set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory)?;
+    Ok((socket, frames))
 }
 
 /// A call that says "done" and has taken nothing would be repeated for ever.
