@@ -150,7 +150,7 @@ fn single_datagrams_leave_as_frames_of_both_families() {
     }
 }
 
-/// More than the ring of frames holds, in one turn: what finds no room takes the socket.
+/// Fifty turns of a hundred datagrams each, more than there are frames.
 #[test]
 fn a_burst_arrives_whole_and_in_order() {
     let stage = Stage::new(config(Transmit::Xdp), NEAR);
