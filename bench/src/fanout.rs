@@ -85,16 +85,16 @@ pub(crate) fn run_plan(
 ) -> Result<Value> {
     let stage = Stage { loopback: options.loopback, no_segmentation: options.no_segmentation };
     let topology = stage.build();
-    let (peers, mut left_out) = options.peers.find(&topology);
+    let (ours, mut left_out) = Server::ours(&topology);
+    let (peers, without) = options.peers.find(&topology);
+    left_out.extend(without);
     LeftOut::tell(&left_out);
-    let servers: Vec<Server> =
-        [Server::ReflectorSegmented, Server::ReflectorSendmmsg, Server::Ironcast]
-            .into_iter()
-            .chain(peers)
-            .filter(|one| {
-                options.only.is_empty() || options.only.iter().any(|name| name == one.name())
-            })
-            .collect();
+    let servers: Vec<Server> = [Server::ReflectorSegmented, Server::ReflectorSendmmsg]
+        .into_iter()
+        .chain(ours)
+        .chain(peers)
+        .filter(|one| options.only.is_empty() || options.only.iter().any(|name| name == one.name()))
+        .collect();
     let times = Times {
         warm_up: Duration::from_secs_f64(options.warm_up),
         window: Duration::from_secs_f64(options.window),

@@ -86,14 +86,9 @@ impl LeftOut {
 }
 
 impl Peers {
-    /// Those that are asked for and can run here, and those that cannot. Our own other way to send
-    /// is among them.
+    /// Those that are asked for and can run here, and those that cannot.
     pub(crate) fn find(&self, topology: &Topology) -> (Vec<Server>, Vec<LeftOut>) {
         let (mut servers, mut left_out) = (Vec::new(), Vec::new());
-        match ironcast::xdp_missing(topology) {
-            None => servers.push(Server::IroncastXdp),
-            Some(why) => left_out.push(LeftOut { server: Server::IroncastXdp.name(), why }),
-        }
         let asked = |peer| self.peers.as_ref().is_none_or(|all| all.contains(&peer));
         if asked(Peer::Janus) {
             match janus::missing(topology) {
@@ -120,6 +115,17 @@ impl Peers {
 }
 
 impl Server {
+    /// Our own ways to send: the default, and frames past the network stack where they can be sent.
+    pub(crate) fn ours(topology: &Topology) -> (Vec<Self>, Vec<LeftOut>) {
+        match ironcast::xdp_missing(topology) {
+            None => (vec![Self::Ironcast, Self::IroncastXdp], Vec::new()),
+            Some(why) => {
+                let server = Self::IroncastXdp.name();
+                (vec![Self::Ironcast], vec![LeftOut { server, why }])
+            }
+        }
+    }
+
     /// Whether it is somebody else's.
     pub(crate) fn is_peer(self) -> bool {
         matches!(self, Self::Mediasoup { .. } | Self::Janus)

@@ -83,14 +83,13 @@ impl Load {
 /// Runs it and prints the table.
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
-    let (peers, left_out) = options.peers.find(&topology);
+    let (mut modes, mut left_out) = Server::ours(&topology);
+    modes.push(Server::IroncastBusyPoll);
+    let (peers, without) = options.peers.find(&topology);
+    left_out.extend(without);
     LeftOut::tell(&left_out);
     let window = Duration::from_secs_f64(options.window);
     let times = Times { warm_up: Duration::from_secs(2), window };
-    let (xdp, peers): (Vec<_>, Vec<_>) =
-        peers.into_iter().partition(|one| *one == Server::IroncastXdp);
-    let modes: Vec<Server> =
-        [Server::Ironcast].into_iter().chain(xdp).chain([Server::IroncastBusyPoll]).collect();
     let others = [Server::ReflectorSegmented].into_iter().chain(peers);
     let common: Vec<Server> = modes.iter().copied().chain(others).collect();
     let steps = 1 + (modes.len() * SHARES.len() + common.len()) * options.blocks;

@@ -76,8 +76,6 @@ pub(crate) struct Xdp {
     paths: Vec<Option<Path>>,
     notices_at: Nanos,
     lookups: u32,
-    /// System calls of sockets that are closed.
-    calls: u64,
     /// Why an interface could not be used, told once.
     told: bool,
 }
@@ -90,7 +88,6 @@ impl Xdp {
             paths: Vec::new(),
             notices_at: 0,
             lookups: 0,
-            calls: 0,
             told: false,
         })
     }
@@ -174,19 +171,14 @@ impl Xdp {
 
     /// Hands the frames of all interfaces to the kernel.
     fn kick(&mut self, now: Nanos, statistics: &mut Statistics) {
-        let mut calls = self.calls;
         for (index, interface) in &mut self.interfaces {
             let Interface::Open(socket) = interface else { continue };
-            let kicked = socket.kick();
-            calls += socket.calls;
-            if let Err(error) = kicked {
+            if let Err(error) = socket.kick(&mut statistics.xdp_calls) {
                 tracing::warn!(interface = index, %error, "AF_XDP: sockets are used for now");
-                self.calls += socket.calls;
                 statistics.xdp_failures += 1;
                 *interface = Interface::Resting(now + REST_NS);
             }
         }
-        statistics.xdp_calls = calls;
     }
 }
 

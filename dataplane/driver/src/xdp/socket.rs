@@ -15,7 +15,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::mapping::Mapping;
+use crate::{mapping::Mapping, sockets::set_option};
 
 /// Bytes of one frame, headers included.
 pub(crate) const FRAME_BYTES: usize = 2_048;
@@ -68,8 +68,6 @@ pub(crate) struct XdpSocket {
     free: Vec<u64>,
     /// Number of the next entry of the transmit ring.
     next: u32,
-    /// System calls until now.
-    pub(crate) calls: u64,
 }
 
 impl XdpSocket {
@@ -103,14 +101,14 @@ impl XdpSocket {
 
     fn open_on(interface: u32, queue: u32) -> io::Result<Self> {
         let (socket, frames) = unbound()?;
-        set(&socket, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &FRAMES)?;
+        set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &FRAMES)?;
         // Nothing is received, but memory without this ring is refused.
-        set(&socket, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &1u32)?;
-        set(&socket, libc::SOL_XDP, libc::XDP_TX_RING, &FRAMES)?;
+        set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &1u32)?;
+        set_option(&socket, libc::SOL_XDP, libc::XDP_TX_RING, &FRAMES)?;
         // Optional: smaller batches, and a smaller buffer, work too.
-        let _ = set(&socket, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &BUDGET);
-        if set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BYTES).is_err() {
-            let _ = set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BYTES);
+        let _ = set_option(&socket, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &BUDGET);
+        if set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BYTES).is_err() {
+            let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BYTES);
         }
         let offsets = offsets(&socket)?;
         let ring = |at: libc::off_t, offsets: libc::xdp_ring_offset, entry: usize| {
@@ -139,7 +137,7 @@ impl XdpSocket {
             return Err(io::Error::last_os_error());
         }
         let free = (0..u64::from(FRAMES)).map(|frame| frame * FRAME_BYTES as u64).collect();
-        Ok(Self { socket, transmit, completion, frames, free, next: 0, calls: 0 })
+        Ok(Self { socket, transmit, completion, frames, free, next: 0 })
     }
 
     /// How many frames can be written now.
@@ -182,15 +180,16 @@ impl XdpSocket {
         self.transmit.consumer().load(Ordering::Acquire) != self.next
     }
 
-    /// Sends what is in line. What finds no room in the interface stays for the next kick.
+    /// Sends what is in line; counts its system calls. What finds no room in the interface stays for
+    /// the next kick.
     ///
     /// # Errors
     /// ENETDOWN, ENXIO: the interface is down or gone, and this socket with it.
-    pub(crate) fn kick(&mut self) -> io::Result<()> {
+    pub(crate) fn kick(&mut self, calls: &mut u64) -> io::Result<()> {
         self.transmit.producer().store(self.next, Ordering::Release);
-        let mut consumed = self.transmit.consumer().load(Ordering::Acquire);
-        while consumed != self.next {
-            self.calls += 1;
+        let mut before = self.transmit.consumer().load(Ordering::Acquire);
+        while before != self.next {
+            *calls += 1;
             // SAFETY: no memory is involved: the kernel reads the ring.
             let result = unsafe {
                 libc::sendto(
@@ -202,19 +201,22 @@ impl XdpSocket {
                     0,
                 )
             };
-            let before = consumed;
-            consumed = self.transmit.consumer().load(Ordering::Acquire);
-            if result >= 0 {
-                continue_or(before, consumed)?;
-                continue;
+            if result < 0 {
+                let error = io::Error::last_os_error();
+                // Not "a batch is done", "no room".
+                let is_passing = matches!(
+                    error.raw_os_error(),
+                    Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS)
+                );
+                if !is_passing {
+                    return Err(error);
+                }
             }
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                // A batch is done, or there is no room.
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) if consumed != before => {}
-                Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS) => return Ok(()),
-                _ => return Err(error),
+            let after = self.transmit.consumer().load(Ordering::Acquire);
+            if after == before {
+                return Ok(());
             }
+            before = after;
         }
         Ok(())
     }
@@ -235,31 +237,12 @@ fn unbound() -> io::Result<(OwnedFd, Mapping)> {
     memory.addr = frames.base().as_ptr() as u64;
     memory.len = u64::from(FRAMES) * FRAME_BYTES as u64;
     memory.chunk_size = FRAME_BYTES as u32;
-    set(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory)?;
+    set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &memory)?;
     Ok((socket, frames))
-}
-
-/// A call that says "done" and has taken nothing would be repeated for ever.
-fn continue_or(before: u32, after: u32) -> io::Result<()> {
-    if before == after { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
 }
 
 fn is(error: &io::Error, number: i32) -> bool {
     error.raw_os_error() == Some(number)
-}
-
-fn set<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
-    // SAFETY: a valid descriptor, and `size_of` readable bytes at `value`.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn offsets(socket: &OwnedFd) -> io::Result<libc::xdp_mmap_offsets> {
