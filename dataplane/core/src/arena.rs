@@ -4,14 +4,14 @@
 
 use std::{fmt, marker::PhantomData};
 
-/// Address of a value in an [`Arena`].
-pub struct Key<T> {
+/// Address of a value in an [`Arena`]; `M` marks the table that it belongs to.
+pub struct Key<M> {
     index: u32,
     generation: u32,
-    of: PhantomData<fn() -> T>,
+    of: PhantomData<fn() -> M>,
 }
 
-impl<T> Key<T> {
+impl<M> Key<M> {
     /// Position: below the largest number of values there ever was at one time.
     #[must_use]
     pub fn index(self) -> usize {
@@ -19,43 +19,43 @@ impl<T> Key<T> {
     }
 }
 
-impl<T> Clone for Key<T> {
+impl<M> Clone for Key<M> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<T> Copy for Key<T> {}
-impl<T> PartialEq for Key<T> {
+impl<M> Copy for Key<M> {}
+impl<M> PartialEq for Key<M> {
     fn eq(&self, other: &Self) -> bool {
         (self.index, self.generation) == (other.index, other.generation)
     }
 }
-impl<T> Eq for Key<T> {}
-impl<T> PartialOrd for Key<T> {
+impl<M> Eq for Key<M> {}
+impl<M> PartialOrd for Key<M> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl<T> Ord for Key<T> {
+impl<M> Ord for Key<M> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.index, self.generation).cmp(&(other.index, other.generation))
     }
 }
-impl<T> fmt::Debug for Key<T> {
+impl<M> fmt::Debug for Key<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.index, self.generation)
     }
 }
 
 /// Key as a number, for the world outside of the core.
-impl<T> From<Key<T>> for u64 {
-    fn from(key: Key<T>) -> Self {
+impl<M> From<Key<M>> for u64 {
+    fn from(key: Key<M>) -> Self {
         Self::from(key.generation) << 32 | Self::from(key.index)
     }
 }
 
 /// The reverse; a number that was never a key finds nothing.
-impl<T> From<u64> for Key<T> {
+impl<M> From<u64> for Key<M> {
     fn from(token: u64) -> Self {
         Self { index: token as u32, generation: (token >> 32) as u32, of: PhantomData }
     }
@@ -74,21 +74,22 @@ struct Slot<T> {
 
 /// Values by [`Key`].
 #[derive(Debug)]
-pub struct Arena<T> {
+pub struct Arena<T, M = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     len: usize,
     /// Of slots that are made now: above that of every slot that was given back.
     generation: u32,
+    of: PhantomData<fn() -> M>,
 }
 
-impl<T> Default for Arena<T> {
+impl<T, M> Default for Arena<T, M> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0, generation: 0 }
+        Self { slots: Vec::new(), free: Vec::new(), len: 0, generation: 0, of: PhantomData }
     }
 }
 
-impl<T> Arena<T> {
+impl<T, M> Arena<T, M> {
     /// Values now.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -102,7 +103,7 @@ impl<T> Arena<T> {
     }
 
     /// Puts a value in.
-    pub fn insert(&mut self, value: T) -> Key<T> {
+    pub fn insert(&mut self, value: T) -> Key<M> {
         self.len += 1;
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: self.generation, value: None });
@@ -114,7 +115,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes a value out; its key never finds anything again.
-    pub fn remove(&mut self, key: Key<T>) -> Option<T> {
+    pub fn remove(&mut self, key: Key<M>) -> Option<T> {
         let slot = self.slots.get_mut(key.index())?;
         if slot.generation != key.generation {
             return None;
@@ -152,19 +153,19 @@ impl<T> Arena<T> {
 
     /// The value.
     #[must_use]
-    pub fn get(&self, key: Key<T>) -> Option<&T> {
+    pub fn get(&self, key: Key<M>) -> Option<&T> {
         let slot = self.slots.get(key.index())?;
         if slot.generation == key.generation { slot.value.as_deref() } else { None }
     }
 
     /// The value.
-    pub fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
+    pub fn get_mut(&mut self, key: Key<M>) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index())?;
         if slot.generation == key.generation { slot.value.as_deref_mut() } else { None }
     }
 
     /// All, in the order of their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Key<M>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             let key = Key { index: index as u32, generation: slot.generation, of: PhantomData };
             slot.value.as_deref().map(|value| (key, value))
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_key_never_finds_what_came_after_its_value() {
-        let mut arena = Arena::default();
+        let mut arena = Arena::<_>::default();
         let a = arena.insert('a');
         assert_eq!(arena.remove(a), Some('a'));
         let b = arena.insert('b');
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn memory_comes_back_and_old_keys_stay_dead() {
-        let mut arena = Arena::default();
+        let mut arena = Arena::<_>::default();
         let keys: Vec<_> = (0..10_000).map(|n| arena.insert(n)).collect();
         for &key in &keys[1..] {
             arena.remove(key);

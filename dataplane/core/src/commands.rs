@@ -13,8 +13,8 @@ use ironcast_protocol::{
 
 use crate::{
     Nanos, SECOND,
-    arena::Key,
     consumer::{Consumer, cap},
+    key::{ConsumerKey, ProducerKey, TransportKey},
     producer::{Producer, extension_map},
     router::Router,
     srtp::{MasterKey, OpenKey, SealKey},
@@ -411,7 +411,7 @@ impl Worker {
 
     /// The handshake has something to send.
     pub fn dtls_output(&mut self, transport: u64, datagram: &[u8], now: Nanos) {
-        let key = Key::from(transport);
+        let key = TransportKey::from(transport);
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -430,7 +430,7 @@ impl Worker {
         theirs: &MasterKey,
         now: Nanos,
     ) {
-        let key = Key::from(transport);
+        let key = TransportKey::from(transport);
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -448,17 +448,17 @@ impl Worker {
 
     /// The handshake failed.
     pub fn dtls_failed(&mut self, transport: u64) {
-        self.set_dtls_state(Key::from(transport), DtlsState::Failed, None);
+        self.set_dtls_state(TransportKey::from(transport), DtlsState::Failed, None);
     }
 
     /// The peer said goodbye: the transport is closed.
     pub fn dtls_closed(&mut self, transport: u64) {
-        let key = Key::from(transport);
+        let key = TransportKey::from(transport);
         self.set_dtls_state(key, DtlsState::Closed, None);
         self.close_by_itself(key, TransportCloseReason::DtlsClosed);
     }
 
-    pub(crate) fn close_by_itself(&mut self, key: Key<Transport>, reason: TransportCloseReason) {
+    pub(crate) fn close_by_itself(&mut self, key: TransportKey, reason: TransportCloseReason) {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -472,7 +472,7 @@ impl Worker {
         self.remove_transport(key);
     }
 
-    fn set_dtls_state(&mut self, key: Key<Transport>, state: DtlsState, profile: Option<&str>) {
+    fn set_dtls_state(&mut self, key: TransportKey, state: DtlsState, profile: Option<&str>) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -487,7 +487,7 @@ impl Worker {
         self.events.push(Event::DtlsStateChange { transport, state, srtp_profile });
     }
 
-    pub(crate) fn transport_key(&self, id: &str) -> Outcome<Key<Transport>> {
+    pub(crate) fn transport_key(&self, id: &str) -> Outcome<TransportKey> {
         self.transport_ids.get(id).copied().ok_or_else(|| not_found("transport", id))
     }
 
@@ -496,14 +496,14 @@ impl Worker {
         key.and_then(|key| self.consumers.get_mut(key)).ok_or_else(|| not_found("consumer", id))
     }
 
-    fn look_at_layers(&mut self, key: Key<Transport>, now: Nanos) {
+    fn look_at_layers(&mut self, key: TransportKey, now: Nanos) {
         if let Some(transport) = self.transports.get_mut(key) {
             transport.layers_at = now;
             self.schedule(key, now);
         }
     }
 
-    pub(crate) fn remove_transport(&mut self, key: Key<Transport>) {
+    pub(crate) fn remove_transport(&mut self, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -539,7 +539,7 @@ impl Worker {
         self.actions.push(Action::TransportGone { transport: key.into(), id });
     }
 
-    fn remove_producer(&mut self, key: Key<Producer>) {
+    fn remove_producer(&mut self, key: ProducerKey) {
         let Some(mut producer) = self.producers.remove(key) else {
             return;
         };
@@ -565,7 +565,7 @@ impl Worker {
         }
     }
 
-    fn remove_consumer(&mut self, key: Key<Consumer>) {
+    fn remove_consumer(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.remove(key) else {
             return;
         };

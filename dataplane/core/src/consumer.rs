@@ -13,13 +13,12 @@ use ironcast_protocol::{
 
 use crate::{
     MS, Nanos, SECOND,
-    arena::Key,
+    key::{ProducerKey, TransportKey},
     meter::Meter,
     producer::{Producer, SenderReport, Stream, extension_map},
     recover::{history::Stored, resend::Resends},
     template::Template,
     timeline::{Rewritten, SourcePacket, Timeline},
-    transport::Transport,
     wire::{Codec, PayloadInfo},
 };
 
@@ -75,9 +74,9 @@ pub struct Reported {
 #[repr(C, align(64))]
 pub struct Consumer {
     /// Where from.
-    pub producer: Key<Producer>,
+    pub producer: ProducerKey,
     /// Where to.
-    pub transport: Key<Transport>,
+    pub transport: TransportKey,
     /// By the API.
     pub paused: bool,
     /// What is sent of the producer's streams; none before the first key frame.
@@ -166,9 +165,9 @@ impl Consumer {
     /// A sentence for the caller.
     pub fn new(
         create: &Consume,
-        producer_key: Key<Producer>,
+        producer_key: ProducerKey,
         producer: &Producer,
-        transport: Key<Transport>,
+        transport: TransportKey,
         first_seq: u32,
         now: Nanos,
     ) -> Result<Self, String> {

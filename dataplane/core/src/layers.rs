@@ -10,11 +10,10 @@ use ironcast_protocol::{
 
 use crate::{
     MS, Nanos,
-    arena::Key,
     budget::{Demand, divide},
     consumer::Consumer,
+    key::{ConsumerKey, ProducerKey, TransportKey},
     producer::{Producer, Stream},
-    transport::Transport,
     worker::Worker,
 };
 
@@ -24,7 +23,7 @@ pub(crate) const LAYERS_EVERY: Nanos = 250 * MS;
 impl Worker {
     /// Sets the targets of all video consumers of a transport, and asks for the key frames that
     /// they need.
-    pub(crate) fn select_layers(&mut self, key: Key<Transport>, now: Nanos) {
+    pub(crate) fn select_layers(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -68,7 +67,7 @@ impl Worker {
     }
 
     /// Sets what a consumer is to get, and reports what it gets. True when it needs a key frame.
-    fn set_target(&mut self, key: Key<Consumer>, layers: Option<Layers>, fits: bool) -> bool {
+    fn set_target(&mut self, key: ConsumerKey, layers: Option<Layers>, fits: bool) -> bool {
         let Some(consumer) = self.consumers.get_mut(key) else { return false };
         let Some(producer) = self.producers.get(consumer.producer) else { return false };
         if let Some(layers) = layers {
@@ -93,7 +92,7 @@ impl Worker {
         self.consumers.get(key).is_some_and(Consumer::needs_key_frame)
     }
 
-    fn ask_key_frame(&mut self, key: Key<Consumer>, now: Nanos) {
+    fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {
         let Some(consumer) = self.consumers.get(key) else { return };
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
         if let Some(stream) = consumer.target {
@@ -104,7 +103,7 @@ impl Worker {
     }
 
     /// A stream has started, stopped or been paused: everyone who gets it looks again, in this turn.
-    pub(crate) fn touch_subscribers(&mut self, key: Key<Producer>, now: Nanos) {
+    pub(crate) fn touch_subscribers(&mut self, key: ProducerKey, now: Nanos) {
         let Some(producer) = self.producers.get(key) else {
             return;
         };

@@ -15,6 +15,7 @@ pub mod consumer;
 mod control;
 pub mod discard;
 pub mod figures;
+pub mod key;
 mod key_frame;
 mod layers;
 pub mod meter;

@@ -14,8 +14,7 @@ use ironcast_protocol::{
 
 use crate::{
     Discard, MS, Nanos, SECOND,
-    arena::Key,
-    consumer::Consumer,
+    key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::KeyFrameRequests,
     meter::Meter,
     recover::{
@@ -24,9 +23,7 @@ use crate::{
         pool::Pool,
         statistics::ReceiverStatistics,
     },
-    router::Router,
     srtp::StreamIndex,
-    transport::Transport,
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
@@ -49,7 +46,7 @@ pub const PADDING_MAX: u16 = 8;
 /// A publisher sends a frame in one go; its last packet is missed after so long.
 const TAIL_WAIT: Nanos = 15 * MS;
 /// One receiver's way out, or (later) another core.
-pub type Subscriber = Key<Consumer>;
+pub type Subscriber = ConsumerKey;
 
 /// A sender report, and when it came.
 #[derive(Debug, Clone, Copy)]
@@ -287,9 +284,9 @@ pub struct Producer {
     /// The caller's id.
     pub id: Id,
     /// Its room.
-    pub router: Key<Router>,
+    pub router: RouterKey,
     /// Where it arrives.
-    pub transport: Key<Transport>,
+    pub transport: TransportKey,
     /// Audio or video.
     pub kind: MediaKind,
     /// What is inside.
@@ -343,8 +340,8 @@ impl Producer {
     /// A sentence for the caller.
     pub fn new(
         create: &Produce,
-        router: Key<Router>,
-        transport: Key<Transport>,
+        router: RouterKey,
+        transport: TransportKey,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
         let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;

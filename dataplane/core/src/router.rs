@@ -4,7 +4,7 @@
 
 use ironcast_protocol::Id;
 
-use crate::{arena::Key, transport::Transport, worker::Worker};
+use crate::{key::TransportKey, worker::Worker};
 
 /// One room.
 #[derive(Debug)]
@@ -12,7 +12,7 @@ pub struct Router {
     /// The caller's id.
     pub id: Id,
     /// Its peers.
-    pub transports: Vec<Key<Transport>>,
+    pub transports: Vec<TransportKey>,
 }
 
 impl Worker {

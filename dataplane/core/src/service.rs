@@ -4,9 +4,7 @@
 
 use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
 
-use crate::{
-    MS, Nanos, SECOND, arena::Key, layers::LAYERS_EVERY, transport::Transport, worker::Worker,
-};
+use crate::{MS, Nanos, SECOND, key::TransportKey, layers::LAYERS_EVERY, worker::Worker};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -14,7 +12,7 @@ const REPORTS_EVERY: Nanos = SECOND;
 const RTT_DEFAULT: Nanos = 100 * MS;
 
 impl Worker {
-    pub(crate) fn service(&mut self, key: Key<Transport>, now: Nanos) {
+    pub(crate) fn service(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -40,7 +38,7 @@ impl Worker {
     }
 
     /// NACKs for what is missing, PLI or FIR where a key frame is due.
-    fn request_repairs(&mut self, key: Key<Transport>, now: Nanos) {
+    fn request_repairs(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -94,7 +92,7 @@ impl Worker {
         self.missing = missing;
     }
 
-    fn next_service(&self, key: Key<Transport>, now: Nanos) -> Nanos {
+    fn next_service(&self, key: TransportKey, now: Nanos) -> Nanos {
         let Some(transport) = self.transports.get(key) else {
             return Nanos::MAX;
         };
@@ -132,7 +130,7 @@ impl Worker {
     }
 
     /// Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01).
-    fn send_feedback(&mut self, key: Key<Transport>, now: Nanos) {
+    fn send_feedback(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -142,7 +140,7 @@ impl Worker {
     }
 
     /// Once a second: receiver reports, REMB, scores.
-    fn report_to_publisher(&mut self, key: Key<Transport>, now: Nanos) {
+    fn report_to_publisher(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -170,7 +168,7 @@ impl Worker {
     }
 
     /// Once a second for each consumer: a sender report, and its score if it has changed.
-    fn report_to_receiver(&mut self, key: Key<Transport>, now: Nanos) {
+    fn report_to_receiver(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -210,6 +208,6 @@ impl Worker {
     }
 }
 
-fn transport_producers(worker: &Worker, key: Key<Transport>) -> usize {
+fn transport_producers(worker: &Worker, key: TransportKey) -> usize {
     worker.transports.get(key).map_or(0, |transport| transport.producers.len())
 }

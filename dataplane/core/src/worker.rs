@@ -18,11 +18,15 @@ use ironcast_protocol::{Event, Id};
 
 use crate::{
     Discard, Nanos, SECOND,
-    arena::{Arena, Key},
+    arena::Arena,
     batch::{Batch, PathId},
     consumer::Consumer,
     control::ControlQueue,
     discard::Discards,
+    key::{
+        ConsumerKey, OfConsumer, OfProducer, OfRouter, OfTransport, ProducerKey, RouterKey,
+        TransportKey,
+    },
     producer::Producer,
     recover::pool::Pool,
     router::Router,
@@ -133,7 +137,7 @@ pub struct Counters {
 /// A check that waits for its path.
 #[derive(Debug, Clone)]
 struct WaitingCheck {
-    transport: Key<Transport>,
+    transport: TransportKey,
     local: SocketAddr,
     remote: SocketAddr,
     check: Check,
@@ -183,29 +187,29 @@ fn trim<T>(table: &mut Vec<Option<T>>) {
 pub struct Worker {
     pub(crate) number: u16,
     pub(crate) limits: Limits,
-    pub(crate) routers: Arena<Router>,
-    pub(crate) transports: Arena<Transport>,
-    pub(crate) producers: Arena<Producer>,
-    pub(crate) consumers: Arena<Consumer>,
-    pub(crate) router_ids: BTreeMap<Id, Key<Router>>,
-    pub(crate) transport_ids: BTreeMap<Id, Key<Transport>>,
-    pub(crate) producer_ids: BTreeMap<Id, Key<Producer>>,
-    pub(crate) consumer_ids: BTreeMap<Id, Key<Consumer>>,
-    pub(crate) username_fragments: BTreeMap<String, Key<Transport>>,
-    paths: Vec<Option<(u32, Key<Transport>)>>,
+    pub(crate) routers: Arena<Router, OfRouter>,
+    pub(crate) transports: Arena<Transport, OfTransport>,
+    pub(crate) producers: Arena<Producer, OfProducer>,
+    pub(crate) consumers: Arena<Consumer, OfConsumer>,
+    pub(crate) router_ids: BTreeMap<Id, RouterKey>,
+    pub(crate) transport_ids: BTreeMap<Id, TransportKey>,
+    pub(crate) producer_ids: BTreeMap<Id, ProducerKey>,
+    pub(crate) consumer_ids: BTreeMap<Id, ConsumerKey>,
+    pub(crate) username_fragments: BTreeMap<String, TransportKey>,
+    paths: Vec<Option<(u32, TransportKey)>>,
     waiting: Vec<WaitingCheck>,
     /// Keys to seal with, by the transport's index.
     pub(crate) seal_keys: SealKeys,
     pub(crate) seal_jobs: Vec<SealJob>,
     pub(crate) pool: Pool,
     pub(crate) control: ControlQueue,
-    pub(crate) fresh_producers: Vec<Key<Producer>>,
-    pub(crate) ready_transports: Vec<Key<Transport>>,
+    pub(crate) fresh_producers: Vec<ProducerKey>,
+    pub(crate) ready_transports: Vec<TransportKey>,
     /// How many of them are drained in this turn: a turn's output leaves in portions.
     drained: usize,
-    pub(crate) touched: Vec<Key<Transport>>,
+    pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
-    timers: BinaryHeap<Reverse<(Nanos, Key<Transport>)>>,
+    timers: BinaryHeap<Reverse<(Nanos, TransportKey)>>,
     housekeeping_at: Nanos,
     pub(crate) unix_offset_ns: u64,
     pub(crate) actions: Vec<Action>,
@@ -315,7 +319,7 @@ impl Worker {
     /// A STUN message (RFC 8445 section 7.3, as the lite side).
     fn receive_stun(
         &mut self,
-        path: Option<(Key<Transport>, Path)>,
+        path: Option<(TransportKey, Path)>,
         local: SocketAddr,
         remote: SocketAddr,
         datagram: &[u8],
@@ -417,7 +421,7 @@ impl Worker {
         path: Option<PathId>,
         now: Nanos,
     ) {
-        let key = Key::<Transport>::from(transport);
+        let key = TransportKey::from(transport);
         let mut checks = Vec::new();
         self.waiting.retain(|waiting| {
             let ours = (waiting.transport, waiting.local, waiting.remote) == (key, local, remote);
@@ -460,7 +464,7 @@ impl Worker {
 
     fn accept_check(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         path: PathId,
         remote: SocketAddr,
         check: &Check,
@@ -491,7 +495,7 @@ impl Worker {
 
     fn answer_error(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         path: PathId,
         check: &Check,
         code: u16,
@@ -514,7 +518,7 @@ impl Worker {
         }
     }
 
-    fn transport_of(&self, path: PathId) -> Option<Key<Transport>> {
+    fn transport_of(&self, path: PathId) -> Option<TransportKey> {
         let (generation, key) = (*self.paths.get(path.slot as usize)?)?;
         (generation == path.generation).then_some(key)
     }
@@ -527,7 +531,7 @@ impl Worker {
     }
 
     /// The transport has something to look at before this turn ends.
-    pub(crate) fn touch(&mut self, key: Key<Transport>) {
+    pub(crate) fn touch(&mut self, key: TransportKey) {
         if let Some(transport) = self.transports.get_mut(key)
             && !transport.touched
         {
@@ -536,7 +540,7 @@ impl Worker {
         }
     }
 
-    pub(crate) fn schedule(&mut self, key: Key<Transport>, at: Nanos) {
+    pub(crate) fn schedule(&mut self, key: TransportKey, at: Nanos) {
         if let Some(transport) = self.transports.get_mut(key)
             && at < transport.timer_at
         {
@@ -674,7 +678,7 @@ impl Worker {
 
     pub(crate) fn report_orientation(
         &mut self,
-        producer: Key<Producer>,
+        producer: ProducerKey,
         orientation: VideoOrientation,
     ) {
         let Some(producer) = self.producers.get(producer) else {
@@ -688,11 +692,7 @@ impl Worker {
         });
     }
 
-    pub(crate) fn report_ice(
-        &mut self,
-        key: Key<Transport>,
-        change: crate::transport::ice::Change,
-    ) {
+    pub(crate) fn report_ice(&mut self, key: TransportKey, change: crate::transport::ice::Change) {
         let Some(transport) = self.transports.get(key) else {
             return;
         };

@@ -2,7 +2,7 @@
 //! SSRC, then RID (or repaired RID) with MID, then MID, then payload type. What is learned from a
 //! header is remembered only after the packet's tag was verified, and up to a limit.
 
-use crate::{Discard, arena::Key, producer::Producer};
+use crate::{Discard, key::ProducerKey, producer::Producer};
 
 /// SSRCs of one peer.
 const SSRCS_MAX: usize = 256;
@@ -11,7 +11,7 @@ const SSRCS_MAX: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamRef {
     /// Its producer.
-    pub producer: Key<Producer>,
+    pub producer: ProducerKey,
     /// Index of the stream in it.
     pub stream: u8,
     /// Its retransmissions.
@@ -33,7 +33,7 @@ pub struct Labels<'a> {
 
 #[derive(Debug)]
 struct Entry {
-    producer: Key<Producer>,
+    producer: ProducerKey,
     mid: Option<String>,
     rids: Vec<Option<String>>,
     payload_type: u8,
@@ -110,7 +110,7 @@ impl Demux {
     ///
     /// # Errors
     /// A sentence, when an SSRC, or MID and RID, is taken.
-    pub fn add(&mut self, key: Key<Producer>, producer: &Producer) -> Result<(), String> {
+    pub fn add(&mut self, key: ProducerKey, producer: &Producer) -> Result<(), String> {
         for stream in &producer.streams {
             for ssrc in [stream.ssrc, stream.rtx_ssrc].into_iter().flatten() {
                 if self.by_ssrc(ssrc).is_some() {
@@ -153,7 +153,7 @@ impl Demux {
     }
 
     /// Forgets a producer.
-    pub fn remove(&mut self, key: Key<Producer>) {
+    pub fn remove(&mut self, key: ProducerKey) {
         self.ssrcs.retain(|(_, stream)| stream.producer != key);
         self.producers.retain(|entry| entry.producer != key);
     }

@@ -18,12 +18,9 @@ use ironcast_protocol::{
 use self::{demux::Demux, feedback::TransportFeedback, ice::Ice};
 use crate::{
     Nanos,
-    arena::Key,
     budget::Budget,
-    consumer::Consumer,
+    key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
-    producer::Producer,
-    router::Router,
     srtp::{OpenKey, ReplayWindow, StreamIndex, Suite},
     wire::extension::ExtensionMap,
 };
@@ -74,7 +71,7 @@ pub struct Transport {
     /// The caller's id.
     pub id: Id,
     /// Its room.
-    pub router: Key<Router>,
+    pub router: RouterKey,
     /// Paths, checks, consent.
     pub ice: Ice,
     /// DTLS, as the handshake reports it.
@@ -93,9 +90,9 @@ pub struct Transport {
     /// Transport-wide feedback to the publisher.
     pub feedback: TransportFeedback,
     /// Received tracks.
-    pub producers: Vec<Key<Producer>>,
+    pub producers: Vec<ProducerKey>,
     /// Sent tracks.
-    pub consumers: Vec<Key<Consumer>>,
+    pub consumers: Vec<ConsumerKey>,
     /// SSRCs that were in use once, and the next index of each: nothing that comes back uses an
     /// index again.
     pub(crate) retired: Vec<(u32, u32)>,
@@ -103,11 +100,11 @@ pub struct Transport {
     /// what was sent before is not taken for new. The oldest are forgotten.
     pub(crate) retired_sources: std::collections::VecDeque<(u32, StreamIndex)>,
     /// Sent tracks by SSRC and RTX SSRC.
-    pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, Key<Consumer>>,
+    pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, ConsumerKey>,
     /// Consumers with something to send in this turn.
-    pub(crate) pending: Vec<Key<Consumer>>,
+    pub(crate) pending: Vec<ConsumerKey>,
     /// Packets to send again in this turn.
-    pub(crate) resends: Vec<(Key<Consumer>, u32)>,
+    pub(crate) resends: Vec<(ConsumerKey, u32)>,
     pub(crate) queued: bool,
     pub(crate) touched: bool,
     /// What the peer can receive.
@@ -133,7 +130,7 @@ impl Transport {
     #[must_use]
     pub fn new(
         id: Id,
-        router: Key<Router>,
+        router: RouterKey,
         ice: Ice,
         initial_bps: u32,
         rtcp_index: u32,

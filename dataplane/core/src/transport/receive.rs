@@ -4,7 +4,7 @@
 
 use crate::{
     Discard, Nanos,
-    arena::Key,
+    key::TransportKey,
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
@@ -40,7 +40,7 @@ impl Worker {
     /// An SRTP packet of a peer.
     pub(crate) fn receive_rtp(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         datagram: &[u8],
         arrival: Nanos,
     ) -> Result<(), Discard> {

@@ -5,8 +5,8 @@ use ironcast_protocol::media::MediaKind;
 
 use crate::{
     Discard, Nanos, SECOND,
-    arena::Key,
-    consumer::{Consumer, rtp_units},
+    consumer::rtp_units,
+    key::{ConsumerKey, TransportKey},
     producer::SenderReport,
     srtp::{KeySource, ReplayWindow},
     transport::{RTCP_SENDERS_MAX, Transport},
@@ -44,7 +44,7 @@ impl Worker {
     /// An SRTCP packet of a peer.
     pub(crate) fn receive_rtcp(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         datagram: &[u8],
         now: Nanos,
     ) -> Result<(), Discard> {
@@ -95,7 +95,7 @@ impl Worker {
 
     fn receive_rtcp_packet(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         packet: &Packet<'_>,
         losses: &mut Losses,
         now: Nanos,
@@ -154,7 +154,7 @@ impl Worker {
     /// A publisher's clock.
     fn receive_sender_info(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         info: &SenderInfo,
         now: Nanos,
     ) -> Result<(), Discard> {
@@ -180,7 +180,7 @@ impl Worker {
 
     fn receive_report_block(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         block: &ReportBlock,
         losses: &mut Losses,
         now: Nanos,
@@ -223,7 +223,7 @@ impl Worker {
         losses.add(consumer.kind, share.max(0.0) * expected, expected);
     }
 
-    fn receive_nack(&mut self, key: Key<Transport>, nack: &rtcp::Nack<'_>) -> Result<(), Discard> {
+    fn receive_nack(&mut self, key: TransportKey, nack: &rtcp::Nack<'_>) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&nack.media_ssrc);
         let consumer_key = *consumer_key.ok_or(Discard::RtcpUnknownStream)?;
@@ -251,7 +251,7 @@ impl Worker {
 
     fn receive_key_frame_wish(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         ssrc: u32,
         fir: Option<u8>,
         now: Nanos,
@@ -279,7 +279,7 @@ impl Worker {
     /// NACK, PLI and FIR for one received stream.
     pub(crate) fn send_requests(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         ssrc: u32,
         missing: &[u16],
         pli: bool,
@@ -300,7 +300,7 @@ impl Worker {
     }
 
     /// Receiver reports about all of a publisher's streams, and REMB where it has a say.
-    pub(crate) fn write_receiver_reports(&mut self, key: Key<Transport>, now: Nanos) {
+    pub(crate) fn write_receiver_reports(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -350,8 +350,8 @@ impl Worker {
     /// carried over to our clock and to this receiver's timeline.
     pub(crate) fn write_sender_report(
         &mut self,
-        key: Key<Transport>,
-        consumer_key: Key<Consumer>,
+        key: TransportKey,
+        consumer_key: ConsumerKey,
         now: Nanos,
     ) {
         let unix = now + self.unix_offset_ns;
@@ -393,7 +393,7 @@ impl Worker {
     }
 
     /// Transport-wide feedback about all that has arrived since the last time.
-    pub(crate) fn write_feedback(&mut self, key: Key<Transport>, now: Nanos) {
+    pub(crate) fn write_feedback(&mut self, key: TransportKey, now: Nanos) {
         for _ in 0..8 {
             let Some(transport) = self.transports.get_mut(key) else {
                 return;
@@ -415,7 +415,7 @@ impl Worker {
     /// Builds a compound, seals it and queues it for the selected path.
     fn send_rtcp(
         &mut self,
-        key: Key<Transport>,
+        key: TransportKey,
         now: Nanos,
         build: impl FnOnce(&mut CompoundWriter<'_>) -> Result<(), Full>,
     ) {
@@ -429,7 +429,7 @@ impl Worker {
         self.seal_rtcp(key, &mut buffer, len, now);
     }
 
-    fn seal_rtcp(&mut self, key: Key<Transport>, buffer: &mut [u8], len: usize, now: Nanos) {
+    fn seal_rtcp(&mut self, key: TransportKey, buffer: &mut [u8], len: usize, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };

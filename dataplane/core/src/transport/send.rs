@@ -6,12 +6,12 @@ use crate::{
     Nanos,
     batch::{Batch, PathId},
     consumer::Consumer,
+    key::TransportKey,
     producer::Producer,
     recover::{history::Stored, resend::SentParts},
     srtp::{SealJob, Suite},
     template::{HEADER_BYTES_MAX, HeaderFields},
     timeline::Rewritten,
-    transport::Transport,
     wire::{Codec, extension::abs_send_time, vp8},
     worker::Worker,
 };
@@ -37,12 +37,7 @@ struct Out<'a> {
 
 impl Worker {
     /// Writes what one transport has to send in this turn: repeats first, they are late already.
-    pub(crate) fn drain_transport(
-        &mut self,
-        key: crate::arena::Key<Transport>,
-        batch: &mut Batch,
-        now: Nanos,
-    ) {
+    pub(crate) fn drain_transport(&mut self, key: TransportKey, batch: &mut Batch, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
