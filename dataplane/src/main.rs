@@ -53,13 +53,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    ironcast_driver::probe::require()?;
+    let without = ironcast_driver::Without::from_environment()?;
+    ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
         ironcast_driver::probe::require_xdp().context("dataplane.transmit = \"xdp\"")?;
     }
 
     let (hub, inbox) = channel();
-    let workers = Workers::prepare(&config, hub.clone())?;
+    let workers = Workers::prepare(&config, without, hub.clone())?;
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
     let socket = config.dataplane_socket();

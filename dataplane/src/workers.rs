@@ -16,7 +16,7 @@ use ironcast_core::{
     srtp::{Sealer, SoftwareSealer},
     worker::{Limits, Worker},
 };
-use ironcast_driver::{DriverConfig, mailbox, steering::SharedListeners};
+use ironcast_driver::{DriverConfig, Without, mailbox, steering::SharedListeners};
 use ironcast_handshake::{Certificate, Pool, PoolConfig};
 use ironcast_protocol::WorkerId;
 
@@ -40,6 +40,7 @@ pub struct Workers {
     hub: HubSender<ToHub>,
     directory: Directory,
     shared: Option<SharedListeners>,
+    without: Without,
 }
 
 impl Workers {
@@ -47,7 +48,11 @@ impl Workers {
     ///
     /// # Errors
     /// What is missing, in words.
-    pub fn prepare(config: &Config, hub: HubSender<ToHub>) -> anyhow::Result<Self> {
+    pub fn prepare(
+        config: &Config,
+        without: Without,
+        hub: HubSender<ToHub>,
+    ) -> anyhow::Result<Self> {
         let allowed = ironcast_driver::affinity::allowed_cpus()?;
         let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
         let cores = config.worker_cores(&allowed);
@@ -68,6 +73,7 @@ impl Workers {
             certificate: Certificate::generate()?,
             hub,
             shared,
+            without,
         })
     }
 
@@ -185,6 +191,7 @@ impl Workers {
                 Transmit::Sendmmsg => ironcast_driver::Transmit::Sendmmsg,
                 Transmit::Xdp => ironcast_driver::Transmit::Xdp,
             },
+            without: self.without,
             ..DriverConfig::default()
         };
         self.directory.set(worker, Some(sender.clone()));

@@ -3,7 +3,8 @@
 
 use std::{fs, net::UdpSocket, process::ExitCode, thread::available_parallelism};
 
-use ironcast_config::{Config, PortRange};
+use ironcast_config::{Config, PortRange, Transmit};
+use ironcast_driver::{Without, probe};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::probe::port_is_free;
@@ -20,7 +21,9 @@ use Finding::{Bad, Better, Good};
 
 /// Prints the report. Fails if something will not work.
 pub(crate) fn run(config: &Config) -> ExitCode {
-    let mut findings = vec![kernel(), io_uring(), open_files(config), cores(config), memory()];
+    let mut findings = vec![kernel(), io_uring()];
+    findings.extend(xdp(config));
+    findings.extend([open_files(config), cores(config), memory()]);
     findings.extend([socket_buffers(), reserved_ports(config), media_port(config)]);
     findings.extend(doors(config));
     let mut failed = false;
@@ -63,17 +66,29 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+/// Runs a ring as a worker would, with the same arguments.
 fn io_uring() -> Finding {
-    match read("/proc/sys/kernel/io_uring_disabled").as_str() {
-        "2" => Bad(
-            "io_uring is switched off".into(),
-            "sysctl kernel.io_uring_disabled=0 (as root)".into(),
-        ),
-        "1" => Better(
-            "io_uring is for members of a group only".into(),
-            "sysctl kernel.io_uring_disabled=0, or put this user into kernel.io_uring_group".into(),
-        ),
-        _ => Good("io_uring is allowed by the kernel (a container may still refuse it)".into()),
+    match Without::from_environment().map(probe::require) {
+        Ok(Ok(())) => Good("io_uring works here".into()),
+        Ok(Err(error)) => refused(&error),
+        Err(error) => refused(&error),
+    }
+}
+
+/// Only where the configuration asks for it.
+fn xdp(config: &Config) -> Option<Finding> {
+    (config.dataplane.transmit == Transmit::Xdp).then(|| match probe::require_xdp() {
+        Ok(()) => Good("AF_XDP works here".into()),
+        Err(error) => refused(&error),
+    })
+}
+
+/// An error that says what is wrong, a colon, and what to do.
+fn refused(error: &dyn std::error::Error) -> Finding {
+    let text = error.to_string();
+    match text.split_once(": ") {
+        Some((what, advice)) => Bad(what.to_owned(), advice.to_owned()),
+        None => Bad(text, "`transmit` in [dataplane] says what is used".into()),
     }
 }
 

@@ -117,7 +117,7 @@ pub struct Io {
 
 impl Io {
     pub(crate) fn new(config: &DriverConfig) -> io::Result<Self> {
-        let ring = Ring::open()?;
+        let ring = Ring::open(config.without)?;
         let files = files(config.paths)?;
         ring.submitter().register_files_sparse(files)?;
         let count = config.receive_buffers.clamp(16, 32_768).next_power_of_two() as u16;
@@ -145,9 +145,9 @@ impl Io {
             statistics: Statistics::default(),
             transmit: config.transmit,
             path_failure: Nanos::from(config.path_failure_ms) * MS,
-            segmentation: config.segmentation,
+            segmentation: config.segmentation && !config.without.segmentation,
             xdp: match config.transmit {
-                Transmit::Xdp => Some(Box::new(Xdp::new()?)),
+                Transmit::Xdp => Some(Box::new(Xdp::new(config.without)?)),
                 Transmit::IoUring | Transmit::Sendmmsg => None,
             },
             slots: Vec::new(),

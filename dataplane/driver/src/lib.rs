@@ -12,9 +12,9 @@
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
 //! `sockets` listeners and paths, `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
-//! `xdp` frames past the network stack (an option), `mapping`
-//! memory shared with the kernel, `allocator` a counting allocator for tests and benches, `ipsec_mb` (a feature) a sealer that works
-//! on many packets side by side.
+//! `without` what it may lack, `xdp` frames past the network stack (an option), `mapping` memory
+//! shared with the kernel, `allocator` a counting allocator for tests and benches, `ipsec_mb` (a
+//! feature) a sealer that works on many packets side by side.
 
 pub mod affinity;
 pub mod allocator;
@@ -33,9 +33,11 @@ pub mod sockets;
 mod statistics;
 pub mod steering;
 mod tx;
+mod without;
 mod worker_loop;
 mod xdp;
 
 pub use io::{Io, paths_max};
 pub use statistics::Statistics;
+pub use without::{UnknownName, Without};
 pub use worker_loop::{DriverConfig, DriverError, Engine, Source, Transmit, run};

@@ -4,8 +4,12 @@
 use std::io;
 
 use io_uring::{IoUring, Probe, opcode};
+use ironcast_core::Nanos;
 
-use crate::{buffers::Buffers, ring::Ring, xdp::XdpSocket};
+use crate::{buffers::Buffers, ring::Ring, without::Without, xdp::XdpSocket};
+
+/// Of the waits that are tried.
+const MOMENT: Nanos = 1_000;
 
 /// What is missing.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,12 @@ pub enum ProbeError {
     /// Too old.
     #[error("this kernel's io_uring lacks {0}: Ironcast needs Linux 6.1 or newer, better 6.13")]
     Missing(&'static str),
+    /// It waits in another way, or a filter of system calls sees to that.
+    #[error(
+        "io_uring refuses to wait ({0}): Ironcast needs Linux 6.1 or newer; in a container, let \
+         its seccomp profile permit all arguments of io_uring_enter (deploy has one)"
+    )]
+    Wait(io::Error),
 }
 
 /// What AF_XDP lacks here.
@@ -59,13 +69,14 @@ pub enum XdpError {
     Other(io::Error),
 }
 
-/// Checks everything that the driver uses.
+/// Checks everything that the driver uses, on a ring like those that will run: what the kernel
+/// refuses is said now and not in a call.
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn require() -> Result<(), ProbeError> {
+pub fn require(without: Without) -> Result<(), ProbeError> {
     drop(IoUring::new(4).map_err(|error| refusal(error, sysctl()))?);
-    let ring = Ring::open().map_err(|error| match error.raw_os_error() {
+    let mut ring = Ring::open(without).map_err(|error| match error.raw_os_error() {
         Some(libc::EINVAL) => ProbeError::Missing("DEFER_TASKRUN"),
         _ => refusal(error, sysctl()),
     })?;
@@ -96,6 +107,10 @@ pub fn require() -> Result<(), ProbeError> {
     buffers
         .register(&ring.submitter())
         .map_err(|_| ProbeError::Missing("rings of provided buffers"))?;
+    // All ways to wait: for anything, for many, and for many and then for anything.
+    for (hold, timeout) in [(0, MOMENT), (MOMENT, MOMENT), (MOMENT, 2 * MOMENT)] {
+        ring.wait(2, hold, timeout).map_err(ProbeError::Wait)?;
+    }
     // The ring goes before the memory that it knows.
     drop(ring);
     Ok(())
@@ -134,7 +149,8 @@ mod tests {
 
     #[test]
     fn this_kernel_is_good_enough() {
-        require().unwrap();
+        require(Without::default()).unwrap();
+        require(Without { min_wait: true, ..Without::default() }).unwrap();
     }
 
     #[test]

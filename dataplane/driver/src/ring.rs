@@ -13,6 +13,8 @@ use std::ptr;
 use io_uring::{IoUring, squeue, types};
 use ironcast_core::{Nanos, SECOND};
 
+use crate::without::Without;
+
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
@@ -113,6 +115,8 @@ pub(crate) struct Ring {
     /// What `enter` is called with: an index of the registered table, or the descriptor.
     enter_fd: i32,
     enter_flags: u32,
+    /// One wait can hold a turn by itself (6.12): older kernels refuse the argument.
+    min_wait: bool,
     /// Taken out of the completion queue, not yet looked at.
     pub(crate) completed: VecDeque<Completion>,
     /// System calls until now.
@@ -120,7 +124,7 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    pub(crate) fn open() -> io::Result<Self> {
+    pub(crate) fn open(without: Without) -> io::Result<Self> {
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -130,10 +134,17 @@ impl Ring {
             .setup_cqsize(COMPLETIONS)
             .dontfork()
             .build(ENTRIES)?;
-        let completed = VecDeque::with_capacity(uring.params().cq_entries() as usize);
-        let mut ring =
-            Self { enter_fd: uring.as_raw_fd(), enter_flags: 0, uring, completed, enters: 0 };
-        ring.register_itself();
+        let mut ring = Self {
+            enter_fd: uring.as_raw_fd(),
+            enter_flags: 0,
+            min_wait: uring.params().is_feature_min_timeout() && !without.min_wait,
+            completed: VecDeque::with_capacity(uring.params().cq_entries() as usize),
+            uring,
+            enters: 0,
+        };
+        if !without.registered_ring {
+            ring.register_itself();
+        }
         Ok(ring)
     }
 
@@ -153,11 +164,6 @@ impl Ring {
 
     pub(crate) fn submitter(&self) -> io_uring::Submitter<'_> {
         self.uring.submitter()
-    }
-
-    /// `wait` can hold a turn by itself (6.12); else the caller uses two waits.
-    pub(crate) fn has_min_wait(&self) -> bool {
-        self.uring.params().is_feature_min_timeout()
     }
 
     /// A request may keep silent about its success.
@@ -235,13 +241,30 @@ impl Ring {
         }
     }
 
-    /// Sleeps until `want` completions are there; after `hold_us` one is enough; at most
-    /// `timeout_ns`.
-    pub(crate) fn wait(&mut self, want: u32, hold_us: u32, timeout_ns: Nanos) -> io::Result<()> {
-        let timeout = Timeout {
-            seconds: (timeout_ns / SECOND) as i64,
-            nanoseconds: (timeout_ns % SECOND) as i64,
-        };
+    /// Sleeps until `want` completions are there; after `hold` one is enough; at most for
+    /// `timeout`. Whatever the kernel: what it lacks is made up for here, and nowhere else.
+    pub(crate) fn wait(&mut self, want: u32, hold: Nanos, timeout: Nanos) -> io::Result<()> {
+        let hold_us = (hold.min(timeout) / 1_000) as u32;
+        if hold_us == 0 {
+            return self.sleep(1, 0, timeout);
+        }
+        if self.min_wait {
+            return self.sleep(want, hold_us, timeout);
+        }
+        // First the moment, then, if it brought nothing, the rest.
+        let hold = hold.min(timeout);
+        self.sleep(want, 0, hold)?;
+        self.collect();
+        if self.completed.is_empty() && timeout > hold {
+            return self.sleep(1, 0, timeout - hold);
+        }
+        Ok(())
+    }
+
+    /// One wait in the kernel. `hold_us` is for kernels that have it: others refuse the call.
+    fn sleep(&mut self, want: u32, hold_us: u32, timeout: Nanos) -> io::Result<()> {
+        let timeout =
+            Timeout { seconds: (timeout / SECOND) as i64, nanoseconds: (timeout % SECOND) as i64 };
         let argument = WaitArgument {
             signal_mask: 0,
             signal_mask_bytes: 8,
@@ -338,6 +361,27 @@ fn is_passing(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ring_waits_on_kernels_with_and_without_a_shortest_wait() {
+        for min_wait in [false, true] {
+            let mut ring = Ring::open(Without { min_wait, ..Without::default() }).unwrap();
+            for (hold, timeout) in [(0, 1_000), (900, 1_000), (2_000, 2_000), (2_000, 5_000)] {
+                ring.wait(64, hold, timeout).unwrap();
+                assert!(ring.completed.is_empty());
+            }
+            // What is done already ends both of the two waits.
+            for _ in 0..2 {
+                let entry = io_uring::opcode::Nop::new().build().user_data(7);
+                // SAFETY: this request has no memory.
+                unsafe { ring.push(&entry) }.unwrap();
+            }
+            ring.submit().unwrap();
+            ring.wait(64, 1_000_000, 3_600 * SECOND).unwrap();
+            ring.collect();
+            assert_eq!(ring.completed.len(), 2);
+        }
+    }
 
     #[test]
     fn user_data_says_what_it_is_about() {

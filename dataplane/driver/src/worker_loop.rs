@@ -15,6 +15,7 @@ use crate::{
     mailbox::Receiver,
     ring::{Completion, Operation},
     tx::Frames,
+    without::Without,
     xdp::KICK_NS,
 };
 
@@ -114,6 +115,8 @@ pub struct DriverConfig {
     pub transmit: Transmit,
     /// Equal sizes to one destination leave as one segmented send. Off only to measure its worth.
     pub segmentation: bool,
+    /// What is done as if the kernel had it not: for tests.
+    pub without: Without,
 }
 
 impl Default for DriverConfig {
@@ -129,6 +132,7 @@ impl Default for DriverConfig {
             path_failure_ms: 5_000,
             transmit: Transmit::IoUring,
             segmentation: true,
+            without: Without::default(),
         }
     }
 }
@@ -266,7 +270,7 @@ impl<E: Engine> Loop<'_, E> {
                 self.spin(until);
             } else {
                 let wait = until - now;
-                self.io.ring.wait(HELD_COMPLETIONS, (wait / 1_000) as u32, wait)?;
+                self.io.ring.wait(HELD_COMPLETIONS, wait, wait)?;
             }
             held += self.io.clock.tick() - now;
             self.harvest_all()?;
@@ -336,8 +340,8 @@ impl<E: Engine> Loop<'_, E> {
         }
         self.io.statistics.waits += 1;
         let is_busy = self.received >= BUSY_DATAGRAMS;
-        let hold_us = if is_busy { self.hold_us.min((until / 1_000) as u32) } else { 0 };
-        let waited = self.wait(hold_us, until);
+        let hold = if is_busy { Nanos::from(self.hold_us) * 1_000 } else { 0 };
+        let waited = self.io.ring.wait(HELD_COMPLETIONS, hold, until);
         self.mailbox.awake();
         waited
     }
@@ -351,20 +355,5 @@ impl<E: Engine> Loop<'_, E> {
             }
             std::hint::spin_loop();
         }
-    }
-
-    fn wait(&mut self, hold_us: u32, until: Nanos) -> io::Result<()> {
-        let ring = &mut self.io.ring;
-        if hold_us == 0 {
-            return ring.wait(1, 0, until);
-        }
-        if ring.has_min_wait() {
-            return ring.wait(HELD_COMPLETIONS, hold_us, until);
-        }
-        // Before Linux 6.12: first the moment, then, if it brought nothing, the rest.
-        let hold = Nanos::from(hold_us) * 1_000;
-        ring.wait(HELD_COMPLETIONS, 0, hold)?;
-        ring.collect();
-        if ring.completed.is_empty() { ring.wait(1, 0, until - hold) } else { Ok(()) }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use harness::{Running, client, config, count_files, isolate_network, receive, wait_until};
-use ironcast_driver::{Io, Transmit, allocator, steering::SharedListeners};
+use ironcast_driver::{Io, Transmit, Without, allocator, steering::SharedListeners};
 
 #[global_allocator]
 static ALLOCATOR: allocator::CountingAllocator = allocator::CountingAllocator;
@@ -247,6 +247,50 @@ fn a_deadline_ends_the_sleep() {
         assert!(late_ns >= 0, "not before its time");
     }
     worker.stop();
+}
+
+#[test]
+fn a_turn_is_held_for_the_rest_of_a_frame_and_then_goes_on() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        for _ in 0..50 {
+            // The rest never comes, comes at once, and comes late.
+            socket.send(b"part").unwrap();
+            assert_eq!(receive(&socket), b"part");
+            for datagram in [b"part", b"rest"] {
+                socket.send(datagram).unwrap();
+            }
+            assert_eq!((receive(&socket), receive(&socket)), (b"part".into(), b"rest".into()));
+        }
+        // Many at once: then the worker is busy, and holds its next sleep.
+        for round in 0..50u32 {
+            for _ in 0..8 {
+                socket.send(&round.to_be_bytes()).unwrap();
+            }
+            for _ in 0..8 {
+                assert_eq!(receive(&socket), round.to_be_bytes());
+            }
+        }
+        assert!(worker.statistics().holds > 0);
+        worker.stop();
+    }
+}
+
+#[test]
+fn all_this_holds_without_what_an_older_kernel_lacks() {
+    // What counts segments says so by its name.
+    let skipped = ["all_this_holds", "leaves_as_one_send", "refused_segmentation", "what_segments"];
+    for name in Without::NAMES {
+        let skipped = if name == "segmentation" { &skipped[..] } else { &skipped[..1] };
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.env("IRONCAST_TEST_WITHOUT", name);
+        command.args(skipped.iter().flat_map(|test| ["--skip", test]));
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !text.contains(" 0 passed"), "without {name}: {text}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ use ironcast_core::{
 
 pub(crate) use self::socket::XdpSocket;
 use self::{header::Header, routes::Routes, socket::FRAME_BYTES};
-use crate::{Statistics, io::Io, tx::bytes_of};
+use crate::{Statistics, io::Io, tx::bytes_of, without::Without};
 
 /// Frames are cheaper where a send by a socket carries fewer datagrams than this on average: it costs
 /// as much as three frames while the receiver's core is idle, and less than two in a large fan-out.
@@ -78,10 +78,11 @@ pub(crate) struct Xdp {
     lookups: u32,
     /// Why an interface could not be used, told once.
     told: bool,
+    without: Without,
 }
 
 impl Xdp {
-    pub(crate) fn new() -> io::Result<Self> {
+    pub(crate) fn new(without: Without) -> io::Result<Self> {
         Ok(Self {
             routes: Routes::new()?,
             interfaces: Vec::new(),
@@ -89,6 +90,7 @@ impl Xdp {
             notices_at: 0,
             lookups: 0,
             told: false,
+            without,
         })
     }
 
@@ -153,7 +155,8 @@ impl Xdp {
             self.interfaces.len() - 1
         });
         let interface = &mut self.interfaces[known].1;
-        let Some(socket) = interface.socket(way.interface, now, &mut self.told) else {
+        let Some(socket) = interface.socket(way.interface, now, self.without, &mut self.told)
+        else {
             return false;
         };
         if socket.room() < frames {
@@ -183,12 +186,18 @@ impl Xdp {
 }
 
 impl Interface {
-    fn socket(&mut self, index: u32, now: Nanos, told: &mut bool) -> Option<&mut XdpSocket> {
+    fn socket(
+        &mut self,
+        index: u32,
+        now: Nanos,
+        without: Without,
+        told: &mut bool,
+    ) -> Option<&mut XdpSocket> {
         if let Self::Resting(until) = self {
             if now < *until {
                 return None;
             }
-            match XdpSocket::open(index) {
+            match XdpSocket::open(index, without) {
                 Ok(socket) => *self = Self::Open(socket),
                 Err(error) => {
                     if !std::mem::replace(told, true) {

@@ -15,7 +15,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{mapping::Mapping, sockets::set_option};
+use crate::{mapping::Mapping, sockets::set_option, without::Without};
 
 /// Bytes of one frame, headers included.
 pub(crate) const FRAME_BYTES: usize = 2_048;
@@ -76,11 +76,11 @@ impl XdpSocket {
     /// # Errors
     /// EPERM without CAP_NET_RAW, EBUSY when all queues are taken, ENOBUFS beyond the limit of
     /// locked memory, EAFNOSUPPORT from a kernel without AF_XDP.
-    pub(crate) fn open(interface: u32) -> io::Result<Self> {
+    pub(crate) fn open(interface: u32, without: Without) -> io::Result<Self> {
         let mut queue = 0;
         loop {
             // A socket that failed to bind is of no use for another queue.
-            match Self::open_on(interface, queue) {
+            match Self::open_on(interface, queue, without) {
                 Err(error) if is(&error, libc::EBUSY) && queue < QUEUES_MAX => queue += 1,
                 // Queues that are not there: those that are were busy.
                 Err(error) if is(&error, libc::EINVAL) && queue > 0 => {
@@ -99,14 +99,16 @@ impl XdpSocket {
         unbound().map(drop)
     }
 
-    fn open_on(interface: u32, queue: u32) -> io::Result<Self> {
+    fn open_on(interface: u32, queue: u32, without: Without) -> io::Result<Self> {
         let (socket, frames) = unbound()?;
         set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &FRAMES)?;
         // Nothing is received, but memory without this ring is refused.
         set_option(&socket, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &1u32)?;
         set_option(&socket, libc::SOL_XDP, libc::XDP_TX_RING, &FRAMES)?;
         // Optional: smaller batches, and a smaller buffer, work too.
-        let _ = set_option(&socket, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &BUDGET);
+        if !without.xdp_budget {
+            let _ = set_option(&socket, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &BUDGET);
+        }
         if set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BYTES).is_err() {
             let _ = set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BYTES);
         }

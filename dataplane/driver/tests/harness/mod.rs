@@ -15,7 +15,7 @@ use ironcast_core::{
     batch::{Batch, PathId},
 };
 use ironcast_driver::{
-    DriverConfig, DriverError, Engine, Io, Source, Statistics, Transmit,
+    DriverConfig, DriverError, Engine, Io, Source, Statistics, Transmit, Without,
     mailbox::{Sender, mailbox},
     run,
 };
@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub type Message = Box<dyn FnOnce(&mut TestEngine, &mut Io) + Send>;
 
 /// Answers `hello` to a listener by opening a path; echoes what comes by a path, or sends it to
-/// all paths of `fan`.
+/// all paths of `fan`. `part` is the beginning of a frame that the next datagram completes.
 #[derive(Default)]
 pub struct TestEngine {
     pub paths: BTreeMap<SocketAddr, PathId>,
@@ -39,6 +39,7 @@ pub struct TestEngine {
     pub odd_arrivals: u64,
     pub failed: Vec<(PathId, io::ErrorKind)>,
     pub alarm: Option<(Nanos, mpsc::SyncSender<i64>)>,
+    incomplete: Option<Nanos>,
     hellos: Vec<(SocketAddr, SocketAddr)>,
     queued: Vec<(PathId, usize)>,
     bytes: Vec<u8>,
@@ -65,6 +66,7 @@ impl Engine for TestEngine {
             Source::Listener { .. } => self.from_strangers += 1,
             Source::Path(path) => {
                 self.from_paths += 1;
+                self.incomplete = (&*datagram == b"part").then_some(now);
                 if self.fan.is_empty() {
                     self.send(path, datagram);
                     return;
@@ -94,7 +96,7 @@ impl Engine for TestEngine {
     }
 
     fn incomplete_since(&self) -> Option<Nanos> {
-        None
+        self.incomplete
     }
 
     fn fill(&mut self, batch: &mut Batch, _now: Nanos) -> bool {
@@ -127,7 +129,8 @@ pub struct Running {
 }
 
 pub fn config(transmit: Transmit) -> DriverConfig {
-    DriverConfig { transmit, receive_buffers: 512, ..DriverConfig::default() }
+    let without = Without::from_environment().unwrap();
+    DriverConfig { transmit, receive_buffers: 512, without, ..DriverConfig::default() }
 }
 
 impl Running {

@@ -159,3 +159,17 @@ async fn what_the_api_says_of_a_running_call() {
     assert_eq!(stats[0]["ssrc"], call.seen.ssrc);
     assert!(stats[0]["packetCount"].as_u64().is_some_and(|count| count > 10), "{stats}");
 }
+
+#[tokio::test]
+async fn a_call_needs_nothing_that_an_older_kernel_lacks() {
+    // Frames of several packets: turns are held for the rest of each.
+    let without = "min_wait,registered_ring,segmentation";
+    let pair = Pair::builder().env("IRONCAST_TEST_WITHOUT", without).start().await;
+    let call =
+        OneToOne::start_on(pair, VideoOptions::single(2_000_000), &ConsumeOptions::default()).await;
+    let stats = call.bob_sees("60 frames", |stats| stats.decodable_frames >= 60).await;
+    assert_clean(&stats);
+    assert!(call.pair.metric("\"holds\"").await > 0.0, "{}", call.pair.metrics().await);
+    assert_eq!(call.pair.metric("\"segmented_sends\"").await, 0.0);
+    assert!(!call.pair.log("controlplane").contains("died"));
+}
