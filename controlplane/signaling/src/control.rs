@@ -4,19 +4,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use ironcast_api::{
-    AppData, ConsumerLayers, CreateConsumer, CreateProducer, CreateRouter, CreateTransport,
-    DataplaneStatus, DtlsParameters, ErrorCode, Event, EventData, EventSeq, Id, PatchConsumer,
-    RouterSnapshot,
+    AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
+    CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters, ErrorCode,
+    Event, EventData, EventSeq, Id, PatchConsumer, Problem, RouterSnapshot, TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::media::{
-    Answer, Consumed, Events, Media, MediaError, MediaEvent, MediaResult, NewConsumer, NewProducer,
-    NewTransport, Numbered, RouterView, Snapshot,
+    Answer, Consumed, ConsumerView, Events, Media, MediaError, MediaEvent, MediaResult,
+    NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
+    TransportView,
 };
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
@@ -31,6 +34,8 @@ pub struct Access {
     pub ca: PathBuf,
     /// A file with the bearer token, if one is needed.
     pub token_file: Option<PathBuf>,
+    /// A client certificate and its private key, PEM, if one is needed.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// The media server behind a control API.
@@ -46,6 +51,9 @@ impl ControlMedia {
         if let Some(file) = access.token_file {
             builder = builder.token(Token::File(file));
         }
+        if let Some((certificate, key)) = access.identity {
+            builder = builder.identity(certificate, key);
+        }
         Ok(Self { client: builder.build()? })
     }
 }
@@ -53,26 +61,91 @@ impl ControlMedia {
 /// What the server is not able to do right now is tried again; what it refuses is handed on.
 fn translate(error: ClientError) -> MediaError {
     match error {
-        ClientError::Problem(problem) => match problem.code {
-            ErrorCode::DataplaneUnavailable | ErrorCode::Timeout => {
-                MediaError::Unavailable(problem.to_string())
-            }
-            // Ours, not the browser's: what it can do about it is to try later.
-            ErrorCode::Unauthenticated | ErrorCode::Forbidden => {
-                tracing::error!(%problem, "the control API does not accept this service");
-                MediaError::Unavailable(problem.to_string())
-            }
-            code => MediaError::Refused {
-                code: code.as_str().to_owned(),
-                message: problem.detail.clone(),
-            },
-        },
+        ClientError::Problem(problem) => translate_problem(&problem),
         other => MediaError::Unavailable(other.to_string()),
     }
 }
 
+fn translate_problem(problem: &Problem) -> MediaError {
+    match problem.code {
+        ErrorCode::DataplaneUnavailable | ErrorCode::Timeout => {
+            MediaError::Unavailable(problem.to_string())
+        }
+        ErrorCode::RateLimited => {
+            let seconds = problem.retry_after.unwrap_or(1);
+            MediaError::Busy { retry_after: Duration::from_secs(seconds.into()) }
+        }
+        // Ours, not the browser's: what it can do about it is to try later.
+        ErrorCode::Unauthenticated | ErrorCode::Forbidden => {
+            tracing::error!(%problem, "the control API does not accept this service");
+            MediaError::Unavailable(problem.to_string())
+        }
+        code => {
+            MediaError::Refused { code: code.as_str().to_owned(), message: problem.detail.clone() }
+        }
+    }
+}
+
+/// What one call of a batch answered.
+fn of_batch<T: DeserializeOwned>(answer: BatchAnswer) -> MediaResult<T> {
+    let lost = |error: serde_json::Error| MediaError::Unavailable(error.to_string());
+    if answer.status < 300 {
+        return serde_json::from_value(answer.body).map_err(lost);
+    }
+    let problem: Problem = serde_json::from_value(answer.body).map_err(lost)?;
+    Err(translate_problem(&problem))
+}
+
 fn as_json(value: impl Serialize) -> MediaResult<Value> {
     serde_json::to_value(value).map_err(|error| MediaError::Unavailable(error.to_string()))
+}
+
+fn create_consumer(new: NewConsumer) -> CreateConsumer {
+    CreateConsumer {
+        id: Some(new.id),
+        transport_id: new.transport_id,
+        producer_id: new.producer_id,
+        rtp_capabilities: new.rtp_capabilities,
+        paused: Some(true),
+        preferred_layers: None,
+        mid: None,
+        // Also for sound, where the default is without repair.
+        enable_rtx: Some(true),
+        ignore_dtx: None,
+        pipe: None,
+        app_data: None,
+    }
+}
+
+fn consumed(made: ConsumerInfo) -> MediaResult<Consumed> {
+    Ok(Consumed {
+        kind: made.kind,
+        rtp_parameters: as_json(made.rtp_parameters)?,
+        kind_of_stream: as_json(made.consumer_type)?,
+        producer_paused: made.producer_paused,
+    })
+}
+
+impl ControlMedia {
+    /// Several calls in one request. One answer for each, in order.
+    async fn batch<T: DeserializeOwned>(
+        &self,
+        calls: impl Iterator<Item = MediaResult<BatchCall>>,
+    ) -> Vec<MediaResult<T>> {
+        let calls: Vec<_> = calls.collect();
+        let count = calls.len();
+        let asked = async {
+            let calls = calls.into_iter().collect::<MediaResult<_>>()?;
+            self.client.batch(&Batch { calls, stop_on_error: false }).await.map_err(translate)
+        };
+        let mut answers: Vec<_> = match asked.await {
+            Ok(answers) => answers.answers.into_iter().map(of_batch).collect(),
+            Err(error) => vec![error; count].into_iter().map(Err).collect(),
+        };
+        let missing = || Err(MediaError::Unavailable("the batch was not answered whole".into()));
+        answers.resize_with(count, missing);
+        answers
+    }
 }
 
 impl Media for ControlMedia {
@@ -94,8 +167,9 @@ impl Media for ControlMedia {
         async move {
             let create = CreateTransport {
                 id: Some(new.id),
-                participant_id: Some(new.participant_id),
+                participant_id: Some(new.session),
                 rtp_capabilities: new.rtp_capabilities,
+                app_data: Some(new.note),
                 ..CreateTransport::webrtc(new.router_id)
             };
             let made = self.client.create_transport(&create).await.map_err(translate)?;
@@ -164,27 +238,36 @@ impl Media for ControlMedia {
 
     fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed> {
         async move {
-            let create = CreateConsumer {
-                id: Some(new.id),
-                transport_id: new.transport_id,
-                producer_id: new.producer_id,
-                rtp_capabilities: new.rtp_capabilities,
-                paused: Some(true),
-                preferred_layers: None,
-                mid: None,
-                // Also for sound, where the default is without repair.
-                enable_rtx: Some(true),
-                ignore_dtx: None,
-                pipe: None,
-                app_data: None,
-            };
-            let made = self.client.create_consumer(&create).await.map_err(translate)?;
-            Ok(Consumed {
-                kind: made.kind,
-                rtp_parameters: as_json(made.rtp_parameters)?,
-                kind_of_stream: as_json(made.consumer_type)?,
-                producer_paused: made.producer_paused,
-            })
+            let made = self.client.create_consumer(&create_consumer(new)).await;
+            consumed(made.map_err(translate)?)
+        }
+        .boxed()
+    }
+
+    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
+        async move {
+            let calls = new.into_iter().map(|new| {
+                let body = as_json(create_consumer(new))?;
+                Ok(BatchCall { method: "POST".to_owned(), path: "/consumers".to_owned(), body })
+            });
+            let answers: Vec<MediaResult<ConsumerInfo>> = self.batch(calls).await;
+            answers.into_iter().map(|made| consumed(made?)).collect()
+        }
+        .boxed()
+    }
+
+    fn delete_consumer(&self, id: Id) -> Answer<'_, ()> {
+        async move { self.client.delete_consumer(&id).await.map_err(translate) }.boxed()
+    }
+
+    fn resume_consumers(&self, ids: Vec<Id>) -> BoxFuture<'_, Vec<MediaResult<()>>> {
+        async move {
+            let calls = ids.into_iter().map(|id| {
+                let path = format!("/consumers/{id}/resume");
+                Ok(BatchCall { method: "POST".to_owned(), path, body: Value::Null })
+            });
+            let answers: Vec<MediaResult<Value>> = self.batch(calls).await;
+            answers.into_iter().map(|answer| answer.map(|_| ())).collect()
         }
         .boxed()
     }
@@ -215,9 +298,9 @@ impl Media for ControlMedia {
         async move { self.client.request_key_frame(&id).await.map_err(translate) }.boxed()
     }
 
-    fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()> {
+    fn leave(&self, router_id: Id, session: Id) -> Answer<'_, ()> {
         async move {
-            self.client.leave(&router_id, &participant_id).await.map_err(translate)?;
+            self.client.leave(&router_id, &session).await.map_err(translate)?;
             Ok(())
         }
         .boxed()
@@ -262,19 +345,33 @@ impl Media for ControlMedia {
 }
 
 fn view(router: &RouterSnapshot) -> RouterView {
-    let mut view = RouterView {
+    RouterView {
         id: router.router.id.to_string(),
         app_data: json!(router.router.app_data),
-        ..RouterView::default()
-    };
-    for below in &router.transports {
-        let transport = &below.transport;
-        let participant = transport.participant_id.as_ref().map(Id::to_string);
-        view.transports.push((transport.id.to_string(), participant));
-        view.producers.extend(below.producers.iter().map(|producer| producer.id.to_string()));
-        view.consumers.extend(below.consumers.iter().map(|consumer| consumer.id.to_string()));
+        rtp_capabilities: json!(router.router.rtp_capabilities),
+        transports: router.transports.iter().map(view_transport).collect(),
     }
-    view
+}
+
+fn view_transport(below: &TransportSnapshot) -> TransportView {
+    let transport = &below.transport;
+    let producers = below.producers.iter().map(|producer| ProducerView {
+        id: producer.id.to_string(),
+        kind: producer.kind,
+        paused: producer.paused,
+        app_data: producer.app_data.clone(),
+    });
+    let consumers = below.consumers.iter().map(|consumer| ConsumerView {
+        id: consumer.id.to_string(),
+        producer_id: consumer.producer_id.to_string(),
+    });
+    TransportView {
+        id: transport.id.to_string(),
+        session: transport.participant_id.as_ref().map(Id::to_string),
+        app_data: json!(transport.app_data),
+        producers: producers.collect(),
+        consumers: consumers.collect(),
+    }
 }
 
 /// A reason as it is written in JSON.

@@ -11,6 +11,21 @@ pub enum Direction {
     Receive,
 }
 
+impl Direction {
+    /// As it is noted at the media server.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Send, Self::Receive].into_iter().find(|each| each.name() == name)
+    }
+}
+
 /// What an event asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -50,6 +65,13 @@ pub enum Action {
     RequestKeyFrame,
     /// I am still here.
     Heartbeat,
+}
+
+impl Action {
+    /// Whether messages that follow each other directly are done together.
+    pub fn is_grouped(self) -> bool {
+        matches!(self, Self::Consume | Self::ResumeConsumer)
+    }
 }
 
 /// One row of the table.

@@ -63,6 +63,9 @@ impl From<MediaError> for Failure {
             MediaError::Unavailable(_) => {
                 Self::new("media_unavailable", "the media server does not answer; try again")
             }
+            MediaError::Busy { .. } => {
+                Self::new("rate_limited", "the media server has too much to do; try again")
+            }
             MediaError::Refused { code, message } => Self { code, message },
         }
     }

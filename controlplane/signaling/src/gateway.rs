@@ -1,28 +1,39 @@
 //! Socket.IO: a socket's messages to the handlers and the answers back. Each socket has a short
-//! queue and one task, so that its messages take effect in the order in which it sent them; what
-//! does not fit into the queue is refused. Both styles of answer are made here, and only here.
+//! queue and one task, so that its messages take effect in the order in which it sent them and no
+//! faster than allowed; what does not fit into the queue is refused. Both styles of answer are
+//! made here, and only here.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http_body_util::BodyExt;
+use salvo::http::{ReqBody, ResBody};
+use salvo::hyper;
 use serde_json::Value;
-
+use serde_json::value::RawValue;
 use socketioxide::adapter::Adapter;
 use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
-use socketioxide::handler::{FromMessageParts, Value as RawValue};
-use socketioxide::layer::SocketIoLayer;
+use socketioxide::handler::{FromMessageParts, Value as SocketValue};
 use socketioxide::socket::{Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::mpsc;
 
 use crate::events::{Action, Row, TABLE};
 use crate::failure::Failure;
+use crate::limits::Bucket;
 use crate::media::Media;
-use crate::service::{Outbox, Service};
+use crate::metrics::Metrics;
+use crate::service::{From, Outbox, Service};
 use crate::settings::Settings;
+
+/// Most messages that are done together.
+const GROUP_MAX: usize = 64;
 
 /// Longest that one message may keep its socket's queue waiting.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
@@ -50,6 +61,8 @@ struct Queue {
     /// messages can come in one read: an error for each would fill the way back, and a socket
     /// whose way back is full is closed.
     is_told: AtomicBool,
+    /// The socket is gone: what still waits is not done any more.
+    is_gone: AtomicBool,
 }
 
 impl Queue {
@@ -77,12 +90,16 @@ impl<A: Adapter> FromMessageParts<A> for WantsAck {
 
     fn from_message_parts(
         _: &Arc<Socket<A>>,
-        _: &mut RawValue,
+        _: &mut SocketValue,
         ack_id: &Option<i64>,
     ) -> Result<Self, Self::Error> {
         Ok(Self(ack_id.is_some()))
     }
 }
+
+/// Where a socket's request came from; put there by who accepted the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteAddress(pub IpAddr);
 
 /// How often a socket whose way back is full is tried to be told that it is closed.
 const CLOSE_AGAIN: Duration = Duration::from_millis(50);
@@ -90,19 +107,26 @@ const CLOSE_AGAIN: Duration = Duration::from_millis(50);
 /// Sends through Socket.IO.
 struct SocketOutbox {
     io: SocketIo,
+    metrics: Arc<Metrics>,
     /// Sockets that could not take something and are being closed: nothing more is said to them.
     closing: Arc<Mutex<HashSet<Sid>>>,
 }
 
 impl Outbox for SocketOutbox {
-    fn emit(&self, socket: Sid, event: &str, payload: &Value) {
+    fn is_open(&self, socket: Sid) -> bool {
+        self.io.get_socket(socket).is_some_and(|socket| socket.connected())
+    }
+
+    fn emit(&self, socket: Sid, event: &str, payload: &RawValue) {
         let Some(to) = self.io.get_socket(socket) else { return };
         if self.closing.lock().expect("nobody panics with it").contains(&socket) {
             return;
         }
         // A browser that takes nothing for so long would see a false picture of its room from
         // now on. Without its socket it comes back and asks for all.
+        self.metrics.notices.inc();
         if to.emit(event, payload).is_err() {
+            self.metrics.slow_sockets.inc();
             self.close(socket);
         }
     }
@@ -124,9 +148,23 @@ impl Outbox for SocketOutbox {
     }
 }
 
-/// Socket.IO as a layer around the routes, and the service behind it.
-pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> (SocketIoLayer, Arc<Service>) {
-    let (layer, io) = SocketIo::builder()
+/// Answers a request below `/socket.io/`.
+pub type SocketHttp =
+    dyn Fn(hyper::Request<ReqBody>) -> BoxFuture<'static, hyper::Response<ResBody>> + Send + Sync;
+
+/// Socket.IO, and the service behind it.
+pub struct Sockets {
+    /// Takes the requests.
+    pub http: Arc<SocketHttp>,
+    /// Closes all sockets when the process ends.
+    pub io: SocketIo,
+    /// What the events do.
+    pub service: Arc<Service>,
+}
+
+/// Makes them.
+pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
+    let (http, io) = SocketIo::builder()
         .max_payload(settings.message_bytes_max as u64)
         .ws_max_message_size(settings.message_bytes_max)
         .ws_max_frame_size(settings.message_bytes_max)
@@ -134,42 +172,66 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> (SocketIoLayer, Arc
         .with_parser(ParserConfig::common().max_incoming_binaries(0))
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
-        .build_layer();
-    let outbox = SocketOutbox { io: io.clone(), closing: Arc::default() };
-    let service = Service::new(settings, media, Box::new(outbox));
+        .build_svc();
+    let metrics = Arc::new(Metrics::default());
+    let outbox =
+        SocketOutbox { io: io.clone(), metrics: Arc::clone(&metrics), closing: Arc::default() };
+    let service = Service::new(settings, media, Box::new(outbox), metrics);
     let for_sockets = Arc::clone(&service);
     io.ns("/", move |socket: SocketRef| {
         let service = Arc::clone(&for_sockets);
         async move { welcome(&socket, service) }
     });
-    (layer, service)
+    let http = move |request: hyper::Request<ReqBody>| {
+        let answer = hyper::service::Service::call(&http, request);
+        async move {
+            let response = answer.await.unwrap_or_else(|never| match never {});
+            response.map(|body| ResBody::Boxed(Box::pin(body.map_err(|never| match never {}))))
+        }
+        .boxed()
+    };
+    Sockets { http: Arc::new(http), io, service }
 }
 
 /// Registers all names of all events for a new socket.
 fn welcome(socket: &SocketRef, service: Arc<Service>) {
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
-    let queue = Arc::new(Queue { waiting, is_told: AtomicBool::new(false) });
+    let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
+    let queue = Arc::new(Queue { waiting, is_told, is_gone });
+    let address = socket.req_parts().extensions.get::<RemoteAddress>();
+    // Without one, as in a test without connections, all share a limit.
+    let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
     for row in TABLE {
         for name in row.names {
             register(socket, row, name, Arc::clone(&service), Arc::clone(&queue));
         }
     }
-    let for_unknown = Arc::clone(&service);
+    let (for_unknown, its_queue) = (Arc::clone(&service), Arc::clone(&queue));
     socket.on_fallback(
         move |Event(name): Event, socket: SocketRef, wants: WantsAck, ack: AckSender| {
             let answer = Answer { socket: socket.id, ack: wants.0.then_some(ack), reply: None };
             let name = Cow::Owned(cut(&name).to_owned());
             let request = Request { action: None, name, payload: Value::Null, answer };
-            queue.push(&for_unknown, request);
+            its_queue.push(&for_unknown, request);
             async {}
         },
     );
-    let for_loss = Arc::clone(&service);
+    let (for_loss, its_queue) = (Arc::clone(&service), Arc::clone(&queue));
     socket.on_disconnect(move |socket: SocketRef| {
+        // First the mark, then the loss: who is being seated meanwhile is found by one of both.
+        its_queue.is_gone.store(true, Ordering::SeqCst);
         for_loss.lose_socket(socket.id);
         async {}
     });
-    tokio::spawn(work(service, socket.id, requests));
+    let worker = Worker {
+        service,
+        from: From { socket: socket.id, address },
+        // The queue is closed when the last way into it is gone, which this is not.
+        queue: Arc::downgrade(&queue),
+        requests,
+        ahead: VecDeque::new(),
+    };
+    tokio::spawn(worker.run());
 }
 
 /// An unknown name comes from outside: only its beginning is said back.
@@ -199,20 +261,98 @@ fn register(
     socket.on(name, handler);
 }
 
-/// Does a socket's messages one by one until it is gone.
-async fn work(service: Arc<Service>, socket: Sid, mut requests: mpsc::Receiver<Request>) {
-    while let Some(request) = requests.recv().await {
-        let name = &request.name;
-        let result = match request.action {
-            Some(action) => {
-                let handling = service.handle(socket, action, request.payload);
-                tokio::time::timeout(REQUEST_TIME_MAX, handling)
-                    .await
-                    .unwrap_or_else(|_| Err(Failure::new("timeout", "this took too long")))
+/// Does a socket's messages one after the other until it is gone.
+struct Worker {
+    service: Arc<Service>,
+    from: From,
+    queue: Weak<Queue>,
+    requests: mpsc::Receiver<Request>,
+    /// Taken out of the queue to see what comes next.
+    ahead: VecDeque<Request>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        self.service.metrics.sockets.inc();
+        let settings = &self.service.settings;
+        let per_s = settings.requests_per_socket_per_s.into();
+        let burst = settings.requests_per_socket_burst.into();
+        let mut bucket = Bucket::new(per_s, burst, Instant::now());
+        while let Some(group) = self.next_group().await {
+            let waits = group.iter().map(|_| bucket.take_in_advance(Instant::now()));
+            let wait = waits.max().unwrap_or_default();
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
             }
-            None => Err(Failure::new("unsupported", format!("this service has no event {name:?}"))),
+            if self.is_gone() {
+                break;
+            }
+            self.work(group).await;
+            if self.is_gone() {
+                break;
+            }
+        }
+        // It may have been seated after its loss was noticed.
+        self.service.lose_socket(self.from.socket);
+        self.service.metrics.sockets.dec();
+    }
+
+    fn is_gone(&self) -> bool {
+        self.queue.upgrade().is_none_or(|queue| queue.is_gone.load(Ordering::SeqCst))
+    }
+
+    async fn next(&mut self) -> Option<Request> {
+        match self.ahead.pop_front() {
+            Some(request) => Some(request),
+            None => self.requests.recv().await,
+        }
+    }
+
+    /// The next message, with those behind it that are done together with it.
+    async fn next_group(&mut self) -> Option<Vec<Request>> {
+        let first = self.next().await?;
+        let action = first.action;
+        let mut group = vec![first];
+        if !action.is_some_and(Action::is_grouped) {
+            return Some(group);
+        }
+        while group.len() < GROUP_MAX {
+            let Ok(next) = self.requests.try_recv() else { break };
+            if next.action != action {
+                self.ahead.push_back(next);
+                break;
+            }
+            group.push(next);
+        }
+        Some(group)
+    }
+
+    async fn work(&self, group: Vec<Request>) {
+        let service = &self.service;
+        let began = Instant::now();
+        let Some(action) = group[0].action else {
+            for Request { name, answer, .. } in group {
+                let message = format!("this service has no event {name:?}");
+                service.metrics.count_request("unknown", "unsupported", began.elapsed());
+                answer.send(service, &name, Err(Failure::new("unsupported", message)));
+            }
+            return;
         };
-        request.answer.send(&service, name, result);
+        let (mut payloads, mut answers) = (Vec::new(), Vec::new());
+        for Request { name, payload, answer, .. } in group {
+            payloads.push(payload);
+            answers.push((name, answer));
+        }
+        let handling = service.handle_all(self.from, action, payloads);
+        let results = tokio::time::timeout(REQUEST_TIME_MAX, handling).await;
+        let mut results = results.unwrap_or_default().into_iter();
+        for (name, answer) in answers {
+            let late = || Err(Failure::new("timeout", "this took too long"));
+            let result = results.next().unwrap_or_else(late);
+            let code = result.as_ref().err().map_or("ok", |failure| &failure.code);
+            service.metrics.count_request(&name, code, began.elapsed());
+            answer.send(service, &name, result);
+        }
     }
 }
 

@@ -5,18 +5,23 @@
 //! Read it in this order: [`events`] (which names there are), [`gateway`] (a socket's messages, in
 //! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`media`]
 //! (what is asked of the control API), [`control`] (the same over QUIC), [`notices`] (what the
-//! control API tells us, told on to browsers), [`web`] (page, health, goodbye).
+//! control API tells us, told on to browsers), [`web`] (page, health, goodbye), [`server`] (the
+//! port and its limits).
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod control;
 pub mod events;
 pub mod failure;
 pub mod gateway;
+pub mod identity;
+pub mod limits;
 pub mod media;
+pub mod metrics;
 pub mod notices;
 pub mod payload;
 pub mod rooms;
+pub mod server;
 pub mod service;
 pub mod settings;
-pub mod tls;
 pub mod web;

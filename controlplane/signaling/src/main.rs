@@ -1,5 +1,5 @@
 //! `ironcast-signaling`: reads its configuration, serves the page and its sockets, follows the
-//! media server, and says goodbye on SIGTERM and Ctrl-C.
+//! media server, and on SIGTERM and Ctrl-C leaves its calls to the next start.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -11,9 +11,8 @@ use clap::Parser;
 use ironcast_config::Config;
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::settings::Settings;
-use ironcast_signaling::tls::{self, TlsListener};
-use ironcast_signaling::{notices, web};
-use tokio::net::TcpListener;
+use ironcast_signaling::{certificate, identity, notices, server, web};
+use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest that stopping may take.
@@ -46,59 +45,65 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 
     let listen = config.signaling.listen;
-    let listener = TcpListener::bind(listen)
-        .await
+    let listener = std::net::TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen} (signaling.listen)"))?;
+    let identity = (&config.signaling.control_cert, &config.signaling.control_key);
     let media = ControlMedia::new(Access {
         url: config.control_url(),
         ca: config.control_ca(),
         token_file: config.signaling.control_token_file.clone(),
+        identity: identity.0.clone().zip(identity.1.clone()),
     })
     .context("signaling.control_url")?;
-    let (app, service) = web::app(settings(&config), Arc::new(media));
+    let tls = config.signaling_tls().then(|| tls_config(&config)).transpose()?;
+    let site = web::site(settings(&config)?, Arc::new(media));
+    let service = Arc::clone(&site.service);
     tokio::spawn(notices::follow(Arc::clone(&service)));
+    let serving = server::serve(site.clone(), listener, tls).await?;
     tracing::info!("serving {} (media server at {})", config.page_url(), config.control_url());
-    let serving = async {
-        if config.signaling_tls() {
-            let listener = TlsListener::new(listener, tls_config(&config)?)?;
-            axum::serve(listener, app).await?;
-        } else {
-            axum::serve(listener, app).await?;
-        }
-        anyhow::Ok(())
+    told_to_stop().await?;
+    tracing::info!("stopping; calls go on");
+    let stopping = async {
+        service.stop().await;
+        site.close().await;
+        serving.stop().await;
     };
-    tokio::select! {
-        served = serving => served,
-        stopped = told_to_stop() => {
-            stopped?;
-            tracing::info!("stopping");
-            let _ = tokio::time::timeout(STOP_TIME_MAX, service.stop()).await;
-            Ok(())
-        }
-    }
+    let _ = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
+    Ok(())
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config) -> anyhow::Result<Settings> {
     let signaling = &config.signaling;
     let stun = signaling.stun_servers.iter().map(|url| serde_json::json!({ "urls": url }));
-    Settings {
+    let state_dir = config.state_dir();
+    let (instance, tokens) = identity::load(&state_dir)
+        .with_context(|| format!("the state directory {}", state_dir.display()))?;
+    Ok(Settings {
         rooms_max: signaling.rooms_max as usize,
         participants_per_room_max: signaling.participants_per_room_max as usize,
         requests_per_socket_max: signaling.requests_per_socket_max as usize,
+        joins_per_address_per_s: signaling.joins_per_address_per_s,
+        rooms_per_address_per_s: signaling.rooms_per_address_per_s,
+        connections_max: signaling.connections_max as usize,
+        connections_per_address_max: signaling.connections_per_address_max as usize,
         reconnect_window: Duration::from_millis(signaling.reconnect_window_ms.into()),
         ice_servers: stun.collect(),
-        // Two services on one media server listen at different addresses.
-        instance: format!("ironcast-signaling {}", signaling.listen),
+        // Two services with one state directory listen at different addresses.
+        instance: signaling
+            .instance
+            .clone()
+            .unwrap_or_else(|| format!("{instance} {}", signaling.listen)),
+        tokens,
         ..Settings::default()
-    }
+    })
 }
 
 /// The configured certificate, or one made for development.
-fn tls_config(config: &Config) -> anyhow::Result<rustls::ServerConfig> {
-    if let Some(certificate) = &config.signaling.tls_cert {
-        return tls::from_files(certificate, &config.signaling_key());
+fn tls_config(config: &Config) -> anyhow::Result<RustlsConfig> {
+    if let Some(made) = &config.signaling.tls_cert {
+        return certificate::from_files(made, &config.signaling_key());
     }
-    tls::for_development(
+    certificate::for_development(
         config.signaling.listen.ip(),
         &config.signaling_cert(),
         &config.signaling_key(),

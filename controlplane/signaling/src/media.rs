@@ -2,7 +2,9 @@
 //! server in memory. `control` implements it over the control API; it offers nothing that the
 //! API's contract does not.
 
-use futures::future::BoxFuture;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::BoxStream;
 use ironcast_api::{AppData, DtlsParameters, Id, MediaKind, RtpCapabilities, RtpParameters};
 use serde_json::Value;
@@ -13,6 +15,12 @@ pub enum MediaError {
     /// It cannot be reached, or its dataplane is away. Trying again later may help.
     #[error("the media server is unavailable: {0}")]
     Unavailable(String),
+    /// It has too much to do, for us or for all. It is there, and nothing was done.
+    #[error("the media server is busy")]
+    Busy {
+        /// When to ask again.
+        retry_after: Duration,
+    },
     /// It said no.
     #[error("the media server refused ({code}): {message}")]
     Refused {
@@ -21,6 +29,13 @@ pub enum MediaError {
         /// For people.
         message: String,
     },
+}
+
+impl MediaError {
+    /// Asking again may help.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Busy { .. })
+    }
 }
 
 /// An answer of the media server.
@@ -36,10 +51,12 @@ pub struct NewTransport {
     pub id: Id,
     /// The room's router.
     pub router_id: Id,
-    /// Whose it is: what `leave` closes.
-    pub participant_id: Id,
+    /// Whose it is: what `leave` closes. A session, not a participant: see `rooms::Seat`.
+    pub session: Id,
     /// Default of the consumers made on it.
     pub rtp_capabilities: Option<RtpCapabilities>,
+    /// Kept on the resource: what the next start of this service has to know of it.
+    pub note: AppData,
 }
 
 /// A producer to be made.
@@ -92,12 +109,47 @@ pub struct RouterView {
     pub id: String,
     /// What its maker kept on it.
     pub app_data: Value,
-    /// Its transports with their participant.
-    pub transports: Vec<(String, Option<String>)>,
-    /// Ids of its producers.
-    pub producers: Vec<String>,
-    /// Ids of its consumers.
-    pub consumers: Vec<String>,
+    /// What it can receive.
+    pub rtp_capabilities: Value,
+    /// Its transports.
+    pub transports: Vec<TransportView>,
+}
+
+/// A transport in a [`RouterView`].
+#[derive(Debug, Clone, Default)]
+pub struct TransportView {
+    /// The transport.
+    pub id: String,
+    /// Whose it is.
+    pub session: Option<String>,
+    /// What its maker kept on it.
+    pub app_data: Value,
+    /// What is sent on it.
+    pub producers: Vec<ProducerView>,
+    /// What is received on it.
+    pub consumers: Vec<ConsumerView>,
+}
+
+/// A producer in a [`RouterView`].
+#[derive(Debug, Clone)]
+pub struct ProducerView {
+    /// The producer.
+    pub id: String,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Muted by its owner.
+    pub paused: bool,
+    /// What its owner said of it.
+    pub app_data: AppData,
+}
+
+/// A consumer in a [`RouterView`].
+#[derive(Debug, Clone)]
+pub struct ConsumerView {
+    /// The consumer.
+    pub id: String,
+    /// What it receives.
+    pub producer_id: String,
 }
 
 /// All routers at one moment of the event stream.
@@ -192,14 +244,24 @@ pub trait Media: Send + Sync + 'static {
     fn delete_producer(&self, id: Id) -> Answer<'_, ()>;
     /// Makes a paused consumer.
     fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed>;
+    /// Makes several at once, as a join needs them. One answer for each, in order.
+    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
+        join_all(new.into_iter().map(|each| self.consume(each))).boxed()
+    }
+    /// Deletes a consumer.
+    fn delete_consumer(&self, id: Id) -> Answer<'_, ()>;
     /// Pauses or resumes a consumer.
     fn pause_consumer(&self, id: Id, paused: bool) -> Answer<'_, ()>;
+    /// Resumes several at once. One answer for each, in order.
+    fn resume_consumers(&self, ids: Vec<Id>) -> BoxFuture<'_, Vec<MediaResult<()>>> {
+        join_all(ids.into_iter().map(|id| self.pause_consumer(id, false))).boxed()
+    }
     /// Which layers a consumer wants at most.
     fn prefer_layers(&self, id: Id, spatial: u8, temporal: Option<u8>) -> Answer<'_, ()>;
     /// Asks for a key frame.
     fn request_key_frame(&self, id: Id) -> Answer<'_, ()>;
-    /// Closes all transports of a participant.
-    fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()>;
+    /// Closes all transports of a session.
+    fn leave(&self, router_id: Id, session: Id) -> Answer<'_, ()>;
     /// Whether it takes new rooms now.
     fn ready(&self) -> Answer<'_, ()>;
     /// Everything that is there.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use ironcast_api::Id;
@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::media::{MediaEvent, MediaResult, RouterView, Snapshot};
-use crate::rooms::Seat;
-use crate::service::{NOTE_INSTANCE, Service};
+use crate::service::{Service, Thing};
 
 /// First wait before the stream is opened again; it doubles.
 const REOPEN_FIRST: Duration = Duration::from_millis(100);
@@ -22,6 +21,10 @@ const REOPEN_LONGEST: Duration = Duration::from_secs(1);
 
 /// How often we look whether the media server is there, and whether something could not be freed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest time between two comparisons because something could not be freed: each one costs the
+/// media server a look at everything, and what is left over can wait.
+const COMPARE_AGAIN_LONGEST: Duration = Duration::from_secs(60);
 
 /// Follows the event stream for ever, and keeps an eye on the media server's readiness.
 pub async fn follow(service: Arc<Service>) {
@@ -69,13 +72,23 @@ async fn read(service: &Arc<Service>, after: String) -> String {
 async fn watch(service: &Arc<Service>) {
     let mut ticks = tokio::time::interval(LOOK_AGAIN);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut pause, mut compared) = (LOOK_AGAIN, Instant::now());
     loop {
         ticks.tick().await;
         let is_ready = service.media().ready().await.is_ok();
         service.set_ready(is_ready);
-        if is_ready && service.take_out_of_step() && compare(service).await.is_err() {
+        if !is_ready || compared.elapsed() < pause {
+            continue;
+        }
+        if !service.take_out_of_step() {
+            pause = LOOK_AGAIN;
+            continue;
+        }
+        if compare(service).await.is_err() {
             service.set_out_of_step();
         }
+        pause = (pause * 2).min(COMPARE_AGAIN_LONGEST);
+        compared = Instant::now();
     }
 }
 
@@ -84,6 +97,7 @@ async fn watch(service: &Arc<Service>) {
 async fn compare(service: &Arc<Service>) -> MediaResult<String> {
     let known = service.known();
     let snapshot = service.media().snapshot().await?;
+    service.take_over(&snapshot);
     service.settle(known, &snapshot);
     Ok(snapshot.seq)
 }
@@ -102,9 +116,10 @@ impl Service {
         match event {
             MediaEvent::RoutersDied { router_ids, reason } => {
                 for router_id in router_ids {
+                    let Ok(router_id) = Id::new(router_id) else { continue };
                     let room = self.rooms().room_of_router(&router_id).cloned();
                     if let Some(room_id) = room {
-                        tracing::warn!(router_id, reason, "a router died");
+                        tracing::warn!(%router_id, reason, "a router died");
                         self.close_dead_room(&room_id);
                     }
                 }
@@ -139,12 +154,12 @@ impl Service {
 
     /// Our own deletions were forgotten before they were asked for: one that is still known here
     /// was lost with its peer, or taken away by somebody else. Either way its owner joins again.
-    fn transport_closed(&self, id: &str, reason: &str) {
+    fn transport_closed(self: &Arc<Self>, id: &str, reason: &str) {
         let Ok(id) = Id::new(id) else { return };
         let mut rooms = self.rooms();
         let Some(seat) = rooms.owner(&id).cloned() else { return };
         let producers = rooms.remove_transport(&seat, &id);
-        self.tell_closed(&rooms, &seat, &producers);
+        self.tell_closed(&mut rooms, &seat, &producers);
         tracing::info!(reason, "a participant's transport is gone");
         let socket = rooms.participant(&seat).ok().and_then(|participant| participant.socket);
         drop(rooms);
@@ -153,12 +168,12 @@ impl Service {
         }
     }
 
-    fn producer_closed(&self, id: &str) {
+    fn producer_closed(self: &Arc<Self>, id: &str) {
         let Ok(id) = Id::new(id) else { return };
         let mut rooms = self.rooms();
         let Some(seat) = rooms.owner(&id).cloned() else { return };
         if rooms.remove_producer(&seat, &id) {
-            self.tell_closed(&rooms, &seat, std::slice::from_ref(&id));
+            self.tell_closed(&mut rooms, &seat, std::slice::from_ref(&id));
         }
     }
 
@@ -194,13 +209,13 @@ impl Service {
     }
 
     fn settle(self: &Arc<Self>, known: Known, snapshot: &Snapshot) {
-        let all = |ids: fn(&RouterView) -> Vec<&str>| -> BTreeSet<&str> {
-            snapshot.routers.iter().flat_map(ids).collect()
-        };
-        let routers = all(|router| vec![&router.id]);
-        let transports = all(|router| router.transports.iter().map(|(id, _)| &**id).collect());
-        let producers = all(|router| router.producers.iter().map(|id| &**id).collect());
-        let consumers = all(|router| router.consumers.iter().map(|id| &**id).collect());
+        let transports = || snapshot.routers.iter().flat_map(|router| &router.transports);
+        let routers: BTreeSet<&str> = snapshot.routers.iter().map(|each| &*each.id).collect();
+        let producers = transports().flat_map(|each| &each.producers).map(|each| &*each.id);
+        let producers: BTreeSet<&str> = producers.collect();
+        let consumers = transports().flat_map(|each| &each.consumers).map(|each| &*each.id);
+        let consumers: BTreeSet<&str> = consumers.collect();
+        let transports: BTreeSet<&str> = transports().map(|each| &*each.id).collect();
         let gone = |ids: Vec<Id>, there: &BTreeSet<&str>| -> Vec<String> {
             ids.into_iter().map(String::from).filter(|id| !there.contains(&**id)).collect()
         };
@@ -216,32 +231,57 @@ impl Service {
         for consumer_id in gone(known.consumers, &consumers) {
             self.apply(MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
         }
-        for router in &snapshot.routers {
-            if router.app_data[NOTE_INSTANCE] == json!(self.settings.instance) {
-                self.free_strangers(router);
-            }
+        for router in snapshot.routers.iter().filter(|router| self.is_ours(router)) {
+            self.free_strangers(router);
         }
     }
 
     /// Frees what hangs on one of our routers and belongs to nobody here: left from before a
-    /// restart, or while the media server did not answer.
+    /// restart, or from a request whose answer was lost.
     fn free_strangers(self: &Arc<Self>, router: &RouterView) {
         let Ok(router_id) = Id::new(router.id.clone()) else { return };
         let room_id = self.rooms().room_of_router(&router_id).cloned();
         let Some(room_id) = room_id else {
             tracing::info!(%router_id, "freeing a router that no room uses");
-            self.delete_router_id(router_id);
+            self.free(Thing::Router, router_id);
             return;
         };
-        let participants: BTreeSet<&String> =
-            router.transports.iter().filter_map(|(_, participant)| participant.as_ref()).collect();
-        for participant in participants {
-            let Ok(participant_id) = Id::new(participant.clone()) else { continue };
-            let seat = Seat { room_id: room_id.clone(), participant_id };
-            let is_here = self.rooms().participant(&seat).is_ok();
-            if !is_here {
-                self.free_participant(router_id.clone(), seat.participant_id);
-            }
+        let (sessions, things) = self.strangers(router, &room_id);
+        for session in sessions {
+            self.free_session(router_id.clone(), session);
         }
+        for (thing, id) in things {
+            tracing::info!(?thing, %id, "freeing what belongs to nobody");
+            self.free(thing, id);
+        }
+    }
+
+    fn strangers(&self, router: &RouterView, room_id: &Id) -> (BTreeSet<Id>, Vec<(Thing, Id)>) {
+        let (mut sessions, mut things) = (BTreeSet::new(), Vec::new());
+        let rooms = self.rooms();
+        let being_made = self.being_made();
+        let stranger = |id: &str| {
+            let id = Id::new(id).ok()?;
+            (rooms.owner(&id).is_none() && !being_made.contains(&id)).then_some(id)
+        };
+        for transport in router.transports.iter().filter(|each| Self::is_noted(&each.app_data)) {
+            let session = transport.session.as_deref().and_then(|text| Id::new(text).ok());
+            let Some(session) = session else { continue };
+            if rooms.seat_of_session(room_id, &session).is_none() {
+                if stranger(&transport.id).is_some() {
+                    sessions.insert(session);
+                }
+                continue;
+            }
+            if let Some(id) = stranger(&transport.id) {
+                things.push((Thing::Transport, id));
+                continue;
+            }
+            let producers = transport.producers.iter().filter_map(|each| stranger(&each.id));
+            things.extend(producers.map(|id| (Thing::Producer, id)));
+            let consumers = transport.consumers.iter().filter_map(|each| stranger(&each.id));
+            things.extend(consumers.map(|id| (Thing::Consumer, id)));
+        }
+        (sessions, things)
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::identity::Tokens;
+
 /// What may be how many, and how long we wait for what.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -18,6 +20,20 @@ pub struct Settings {
     pub consumers_per_participant_max: usize,
     /// Messages of one socket that wait for their turn.
     pub requests_per_socket_max: usize,
+    /// Messages of one socket that are done in a second; what is above waits.
+    pub requests_per_socket_per_s: u32,
+    /// Messages of one socket that are done without waiting, when it was silent before.
+    pub requests_per_socket_burst: u32,
+    /// Joins of one address in a second (ten times as many at once); 0 for no limit.
+    pub joins_per_address_per_s: u32,
+    /// Rooms that one address makes in a second (ten times as many at once); 0 for no limit.
+    pub rooms_per_address_per_s: u32,
+    /// A connection that does not bring a request's head within this time is closed.
+    pub header_time_max: Duration,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// Connections of one address at once.
+    pub connections_per_address_max: usize,
     /// Messages to one socket that wait to be sent; beyond, the socket is closed.
     pub messages_out_per_socket_max: usize,
     /// Largest message of a browser, bytes.
@@ -28,6 +44,10 @@ pub struct Settings {
     pub empty_room_grace: Duration,
     /// A made room that nobody joins is dropped after this long.
     pub unjoined_room_grace: Duration,
+    /// Who was in a call when the service stopped may come back for this long after the next start.
+    pub takeover_window: Duration,
+    /// Changes of what a room sends are collected for this long before its list is told.
+    pub list_delay: Duration,
     /// A request is tried again for this long while the media server does not answer.
     pub media_patience: Duration,
     /// Between two pings of a socket.
@@ -38,6 +58,8 @@ pub struct Settings {
     pub ice_servers: Vec<Value>,
     /// Marks our routers at the media server, so that a restarted service finds what it left.
     pub instance: String,
+    /// Makes and checks resume tokens.
+    pub tokens: Tokens,
 }
 
 impl Default for Settings {
@@ -48,16 +70,26 @@ impl Default for Settings {
             producers_per_participant_max: 8,
             consumers_per_participant_max: 512,
             requests_per_socket_max: 512,
+            requests_per_socket_per_s: 50,
+            requests_per_socket_burst: 200,
+            joins_per_address_per_s: 20,
+            rooms_per_address_per_s: 5,
+            header_time_max: Duration::from_secs(10),
+            connections_max: 10_000,
+            connections_per_address_max: 2_000,
             messages_out_per_socket_max: 1_024,
             message_bytes_max: 128 * 1024,
             reconnect_window: Duration::from_secs(5),
             empty_room_grace: Duration::from_secs(3),
             unjoined_room_grace: Duration::from_secs(60),
+            takeover_window: Duration::from_secs(10),
+            list_delay: Duration::from_millis(150),
             media_patience: Duration::from_secs(2),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(10),
             ice_servers: Vec::new(),
             instance: "ironcast-signaling".to_owned(),
+            tokens: Tokens::default(),
         }
     }
 }

@@ -1,25 +1,29 @@
-//! HTTP beside the sockets: the page, health for probes, and the goodbye of a page that unloads.
-//! The page is built by npm (`web/`) and embedded into the binary.
+//! HTTP: the sockets, the page, health and metrics for probes, and the goodbye of a page that
+//! unloads. The page is built by npm (`web/`) and embedded into the binary. What may hold a
+//! connection open, and how many there may be, is limited in `server`.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use ironcast_api::problem::PROBLEM_MEDIA_TYPE;
+use ironcast_api::{ErrorCode, Problem};
 use rust_embed::RustEmbed;
+use salvo::http::{HeaderValue, Method, ReqBody, ResBody, StatusCode, header};
+use salvo::{ConnCtrl, Depot, FlowCtrl, Handler, Request, Response, async_trait};
 use serde_json::{Value, json};
+use socketioxide::SocketIo;
 
-use crate::gateway;
+use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::media::Media;
+use crate::metrics;
 use crate::service::Service;
 use crate::settings::Settings;
 
 /// Largest goodbye, bytes.
 const GOODBYE_BYTES_MAX: usize = 1024;
+
+/// Where Socket.IO lives.
+const SOCKETS: &str = "/socket.io/";
 
 /// The built page; empty when it was not built before the service.
 #[derive(RustEmbed)]
@@ -32,109 +36,197 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
      img-src 'self' data: blob:; media-src 'self' blob: mediastream:; \
      style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
 
-/// What the routes share.
+/// The whole service over HTTP, sockets included.
 #[derive(Clone)]
-struct Shared {
-    service: Arc<Service>,
+pub struct Site {
+    /// What it serves.
+    pub service: Arc<Service>,
+    io: SocketIo,
+    sockets: Arc<SocketHttp>,
     started: Instant,
 }
 
-/// The whole service as routes, sockets included.
-pub fn app(settings: Settings, media: Arc<dyn Media>) -> (Router, Arc<Service>) {
-    let (sockets, service) = gateway::sockets(settings, media);
-    let shared = Shared { service: Arc::clone(&service), started: Instant::now() };
-    let routes = Router::new()
-        .route("/health", get(health))
-        .route("/ready", get(ready))
-        .route("/api/goodbye", post(goodbye))
-        .fallback(page)
-        .layer(DefaultBodyLimit::max(GOODBYE_BYTES_MAX))
-        .with_state(shared)
-        .layer(sockets);
-    (routes, service)
+/// Makes it.
+pub fn site(settings: Settings, media: Arc<dyn Media>) -> Site {
+    let Sockets { http, io, service } = gateway::sockets(settings, media);
+    Site { service, io, sockets: http, started: Instant::now() }
 }
 
-async fn health(State(shared): State<Shared>) -> Json<Value> {
-    Json(report(&shared, "ok"))
-}
-
-async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.service.is_ready() {
-        Json(report(&shared, "ready")).into_response()
-    } else {
-        let report = Json(report(&shared, "media_unavailable"));
-        (StatusCode::SERVICE_UNAVAILABLE, report).into_response()
+#[async_trait]
+impl Handler for Site {
+    async fn handle(
+        &self,
+        request: &mut Request,
+        _: &mut Depot,
+        response: &mut Response,
+        _: &mut FlowCtrl,
+    ) {
+        let path = request.uri().path().to_owned();
+        if path.starts_with(SOCKETS) {
+            return self.socket(request, response).await;
+        }
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match &*path {
+            "/health" | "/ready" | "/metrics" if !is_read => refuse_method(response, "GET, HEAD"),
+            "/health" => write_json(response, StatusCode::OK, &self.report("ok")),
+            "/ready" if self.service.is_ready() => {
+                write_json(response, StatusCode::OK, &self.report("ready"));
+            }
+            "/ready" => {
+                let report = self.report("media_unavailable");
+                write_json(response, StatusCode::SERVICE_UNAVAILABLE, &report);
+            }
+            "/metrics" => {
+                let text = self.service.metrics_text();
+                write(response, StatusCode::OK, metrics::MEDIA_TYPE, text);
+            }
+            "/api/goodbye" if *request.method() != Method::POST => refuse_method(response, "POST"),
+            "/api/goodbye" => self.goodbye(request, response).await,
+            path if path.starts_with("/api/") || path.starts_with("/internal/") => {
+                let detail = format!("this service has no {path}");
+                write_problem(response, &Problem::new(ErrorCode::NotFound, detail));
+            }
+            _ if !is_read => refuse_method(response, "GET, HEAD"),
+            path => page(path, request, response),
+        }
     }
 }
 
-fn report(shared: &Shared, status: &str) -> Value {
-    let (rooms, participants) = shared.service.count();
-    json!({
-        "status": status,
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptimeS": shared.started.elapsed().as_secs(),
-        "rooms": rooms,
-        "participants": participants,
-    })
-}
+impl Site {
+    /// Closes all sockets, and waits until what was sent to them has left.
+    pub async fn close(&self) {
+        self.io.close().await;
+    }
 
-/// `navigator.sendBeacon` sends text without waiting for an answer: whatever the body says it is,
-/// it is read as JSON.
-async fn goodbye(State(shared): State<Shared>, body: Bytes) -> StatusCode {
-    let Ok(payload) = serde_json::from_slice(&body) else { return StatusCode::BAD_REQUEST };
-    match shared.service.goodbye(payload) {
-        Ok(()) => StatusCode::NO_CONTENT,
-        Err(failure) if failure.code == "invalid_request" => StatusCode::BAD_REQUEST,
-        Err(_) => StatusCode::NOT_FOUND,
+    async fn socket(&self, request: &mut Request, response: &mut Response) {
+        if let Some(address) = request.remote_addr().clone().into_std() {
+            request.extensions_mut().insert(RemoteAddress(address.ip()));
+        }
+        // A WebSocket has pings of its own, and may be silent for longer than a request.
+        if request.headers().contains_key(header::UPGRADE)
+            && let Some(connection) = request.extensions().get::<ConnCtrl>()
+        {
+            connection.relax_timeouts();
+        }
+        match request.strip_to_hyper::<ReqBody>() {
+            Ok(request) => response.merge_hyper((self.sockets)(request).await),
+            Err(error) => {
+                tracing::warn!(%error, "a request cannot be handed to the sockets");
+                response.status_code = Some(StatusCode::BAD_REQUEST);
+            }
+        }
+    }
+
+    fn report(&self, status: &str) -> Value {
+        let (rooms, participants) = self.service.count();
+        json!({
+            "status": status,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptimeS": self.started.elapsed().as_secs(),
+            "rooms": rooms,
+            "participants": participants,
+        })
+    }
+
+    /// `navigator.sendBeacon` sends text without waiting for an answer: whatever the body says it
+    /// is, it is read as JSON.
+    async fn goodbye(&self, request: &mut Request, response: &mut Response) {
+        let body = match request.payload_with_max_size(GOODBYE_BYTES_MAX).await {
+            Ok(body) => body.clone(),
+            Err(salvo::http::ParseError::PayloadTooLarge) => {
+                let detail = format!("a goodbye has at most {GOODBYE_BYTES_MAX} bytes");
+                return write_problem(response, &Problem::new(ErrorCode::TooLarge, detail));
+            }
+            Err(error) => return write_problem(response, &Problem::invalid("", error.to_string())),
+        };
+        let said = serde_json::from_slice(&body)
+            .map_err(|error| Problem::invalid("", error.to_string()))
+            .and_then(|payload| {
+                self.service.goodbye(payload).map_err(|failure| match &*failure.code {
+                    "invalid_request" => Problem::invalid("", failure.message),
+                    _ => Problem::new(ErrorCode::NotFound, failure.message),
+                })
+            });
+        match said {
+            Ok(()) => response.status_code = Some(StatusCode::NO_CONTENT),
+            Err(problem) => write_problem(response, &problem),
+        }
     }
 }
 
-async fn page(uri: Uri, headers: HeaderMap) -> Response {
-    let path = uri.path().trim_start_matches('/');
+fn set(response: &mut Response, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn write(response: &mut Response, status: StatusCode, kind: &str, body: impl Into<ResBody>) {
+    response.status_code = Some(status);
+    set(response, header::CONTENT_TYPE, kind);
+    set(response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    response.body(body);
+}
+
+fn write_json(response: &mut Response, status: StatusCode, value: &Value) {
+    write(response, status, "application/json", value.to_string());
+}
+
+fn write_problem(response: &mut Response, problem: &Problem) {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_vec(problem).unwrap_or_default();
+    write(response, status, PROBLEM_MEDIA_TYPE, body);
+}
+
+fn refuse_method(response: &mut Response, allowed: &str) {
+    let problem = Problem {
+        status: StatusCode::METHOD_NOT_ALLOWED.as_u16(),
+        ..Problem::invalid("", format!("this path takes {allowed}"))
+    };
+    write_problem(response, &problem);
+    set(response, header::ALLOW, allowed);
+}
+
+fn page(path: &str, request: &Request, response: &mut Response) {
+    let path = path.trim_start_matches('/');
     let path = if path.is_empty() { "index.html" } else { path };
     let Some(file) = Page::get(path) else {
-        return missing(path);
+        return missing(path, response);
     };
-    let tag = file
-        .metadata
-        .sha256_hash()
-        .iter()
-        .take(16)
-        .fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
+    let hash = file.metadata.sha256_hash();
+    let tag = hash.iter().take(16).fold(String::new(), |tag, byte| format!("{tag}{byte:02x}"));
     let tag = format!("\"{tag}\"");
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == tag.as_str());
-    let mut response = if known {
-        StatusCode::NOT_MODIFIED.into_response()
+    let known = request.headers().get(header::IF_NONE_MATCH);
+    if known.is_some_and(|value| value == tag.as_str()) {
+        response.status_code = Some(StatusCode::NOT_MODIFIED);
     } else {
-        Response::new(Body::from(file.data))
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(path)));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
+        write(response, StatusCode::OK, content_type(path), file.data.into_owned());
     }
+    set(response, header::ETAG, &tag);
     // The build puts a hash into the name of everything below assets/.
     let caching = if path.starts_with("assets/") {
         "public, max-age=31536000, immutable"
     } else {
         "no-cache"
     };
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    response
+    set(response, header::CACHE_CONTROL, caching);
+    protect(response);
 }
 
-fn missing(path: &str) -> Response {
-    if path == "index.html" {
-        let text = "This service was built without its page. Build the page, then the service:\n\n  \
-                    cd controlplane/signaling/web && npm ci && npm run build\n  \
-                    cargo build -p ironcast-signaling\n";
-        return (StatusCode::NOT_FOUND, text).into_response();
-    }
-    (StatusCode::NOT_FOUND, "There is nothing here.\n").into_response()
+fn protect(response: &mut Response) {
+    set(response, header::REFERRER_POLICY, "no-referrer");
+    set(response, header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
+}
+
+fn missing(path: &str, response: &mut Response) {
+    let text = if path == "index.html" {
+        "This service was built without its page. Build the page, then the service:\n\n  \
+         cd controlplane/signaling/web && npm ci && npm run build\n  \
+         cargo build -p ironcast-signaling\n"
+    } else {
+        "There is nothing here.\n"
+    };
+    write(response, StatusCode::NOT_FOUND, "text/plain; charset=utf-8", text);
+    protect(response);
 }
 
 fn content_type(path: &str) -> &'static str {

@@ -101,6 +101,18 @@ pub(crate) fn whole(config: &Config) -> Vec<Problem> {
         ("control", &control.tls_cert, &control.tls_key),
         ("signaling", &config.signaling.tls_cert, &config.signaling.tls_key),
     ];
+    let signaling = &config.signaling;
+    match (&signaling.control_cert, &signaling.control_key) {
+        (Some(_), None) => {
+            let what = "signaling.control_cert is set, but signaling.control_key is not".into();
+            refuse("signaling.control_cert", what, "a certificate and its key belong together");
+        }
+        (None, Some(_)) => {
+            let what = "signaling.control_key is set, but signaling.control_cert is not".into();
+            refuse("signaling.control_key", what, "a certificate and its key belong together");
+        }
+        _ => {}
+    }
     for (section, cert, key) in pairs {
         let (has, lacks) = match (cert, key) {
             (Some(_), None) => ("tls_cert", "tls_key"),

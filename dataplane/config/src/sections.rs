@@ -248,6 +248,13 @@ section! {
         control_ca: Option<PathBuf> = None;
         /// A file with the token to show there. Not set: no token.
         control_token_file: Option<PathBuf> = None;
+        /// A client certificate to show there, PEM. Not set: none.
+        control_cert: Option<PathBuf> = None;
+        /// Its private key, PEM.
+        control_key: Option<PathBuf> = None;
+        /// Marks this service's rooms at the media server: a name that no other service there has,
+        /// and that stays. Not set: one is made up and kept in the state directory.
+        instance: Option<String> = None;
         /// Rooms at once.
         rooms_max: u32 = 1_000, Between(1, 1_000_000);
         /// Participants of a room.
@@ -256,6 +263,15 @@ section! {
         reconnect_window_ms: u32 = 5_000, Between(0, 600_000);
         /// Requests of one browser that may wait for their turn.
         requests_per_socket_max: u32 = 512, Between(16, 65_536);
+        /// Joins of one address in a second, ten times as many at once; 0 for no limit. Behind a
+        /// proxy all browsers have the proxy's address.
+        joins_per_address_per_s: u32 = 20, Between(0, 1_000_000);
+        /// Rooms that one address makes in a second, ten times as many at once; 0 for no limit.
+        rooms_per_address_per_s: u32 = 5, Between(0, 1_000_000);
+        /// Connections at once.
+        connections_max: u32 = 10_000, Between(16, 1_000_000);
+        /// Connections of one address at once.
+        connections_per_address_max: u32 = 2_000, Between(1, 1_000_000);
         /// STUN servers that browsers are told of, such as ["stun:stun.example.org:3478"]. Browsers
         /// need none to reach this server.
         stun_servers: Vec<String> = Vec::new();

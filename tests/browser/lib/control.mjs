@@ -68,7 +68,8 @@ export class Control {
   async transportsOf(participantId) {
     const { routers } = await this.snapshot();
     const transports = routers.flatMap((router) => router.transports);
-    return transports.filter((transport) => transport.participantId === participantId);
+    // Signaling tells the control API a session of the participant: `{id}.{random}`.
+    return transports.filter((transport) => transport.participantId?.replace(/\.[^.]*$/, '') === participantId);
   }
 
   close() {

@@ -1,86 +1,158 @@
 //! Coming and going: rooms made, joined, left, lost and emptied.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use ironcast_api::{AppData, Id};
-use serde_json::{Map, Value, json};
+use ironcast_api::Id;
+use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::Service;
+use super::{From, Service, Thing};
 use crate::failure::Failure;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
-use crate::rooms::{Arrival, RouterSlot, Seat, fresh_id};
+use crate::rooms::{Arrival, Departed, Joined, RouterSlot, Seat, fresh_id};
 
-/// Keys of the note that we keep on our routers.
-pub(crate) const NOTE_INSTANCE: &str = "signaling";
-const NOTE_ROOM: &str = "roomId";
+/// Somebody is about to join a room. However that ends, also when his message is cut off, a room
+/// that nobody is in afterwards is closed.
+struct Visit {
+    service: Arc<Service>,
+    room_id: Id,
+    router: Arc<RouterSlot>,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let emptied = self.service.rooms().end_join(&self.room_id, &self.router);
+        if let Some(router) = emptied {
+            // Also when its creation failed: the request may have arrived, and only its answer
+            // was lost.
+            self.service.free(Thing::Router, router.id.clone());
+        }
+    }
+}
 
 impl Service {
-    pub(super) fn create_room(self: &Arc<Self>, payload: Value) -> Result<Value, Failure> {
+    pub(super) async fn create_room(
+        self: &Arc<Self>,
+        from: From,
+        payload: Value,
+    ) -> Result<Value, Failure> {
         let wanted: CreateRoom = parse(payload)?;
+        self.wait_until_in_step().await?;
         let room_id = wanted.room_id.unwrap_or_else(fresh_id);
-        let arrivals = self.rooms().open(&room_id, self.settings.rooms_max)?.arrivals;
-        self.close_room_later(room_id.clone(), arrivals, self.settings.unjoined_room_grace);
+        // A timer for a room that is made, not for each time that somebody asks for it.
+        if let Some(arrival) = self.make_room_unless_there(from, &room_id)? {
+            self.close_room_later(room_id.clone(), arrival, self.settings.unjoined_room_grace);
+        }
         Ok(json!({ "roomId": room_id }))
+    }
+
+    fn make_room_unless_there(&self, from: From, room_id: &Id) -> Result<Option<u64>, Failure> {
+        let mut rooms = self.rooms();
+        if rooms.room(room_id).is_some() {
+            return Ok(None);
+        }
+        self.addresses.make_room(from.address, Instant::now())?;
+        rooms.make(room_id, self.settings.rooms_max).map(Some)
+    }
+
+    /// Until the rooms of the last start are taken over a room might be made twice.
+    async fn wait_until_in_step(&self) -> Result<(), Failure> {
+        let mut in_step = self.in_step.subscribe();
+        let waiting = in_step.wait_for(|in_step| *in_step);
+        match tokio::time::timeout(self.settings.media_patience, waiting).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Failure::new(
+                "media_unavailable",
+                "the media server does not answer; try again",
+            )),
+        }
     }
 
     pub(super) async fn join_room(
         self: &Arc<Self>,
-        socket: Sid,
+        from: From,
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: JoinRoom = parse(payload)?;
-        let here = self.rooms().seat(socket).ok();
+        let here = self.rooms().seat(from.socket).ok();
+        if let Some(seat) = here.as_ref().filter(|seat| seat.room_id == wanted.room_id) {
+            return self.answer_joined(seat, true).await;
+        }
+        self.addresses.join(from.address, Instant::now())?;
+        self.wait_until_in_step().await?;
         if let Some(seat) = here {
-            if seat.room_id == wanted.room_id {
-                return self.answer_joined(&seat, true).await;
-            }
             self.remove(&seat, "left");
         }
         // The router comes first: nobody is shown in a room that cannot carry media.
-        let router = {
-            let mut rooms = self.rooms();
-            let room = rooms.open(&wanted.room_id, self.settings.rooms_max)?;
-            room.arrivals += 1;
-            Arc::clone(&room.router)
-        };
-        if let Err(failure) = self.router_of(&router, &wanted.room_id).await {
-            self.close_room_if_empty(&wanted.room_id);
-            return Err(failure);
-        }
-        let joined = {
-            let mut rooms = self.rooms();
-            rooms.open(&wanted.room_id, self.settings.rooms_max)?;
-            rooms.join(
-                socket,
-                Arrival {
-                    room_id: &wanted.room_id,
-                    participant_id: wanted.participant_id.as_ref(),
-                    name: wanted.name.as_deref(),
-                    resume_token: wanted.resume_token.as_deref(),
-                    participants_max: self.settings.participants_per_room_max,
-                },
-            )?
-        };
+        self.make_room_unless_there(from, &wanted.room_id)?;
+        let visit = self.visit(&wanted.room_id)?;
+        self.router_of(&visit.router, &wanted.room_id).await?;
+        let joined = self.seat(from.socket, &wanted, &visit.router)?;
+        drop(visit);
         if let Some(old) = joined.replaced {
             self.outbox.close(old);
         }
-        if !joined.resumed {
-            self.tell_arrival(&joined.seat);
+        if let Some(ousted) = joined.ousted {
+            self.clear_up_after(ousted);
         }
         self.answer_joined(&joined.seat, joined.resumed).await
+    }
+
+    fn visit(self: &Arc<Self>, room_id: &Id) -> Result<Visit, Failure> {
+        let router = self.rooms().begin_join(room_id)?;
+        Ok(Visit { service: Arc::clone(self), room_id: room_id.clone(), router })
+    }
+
+    /// Gives a socket its place, and tells the others.
+    fn seat(
+        self: &Arc<Self>,
+        socket: Sid,
+        wanted: &JoinRoom,
+        router: &Arc<RouterSlot>,
+    ) -> Result<Joined, Failure> {
+        let token = wanted.resume_token.as_deref();
+        let session = token.and_then(|token| self.settings.tokens.session(&wanted.room_id, token));
+        let mut rooms = self.rooms();
+        // Who has gone while he waited would stay in the room for ever.
+        if !self.outbox.is_open(socket) {
+            return Err(Failure::not_in_room());
+        }
+        let joined = rooms.join(
+            socket,
+            &Arrival {
+                room_id: &wanted.room_id,
+                router,
+                participant_id: wanted.participant_id.as_ref(),
+                name: wanted.name.as_deref(),
+                shows_token: token.is_some(),
+                session: session.as_ref(),
+                participants_max: self.settings.participants_per_room_max,
+            },
+        )?;
+        if let Some(ousted) = &joined.ousted {
+            self.tell_departure(&mut rooms, ousted, "replaced");
+        }
+        if !joined.resumed {
+            self.tell_arrival(&rooms, &joined.seat);
+        }
+        Ok(joined)
     }
 
     async fn answer_joined(&self, seat: &Seat, resumed: bool) -> Result<Value, Failure> {
         let router = self.rooms().router(seat)?;
         let capabilities = self.router_of(&router, &seat.room_id).await?;
         let rooms = self.rooms();
+        let own = rooms.participant(seat)?;
         Ok(json!({
             "roomId": seat.room_id,
             "participantId": seat.participant_id,
-            "resumeToken": rooms.participant(seat)?.resume_token,
+            "resumeToken": self.settings.tokens.issue(&seat.room_id, &seat.session),
             "resumed": resumed,
+            // What is still there of his own: some may have been lost while he was away.
+            "transportIds": own.transports.values().collect::<Vec<_>>(),
+            "producerIds": own.producers.keys().collect::<Vec<_>>(),
             "mode": "sfu",
             "participants": rooms.participants_for(&seat.room_id, &seat.participant_id),
             "producers": rooms.producers_for(&seat.room_id, &seat.participant_id),
@@ -109,13 +181,6 @@ impl Service {
         Ok(slot.capabilities.get_or_try_init(make).await?.clone())
     }
 
-    fn router_note(&self, room_id: &Id) -> AppData {
-        let mut note = Map::new();
-        note.insert(NOTE_INSTANCE.to_owned(), json!(self.settings.instance));
-        note.insert(NOTE_ROOM.to_owned(), json!(room_id));
-        AppData::new(note).unwrap_or_default()
-    }
-
     pub(super) fn leave_room(self: &Arc<Self>, socket: Sid) -> Result<Value, Failure> {
         let seat = self.rooms().seat(socket)?;
         self.remove(&seat, "left");
@@ -125,9 +190,9 @@ impl Service {
     /// A page says goodbye over HTTP while it unloads.
     pub fn goodbye(self: &Arc<Self>, payload: Value) -> Result<(), Failure> {
         let goodbye: Goodbye = parse(payload)?;
-        let seat = self
-            .rooms()
-            .seat_of_token(&goodbye.room_id, &goodbye.resume_token)
+        let session = self.settings.tokens.session(&goodbye.room_id, &goodbye.resume_token);
+        let seat = session
+            .and_then(|session| self.rooms().seat_of_session(&goodbye.room_id, &session))
             .ok_or_else(Failure::not_in_room)?;
         self.remove(&seat, "left");
         Ok(())
@@ -136,9 +201,20 @@ impl Service {
     /// A socket is gone. Its participant stays for the reconnect window, with all his media.
     pub fn lose_socket(self: &Arc<Self>, socket: Sid) {
         let Some((seat, sockets_seen)) = self.rooms().lose_socket(socket) else { return };
+        if !self.stopping.load(Ordering::Relaxed) {
+            self.remove_unless_back(seat, sockets_seen, self.settings.reconnect_window);
+        }
+    }
+
+    pub(super) fn remove_unless_back(
+        self: &Arc<Self>,
+        seat: Seat,
+        sockets_seen: u64,
+        window: Duration,
+    ) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
-            tokio::time::sleep(service.settings.reconnect_window).await;
+            tokio::time::sleep(window).await;
             let gone = service.rooms().is_still_away(&seat, sockets_seen);
             if gone {
                 service.remove(&seat, "disconnected");
@@ -151,53 +227,38 @@ impl Service {
         let departed = {
             let mut rooms = self.rooms();
             let Some(departed) = rooms.leave(seat) else { return };
-            self.tell_departure(&rooms, &departed, reason);
+            self.tell_departure(&mut rooms, &departed, reason);
             departed
         };
+        let departed = Departed { socket: None, ..departed };
+        self.clear_up_after(departed);
+    }
+
+    /// What has to be done when somebody is out of his room; he keeps his socket unless it is
+    /// given here.
+    fn clear_up_after(self: &Arc<Self>, departed: Departed) {
         if departed.router.capabilities.initialized() {
-            self.free_participant(departed.router.id.clone(), departed.seat.participant_id.clone());
+            self.free_session(departed.router.id.clone(), departed.seat.session);
         }
-        if let Some(arrivals) = departed.room_empty {
+        if let Some(socket) = departed.socket {
+            let told = Failure::new("already_exists", "you have joined from somewhere else");
+            self.emit(socket, "error", &told.to_event("joinRoom"));
+            self.outbox.close(socket);
+        }
+        if let Some(arrival) = departed.room_empty {
             let grace = self.settings.empty_room_grace;
-            self.close_room_later(departed.seat.room_id, arrivals, grace);
+            self.close_room_later(departed.seat.room_id, arrival, grace);
         }
     }
 
-    fn close_room_later(self: &Arc<Self>, room_id: Id, arrivals: u64, grace: Duration) {
+    fn close_room_later(self: &Arc<Self>, room_id: Id, arrival: u64, grace: Duration) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
-            let router = service.rooms().close_if_empty(&room_id, arrivals);
+            let router = service.rooms().close_if_empty(&room_id, arrival);
             if let Some(router) = router {
-                service.delete_router_id(router.id.clone());
+                service.free(Thing::Router, router.id.clone());
             }
-        });
-    }
-
-    fn close_room_if_empty(self: &Arc<Self>, room_id: &Id) {
-        let router = {
-            let mut rooms = self.rooms();
-            let Some(arrivals) = rooms.room(room_id).map(|room| room.arrivals) else { return };
-            rooms.close_if_empty(room_id, arrivals)
-        };
-        if let Some(router) = router {
-            self.delete_router_id(router.id.clone());
-        }
-    }
-
-    /// Closes all transports of a participant at the media server.
-    pub(crate) fn free_participant(self: &Arc<Self>, router_id: Id, participant_id: Id) {
-        self.clean_up("participant", move |media| {
-            let (router_id, participant_id) = (router_id.clone(), participant_id.clone());
-            async move { media.leave(router_id, participant_id).await }
-        });
-    }
-
-    /// Also when its creation failed: the request may have arrived, and only its answer was lost.
-    pub(crate) fn delete_router_id(self: &Arc<Self>, router_id: Id) {
-        self.clean_up("router", move |media| {
-            let router_id = router_id.clone();
-            async move { media.delete_router(router_id).await }
         });
     }
 
@@ -210,20 +271,22 @@ impl Service {
         }
     }
 
-    /// The service stops: browsers are told, and nothing is left behind at the media server.
+    /// The service stops. Calls go on at the media server, and the next start takes them over;
+    /// rooms that nobody is in are not left behind.
     pub async fn stop(&self) {
-        let (sockets, routers) = {
-            let mut rooms = self.rooms();
-            let all: Vec<_> =
-                rooms.all().map(|(id, room)| (id.clone(), room.router.id.clone())).collect();
-            // Forgotten first: what is deleted on purpose is no news to anybody.
-            let sockets: Vec<_> = all.iter().flat_map(|(id, _)| rooms.close(id)).collect();
-            (sockets, all.into_iter().map(|(_, router_id)| router_id))
+        self.stopping.store(true, Ordering::Relaxed);
+        let (sockets, empty) = {
+            let rooms = self.rooms();
+            let people = rooms.all().flat_map(|(_, room)| room.participants.values());
+            let sockets: Vec<_> = people.filter_map(|participant| participant.socket).collect();
+            let empty = rooms.all().filter(|(_, room)| room.participants.is_empty());
+            let made = empty.filter(|(_, room)| room.router.capabilities.initialized());
+            (sockets, made.map(|(_, room)| room.router.id.clone()).collect::<Vec<_>>())
         };
         for socket in sockets {
-            self.outbox.emit(socket, "server-draining", &json!({}));
+            self.emit(socket, "server-draining", &json!({}));
         }
-        let deletions = routers.map(|id| self.media.delete_router(id));
+        let deletions = empty.into_iter().map(|id| self.media.delete_router(id));
         futures::future::join_all(deletions).await;
     }
 }

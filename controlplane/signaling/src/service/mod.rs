@@ -3,23 +3,33 @@
 //! asked without it, and what was asked for is thrown away again if its owner left meanwhile.
 
 mod joining;
+mod making;
+mod takeover;
 mod tell;
 mod tracks;
 mod transports;
 
-pub(crate) use joining::NOTE_INSTANCE;
+pub(crate) use making::Thing;
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use ironcast_api::Id;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::watch;
 
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use crate::events::Action;
 use crate::failure::Failure;
+use crate::limits::Addresses;
 use crate::media::{Media, MediaError, MediaResult};
+use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::settings::Settings;
 
@@ -32,21 +42,52 @@ const RETRY_LONGEST: Duration = Duration::from_millis(500);
 /// How often something is freed before we leave it to the next look at everything.
 const CLEAN_UP_TRIES_MAX: u32 = 8;
 
+/// How often a busy media server is asked to free something: nobody waits for it, and a look at
+/// everything would cost it more.
+const CLEAN_UP_BUSY_TRIES_MAX: u32 = 60;
+
+/// Longest wait between two of these.
+const CLEAN_UP_BUSY_LONGEST: Duration = Duration::from_secs(10);
+
+/// A busy media server is asked for this many times the patience with one that is away: it is
+/// there, and says when to come again.
+const BUSY_PATIENCE: u32 = 3;
+
 /// Where messages to browsers go. Never waits: a socket that cannot take more is closed.
 pub trait Outbox: Send + Sync + 'static {
     /// Sends an event to one socket.
-    fn emit(&self, socket: Sid, event: &str, payload: &Value);
+    fn emit(&self, socket: Sid, event: &str, payload: &RawValue);
     /// Closes a socket.
     fn close(&self, socket: Sid);
+    /// Whether a socket is still there.
+    fn is_open(&self, socket: Sid) -> bool;
+}
+
+/// Who sent a message.
+#[derive(Debug, Clone, Copy)]
+pub struct From {
+    /// The socket that it came by.
+    pub socket: Sid,
+    /// The socket's other end.
+    pub address: IpAddr,
 }
 
 /// The service: one for the process, shared by all sockets.
 pub struct Service {
     /// Limits and waiting times.
     pub settings: Settings,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     media: Arc<dyn Media>,
     outbox: Box<dyn Outbox>,
     rooms: Mutex<Rooms>,
+    addresses: Addresses,
+    /// Ids of what is being made at the media server.
+    being_made: Mutex<HashSet<Id>>,
+    /// Whether the rooms of the last start were taken over: nobody joins before.
+    in_step: watch::Sender<bool>,
+    /// The process ends: lost sockets come back to the next one.
+    stopping: AtomicBool,
     /// Since when the media server has not answered; none while it does.
     away_since: Mutex<Option<Instant>>,
     /// Something could not be freed: both sides must be compared.
@@ -59,12 +100,22 @@ pub struct Service {
 
 impl Service {
     /// A service without rooms.
-    pub fn new(settings: Settings, media: Arc<dyn Media>, outbox: Box<dyn Outbox>) -> Arc<Self> {
+    pub fn new(
+        settings: Settings,
+        media: Arc<dyn Media>,
+        outbox: Box<dyn Outbox>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            addresses: Addresses::new(&settings),
             settings,
+            metrics,
             media,
             outbox,
             rooms: Mutex::default(),
+            being_made: Mutex::default(),
+            in_step: watch::Sender::new(false),
+            stopping: AtomicBool::new(false),
             away_since: Mutex::default(),
             out_of_step: AtomicBool::new(false),
             connected: AtomicBool::new(false),
@@ -72,16 +123,36 @@ impl Service {
         })
     }
 
-    /// Does what an event asks for.
-    pub async fn handle(
+    /// Does what several messages ask for that came one after the other. One answer for each.
+    pub async fn handle_all(
         self: &Arc<Self>,
-        socket: Sid,
+        from: From,
+        action: Action,
+        mut payloads: Vec<Value>,
+    ) -> Vec<Result<Value, Failure>> {
+        match action {
+            Action::Consume => self.consume_all(from.socket, payloads).await,
+            Action::ResumeConsumer => self.resume_consumers(from.socket, payloads).await,
+            _ => {
+                let mut answers = Vec::with_capacity(payloads.len());
+                for payload in payloads.drain(..) {
+                    answers.push(self.handle(from, action, payload).await);
+                }
+                answers
+            }
+        }
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        from: From,
         action: Action,
         payload: Value,
     ) -> Result<Value, Failure> {
+        let socket = from.socket;
         match action {
-            Action::CreateRoom => self.create_room(payload),
-            Action::JoinRoom => self.join_room(socket, payload).await,
+            Action::CreateRoom => self.create_room(from, payload).await,
+            Action::JoinRoom => self.join_room(from, payload).await,
             Action::LeaveRoom => self.leave_room(socket),
             Action::RouterCapabilities => self.router_capabilities(socket).await,
             Action::CreateTransport(direction) => {
@@ -96,12 +167,14 @@ impl Service {
             Action::ResumeProducer => self.pause_producer(socket, payload, false).await,
             Action::StopProducing => self.stop_producing(socket, payload),
             Action::ListProducers => self.list_producers(socket),
-            Action::Consume => self.consume(socket, payload).await,
-            Action::PauseConsumer => self.pause_consumer(socket, payload, true).await,
-            Action::ResumeConsumer => self.pause_consumer(socket, payload, false).await,
+            Action::PauseConsumer => self.pause_consumer(socket, payload).await,
             Action::SetPreferredLayers => self.prefer_layers(socket, payload).await,
             Action::RequestKeyFrame => self.request_key_frame(socket, payload).await,
             Action::Heartbeat => self.heartbeat(socket),
+            Action::Consume | Action::ResumeConsumer => {
+                let answers = Box::pin(self.handle_all(from, action, vec![payload])).await;
+                answers.into_iter().next().unwrap_or_else(|| Ok(json!({})))
+            }
         }
     }
 
@@ -115,9 +188,14 @@ impl Service {
         self.rooms().count()
     }
 
+    /// What `/metrics` shows.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(self.count(), self.is_ready())
+    }
+
     /// Sends an event to one socket.
     pub fn emit(&self, socket: Sid, event: &str, payload: &Value) {
-        self.outbox.emit(socket, event, payload);
+        self.outbox.emit(socket, event, &raw(payload));
     }
 
     /// Closes a socket.
@@ -134,6 +212,10 @@ impl Service {
 
     pub(crate) fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.rooms.lock().expect("nobody panics while holding the rooms")
+    }
+
+    pub(crate) fn being_made(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.being_made.lock().expect("nobody panics with it")
     }
 
     pub(crate) fn media(&self) -> &dyn Media {
@@ -158,53 +240,89 @@ impl Service {
 
     /// Asks the media server, again and again while it does not answer and patience lasts. Patience
     /// is counted from the first failure of anybody, so that a queue of requests does not wait
-    /// one after the other.
+    /// one after the other. One that answers that it is busy is asked again when it says.
     async fn ask<T, F, A>(&self, request: F) -> MediaResult<T>
     where
         F: Fn() -> A,
         A: Future<Output = MediaResult<T>>,
     {
+        let began = Instant::now();
         let mut wait = RETRY_FIRST;
         loop {
-            let reason = match request().await {
-                Err(MediaError::Unavailable(reason)) => reason,
-                answer => {
+            let answer = request().await;
+            let (since, pause, patience) = match &answer {
+                Err(MediaError::Unavailable(_)) => {
+                    let mut away = self.away_since.lock().expect("no panic inside");
+                    let since = *away.get_or_insert_with(Instant::now);
+                    (since, wait, self.settings.media_patience)
+                }
+                Err(MediaError::Busy { retry_after }) => {
+                    *self.away_since.lock().expect("no panic inside") = None;
+                    let patience = self.settings.media_patience * BUSY_PATIENCE;
+                    (began, wait.max(*retry_after), patience)
+                }
+                _ => {
                     *self.away_since.lock().expect("no panic inside") = None;
                     return answer;
                 }
             };
-            let since =
-                *self.away_since.lock().expect("no panic inside").get_or_insert_with(Instant::now);
-            if since.elapsed() + wait > self.settings.media_patience {
-                return Err(MediaError::Unavailable(reason));
+            if since.elapsed() + pause > patience {
+                return answer;
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(pause).await;
             wait = (wait * 2).min(RETRY_LONGEST);
         }
     }
 
     /// Frees something at the media server, without anybody waiting for it.
-    fn clean_up<F, A>(self: &Arc<Self>, what: &'static str, request: F)
+    fn clean_up<F, A>(self: &Arc<Self>, thing: Thing, request: F)
     where
         F: Fn(Arc<dyn Media>) -> A + Send + 'static,
         A: Future<Output = MediaResult<()>> + Send,
     {
+        // A guard may be dropped while the process ends, when there is nothing to spawn on.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let service = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut wait = RETRY_FIRST;
-            for _ in 0..CLEAN_UP_TRIES_MAX {
-                match request(Arc::clone(&service.media)).await {
-                    Ok(()) => return,
-                    Err(MediaError::Refused { code, .. }) if code == "not_found" => return,
-                    Err(MediaError::Refused { code, message }) => {
-                        tracing::warn!(what, code, message, "the media server did not free it");
-                        break;
-                    }
-                    Err(MediaError::Unavailable(_)) => tokio::time::sleep(wait).await,
-                }
-                wait = (wait * 2).min(RETRY_LONGEST);
+        runtime.spawn(async move {
+            if !service.try_to_free(thing, request).await {
+                service.set_out_of_step();
             }
-            service.set_out_of_step();
         });
     }
+
+    /// Gives whether it is gone, or need not be looked after.
+    async fn try_to_free<F, A>(self: &Arc<Self>, thing: Thing, request: F) -> bool
+    where
+        F: Fn(Arc<dyn Media>) -> A,
+        A: Future<Output = MediaResult<()>>,
+    {
+        let (mut wait, mut wait_busy) = (RETRY_FIRST, RETRY_FIRST);
+        let (mut failed, mut busy) = (0, 0);
+        while failed < CLEAN_UP_TRIES_MAX && busy < CLEAN_UP_BUSY_TRIES_MAX {
+            match request(Arc::clone(&self.media)).await {
+                Ok(()) => return true,
+                Err(MediaError::Refused { code, .. }) if code == "not_found" => return true,
+                Err(MediaError::Refused { code, message }) => {
+                    tracing::warn!(?thing, code, message, "the media server did not free it");
+                    return false;
+                }
+                Err(MediaError::Busy { retry_after }) => {
+                    busy += 1;
+                    tokio::time::sleep(wait_busy.max(retry_after)).await;
+                    wait_busy = (wait_busy * 2).min(CLEAN_UP_BUSY_LONGEST);
+                }
+                Err(MediaError::Unavailable(_)) => {
+                    failed += 1;
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_LONGEST);
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Written once, for however many it is sent to.
+pub(crate) fn raw(payload: &Value) -> Box<RawValue> {
+    to_raw_value(payload).expect("JSON of our own making")
 }

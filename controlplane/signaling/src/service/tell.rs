@@ -1,39 +1,72 @@
 //! What browsers are told without having asked. Every notice leaves while the rooms are locked,
 //! or right after the change that it reports, so that all see changes in one order.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ironcast_api::Id;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::Service;
-use crate::rooms::{Departed, Producer, Rooms, Seat};
+use super::{Service, raw};
+use crate::rooms::{Departed, DueList, Producer, Rooms, Seat};
+
+/// Bytes of lists that a room is told in a second; above, its next list waits for longer. A large
+/// room in which much changes must not fill everybody's line with lists.
+const LIST_BYTES_PER_S: f64 = 16e6;
 
 impl Service {
     /// To all of a room but one participant.
     fn tell_others(&self, rooms: &Rooms, seat: &Seat, event: &str, payload: &Value) {
+        let payload = raw(payload);
         for (_, socket) in rooms.sockets_but(&seat.room_id, Some(&seat.participant_id)) {
-            self.outbox.emit(socket, event, payload);
+            self.outbox.emit(socket, event, &payload);
         }
     }
 
-    /// The list of what there is to receive changed: each browser gets it without its own.
-    fn tell_producers(&self, rooms: &Rooms, seat: &Seat) {
-        for (viewer, socket) in rooms.sockets_but(&seat.room_id, Some(&seat.participant_id)) {
-            let producers = rooms.producers_for(&seat.room_id, &viewer);
-            self.outbox.emit(socket, "roomProducersChanged", &json!({ "producers": producers }));
+    /// The list of what there is to receive changed. It is told a moment later, once for all that
+    /// changes until then.
+    fn tell_producers(self: &Arc<Self>, rooms: &mut Rooms, seat: &Seat) {
+        if rooms.list_is_due(seat) {
+            tokio::spawn(tell_lists(Arc::clone(self), seat.room_id.clone()));
         }
     }
 
-    pub(super) fn tell_arrival(&self, seat: &Seat) {
-        let rooms = self.rooms();
+    /// Each browser gets the list without its own tracks; gives the bytes that were sent.
+    fn tell_list(&self, list: &DueList) -> usize {
+        let mut bytes = 0;
+        let mut whole: Option<Box<RawValue>> = None;
+        let senders: std::collections::BTreeSet<&Id> =
+            list.entries.iter().map(|(owner, _)| owner).collect();
+        for (viewer, socket) in &list.viewers {
+            let own;
+            let payload = if senders.contains(viewer) {
+                own = list_without(list, Some(viewer));
+                &own
+            } else {
+                whole.get_or_insert_with(|| list_without(list, None))
+            };
+            bytes += payload.get().len();
+            self.outbox.emit(*socket, "roomProducersChanged", payload);
+        }
+        bytes
+    }
+
+    pub(super) fn tell_arrival(&self, rooms: &Rooms, seat: &Seat) {
         let Ok(participant) = rooms.participant(seat) else { return };
         let payload = json!({ "participantId": seat.participant_id, "name": participant.name });
         for event in ["call:participant-joined", "user_joined"] {
-            self.tell_others(&rooms, seat, event, &payload);
+            self.tell_others(rooms, seat, event, &payload);
         }
     }
 
-    pub(super) fn tell_departure(&self, rooms: &Rooms, departed: &Departed, reason: &str) {
+    pub(super) fn tell_departure(
+        self: &Arc<Self>,
+        rooms: &mut Rooms,
+        departed: &Departed,
+        reason: &str,
+    ) {
         let seat = &departed.seat;
         self.tell_closed(rooms, seat, &departed.producer_ids);
         let payload = json!({ "participantId": seat.participant_id, "reason": reason });
@@ -43,8 +76,8 @@ impl Service {
     }
 
     pub(super) fn tell_new_producer(
-        &self,
-        rooms: &Rooms,
+        self: &Arc<Self>,
+        rooms: &mut Rooms,
         seat: &Seat,
         id: &Id,
         producer: &Producer,
@@ -61,7 +94,12 @@ impl Service {
     }
 
     /// These producers of a participant are gone.
-    pub(crate) fn tell_closed(&self, rooms: &Rooms, seat: &Seat, producer_ids: &[Id]) {
+    pub(crate) fn tell_closed(
+        self: &Arc<Self>,
+        rooms: &mut Rooms,
+        seat: &Seat,
+        producer_ids: &[Id],
+    ) {
         for id in producer_ids {
             let payload = json!({ "producerId": id, "participantId": seat.participant_id });
             self.tell_others(rooms, seat, "producer-closed", &payload);
@@ -71,7 +109,13 @@ impl Service {
         }
     }
 
-    pub(super) fn tell_paused(&self, rooms: &Rooms, seat: &Seat, id: &Id, paused: bool) {
+    pub(super) fn tell_paused(
+        self: &Arc<Self>,
+        rooms: &mut Rooms,
+        seat: &Seat,
+        id: &Id,
+        paused: bool,
+    ) {
         let event = if paused { "producer-paused" } else { "producer-resumed" };
         let payload = json!({ "producerId": id, "participantId": seat.participant_id });
         self.tell_others(rooms, seat, event, &payload);
@@ -81,7 +125,7 @@ impl Service {
     /// To one participant, if his socket is there.
     pub(crate) fn tell(&self, rooms: &Rooms, seat: &Seat, event: &str, payload: &Value) {
         if let Some(socket) = rooms.participant(seat).ok().and_then(|p| p.socket) {
-            self.outbox.emit(socket, event, payload);
+            self.emit(socket, event, payload);
         }
     }
 
@@ -93,6 +137,27 @@ impl Service {
             "event": null,
             "rejoin": true,
         });
-        self.outbox.emit(socket, "error", &payload);
+        self.emit(socket, "error", &payload);
     }
+}
+
+/// Tells a room's list for as long as changes come, each time after a pause.
+async fn tell_lists(service: Arc<Service>, room_id: Id) {
+    let mut pause = service.settings.list_delay;
+    loop {
+        tokio::time::sleep(pause).await;
+        let list = service.rooms().take_list(&room_id);
+        let Some(list) = list else { return };
+        // Without the lock: other rooms go on meanwhile.
+        let bytes = service.tell_list(&list);
+        let on_the_line = Duration::from_secs_f64(bytes as f64 / LIST_BYTES_PER_S);
+        pause = service.settings.list_delay.max(on_the_line);
+    }
+}
+
+fn list_without(list: &DueList, viewer: Option<&Id>) -> Box<RawValue> {
+    let shown = list.entries.iter().filter(|(owner, _)| Some(owner) != viewer);
+    let entries: Vec<&str> = shown.map(|(_, entry)| entry.get()).collect();
+    let text = format!("{{\"producers\":[{}]}}", entries.join(","));
+    RawValue::from_string(text).expect("a list of JSON values")
 }

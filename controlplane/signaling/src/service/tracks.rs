@@ -1,15 +1,16 @@
 //! Producers and consumers: what a participant sends, and what he receives of others.
 
+use std::future::Future;
 use std::sync::Arc;
 
-use ironcast_api::Id;
+use ironcast_api::{AppData, Id};
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::Service;
+use super::{Service, Thing};
 use crate::events::Direction;
 use crate::failure::Failure;
-use crate::media::{NewConsumer, NewProducer};
+use crate::media::{MediaResult, NewConsumer, NewProducer};
 use crate::payload::{
     Consume, ConsumerOnly, PreferredLayers, Produce, ProducerOnly, StopProducing, parse,
 };
@@ -17,6 +18,15 @@ use crate::rooms::{Producer, Seat, fresh_id};
 
 /// Highest layer that a codec can have; above it is a mistake of the caller.
 const LAYER_MAX: u8 = 7;
+
+/// A consumer that may be made.
+struct Wanted {
+    seat: Seat,
+    /// Who sends what it receives.
+    owner: Seat,
+    app_data: AppData,
+    new: NewConsumer,
+}
 
 impl Service {
     pub(super) async fn produce(
@@ -43,29 +53,22 @@ impl Service {
             paused: wanted.paused,
             app_data: wanted.app_data.clone(),
         };
-        self.ask(|| self.media.produce(new.clone())).await?;
-        let producer =
-            Producer { kind: wanted.kind, paused: wanted.paused, app_data: wanted.app_data };
-        let remembered = {
+        let mut making = self.making(Thing::Producer, &new.id);
+        making.answered(self.ask(|| self.media.produce(new.clone())).await)?;
+        let producer = Producer::new(
+            &new.id,
+            &seat.participant_id,
+            wanted.kind,
+            wanted.paused,
+            wanted.app_data,
+        );
+        {
             let mut rooms = self.rooms();
-            let remembered = rooms.add_producer(&seat, &new.id, producer.clone());
-            if remembered.is_ok() {
-                self.tell_new_producer(&rooms, &seat, &new.id, &producer);
-            }
-            remembered
-        };
-        if let Err(failure) = remembered {
-            self.free_producer(new.id);
-            return Err(failure);
+            rooms.add_producer(&seat, &new.id, producer.clone())?;
+            self.tell_new_producer(&mut rooms, &seat, &new.id, &producer);
         }
+        making.keep();
         Ok(json!({ "id": new.id, "producerId": new.id }))
-    }
-
-    fn free_producer(self: &Arc<Self>, id: Id) {
-        self.clean_up("producer", move |media| {
-            let id = id.clone();
-            async move { media.delete_producer(id).await }
-        });
     }
 
     fn own_producer(&self, socket: Sid, id: &Id) -> Result<Seat, Failure> {
@@ -89,7 +92,7 @@ impl Service {
     }
 
     pub(super) async fn pause_producer(
-        &self,
+        self: &Arc<Self>,
         socket: Sid,
         payload: Value,
         paused: bool,
@@ -99,9 +102,8 @@ impl Service {
         let seat = self.own_producer(socket, &id)?;
         self.ask(|| self.media.pause_producer(id.clone(), paused)).await?;
         let mut rooms = self.rooms();
-        if let Some(producer) = rooms.participant_mut(&seat)?.producers.get_mut(&id) {
-            producer.paused = paused;
-            self.tell_paused(&rooms, &seat, &id, paused);
+        if rooms.set_paused(&seat, &id, paused)? {
+            self.tell_paused(&mut rooms, &seat, &id, paused);
         }
         Ok(json!({}))
     }
@@ -128,11 +130,11 @@ impl Service {
             };
             let closed: Vec<Id> =
                 ids.into_iter().filter(|id| rooms.remove_producer(&seat, id)).collect();
-            self.tell_closed(&rooms, &seat, &closed);
+            self.tell_closed(&mut rooms, &seat, &closed);
             closed
         };
         for id in ids {
-            self.free_producer(id);
+            self.free(Thing::Producer, id);
         }
         Ok(json!({ "stopped": true }))
     }
@@ -144,66 +146,137 @@ impl Service {
         Ok(json!({ "producers": producers }))
     }
 
-    pub(super) async fn consume(
+    /// Several at once are one call at the media server: that is how a join comes.
+    pub(super) async fn consume_all(
         self: &Arc<Self>,
         socket: Sid,
+        payloads: Vec<Value>,
+    ) -> Vec<Result<Value, Failure>> {
+        let mut wanted = Vec::new();
+        let prepared: Vec<_> = payloads
+            .into_iter()
+            .map(|payload| {
+                let prepared = self.prepare_consume(socket, payload, wanted.len())?;
+                wanted.push(prepared.new.clone());
+                Ok(prepared)
+            })
+            .collect();
+        let making: Vec<_> =
+            wanted.iter().map(|new| self.making(Thing::Consumer, &new.id)).collect();
+        let answers = self.ask_all(|| self.media.consume_all(wanted.clone()), making.len()).await;
+        let mut answers = making.into_iter().zip(answers);
+        let finish = |prepared: Result<Wanted, Failure>| {
+            let prepared = prepared?;
+            let (mut making, answer) = answers.next().expect("one for each that was asked for");
+            let made = making.answered(answer)?;
+            // If its owner left meanwhile, the consumer went with his transports.
+            let Wanted { seat, owner, app_data, new } = prepared;
+            self.rooms().add_consumer(&seat, &new.id, &new.producer_id)?;
+            making.keep();
+            Ok(json!({
+                "id": new.id,
+                "producerId": new.producer_id,
+                "participantId": owner.participant_id,
+                "kind": made.kind,
+                "rtpParameters": made.rtp_parameters,
+                "type": made.kind_of_stream,
+                "producerPaused": made.producer_paused,
+                "appData": app_data,
+            }))
+        };
+        prepared.into_iter().map(finish).collect()
+    }
+
+    /// Looks whether a consumer may be made; `before` it come others of the same message.
+    fn prepare_consume(
+        &self,
+        socket: Sid,
         payload: Value,
-    ) -> Result<Value, Failure> {
+        before: usize,
+    ) -> Result<Wanted, Failure> {
         let wanted: Consume = parse(payload)?;
         let producer_id = wanted.producer_id;
-        let (seat, owner, transport_id, app_data, capabilities) = {
-            let rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            let participant = rooms.participant(&seat)?;
-            if participant.consumers.len() >= self.settings.consumers_per_participant_max {
-                return Err(Failure::no_capacity("you receive as many tracks as allowed"));
+        let rooms = self.rooms();
+        let seat = rooms.seat(socket)?;
+        let participant = rooms.participant(&seat)?;
+        if participant.consumers.len() + before >= self.settings.consumers_per_participant_max {
+            return Err(Failure::no_capacity("you receive as many tracks as allowed"));
+        }
+        let owner = rooms
+            .owner(&producer_id)
+            .filter(|owner| owner.room_id == seat.room_id)
+            .cloned()
+            .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
+        let producer = rooms
+            .participant(&owner)?
+            .producers
+            .get(&producer_id)
+            .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
+        let transport_id =
+            rooms.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Receive))?;
+        let rtp_capabilities = wanted.rtp_capabilities.or_else(|| participant.capabilities.clone());
+        let app_data = producer.app_data.clone();
+        let new = NewConsumer { id: fresh_id(), transport_id, producer_id, rtp_capabilities };
+        Ok(Wanted { seat, owner, app_data, new })
+    }
+
+    /// Asks for several things in one call; when all of it failed, as for one thing.
+    async fn ask_all<T, F, A>(&self, request: F, count: usize) -> Vec<MediaResult<T>>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Vec<MediaResult<T>>>,
+    {
+        if count == 0 {
+            return Vec::new();
+        }
+        let asked = self.ask(|| async {
+            let mut answers = request().await;
+            let is_lost =
+                |answer: &MediaResult<T>| matches!(answer, Err(error) if error.is_temporary());
+            if answers.iter().all(is_lost)
+                && let Some(Err(error)) = answers.pop()
+            {
+                return Err(error);
             }
-            let owner = rooms
-                .owner(&producer_id)
-                .filter(|owner| owner.room_id == seat.room_id)
-                .cloned()
-                .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
-            let producer = rooms
-                .participant(&owner)?
-                .producers
-                .get(&producer_id)
-                .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
-            let transport_id =
-                rooms.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Receive))?;
-            let capabilities = wanted.rtp_capabilities.or_else(|| participant.capabilities.clone());
-            (seat, owner, transport_id, producer.app_data.clone(), capabilities)
+            Ok(answers)
+        });
+        asked.await.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+    }
+
+    pub(super) async fn resume_consumers(
+        &self,
+        socket: Sid,
+        payloads: Vec<Value>,
+    ) -> Vec<Result<Value, Failure>> {
+        let mut ids = Vec::new();
+        let prepared: Vec<Result<(), Failure>> = payloads
+            .into_iter()
+            .map(|payload| {
+                let wanted: ConsumerOnly = parse(payload)?;
+                self.own_consumer(socket, &wanted.consumer_id)?;
+                ids.push(wanted.consumer_id);
+                Ok(())
+            })
+            .collect();
+        let answers = self.ask_all(|| self.media.resume_consumers(ids.clone()), ids.len()).await;
+        let mut answers = answers.into_iter();
+        let finish = |prepared: Result<(), Failure>| {
+            prepared?;
+            answers.next().expect("one for each that was asked for")?;
+            Ok(json!({}))
         };
-        let new = NewConsumer {
-            id: fresh_id(),
-            transport_id,
-            producer_id: producer_id.clone(),
-            rtp_capabilities: capabilities,
-        };
-        let made = self.ask(|| self.media.consume(new.clone())).await?;
-        // If its owner left meanwhile, the consumer went with his transports.
-        self.rooms().add_consumer(&seat, &new.id, &producer_id)?;
-        Ok(json!({
-            "id": new.id,
-            "producerId": producer_id,
-            "participantId": owner.participant_id,
-            "kind": made.kind,
-            "rtpParameters": made.rtp_parameters,
-            "type": made.kind_of_stream,
-            "producerPaused": made.producer_paused,
-            "appData": app_data,
-        }))
+        prepared.into_iter().map(finish).collect()
     }
 
     pub(super) async fn pause_consumer(
         &self,
         socket: Sid,
         payload: Value,
-        paused: bool,
     ) -> Result<Value, Failure> {
         let wanted: ConsumerOnly = parse(payload)?;
         let id = wanted.consumer_id;
         self.own_consumer(socket, &id)?;
-        self.ask(|| self.media.pause_consumer(id.clone(), paused)).await?;
+        self.ask(|| self.media.pause_consumer(id.clone(), true)).await?;
         Ok(json!({}))
     }
 

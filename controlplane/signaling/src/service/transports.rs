@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use ironcast_api::Id;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::Service;
+use super::{Service, Thing};
 use crate::events::Direction;
 use crate::failure::Failure;
 use crate::media::NewTransport;
@@ -36,14 +35,17 @@ impl Service {
             let router = rooms.router(&seat)?;
             (seat, router)
         };
+        let note = self.transport_note(&seat, direction)?;
         let new = NewTransport {
             id: fresh_id(),
             router_id: router.id.clone(),
-            participant_id: seat.participant_id.clone(),
+            session: seat.session.clone(),
             rtp_capabilities: wanted.rtp_capabilities,
+            note,
         };
-        let made = self.ask(|| self.media.create_transport(new.clone())).await?;
-        let remembered = {
+        let mut making = self.making(Thing::Transport, &new.id);
+        let made = making.answered(self.ask(|| self.media.create_transport(new.clone())).await)?;
+        let replaced = {
             let mut rooms = self.rooms();
             let dropped = match rooms.participant(&seat) {
                 Ok(participant) if participant.transports.contains_key(&direction) => {
@@ -51,25 +53,14 @@ impl Service {
                 }
                 _ => Vec::new(),
             };
-            self.tell_closed(&rooms, &seat, &dropped);
-            rooms.add_transport(&seat, direction, &new.id)
+            self.tell_closed(&mut rooms, &seat, &dropped);
+            rooms.add_transport(&seat, direction, &new.id)?
         };
-        match remembered {
-            Ok(None) => {}
-            Ok(Some(replaced)) => self.free_transport(replaced),
-            Err(failure) => {
-                self.free_transport(new.id);
-                return Err(failure);
-            }
+        making.keep();
+        if let Some(replaced) = replaced {
+            self.free(Thing::Transport, replaced);
         }
         Ok(made)
-    }
-
-    fn free_transport(self: &Arc<Self>, id: Id) {
-        self.clean_up("transport", move |media| {
-            let id = id.clone();
-            async move { media.delete_transport(id).await }
-        });
     }
 
     pub(super) async fn connect_transport(

@@ -196,6 +196,14 @@ impl Client {
         tokio::time::timeout(PATIENCE, closed).await.expect("the server closes the socket");
     }
 
+    /// Leaves the namespace and comes back as another socket over the same connection: when this
+    /// is done, the service has noticed that the first one is gone.
+    pub(crate) async fn be_another_socket(&mut self) {
+        self.send("41").await;
+        self.send("40").await;
+        while !self.text().await.expect("the server says hello").starts_with("40") {}
+    }
+
     /// The network is gone: no goodbye of any kind.
     pub(crate) fn cut(self) {
         drop(self.socket);

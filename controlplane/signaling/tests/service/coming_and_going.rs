@@ -230,10 +230,156 @@ async fn stop_producing_stops_all_or_some() {
     let second = ada.must("produce", crate::stage::video()).await["id"].clone();
     let (mut bob, _) = stage.join("bob").await;
     ada.must("stopProducing", json!({ "producerIds": [first] })).await;
-    let left = bob.event("roomProducersChanged").await["producers"].clone();
-    assert_eq!(left.as_array().map(Vec::len), Some(1));
+    let is_one = |list: &Value| list["producers"].as_array().map(Vec::len) == Some(1);
+    let left = bob.event_where("roomProducersChanged", is_one).await["producers"].clone();
     assert_eq!(left[0]["producerId"], second);
     ada.must("stopProducing", json!({})).await;
     bob.event_where("roomProducersChanged", |list| list["producers"] == json!([])).await;
     stage.media.until("nothing is sent", |i| i.producers.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_join_whose_socket_is_gone_leaves_nobody() {
+    let stage = Stage::new().await;
+    let closed = stage.media.gate.clone().write_owned().await;
+    let mut ada = stage.connect().await;
+    ada.emit("joinRoom", json!({ "roomId": "r", "name": "Ada" })).await;
+    stage.media.until("it is asked for", |i| i.calls.iter().any(|c| c.starts_with("create"))).await;
+    ada.be_another_socket().await;
+    drop(closed);
+    stage.media.until("the router is gone", |inside| inside.routers.is_empty()).await;
+    assert_eq!(stage.service.count(), (0, 0));
+    // Nor does one that is cut off while it waits keep the room.
+    for _ in 0..3 {
+        let mut eve = stage.connect().await;
+        eve.emit("joinRoom", json!({ "roomId": "r" })).await;
+        eve.cut();
+    }
+    stage.until_rooms_are(0).await;
+}
+
+#[tokio::test]
+async fn who_comes_back_under_his_own_id_takes_his_place() {
+    let stage = Stage::new().await;
+    let (mut old, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let session = stage.media.inside().transports.values().next().unwrap().session.clone();
+    let (mut new, joined, _) = stage.join_sending("ada").await;
+    assert_eq!(joined["resumed"], false);
+    old.closed().await;
+    assert_eq!(bob.event("producer-closed").await["producerId"], json!(producer));
+    assert_eq!(bob.event("call:participant-left").await["reason"], "replaced");
+    assert_eq!(bob.event("call:participant-joined").await["participantId"], "ada");
+    let leave = format!("leave {session}");
+    stage.media.until("the old one is freed", |i| i.calls.contains(&leave)).await;
+    stage.media.until("the new one stays", |i| i.transports.len() == 1).await;
+    assert_ne!(stage.media.inside().transports.values().next().unwrap().session, session);
+    new.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    assert_eq!(stage.service.count(), (1, 2));
+}
+
+#[tokio::test]
+async fn an_id_that_nobody_chose_is_not_given_away() {
+    let stage = Stage::new().await;
+    let mut ada = stage.connect().await;
+    let joined = ada.must("joinRoom", json!({ "roomId": "r" })).await;
+    let mut eve = stage.connect().await;
+    let wanted = json!({ "roomId": "r", "participantId": joined["participantId"] });
+    assert_eq!(eve.refused("joinRoom", wanted).await, "already_exists");
+    ada.must("heartbeat", json!({})).await;
+}
+
+#[tokio::test]
+async fn an_address_has_limits() {
+    let settings = Settings {
+        joins_per_address_per_s: 1,
+        rooms_per_address_per_s: 1,
+        rooms_max: 100,
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let mut ada = stage.connect().await;
+    let mut refused = 0;
+    for number in 0..30 {
+        let made = ada.ask("createRoom", json!({ "roomId": format!("room-{number}") })).await;
+        refused += u32::from(made["error"]["code"] == "rate_limited");
+    }
+    assert!((15..=20).contains(&refused), "{refused}");
+    let mut refused = 0;
+    for number in 0..30 {
+        let room = json!({ "roomId": format!("room-{}", number % 10) });
+        refused += u32::from(ada.ask("joinRoom", room).await["error"]["code"] == "rate_limited");
+    }
+    assert!((15..=20).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn asking_again_for_a_room_costs_nothing() {
+    let settings = Settings { unjoined_room_grace: Duration::from_secs(3600), ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let mut ada = stage.connect().await;
+    ada.must("createRoom", json!({ "roomId": "r" })).await;
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..100 {
+        ada.must("createRoom", json!({ "roomId": "r" })).await;
+    }
+    assert!(tasks() < before + 20, "{} tasks more", tasks() - before);
+}
+
+#[tokio::test]
+async fn nothing_is_told_when_nothing_changed() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let this = json!({ "producerId": producer });
+    for _ in 0..3 {
+        ada.must("pauseProducer", this.clone()).await;
+    }
+    ada.must("resumeProducer", this).await;
+    bob.event("producer-resumed").await;
+    let told = bob.names_seen().await;
+    assert_eq!(told.iter().filter(|name| *name == "producer-paused").count(), 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn many_changes_are_one_list() {
+    let settings = Settings { list_delay: Duration::from_millis(500), ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let (mut eve, _, _) = stage.join_sending("eve").await;
+    for _ in 0..10 {
+        ada.must("pauseProducer", json!({ "producerId": producer })).await;
+        ada.must("resumeProducer", json!({ "producerId": producer })).await;
+    }
+    ada.must("pauseProducer", json!({ "producerId": producer })).await;
+    let is_last = |list: &Value| {
+        let all = list["producers"].as_array().unwrap();
+        all.iter().any(|each| each["producerId"] == json!(producer) && each["paused"] == true)
+    };
+    let list = bob.event_where("roomProducersChanged", is_last).await;
+    assert_eq!(list["producers"].as_array().map(Vec::len), Some(2));
+    let told = bob.names_seen().await;
+    let lists = told.iter().filter(|name| *name == "roomProducersChanged").count();
+    assert!(lists <= 3, "{lists} lists for 21 changes");
+    // Nobody is shown what he sends himself.
+    let list = eve.event_where("roomProducersChanged", is_last).await;
+    assert_eq!(list["producers"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn consumers_that_are_asked_for_together_are_one_call() {
+    let stage = Stage::new().await;
+    let (_ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let closed = stage.media.gate.clone().write_owned().await;
+    bob.emit("createProducerTransport", json!({})).await;
+    bob.flood_of_questions("consume", json!({ "producerId": producer }), 4).await;
+    drop(closed);
+    stage.media.until("one call", |i| i.calls.contains(&"consume 3 at once".to_owned())).await;
+    stage.media.until("all are there", |inside| inside.consumers.len() == 3).await;
+    // One more than allowed was asked for.
+    assert_eq!(stage.media.inside().consumers.len(), 3);
 }

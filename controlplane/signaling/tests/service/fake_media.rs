@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures::future::{BoxFuture, FutureExt};
+use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
-    Answer, Consumed, Events, Media, MediaError, MediaEvent, MediaResult, NewConsumer, NewProducer,
-    NewTransport, Numbered, RouterView, Snapshot,
+    Answer, Consumed, ConsumerView, Events, Media, MediaError, MediaEvent, MediaResult,
+    NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
+    TransportView,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
@@ -18,7 +19,8 @@ use tokio::sync::{Notify, broadcast};
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     pub(crate) router: String,
-    pub(crate) participant: String,
+    pub(crate) session: String,
+    pub(crate) note: AppData,
     pub(crate) connected: bool,
     pub(crate) capabilities_given: bool,
 }
@@ -27,6 +29,9 @@ pub(crate) struct Transport {
 pub(crate) struct Track {
     pub(crate) transport: String,
     pub(crate) paused: bool,
+    /// What a consumer receives.
+    pub(crate) producer: String,
+    pub(crate) app_data: AppData,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +54,12 @@ pub(crate) struct FakeMedia {
     inside: Mutex<Inside>,
     pub(crate) changed: Notify,
     away: AtomicBool,
+    /// Does what it is asked for, but its answers are lost.
+    mute: AtomicBool,
+    /// So many calls are answered by "too many".
+    busy: AtomicU64,
+    /// Calls wait here while it is held.
+    pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
     last_number: AtomicU64,
     reports: broadcast::Sender<Report>,
@@ -60,6 +71,9 @@ impl FakeMedia {
             inside: Mutex::default(),
             changed: Notify::new(),
             away: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            busy: AtomicU64::new(0),
+            gate: Arc::default(),
             epoch: AtomicU64::new(1),
             last_number: AtomicU64::new(0),
             reports: broadcast::channel(256).0,
@@ -104,6 +118,21 @@ impl FakeMedia {
         self.away.store(false, Ordering::SeqCst);
     }
 
+    /// From now on answers are lost, or no longer.
+    pub(crate) fn lose_answers(&self, lose: bool) {
+        self.mute.store(lose, Ordering::SeqCst);
+    }
+
+    /// The next calls are too many.
+    pub(crate) fn be_busy(&self, calls: u64) {
+        self.busy.store(calls, Ordering::SeqCst);
+    }
+
+    fn is_busy(&self) -> bool {
+        let less = |left: u64| left.checked_sub(1);
+        self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok()
+    }
+
     fn seq(&self, number: u64) -> String {
         format!("{}-{number}", self.epoch.load(Ordering::SeqCst))
     }
@@ -115,13 +144,22 @@ impl FakeMedia {
     ) -> BoxFuture<'static, MediaResult<T>> {
         let result = if self.away.load(Ordering::SeqCst) {
             Err(MediaError::Unavailable("away".to_owned()))
+        } else if self.is_busy() {
+            self.inside().calls.push("too many".to_owned());
+            Err(MediaError::Busy { retry_after: std::time::Duration::from_millis(20) })
         } else {
             let mut inside = self.inside();
             inside.calls.push(call);
             run(&mut inside)
         };
         self.changed.notify_waiters();
-        async move { result }.boxed()
+        let is_lost = self.mute.load(Ordering::SeqCst);
+        let gate = Arc::clone(&self.gate);
+        async move {
+            drop(gate.read().await);
+            if is_lost { Err(MediaError::Unavailable("lost".to_owned())) } else { result }
+        }
+        .boxed()
     }
 }
 
@@ -157,11 +195,12 @@ impl Media for FakeMedia {
     }
 
     fn create_transport(&self, new: NewTransport) -> Answer<'_, Value> {
-        self.answer(format!("create transport for {}", new.participant_id), |inside| {
+        self.answer(format!("create transport for {}", new.session), |inside| {
             known(&mut inside.routers, &new.router_id)?;
             let transport = Transport {
                 router: new.router_id.to_string(),
-                participant: new.participant_id.to_string(),
+                session: new.session.to_string(),
+                note: new.note,
                 connected: false,
                 capabilities_given: new.rtp_capabilities.is_some(),
             };
@@ -200,7 +239,9 @@ impl Media for FakeMedia {
         self.answer(format!("produce {}", new.kind), |inside| {
             known(&mut inside.transports, &new.transport_id)?;
             let transport = new.transport_id.to_string();
-            inside.producers.insert(new.id.to_string(), Track { transport, paused: new.paused });
+            let (paused, app_data) = (new.paused, new.app_data);
+            let track = Track { transport, paused, producer: String::new(), app_data };
+            inside.producers.insert(new.id.to_string(), track);
             Ok(())
         })
     }
@@ -224,13 +265,28 @@ impl Media for FakeMedia {
             known(&mut inside.transports, &new.transport_id)?;
             let producer_paused = known(&mut inside.producers, &new.producer_id)?.paused;
             let transport = new.transport_id.to_string();
-            inside.consumers.insert(new.id.to_string(), Track { transport, paused: true });
+            let producer = new.producer_id.to_string();
+            let app_data = AppData::default();
+            let track = Track { transport, paused: true, producer, app_data };
+            inside.consumers.insert(new.id.to_string(), track);
             Ok(Consumed {
                 kind: ironcast_api::MediaKind::Video,
                 rtp_parameters: json!({ "mid": "0", "codecs": [], "encodings": [] }),
                 kind_of_stream: json!("simulcast"),
                 producer_paused,
             })
+        })
+    }
+
+    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
+        self.inside().calls.push(format!("consume {} at once", new.len()));
+        join_all(new.into_iter().map(|each| self.consume(each))).boxed()
+    }
+
+    fn delete_consumer(&self, id: Id) -> Answer<'_, ()> {
+        self.answer(format!("delete consumer {id}"), |inside| {
+            inside.consumers.remove(id.as_str());
+            Ok(())
         })
     }
 
@@ -251,10 +307,10 @@ impl Media for FakeMedia {
         self.answer("key frame".to_owned(), |inside| known(&mut inside.consumers, &id).map(|_| ()))
     }
 
-    fn leave(&self, router_id: Id, participant_id: Id) -> Answer<'_, ()> {
-        self.answer(format!("leave {participant_id}"), |inside| {
+    fn leave(&self, router_id: Id, session: Id) -> Answer<'_, ()> {
+        self.answer(format!("leave {session}"), |inside| {
             drop_transports(inside, |_, transport| {
-                transport.router == *router_id && transport.participant == *participant_id
+                transport.router == *router_id && transport.session == *session
             });
             Ok(())
         })
@@ -263,20 +319,16 @@ impl Media for FakeMedia {
     fn snapshot(&self) -> Answer<'_, Snapshot> {
         let seq = self.seq(self.last_number.load(Ordering::SeqCst));
         self.answer("snapshot".to_owned(), |inside| {
-            let on = |router: &str, track: &Track| {
-                inside.transports.get(&track.transport).is_some_and(|t| t.router == router)
-            };
             let view = |(id, app_data): (&String, &Value)| RouterView {
                 id: id.clone(),
                 app_data: app_data.clone(),
+                rtp_capabilities: json!({ "codecs": [], "headerExtensions": [] }),
                 transports: inside
                     .transports
                     .iter()
                     .filter(|(_, transport)| transport.router == *id)
-                    .map(|(id, transport)| (id.clone(), Some(transport.participant.clone())))
+                    .map(|(id, transport)| view_transport(inside, id, transport))
                     .collect(),
-                producers: ids(&inside.producers, |track| on(id, track)),
-                consumers: ids(&inside.consumers, |track| on(id, track)),
             };
             Ok(Snapshot { seq, routers: inside.routers.iter().map(view).collect() })
         })
@@ -306,6 +358,23 @@ impl Media for FakeMedia {
     }
 }
 
-fn ids(tracks: &BTreeMap<String, Track>, wanted: impl Fn(&Track) -> bool) -> Vec<String> {
-    tracks.iter().filter(|(_, track)| wanted(track)).map(|(id, _)| id.clone()).collect()
+fn view_transport(inside: &Inside, id: &str, transport: &Transport) -> TransportView {
+    let producers = inside.producers.iter().filter(|(_, track)| track.transport == id);
+    let consumers = inside.consumers.iter().filter(|(_, track)| track.transport == id);
+    TransportView {
+        id: id.to_owned(),
+        session: Some(transport.session.clone()),
+        app_data: json!(transport.note),
+        producers: producers
+            .map(|(id, track)| ProducerView {
+                id: id.clone(),
+                kind: ironcast_api::MediaKind::Video,
+                paused: track.paused,
+                app_data: track.app_data.clone(),
+            })
+            .collect(),
+        consumers: consumers
+            .map(|(id, track)| ConsumerView { id: id.clone(), producer_id: track.producer.clone() })
+            .collect(),
+    }
 }

@@ -1,6 +1,10 @@
 //! The media server reports, goes away, forgets, and comes back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ironcast_signaling::media::{Media, MediaEvent};
+use ironcast_signaling::settings::Settings;
 use serde_json::json;
 
 use crate::fake_media::FakeMedia;
@@ -154,4 +158,129 @@ async fn a_restarted_service_frees_what_it_left_and_nothing_else() {
         .media
         .until("ours is freed", |inside| inside.routers.keys().eq([&"theirs.1".to_owned()]))
         .await;
+}
+
+#[tokio::test]
+async fn what_was_made_although_its_answer_was_lost_is_freed() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let lost = [
+        ("createProducerTransport", json!({})),
+        ("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })),
+        ("consume", json!({ "producerId": producer })),
+    ];
+    for (event, payload) in lost {
+        stage.media.lose_answers(true);
+        assert_eq!(bob.refused(event, payload).await, "media_unavailable", "{event}");
+        stage.media.lose_answers(false);
+        stage
+            .media
+            .until("what was made is freed", |i| i.transports.len() == 2 && i.consumers.is_empty())
+            .await;
+    }
+    stage.media.lose_answers(true);
+    assert_eq!(ada.refused("produce", crate::stage::video()).await, "media_unavailable");
+    stage.media.lose_answers(false);
+    stage.media.until("one is left", |i| i.producers.keys().eq([&producer])).await;
+}
+
+#[tokio::test]
+async fn what_belongs_to_nobody_is_freed_when_both_sides_are_compared() {
+    let stage = Stage::new().await;
+    let (_ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let consumer = bob.must("consume", json!({ "producerId": producer })).await["id"].clone();
+    stage.media.go_away();
+    {
+        let mut inside = stage.media.inside();
+        let track = inside.producers[&producer].clone();
+        inside.producers.insert("lost-producer".to_owned(), track);
+        let track = inside.consumers[consumer.as_str().unwrap()].clone();
+        let transport = inside.transports[&track.transport].clone();
+        inside.consumers.insert("lost-consumer".to_owned(), track);
+        inside.transports.insert("lost-transport".to_owned(), transport);
+    }
+    stage.media.come_back();
+    stage
+        .media
+        .until("only what is known is left", |inside| {
+            inside.producers.keys().eq([&producer])
+                && inside.consumers.keys().eq([consumer.as_str().unwrap()])
+                && inside.transports.len() == 2
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_busy_media_server_is_asked_again_and_not_looked_through() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    stage.media.be_busy(3);
+    ada.must("createProducerTransport", json!({})).await;
+    ada.must("produce", crate::stage::video()).await;
+    stage.media.be_busy(12);
+    ada.must("leaveRoom", json!({})).await;
+    stage.media.until("it is freed at last", |inside| inside.transports.is_empty()).await;
+    let calls = stage.media.inside().calls.clone();
+    assert_eq!(calls.iter().filter(|call| *call == "snapshot").count(), 1, "{calls:?}");
+    assert!(calls.iter().filter(|call| *call == "too many").count() >= 12);
+}
+
+#[tokio::test]
+async fn a_restarted_service_takes_its_calls_over() {
+    let settings = Settings { takeover_window: Duration::from_secs(2), ..quick() };
+    let stage = Stage::with(settings.clone(), FakeMedia::new()).await;
+    let (mut ada, token, producer) = stage.join_sending("ada").await;
+    let (mut bob, _, bobs) = stage.join_sending("bob").await;
+    bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let consumer = bob.must("consume", json!({ "producerId": producer })).await["id"].clone();
+    bob.must("pauseProducer", json!({ "producerId": bobs })).await;
+    let mut eve = stage.connect().await;
+    eve.must("joinRoom", json!({ "roomId": "without-anybody" })).await;
+    eve.must("leaveRoom", json!({})).await;
+
+    stage.service.stop().await;
+    ada.event("server-draining").await;
+    ada.cut();
+    bob.cut();
+    let inside = format!("{:?}", stage.media.inside().transports);
+    assert_eq!(stage.media.inside().routers.len(), 1, "the empty room's is gone");
+
+    let next = Stage::with(settings, Arc::clone(&stage.media)).await;
+    let mut ada = next.connect().await;
+    let wanted = json!({ "roomId": "r", "resumeToken": token["resumeToken"] });
+    let joined = ada.must("joinRoom", wanted).await;
+    assert_eq!((&joined["resumed"], &joined["participantId"]), (&json!(true), &json!("ada")));
+    assert_eq!(joined["participants"], json!([{ "participantId": "bob", "name": "bob" }]));
+    assert_eq!(joined["producers"][0]["producerId"], json!(bobs));
+    assert_eq!(joined["producers"][0]["paused"], true);
+    assert_eq!(joined["producers"][0]["appData"], json!({ "source": "camera" }));
+    assert_eq!(format!("{:?}", next.media.inside().transports), inside, "nothing was touched");
+    ada.must("pauseProducer", json!({ "producerId": producer })).await;
+    assert_eq!(
+        ada.refused("pauseConsumer", json!({ "consumerId": consumer })).await,
+        "not_yours",
+        "bob is known with all that is his"
+    );
+    // Bob does not come back.
+    assert_eq!(ada.event("call:participant-left").await["participantId"], "bob");
+    next.media.until("bob's is freed", |i| i.producers.keys().eq([&producer])).await;
+}
+
+#[tokio::test]
+async fn nobody_joins_before_the_rooms_of_the_last_start_are_known() {
+    let media = FakeMedia::new();
+    media.go_away();
+    let stage = Stage::start(quick(), media).await;
+    let mut ada = stage.connect().await;
+    let wanted = json!({ "roomId": "r" });
+    assert_eq!(ada.refused("joinRoom", wanted.clone()).await, "media_unavailable");
+    assert_eq!(ada.refused("createRoom", wanted.clone()).await, "media_unavailable");
+    assert_eq!(stage.service.count(), (0, 0));
+    stage.media.come_back();
+    let joins = async { while ada.ask("joinRoom", wanted.clone()).await.get("error").is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), joins).await.expect("joined");
 }

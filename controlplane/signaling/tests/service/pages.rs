@@ -1,10 +1,12 @@
-//! HTTP: health, the goodbye of a page, and a server that stops.
+//! HTTP: health, metrics, the goodbye of a page, and what a connection may do.
 
+use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::stage::Stage;
+use crate::fake_media::FakeMedia;
+use crate::stage::{Stage, quick};
 
 /// One request; gives status and body.
 async fn http(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
@@ -75,11 +77,84 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_stopping_service_says_so_and_leaves_nothing() {
+async fn what_programs_ask_for_is_answered_for_programs() {
     let stage = Stage::new().await;
-    let (mut ada, _, _) = stage.join_sending("ada").await;
-    stage.service.stop().await;
-    ada.event("server-draining").await;
-    let inside = stage.media.inside();
-    assert!(inside.routers.is_empty() && inside.transports.is_empty());
+    for path in ["/api/nothing", "/internal/rooms/r"] {
+        let (status, body) = http(stage.port, "GET", path, "").await;
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{path}");
+    }
+    for (method, path) in [("GET", "/api/goodbye"), ("POST", "/health"), ("DELETE", "/")] {
+        assert_eq!(http(stage.port, method, path, "").await.0, 405, "{method} {path}");
+    }
+    for path in ["/health", "/metrics", "/"] {
+        let (status, body) = http(stage.port, "HEAD", path, "").await;
+        assert!(status != 405 && body.is_empty(), "{path}: {status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_show_rooms_and_requests() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    ada.refused("produce", crate::stage::video()).await;
+    ada.refused("no-such-event", json!({})).await;
+    let (status, text) = http(stage.port, "GET", "/metrics", "").await;
+    assert_eq!(status, 200);
+    for line in [
+        "ironcast_signaling_rooms 1",
+        "ironcast_signaling_participants 1",
+        "ironcast_signaling_sockets 1",
+        "ironcast_signaling_requests_total{event=\"joinRoom\",code=\"ok\"} 1",
+        "ironcast_signaling_requests_total{event=\"produce\",code=\"wrong_state\"} 1",
+        "ironcast_signaling_requests_total{event=\"unknown\",code=\"unsupported\"} 1",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");
+    }
+}
+
+/// Reads until the other side closes.
+async fn closed(stream: &mut TcpStream) {
+    let mut rest = Vec::new();
+    let reading = stream.read_to_end(&mut rest);
+    let read = tokio::time::timeout(std::time::Duration::from_secs(10), reading).await;
+    assert!(read.is_ok(), "it is still open");
+}
+
+#[tokio::test]
+async fn a_connection_that_brings_no_request_is_closed() {
+    let header_time_max = std::time::Duration::from_millis(100);
+    let settings = Settings { header_time_max, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    for beginning in ["", "GET / HTTP/1.1\r\nHost: loc"] {
+        let mut slow = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+        slow.write_all(beginning.as_bytes()).await.unwrap();
+        closed(&mut slow).await;
+    }
+    // A socket says nothing for longer than that, and stays.
+    let mut ada = stage.connect().await;
+    tokio::time::sleep(header_time_max * 3).await;
+    ada.must("joinRoom", json!({ "roomId": "r" })).await;
+}
+
+#[tokio::test]
+async fn connections_of_an_address_have_a_limit() {
+    let settings = Settings { connections_per_address_max: 2, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let ada = stage.connect().await;
+    let _bob = stage.connect().await;
+    let mut third = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+    closed(&mut third).await;
+    // A place is free again as soon as somebody has gone.
+    ada.cut();
+    let again = async { while !is_served(stage.port).await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), again).await.expect("a free place");
+}
+
+async fn is_served(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let request = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut response = Vec::new();
+    stream.write_all(request.as_bytes()).await.is_ok()
+        && stream.read_to_end(&mut response).await.is_ok_and(|bytes| bytes > 0)
 }

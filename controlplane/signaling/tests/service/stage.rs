@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
-use ironcast_signaling::{notices, web};
+use ironcast_signaling::{notices, server, web};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -27,6 +27,8 @@ pub(crate) fn quick() -> Settings {
         reconnect_window: Duration::from_millis(300),
         empty_room_grace: Duration::from_millis(50),
         unjoined_room_grace: Duration::from_millis(100),
+        takeover_window: Duration::from_millis(300),
+        list_delay: Duration::from_millis(20),
         media_patience: Duration::from_millis(200),
         instance: "test".to_owned(),
         ..Settings::default()
@@ -39,14 +41,31 @@ impl Stage {
     }
 
     pub(crate) async fn with(settings: Settings, media: Arc<FakeMedia>) -> Self {
-        let (app, service) = web::app(settings, Arc::clone(&media) as _);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        tokio::spawn(notices::follow(Arc::clone(&service)));
-        let stage = Self { port, media, service };
+        let stage = Self::start(settings, media).await;
         stage.media.until("events are open", |i| i.calls.iter().any(|c| c == "events")).await;
         stage
+    }
+
+    /// Without waiting until it has found its media server.
+    pub(crate) async fn start(settings: Settings, media: Arc<FakeMedia>) -> Self {
+        let site = web::site(settings, Arc::clone(&media) as _);
+        let service = Arc::clone(&site.service);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let serving = server::serve(site, listener, None).await.unwrap();
+        let port = serving.address.port();
+        tokio::spawn(notices::follow(Arc::clone(&service)));
+        Self { port, media, service }
+    }
+
+    /// Waits until there are so many rooms.
+    pub(crate) async fn until_rooms_are(&self, rooms: usize) {
+        let waiting = async {
+            while self.service.count().0 != rooms {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+        assert!(waited.is_ok(), "{} rooms", self.service.count().0);
     }
 
     pub(crate) async fn connect(&self) -> Client {

@@ -1,0 +1,89 @@
+//! What `/metrics` shows. Counted where things happen; rooms and participants are looked at when
+//! somebody asks.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The media type of the text.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = [(&'static str, String); 2];
+
+/// All figures of the service.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    rooms: Gauge,
+    participants: Gauge,
+    is_ready: Gauge,
+    /// Sockets that are open.
+    pub sockets: Gauge,
+    /// Events that were sent without having been asked for.
+    pub notices: Counter,
+    /// Sockets that were closed because they did not take what was sent.
+    pub slow_sockets: Counter,
+    requests: Family<Labels, Counter>,
+    waits: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("ironcast_signaling");
+        // From 1 ms to 16 s.
+        let waits = Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let metrics = Self {
+            rooms: Gauge::default(),
+            participants: Gauge::default(),
+            is_ready: Gauge::default(),
+            sockets: Gauge::default(),
+            notices: Counter::default(),
+            slow_sockets: Counter::default(),
+            requests: Family::default(),
+            waits,
+            registry: Registry::default(),
+        };
+        registry.register("rooms", "Rooms", metrics.rooms.clone());
+        registry.register(
+            "participants",
+            "Participants of all rooms",
+            metrics.participants.clone(),
+        );
+        let about = "Whether the media server takes new rooms";
+        registry.register("media_ready", about, metrics.is_ready.clone());
+        registry.register("sockets", "Open sockets", metrics.sockets.clone());
+        registry.register("notices", "Events sent to browsers unasked", metrics.notices.clone());
+        let about = "Sockets closed because they took nothing";
+        registry.register("slow_sockets", about, metrics.slow_sockets.clone());
+        let about = "Messages of browsers by event and by the code of the answer";
+        registry.register("requests", about, metrics.requests.clone());
+        let about = "Time from the beginning of a message's work to its answer";
+        registry.register("request_seconds", about, metrics.waits.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A message was answered.
+    pub fn count_request(&self, event: &str, code: &str, took: Duration) {
+        let labels = [("event", event.to_owned()), ("code", code.to_owned())];
+        self.requests.get_or_create(&labels).inc();
+        self.waits.observe(took.as_secs_f64());
+    }
+
+    /// The text for a scraper.
+    pub fn text(&self, (rooms, participants): (usize, usize), is_ready: bool) -> String {
+        self.rooms.set(rooms as i64);
+        self.participants.set(participants as i64);
+        self.is_ready.set(is_ready.into());
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,81 @@
+//! What is being made at the media server. Until it is remembered here it is nobody's: when its
+//! maker fails, is cut off, or finds its owner gone, it is freed by its id. So an answer that was
+//! lost leaves nothing behind.
+
+use std::sync::Arc;
+
+use ironcast_api::Id;
+
+use super::Service;
+use crate::media::{MediaError, MediaResult};
+
+/// What can be freed by its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thing {
+    Transport,
+    Producer,
+    Consumer,
+    Router,
+}
+
+/// Frees what it stands for unless it is kept.
+pub(super) struct Making {
+    service: Arc<Service>,
+    thing: Thing,
+    id: Id,
+    is_settled: bool,
+}
+
+impl Making {
+    /// A clear refusal means that nothing was made.
+    pub(super) fn answered<T>(&mut self, answer: MediaResult<T>) -> MediaResult<T> {
+        if matches!(answer, Err(MediaError::Refused { .. })) {
+            self.is_settled = true;
+        }
+        answer
+    }
+
+    /// It has an owner now.
+    pub(super) fn keep(mut self) {
+        self.is_settled = true;
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        self.service.being_made().remove(&self.id);
+        if !self.is_settled {
+            self.service.free(self.thing, self.id.clone());
+        }
+    }
+}
+
+impl Service {
+    pub(super) fn making(self: &Arc<Self>, thing: Thing, id: &Id) -> Making {
+        self.being_made().insert(id.clone());
+        Making { service: Arc::clone(self), thing, id: id.clone(), is_settled: false }
+    }
+
+    /// Frees it at the media server, without anybody waiting for it.
+    pub(crate) fn free(self: &Arc<Self>, thing: Thing, id: Id) {
+        self.clean_up(thing, move |media| {
+            let id = id.clone();
+            async move {
+                match thing {
+                    Thing::Transport => media.delete_transport(id).await,
+                    Thing::Producer => media.delete_producer(id).await,
+                    Thing::Consumer => media.delete_consumer(id).await,
+                    Thing::Router => media.delete_router(id).await,
+                }
+            }
+        });
+    }
+
+    /// Closes all transports of a session.
+    pub(crate) fn free_session(self: &Arc<Self>, router_id: Id, session: Id) {
+        self.clean_up(Thing::Transport, move |media| {
+            let (router_id, session) = (router_id.clone(), session.clone());
+            async move { media.leave(router_id, session).await }
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! Calls outlive this process. What the next start has to know of a room and of who is in it is
+//! noted on the resources at the media server; resume tokens prove themselves (`identity`). So
+//! rooms are taken over with everybody in them, as if all had lost their sockets at that moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ironcast_api::{AppData, Id};
+use serde_json::{Map, Value, json};
+
+use super::Service;
+use crate::events::Direction;
+use crate::failure::Failure;
+use crate::media::{RouterView, Snapshot};
+use crate::rooms::{Participant, Producer, RouterSlot, Seat};
+
+/// Keys of the note on our routers.
+const NOTE_INSTANCE: &str = "signaling";
+const NOTE_ROOM: &str = "roomId";
+
+/// Keys of the note on our transports.
+const NOTE_PARTICIPANT: &str = "participantId";
+const NOTE_NAME: &str = "name";
+const NOTE_DIRECTION: &str = "direction";
+const NOTE_CHOSEN: &str = "idIsChosen";
+
+impl Service {
+    pub(super) fn router_note(&self, room_id: &Id) -> AppData {
+        note([(NOTE_INSTANCE, json!(self.settings.instance)), (NOTE_ROOM, json!(room_id))])
+    }
+
+    pub(super) fn transport_note(
+        &self,
+        seat: &Seat,
+        direction: Direction,
+    ) -> Result<AppData, Failure> {
+        let rooms = self.rooms();
+        let participant = rooms.participant(seat)?;
+        Ok(note([
+            (NOTE_PARTICIPANT, json!(seat.participant_id)),
+            (NOTE_NAME, json!(participant.name)),
+            (NOTE_CHOSEN, json!(participant.id_is_chosen)),
+            (NOTE_DIRECTION, json!(direction.name())),
+        ]))
+    }
+
+    pub(crate) fn is_ours(&self, router: &RouterView) -> bool {
+        router.app_data[NOTE_INSTANCE] == json!(self.settings.instance)
+    }
+
+    /// Whether this service made a transport.
+    pub(crate) fn is_noted(app_data: &Value) -> bool {
+        app_data[NOTE_PARTICIPANT].is_string()
+    }
+
+    /// Takes over what an earlier start left, once; afterwards people may join.
+    pub(crate) fn take_over(self: &Arc<Self>, snapshot: &Snapshot) {
+        if *self.in_step.borrow() {
+            return;
+        }
+        let mut ours: Vec<_> = snapshot.routers.iter().filter(|each| self.is_ours(each)).collect();
+        // A room may have two after a crash in the wrong moment: the fuller one is the call.
+        ours.sort_by_key(|router| std::cmp::Reverse(router.transports.len()));
+        for router in ours {
+            self.take_over_router(router);
+        }
+        self.in_step.send_replace(true);
+    }
+
+    fn take_over_router(self: &Arc<Self>, router: &RouterView) {
+        let room_id = router.app_data[NOTE_ROOM].as_str().and_then(|id| Id::new(id).ok());
+        let (Some(room_id), Ok(router_id)) = (room_id, Id::new(router.id.clone())) else { return };
+        let people = people_of(router);
+        let seats: Vec<Seat> = {
+            let mut rooms = self.rooms();
+            if people.is_empty() || rooms.room(&room_id).is_some() {
+                return;
+            }
+            let capabilities = router.rtp_capabilities.clone();
+            rooms.insert(&room_id, RouterSlot::known(router_id, capabilities));
+            let take = |(participant_id, participant): (Id, Participant)| {
+                let session = participant.session.clone();
+                let seat = Seat { room_id: room_id.clone(), participant_id, session };
+                rooms.add_participant(&seat, participant);
+                seat
+            };
+            people.into_iter().map(take).collect()
+        };
+        tracing::info!(%room_id, participants = seats.len(), "took over a room");
+        for seat in seats {
+            self.remove_unless_back(seat, 1, self.settings.takeover_window);
+        }
+    }
+}
+
+fn note<const N: usize>(entries: [(&str, Value); N]) -> AppData {
+    let entries = entries.into_iter().map(|(key, value)| (key.to_owned(), value));
+    // A note has a few short values: far below the limit.
+    AppData::new(entries.collect::<Map<_, _>>()).unwrap_or_default()
+}
+
+/// Who is in a router's room, by what is noted on his transports.
+fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
+    let mut people: BTreeMap<Id, Participant> = BTreeMap::new();
+    for transport in &router.transports {
+        let text = |key: &str| transport.app_data[key].as_str();
+        let id = |text: &str| Id::new(text).ok();
+        let (Some(session), Some(participant_id), Some(direction), Some(transport_id)) = (
+            transport.session.as_deref().and_then(id),
+            text(NOTE_PARTICIPANT).and_then(id),
+            text(NOTE_DIRECTION).and_then(Direction::of_name),
+            id(&transport.id),
+        ) else {
+            continue;
+        };
+        let participant = people
+            .entry(participant_id.clone())
+            .or_insert_with(|| Participant::away(session.clone()));
+        // An ousted session of the same person: whoever is left over is freed afterwards.
+        if participant.session != session {
+            continue;
+        }
+        participant.name = text(NOTE_NAME).unwrap_or("Guest").to_owned();
+        participant.id_is_chosen = transport.app_data[NOTE_CHOSEN] == json!(true);
+        participant.transports.insert(direction, transport_id);
+        for each in &transport.producers {
+            let Some(producer_id) = id(&each.id) else { continue };
+            let app_data = each.app_data.clone();
+            let producer =
+                Producer::new(&producer_id, &participant_id, each.kind, each.paused, app_data);
+            participant.producers.insert(producer_id, producer);
+        }
+        for each in &transport.consumers {
+            if let (Some(consumer_id), Some(producer_id)) = (id(&each.id), id(&each.producer_id)) {
+                participant.consumers.insert(consumer_id, producer_id);
+            }
+        }
+    }
+    people
+}
