@@ -4,8 +4,8 @@
 
 import { Device, type types } from 'mediasoup-client';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
-import type { Options } from './options.ts';
-import { Refused, Signaling } from './signaling.ts';
+import { roomIdOf, type Options } from './options.ts';
+import { patiently, Refused, Signaling } from './signaling.ts';
 
 export type Source = 'mic' | 'camera' | 'screen';
 
@@ -17,6 +17,8 @@ export interface RemoteTrack {
   producerPaused: boolean;
   spatialLayers: number;
   temporalLayers: number;
+  /** Width of the whole picture that is sent, as its sender said; 0 when he did not. */
+  width: number;
   /** As the server reported last; null while it sends none, undefined before it said anything. */
   layers: { spatialLayer: number; temporalLayer?: number } | null | undefined;
   score: number | null;
@@ -53,10 +55,12 @@ interface Listed {
   participantId: string;
   kind: 'audio' | 'video';
   paused?: boolean;
-  appData?: { source?: Source };
+  appData?: { source?: Source; width?: number };
 }
 
 const STEPS_MAX = 2_000;
+/** A failure that passes by itself sooner than this many tries is not worth a word. */
+const QUIET_TRIES = 3;
 const REJOIN_MS_FIRST = 300;
 const REJOIN_MS_MAX = 4_000;
 const ICE_RESTART_MS_MIN = 2_500;
@@ -148,7 +152,9 @@ export class Call {
         this.step('joinFailed', { code, message: String(error) });
         if (code === 'no_capacity' || code === 'invalid_request' || code === 'unsupported') throw error;
         if (!(error instanceof Refused)) throw error;
-        if (!told) this.tell('problem', 'The media server is not available yet. Trying again…');
+        const busy = code === 'rate_limited';
+        const why = busy ? 'Many people are joining at this moment' : 'The media server is not available yet';
+        if (!told) this.tell('problem', `${why}. Trying again…`);
         told = true;
         this.setState('reconnecting');
         await new Promise((resolve) => setTimeout(resolve, wait));
@@ -177,14 +183,34 @@ export class Call {
     this.notices = null;
     for (const notice of notices) notice();
     this.tell('participants');
-    const mediaLives = joined.resumed && this.sendTransport && this.recvTransport;
-    if (!mediaLives) await this.buildMedia(joined.rtpCapabilities);
-    await this.syncProducers();
+    if (joined.resumed && this.mediaLives(joined.transportIds)) this.syncOwn(joined.producerIds);
+    else await this.buildMedia(joined.rtpCapabilities);
+    this.syncProducers();
+  }
+
+  /** Whether the server still has both transports. It may have lost them while we were away. */
+  private mediaLives(transportIds: string[] | undefined): boolean {
+    const { sendTransport, recvTransport } = this;
+    if (!sendTransport || !recvTransport) return false;
+    return !transportIds || (transportIds.includes(sendTransport.id) && transportIds.includes(recvTransport.id));
+  }
+
+  /** What changed here while the socket was away, or was lost there, is made good. */
+  private syncOwn(producerIds: string[] | undefined): void {
+    for (const [source, producer] of [...this.producers]) {
+      if (!producerIds || producerIds.includes(producer.id)) {
+        void this.setPaused(source, producer.paused).catch(() => {});
+        continue;
+      }
+      this.producers.delete(source);
+      producer.close();
+    }
+    void this.produceLocal();
   }
 
   private askToJoin() {
     return this.signaling.request('joinRoom', {
-      roomId: this.options.room,
+      roomId: roomIdOf(this.options.room),
       name: this.options.name,
       ...(this.resumeToken ? { resumeToken: this.resumeToken } : {}),
     });
@@ -207,10 +233,11 @@ export class Call {
     this.wire(this.recvTransport, 'connectConsumerTransport');
     this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
       const paused = appData.paused === true;
-      const { source } = appData;
-      this.signaling
-        .request('produce', { kind, rtpParameters, paused, appData: { source } })
-        .then(({ id }) => done({ id }), failed);
+      const { source, width } = appData;
+      const ask = () => this.signaling.request('produce', { kind, rtpParameters, paused, appData: { source, width } });
+      this.again(`Your ${name(source as Source)} could not be sent yet. Trying again…`, ask, () => {
+        return generation === this.generation;
+      }).then(({ id }) => done({ id }), failed);
     });
     // What is sent does not hold up what is received.
     void this.produceLocal();
@@ -218,14 +245,29 @@ export class Call {
 
   private async produceLocal(): Promise<void> {
     for (const source of ['mic', 'camera', 'screen'] as const) {
+      const { generation } = this;
       if (!this.local.has(source)) continue;
       try {
         await this.produce(source);
       } catch (error) {
+        // What belongs to an older connection is made anew with the next one.
+        if (generation !== this.generation) return;
         this.step('produceFailed', { source, message: String(error) });
         this.tell('problem', `Your ${name(source)} could not be sent: ${(error as Error).message}`);
       }
     }
+  }
+
+  /** Asks again while it fails for a passing reason; when that takes a while, people are told why. */
+  private again<T>(text: string, attempt: () => Promise<T>, isWanted: () => boolean): Promise<T> {
+    return patiently(
+      attempt,
+      () => this.state !== 'left' && isWanted(),
+      (error, times) => {
+        this.step('again', { text, times, message: String(error) });
+        if (times === QUIET_TRIES && this.signaling.socket.connected) this.tell('problem', text);
+      },
+    );
   }
 
   private dropMedia(): void {
@@ -243,7 +285,9 @@ export class Call {
 
   private wire(transport: types.Transport, connectEvent: string): void {
     transport.on('connect', ({ dtlsParameters }, done, failed) => {
-      this.signaling.request(connectEvent, { transportId: transport.id, dtlsParameters }).then(() => done(), failed);
+      const ask = () => this.signaling.request(connectEvent, { transportId: transport.id, dtlsParameters });
+      const isWanted = () => !transport.closed;
+      this.again('The connection is not made yet. Trying again…', ask, isWanted).then(() => done(), failed);
     });
     transport.on('connectionstatechange', (state) => {
       this.step('transport', { direction: transport.direction, state });
@@ -381,11 +425,11 @@ export class Call {
   }
 
   /** Receives exactly what is listed. */
-  private async syncProducers(): Promise<void> {
+  private syncProducers(): void {
     for (const track of [...this.consumers.values()]) {
       if (!this.listed.has(track.producerId)) this.forget(track);
     }
-    await Promise.all([...this.listed.values()].map((producer) => this.consume(producer)));
+    for (const producer of this.listed.values()) void this.consume(producer);
   }
 
   private async consume(listed: Listed): Promise<void> {
@@ -397,15 +441,14 @@ export class Call {
     }
     const { device, recvTransport } = this;
     if (!device || !recvTransport || this.consuming.has(producerId)) return;
-    const generation = this.generation;
+    const { generation } = this;
+    const isWanted = () => generation === this.generation && this.listed.has(producerId);
+    const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
     this.consuming.add(producerId);
     try {
       const rtpCapabilities = device.recvRtpCapabilities;
-      const made = await this.signaling.request('consume', {
-        transportId: recvTransport.id,
-        producerId,
-        rtpCapabilities,
-      });
+      const ask = { transportId: recvTransport.id, producerId, rtpCapabilities };
+      const made = await this.again(later, () => this.signaling.request('consume', ask), isWanted);
       if (generation !== this.generation) return;
       const consumer = await recvTransport.consume({
         id: made.id,
@@ -424,6 +467,7 @@ export class Call {
         producerPaused: made.producerPaused,
         spatialLayers: spatial,
         temporalLayers: temporal,
+        width: Number(listed.appData?.width) || 0,
         layers: undefined,
         score: null,
       };
@@ -437,12 +481,13 @@ export class Call {
       this.consumers.set(consumer.id, track);
       this.step('consumed', { consumerId: consumer.id, producerId, kind: made.kind, participantId: made.participantId });
       this.tell('trackAdded', track);
-      await this.signaling.request('resumeConsumer', { consumerId: consumer.id });
+      const resume = () => this.signaling.request('resumeConsumer', { consumerId: consumer.id });
+      await this.again(later, resume, () => isWanted() && this.consumers.has(consumer.id));
     } catch (error) {
       const code = error instanceof Refused ? error.code : '';
       this.step('consumeFailed', { producerId, code, message: String(error) });
       // It may be gone by now: then there is nothing to tell.
-      if (code !== 'not_found' && generation === this.generation) {
+      if (code !== 'not_found' && isWanted()) {
         this.tell('problem', `A ${listed.kind} stream could not be received: ${(error as Error).message}`);
       }
     } finally {
@@ -509,7 +554,8 @@ export class Call {
     if (!track || !transport || !this.device || this.producers.has(source)) return;
     const common = { track, streamId: source === 'screen' ? 'screen' : 'person', stopTracks: false };
     const paused = source === 'mic' && this.micMuted;
-    const appData = { source, paused };
+    const width = source === 'mic' ? undefined : (track.getSettings().width ?? this.options.width);
+    const appData = { source, paused, width };
     let producer: types.Producer;
     if (source === 'mic') {
       // A lost packet of sound is asked for again: on a short way the answer comes in time.
@@ -519,11 +565,10 @@ export class Call {
       const wanted = `video/${this.options.codec}`.toLowerCase();
       const codec = this.device.sendRtpCapabilities.codecs?.find((c) => c.mimeType.toLowerCase() === wanted);
       if (!codec) throw new Error(`this browser and the server share no ${this.options.codec}`);
-      const width = track.getSettings().width ?? this.options.width;
       const encodings =
         source === 'screen'
           ? screenEncodings(this.options.codec)
-          : cameraEncodings(this.options.codec, width, this.options.simulcast);
+          : cameraEncodings(this.options.codec, width ?? this.options.width, this.options.simulcast);
       producer = await transport.produce({
         ...common,
         encodings,
@@ -548,7 +593,11 @@ export class Call {
     if (!producer) return;
     if (paused) producer.pause();
     else producer.resume();
-    await this.signaling.request(paused ? 'pauseProducer' : 'resumeProducer', { producerId: producer.id });
+    const event = paused ? 'pauseProducer' : 'resumeProducer';
+    const ask = () => this.signaling.request(event, { producerId: producer.id });
+    // A later change says it anew.
+    const isWanted = () => this.producers.get(source) === producer && producer.paused === paused;
+    await this.again(`Your ${name(source)} could not be ${paused ? 'paused' : 'resumed'} yet.`, ask, isWanted);
     this.step(paused ? 'producerPaused' : 'producerResumed', { source });
     this.tell('localChanged');
   }
@@ -575,7 +624,7 @@ export class Call {
   /** What a page that unloads can still say. */
   goodbye(): void {
     if (!this.resumeToken || this.state === 'left') return;
-    const payload = JSON.stringify({ roomId: this.options.room, resumeToken: this.resumeToken });
+    const payload = JSON.stringify({ roomId: roomIdOf(this.options.room), resumeToken: this.resumeToken });
     navigator.sendBeacon('/api/goodbye', payload);
   }
 

@@ -62,10 +62,33 @@ export async function listDevices(kind: 'videoinput' | 'audioinput'): Promise<Me
   return all.filter((device) => device.kind === kind && device.deviceId !== '');
 }
 
+/** Whether somebody closed the browser's own dialog, which is no error. */
+export function isOwnWish(error: unknown): boolean {
+  const { name, message } = error as DOMException;
+  return name === 'NotAllowedError' && !/system/i.test(message);
+}
+
+/** Why several devices are missing; those with one reason are named together. */
+export function allInWords(errors: ReadonlyMap<string, unknown>): string {
+  const denied = [...errors].filter(([, error]) => (error as DOMException)?.name === 'NotAllowedError');
+  const together = denied.length > 1;
+  const texts = together ? [inWords(denied[0][1], denied.map(([what]) => what).join(' and '))] : [];
+  for (const [what, error] of errors) {
+    const isNamed = together && denied.some(([each]) => each === what);
+    const text = inWords(error, what);
+    if (!isNamed && !texts.includes(text)) texts.push(text);
+  }
+  return texts.join(' ');
+}
+
 export function inWords(error: unknown, what: string): string {
-  switch ((error as DOMException)?.name) {
+  const name = (error as DOMException)?.name;
+  if (what === 'screen' && (name === 'NotAllowedError' || name === 'NotReadableError')) {
+    return 'Your system does not let the browser record the screen. Allow it in the system’s privacy settings.';
+  }
+  switch (name) {
     case 'NotAllowedError':
-      return `The browser does not let this page use your ${what}. Allow it in the address bar.`;
+      return `The browser does not let this page use your ${what}. Allow ${/ and /.test(what) ? 'them' : 'it'} in the address bar.`;
     case 'NotFoundError':
     case 'OverconstrainedError':
       return `No ${what} was found.`;

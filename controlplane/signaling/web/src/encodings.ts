@@ -43,11 +43,22 @@ export function layersOf(scalabilityMode: string | undefined): { spatial: number
 
 export type Quality = 'auto' | 'high' | 'medium' | 'low';
 
+/** A layer that is this much smaller than its tile still looks the same. */
+const STRETCH_MAX = 1.05;
+
+/** The picture's width when its sender did not say it. */
+const WIDTH_USUAL = 1280;
+
 /**
- * The spatial layer to ask for. `auto` takes what the tile can show: a picture of 100 pixels
- * gains nothing from a stream of a thousand.
+ * The spatial layer to ask for. `auto` takes the smallest that fills the tile: a picture of 100
+ * pixels gains nothing from a stream of a thousand. Each layer has half the width of the next.
  */
-export function spatialLayerFor(quality: Quality, spatialLayers: number, tilePixels: number): number {
+export function spatialLayerFor(
+  quality: Quality,
+  spatialLayers: number,
+  tilePixels: number,
+  width = 0,
+): number {
   const top = spatialLayers - 1;
   switch (quality) {
     case 'high':
@@ -56,7 +67,14 @@ export function spatialLayerFor(quality: Quality, spatialLayers: number, tilePix
       return Math.max(0, top - 1);
     case 'low':
       return 0;
-    case 'auto':
-      return tilePixels >= 480 ? top : tilePixels >= 220 ? Math.max(0, top - 1) : 0;
+    case 'auto': {
+      let layer = top;
+      let next = (width || WIDTH_USUAL) / 2;
+      while (layer > 0 && next * STRETCH_MAX >= tilePixels) {
+        layer -= 1;
+        next /= 2;
+      }
+      return layer;
+    }
   }
 }

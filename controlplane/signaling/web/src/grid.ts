@@ -10,16 +10,18 @@ export interface Box {
 
 const ASPECT_MAX = 16 / 9;
 
+/** Beside a large tile a face may lose a little at its sides, and no more. */
+const ASPECT_BESIDE_MIN = 4 / 3;
+
 /** A tile may be narrower than its picture, which is cut to fill it: most of all on phones. */
 function aspectMin(count: number, area: Box): number {
-  if (area.width >= area.height) return 4 / 3;
+  if (area.width >= area.height) return 1.6;
   return count <= 2 ? 0.75 : 1.15;
 }
 
 /** Equal tiles in rows; the last row is centred. */
-export function gridBoxes(count: number, area: Box, gap: number): Box[] {
+export function gridBoxes(count: number, area: Box, gap: number, narrowest = aspectMin(count, area)): Box[] {
   if (count === 0) return [];
-  const narrowest = aspectMin(count, area);
   let best = { columns: 1, width: 0, height: 0 };
   for (let columns = 1; columns <= count; columns++) {
     const rows = Math.ceil(count / columns);
@@ -44,8 +46,16 @@ export function gridBoxes(count: number, area: Box, gap: number): Box[] {
   });
 }
 
-/** One tile large (a shared screen, or one that was pinned), the others beside or below it. */
-export function focusBoxes(others: number, area: Box, gap: number): { main: Box; others: Box[] } {
+/**
+ * One tile large (a shared screen, or one that was pinned), the others beside or below it. Below,
+ * the large one is no higher than its picture needs: the rest is for the others.
+ */
+export function focusBoxes(
+  others: number,
+  area: Box,
+  gap: number,
+  aspect = ASPECT_MAX,
+): { main: Box; others: Box[] } {
   if (others === 0) return { main: area, others: [] };
   const wide = area.width >= area.height * 1.1;
   const share = others > 8 ? 0.28 : others > 3 ? 0.24 : 0.2;
@@ -53,10 +63,14 @@ export function focusBoxes(others: number, area: Box, gap: number): { main: Box;
     const side = Math.max(150, area.width * share);
     const main = { ...area, width: area.width - side - gap };
     const strip = { ...area, left: area.left + main.width + gap, width: side };
-    return { main, others: gridBoxes(others, strip, gap) };
+    return { main, others: gridBoxes(others, strip, gap, ASPECT_BESIDE_MIN) };
   }
   const below = Math.max(110, area.height * (share + 0.05));
-  const main = { ...area, height: area.height - below - gap };
-  const strip = { ...area, top: area.top + main.height + gap, height: below };
+  const most = area.height - below - gap;
+  // The large one stays the largest, however little its picture needs.
+  const least = area.height * (others === 1 ? 0.5 : 0.4);
+  const height = Math.min(most, Math.max(area.width / aspect, least));
+  const main = { ...area, height };
+  const strip = { ...area, top: area.top + main.height + gap, height: area.height - height - gap };
   return { main, others: gridBoxes(others, strip, gap) };
 }

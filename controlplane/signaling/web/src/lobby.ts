@@ -1,6 +1,6 @@
 // The first screen: who you are, which room, and how you look and sound.
 
-import { inWords, listDevices, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
+import { allInWords, listDevices, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
 import { icons } from './icons.ts';
 import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
 import { LevelMeter } from './levels.ts';
@@ -28,6 +28,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
       <form class="card" autocomplete="off">
         <h1>Ready to join?</h1>
         <label>Your name<input name="name" maxlength="64" placeholder="How others see you" /></label>
+        <p class="hint trouble" role="status" hidden></p>
         <label>Room<input name="room" maxlength="64" required spellcheck="false" autocapitalize="off" /></label>
         <div class="pair">
           <label>Camera<select name="camera"></select></label>
@@ -45,6 +46,8 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   const micSelect = find<HTMLSelectElement>('[name=mic]');
   const video = find<HTMLVideoElement>('video');
   const hint = find<HTMLElement>('.empty p');
+  const trouble = find<HTMLElement>('.trouble');
+  const errors = new Map<string, unknown>();
   const avatar = find<HTMLElement>('.empty .avatar');
   const micButton = find<HTMLButtonElement>('[data-toggle=mic]');
   const cameraButton = find<HTMLButtonElement>('[data-toggle=camera]');
@@ -64,6 +67,8 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     find('.preview').classList.toggle('off', !ready.camera);
     video.srcObject = ready.camera ? new MediaStream([ready.camera]) : null;
     avatar.textContent = initials(nameInput.value || 'You');
+    trouble.textContent = allInWords(errors);
+    trouble.hidden = errors.size === 0;
   };
   const list = async () => {
     const fill = async (select: HTMLSelectElement, kind: 'videoinput' | 'audioinput', current?: string) => {
@@ -82,13 +87,15 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   const camera = async (deviceId: string) => {
     ready.camera?.stop();
     ready.camera = null;
+    errors.delete('camera');
     hint.textContent = wantsCamera ? 'Opening your camera…' : 'Your camera is off';
     show();
     if (!wantsCamera) return;
     try {
       ready.camera = await openCamera(options, deviceId);
     } catch (error) {
-      hint.textContent = inWords(error, 'camera');
+      errors.set('camera', error);
+      hint.textContent = 'Others will not see you';
     }
     show();
   };
@@ -97,6 +104,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     levels?.close();
     levels = null;
     ready.mic = null;
+    errors.delete('microphone');
     if (options.audio) {
       try {
         ready.mic = await openMic(deviceId);
@@ -104,7 +112,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
           meter.style.transform = `scaleX(${ready.micMuted ? 0 : Math.min(1, level * 3)})`;
         });
       } catch (error) {
-        hint.textContent ||= inWords(error, 'microphone');
+        errors.set('microphone', error);
       }
     }
     show();
@@ -130,7 +138,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     const join = async () => {
       const room = cleanRoom(roomInput.value);
       if (!room) {
-        roomInput.setCustomValidity('Letters, digits, and . _ : -');
+        roomInput.setCustomValidity('Give the room a name');
         roomInput.reportValidity();
         return;
       }

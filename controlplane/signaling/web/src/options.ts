@@ -48,13 +48,39 @@ export function readOptions(search: string): Options {
   };
 }
 
-/** Room names become ids of the service: letters, digits, and a few signs. */
+const ROOM_CHARACTERS_MAX = 64;
+const SLUG_CHARACTERS_MAX = 30;
+
+/** A room's name as people read it: any writing, without blanks and signs that nobody sees. */
 export function cleanRoom(text: string): string {
-  return text
-    .trim()
-    .replace(/\s+/g, '-')
-    .replace(/[^A-Za-z0-9._:-]/g, '')
-    .slice(0, 64);
+  const seen = text.normalize('NFC').replace(/[\p{Cc}\p{Cf}\p{Cs}]/gu, (sign) => (sign === '\u200d' ? sign : ' '));
+  return [...seen.trim().replace(/\s+/g, ' ')].slice(0, ROOM_CHARACTERS_MAX).join('').trim();
+}
+
+/**
+ * The service's id of a room. Ids have letters, digits and a few signs: a name of these is its own
+ * id (with hyphens for blanks). Any other gets what is left of it, to be recognised in a log, and
+ * a number that is the same for everybody who has this name.
+ */
+export function roomIdOf(name: string): string {
+  const plain = name.replace(/ /g, '-');
+  if (/^[A-Za-z0-9._:-]+$/.test(plain)) return plain;
+  const slug = plain.replace(/[^A-Za-z0-9]+/g, '-').replace(/^-|-$/g, '').slice(0, SLUG_CHARACTERS_MAX);
+  return `${slug || 'room'}:${hash(name, 1)}${hash(name, 2)}`;
+}
+
+/** 53 bits in 14 hexadecimal digits: not secret, only hard to hit by chance. */
+function hash(text: string, seed: number): string {
+  let a = 0xdeadbeef ^ seed;
+  let b = 0x41c6ce57 ^ seed;
+  for (const byte of new TextEncoder().encode(text)) {
+    a = Math.imul(a ^ byte, 0x9e3779b1);
+    b = Math.imul(b ^ byte, 0x5f356495);
+  }
+  a = Math.imul(a ^ (a >>> 16), 0x85ebca6b) ^ Math.imul(b ^ (b >>> 13), 0xc2b2ae35);
+  b = Math.imul(b ^ (b >>> 16), 0x85ebca6b) ^ Math.imul(a ^ (a >>> 13), 0xc2b2ae35);
+  const number = 0x100000000 * (b & 0x1fffff) + (a >>> 0);
+  return number.toString(16).padStart(14, '0');
 }
 
 const ADJECTIVES = ['amber', 'brisk', 'calm', 'clear', 'copper', 'gentle', 'golden', 'lively', 'quiet', 'silver', 'sunny', 'swift'];

@@ -1,7 +1,7 @@
 // The second screen: everybody's tiles, and the buttons below them.
 
 import type { Call, RemoteTrack, Source } from './call.ts';
-import { inWords, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
+import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
 import { icons } from './icons.ts';
 import { Speakers } from './levels.ts';
@@ -56,9 +56,8 @@ export class Room {
           <span class="state" data-state="connecting"><i></i><span>Connecting…</span></span>
         </header>
         <section class="stage" aria-label="Participants"></section>
-        <div class="alone card" hidden>
-          <h2>You’re the only one here</h2>
-          <p>Send the link to whoever should join.</p>
+        <div class="alone" hidden>
+          <p><b>You’re the only one here.</b> Send the link to whoever should join.</p>
           <button class="primary" data-do="invite">${icons.link}<span>Copy invite link</span></button>
         </div>
         <nav class="tools" aria-label="Call">
@@ -184,6 +183,8 @@ export class Room {
       },
       quality: () => this.askLayers(),
       firstFrame: (track, sinceMs) => {
+        // Now the picture's shape is known.
+        this.arrange();
         const { participantId, producerId, source } = track;
         const consumerId = track.consumer.id;
         this.call.step('firstFrame', { consumerId, producerId, participantId, source, sinceMs });
@@ -216,7 +217,8 @@ export class Room {
     const focus = (this.pinned && this.tiles.get(this.pinned)) || shared;
     if (focus && all.length > 1) {
       const others = all.filter((tile) => tile !== focus);
-      const boxes = focusBoxes(others.length, area, GAP);
+      // A shared screen is shown whole; of a person somewhat more than the face is enough.
+      const boxes = focusBoxes(others.length, area, GAP, focus.isScreen ? focus.aspect : 1);
       focus.place(boxes.main);
       others.forEach((tile, index) => tile.place(boxes.others[index]));
     } else {
@@ -337,8 +339,7 @@ export class Room {
   private async toggleScreen(): Promise<void> {
     if (this.call.local.has('screen')) return this.call.setTrack('screen', null);
     const track = await openScreen().catch((error) => {
-      // Closing the browser's own dialog is no error.
-      if (error.name === 'NotAllowedError') return null;
+      if (isOwnWish(error)) return null;
       throw new Error(inWords(error, 'screen'));
     });
     if (!track) return;

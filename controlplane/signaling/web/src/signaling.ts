@@ -4,6 +4,11 @@ import { io, type Socket } from 'socket.io-client';
 
 const ANSWER_TIME_MS_MAX = 10_000;
 const HEARTBEAT_MS = 10_000;
+const AGAIN_MS_FIRST = 300;
+const AGAIN_MS_MAX = 8_000;
+
+/** What may work a moment later: nothing was wrong with the request itself. */
+const PASSING = new Set(['offline', 'timeout', 'rate_limited', 'media_unavailable', 'dataplane_unavailable']);
 
 /** A refused request: `code` is stable, `message` is for people. */
 export class Refused extends Error {
@@ -12,6 +17,35 @@ export class Refused extends Error {
   constructor(code: string, message: string) {
     super(message);
     this.code = code;
+  }
+}
+
+/** Whether the same request may work a moment later. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof Refused && PASSING.has(error.code);
+}
+
+/**
+ * Does something again and again while it fails for a passing reason and is still wanted, more and
+ * more slowly. What fails for another reason fails here too.
+ */
+export async function patiently<T>(
+  attempt: () => Promise<T>,
+  isWanted: () => boolean,
+  failed: (error: unknown, times: number) => void = () => {},
+): Promise<T> {
+  let wait = AGAIN_MS_FIRST;
+  for (let times = 1; ; times++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!isPassing(error) || !isWanted()) throw error;
+      failed(error, times);
+      // Not all at the same moment: what failed for one failed for many.
+      await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2)));
+      if (!isWanted()) throw error;
+      wait = Math.min(wait * 2, AGAIN_MS_MAX);
+    }
   }
 }
 

@@ -36,11 +36,21 @@ interface Before {
   lost: number;
 }
 
+/** What is known of a picture's standing still. */
+interface Still {
+  /** The browser's count when its sender paused it; null when he has not. */
+  pausedAt: number | null;
+  /** Pictures until then. */
+  frames: number;
+  forgiven: number;
+}
+
 // The browser's records have more fields than TypeScript knows.
 type Record_ = Record<string, any>;
 
 export class Statistics {
   private before = new Map<string, Before>();
+  private still = new Map<string, Still>();
   private call: Call;
 
   constructor(call: Call) {
@@ -57,6 +67,7 @@ export class Statistics {
     for (const figures of all) figures.roundTripMs ??= roundTrip;
     const ids = new Set(all.map(({ id }) => id));
     for (const id of this.before.keys()) if (!ids.has(id)) this.before.delete(id);
+    for (const id of this.still.keys()) if (!ids.has(id)) this.still.delete(id);
     return all;
   }
 
@@ -97,12 +108,32 @@ export class Statistics {
       jitterMs: stream?.jitter === undefined ? undefined : stream.jitter * 1000,
       framesDecoded: stream?.framesDecoded,
       framesDropped: stream?.framesDropped,
-      freezeCount: stream?.freezeCount,
+      freezeCount: this.freezes(track, stream),
       freezesS: stream?.totalFreezesDuration,
       nackCount: stream?.nackCount,
       audioLevel: stream?.audioLevel,
       totalAudioEnergy: stream?.totalAudioEnergy,
     };
+  }
+
+  /**
+   * How often the picture stood still. The browser also counts a camera that was turned off and on
+   * again, once it is on: that one is nobody's fault.
+   */
+  private freezes(track: RemoteTrack, stream: Record_ | undefined): number | undefined {
+    const count: number | undefined = stream?.freezeCount;
+    if (count === undefined) return undefined;
+    const frames: number = stream?.framesDecoded ?? 0;
+    const before = this.still.get(track.consumer.id) ?? { pausedAt: null, frames, forgiven: 0 };
+    this.still.set(track.consumer.id, before);
+    if (track.producerPaused) {
+      before.pausedAt ??= count;
+      before.frames = frames;
+    } else if (before.pausedAt !== null && frames > before.frames) {
+      before.forgiven += Math.min(1, count - before.pausedAt);
+      before.pausedAt = null;
+    }
+    return count - before.forgiven - (before.pausedAt === null ? 0 : count - before.pausedAt);
   }
 
   private async sent(source: Source): Promise<TileFigures | null> {
@@ -167,9 +198,14 @@ export class Statistics {
 export function layerText(track: RemoteTrack): string | undefined {
   if (track.consumer.kind !== 'video' || track.spatialLayers * track.temporalLayers === 1) return undefined;
   if (track.layers === undefined) return undefined;
-  if (track.layers === null) return 'none';
+  if (track.layers === null) return 'nothing is sent';
   const { spatialLayer, temporalLayer } = track.layers;
-  return `S${spatialLayer + 1}/${track.spatialLayers}` + (temporalLayer === undefined ? '' : ` T${temporalLayer + 1}`);
+  const parts: string[] = [];
+  if (track.spatialLayers > 1) parts.push(`size ${spatialLayer + 1} of ${track.spatialLayers}`);
+  if (track.temporalLayers > 1 && temporalLayer !== undefined) {
+    parts.push(`pace ${temporalLayer + 1} of ${track.temporalLayers}`);
+  }
+  return parts.join(', ');
 }
 
 /** Everything at once, for tests and for a bug report. */

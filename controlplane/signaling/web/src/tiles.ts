@@ -60,7 +60,17 @@ export class Tile {
     const pin = this.element.querySelector<HTMLButtonElement>('[data-pin]')!;
     pin.onclick = () => actions.pin(this);
     this.element.ondblclick = () => actions.pin(this);
+    // A finger does not hover, and a small tile has no room for controls: a tap enlarges it.
+    this.element.onclick = () => {
+      if (matchMedia('(hover: none)').matches && this.element.classList.contains('tiny')) actions.pin(this);
+    };
     this.setName(name);
+  }
+
+  /** Width by height of what is shown; undefined before there is a picture. */
+  get aspect(): number | undefined {
+    const { videoWidth, videoHeight } = this.video;
+    return videoWidth && videoHeight ? videoWidth / videoHeight : undefined;
   }
 
   setName(name: string): void {
@@ -77,7 +87,7 @@ export class Tile {
     style.width = `${box.width}px`;
     style.height = `${box.height}px`;
     style.transform = `translate(${box.left}px, ${box.top}px)`;
-    this.element.classList.toggle('tiny', box.width < 190);
+    this.element.classList.toggle('tiny', box.width < 190 || box.height < 130);
   }
 
   /** What the own camera or screen sends. */
@@ -116,8 +126,11 @@ export class Tile {
   wantedLayer(): number | undefined {
     const track = this.videoTrack;
     if (!track || track.spatialLayers < 2 || this.manual) return undefined;
-    const pixels = this.element.clientWidth * Math.min(2, devicePixelRatio);
-    const wanted = spatialLayerFor(this.quality, track.spatialLayers, pixels);
+    const { clientWidth, clientHeight } = this.element;
+    // A picture that is cut to fill its tile is wider than the tile.
+    const shown = this.isScreen ? clientWidth : Math.max(clientWidth, clientHeight * (this.aspect ?? 16 / 9));
+    const pixels = shown * Math.min(2, devicePixelRatio);
+    const wanted = spatialLayerFor(this.quality, track.spatialLayers, pixels, track.width);
     // The server begins with the highest.
     if (wanted === (this.askedLayer ?? track.spatialLayers - 1)) return undefined;
     return wanted;
@@ -146,17 +159,17 @@ function lines(figures: TileFigures): string {
   const rate = figures.bitrateBps >= 1_000_000 ? `${(figures.bitrateBps / 1e6).toFixed(2)} Mb/s` : `${Math.round(figures.bitrateBps / 1000)} kb/s`;
   if (figures.kind === 'video') {
     const size = figures.width ? `${figures.width}×${figures.height}` : 'no picture';
-    parts.push(`${size}  ${Math.round(figures.fps ?? 0)} fps  ${figures.codec ?? ''}`);
-    parts.push(`${rate}${figures.layer ? `  ${figures.layer}` : ''}`);
+    parts.push(`${size}, ${Math.round(figures.fps ?? 0)} pictures/s, ${figures.codec ?? ''}`);
+    parts.push(`${rate}${figures.layer ? `, ${figures.layer}` : ''}`);
   } else {
-    parts.push(`audio  ${rate}  ${figures.codec ?? ''}`);
+    parts.push(`sound, ${rate}, ${figures.codec ?? ''}`);
   }
   const quality: string[] = [];
-  if (figures.lossPercent !== undefined) quality.push(`loss ${figures.lossPercent.toFixed(1)} %`);
-  if (figures.kind === 'audio') return `${parts[0]}  ${quality[0] ?? ''}`;
-  if (figures.roundTripMs !== undefined) quality.push(`rtt ${Math.round(figures.roundTripMs)} ms`);
-  if (figures.freezeCount) quality.push(`freezes ${figures.freezeCount}`);
-  if (quality.length > 0) parts.push(quality.join('  '));
+  if (figures.lossPercent !== undefined) quality.push(`${figures.lossPercent.toFixed(1)} % lost`);
+  if (figures.kind === 'audio') return [parts[0], ...quality].join(', ');
+  if (figures.roundTripMs !== undefined) quality.push(`${Math.round(figures.roundTripMs)} ms there and back`);
+  if (figures.freezeCount) quality.push(`stood still ${figures.freezeCount}×`);
+  if (quality.length > 0) parts.push(quality.join(', '));
   return parts.join('\n');
 }
 

@@ -31,7 +31,19 @@ test('quality becomes a layer', () => {
   assert.equal(spatialLayerFor('medium', 3, 100), 1);
   assert.equal(spatialLayerFor('low', 3, 2000), 0);
   assert.equal(spatialLayerFor('auto', 3, 900), 2);
-  assert.equal(spatialLayerFor('auto', 3, 300), 1);
+  assert.equal(spatialLayerFor('auto', 3, 583), 1);
+  assert.equal(spatialLayerFor('auto', 3, 340), 1);
   assert.equal(spatialLayerFor('auto', 3, 120), 0);
   assert.equal(spatialLayerFor('auto', 1, 900), 0);
+});
+
+test('a tile asks for the smallest layer that fills it', () => {
+  for (const width of [640, 960, 1280, 1920]) {
+    for (let pixels = 50; pixels < 2000; pixels += 7) {
+      const layer = spatialLayerFor('auto', 3, pixels, width);
+      const filled = (width / 2 ** (2 - layer)) * 1.05;
+      assert.ok(layer === 2 || filled >= pixels, `${pixels} pixels of ${width}: layer ${layer}`);
+      if (layer > 0) assert.ok(filled / 2 < pixels, `${pixels} pixels of ${width}: layer ${layer} is too much`);
+    }
+  }
 });

@@ -43,6 +43,27 @@ test('1 to 25 tiles lie inside, apart, and use the space', () => {
   }
 });
 
+test('two people beside each other lose little of their pictures', () => {
+  for (const box of gridBoxes(2, { left: 0, top: 0, width: 1252, height: 650 }, 10)) {
+    assert.ok(box.width / box.height >= 1.6, `${box.width}×${box.height}`);
+  }
+});
+
+test('tiles beside a large one are no portraits', () => {
+  for (let others = 1; others <= 12; others++) {
+    for (const box of focusBoxes(others, AREAS[0], 10).others) {
+      assert.ok(box.width / box.height > 1.3, `${others}: ${box.width}×${box.height}`);
+    }
+  }
+});
+
+test('a shared screen on a phone leaves its blank rest to the others', () => {
+  const area = { left: 0, top: 0, width: 374, height: 640 };
+  const { main, others } = focusBoxes(3, area, 10, 16 / 9);
+  assert.ok(main.height < area.height / 2);
+  assert.ok(others.every((box) => box.width > 100 && box.height > 90));
+});
+
 test('a focused tile is the largest and nothing overlaps', () => {
   for (const area of AREAS) {
     for (let others = 0; others <= 24; others++) {
