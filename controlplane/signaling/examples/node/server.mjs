@@ -1,9 +1,18 @@
 // The smallest signaling service: Node, Socket.IO in front, the control API over HTTP/2 behind.
 // Browsers use mediasoup-client unchanged. `npm install && npm start`, then http://localhost:8090.
 //
-// It has no rights, no limits, no reconnect and no clean-up after a crash: for those read the Rust
+// It has no rights, no limits, no resuming and no clean-up after a crash: for those read the Rust
 // service beside it. What it shows is which call of the API goes with which step of a browser.
-import { readFileSync } from 'node:fs';
+//
+// It needs a running control plane and the built page (`npm ci && npm run build` in ../../web).
+// Copied elsewhere, it has to be told where these are, in the environment:
+//   IRONCAST_CONTROL    the control API (https://127.0.0.1:7443)
+//   IRONCAST_CA         its certificate, PEM (control-cert.pem in IRONCAST_STATE_DIR)
+//   IRONCAST_STATE_DIR  the control plane's state directory (.run in the project's folder)
+//   IRONCAST_TOKEN      the bearer token, if the control API wants one
+//   PAGE                the built page (../../web/dist)
+//   PORT                where to listen (8090)
+import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import http2 from 'node:http2';
 import { extname, join, normalize } from 'node:path';
@@ -17,21 +26,50 @@ const port = Number(process.env.PORT ?? 8090);
 
 // ---- the control API: JSON over one HTTP/2 connection ------------------------------------------
 
-const control = http2.connect(process.env.IRONCAST_CONTROL ?? 'https://127.0.0.1:7443', {
-  ca: readFileSync(process.env.IRONCAST_CA ?? join(state, 'control-cert.pem')),
-});
+const url = process.env.IRONCAST_CONTROL ?? 'https://127.0.0.1:7443';
+const certificate = process.env.IRONCAST_CA ?? join(state, 'control-cert.pem');
+const token = process.env.IRONCAST_TOKEN;
+const missing = [
+  [certificate, 'the control API\'s certificate: is the control plane running? Set IRONCAST_CA or IRONCAST_STATE_DIR'],
+  [join(page, 'index.html'), 'the page: build it (npm ci && npm run build in controlplane/signaling/web), or set PAGE'],
+].filter(([path]) => !existsSync(path));
+for (const [path, what] of missing) console.error(`${path} is not there. It is ${what}.`);
+if (missing.length > 0) process.exit(1);
+
+let connection = null;
+
+/** The connection to the control API, made again when it is gone. */
+function control() {
+  if (connection && !connection.closed && !connection.destroyed) return connection;
+  // The certificate is read anew: the control plane may have made another one.
+  const made = http2.connect(url, { ca: readFileSync(certificate) });
+  // Without a listener an error would end the process; the calls under way get it, too.
+  made.on('error', (error) => console.error(`control API: ${error.message}`));
+  made.on('goaway', () => made.close());
+  connection = made;
+  return made;
+}
 
 function api(method, path, body) {
   return new Promise((resolve, reject) => {
-    const stream = control.request({ ':method': method, ':path': `/v1${path}`, 'content-type': 'application/json' });
+    const stream = control().request({
+      ':method': method,
+      ':path': `/v1${path}`,
+      'content-type': 'application/json',
+      ...(token ? { authorization: `Bearer ${token}` } : {}),
+    });
     let status, text = '';
     stream.on('response', (headers) => (status = headers[':status']));
     stream.on('data', (piece) => (text += piece));
-    stream.on('error', reject);
+    stream.on('error', () => reject(Object.assign(new Error('the control API does not answer'), { code: 'media_unavailable' })));
     stream.on('end', () => {
-      const answer = text ? JSON.parse(text) : {};
-      if (status < 300) resolve(answer);
-      else reject(Object.assign(new Error(answer.detail ?? answer.title), { code: answer.code }));
+      try {
+        const answer = text ? JSON.parse(text) : {};
+        if (status < 300) resolve(answer);
+        else reject(Object.assign(new Error(answer.detail ?? answer.title), { code: answer.code }));
+      } catch (error) {
+        reject(error);
+      }
     });
     stream.end(body && JSON.stringify(body));
   });
@@ -44,12 +82,20 @@ const rooms = new Map(); // roomId -> { router, people: Map(participantId -> { n
 async function enter(roomId) {
   if (!rooms.has(roomId)) rooms.set(roomId, { people: new Map(), router: api('POST', '/routers', { appData: { roomId } }) });
   const room = rooms.get(roomId);
-  return { ...room, router: await room.router };
+  try {
+    return { ...room, router: await room.router };
+  } catch (error) {
+    // The next one who comes tries again.
+    if (rooms.get(roomId) === room) rooms.delete(roomId);
+    throw error;
+  }
 }
 
 const steps = {
   async joinRoom(me, { roomId, name = 'Guest' }) {
     const { router, people } = await enter(roomId);
+    // Who has gone while he waited would stay in the room for ever.
+    if (!me.socket.connected) return leave(me);
     Object.assign(me, { roomId, router: router.id, name, people, producers: [] });
     const others = [...people].map(([participantId, other]) => ({ participantId, name: other.name }));
     const producers = [...people.values()].flatMap((other) => other.producers);
@@ -77,25 +123,51 @@ const steps = {
   resumeConsumer: (me, { consumerId }) => api('POST', `/consumers/${consumerId}/resume`),
   setPreferredLayers: (me, { consumerId, spatialLayer, temporalLayer }) =>
     api('PATCH', `/consumers/${consumerId}`, { preferredLayers: { spatialLayer, temporalLayer } }),
-  pauseProducer: (me, { producerId }) => paused(me, producerId, 'pause'),
-  resumeProducer: (me, { producerId }) => paused(me, producerId, 'resume'),
+  pauseConsumer: (me, { consumerId }) => api('POST', `/consumers/${consumerId}/pause`),
+  requestKeyFrame: (me, { consumerId }) => api('POST', `/consumers/${consumerId}/request-key-frame`),
+  pauseProducer: (me, { producerId }) => pause(me, producerId, true),
+  resumeProducer: (me, { producerId }) => pause(me, producerId, false),
+  async stopProducing(me, { producerIds = me.producers.map(({ producerId }) => producerId) }) {
+    for (const producerId of producerIds) {
+      own(me, producerId);
+      me.producers = me.producers.filter((each) => each.producerId !== producerId);
+      me.tell('producer-closed', { producerId, participantId: me.id });
+      await api('DELETE', `/producers/${producerId}`);
+    }
+    return { stopped: true };
+  },
   restartIce: (me, { transportId }) => api('POST', `/transports/${transportId}/restart-ice`),
   leaveRoom: (me) => leave(me),
 };
 
 async function transport(me, direction, rtpCapabilities) {
-  const made = await api('POST', '/transports', { routerId: me.router, type: 'webrtc', participantId: me.id, rtpCapabilities });
+  const wanted = { routerId: me.router, type: 'webrtc', participantId: me.id, rtpCapabilities };
+  const made = await api('POST', '/transports', wanted).catch((error) => {
+    // The media server was started again and knows this room no more: whoever joins next makes it.
+    if (error.code === 'not_found') rooms.delete(me.roomId);
+    throw error;
+  });
   me[direction] = made.id;
   return made;
 }
 
-async function paused(me, producerId, action) {
-  await api('POST', `/producers/${producerId}/${action}`);
-  me.tell(`producer-${action}d`, { producerId, participantId: me.id });
+function own(me, producerId) {
+  const producer = me.producers.find((each) => each.producerId === producerId);
+  if (producer) return producer;
+  throw Object.assign(new Error(`there is no producer ${producerId} of yours`), { code: 'not_found' });
+}
+
+/** Who comes later reads it in the list. */
+async function pause(me, producerId, paused) {
+  const producer = own(me, producerId);
+  await api('POST', `/producers/${producerId}/${paused ? 'pause' : 'resume'}`);
+  producer.paused = paused;
+  me.tell(paused ? 'producer-paused' : 'producer-resumed', { producerId, participantId: me.id });
 }
 
 async function leave(me) {
   if (!me.people?.delete(me.id)) return;
+  me.socket.leave(me.roomId);
   me.tell('call:participant-left', { participantId: me.id, reason: 'left' });
   await api('POST', `/participants/${me.id}/leave?routerId=${me.router}`);
   if (me.people.size > 0) return;
@@ -117,6 +189,10 @@ const web = createServer((request, response) => {
 });
 new Server(web).on('connection', (socket) => {
   const me = { id: socket.id, socket, tell: (event, payload) => socket.to(me.roomId).emit(event, payload) };
+  const unknown = { error: { code: 'unsupported', message: 'this example has no such event' } };
+  socket.onAny((event, ...rest) => {
+    if (!(event in steps) && typeof rest.at(-1) === 'function') rest.at(-1)(unknown);
+  });
   for (const [event, step] of Object.entries(steps)) {
     socket.on(event, async (payload, answer) => {
       const failed = ({ code = 'failed', message }) => ({ error: { code, message } });
