@@ -127,7 +127,8 @@ fn serve(
     let invalid = |message: &str| io::Error::new(io::ErrorKind::InvalidData, message.to_owned());
     let mut buffer = Vec::new();
     stream.set_read_timeout(Some(HELLO_TIMEOUT))?;
-    let first = read_frame(&mut stream, &mut buffer)?.ok_or_else(|| invalid("no hello"))?;
+    // Somebody who only asks whether we listen says nothing.
+    let Some(first) = read_frame(&mut stream, &mut buffer)? else { return Ok(()) };
     let hello: Hello = match first.kind {
         FrameKind::Hello => frame::decode_body(&first.body).map_err(|e| invalid(&e.to_string()))?,
         _ => return Err(invalid("the first frame is not a hello")),

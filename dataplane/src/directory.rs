@@ -26,13 +26,13 @@ impl Directory {
         }
     }
 
-    /// To a worker that may not exist, not run, or be full: then the datagram is lost, as on the
-    /// wire, and the peer repeats it.
+    /// To a worker that may not exist, not run, or get too many: then the datagram is lost, as on
+    /// the wire, and the peer repeats it.
     pub fn send(&self, worker: WorkerId, message: ToWorker) {
         let Some(slot) = self.0.get(usize::from(worker)) else { return };
         let mailbox = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(mailbox) = mailbox {
-            let _ = mailbox.send(message);
+            mailbox.offer(message);
         }
     }
 }

@@ -39,7 +39,9 @@ impl Ports {
             ports.iter().min_by_key(|(_, used)| **used).map(|(port, used)| (*port, *used))
         };
         let mut best = least(&self.open);
-        while best.is_none_or(|(_, used)| used >= COMFORTABLE) && self.occupied < OCCUPIED_MAX {
+        while best.is_none_or(|(_, used)| used >= COMFORTABLE.min(self.cap))
+            && self.occupied < OCCUPIED_MAX
+        {
             let Some(port) = self.next else { break };
             self.next = (port < self.last).then(|| port + 1);
             if open(port) {
@@ -76,6 +78,19 @@ mod tests {
         assert_eq!(taken[20], None);
         ports.give(101);
         assert_eq!(ports.take(|_| true), Some(101));
+    }
+
+    #[test]
+    fn a_cap_below_what_is_comfortable_opens_the_next_port() {
+        for cap in 1..=9 {
+            let mut ports = Ports::slice(100, 109, cap);
+            let taken: Vec<_> = std::iter::from_fn(|| ports.take(|port| port != 104)).collect();
+            assert_eq!(taken.len(), 9 * cap as usize, "cap {cap}");
+            for port in (100..=109).filter(|port| *port != 104) {
+                let here = taken.iter().filter(|taken| **taken == port).count();
+                assert_eq!(here, cap as usize, "port {port}, cap {cap}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     any::Any,
+    net::UdpSocket,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::Sender as HubSender,
     thread::JoinHandle,
@@ -11,13 +12,15 @@ use std::{
 };
 
 use anyhow::Context;
-use ironcast_config::{Config, Transmit};
+use ironcast_config::{Config, PortRange, Transmit};
 use ironcast_core::{
     srtp::{Sealer, SoftwareSealer},
     worker::{Limits, Worker},
 };
-use ironcast_driver::{DriverConfig, Without, mailbox, steering::SharedListeners};
-use ironcast_handshake::{Certificate, Pool, PoolConfig};
+use ironcast_driver::{
+    DriverConfig, Without, claim::PortClaim, mailbox, steering::SharedListeners,
+};
+use ironcast_handshake::{Certificate, Output, Pool, PoolConfig};
 use ironcast_protocol::WorkerId;
 
 use crate::{
@@ -41,6 +44,10 @@ pub struct Workers {
     directory: Directory,
     shared: Option<SharedListeners>,
     without: Without,
+    /// The ports of each worker.
+    slices: Vec<PortRange>,
+    /// Nobody else on this host uses them while this lives.
+    _claim: PortClaim,
 }
 
 impl Workers {
@@ -59,6 +66,8 @@ impl Workers {
         anyhow::ensure!(cores.len() <= 256, "at most 256 workers");
         require_sealer(config.dataplane.sealer)?;
         let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
+        let (slices, claim) = claim_ports(config, cores.len())?;
+        warn_of_few_files(config.dataplane.paths_max)?;
         let shared = config
             .rtc
             .single_port
@@ -74,6 +83,8 @@ impl Workers {
             hub,
             shared,
             without,
+            slices,
+            _claim: claim,
         })
     }
 
@@ -143,8 +154,14 @@ impl Workers {
         };
         let handshakes =
             Pool::start(pool_config, self.certificate.clone(), move |transport, output| {
-                // A worker that has ended, or is drowned in mail, loses it as on the wire.
-                let _ = back.send(ToWorker::Handshake { transport, output });
+                let is_datagram = matches!(output, Output::Datagram(_));
+                let message = ToWorker::Handshake { transport, output };
+                if is_datagram {
+                    back.offer(message);
+                } else {
+                    // Keys, and the end, are said once. A worker that has ended has no use for them.
+                    let _ = back.deliver(message);
+                }
             })?;
         let (ports, slice) = self.ports(index);
         let limits = &config.dataplane;
@@ -203,16 +220,50 @@ impl Workers {
 
     /// Worker `index`'s share of the ports, and how many transports one carries.
     fn ports(&self, index: usize) -> (Ports, (u16, u16)) {
-        let rtc = &self.config.rtc;
-        if let Some(port) = rtc.single_port {
-            return (Ports::single(port, rtc.single_port_peers_max), (port, port));
-        }
-        let workers = self.cores.len() as u32;
-        let each = rtc.ports.count() / workers;
-        let first = u32::from(rtc.ports.first) + each * index as u32;
-        let (first, last) = (first as u16, (first + each.max(1) - 1) as u16);
-        (Ports::slice(first, last, rtc.peers_per_port_max), (first, last))
+        let (rtc, PortRange { first, last }) = (&self.config.rtc, self.slices[index]);
+        let ports = match rtc.single_port {
+            Some(port) => Ports::single(port, rtc.single_port_peers_max),
+            None => Ports::slice(first, last, rtc.peers_per_port_max),
+        };
+        (ports, (first, last))
     }
+}
+
+/// The ports of each worker, and that they are ours alone.
+fn claim_ports(config: &Config, workers: usize) -> anyhow::Result<(Vec<PortRange>, PortClaim)> {
+    let rtc = &config.rtc;
+    for address in &rtc.listen {
+        UdpSocket::bind((*address, 0))
+            .with_context(|| format!("rtc.listen: {address} is no address to listen on here"))?;
+    }
+    let single = rtc.single_port.map(|port| PortRange { first: port, last: port });
+    let all = single.unwrap_or(rtc.ports);
+    let claim = PortClaim::take(&rtc.listen, all.first, all.last).with_context(|| {
+        format!("{} {all}", if single.is_some() { "rtc.single_port" } else { "rtc.ports" })
+    })?;
+    let slice = |index| single.or_else(|| all.slice(index, workers as u32));
+    let slices: Option<Vec<_>> = (0..workers as u32).map(slice).collect();
+    let slices = slices.with_context(|| {
+        format!(
+            "rtc.ports has {} ports for {workers} workers, and each needs one of its own: widen \
+             it, or lower dataplane.workers",
+            all.count()
+        )
+    })?;
+    Ok((slices, claim))
+}
+
+fn warn_of_few_files(wanted: u32) -> anyhow::Result<()> {
+    let possible = ironcast_driver::paths_max(wanted)?;
+    if possible < wanted {
+        tracing::warn!(
+            wanted,
+            possible,
+            "the limit of open files (LimitNOFILE, ulimit -n) allows fewer connected sockets than \
+             dataplane.paths_max"
+        );
+    }
+    Ok(())
 }
 
 /// Says at the start, not in each worker, that a sealer cannot be had.

@@ -1,13 +1,13 @@
 //! `ironcast doctor`: is this host ready? Reads what the kernel tells and compares it with what the
 //! configuration asks. Changes nothing; every finding says what to do.
 
-use std::{fs, net::UdpSocket, process::ExitCode, thread::available_parallelism};
+use std::{fs, net::SocketAddr, process::ExitCode, thread::available_parallelism};
 
-use ironcast_config::{Config, PortRange, Transmit};
+use ironcast_config::{Config, Door, PortRange, Transmit};
 use ironcast_driver::{Without, probe};
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::probe::port_is_free;
+use crate::probe::{require_media_ports, require_port};
 
 /// One line of the report.
 enum Finding {
@@ -25,7 +25,7 @@ pub(crate) fn run(config: &Config) -> ExitCode {
     findings.extend(xdp(config));
     findings.extend([open_files(config), cores(config), memory()]);
     findings.extend([socket_buffers(), reserved_ports(config), media_port(config)]);
-    findings.extend(doors(config));
+    findings.extend(doors(config).into_iter().map(door));
     let mut failed = false;
     for finding in findings {
         match finding {
@@ -176,32 +176,38 @@ fn reserved(list: &str, ports: PortRange) -> bool {
 }
 
 fn media_port(config: &Config) -> Finding {
-    let port = config.rtc.single_port.unwrap_or(config.rtc.ports.first);
-    match UdpSocket::bind(("0.0.0.0", port)) {
-        Ok(_) => Good(format!("UDP port {port} can be bound")),
-        Err(error) => Bad(
-            format!("UDP port {port} cannot be bound: {error}"),
-            "end the program that has it, or choose others: --set rtc.ports=50000-59999".into(),
-        ),
+    match require_media_ports(config) {
+        Ok(()) => Good("the UDP ports of media can be had".into()),
+        Err(text) => Bad(text, "Ironcast may be running".into()),
     }
 }
 
-fn doors(config: &Config) -> Vec<Finding> {
-    let doors = [
+/// Every TCP port that is listened on, with its key.
+pub(crate) fn doors(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let mut doors = vec![
         ("control.listen", config.control.listen),
         ("control.ops", config.control.ops),
         ("signaling.listen", config.signaling.listen),
     ];
-    let look = |(key, address)| {
-        if port_is_free(address) {
-            return Good(format!("{address} is free ({key})"));
-        }
-        Better(
-            format!("{address} cannot be had ({key})"),
-            format!("Ironcast may be running; else choose another with --set {key}=..."),
-        )
-    };
-    doors.into_iter().map(look).collect()
+    if let Some(Door::Tcp(address)) = config.control.plain {
+        doors.push(("control.plain", address));
+    }
+    doors
+}
+
+fn door((key, address): (&'static str, SocketAddr)) -> Finding {
+    match require_port(key, address) {
+        Ok(()) => Good(format!("{address} is free ({key})")),
+        Err(text) => Better(text, "Ironcast may be running".into()),
+    }
+}
+
+/// One line where the limit of open files is below what the configuration may need.
+pub(crate) fn few_files(config: &Config) -> Option<String> {
+    match open_files(config) {
+        Good(_) => None,
+        Better(what, advice) | Bad(what, advice) => Some(format!("{what}: {advice}")),
+    }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    Choice,
-    probe::{Probe, port_is_free},
+    Choice, doctor,
+    probe::{Probe, require_media_ports, require_port},
     service::{self, Service},
 };
 
@@ -35,6 +35,9 @@ pub(crate) fn run(choice: &Choice) -> anyhow::Result<ExitCode> {
     let config = choice.load()?;
     let lock = Lock::take(config.state_dir())?;
     check_ports(&config)?;
+    if let Some(warning) = doctor::few_files(&config) {
+        println!("  ! {warning}");
+    }
     let services = services(&config, choice)?;
     // One thread: the kernel ends the children when the thread that started them ends, so that
     // thread must be the process's own.
@@ -158,21 +161,10 @@ fn local(listen: SocketAddr) -> SocketAddr {
 }
 
 fn check_ports(config: &Config) -> anyhow::Result<()> {
-    let doors = [
-        ("control.listen", config.control.listen),
-        ("control.ops", config.control.ops),
-        ("signaling.listen", config.signaling.listen),
-    ];
-    for (key, address) in doors {
-        if !port_is_free(address) {
-            let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1_000));
-            bail!(
-                "{address} ({key}) cannot be had: another program listens there, or it is not \
-                 an address of this machine. Choose another: --set {key}={other}"
-            );
-        }
+    for (key, address) in doctor::doors(config) {
+        require_port(key, address).map_err(anyhow::Error::msg)?;
     }
-    Ok(())
+    require_media_ports(config).map_err(anyhow::Error::msg)
 }
 
 /// One `ironcast up` for each state directory. The kernel lets go of the lock when we end, however.
@@ -183,11 +175,18 @@ struct Lock {
 
 impl Lock {
     fn take(state_dir: &Path) -> anyhow::Result<Self> {
-        let folder = || format!("the state directory {}", state_dir.display());
-        fs::create_dir_all(state_dir).with_context(folder)?;
         let path = state_dir.join("up.lock");
-        let mut file =
-            File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let open = || {
+            fs::create_dir_all(state_dir)?;
+            File::options().create(true).truncate(false).read(true).write(true).open(&path)
+        };
+        let mut file = open().map_err(|error| {
+            anyhow::anyhow!(
+                "the state directory {} cannot be written to: {error}. Choose another: \
+                 --set control.state_dir=...",
+                state_dir.display()
+            )
+        })?;
         if file.try_lock().is_err() {
             let mut holder = String::new();
             file.read_to_string(&mut holder).ok();
@@ -287,4 +286,18 @@ fn boxed(lines: &[String]) -> String {
     }
     text.push_str(&format!("\u{2570}{edge}\u{256f}"));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_that_cannot_be_written_to_is_told_with_advice() {
+        // A file stands where a folder would have to be made: refused to everybody, root too.
+        let place = Path::new("/proc/version/state");
+        let text = Lock::take(place).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(text.contains("/proc/version/state"), "{text}");
+        assert!(text.contains("--set control.state_dir="), "{text}");
+    }
 }

@@ -42,7 +42,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
 
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)

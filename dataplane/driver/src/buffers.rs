@@ -40,6 +40,8 @@ impl Buffers {
     /// Tells the kernel, and hands all buffers over.
     pub(crate) fn register(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.ring.base().as_ptr() as u64;
+        self.tail = 0;
+        self.publish();
         // SAFETY: the mapping is page aligned, large enough for `count` entries, and outlives the
         // ring: the owner drops the ring first.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0)? };
@@ -81,6 +83,20 @@ impl Buffers {
         entry.set_len(self.bytes as u32);
         entry.set_bid(bid);
         self.tail = self.tail.wrapping_add(1);
+        self.publish();
+    }
+
+    /// Takes all buffers back and hands them over again: after completions were lost, nobody knows
+    /// which of them the kernel has filled. No receive may be under way, and completions from before
+    /// are void.
+    pub(crate) fn register_anew(&mut self, submitter: &Submitter<'_>) -> io::Result<()> {
+        submitter.unregister_buf_ring(GROUP)?;
+        self.register(submitter)
+    }
+
+    /// Shows the kernel how many there are.
+    fn publish(&self) {
+        let entries = self.ring.base().cast::<BufRingEntry>();
         // SAFETY: the tail lies inside the first entry of the mapping; it is shared with the
         // kernel, hence atomic, and released after the entry above.
         unsafe {

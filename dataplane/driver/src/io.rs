@@ -27,6 +27,7 @@ use ironcast_core::{
 use crate::{
     DriverConfig, Source, Statistics, Transmit,
     buffers::{self, Buffers},
+    claim,
     clock::Clock,
     ring::{self, Operation, Ring},
     sockets,
@@ -107,6 +108,8 @@ pub struct Io {
     /// Paths that failed since the engine was last told.
     pub(crate) failed: Vec<(PathId, io::ErrorKind)>,
     pub(crate) strays: VecDeque<(Source, Vec<u8>)>,
+    /// Of all receives that are armed: see `ring`.
+    pub(crate) epoch: u32,
     slabs_lent: usize,
     /// Most that one portion has used since memory was given back last.
     slabs_used: usize,
@@ -158,6 +161,7 @@ impl Io {
             resting: Vec::new(),
             failed: Vec::new(),
             strays: VecDeque::new(),
+            epoch: 0,
             slabs_lent: SLABS_LENT,
             slabs_used: 0,
             trimmed_at: 0,
@@ -171,6 +175,8 @@ impl Io {
     /// # Errors
     /// As of `bind`; `AddrInUse` when somebody else has the port.
     pub fn open_listener(&mut self, local: SocketAddr) -> io::Result<ListenerId> {
+        // Shared with ourselves only: with a stranger we would take each other's packets.
+        claim::require_free(local)?;
         let socket = sockets::listener(local)?;
         // Port 0 asks for any: what counts is what was given.
         let local = socket.local_addr()?.as_socket().unwrap_or(local);
@@ -221,6 +227,7 @@ impl Io {
         if let Some(xdp) = &mut self.xdp {
             xdp.open(slot, source, remote);
         }
+        self.statistics.strays_dropped += connected.dropped;
         for (from, bytes) in connected.strays {
             self.strays.push_back((Source::Listener { local, remote: from }, bytes));
         }
@@ -351,7 +358,8 @@ impl Io {
 
     fn unregister(&mut self, slot: u32) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
-        let receive = Operation::Receive { slot, generation: entry.generation }.user_data();
+        let (generation, epoch) = (entry.generation, self.epoch);
+        let receive = Operation::Receive { slot, generation, epoch }.user_data();
         let armed = entry.armed;
         entry.file = File::Free;
         entry.socket = None;
@@ -376,6 +384,21 @@ impl Io {
         // SAFETY: everything an entry points to (receive headers, frames of sends, slabs) lives
         // until its completion: see the order of the fields, and `tx.rs`.
         unsafe { self.ring.push(&entry) }.is_ok()
+    }
+
+    /// After all requests were ended: every open socket is to be armed again, with all buffers.
+    pub(crate) fn begin_epoch(&mut self) -> io::Result<()> {
+        self.epoch = (self.epoch + 1) % ring::EPOCHS;
+        self.buffers.register_anew(&self.ring.submitter())?;
+        self.resting.clear();
+        self.unarmed.clear();
+        for (slot, entry) in self.slots.iter_mut().enumerate() {
+            entry.armed = false;
+            if entry.file != File::Free {
+                self.unarmed.push((slot as u32, entry.generation));
+            }
+        }
+        Ok(())
     }
 
     /// Arms the receive of every slot that has none.
@@ -403,7 +426,7 @@ impl Io {
             entry.armed = true;
             let receive = opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP)
                 .build()
-                .user_data(Operation::Receive { slot, generation }.user_data());
+                .user_data(Operation::Receive { slot, generation, epoch: self.epoch }.user_data());
             self.push(receive);
         }
     }

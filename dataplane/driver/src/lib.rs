@@ -10,7 +10,8 @@
 //!       '---- worker_loop.rs: sleep until the next completion or deadline <---'
 //! ```
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
-//! `sockets` listeners and paths, `steering` the program of single-port mode, `mailbox` messages
+//! `sockets` listeners and paths, `claim` who owns which ports,
+//! `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
 //! `without` what it may lack, `xdp` frames past the network stack (an option), `mapping` memory
 //! shared with the kernel, `allocator` a counting allocator for tests and benches, `ipsec_mb` (a
@@ -19,6 +20,7 @@
 pub mod affinity;
 pub mod allocator;
 mod buffers;
+pub mod claim;
 pub mod clock;
 mod io;
 #[cfg(feature = "ipsec-mb")]

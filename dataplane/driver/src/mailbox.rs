@@ -1,5 +1,13 @@
-//! Messages from other threads to a worker: commands, handed-over STUN, output of DTLS. Bounded,
-//! any number of senders, one receiver (the worker loop). Never used per forwarded packet.
+//! Messages from other threads to a worker: commands, handed-over STUN, output of DTLS. Any number
+//! of senders, one receiver (the worker loop). Never used per forwarded packet.
+//!
+//! There are two queues, so that strangers cannot crowd out what is said only once:
+//!
+//! | by | what | bounded by | when it is full |
+//! |---|---|---|---|
+//! | [`Sender::send`] | commands | the capacity | refused: the sender says so to its caller |
+//! | [`Sender::deliver`] | results of handshakes | the associations there are | never |
+//! | [`Sender::offer`] | datagrams | [`DATAGRAMS_MAX`] | the oldest is dropped and counted |
 //!
 //! A wake of a sleeping thread is dear (8 us), so it is done only when the worker says that it
 //! sleeps. The classic danger is a message that slips between the worker's last look and its
@@ -18,14 +26,51 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Datagrams that wait at most: peers repeat what is lost, and what is old is of no use.
+pub const DATAGRAMS_MAX: usize = 256;
+
+/// What waits, or was taken: each queue in its order.
+#[derive(Debug)]
+pub struct Mail<M> {
+    /// What may be lost: comes first.
+    pub datagrams: VecDeque<M>,
+    /// What may not.
+    pub orders: VecDeque<M>,
+}
+
+impl<M> Mail<M> {
+    /// None, and room for so many orders.
+    #[must_use]
+    pub fn with_room(orders: usize) -> Self {
+        Self {
+            datagrams: VecDeque::with_capacity(DATAGRAMS_MAX),
+            orders: VecDeque::with_capacity(orders),
+        }
+    }
+
+    /// How much there is.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.datagrams.len() + self.orders.len()
+    }
+
+    /// True when there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 struct Shared<M> {
-    queue: Mutex<VecDeque<M>>,
+    mail: Mutex<Mail<M>>,
     capacity: usize,
-    /// Length of `queue`, readable without the lock.
+    /// Length of `mail`, readable without the lock.
     waiting: AtomicUsize,
+    /// Datagrams that were dropped for newer ones.
+    dropped: AtomicU64,
     sleeping: AtomicBool,
     stopped: AtomicBool,
     closed: AtomicBool,
@@ -33,6 +78,10 @@ struct Shared<M> {
 }
 
 impl<M> Shared<M> {
+    fn mail(&self) -> MutexGuard<'_, Mail<M>> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wake(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst) {
             self.signal();
@@ -70,7 +119,7 @@ impl<M> Clone for Sender<M> {
 /// The worker's end.
 pub struct Receiver<M>(Arc<Shared<M>>);
 
-/// A mailbox that holds at most `capacity` messages.
+/// A mailbox that holds at most `capacity` commands.
 pub fn mailbox<M>(capacity: usize) -> io::Result<(Sender<M>, Receiver<M>)> {
     // SAFETY: no pointers are involved; the result is checked.
     let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
@@ -80,9 +129,10 @@ pub fn mailbox<M>(capacity: usize) -> io::Result<(Sender<M>, Receiver<M>)> {
     // SAFETY: the descriptor was just made and belongs to nobody else.
     let event = unsafe { OwnedFd::from_raw_fd(event) };
     let shared = Arc::new(Shared {
-        queue: Mutex::new(VecDeque::with_capacity(capacity.min(1024))),
+        mail: Mutex::new(Mail::with_room(capacity.min(1_024))),
         capacity,
         waiting: AtomicUsize::new(0),
+        dropped: AtomicU64::new(0),
         sleeping: AtomicBool::new(false),
         stopped: AtomicBool::new(false),
         closed: AtomicBool::new(false),
@@ -92,18 +142,59 @@ pub fn mailbox<M>(capacity: usize) -> io::Result<(Sender<M>, Receiver<M>)> {
 }
 
 impl<M> Sender<M> {
-    /// Puts a message in, and wakes the worker if it sleeps.
+    /// Puts a command in, and wakes the worker if it sleeps.
+    ///
+    /// # Errors
+    /// Too many wait, or the worker has ended.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
+        self.put(message, |mail, message| {
+            if mail.orders.len() >= self.0.capacity {
+                return Err(SendError::Full(message));
+            }
+            mail.orders.push_back(message);
+            Ok(())
+        })
+    }
+
+    /// Puts in what may not be lost and is said once, however much waits: only for what its source
+    /// bounds. Wakes the worker if it sleeps.
+    ///
+    /// # Errors
+    /// The worker has ended.
+    pub fn deliver(&self, message: M) -> Result<(), SendError<M>> {
+        self.put(message, |mail, message| {
+            mail.orders.push_back(message);
+            Ok(())
+        })
+    }
+
+    /// Puts in a datagram, in the place of the oldest one if need be, and wakes the worker if it
+    /// sleeps. One for a worker that has ended is lost, as on the wire.
+    pub fn offer(&self, message: M) {
+        let offered = self.put(message, |mail, message| {
+            if mail.datagrams.len() >= DATAGRAMS_MAX {
+                mail.datagrams.pop_front();
+                self.0.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            mail.datagrams.push_back(message);
+            Ok(())
+        });
+        drop(offered);
+    }
+
+    /// The sender's first step (see the file's head) under the lock, then the second.
+    fn put(
+        &self,
+        message: M,
+        push: impl FnOnce(&mut Mail<M>, M) -> Result<(), SendError<M>>,
+    ) -> Result<(), SendError<M>> {
         {
-            let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut mail = self.0.mail();
             if self.0.closed.load(Ordering::Relaxed) {
                 return Err(SendError::Closed(message));
             }
-            if queue.len() >= self.0.capacity {
-                return Err(SendError::Full(message));
-            }
-            queue.push_back(message);
-            self.0.waiting.store(queue.len(), Ordering::SeqCst);
+            push(&mut mail, message)?;
+            self.0.waiting.store(mail.len(), Ordering::SeqCst);
         }
         self.0.wake();
         Ok(())
@@ -117,19 +208,21 @@ impl<M> Sender<M> {
 }
 
 impl<M> Receiver<M> {
-    /// Takes all messages that wait, in order, into `into`.
-    pub fn take_all(&self, into: &mut VecDeque<M>) {
+    /// Takes all that waits, in order, into `into`.
+    pub fn take_all(&self, into: &mut Mail<M>) {
         if self.0.waiting.load(Ordering::Acquire) == 0 {
             return;
         }
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if into.is_empty() {
-            // Both queues keep their memory: nothing is allocated in the steady state.
-            std::mem::swap(&mut *queue, into);
-        } else {
-            into.extend(queue.drain(..));
-        }
+        let mut mail = self.0.mail();
+        take(&mut mail.datagrams, &mut into.datagrams);
+        take(&mut mail.orders, &mut into.orders);
         self.0.waiting.store(0, Ordering::SeqCst);
+    }
+
+    /// Datagrams that were dropped for newer ones.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
     }
 
     /// True when [`Sender::stop`] was called.
@@ -166,11 +259,17 @@ impl<M> Receiver<M> {
 
 impl<M> Drop for Receiver<M> {
     fn drop(&mut self) {
-        let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mail = self.0.mail();
         self.0.closed.store(true, Ordering::Relaxed);
         // Messages may own sockets or answers that somebody waits for: they end now.
-        queue.clear();
+        mail.datagrams.clear();
+        mail.orders.clear();
     }
+}
+
+/// Moves one queue. Both keep their memory: nothing is allocated in the steady state.
+fn take<M>(queue: &mut VecDeque<M>, into: &mut VecDeque<M>) {
+    if into.is_empty() { std::mem::swap(queue, into) } else { into.extend(queue.drain(..)) }
 }
 
 #[cfg(test)]
@@ -178,19 +277,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_queue_is_bounded_and_keeps_the_order() {
+    fn commands_are_bounded_and_keep_their_order() {
         let (sender, receiver) = mailbox(2).unwrap();
         sender.send(1).unwrap();
         sender.clone().send(2).unwrap();
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
-        let mut taken = VecDeque::new();
+        let mut taken = Mail::with_room(0);
         receiver.take_all(&mut taken);
-        assert_eq!(taken, [1, 2]);
+        assert_eq!(taken.orders, [1, 2]);
         sender.send(4).unwrap();
         receiver.take_all(&mut taken);
-        assert_eq!(taken, [1, 2, 4]);
+        assert_eq!(taken.orders, [1, 2, 4]);
         drop(receiver);
         assert_eq!(sender.send(5), Err(SendError::Closed(5)));
+        assert_eq!(sender.deliver(6), Err(SendError::Closed(6)));
+        sender.offer(7);
+    }
+
+    #[test]
+    fn a_flood_of_datagrams_or_commands_takes_no_results_place() {
+        let (sender, receiver) = mailbox(2).unwrap();
+        let flood = DATAGRAMS_MAX as u32 + 3;
+        (0..flood).for_each(|number| sender.offer(number));
+        sender.send(1).unwrap();
+        sender.send(2).unwrap();
+        assert_eq!(sender.send(3), Err(SendError::Full(3)));
+        sender.deliver(100).unwrap();
+        let mut taken = Mail::with_room(0);
+        receiver.take_all(&mut taken);
+        assert_eq!(taken.orders, [1, 2, 100]);
+        // The newest of the datagrams, in their order.
+        assert!(taken.datagrams.iter().copied().eq(3..flood));
+        assert_eq!(receiver.dropped(), 3);
+        assert!(receiver.prepare_sleep());
+        sender.offer(0);
+        assert!(!receiver.prepare_sleep());
     }
 
     #[test]
@@ -205,7 +326,7 @@ mod tests {
         sender.send(1).unwrap();
         assert_eq!(signalled(&receiver), 0, "awake: no system call");
         assert!(!receiver.prepare_sleep());
-        receiver.take_all(&mut VecDeque::new());
+        receiver.take_all(&mut Mail::with_room(0));
         assert!(receiver.prepare_sleep());
         sender.send(2).unwrap();
         sender.send(3).unwrap();

@@ -54,7 +54,8 @@ struct RingRegistration {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Multishot receive of a file slot.
-    Receive { slot: u32, generation: u32 },
+    /// `epoch`: see [`EPOCHS`].
+    Receive { slot: u32, generation: u32, epoch: u32 },
     /// A send: index in the list that is submitted.
     Send { index: u32 },
     /// A send that is not tried once more.
@@ -71,6 +72,9 @@ const WAKE: u64 = 3 << 62;
 const LAST_TRY: u64 = 1;
 /// Slots have 24 bits, generations 32.
 pub(crate) const SLOTS_MAX: u32 = 1 << 24;
+/// All receives are of one epoch. It ends when the kernel has lost completions: what it then says
+/// of older ones is void.
+pub(crate) const EPOCHS: u32 = 1 << 6;
 /// The kernel's limit of registered files (IORING_MAX_FIXED_FILES).
 pub(crate) const FILES_MAX: u32 = 1 << 20;
 const _: () = assert!(FILES_MAX <= SLOTS_MAX);
@@ -78,8 +82,9 @@ const _: () = assert!(FILES_MAX <= SLOTS_MAX);
 impl Operation {
     pub(crate) fn user_data(self) -> u64 {
         match self {
-            Self::Receive { slot, generation } => {
-                RECEIVE | u64::from(slot) << 32 | u64::from(generation)
+            Self::Receive { slot, generation, epoch } => {
+                let epoch = u64::from(epoch % EPOCHS);
+                RECEIVE | epoch << 56 | u64::from(slot) << 32 | u64::from(generation)
             }
             Self::Send { index } => SEND | u64::from(index),
             Self::Wake => WAKE,
@@ -93,6 +98,7 @@ impl Operation {
             RECEIVE => Self::Receive {
                 slot: (user_data >> 32) as u32 & (SLOTS_MAX - 1),
                 generation: user_data as u32,
+                epoch: (user_data >> 56) as u32 & (EPOCHS - 1),
             },
             SEND => Self::Send { index: user_data as u32 },
             WAKE => Self::Wake,
@@ -121,6 +127,9 @@ pub(crate) struct Ring {
     pub(crate) completed: VecDeque<Completion>,
     /// System calls until now.
     pub(crate) enters: u64,
+    /// The kernel had no memory for completions and dropped some: whoever waits for one waits in
+    /// vain. Set here, acted on by the loop.
+    pub(crate) has_lost: bool,
 }
 
 impl Ring {
@@ -141,6 +150,7 @@ impl Ring {
             completed: VecDeque::with_capacity(uring.params().cq_entries() as usize),
             uring,
             enters: 0,
+            has_lost: false,
         };
         if !without.registered_ring {
             ring.register_itself();
@@ -196,7 +206,7 @@ impl Ring {
             match self.enter(queued, 0, 0, None) {
                 Ok(_) => {}
                 // No memory for a request, or completions overflowed: make room, try again.
-                Err(error) if is_passing(&error) => {
+                Err(error) if self.is_passing(&error) => {
                     self.collect();
                     self.run_deferred()?;
                 }
@@ -236,7 +246,7 @@ impl Ring {
     /// Lets the kernel finish deferred work (some ten packets a call).
     pub(crate) fn run_deferred(&mut self) -> io::Result<()> {
         match self.enter(0, 0, ENTER_GETEVENTS, None) {
-            Err(error) if !is_passing(&error) => Err(error),
+            Err(error) if !self.is_passing(&error) => Err(error),
             _ => Ok(()),
         }
     }
@@ -272,10 +282,21 @@ impl Ring {
             timeout: ptr::from_ref(&timeout) as u64,
         };
         match self.enter(0, want, ENTER_GETEVENTS, Some(&argument)) {
-            Err(error) if !is_passing(&error) && error.raw_os_error() != Some(libc::ETIME) => {
-                Err(error)
-            }
+            Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(()),
+            Err(error) if !self.is_passing(&error) => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// True for what the next call may do away with.
+    fn is_passing(&mut self, error: &io::Error) -> bool {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EBUSY | libc::EINTR) => true,
+            Some(libc::EBADR) => {
+                self.has_lost = true;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -309,19 +330,21 @@ impl Ring {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as u32) }
     }
 
+    /// Ends all requests that the kernel has. True: it did.
+    pub(crate) fn cancel_all(&mut self) -> bool {
+        let timeout = types::Timespec::new().sec(1);
+        let all = types::CancelBuilder::any();
+        match self.uring.submitter().register_sync_cancel(Some(timeout), all) {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        }
+    }
+
     /// Ends all requests and waits until they have. True: the kernel holds no reference to any
     /// memory of ours any more.
     pub(crate) fn shut_down(&mut self) -> bool {
         // Requests that were queued and never submitted are never read: forgotten with the ring.
-        let timeout = types::Timespec::new().sec(1);
-        let cancelled = match self
-            .uring
-            .submitter()
-            .register_sync_cancel(Some(timeout), types::CancelBuilder::any())
-        {
-            Ok(()) => true,
-            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
-        };
+        let cancelled = self.cancel_all();
         // The last completions; then the sockets close here and now, not by a kernel thread later.
         while self.has_deferred() {
             self.collect();
@@ -354,10 +377,6 @@ impl Drop for Ring {
     }
 }
 
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY | libc::EINTR | libc::EBADR))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,7 +405,8 @@ mod tests {
     #[test]
     fn user_data_says_what_it_is_about() {
         for operation in [
-            Operation::Receive { slot: SLOTS_MAX - 1, generation: u32::MAX },
+            Operation::Receive { slot: SLOTS_MAX - 1, generation: u32::MAX, epoch: EPOCHS - 1 },
+            Operation::Receive { slot: 0, generation: 0, epoch: 0 },
             Operation::Send { index: 77 },
             Operation::Wake,
             Operation::LastTry,

@@ -66,6 +66,8 @@ impl Io {
         let rests = match -result {
             // The completion queue was full, or the kernel had enough: nothing is wrong.
             error if error <= 0 => false,
+            // We ended it ourselves, to begin anew.
+            libc::ECANCELED => false,
             // The socket queues meanwhile, and buffers come back this very turn.
             libc::ENOBUFS => {
                 self.statistics.buffer_exhaustions += 1;

@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 const RECEIVE_BYTES: usize = 4 << 20;
 /// The same for listeners: only connectivity checks come there.
 const LISTENER_RECEIVE_BYTES: usize = 1 << 20;
+/// Strangers' datagrams that are handed on.
+const STRAYS_MAX: usize = 64;
 /// For what waits to be sent.
 const SEND_BYTES: usize = 4 << 20;
 
@@ -78,6 +80,8 @@ pub(crate) struct Connected {
     /// What it sends from.
     pub(crate) local: SocketAddr,
     pub(crate) strays: Vec<(SocketAddr, Vec<u8>)>,
+    /// Those that were too many to be kept.
+    pub(crate) dropped: u64,
 }
 
 /// A socket from `local` to `remote`. Bound to the wildcard first: between bind and connect such a
@@ -113,15 +117,19 @@ fn finish(socket: Socket, remote: SocketAddr) -> io::Result<Connected> {
     let socket = std::net::UdpSocket::from(socket);
     let local = socket.local_addr()?;
     let mut buffer = [0; 2_048];
+    let mut dropped = 0;
     // Datagrams of the peer itself stay queued for the ring; only strangers' are taken out here,
-    // and those are at the front.
+    // and those are at the front. None may stay: it would pass for the peer's.
     while let Ok((_, from)) = socket.peek_from(&mut buffer) {
-        if from == remote || strays.len() >= 64 {
+        if from == remote {
             break;
         }
-        if let Ok((len, from)) = socket.recv_from(&mut buffer) {
-            strays.push((from, buffer[..len].to_vec()));
+        match socket.recv_from(&mut buffer) {
+            Ok((len, from)) if strays.len() < STRAYS_MAX => {
+                strays.push((from, buffer[..len].to_vec()));
+            }
+            _ => dropped += 1,
         }
     }
-    Ok(Connected { socket: socket.into(), local, strays })
+    Ok(Connected { socket: socket.into(), local, strays, dropped })
 }

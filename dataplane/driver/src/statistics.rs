@@ -60,6 +60,14 @@ pub struct Statistics {
     pub wakes: u64,
     /// Messages of the mailbox given to the engine.
     pub messages: u64,
+    /// Turns whose time for messages was over before the messages were: the rest had to wait.
+    pub messages_deferred: u64,
+    /// Datagrams from other threads that were dropped in the mailbox for newer ones.
+    pub mail_dropped: u64,
+    /// Turns whose time for receiving was over before the datagrams were.
+    pub receives_deferred: u64,
+    /// Times that the kernel lost completions, after which all receives were armed anew.
+    pub completions_lost: u64,
     /// Nanoseconds outside of waits; with `idle_ns` this gives the busy share.
     pub busy_ns: u64,
     /// Nanoseconds inside of waits.
@@ -98,6 +106,10 @@ impl Statistics {
             ("holds", self.holds),
             ("wakes", self.wakes),
             ("messages", self.messages),
+            ("messages_deferred", self.messages_deferred),
+            ("mail_dropped", self.mail_dropped),
+            ("receives_deferred", self.receives_deferred),
+            ("completions_lost", self.completions_lost),
             ("busy_ns", self.busy_ns),
             ("idle_ns", self.idle_ns),
         ]

@@ -12,7 +12,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use crate::sockets;
+use crate::{claim, sockets};
 
 /// STUN attributes that are walked over before giving up; the username is not always first.
 const ATTRIBUTES: usize = 10;
@@ -33,6 +33,7 @@ impl SharedListeners {
         let mut opened: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
         for address in addresses {
             let local = SocketAddr::new(*address, port);
+            claim::require_free(local)?;
             for worker in &mut opened {
                 let socket = OwnedFd::from(sockets::listener(local)?);
                 worker.push((socket, local));

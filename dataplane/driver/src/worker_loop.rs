@@ -1,18 +1,18 @@
 //! The loop of one worker thread: harvest what is ready, let the engine work, submit its output,
 //! sleep until the next completion, message or deadline. One wait point for all of them.
 
-use std::{collections::VecDeque, io, net::SocketAddr, os::fd::OwnedFd};
+use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use io_uring::{opcode, types};
 use ironcast_core::{
-    Nanos,
+    MS, Nanos,
     batch::{Batch, PathId},
 };
 
 use crate::{
     clock::Clock,
     io::Io,
-    mailbox::Receiver,
+    mailbox::{Mail, Receiver},
     ring::{Completion, Operation},
     tx::Frames,
     without::Without,
@@ -21,9 +21,15 @@ use crate::{
 
 /// Sleeps are no longer than this, so that time stays synchronised.
 const SLEEP_MAX: Nanos = 1_000_000_000;
-/// Rounds of asking for more before the output is built: DEFER_TASKRUN returns some ten datagrams
-/// each time.
-const HARVESTS_MAX: u32 = 256;
+/// So long a turn receives, however much there is: then the output of what came is built. The rest
+/// waits in the sockets.
+const HARVEST_NS: Nanos = MS;
+/// Completions between two looks at the clock.
+const LOOKS_AT_CLOCK: u32 = 8;
+/// So long a turn works through messages that can wait. One of them is always done.
+const MESSAGES_NS: Nanos = 500_000;
+/// Rounds in which requests that were ended are said to have.
+const ENDING_ROUNDS_MAX: u32 = 100_000;
 /// Datagrams in one turn from which on the worker counts as busy.
 const BUSY_DATAGRAMS: u64 = 4;
 /// Completions that end a held turn early.
@@ -170,7 +176,7 @@ pub fn run<E: Engine>(
         io: &mut io,
         engine: &mut engine,
         mailbox: &mailbox,
-        messages: VecDeque::new(),
+        mail: Mail::with_room(64),
         waker_armed: false,
         hold_us: config.turn_hold_us,
         busy_poll: config.busy_poll,
@@ -187,7 +193,7 @@ struct Loop<'a, E: Engine> {
     io: &'a mut Io,
     engine: &'a mut E,
     mailbox: &'a Receiver<E::Message>,
-    messages: VecDeque<E::Message>,
+    mail: Mail<E::Message>,
     waker_armed: bool,
     hold_us: u32,
     busy_poll: bool,
@@ -208,11 +214,7 @@ impl<E: Engine> Loop<'_, E> {
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
         self.io.trim();
-        self.mailbox.take_all(&mut self.messages);
-        while let Some(message) = self.messages.pop_front() {
-            self.io.statistics.messages += 1;
-            self.engine.message(message, self.io, now);
-        }
+        self.read_mail(now);
         while let Some((path, error)) = self.io.failed.pop() {
             self.engine.path_failed(path, error);
         }
@@ -233,26 +235,72 @@ impl<E: Engine> Loop<'_, E> {
         Ok(())
     }
 
-    /// Everything that the kernel has, until it is dry.
+    /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
+    /// time: what is left makes the next turn come at once, and media goes out in between.
+    fn read_mail(&mut self, now: Nanos) {
+        self.mailbox.take_all(&mut self.mail);
+        self.io.statistics.mail_dropped = self.mailbox.dropped();
+        while let Some(message) = self.mail.datagrams.pop_front() {
+            self.io.statistics.messages += 1;
+            self.engine.message(message, self.io, now);
+        }
+        let end = now + MESSAGES_NS;
+        while let Some(message) = self.mail.orders.pop_front() {
+            self.io.statistics.messages += 1;
+            self.engine.message(message, self.io, now);
+            if !self.mail.orders.is_empty() && Clock::monotonic() >= end {
+                self.io.statistics.messages_deferred += 1;
+                break;
+            }
+        }
+    }
+
+    /// Everything that the kernel has, until it is dry or the time is over.
     fn harvest_all(&mut self) -> io::Result<()> {
-        for _ in 0..HARVESTS_MAX {
-            self.harvest();
+        let end = self.io.clock.now() + HARVEST_NS;
+        loop {
+            let is_over = self.harvest(end);
+            if std::mem::take(&mut self.io.ring.has_lost) {
+                self.recover()?;
+            }
             self.io.arm();
             self.io.ring.submit()?;
+            if is_over {
+                self.io.statistics.receives_deferred += 1;
+                return Ok(());
+            }
             if self.io.ring.completed.is_empty() {
                 if !self.io.ring.has_deferred() {
-                    break;
+                    return Ok(());
                 }
                 self.io.ring.run_deferred()?;
                 // The flag can stay set when nothing is left: work that came up while work was
                 // done sets it, is done with it, and only the next work clears it. What really is
                 // left is done by the next wait before it sleeps.
                 if !self.io.ring.has_completed() {
-                    break;
+                    return Ok(());
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Some completions were dropped by the kernel: nobody knows which receives have ended, and
+    /// which buffers are filled. Ends them all, takes what they have brought, and begins anew.
+    fn recover(&mut self) -> io::Result<()> {
+        self.io.statistics.completions_lost += 1;
+        self.io.ring.cancel_all();
+        for _ in 0..ENDING_ROUNDS_MAX {
+            self.harvest(Nanos::MAX);
+            if !self.io.ring.has_deferred() {
+                break;
+            }
+            self.io.ring.run_deferred()?;
+            if !self.io.ring.has_completed() {
+                break;
+            }
+        }
+        self.waker_armed = false;
+        self.io.begin_epoch()
     }
 
     /// Waits for the rest of what is incomplete. Returns how long, in nanoseconds.
@@ -278,21 +326,32 @@ impl<E: Engine> Loop<'_, E> {
         Ok(held)
     }
 
-    /// All completions that are in the queue, and datagrams that came before a path was connected.
-    fn harvest(&mut self) {
+    /// The completions that are in the queue, and datagrams that came before a path was connected.
+    /// True when the time was over first; the rest stays where it is.
+    fn harvest(&mut self, end: Nanos) -> bool {
         self.io.ring.collect();
-        while let Some(completion) = self.io.ring.completed.pop_front() {
+        let mut is_over = false;
+        for count in 1u32.. {
+            let Some(completion) = self.io.ring.completed.pop_front() else { break };
             self.complete(completion);
+            if count % LOOKS_AT_CLOCK == 0 && Clock::monotonic() >= end {
+                is_over = true;
+                break;
+            }
         }
         let now = self.io.clock.now();
         while let Some((source, mut bytes)) = self.io.strays.pop_front() {
             self.engine.receive(source, &mut bytes, now, now);
         }
+        is_over
     }
 
     fn complete(&mut self, completion: Completion) {
         match Operation::parse(completion.user_data) {
-            Operation::Receive { slot, generation } => {
+            Operation::Receive { epoch, .. } if epoch != self.io.epoch => {
+                self.io.statistics.late_completions += 1;
+            }
+            Operation::Receive { slot, generation, .. } => {
                 self.io.receive(slot, generation, completion, self.engine);
             }
             Operation::Wake => {
@@ -327,6 +386,7 @@ impl<E: Engine> Loop<'_, E> {
         let has_work = until == 0
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
+            || !self.mail.is_empty()
             || !self.io.unarmed.is_empty();
         if has_work {
             return Ok(());
@@ -354,6 +414,96 @@ impl<E: Engine> Loop<'_, E> {
                 return;
             }
             std::hint::spin_loop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::mailbox::mailbox;
+
+    /// Counts datagrams.
+    #[derive(Default)]
+    struct Counter {
+        datagrams: usize,
+        /// Then the next turn is due: now, so that no turn sleeps.
+        deadline: Nanos,
+    }
+
+    impl Engine for Counter {
+        type Message = ();
+        fn receive(&mut self, _: Source, _: &mut [u8], _: Nanos, _: Nanos) {
+            self.datagrams += 1;
+        }
+        fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
+        fn turn(&mut self, _: &mut Io, _: Nanos) {}
+        fn incomplete_since(&self) -> Option<Nanos> {
+            None
+        }
+        fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {
+            false
+        }
+        fn deadline(&self) -> Option<Nanos> {
+            Some(self.deadline)
+        }
+        fn path_failed(&mut self, _: PathId, _: io::ErrorKind) {}
+    }
+
+    /// Turns until so many datagrams have come; fails where they never do.
+    fn turns(worker: &mut Loop<'_, Counter>, frames: &mut Frames, datagrams: usize) {
+        let end = Clock::monotonic() + 20 * 1_000 * MS;
+        while worker.engine.datagrams < datagrams {
+            assert!(Clock::monotonic() < end, "{} datagrams came", worker.engine.datagrams);
+            worker.turn(frames).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_worker_hears_again_after_the_kernel_lost_completions() {
+        let config = DriverConfig { receive_buffers: 16, ..DriverConfig::default() };
+        let mut io = Io::new(&config).unwrap();
+        let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut engine = Counter::default();
+        let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = io.local_addr(listener).unwrap();
+        let mut frames = Frames::new();
+        let mut worker = Loop {
+            io: &mut io,
+            engine: &mut engine,
+            mailbox: &mailbox,
+            mail: Mail::with_room(1),
+            waker_armed: false,
+            hold_us: 0,
+            busy_poll: false,
+            received: 0,
+        };
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = |count: usize| {
+            (0..count).for_each(|_| assert_eq!(peer.send_to(b"hello", address).unwrap(), 5));
+        };
+        worker.turn(&mut frames).unwrap();
+        send(8);
+        turns(&mut worker, &mut frames, 8);
+        for round in 1..=(2 * crate::ring::EPOCHS as usize) {
+            // Lost: what filled every buffer, and that the receive has ended.
+            send(17);
+            let ring = &mut worker.io.ring;
+            assert!(ring.cancel_all());
+            while ring.is_ready() {
+                ring.run_deferred().unwrap();
+                ring.collect();
+                ring.completed.clear();
+            }
+            ring.has_lost = true;
+            let before = worker.engine.datagrams;
+            worker.turn(&mut frames).unwrap();
+            assert_eq!(worker.io.statistics.completions_lost, round as u64);
+            send(40);
+            turns(&mut worker, &mut frames, before + 40);
+            assert_eq!(worker.io.statistics.receive_errors, 0);
         }
     }
 }

@@ -9,9 +9,10 @@ use std::{
     collections::BTreeSet,
     net::{SocketAddr, UdpSocket},
     sync::mpsc,
+    time::Duration,
 };
 
-use harness::{Running, client, config, count_files, isolate_network, receive, wait_until};
+use harness::{Running, client, config, count_files, isolate_network, receive, spin, wait_until};
 use ironcast_driver::{Io, Transmit, Without, allocator, steering::SharedListeners};
 
 #[global_allocator]
@@ -105,14 +106,14 @@ fn a_peer_that_is_gone_ends_its_receive_which_is_armed_again() {
         drop(socket);
         // Two things may learn of the ICMP error: the receive, which ends, or the next send.
         wait_until("the peer's absence is told to the engine", || {
-            worker.ask(move |engine, _| {
+            worker.ask(move |engine, io| {
                 engine.send(engine.paths[&address], b"anybody there?");
-                !engine.failed.is_empty()
+                let counts = io.statistics();
+                // Often enough that the receive rests in between.
+                let is_often = counts.connections_refused >= 8 && counts.rearms >= 8;
+                is_often && !engine.failed.is_empty()
             })
         });
-        let counts = worker.statistics();
-        assert!(counts.connections_refused >= 8, "{counts:?}");
-        assert!(counts.rearms >= 8, "{counts:?}");
         // The same peer again: its path still works, both ways, once the receive has rested.
         let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(harness::PATIENCE)).unwrap();
@@ -232,6 +233,55 @@ fn the_mailbox_wakes_a_sleeping_and_a_busy_worker() {
             assert_eq!(receive(&socket), number.to_be_bytes());
         }
     });
+    worker.stop();
+}
+
+#[test]
+fn commands_that_take_long_do_not_keep_media_waiting() {
+    let worker = Running::start(config(Transmit::IoUring));
+    let (turn, turns) = mpsc::channel();
+    // While one of them is worked on, all others come.
+    let (begin, begun) = mpsc::channel();
+    worker.tell(move |_, _| begun.recv_timeout(harness::PATIENCE).unwrap());
+    for _ in 0..20 {
+        let turn = turn.clone();
+        worker.tell(move |_, io| {
+            turn.send(io.statistics().turns).unwrap();
+            spin(Duration::from_millis(1));
+        });
+    }
+    begin.send(()).unwrap();
+    let turns: BTreeSet<u64> =
+        (0..20).map(|_| turns.recv_timeout(harness::PATIENCE).unwrap()).collect();
+    assert_eq!(turns.len(), 20, "each in a turn of its own");
+    assert!(worker.statistics().messages_deferred >= 19);
+    worker.stop();
+}
+
+#[test]
+fn a_flood_does_not_keep_what_leaves_waiting() {
+    let worker = Running::start(config(Transmit::IoUring));
+    let listener = worker.listen("127.0.0.1:0");
+    let socket = join(&worker, listener, "127.0.0.1:0");
+    let (turns, deferred) =
+        worker.ask(|_, io| (io.statistics().turns, io.statistics().receives_deferred));
+    assert_eq!(deferred, 0);
+    // While the worker is held, all of them come.
+    let ((begin, begun), (hold, held)) = (mpsc::channel(), mpsc::channel());
+    worker.tell(move |engine, _| {
+        engine.slow = Duration::from_micros(300);
+        hold.send(()).unwrap();
+        begun.recv_timeout(harness::PATIENCE).unwrap();
+    });
+    held.recv_timeout(harness::PATIENCE).unwrap();
+    for number in 0..100u32 {
+        socket.send(&number.to_be_bytes()).unwrap();
+    }
+    begin.send(()).unwrap();
+    (0..100).for_each(|number| assert_eq!(receive_number(&socket), number));
+    let counts = worker.statistics();
+    assert!(counts.receives_deferred >= 10, "{counts:?}");
+    assert!(counts.turns - turns >= 10, "{counts:?}");
     worker.stop();
 }
 

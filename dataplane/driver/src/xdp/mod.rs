@@ -39,8 +39,12 @@ const LOOK_UP_NS: Nanos = 30 * SECOND;
 const NOTICES_NS: Nanos = 100 * MS;
 /// Routes looked up in one batch: the rest take their sockets meanwhile.
 const LOOKUPS_MAX: u32 = 16;
-/// An interface that failed is tried again after this.
+/// An interface that failed is tried again after this, and after twice as long each time: a try costs
+/// a millisecond for each of its queues.
 const REST_NS: Nanos = SECOND;
+/// Until it is this: nobody says that a queue has become free, or that an interface is up.
+const REST_BUSY_MAX: Nanos = 300 * SECOND;
+const REST_MAX: Nanos = 16 * SECOND;
 /// Frames that found no room are kicked again after this.
 pub(crate) const KICK_NS: Nanos = MS;
 
@@ -66,7 +70,26 @@ struct Path {
 /// An interface: its socket, or when to try to open one again.
 enum Interface {
     Open(XdpSocket),
-    Resting(Nanos),
+    Resting(Rest),
+}
+
+/// Until when nothing is tried, and for how long it is next time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Rest {
+    until: Nanos,
+    next: Nanos,
+}
+
+impl Rest {
+    const NONE: Self = Self { until: 0, next: REST_NS };
+
+    /// After one more failure.
+    fn again(self, now: Nanos, error: &io::Error) -> Self {
+        let is_busy = error.kind() == io::ErrorKind::ResourceBusy;
+        let max = if is_busy { REST_BUSY_MAX } else { REST_MAX };
+        let rest = self.next.min(max);
+        Self { until: now + rest, next: rest * 2 }
+    }
 }
 
 pub(crate) struct Xdp {
@@ -151,7 +174,7 @@ impl Xdp {
         // There are a few at most.
         let known = self.interfaces.iter().position(|(index, _)| *index == way.interface);
         let known = known.unwrap_or_else(|| {
-            self.interfaces.push((way.interface, Interface::Resting(0)));
+            self.interfaces.push((way.interface, Interface::Resting(Rest::NONE)));
             self.interfaces.len() - 1
         });
         let interface = &mut self.interfaces[known].1;
@@ -179,7 +202,7 @@ impl Xdp {
             if let Err(error) = socket.kick(&mut statistics.xdp_calls) {
                 tracing::warn!(interface = index, %error, "AF_XDP: sockets are used for now");
                 statistics.xdp_failures += 1;
-                *interface = Interface::Resting(now + REST_NS);
+                *interface = Interface::Resting(Rest::NONE.again(now, &error));
             }
         }
     }
@@ -193,8 +216,8 @@ impl Interface {
         without: Without,
         told: &mut bool,
     ) -> Option<&mut XdpSocket> {
-        if let Self::Resting(until) = self {
-            if now < *until {
+        if let Self::Resting(rest) = self {
+            if now < rest.until {
                 return None;
             }
             match XdpSocket::open(index, without) {
@@ -209,7 +232,7 @@ impl Interface {
                              sockets are used instead"
                         );
                     }
-                    *self = Self::Resting(now + REST_NS);
+                    *self = Self::Resting(rest.again(now, &error));
                     return None;
                 }
             }
@@ -258,5 +281,25 @@ impl Io {
         sends.truncate(kept);
         xdp.kick(now, &mut self.statistics);
         self.xdp = Some(xdp);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_without_a_free_queue_is_tried_ever_more_rarely() {
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        let down = io::Error::from_raw_os_error(libc::ENETDOWN);
+        for (error, max) in [(busy, REST_BUSY_MAX), (down, REST_MAX)] {
+            let (mut rest, mut now, mut tries) = (Rest::NONE, 0, 0u64);
+            while now < 3_600 * SECOND {
+                let next = rest.again(now, &error);
+                assert!(next.until > now && next.until - now <= max);
+                (rest, now, tries) = (next, next.until, tries + 1);
+            }
+            assert!(tries <= 3_600 * SECOND / max + 10, "{tries} tries in an hour");
+        }
     }
 }

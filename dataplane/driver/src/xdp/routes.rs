@@ -22,6 +22,8 @@ const GROUPS: [u32; 8] = [1, 3, 5, 7, 8, 9, 11, 19];
 const BUFFER_BYTES: usize = 64 << 10;
 /// Remembered neighbours; beyond that all are forgotten and asked for again.
 const NEIGHBOURS_MAX: usize = 65_536;
+/// Answers to earlier requests that are passed over for one that is waited for.
+const LEFT_OVER_MAX: u32 = 64;
 
 /// An interface that carries Ethernet frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(crate) struct Routes {
     requests: Socket,
     notices: Socket,
     buffer: Vec<u8>,
+    /// Of the last request.
+    sequence: u32,
     /// What was asked for; `None`: not known to the kernel yet.
     neighbours: HashMap<(u32, IpAddr), Option<LinkAddress>>,
     links: HashMap<u32, Option<Link>>,
@@ -67,6 +71,7 @@ impl Routes {
             requests,
             notices,
             buffer: vec![0; BUFFER_BYTES],
+            sequence: 0,
             neighbours: HashMap::new(),
             links: HashMap::new(),
             epoch: 1,
@@ -197,17 +202,36 @@ impl Routes {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// One request, one answer: the kernel has it ready when the request is sent.
+    /// One request, one answer: the kernel has it ready when the request is sent. What answers an
+    /// earlier request, which could not be read then, is passed over.
     fn ask(&mut self, message: Message) -> Option<Message> {
+        self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST;
+        header.sequence_number = self.sequence;
         let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
         request.finalize();
         let mut bytes = vec![0; request.buffer_len()];
         request.serialize(&mut bytes);
         self.requests.send(&bytes, 0).ok()?;
-        let len = self.requests.recv(&mut &mut self.buffer[..], 0).ok()?;
-        parse(&self.buffer[..len.min(BUFFER_BYTES)]).next()
+        self.answer()
+    }
+
+    /// What the kernel answers the last request.
+    fn answer(&mut self) -> Option<Message> {
+        for _ in 0..LEFT_OVER_MAX {
+            let len = self.requests.recv(&mut &mut self.buffer[..], 0).ok()?;
+            let bytes = &self.buffer[..len.min(BUFFER_BYTES)];
+            let answer = NetlinkMessage::<Message>::deserialize(bytes).ok()?;
+            if answer.header.sequence_number != self.sequence {
+                continue;
+            }
+            return match answer.payload {
+                NetlinkPayload::InnerMessage(inner) => Some(inner),
+                _ => None,
+            };
+        }
+        None
     }
 }
 
@@ -279,4 +303,39 @@ fn family(address: IpAddr) -> AddressFamily {
 
 fn prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_took_is_not_taken_for_the_next_one() {
+        let loopback = |index| {
+            let mut request = LinkMessage::default();
+            request.header.index = index;
+            Message::GetLink(request)
+        };
+        let mut routes = Routes::new().unwrap();
+        for round in 0..3 {
+            // Of an interface that is there, and one that is not.
+            for index in [1, 999_999] {
+                let mut header = NetlinkHeader::default();
+                header.flags = NLM_F_REQUEST;
+                header.sequence_number = 1_000_000 + round;
+                let mut left = NetlinkMessage::new(header, NetlinkPayload::from(loopback(index)));
+                left.finalize();
+                let mut bytes = vec![0; left.buffer_len()];
+                left.serialize(&mut bytes);
+                routes.requests.send(&bytes, 0).unwrap();
+            }
+            let mut request = RouteMessage::default();
+            request.header.address_family = AddressFamily::Inet;
+            request.header.destination_prefix_length = 32;
+            let address = std::net::Ipv4Addr::LOCALHOST.into();
+            request.attributes = vec![RouteAttribute::Destination(address)];
+            let answer = routes.ask(Message::GetRoute(request));
+            assert!(matches!(answer, Some(Message::NewRoute(_))), "{answer:?}");
+        }
+    }
 }

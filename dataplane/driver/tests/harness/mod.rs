@@ -39,6 +39,8 @@ pub struct TestEngine {
     pub odd_arrivals: u64,
     pub failed: Vec<(PathId, io::ErrorKind)>,
     pub alarm: Option<(Nanos, mpsc::SyncSender<i64>)>,
+    /// So long each datagram takes.
+    pub slow: Duration,
     incomplete: Option<Nanos>,
     hellos: Vec<(SocketAddr, SocketAddr)>,
     queued: Vec<(PathId, usize)>,
@@ -58,6 +60,7 @@ impl Engine for TestEngine {
 
     fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, now: Nanos) {
         self.odd_arrivals += u64::from(arrival > now || now - arrival > 10 * SECOND);
+        spin(self.slow);
         match source {
             Source::Listener { local, remote } if &*datagram == b"hello" => {
                 self.from_listeners += 1;
@@ -248,6 +251,14 @@ pub fn is_alone(test: &str) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     false
+}
+
+/// Takes time.
+pub fn spin(duration: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < duration {
+        std::hint::spin_loop();
+    }
 }
 
 /// Descriptors of this process.
