@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ use crate::settings::Settings;
 /// Most messages that are done together.
 const GROUP_MAX: usize = 64;
 
+/// So many of the largest messages may wait in a socket's queue, or more smaller ones.
+const MESSAGES_OF_FULL_SIZE_MAX: usize = 16;
+
 /// Longest that one message may keep its socket's queue waiting.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -44,6 +47,8 @@ struct Request {
     action: Option<Action>,
     name: Cow<'static, str>,
     payload: Value,
+    /// About how much memory the payload takes.
+    bytes: usize,
     answer: Answer,
 }
 
@@ -63,16 +68,28 @@ struct Queue {
     is_told: AtomicBool,
     /// The socket is gone: what still waits is not done any more.
     is_gone: AtomicBool,
+    /// Size of what waits.
+    bytes: AtomicUsize,
+    bytes_max: usize,
 }
 
 impl Queue {
     /// Runs where the message is read, before the next is: that keeps them in order.
     fn push(&self, service: &Service, request: Request) {
-        let Err(refused) = self.waiting.try_send(request) else {
-            self.is_told.store(false, Ordering::Relaxed);
-            return;
+        let bytes = request.bytes;
+        let refused = if self.bytes.load(Ordering::Relaxed) + bytes > self.bytes_max {
+            request
+        } else {
+            // Before it is sent: whoever takes it out subtracts.
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+            let Err(refused) = self.waiting.try_send(request) else {
+                self.is_told.store(false, Ordering::Relaxed);
+                return;
+            };
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            refused.into_inner()
         };
-        let Request { name, answer, .. } = refused.into_inner();
+        let Request { name, answer, .. } = refused;
         // An acknowledgement is waited for, so that each gets one.
         if answer.ack.is_none() && self.is_told.swap(true, Ordering::Relaxed) {
             return;
@@ -197,7 +214,9 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
 fn welcome(socket: &SocketRef, service: Arc<Service>) {
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
     let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
-    let queue = Arc::new(Queue { waiting, is_told, is_gone });
+    let bytes_max = service.settings.message_bytes_max * MESSAGES_OF_FULL_SIZE_MAX;
+    let bytes = AtomicUsize::new(0);
+    let queue = Arc::new(Queue { waiting, is_told, is_gone, bytes, bytes_max });
     let address = socket.req_parts().extensions.get::<RemoteAddress>();
     // Without one, as in a test without connections, all share a limit.
     let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
@@ -211,7 +230,7 @@ fn welcome(socket: &SocketRef, service: Arc<Service>) {
         move |Event(name): Event, socket: SocketRef, wants: WantsAck, ack: AckSender| {
             let answer = Answer { socket: socket.id, ack: wants.0.then_some(ack), reply: None };
             let name = Cow::Owned(cut(&name).to_owned());
-            let request = Request { action: None, name, payload: Value::Null, answer };
+            let request = Request { action: None, name, payload: Value::Null, bytes: 0, answer };
             its_queue.push(&for_unknown, request);
             async {}
         },
@@ -239,6 +258,17 @@ fn cut(name: &str) -> &str {
     name.char_indices().nth(64).map_or(name, |(end, _)| &name[..end])
 }
 
+/// About how much memory a value takes.
+fn size(value: &Value) -> usize {
+    let below = match value {
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        _ => 0,
+    };
+    size_of::<Value>() + below
+}
+
 fn register(
     socket: &SocketRef,
     row: &'static Row,
@@ -253,8 +283,8 @@ fn register(
         let answer = Answer { socket: socket.id, ack: wants.0.then_some(ack), reply: row.reply };
         // Nothing was sent along: the same as an empty payload.
         let payload = payload.unwrap_or(Value::Null);
-        let request =
-            Request { action: Some(row.action), name: Cow::Borrowed(name), payload, answer };
+        let (name, bytes) = (Cow::Borrowed(name), size(&payload));
+        let request = Request { action: Some(row.action), name, payload, bytes, answer };
         queue.push(&service, request);
         async {}
     };
@@ -304,7 +334,13 @@ impl Worker {
     async fn next(&mut self) -> Option<Request> {
         match self.ahead.pop_front() {
             Some(request) => Some(request),
-            None => self.requests.recv().await,
+            None => self.requests.recv().await.inspect(|request| self.taken(request)),
+        }
+    }
+
+    fn taken(&self, request: &Request) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.bytes.fetch_sub(request.bytes, Ordering::Relaxed);
         }
     }
 
@@ -318,6 +354,7 @@ impl Worker {
         }
         while group.len() < GROUP_MAX {
             let Ok(next) = self.requests.try_recv() else { break };
+            self.taken(&next);
             if next.action != action {
                 self.ahead.push_back(next);
                 break;

@@ -13,7 +13,8 @@ use crate::settings::Settings;
 /// What may be done at once, in seconds of the rate.
 const BURST_S: f64 = 10.0;
 
-/// Addresses that are looked through for full buckets when there are more.
+/// With so many addresses they are looked through for full buckets; next when there are twice as
+/// many as were left.
 const ADDRESSES_KEPT: usize = 1_024;
 
 /// Tokens that come back by the second.
@@ -74,7 +75,21 @@ struct Buckets {
 pub struct Addresses {
     joins_per_s: f64,
     rooms_per_s: f64,
-    buckets: Mutex<HashMap<IpAddr, Buckets>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    buckets: HashMap<IpAddr, Buckets>,
+    look_through_at: usize,
+}
+
+impl Known {
+    /// Who has done nothing for a while needs no memory.
+    fn look_through(&mut self, now: Instant) {
+        self.buckets.retain(|_, each| !(each.joins.is_full(now) && each.rooms.is_full(now)));
+        self.look_through_at = (self.buckets.len() * 2).max(ADDRESSES_KEPT);
+    }
 }
 
 impl Addresses {
@@ -83,7 +98,7 @@ impl Addresses {
         Self {
             joins_per_s: settings.joins_per_address_per_s.into(),
             rooms_per_s: settings.rooms_per_address_per_s.into(),
-            buckets: Mutex::default(),
+            known: Mutex::new(Known { buckets: HashMap::new(), look_through_at: ADDRESSES_KEPT }),
         }
     }
 
@@ -111,14 +126,12 @@ impl Addresses {
             return Ok(());
         }
         let address = group(address);
-        let mut all = self.buckets.lock().expect("nobody panics with it");
-        // Who has done nothing for a while needs no memory. What is left are at most those that
-        // did something within the seconds of a burst.
-        if all.len() >= ADDRESSES_KEPT && !all.contains_key(&address) {
-            all.retain(|_, each| !(each.joins.is_full(now) && each.rooms.is_full(now)));
+        let mut known = self.known.lock().expect("nobody panics with it");
+        if known.buckets.len() >= known.look_through_at {
+            known.look_through(now);
         }
         let (joins, rooms) = (self.joins_per_s, self.rooms_per_s);
-        let buckets = all.entry(address).or_insert_with(|| Buckets {
+        let buckets = known.buckets.entry(address).or_insert_with(|| Buckets {
             joins: Bucket::new(joins, joins * BURST_S, now),
             rooms: Bucket::new(rooms, rooms * BURST_S, now),
         });
@@ -177,7 +190,7 @@ mod tests {
             let at = later + Duration::from_secs(number as u64);
             assert!(addresses.join(of(number as u32), at).is_ok());
         }
-        assert!(addresses.buckets.lock().unwrap().len() <= ADDRESSES_KEPT);
+        assert!(addresses.known.lock().unwrap().buckets.len() <= ADDRESSES_KEPT);
     }
 
     #[test]

@@ -263,6 +263,9 @@ section! {
         reconnect_window_ms: u32 = 5_000, Between(0, 600_000);
         /// Requests of one browser that may wait for their turn.
         requests_per_socket_max: u32 = 512, Between(16, 65_536);
+        /// Requests of one browser that are done in a second, four times as many at once; what is
+        /// above waits.
+        requests_per_socket_per_s: u32 = 50, Between(1, 1_000_000);
         /// Joins of one address in a second, ten times as many at once; 0 for no limit. Behind a
         /// proxy all browsers have the proxy's address.
         joins_per_address_per_s: u32 = 20, Between(0, 1_000_000);

@@ -197,6 +197,8 @@ fn values_that_do_not_agree_point_to_the_one_that_was_set() {
         ("[rtc]\nannounced_address = [\"203.0.113.7:3478\"]", "names a port"),
         ("[control]\ntls_cert = \"a.pem\"", "control.tls_key is not"),
         ("[signaling]\ntls_key = \"a.pem\"", "signaling.tls_cert is not"),
+        ("[signaling]\ncontrol_key = \"a.pem\"", "signaling.control_cert is not"),
+        ("[signaling]\ncontrol_cert = \"a.pem\"", "signaling.control_key is not"),
         ("[control]\nlisten = \"0.0.0.0:7443\"", "would take commands from anyone"),
     ] {
         let message = message(text);

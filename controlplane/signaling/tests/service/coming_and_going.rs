@@ -290,6 +290,22 @@ async fn an_id_that_nobody_chose_is_not_given_away() {
 }
 
 #[tokio::test]
+async fn what_waits_has_a_size() {
+    let settings = Settings { message_bytes_max: 4_096, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let closed = stage.media.gate.clone().write_owned().await;
+    ada.emit("createProducerTransport", json!({})).await;
+    // Far fewer than may wait, and each as large as allowed.
+    ada.flood("heartbeat", json!({ "filler": "x".repeat(4_000) }), 40).await;
+    assert_eq!(ada.event("error").await["code"], "rate_limited");
+    drop(closed);
+    ada.event("transport-created").await;
+    let again = async { while ada.ask("heartbeat", json!({})).await.get("error").is_some() {} };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("the socket works again");
+}
+
+#[tokio::test]
 async fn an_address_has_limits() {
     let settings = Settings {
         joins_per_address_per_s: 1,

@@ -68,7 +68,7 @@ export function focusBoxes(
   const below = Math.max(110, area.height * (share + 0.05));
   const most = area.height - below - gap;
   // The large one stays the largest, however little its picture needs.
-  const least = area.height * (others === 1 ? 0.5 : 0.4);
+  const least = area.height * (others === 1 ? 0.5 : others === 2 ? 0.45 : 0.3);
   const height = Math.min(most, Math.max(area.width / aspect, least));
   const main = { ...area, height };
   const strip = { ...area, top: area.top + main.height + gap, height: area.height - height - gap };

@@ -2,6 +2,7 @@
 // between two looks.
 
 import type { Call, RemoteTrack, Source } from './call.ts';
+import { Still } from './still.ts';
 
 export interface TileFigures {
   participantId: string;
@@ -34,15 +35,6 @@ interface Before {
   bytes: number;
   packets: number;
   lost: number;
-}
-
-/** What is known of a picture's standing still. */
-interface Still {
-  /** The browser's count when its sender paused it; null when he has not. */
-  pausedAt: number | null;
-  /** Pictures until then. */
-  frames: number;
-  forgiven: number;
 }
 
 // The browser's records have more fields than TypeScript knows.
@@ -121,19 +113,10 @@ export class Statistics {
    * again, once it is on: that one is nobody's fault.
    */
   private freezes(track: RemoteTrack, stream: Record_ | undefined): number | undefined {
-    const count: number | undefined = stream?.freezeCount;
-    if (count === undefined) return undefined;
-    const frames: number = stream?.framesDecoded ?? 0;
-    const before = this.still.get(track.consumer.id) ?? { pausedAt: null, frames, forgiven: 0 };
-    this.still.set(track.consumer.id, before);
-    if (track.producerPaused) {
-      before.pausedAt ??= count;
-      before.frames = frames;
-    } else if (before.pausedAt !== null && frames > before.frames) {
-      before.forgiven += Math.min(1, count - before.pausedAt);
-      before.pausedAt = null;
-    }
-    return count - before.forgiven - (before.pausedAt === null ? 0 : count - before.pausedAt);
+    if (stream?.freezeCount === undefined) return undefined;
+    const still = this.still.get(track.consumer.id) ?? new Still();
+    this.still.set(track.consumer.id, still);
+    return still.count(stream.freezeCount, stream.framesDecoded ?? 0, track.producerPaused);
   }
 
   private async sent(source: Source): Promise<TileFigures | null> {
