@@ -128,14 +128,14 @@ impl Service {
         self: &Arc<Self>,
         from: From,
         action: Action,
-        mut payloads: Vec<Value>,
+        payloads: Vec<Value>,
     ) -> Vec<Result<Value, Failure>> {
         match action {
             Action::Consume => self.consume_all(from.socket, payloads).await,
             Action::ResumeConsumer => self.resume_consumers(from.socket, payloads).await,
             _ => {
                 let mut answers = Vec::with_capacity(payloads.len());
-                for payload in payloads.drain(..) {
+                for payload in payloads {
                     answers.push(self.handle(from, action, payload).await);
                 }
                 answers

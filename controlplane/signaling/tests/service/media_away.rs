@@ -87,6 +87,27 @@ async fn a_dead_router_makes_everybody_join_again() {
 }
 
 #[tokio::test]
+async fn who_comes_back_learns_what_was_lost_meanwhile() {
+    let settings = Settings { reconnect_window: Duration::from_secs(60), ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, joined, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let receiving =
+        ada.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let sending = stage.media.inside().producers[&producer].transport.clone();
+    ada.cut();
+    let reason = "consent_lost".to_owned();
+    stage.media.report(MediaEvent::TransportClosed { transport_id: sending, reason });
+    bob.event("producer-closed").await;
+    let mut ada = stage.connect().await;
+    let wanted = json!({ "roomId": "r", "resumeToken": joined["resumeToken"] });
+    let again = ada.must("joinRoom", wanted).await;
+    assert_eq!(again["resumed"], true);
+    assert_eq!(again["transportIds"], json!([receiving["id"]]));
+    assert_eq!(again["producerIds"], json!([]));
+}
+
+#[tokio::test]
 async fn while_it_is_away_requests_say_so_and_the_call_stays() {
     let stage = Stage::new().await;
     let (mut ada, _, producer) = stage.join_sending("ada").await;

@@ -21,6 +21,8 @@ export interface RemoteTrack {
   width: number;
   /** As the server reported last; null while it sends none, undefined before it said anything. */
   layers: { spatialLayer: number; temporalLayer?: number } | null | undefined;
+  /** Nothing is sent, because this browser's line has no room for it. */
+  starved: boolean;
   score: number | null;
 }
 
@@ -403,10 +405,11 @@ export class Call {
       const track = this.consumers.get(consumerId);
       if (track) this.forget(track);
     });
-    on('consumer-layers-changed', ({ consumerId, layers }) => {
+    on('consumer-layers-changed', ({ consumerId, layers, reason }) => {
       const track = this.consumers.get(consumerId);
       if (!track) return;
       track.layers = layers;
+      track.starved = layers === null && reason === 'bandwidth';
       this.step('layers', { consumerId, layers });
       this.tell('trackChanged', track);
     });
@@ -469,6 +472,7 @@ export class Call {
         temporalLayers: temporal,
         width: Number(listed.appData?.width) || 0,
         layers: undefined,
+        starved: false,
         score: null,
       };
       // It was closed, or paused, while we asked for it.

@@ -39,6 +39,7 @@ export class Tile {
     this.element.innerHTML = `
       <video playsinline autoplay muted></video>
       <div class="avatar"></div>
+      <p class="wait">Your connection is too slow for this picture</p>
       <div class="tag"><span class="mic-state">${icons.micOff}</span><span class="who"></span></div>
       <div class="controls">
         <select aria-label="Quality" title="Quality">
@@ -119,6 +120,7 @@ export class Tile {
   setPicture(): void {
     const there = this.videoTrack !== null && !this.videoTrack.producerPaused;
     if (!this.isSelf) this.element.classList.toggle('no-video', !there);
+    this.element.classList.toggle('starved', there && this.videoTrack!.starved);
     if (!this.videoTrack) this.element.classList.remove('playing');
   }
 
