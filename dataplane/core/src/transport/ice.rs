@@ -1,6 +1,6 @@
 //! ICE-lite (RFC 8445 section 2.5): the peer checks, we answer. Owns the credentials, the paths on
-//! which checks were authenticated, the selected one, and consent (RFC 7675). Reads no bytes: [2]
-//! `worker.rs` has parsed and authenticated a check before it comes here.
+//! which checks were authenticated, the selected one, and consent (RFC 7675). Reads no bytes:
+//! `stun.rs` has parsed and authenticated a check before it comes here.
 
 use std::net::SocketAddr;
 

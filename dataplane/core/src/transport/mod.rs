@@ -1,5 +1,5 @@
 //! One peer: ICE, keys, the tables that find a stream, and what is to be sent. The two ways of a
-//! packet are in [3] `receive.rs` and [7] `send.rs`; RTCP in `reports.rs`.
+//! packet are in [3] `receive.rs` and [7] `send.rs`; RTCP in `reports.rs`, STUN in `stun.rs`.
 
 pub mod demux;
 pub mod feedback;
@@ -7,6 +7,7 @@ pub mod ice;
 pub mod receive;
 pub mod reports;
 pub mod send;
+pub(crate) mod stun;
 
 use ironcast_protocol::{
     Id,
