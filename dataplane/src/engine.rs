@@ -248,9 +248,13 @@ impl<S: Sealer> WorkerEngine<S> {
                         self.core.path_opened(transport, local, remote, path.ok(), now);
                     }
                     Action::ClosePath(path) => io.close_path(path),
-                    Action::HandOver { worker, local, remote, datagram } => {
-                        let message = ToWorker::Stun { local, remote, datagram };
+                    Action::HandOver { worker, local, remote, holder, datagram } => {
+                        let holder = holder.map(|path| (self.parts.number, path));
+                        let message = ToWorker::Stun { local, remote, holder, datagram };
                         self.parts.directory.send(worker, message);
+                    }
+                    Action::YieldPath { worker, path } => {
+                        self.parts.directory.send(worker, ToWorker::YieldPath { path });
                     }
                     Action::Dtls { transport, datagram } => {
                         self.parts.handshakes.datagram(transport, &datagram);
@@ -336,8 +340,13 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::States { token, router } => {
                 (token, Ok(Answer::States(Box::new(self.core.router_states(&router)))))
             }
-            ToWorker::Stun { local, remote, datagram } => {
-                self.core.receive(CoreSource::Listener { local, remote }, &datagram, now);
+            ToWorker::Stun { local, remote, holder, datagram } => {
+                let source = CoreSource::HandedOver { local, remote, holder };
+                self.core.receive(source, &datagram, now);
+                return;
+            }
+            ToWorker::YieldPath { path } => {
+                self.core.yield_path(path, now);
                 return;
             }
             ToWorker::Handshake { transport, output } => {

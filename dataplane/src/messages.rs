@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use ironcast_core::figures::RouterStates;
+use ironcast_core::{batch::PathId, figures::RouterStates};
 use ironcast_driver::mailbox::Sender;
 use ironcast_handshake::Output;
 use ironcast_protocol::{Command, CommandError, Event, Frame, Id, Reply, WorkerId};
@@ -33,8 +33,16 @@ pub enum ToWorker {
         local: SocketAddr,
         /// Theirs.
         remote: SocketAddr,
+        /// The worker and its connected socket that it came by, if it did.
+        holder: Option<(WorkerId, PathId)>,
         /// The datagram.
         datagram: Vec<u8>,
+    },
+    /// A connected socket is to be closed if its transports are silent: its peer's address belongs to
+    /// another worker's transport now.
+    YieldPath {
+        /// The socket.
+        path: PathId,
     },
     /// From the handshake thread.
     Handshake {

@@ -240,6 +240,7 @@ mod tests {
             id: id.into(),
             router: router.into(),
             consent_timeout_s: 30,
+            disconnected_timeout_s: 0,
             initial_available_outgoing_bitrate_bps: 0,
             note: Vec::new(),
         })

@@ -33,6 +33,7 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
         id: id.into(),
         router: "room".into(),
         consent_timeout_s: 0,
+        disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 0,
         note: Vec::new(),
     };

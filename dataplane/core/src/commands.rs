@@ -7,7 +7,7 @@ use ironcast_protocol::{
         Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, IceParameters, Produce,
         SetPreferredLayers, SetPriority, SetTransportBitrates,
     },
-    event::{DtlsState, IceState, TransportCloseReason},
+    event::{DtlsState, TransportCloseReason},
     media::{Layers, MediaKind, RtpType},
 };
 
@@ -15,13 +15,14 @@ use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
     key::{ConsumerKey, ProducerKey, TransportKey},
-    producer::{Producer, extension_map},
+    producer::Producer,
     router::Router,
     srtp::{MasterKey, OpenKey, SealKey},
     transport::{
         Transport,
-        ice::{Credentials, Ice},
+        ice::{Credentials, Ice, Timeouts},
     },
+    wire::extension::ExtensionKind,
     worker::{Action, Worker},
 };
 
@@ -93,7 +94,11 @@ impl Worker {
             .get(&create.router)
             .ok_or_else(|| not_found("router", &create.router))?;
         let fragment = credentials.username_fragment.clone();
-        let ice = Ice::new(credentials, Nanos::from(create.consent_timeout_s) * SECOND);
+        let timeouts = Timeouts {
+            consent: Nanos::from(create.consent_timeout_s) * SECOND,
+            disconnected: Nanos::from(create.disconnected_timeout_s) * SECOND,
+        };
+        let ice = Ice::new(credentials, timeouts);
         let initial = create.initial_available_outgoing_bitrate_bps;
         let transport = Transport::new(create.id.clone(), router_key, ice, initial, 1, now);
         let key = self.transports.insert(transport);
@@ -198,27 +203,37 @@ impl Worker {
         let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
         let producer = Producer::new(create, transport.router, transport_key).map_err(invalid)?;
         let rtp_type = producer.rtp_type;
-        let map = extension_map(&create.rtp_parameters);
+        let learned: Vec<_> =
+            producer.ssrcs().filter_map(|s| Some((s, transport.demux.learned(s)?))).collect();
+        let transport_cc_id = producer.extensions.id(ExtensionKind::TransportWideCc);
         let key = self.producers.insert(producer);
         let added = self.producers.get(key).map(|producer| transport.demux.add(key, producer));
         if let Some(Err(message)) = added {
             self.producers.remove(key);
             return Err(invalid(message));
         }
-        // One peer has one numbering of extensions (BUNDLE, RFC 9143 section 9): what is known stays.
-        for (id, kind) in map.iter() {
-            transport.extensions.insert(id, kind);
+        // What was learned gives way to what is said.
+        for (ssrc, found) in learned {
+            if let Some(other) = self.producers.get_mut(found.producer) {
+                let stream = &mut other.streams[usize::from(found.stream)];
+                *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = None;
+                transport.sources.retire(ssrc, std::mem::take(stream.index_mut(found.rtx)));
+            }
         }
         if let Some(producer) = self.producers.get_mut(key) {
             for stream in &mut producer.streams {
-                stream.index =
-                    stream.ssrc.map(|ssrc| transport.revive_source(ssrc)).unwrap_or_default();
+                let sources = &mut transport.sources;
+                stream.index = stream.ssrc.map(|ssrc| sources.take(ssrc)).unwrap_or_default();
                 stream.rtx_index =
-                    stream.rtx_ssrc.map(|ssrc| transport.revive_source(ssrc)).unwrap_or_default();
+                    stream.rtx_ssrc.map(|ssrc| sources.take(ssrc)).unwrap_or_default();
             }
+        }
+        if let Some(id) = transport_cc_id {
+            transport.learn_transport_cc(id);
         }
         transport.producers.push(key);
         self.producer_ids.insert(create.id.clone(), key);
+        self.touch(transport_key);
         Ok(Reply::Produced { rtp_type })
     }
 
@@ -463,11 +478,6 @@ impl Worker {
             return;
         };
         let transport = transport.id.clone();
-        if reason == TransportCloseReason::ConsentLost {
-            let state = IceState::Disconnected;
-            let transport = transport.clone();
-            self.events.push(Event::IceStateChange { transport, state });
-        }
         self.events.push(Event::TransportClosed { transport, reason });
         self.remove_transport(key);
     }
@@ -524,7 +534,7 @@ impl Worker {
             return;
         };
         for path in transport.ice.paths() {
-            self.close_path(path.id);
+            self.leave_path(key, path.id);
         }
         let former = transport.ice.former().into_iter();
         for credentials in former.chain([transport.ice.credentials()]) {
@@ -553,11 +563,13 @@ impl Worker {
                 let rtx = (stream.rtx_ssrc, std::mem::take(&mut stream.rtx_index));
                 for (ssrc, index) in [media, rtx] {
                     if let Some(ssrc) = ssrc {
-                        transport.retire_source(ssrc, index);
+                        transport.sources.retire(ssrc, index);
+                        transport.rtcp.remove(ssrc);
                     }
                 }
             }
             transport.demux.remove(key);
+            transport.clocks.remove(key);
             transport.producers.retain(|other| *other != key);
         }
         for subscriber in producer.subscribers {

@@ -70,6 +70,25 @@ discards! {
     OutputExhausted => "output_exhausted",
 }
 
+impl Discard {
+    /// True for a reason that is found before the tag of an SRTP packet has verified: such a packet
+    /// may be anybody's.
+    #[must_use]
+    pub fn is_before_verification(self) -> bool {
+        matches!(
+            self,
+            Self::Oversized
+                | Self::UnknownSource
+                | Self::RtpMalformed
+                | Self::RtcpMalformed
+                | Self::SrtpNoKeys
+                | Self::SrtpUnauthenticated
+                | Self::SrtpReplayed
+                | Self::LimitReached
+        )
+    }
+}
+
 /// Counters by reason.
 #[derive(Debug, Clone)]
 pub struct Discards([u64; Discard::ALL.len()]);

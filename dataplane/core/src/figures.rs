@@ -35,7 +35,29 @@ pub struct RouterStates {
     pub consumers: Vec<(Id, ConsumerState)>,
 }
 
+/// How much is remembered of what a peer sends: none of it may grow with the length of a call.
+#[cfg(feature = "audit")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// SSRCs without a stream.
+    pub sources: usize,
+    /// Values that may be transport-wide numbers.
+    pub early_numbers: usize,
+    /// SSRCs whose RTCP is remembered.
+    pub rtcp_senders: usize,
+}
+
 impl Worker {
+    /// What is remembered of a peer.
+    #[cfg(feature = "audit")]
+    #[must_use]
+    pub fn remembered(&self, transport: &str) -> Option<Remembered> {
+        let transport = self.transports.get(*self.transport_ids.get(transport)?)?;
+        let (sources, early_numbers) = transport.remembered();
+        let (_, rtcp_senders) = transport.rtcp.len();
+        Some(Remembered { sources, early_numbers, rtcp_senders })
+    }
+
     /// State of a transport.
     #[must_use]
     pub fn transport_state(&self, id: &str) -> Option<TransportState> {

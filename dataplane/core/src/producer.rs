@@ -43,6 +43,9 @@ pub const TEMPORAL_LAYERS: usize = 4;
 /// Packets of a frame whose sizes differ by no more are made equal with padding, so that they
 /// leave as one segmented send. Publishers' packets differ by one byte; see the bench.
 pub const PADDING_MAX: u16 = 8;
+/// Extended numbers begin one turn of the wheel up, so that a packet from before the first one
+/// received has a number too.
+const SEQ_BASE: u32 = 1 << 16;
 /// A publisher sends a frame in one go; its last packet is missed after so long.
 const TAIL_WAIT: Nanos = 15 * MS;
 /// One receiver's way out, or (later) another core.
@@ -95,6 +98,12 @@ pub struct Stream {
     pub index: StreamIndex,
     /// SRTP index of retransmissions.
     pub rtx_index: StreamIndex,
+    /// Added to the lower half of an index: numbers in the history, which go on when the SSRC changes.
+    pub seq_base: u32,
+    /// The publisher said goodbye to it, and has not come back.
+    pub has_ended: bool,
+    /// When its SSRC became another one; 0: never.
+    changed_at: Nanos,
     /// Recent packets.
     pub history: History,
     /// What is missing.
@@ -140,6 +149,9 @@ impl Stream {
             rid: encoding.rid.clone(),
             index: StreamIndex::default(),
             rtx_index: StreamIndex::default(),
+            seq_base: SEQ_BASE,
+            has_ended: false,
+            changed_at: 0,
             history: History::default(),
             nack: nack.then(NackGenerator::default),
             statistics: ReceiverStatistics::default(),
@@ -160,6 +172,33 @@ impl Stream {
             newest: 0,
             open_since: None,
         }
+    }
+
+    /// SRTP index of media or of retransmissions.
+    pub fn index_mut(&mut self, rtx: bool) -> &mut StreamIndex {
+        if rtx { &mut self.rtx_index } else { &mut self.index }
+    }
+
+    /// True when another SSRC may take the place of the one that it has.
+    #[must_use]
+    pub fn may_change(&self, now: Nanos, spacing: Nanos) -> bool {
+        self.changed_at == 0 || now >= self.changed_at + spacing
+    }
+
+    /// Another SSRC goes on in its place, at `index`. `old` is where the one before was: numbers in
+    /// the history go on above it, so that nothing that was sent for a number is sent for another.
+    pub fn begin_again(&mut self, old: &StreamIndex, index: u64, now: Nanos, pool: &mut Pool) {
+        let newest = (old.newest().unwrap_or(0) as u32).wrapping_add(self.seq_base);
+        let cycle = ((newest >> 16) + 2) << 16;
+        self.seq_base = cycle.wrapping_sub(index as u32 & 0xffff_0000);
+        (self.changed_at, self.has_ended) = (now, false);
+        self.history.clear(pool);
+        self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
+        self.statistics = ReceiverStatistics::default();
+        self.score_base = (0, 0, self.counters.repaired);
+        self.sender_report = None;
+        self.open_since = None;
+        self.fresh = FreshRun::default();
     }
 
     /// When the newest packet of a frame came that is not complete.
@@ -351,6 +390,11 @@ impl Producer {
         if parameters.encodings.is_empty() || parameters.encodings.len() > 8 {
             return Err("rtpParameters.encodings needs one to eight entries".into());
         }
+        let ids = || parameters.header_extensions.iter().map(|extension| extension.id);
+        let twice = ids().enumerate().find(|(at, id)| ids().take(*at).any(|other| other == *id));
+        if let Some((_, id)) = twice.or_else(|| ids().enumerate().find(|(_, id)| *id == 0)) {
+            return Err(format!("rtpParameters.headerExtensions: id {id} is 0 or comes twice"));
+        }
         let has = |kind: &str, parameter: &str| {
             media.rtcp_feedback.iter().any(|f| f.kind == kind && f.parameter == parameter)
         };
@@ -393,6 +437,11 @@ impl Producer {
             streams_changed: false,
             last_orientation: None,
         })
+    }
+
+    /// SSRCs of media and retransmissions that are known.
+    pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
+        self.streams.iter().flat_map(|stream| [stream.ssrc, stream.rtx_ssrc]).flatten()
     }
 
     /// A plain packet: kept, counted, and listed as fresh. `meta` is complete but for the payload's

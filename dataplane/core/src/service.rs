@@ -4,7 +4,10 @@
 
 use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, layers::LAYERS_EVERY, worker::Worker};
+use crate::{
+    MS, Nanos, SECOND, key::TransportKey, layers::LAYERS_EVERY, transport::ice::Change,
+    worker::Worker,
+};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -16,12 +19,20 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        if transport.ice.consent_lost(now) {
+        if transport.ice.is_over(now) {
             self.close_by_itself(key, TransportCloseReason::ConsentLost);
             return;
         }
+        if transport.ice.consent_lost(now) {
+            let paths = transport.ice.disconnect(now);
+            self.report_ice(key, Change { state: true, ..Change::default() });
+            paths.into_iter().for_each(|path| self.leave_path(key, path));
+        }
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
         if let Some(idle) = transport.ice.idle_path(now) {
-            self.close_path(idle);
+            self.leave_path(key, idle);
         }
         self.request_repairs(key, now);
         self.send_feedback(key, now);

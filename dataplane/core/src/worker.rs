@@ -14,7 +14,8 @@
 //!
 //! | file | methods |
 //! |---|---|
-//! | here | a datagram's way to its transport, paths, timers, the turn's output |
+//! | here | a datagram's way to its transport, timers, the turn's output |
+//! | `transport/paths.rs` | whose a connected socket is: `share_path`, `path_failed` |
 //! | `transport/stun.rs` | checks: `receive_stun`, `path_opened` |
 //! | `transport/receive.rs` | [3] RTP: `receive_rtp` |
 //! | `transport/reports.rs` | RTCP both ways: `receive_rtcp`, `write_*` |
@@ -48,7 +49,11 @@ use crate::{
     recover::pool::Pool,
     router::Router,
     srtp::{KeySource, SealJob, SealKey, Sealer},
-    transport::{Transport, stun::WaitingCheck},
+    transport::{
+        Transport,
+        paths::Paths,
+        stun::{From, WaitingCheck},
+    },
     wire::{self, Protocol, extension::VideoOrientation},
 };
 
@@ -91,6 +96,15 @@ pub enum Source {
     },
     /// A connected socket.
     Path(PathId),
+    /// STUN that another worker handed over.
+    HandedOver {
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+        /// The worker and its connected socket that it came by, if it did.
+        holder: Option<(u16, PathId)>,
+    },
 }
 
 /// What the driver, or another thread, is to do.
@@ -115,8 +129,18 @@ pub enum Action {
         local: SocketAddr,
         /// Theirs.
         remote: SocketAddr,
+        /// The connected socket of this worker that it came by, if it did.
+        holder: Option<PathId>,
         /// The datagram.
         datagram: Vec<u8>,
+    },
+    /// Another worker has a connected socket to a peer of ours: it is to let go of it, see
+    /// [`Worker::yield_path`].
+    YieldPath {
+        /// Which worker.
+        worker: u16,
+        /// Its socket.
+        path: PathId,
     },
     /// A DTLS record for the handshake.
     Dtls {
@@ -196,8 +220,12 @@ pub struct Worker {
     pub(crate) producer_ids: BTreeMap<Id, ProducerKey>,
     pub(crate) consumer_ids: BTreeMap<Id, ConsumerKey>,
     pub(crate) username_fragments: BTreeMap<String, TransportKey>,
-    pub(crate) paths: Vec<Option<(u32, TransportKey)>>,
+    pub(crate) paths: Paths,
     pub(crate) waiting: Vec<WaitingCheck>,
+    /// Paths that were asked for in this turn.
+    pub(crate) opened: usize,
+    /// STUN that was handed over in this turn, by worker.
+    pub(crate) handed_over: BTreeMap<u16, usize>,
     /// Keys to seal with, by the transport's index.
     pub(crate) seal_keys: SealKeys,
     pub(crate) seal_jobs: Vec<SealJob>,
@@ -237,7 +265,9 @@ impl Worker {
             producer_ids: BTreeMap::new(),
             consumer_ids: BTreeMap::new(),
             username_fragments: BTreeMap::new(),
-            paths: Vec::new(),
+            paths: Paths::default(),
+            opened: 0,
+            handed_over: BTreeMap::new(),
             waiting: Vec::new(),
             seal_keys: SealKeys::default(),
             seal_jobs: Vec::new(),
@@ -279,29 +309,54 @@ impl Worker {
             Source::Path(id) => id,
             Source::Listener { local, remote } => {
                 return match wire::classify(datagram) {
-                    Protocol::Stun => self.receive_stun(None, local, remote, datagram, arrival),
+                    Protocol::Stun => {
+                        self.receive_stun(From::Listener, local, remote, datagram, arrival)
+                    }
                     Protocol::Unknown => Err(Discard::UnknownProtocol),
                     _ => Err(Discard::UnknownSource),
                 };
             }
+            Source::HandedOver { local, remote, holder } => {
+                let from = From::Worker(holder);
+                return self.receive_stun(from, local, remote, datagram, arrival);
+            }
         };
-        let key = self.transport_of(path).ok_or(Discard::UnknownSource)?;
+        let (key, is_shared) = self.paths.owner(path).ok_or(Discard::UnknownSource)?;
+        if is_shared && wire::classify(datagram) != Protocol::Stun {
+            return self.receive_shared(path, datagram, arrival);
+        }
+        self.receive_from(key, path, datagram, arrival)
+    }
+
+    /// A datagram on a path of that transport.
+    pub(crate) fn receive_from(
+        &mut self,
+        key: TransportKey,
+        path: PathId,
+        datagram: &[u8],
+        arrival: Nanos,
+    ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         transport.traffic.received.add(datagram.len(), arrival);
         // RTP first: it is what comes.
         match wire::classify(datagram) {
             Protocol::Rtp => {
                 self.counters.rtp_received += 1;
-                self.receive_rtp(key, datagram, arrival)
+                let result = self.receive_rtp(key, datagram, arrival);
+                self.hear(key, path, result, arrival);
+                result
             }
             Protocol::Rtcp => {
                 self.counters.rtcp_received += 1;
-                self.receive_rtcp(key, datagram, arrival)
+                let result = self.receive_rtcp(key, datagram, arrival);
+                self.hear(key, path, result, arrival);
+                result
             }
             Protocol::Stun => {
                 let known = transport.ice.paths().iter().find(|known| known.id == path);
                 let known = *known.ok_or(Discard::UnknownSource)?;
-                self.receive_stun(Some((key, known)), known.local, known.remote, datagram, arrival)
+                let from = From::Path(path);
+                self.receive_stun(from, known.local, known.remote, datagram, arrival)
             }
             Protocol::Dtls => {
                 // Nobody is asked to look at more than a handshake can be long.
@@ -316,26 +371,21 @@ impl Worker {
         }
     }
 
-    /// The driver says that a path's socket is of no use any more.
-    pub fn path_failed(&mut self, path: PathId) {
-        let Some(key) = self.transport_of(path) else {
+    /// Media goes where the peer's media comes from: what was verified says so sooner than a check.
+    fn hear(
+        &mut self,
+        key: TransportKey,
+        path: PathId,
+        result: Result<(), Discard>,
+        arrival: Nanos,
+    ) {
+        if result.is_err_and(Discard::is_before_verification) {
             return;
-        };
-        if let Some(transport) = self.transports.get_mut(key) {
-            transport.ice.remove_path(path);
         }
-        self.close_path(path);
-    }
-
-    fn transport_of(&self, path: PathId) -> Option<TransportKey> {
-        let (generation, key) = (*self.paths.get(path.slot as usize)?)?;
-        (generation == path.generation).then_some(key)
-    }
-
-    pub(crate) fn close_path(&mut self, path: PathId) {
-        if self.transport_of(path).is_some() {
-            self.paths[path.slot as usize] = None;
-            self.actions.push(Action::ClosePath(path));
+        if let Some(transport) = self.transports.get_mut(key)
+            && let Some(change) = transport.ice.hear(path, arrival)
+        {
+            self.report_ice(key, change);
         }
     }
 
@@ -373,6 +423,8 @@ impl Worker {
 
     /// Timers that are due, and transports that something came for in this turn.
     pub fn expire(&mut self, now: Nanos) {
+        self.opened = 0;
+        self.handed_over.clear();
         while let Some(&Reverse((at, key))) = self.timers.peek() {
             if at > now {
                 break;
@@ -424,7 +476,7 @@ impl Worker {
         self.producers.trim();
         self.consumers.trim();
         self.seal_keys.trim();
-        trim(&mut self.paths);
+        self.paths.trim();
         self.timers.shrink_to(2 * self.timers.len());
     }
 

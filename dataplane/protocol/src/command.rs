@@ -94,9 +94,12 @@ pub struct CreateWebRtcTransport {
     pub id: Id,
     /// The room.
     pub router: Id,
-    /// Seconds without an authenticated check until the peer counts as gone; 0: never.
+    /// Seconds without an authenticated check until the peer counts as disconnected; 0: never.
     #[serde(default = "default_consent_timeout_s")]
     pub consent_timeout_s: u32,
+    /// Seconds that a disconnected peer may take to come back until its transport is closed; 0: any.
+    #[serde(default)]
+    pub disconnected_timeout_s: u32,
     /// First guess of what the peer can receive, bits per second.
     #[serde(default = "default_initial_bitrate_bps")]
     pub initial_available_outgoing_bitrate_bps: u32,

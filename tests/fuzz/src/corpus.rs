@@ -341,6 +341,7 @@ fn create_transport() -> CreateWebRtcTransport {
         id: "transport-1".to_owned(),
         router: "room-1".to_owned(),
         consent_timeout_s: 30,
+        disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 600_000,
         note: b"note".to_vec(),
     }

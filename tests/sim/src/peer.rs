@@ -20,11 +20,11 @@ use ironcast_core::{
 };
 
 use crate::{
-    inbox::{Got, Inbox},
+    inbox::{Got, Inbox, Setup},
     media,
     net::Link,
     parameters::{PUBLISHER_EXTENSIONS, RECEIVER_EXTENSIONS, extension_map},
-    track::{Plain, Track},
+    track::{Plain, Source, Track},
 };
 
 /// SSRC of the reports of who publishes nothing.
@@ -69,6 +69,8 @@ pub struct CheckSetup {
     pub password: String,
     /// Nominate.
     pub nominate: bool,
+    /// With that number.
+    pub nomination: Option<u32>,
     /// Side.
     pub role: stun::Role,
 }
@@ -136,7 +138,6 @@ pub struct Peer {
     rtcp_index: u32,
     transport_seq: u16,
     transaction: u64,
-    extensions_out: ExtensionMap,
     extensions_in: ExtensionMap,
 }
 
@@ -200,7 +201,6 @@ impl Peer {
             rtcp_index: 0,
             transport_seq: (token as u16).wrapping_sub(40),
             transaction: token << 32,
-            extensions_out: extension_map(&PUBLISHER_EXTENSIONS),
             extensions_in: extension_map(&RECEIVER_EXTENSIONS),
         }
     }
@@ -277,7 +277,7 @@ impl Peer {
             priority: 1,
             role: self.check.role,
             use_candidate: self.check.nominate,
-            nomination: None,
+            nomination: self.check.nomination,
         };
         let mut bytes = vec![0; stun::MESSAGE_BYTES_MAX];
         let written = stun::write_request(&mut bytes, &request, self.check.password.as_bytes());
@@ -330,7 +330,13 @@ impl Peer {
         transport_seq: Option<u16>,
         now: Nanos,
     ) -> Result<usize, Full> {
-        let id = |kind| self.extensions_out.id(kind).expect("mapped");
+        let named = |track: &&Track| {
+            let ssrcs = |s: &Source| s.ssrc == plain.ssrc || s.rtx_ssrc == Some(plain.ssrc);
+            track.sources.iter().any(ssrcs)
+        };
+        let track = self.tracks.iter().find(named);
+        let map = extension_map(track.map_or(&PUBLISHER_EXTENSIONS, |track| &track.extensions));
+        let id = |kind| map.id(kind).expect("mapped");
         let mut header = HeaderWriter::begin(bytes, fields)?;
         if let Some(mid) = &plain.mid {
             header.push(id(ExtensionKind::Mid), mid.as_bytes())?;
@@ -426,6 +432,24 @@ impl Peer {
                 remb.map_or(Ok(()), |bps| w.maximum_bitrate(OWN_SSRC, bps, &ssrcs))
             });
             out.push(Outgoing::now(bytes));
+        }
+    }
+
+    /// True for a datagram that this peer can make something of, and no other one behind the same
+    /// address.
+    #[must_use]
+    pub fn is_for(&self, datagram: &[u8]) -> bool {
+        let word = |at: usize| {
+            datagram.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+        };
+        match wire::classify(datagram) {
+            Protocol::Stun => word(12) == Some(self.token as u32),
+            Protocol::Rtp => word(8).is_some_and(|ssrc| {
+                let setups = self.inboxes.values().map(|inbox| &inbox.setup);
+                let ours = |s: &Setup| s.ssrc == ssrc || s.rtx.is_some_and(|(rtx, _)| rtx == ssrc);
+                setups.into_iter().any(ours)
+            }),
+            _ => self.open.open_rtcp(&mut datagram.to_vec()).is_ok(),
         }
     }
 

@@ -4,7 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use ironcast_core::{MS, Nanos, SECOND, wire::Codec};
+use ironcast_core::{
+    MS, Nanos, SECOND,
+    wire::{Codec, extension::ExtensionKind},
+};
 
 use crate::{
     media::{self, Body, Descriptor},
@@ -171,6 +174,8 @@ pub struct Track {
     pub muted: bool,
     /// CVO byte, when the publisher sends one.
     pub orientation: Option<u8>,
+    /// Ids of its header extensions.
+    pub extensions: Vec<(u8, ExtensionKind)>,
     /// Streams, lowest layer first.
     pub sources: Vec<Source>,
 }
@@ -192,6 +197,7 @@ impl Track {
             temporal_layers: 1,
             muted: false,
             orientation: None,
+            extensions: parameters::PUBLISHER_EXTENSIONS.to_vec(),
             sources: Vec::new(),
         }
     }

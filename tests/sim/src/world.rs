@@ -25,7 +25,7 @@ use ironcast_protocol::{
 use crate::{
     inbox::{Inbox, Setup},
     net::{Link, Network},
-    parameters::{self, Feedback, PUBLISHER_EXTENSIONS, RECEIVER_EXTENSIONS},
+    parameters::{self, Feedback, RECEIVER_EXTENSIONS},
     peer::{CheckSetup, Outgoing, Parts, Peer},
     rng::Rng,
     track::{Source, Track},
@@ -107,6 +107,8 @@ pub struct World {
     pub hold: Nanos,
     /// Sockets cannot be opened.
     pub no_sockets: bool,
+    /// Of transports that are made from now on.
+    pub disconnected_timeout_s: u32,
     /// The seed, for messages.
     pub seed: u64,
     hosts: Vec<Host>,
@@ -153,6 +155,7 @@ impl World {
             events: Vec::new(),
             hold: 0,
             no_sockets: false,
+            disconnected_timeout_s: 0,
             seed,
             hosts: (0..workers).map(host).collect(),
             queue: BinaryHeap::new(),
@@ -216,6 +219,7 @@ impl World {
             id: name.into(),
             router: ROOM.into(),
             consent_timeout_s: 30,
+            disconnected_timeout_s: self.disconnected_timeout_s,
             initial_available_outgoing_bitrate_bps: 600_000,
             note: Vec::new(),
         };
@@ -236,6 +240,7 @@ impl World {
                 username: format!("{}:peer", credentials.username_fragment),
                 password: credentials.password,
                 nominate: true,
+                nomination: None,
                 role: Role::Controlling(7),
             },
             up: Link::new(up, self.rng.fork()),
@@ -320,6 +325,18 @@ impl World {
         tracks.last_mut().expect("just pushed")
     }
 
+    /// A track whose `produce` comes only after `delay`: its packets are under way before.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn publish_late(&mut self, peer: usize, mut track: Track, delay: Nanos) {
+        track.next_at = self.now;
+        let create = self.produce(peer, &track);
+        self.peers[peer].tracks.push(track);
+        self.run(delay);
+        self.worker_at(self.peers[peer].worker).apply_produce(&create).expect("a producer");
+    }
+
     /// The command that produces a track.
     #[must_use]
     pub fn produce(&self, peer: usize, track: &Track) -> Produce {
@@ -338,7 +355,7 @@ impl World {
             track.payload_type,
             track.rtx_payload_type,
             Feedback::ALL,
-            &PUBLISHER_EXTENSIONS,
+            &track.extensions,
             encodings.collect(),
         );
         Produce {
@@ -459,6 +476,46 @@ impl World {
         let local = SocketAddr::from(([192, 0, 2, 1], 40_000));
         let now = self.now;
         self.worker_at(worker).receive(From::Listener { local, remote }, bytes, now);
+    }
+
+    /// Forgets what peers and events have recorded, for calls that are longer than memory.
+    pub fn forget(&mut self) {
+        self.events.clear();
+        for peer in &mut self.peers {
+            peer.answers.truncate(1);
+            peer.arrived.clear();
+            peer.feedback.clear();
+            peer.report_blocks.clear();
+            peer.rembs.clear();
+        }
+    }
+
+    /// A datagram of anybody arrives at the socket that a worker has for that address, or at its
+    /// listener.
+    pub fn send_to_socket(&mut self, worker: usize, remote: SocketAddr, bytes: &[u8]) {
+        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.1 == remote);
+        let Some((&(slot, generation), _)) = found else {
+            // The kernel's filter knows the worker by the username.
+            let other = usize::from_str_radix(&String::from_utf8_lossy(&bytes[24..26]), 16);
+            self.send_from(other.unwrap_or(worker), remote, bytes);
+            return;
+        };
+        let now = self.now;
+        self.worker_at(worker).receive(From::Path(PathId { slot, generation }), bytes, now);
+    }
+
+    /// The socket of an address fails.
+    pub fn fail_path(&mut self, worker: usize, remote: SocketAddr) {
+        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.1 == remote);
+        let (&(slot, generation), _) = found.expect("a socket for that address");
+        self.worker_at(worker).path_failed(PathId { slot, generation });
+    }
+
+    /// Sockets that the first worker has opened.
+    #[must_use]
+    pub fn sockets_opened(&self) -> usize {
+        let host = &self.hosts[0];
+        host.generations.iter().sum::<u32>() as usize + host.paths.len()
     }
 
     fn next_at(&self) -> Option<Nanos> {
@@ -602,9 +659,17 @@ impl World {
                 host.generations[id.slot as usize] += 1;
                 host.free_slots.push(id.slot);
             }
-            Action::HandOver { worker, local, remote, datagram } => {
+            Action::HandOver { worker, local, remote, holder, datagram } => {
+                let holder = holder.map(|path| (index as u16, path));
                 if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
-                    other.worker.receive(From::Listener { local, remote }, &datagram, now);
+                    let from = From::HandedOver { local, remote, holder };
+                    other.worker.receive(from, &datagram, now);
+                    other.due = true;
+                }
+            }
+            Action::YieldPath { worker, path } => {
+                if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
+                    other.worker.yield_path(path, now);
                     other.due = true;
                 }
             }
@@ -617,9 +682,17 @@ impl World {
         else {
             return;
         };
-        // Who sends from that address now, or did before it moved.
-        let found = self.peers.iter().position(|peer| (peer.local, peer.remote) == (local, remote));
-        let Some(peer) = found else { return };
+        // Who sends from that address now, or did before it moved; of several the one that it is for.
+        let mut there: Vec<usize> = (0..self.peers.len())
+            .filter(|&at| (self.peers[at].local, self.peers[at].remote) == (local, remote))
+            .collect();
+        if there.len() > 1 {
+            there.retain(|&at| self.peers[at].worker == worker);
+            if there.len() > 1 {
+                there.retain(|&at| self.peers[at].is_for(datagram));
+            }
+        }
+        let Some(&peer) = there.first() else { return };
         let token = self.peers[peer].token;
         self.witness(worker, token, datagram);
         for at in self.peers[peer].down.send(self.now) {

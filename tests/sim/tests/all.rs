@@ -1,6 +1,10 @@
 //! Behaviour of the core on a simulated network: one module per behaviour, several seeds each.
+#[path = "all/bindings.rs"]
+mod bindings;
 #[path = "all/closing.rs"]
 mod closing;
+#[path = "all/early.rs"]
+mod early;
 #[path = "all/forwarding.rs"]
 mod forwarding;
 #[path = "all/hostile.rs"]
@@ -17,3 +21,5 @@ mod loss;
 mod reports;
 #[path = "all/timeline.rs"]
 mod timeline;
+#[path = "all/week.rs"]
+mod week;

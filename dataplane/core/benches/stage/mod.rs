@@ -128,6 +128,7 @@ impl Stage {
             id: id.into(),
             router: "room".into(),
             consent_timeout_s: 0,
+            disconnected_timeout_s: 0,
             initial_available_outgoing_bitrate_bps: 0,
             note: Vec::new(),
         };

@@ -1,8 +1,15 @@
-//! Which stream a packet belongs to (RFC 8843 section 9.2, RFC 8852). Owns the tables of one peer:
-//! SSRC, then RID (or repaired RID) with MID, then MID, then payload type. What is learned from a
-//! header is remembered only after the packet's tag was verified, and up to a limit.
+//! Which stream a packet belongs to (RFC 9143 section 9.2, RFC 8852). Owns the tables of one peer:
+//! SSRC, then RID (or repaired RID) with MID, then MID, then payload type. Each producer's labels are
+//! read by its own ids of header extensions. What teaches a binding has the payload type of the
+//! stream, or of its retransmissions; it is remembered only after the packet's tag was verified, and
+//! up to a limit.
 
-use crate::{Discard, key::ProducerKey, producer::Producer};
+use crate::{
+    Discard,
+    key::ProducerKey,
+    producer::Producer,
+    wire::extension::{ExtensionKind, parse_identifier},
+};
 
 /// SSRCs of one peer.
 const SSRCS_MAX: usize = 256;
@@ -18,17 +25,13 @@ pub struct StreamRef {
     pub rtx: bool,
 }
 
-/// What a header says about its stream, beside the SSRC.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Labels<'a> {
-    /// MID extension.
-    pub mid: Option<&'a str>,
-    /// RID extension.
-    pub rid: Option<&'a str>,
-    /// Repaired RID extension.
-    pub repaired_rid: Option<&'a str>,
-    /// Payload type.
-    pub payload_type: u8,
+/// A stream that a packet of an unknown SSRC fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub stream: StreamRef,
+    /// MID or RID name it; else it is the only one with that payload type.
+    pub is_named: bool,
 }
 
 #[derive(Debug)]
@@ -38,12 +41,59 @@ struct Entry {
     rids: Vec<Option<String>>,
     payload_type: u8,
     rtx_payload_type: Option<u8>,
+    /// Ids of the extensions that carry MID, RID and repaired RID.
+    label_ids: [Option<u8>; 3],
+}
+
+/// How well one producer fits.
+enum Fit {
+    /// Its labels say so.
+    Named(StreamRef),
+    /// There are no labels, and it has that payload type.
+    ByType(StreamRef),
+    /// The labels are its own, the payload type is not.
+    OtherType,
+    /// There are no labels, and it has several streams with that payload type.
+    OneOfSeveral,
+    No,
+}
+
+impl Entry {
+    fn fit<'a>(&self, payload_type: u8, value: impl Fn(u8) -> Option<&'a [u8]>) -> Fit {
+        let [mid, rid, repaired] =
+            self.label_ids.map(|id| id.and_then(&value).and_then(parse_identifier));
+        let same_mid = mid.is_some() && mid == self.mid.as_deref();
+        if mid.is_some() && self.mid.is_some() && !same_mid {
+            return Fit::No;
+        }
+        let rtx = self.rtx_payload_type == Some(payload_type);
+        let stream = match repaired.or(rid) {
+            Some(rid) => self.rids.iter().position(|own| own.as_deref() == Some(rid)),
+            // Without a RID only a producer of one stream can be meant.
+            None if self.rids.len() == 1 => (same_mid || mid.is_none()).then_some(0),
+            None if mid.is_none() && (rtx || payload_type == self.payload_type) => {
+                return Fit::OneOfSeveral;
+            }
+            None => None,
+        };
+        let Some(stream) = stream else {
+            return Fit::No;
+        };
+        let is_named = same_mid || rid.is_some() || repaired.is_some();
+        if !rtx && (payload_type != self.payload_type || repaired.is_some()) {
+            return if is_named { Fit::OtherType } else { Fit::No };
+        }
+        let stream = StreamRef { producer: self.producer, stream: stream as u8, rtx };
+        if is_named { Fit::Named(stream) } else { Fit::ByType(stream) }
+    }
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Demux {
     ssrcs: Vec<(u32, StreamRef)>,
+    /// Those of them that no parameters name.
+    learned: Vec<u32>,
     producers: Vec<Entry>,
 }
 
@@ -54,44 +104,44 @@ impl Demux {
         self.ssrcs.iter().find(|(known, _)| *known == ssrc).map(|(_, stream)| *stream)
     }
 
+    /// The stream of an SSRC that was learned from a header.
+    #[must_use]
+    pub fn learned(&self, ssrc: u32) -> Option<StreamRef> {
+        self.by_ssrc(ssrc).filter(|_| self.learned.contains(&ssrc))
+    }
+
     /// Any SSRC that the peer sends with.
     #[must_use]
     pub fn any_ssrc(&self) -> Option<u32> {
         self.ssrcs.first().map(|(ssrc, _)| *ssrc)
     }
 
-    /// The stream that a header's labels name.
-    #[must_use]
-    pub fn by_labels(&self, labels: &Labels<'_>) -> Option<StreamRef> {
-        let rid = labels.repaired_rid.or(labels.rid);
-        let candidates = || {
-            self.producers.iter().filter(|entry| {
-                labels.mid.is_none_or(|mid| entry.mid.as_deref().is_none_or(|own| own == mid))
-            })
-        };
-        if let Some(rid) = rid {
-            let found = candidates().find_map(|entry| {
-                let stream = entry.rids.iter().position(|own| own.as_deref() == Some(rid))?;
-                Some((entry, stream as u8))
-            });
-            let (entry, stream) = found?;
-            let rtx = labels.repaired_rid.is_some()
-                || entry.rtx_payload_type == Some(labels.payload_type);
-            return Some(StreamRef { producer: entry.producer, stream, rtx });
+    /// The stream of a packet whose SSRC is unknown; `value` reads its header extensions.
+    ///
+    /// # Errors
+    /// `RtpUnknownStream` where none or several fit, `RtpUnknownPayloadType` where only that is wrong.
+    pub fn by_labels<'a>(
+        &self,
+        payload_type: u8,
+        value: impl Fn(u8) -> Option<&'a [u8]>,
+    ) -> Result<Found, Discard> {
+        let (mut named, mut by_type) = (Vec::new(), Vec::new());
+        let (mut other_type, mut several) = (false, false);
+        for entry in &self.producers {
+            match entry.fit(payload_type, &value) {
+                Fit::Named(stream) => named.push(stream),
+                Fit::ByType(stream) => by_type.push(stream),
+                Fit::OtherType => other_type = true,
+                Fit::OneOfSeveral => several = true,
+                Fit::No => {}
+            }
         }
-        // Without a RID only a producer of one stream can be meant; without a MID only one that is
-        // alone with its payload type.
-        let mut fitting = candidates().filter(|entry| {
-            let ours = entry.payload_type == labels.payload_type
-                || entry.rtx_payload_type == Some(labels.payload_type);
-            entry.rids.len() == 1 && ours && (labels.mid.is_none() || entry.mid.is_some())
-        });
-        let entry = fitting.next()?;
-        if labels.mid.is_none() && fitting.next().is_some() {
-            return None;
+        match (&named[..], &by_type[..]) {
+            (&[stream], _) => Ok(Found { stream, is_named: true }),
+            (&[], &[stream]) if !other_type && !several => Ok(Found { stream, is_named: false }),
+            (&[], _) if other_type => Err(Discard::RtpUnknownPayloadType),
+            _ => Err(Discard::RtpUnknownStream),
         }
-        let rtx = entry.rtx_payload_type == Some(labels.payload_type);
-        Some(StreamRef { producer: entry.producer, stream: 0, rtx })
     }
 
     /// Remembers an SSRC.
@@ -103,7 +153,14 @@ impl Demux {
             return Err(Discard::LimitReached);
         }
         self.ssrcs.push((ssrc, stream));
+        self.learned.push(ssrc);
         Ok(())
+    }
+
+    /// An SSRC is nobody's any more.
+    pub fn unlearn(&mut self, ssrc: u32) {
+        self.ssrcs.retain(|(known, _)| *known != ssrc);
+        self.learned.retain(|known| *known != ssrc);
     }
 
     /// Adds a producer with the SSRCs that its parameters name.
@@ -113,7 +170,7 @@ impl Demux {
     pub fn add(&mut self, key: ProducerKey, producer: &Producer) -> Result<(), String> {
         for stream in &producer.streams {
             for ssrc in [stream.ssrc, stream.rtx_ssrc].into_iter().flatten() {
-                if self.by_ssrc(ssrc).is_some() {
+                if self.by_ssrc(ssrc).is_some() && self.learned(ssrc).is_none() {
                     return Err(format!("SSRC {ssrc} is in use on this transport"));
                 }
             }
@@ -141,20 +198,102 @@ impl Demux {
         if self.ssrcs.len() + new.len() > SSRCS_MAX {
             return Err(format!("more than {SSRCS_MAX} SSRCs on one transport"));
         }
+        for (ssrc, _) in &new {
+            self.unlearn(*ssrc);
+        }
         self.ssrcs.extend(new);
+        let labels = [ExtensionKind::Mid, ExtensionKind::Rid, ExtensionKind::RepairedRid];
         self.producers.push(Entry {
             producer: key,
             mid: producer.mid.clone(),
             rids,
             payload_type: producer.payload_type,
             rtx_payload_type: producer.rtx_payload_type,
+            label_ids: labels.map(|kind| producer.extensions.id(kind)),
         });
         Ok(())
     }
 
     /// Forgets a producer.
     pub fn remove(&mut self, key: ProducerKey) {
-        self.ssrcs.retain(|(_, stream)| stream.producer != key);
+        let (ssrcs, learned) = (&mut self.ssrcs, &mut self.learned);
+        learned.retain(|ssrc| !ssrcs.iter().any(|(s, of)| s == ssrc && of.producer == key));
+        ssrcs.retain(|(_, stream)| stream.producer != key);
         self.producers.retain(|entry| entry.producer != key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64, mid: Option<&str>, rids: &[Option<&str>], types: (u8, u8)) -> Entry {
+        Entry {
+            producer: ProducerKey::from(number),
+            mid: mid.map(str::to_owned),
+            rids: rids.iter().map(|rid| rid.map(str::to_owned)).collect(),
+            payload_type: types.0,
+            rtx_payload_type: Some(types.1),
+            label_ids: [Some(4), Some(10), Some(11)],
+        }
+    }
+
+    fn stream(number: u64, stream: u8, rtx: bool) -> StreamRef {
+        StreamRef { producer: ProducerKey::from(number), stream, rtx }
+    }
+
+    /// What a packet with that payload type and these extensions is taken for.
+    fn find(demux: &Demux, payload_type: u8, labels: &[(u8, &str)]) -> Result<Found, Discard> {
+        demux.by_labels(payload_type, |id| {
+            labels.iter().find(|(of, _)| *of == id).map(|(_, value)| value.as_bytes())
+        })
+    }
+
+    #[test]
+    fn only_a_stream_whose_labels_and_payload_type_fit_is_found() {
+        let camera = entry(1, Some("1"), &[Some("q"), Some("f")], (96, 97));
+        let screen = entry(2, Some("2"), &[Some("q")], (96, 97));
+        let voice = entry(3, Some("0"), &[None], (111, 0));
+        let demux = Demux { producers: vec![camera, screen, voice], ..Demux::default() };
+        let named = |stream| Ok(Found { stream, is_named: true });
+        let unknown = Err(Discard::RtpUnknownStream);
+        let other_type = Err(Discard::RtpUnknownPayloadType);
+        for (payload_type, labels, expected) in [
+            (96, &[(4, "1"), (10, "f")][..], named(stream(1, 1, false))),
+            (97, &[(4, "1"), (11, "f")], named(stream(1, 1, true))),
+            (97, &[(4, "1"), (10, "q")], named(stream(1, 0, true))),
+            (96, &[(4, "2")], named(stream(2, 0, false))),
+            (111, &[(4, "0")], named(stream(3, 0, false))),
+            // Media is no repair, and a payload type that nobody announced is nobody's.
+            (96, &[(4, "1"), (11, "f")], other_type),
+            (33, &[(4, "1"), (10, "f")], other_type),
+            (33, &[(4, "0")], other_type),
+            // A RID of two, a repaired RID of another, a MID of nobody.
+            (96, &[(10, "q")], unknown),
+            (97, &[(4, "2"), (11, "f")], unknown),
+            (96, &[(4, "9"), (10, "f")], unknown),
+            (111, &[(4, "9")], unknown),
+            (96, &[(4, "1")], unknown),
+            // Without labels: what is alone with its type.
+            (111, &[], Ok(Found { stream: stream(3, 0, false), is_named: false })),
+            (96, &[], unknown),
+            (33, &[], unknown),
+        ] {
+            assert_eq!(find(&demux, payload_type, labels), expected, "{payload_type} {labels:?}");
+        }
+    }
+
+    /// Two producers that number their extensions differently: each reads by its own ids.
+    #[test]
+    fn labels_are_read_by_the_producers_own_ids() {
+        let mut other = entry(2, Some("2"), &[None], (100, 101));
+        other.label_ids = [Some(10), None, None];
+        let demux = Demux {
+            producers: vec![entry(1, Some("1"), &[None], (96, 97)), other],
+            ..Demux::default()
+        };
+        let named = |stream| Ok(Found { stream, is_named: true });
+        assert_eq!(find(&demux, 96, &[(4, "1")]), named(stream(1, 0, false)));
+        assert_eq!(find(&demux, 100, &[(10, "2")]), named(stream(2, 0, false)));
     }
 }

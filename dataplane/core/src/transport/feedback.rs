@@ -22,6 +22,8 @@ use crate::{
 pub const INTERVAL: Nanos = 100 * MS;
 /// Arrivals kept: 100 ms of 100 Mb/s in full packets.
 const CAPACITY: usize = 1_024;
+/// And while more wait for their report: all that one turn can bring.
+const CAPACITY_MAX: usize = 8_192;
 /// With so many numbers unreported the report goes out at once.
 const CROWDED: u32 = CAPACITY as u32 / 2;
 /// A packet that comes so much later than a reported one is reported again with all since then.
@@ -57,25 +59,46 @@ impl TransportFeedback {
         } else if self.arrival(seq).is_some() || !self.reopen(seq) {
             return;
         }
-        self.ring[slot(seq)] = arrival / TICK + 1;
+        let slot = self.slot(seq);
+        self.ring[slot] = arrival / TICK + 1;
         self.since.get_or_insert(arrival);
     }
 
     /// Makes `seq` the newest number; `skipped` ones before it have not arrived.
     fn advance(&mut self, seq: u32, skipped: u32) {
-        for back in 1..=skipped.min(CAPACITY as u32 - 1) {
-            self.ring[slot(seq.wrapping_sub(back))] = 0;
+        let span = seq.wrapping_sub(self.base) as usize + 1;
+        if span > self.ring.len() && self.since.is_some() {
+            self.resize(span.next_power_of_two().min(CAPACITY_MAX));
+        }
+        for back in 1..=skipped.min(self.ring.len() as u32 - 1) {
+            let slot = self.slot(seq.wrapping_sub(back));
+            self.ring[slot] = 0;
         }
         self.next = seq.wrapping_add(1);
-        if self.next.wrapping_sub(self.base) > CAPACITY as u32 {
-            self.base = self.next.wrapping_sub(CAPACITY as u32);
+        if self.next.wrapping_sub(self.base) as usize > self.ring.len() {
+            self.base = self.next.wrapping_sub(self.ring.len() as u32);
         }
+    }
+
+    /// Another number of arrivals is kept: the newest of those that are known.
+    fn resize(&mut self, capacity: usize) {
+        let kept = self.ring.len().min(capacity) as u32;
+        let mut ring = vec![0; capacity];
+        for back in 1..=kept {
+            let seq = self.next.wrapping_sub(back);
+            ring[seq as usize & (capacity - 1)] = self.ring[self.slot(seq)];
+        }
+        self.ring = ring;
+    }
+
+    fn slot(&self, seq: u32) -> usize {
+        seq as usize & (self.ring.len() - 1)
     }
 
     /// Lets the next report begin at a late packet; false when it is too late.
     fn reopen(&mut self, seq: u32) -> bool {
         let before_base = self.base.wrapping_sub(seq).cast_signed();
-        if before_base > LATE_MAX as i32 || self.next.wrapping_sub(seq) > CAPACITY as u32 {
+        if before_base > LATE_MAX as i32 || self.next.wrapping_sub(seq) as usize > self.ring.len() {
             return false;
         }
         if before_base > 0 {
@@ -85,9 +108,11 @@ impl TransportFeedback {
     }
 
     fn arrival(&self, seq: u32) -> Option<i64> {
-        let behind = self.next.wrapping_sub(seq);
-        let ticks = self.ring.get(slot(seq))?.checked_sub(1)?;
-        (1..=CAPACITY as u32).contains(&behind).then_some(ticks as i64)
+        let behind = self.next.wrapping_sub(seq) as usize;
+        if !(1..=self.ring.len()).contains(&behind) {
+            return None;
+        }
+        self.ring[self.slot(seq)].checked_sub(1).map(|ticks| ticks as i64)
     }
 
     /// True when there is something to report.
@@ -145,13 +170,12 @@ impl TransportFeedback {
         self.base = self.base.wrapping_add(written as u32);
         if !self.is_pending() {
             self.since = None;
+            if self.ring.len() > CAPACITY {
+                self.resize(CAPACITY);
+            }
         }
         Ok(())
     }
-}
-
-fn slot(seq: u32) -> usize {
-    seq as usize % CAPACITY
 }
 
 #[cfg(test)]

@@ -6,12 +6,23 @@ use std::net::SocketAddr;
 
 use ironcast_protocol::event::IceState;
 
-use crate::{Nanos, SECOND, batch::PathId};
+use crate::{MS, Nanos, SECOND, batch::PathId};
 
 /// Paths of one transport; a peer with more interfaces replaces its oldest.
 pub const PATHS_MAX: usize = 4;
 /// A path that is not selected and sees no check for so long is closed.
 const PATH_IDLE: Nanos = 10 * SECOND;
+/// Browsers check a path that they use every 2.5 s; what is older may go to another transport.
+const PATH_SILENT: Nanos = 3 * SECOND;
+/// Sockets that one transport has opened: so many at once, then one in such a time. A browser with
+/// three interfaces needs three.
+const OPENINGS: u64 = 4;
+const OPENING_EVERY: Nanos = SECOND / 2;
+/// Media follows what comes on another path when nothing came on the selected one for so long.
+const QUIET: Nanos = 300 * MS;
+/// Some peers nominate every pair that works with each check: a nomination does not go back to a path
+/// so soon after it was left.
+const SWING: Nanos = 2 * SECOND;
 
 /// Username fragment and password.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +50,39 @@ pub struct Path {
     pub remote: SocketAddr,
     /// Last authenticated check.
     pub checked_at: Nanos,
+    /// A check was answered with success: media may go there.
+    is_valid: bool,
+    /// When another one was selected in its place; 0: never.
+    left_at: Nanos,
+}
+
+impl Path {
+    /// A path whose first check has come and is not answered yet.
+    #[must_use]
+    pub fn new(id: PathId, local: SocketAddr, remote: SocketAddr, now: Nanos) -> Self {
+        Self { id, local, remote, checked_at: now, is_valid: false, left_at: 0 }
+    }
+}
+
+/// Whether a check nominates its pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nomination {
+    /// It does not.
+    None,
+    /// USE-CANDIDATE (RFC 8445 section 7.3.1.5).
+    Plain,
+    /// NOMINATION: the highest number wins (draft-thatcher-ice-renomination-01).
+    Numbered(u32),
+}
+
+/// How long a peer may be silent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Without a check for so long it is disconnected: nothing is sent to it any more (RFC 7675
+    /// section 5.1). 0: never.
+    pub consent: Nanos,
+    /// Disconnected for so long, its transport is closed. 0: never.
+    pub disconnected: Nanos,
 }
 
 /// What a check changed.
@@ -50,6 +94,8 @@ pub struct Change {
     pub selected: bool,
     /// New credentials have been used: the former ones are over.
     pub restarted: bool,
+    /// There was no path before: the peer has missed what was not sent meanwhile.
+    pub resumed: bool,
 }
 
 /// See the file's head.
@@ -59,23 +105,36 @@ pub struct Ice {
     former: Option<Credentials>,
     paths: Vec<Path>,
     selected: Option<PathId>,
+    selected_at: Nanos,
+    /// When verified media or RTCP came on the selected path.
+    heard_at: Nanos,
+    /// Highest number of a nomination.
+    nomination: u32,
+    /// What is left of [`OPENINGS`], in time, and when that was.
+    openings: (Nanos, Nanos),
     state: IceState,
     consent_at: Nanos,
-    consent_timeout: Nanos,
+    timeouts: Timeouts,
+    disconnected_at: Option<Nanos>,
 }
 
 impl Ice {
-    /// `consent_timeout` 0: never.
+    /// Without any path.
     #[must_use]
-    pub fn new(credentials: Credentials, consent_timeout: Nanos) -> Self {
+    pub fn new(credentials: Credentials, timeouts: Timeouts) -> Self {
         Self {
             credentials,
             former: None,
             paths: Vec::new(),
             selected: None,
+            selected_at: 0,
+            heard_at: 0,
+            nomination: 0,
+            openings: (OPENINGS * OPENING_EVERY, 0),
             state: IceState::New,
             consent_at: 0,
-            consent_timeout,
+            timeouts,
+            disconnected_at: None,
         }
     }
 
@@ -145,28 +204,57 @@ impl Ice {
         gone
     }
 
-    /// An authenticated check on a path.
+    /// True when a new path may be opened for it now; that is one less.
+    pub fn take_opening(&mut self, now: Nanos) -> bool {
+        let (left, at) = self.openings;
+        let left = left.saturating_add(now.saturating_sub(at)).min(OPENINGS * OPENING_EVERY);
+        let may = left >= OPENING_EVERY;
+        self.openings = (if may { left - OPENING_EVERY } else { left }, at.max(now));
+        may
+    }
+
+    /// True when the peer has not checked that path for longer than a browser waits.
+    #[must_use]
+    pub fn is_silent_on(&self, id: PathId, now: Nanos) -> bool {
+        let path = self.paths.iter().find(|path| path.id == id);
+        path.is_none_or(|path| now > path.checked_at + PATH_SILENT)
+    }
+
+    /// An authenticated check on a path, which is answered with success.
     pub fn receive_check(
         &mut self,
         id: PathId,
         username_fragment: &str,
-        nominated: bool,
+        nomination: Nomination,
         now: Nanos,
     ) -> Change {
         let mut change = Change::default();
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else {
             return change;
         };
-        path.checked_at = now;
+        (path.checked_at, path.is_valid) = (now, true);
+        let left_at = path.left_at;
         self.consent_at = now;
-        if username_fragment == self.credentials.username_fragment {
-            change.restarted = self.former.take().is_some();
+        if username_fragment == self.credentials.username_fragment && self.former.take().is_some() {
+            change.restarted = true;
+            self.nomination = 0;
         }
-        if self.selected.is_none() || (nominated && self.selected != Some(id)) {
-            self.selected = Some(id);
+        let wins = match nomination {
+            Nomination::None => false,
+            Nomination::Plain => left_at == 0 || now > left_at + SWING,
+            Nomination::Numbered(number) => number > self.nomination,
+        };
+        if let (true, Nomination::Numbered(number)) = (wins, nomination) {
+            self.nomination = number;
+        }
+        if self.selected.is_none() || (wins && self.selected != Some(id)) {
+            change.resumed = self.selected.is_none();
+            self.select(id, now);
             change.selected = true;
         }
-        let state = if nominated || self.state == IceState::Completed {
+        let was_over = self.disconnected_at.take().is_some();
+        let completed = self.state == IceState::Completed && !was_over;
+        let state = if nomination != Nomination::None || completed {
             IceState::Completed
         } else {
             IceState::Connected
@@ -176,14 +264,42 @@ impl Ice {
         change
     }
 
-    /// The socket of a path does not work any more. Returns true if it was the selected one.
-    pub fn remove_path(&mut self, id: PathId) -> bool {
-        self.paths.retain(|path| path.id != id);
-        let was = self.selected == Some(id);
-        if was {
-            self.selected = None;
+    fn select(&mut self, id: PathId, now: Nanos) {
+        let before = self.selected.replace(id);
+        for path in &mut self.paths {
+            if Some(path.id) == before {
+                path.left_at = now;
+            }
         }
-        was
+        (self.selected_at, self.heard_at) = (now, now);
+    }
+
+    /// Verified media or RTCP came on a path. Another one than the selected is followed where that
+    /// one is quiet: the peer has moved, and its next check would say so only seconds later.
+    #[inline]
+    pub fn hear(&mut self, id: PathId, arrival: Nanos) -> Option<Change> {
+        if self.selected == Some(id) {
+            self.heard_at = arrival;
+            return None;
+        }
+        let is_quiet = self.selected.is_some() && arrival > self.heard_at + QUIET;
+        let is_valid = self.paths.iter().any(|path| path.id == id && path.is_valid);
+        (is_quiet && is_valid).then(|| {
+            self.select(id, arrival);
+            Change { selected: true, ..Change::default() }
+        })
+    }
+
+    /// The socket of a path does not work any more. Where it was the selected one, the one that was
+    /// checked last is used.
+    pub fn remove_path(&mut self, id: PathId) -> Change {
+        self.paths.retain(|path| path.id != id);
+        if self.selected != Some(id) {
+            return Change::default();
+        }
+        let others = self.paths.iter().filter(|path| path.is_valid);
+        self.selected = others.max_by_key(|path| path.checked_at).map(|path| path.id);
+        Change { selected: self.selected.is_some(), ..Change::default() }
     }
 
     /// Paths without checks for a while, but the selected one.
@@ -199,17 +315,37 @@ impl Ice {
     /// True when the peer has given no consent for too long.
     #[must_use]
     pub fn consent_lost(&self, now: Nanos) -> bool {
-        self.consent_timeout > 0
+        self.timeouts.consent > 0
             && matches!(self.state, IceState::Connected | IceState::Completed)
-            && now > self.consent_at + self.consent_timeout
+            && now > self.consent_at + self.timeouts.consent
     }
 
-    /// When [`Self::consent_lost`] is to be looked at.
+    /// Nothing is sent any more; a check connects again. Returns the paths, which are over.
+    pub fn disconnect(&mut self, now: Nanos) -> Vec<PathId> {
+        self.state = IceState::Disconnected;
+        self.disconnected_at = Some(now);
+        self.selected = None;
+        self.paths.drain(..).map(|path| path.id).collect()
+    }
+
+    /// True when the peer has been disconnected for too long.
+    #[must_use]
+    pub fn is_over(&self, now: Nanos) -> bool {
+        self.over_at().is_some_and(|at| now >= at)
+    }
+
+    fn over_at(&self) -> Option<Nanos> {
+        let timeout = Some(self.timeouts.disconnected).filter(|timeout| *timeout > 0)?;
+        self.disconnected_at.map(|at| at + timeout)
+    }
+
+    /// When [`Self::consent_lost`] or [`Self::is_over`] is to be looked at.
     #[must_use]
     pub fn consent_deadline(&self) -> Option<Nanos> {
         let running = matches!(self.state, IceState::Connected | IceState::Completed);
-        (self.consent_timeout > 0 && running)
-            .then(|| self.consent_at + self.consent_timeout + crate::MS)
+        let consent = (self.timeouts.consent > 0 && running)
+            .then(|| self.consent_at + self.timeouts.consent + MS);
+        consent.or_else(|| self.over_at())
     }
 }
 
@@ -217,62 +353,149 @@ impl Ice {
 mod tests {
     use super::*;
 
+    const LASTING: Timeouts = Timeouts { consent: 30 * SECOND, disconnected: 0 };
+
     fn credentials(name: &str) -> Credentials {
         Credentials { username_fragment: name.into(), password: format!("{name}-secret") }
     }
 
     fn path(slot: u32, now: Nanos) -> Path {
         let address = |port: u32| SocketAddr::from(([127, 0, 0, 1], port as u16));
-        let id = PathId { slot, generation: 0 };
-        Path { id, local: address(1), remote: address(1_000 + slot), checked_at: now }
+        Path::new(id(slot), address(1), address(1_000 + slot), now)
     }
 
     fn id(slot: u32) -> PathId {
         PathId { slot, generation: 0 }
     }
 
+    /// Paths 1 and 2, both checked at 0, the first nominated.
+    fn two_paths() -> Ice {
+        let mut ice = Ice::new(credentials("a"), LASTING);
+        for slot in [1, 2] {
+            ice.add_path(path(slot, 0));
+            ice.receive_check(id(slot), "a", Nomination::None, 0);
+        }
+        ice.receive_check(id(1), "a", Nomination::Plain, 0);
+        ice
+    }
+
+    fn selected(ice: &Ice) -> PathId {
+        ice.selected().unwrap().id
+    }
+
     #[test]
     fn the_first_path_is_used_and_a_nominated_one_replaces_it() {
-        let mut ice = Ice::new(credentials("a"), 30 * SECOND);
+        let mut ice = Ice::new(credentials("a"), LASTING);
         ice.add_path(path(1, 0));
-        let change = ice.receive_check(id(1), "a", false, 0);
+        let change = ice.receive_check(id(1), "a", Nomination::None, 0);
         assert!(change.selected && change.state);
         ice.add_path(path(2, 0));
-        assert_eq!(ice.receive_check(id(2), "a", false, 1), Change::default());
-        let change = ice.receive_check(id(2), "a", true, 2);
+        assert_eq!(ice.receive_check(id(2), "a", Nomination::None, 1), Change::default());
+        let change = ice.receive_check(id(2), "a", Nomination::Plain, 2);
         assert!(change.selected && change.state);
-        assert_eq!((ice.selected().unwrap().id, ice.state()), (id(2), IceState::Completed));
+        assert_eq!((selected(&ice), ice.state()), (id(2), IceState::Completed));
+    }
+
+    #[test]
+    fn the_highest_nomination_wins_with_or_without_use_candidate() {
+        let mut ice = two_paths();
+        for (slot, number, expected) in [(2, 5, 2), (1, 4, 2), (1, 5, 2), (2, 5, 2), (1, 6, 1)] {
+            ice.receive_check(id(slot), "a", Nomination::Numbered(number), 1);
+            assert_eq!(selected(&ice), id(expected), "{slot} {number}");
+        }
+        assert_eq!(ice.state(), IceState::Completed);
+        // A restart counts anew.
+        ice.restart(credentials("b"));
+        assert!(ice.receive_check(id(2), "b", Nomination::Numbered(1), 2).selected);
+    }
+
+    #[test]
+    fn nominations_of_two_paths_in_turn_do_not_swing() {
+        let mut ice = two_paths();
+        let turns = (0..200u64).map(|turn| {
+            let slot = 1 + (turn % 2) as u32;
+            ice.receive_check(id(slot), "a", Nomination::Plain, 1 + turn * 10 * MS).selected
+        });
+        assert_eq!(turns.filter(|changed| *changed).count(), 1);
+    }
+
+    #[test]
+    fn media_is_followed_where_the_selected_path_is_quiet() {
+        let mut ice = two_paths();
+        assert_eq!(ice.hear(id(1), SECOND), None);
+        assert_eq!(ice.hear(id(2), SECOND + QUIET), None);
+        assert!(ice.hear(id(2), SECOND + QUIET + 1).unwrap().selected);
+        // A late one of the old path changes nothing.
+        assert_eq!(ice.hear(id(1), SECOND + QUIET + 2), None);
+        assert_eq!(selected(&ice), id(2));
+        // Nor does one of a path whose check was never answered with success.
+        ice.add_path(path(3, 0));
+        assert_eq!(ice.hear(id(3), 100 * SECOND), None);
+    }
+
+    #[test]
+    fn when_the_selected_path_fails_the_one_checked_last_is_used() {
+        let mut ice = two_paths();
+        ice.add_path(path(3, 0));
+        ice.receive_check(id(3), "a", Nomination::None, SECOND);
+        ice.add_path(path(4, 2 * SECOND));
+        assert!(ice.remove_path(id(1)).selected);
+        assert_eq!(selected(&ice), id(3));
+        assert_eq!(ice.remove_path(id(4)), Change::default());
+        assert!(ice.remove_path(id(3)).selected && !ice.remove_path(id(2)).selected);
+        assert_eq!(ice.selected(), None);
+    }
+
+    #[test]
+    fn four_sockets_at_once_and_then_two_a_second() {
+        let mut ice = Ice::new(credentials("a"), LASTING);
+        let start = 50 * SECOND;
+        assert_eq!((0..100).filter(|_| ice.take_opening(start)).count(), 4);
+        let opened = (0..10_000).filter(|n| ice.take_opening(start + n * MS)).count();
+        assert_eq!(opened, 19);
     }
 
     #[test]
     fn at_most_four_paths_and_the_selected_one_stays() {
-        let mut ice = Ice::new(credentials("a"), 0);
+        let mut ice = Ice::new(credentials("a"), Timeouts::default());
         for slot in 0..4 {
             assert_eq!(ice.add_path(path(slot, u64::from(slot))), None);
         }
-        ice.receive_check(id(0), "a", true, 0);
+        ice.receive_check(id(0), "a", Nomination::Plain, 0);
         assert_eq!(ice.add_path(path(9, 9)), Some(id(1)));
-        assert_eq!(ice.selected().unwrap().id, id(0));
+        assert_eq!(selected(&ice), id(0));
     }
 
     #[test]
     fn both_passwords_hold_until_the_new_one_is_used() {
-        let mut ice = Ice::new(credentials("a"), 0);
+        let mut ice = Ice::new(credentials("a"), Timeouts::default());
         ice.add_path(path(1, 0));
-        ice.receive_check(id(1), "a", true, 0);
+        ice.receive_check(id(1), "a", Nomination::Plain, 0);
         assert_eq!(ice.restart(credentials("b")), None);
         assert!(ice.password("a").is_some() && ice.password("b").is_some());
-        assert!(ice.receive_check(id(1), "b", true, 1).restarted);
+        assert!(ice.receive_check(id(1), "b", Nomination::Plain, 1).restarted);
         assert_eq!((ice.password("a"), ice.password("b")), (None, Some("b-secret")));
     }
 
     #[test]
-    fn consent_ends() {
-        let mut ice = Ice::new(credentials("a"), 30 * SECOND);
+    fn consent_ends_and_comes_back() {
+        let timeouts = Timeouts { consent: 30 * SECOND, disconnected: 60 * SECOND };
+        let mut ice = Ice::new(credentials("a"), timeouts);
         assert!(!ice.consent_lost(100 * SECOND));
         ice.add_path(path(1, 0));
-        ice.receive_check(id(1), "a", true, SECOND);
+        ice.receive_check(id(1), "a", Nomination::Plain, SECOND);
         assert!(!ice.consent_lost(31 * SECOND));
-        assert!(ice.consent_lost(ice.consent_deadline().unwrap()));
+        let at = ice.consent_deadline().unwrap();
+        assert!(ice.consent_lost(at));
+        assert_eq!((ice.disconnect(at), ice.state()), (vec![id(1)], IceState::Disconnected));
+        assert!(ice.selected().is_none() && !ice.consent_lost(at + SECOND));
+        assert_eq!(ice.consent_deadline(), Some(at + 60 * SECOND));
+        ice.add_path(path(2, 0));
+        let change = ice.receive_check(id(2), "a", Nomination::None, at + 59 * SECOND);
+        assert!(change.selected && change.state);
+        assert_eq!(ice.state(), IceState::Connected);
+        assert!(!ice.is_over(at + 61 * SECOND));
+        ice.disconnect(at + 100 * SECOND);
+        assert!(!ice.is_over(at + 159 * SECOND) && ice.is_over(at + 160 * SECOND));
     }
 }

@@ -1,12 +1,17 @@
 //! One peer: ICE, keys, the tables that find a stream, and what is to be sent. The two ways of a
 //! packet are in [3] `receive.rs` and [7] `send.rs`; RTCP in `reports.rs`, STUN in `stun.rs`.
 
+mod clock;
 pub mod demux;
 pub mod feedback;
 pub mod ice;
+pub(crate) mod paths;
 pub mod receive;
+mod recent;
+mod replay;
 pub mod reports;
 pub mod send;
+mod sources;
 pub(crate) mod stun;
 
 use ironcast_protocol::{
@@ -16,21 +21,22 @@ use ironcast_protocol::{
     snapshot::TransportState,
 };
 
-use self::{demux::Demux, feedback::TransportFeedback, ice::Ice};
+use self::{
+    clock::Clocks,
+    demux::Demux,
+    feedback::TransportFeedback,
+    ice::Ice,
+    replay::RtcpWindows,
+    sources::{EarlyNumbers, Sources},
+};
 use crate::{
     Nanos,
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
-    srtp::{OpenKey, ReplayWindow, StreamIndex, Suite},
-    wire::extension::ExtensionMap,
+    srtp::{OpenKey, Suite},
+    wire::{extension::parse_transport_sequence, rtp::Header},
 };
-
-/// RTCP senders of one peer whose replay windows are kept.
-pub(crate) const RTCP_SENDERS_MAX: usize = 128;
-
-/// Received SSRCs of one peer that are remembered after their producers closed.
-const RETIRED_SOURCES_MAX: usize = 256;
 
 /// Bytes and rate of one kind of traffic.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,12 +88,16 @@ pub struct Transport {
     /// SRTP profile in use.
     pub suite: Option<Suite>,
     pub(crate) open_key: Option<Box<OpenKey>>,
-    pub(crate) rtcp_windows: Vec<(u32, ReplayWindow)>,
+    pub(crate) rtcp: RtcpWindows,
     pub(crate) rtcp_index: u32,
     /// Which stream an SSRC, MID or RID is.
     pub demux: Demux,
-    /// Extensions that producers here use, by id.
-    pub extensions: ExtensionMap,
+    /// SSRCs that no stream has.
+    pub(crate) sources: Sources,
+    /// Which extension carries the transport-wide number, as the producers say.
+    transport_cc_id: Option<u8>,
+    /// What may be such numbers, until they say it.
+    early: EarlyNumbers,
     /// Transport-wide feedback to the publisher.
     pub feedback: TransportFeedback,
     /// Received tracks.
@@ -97,9 +107,6 @@ pub struct Transport {
     /// SSRCs that were in use once, and the next index of each: nothing that comes back uses an
     /// index again.
     pub(crate) retired: Vec<(u32, u32)>,
-    /// Where received SSRCs were when their producers closed: one that comes back goes on there, and
-    /// what was sent before is not taken for new. The oldest are forgotten.
-    pub(crate) retired_sources: std::collections::VecDeque<(u32, StreamIndex)>,
     /// Sent tracks by SSRC and RTX SSRC.
     pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, ConsumerKey>,
     /// Consumers with something to send in this turn.
@@ -118,8 +125,8 @@ pub struct Transport {
     pub remb_sent_bps: Option<u64>,
     /// How often the publisher was told that there is no limit any more.
     pub(crate) lifted: u8,
-    /// The peer's wall clock to ours, nanoseconds to add.
-    pub(crate) ntp_offset: Option<i64>,
+    /// The publisher's wall clocks to ours.
+    pub(crate) clocks: Clocks,
     /// Bytes by kind.
     pub traffic: TrafficCounters,
     /// The entry of this transport in the worker's timers.
@@ -145,15 +152,16 @@ impl Transport {
             dtls_role: None,
             suite: None,
             open_key: None,
-            rtcp_windows: Vec::new(),
+            rtcp: RtcpWindows::default(),
             rtcp_index,
             demux: Demux::default(),
-            extensions: ExtensionMap::default(),
+            sources: Sources::default(),
+            transport_cc_id: None,
+            early: EarlyNumbers::default(),
             feedback: TransportFeedback::default(),
             producers: Vec::new(),
             consumers: Vec::new(),
             retired: Vec::new(),
-            retired_sources: std::collections::VecDeque::new(),
             consumer_ssrcs: std::collections::BTreeMap::new(),
             pending: Vec::new(),
             resends: Vec::new(),
@@ -165,33 +173,40 @@ impl Transport {
             max_incoming_bps: 0,
             remb_sent_bps: None,
             lifted: 0,
-            ntp_offset: None,
+            clocks: Clocks::default(),
             traffic: TrafficCounters::default(),
             timer_at: Nanos::MAX,
         }
     }
 
-    /// Remembers where a received SSRC was.
-    pub(crate) fn retire_source(&mut self, ssrc: u32, index: StreamIndex) {
-        if index.newest().is_none() {
+    /// A producer tells which extension carries the transport-wide number: what came before is
+    /// reported now.
+    pub(crate) fn learn_transport_cc(&mut self, id: u8) {
+        self.transport_cc_id = Some(id);
+        self.early.tell(id, &mut self.feedback);
+    }
+
+    /// A verified packet that no producer gets has arrived all the same.
+    pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Nanos) {
+        let Some(id) = self.transport_cc_id else {
+            self.early.note(header, datagram, arrival);
             return;
+        };
+        let value = header.extensions(datagram).find(|(of, _)| *of == id);
+        if let Some(seq) = value.and_then(|(_, value)| parse_transport_sequence(value)) {
+            self.feedback.receive(seq, arrival);
         }
-        if self.retired_sources.len() >= RETIRED_SOURCES_MAX {
-            self.retired_sources.pop_front();
-        }
-        self.retired_sources.push_back((ssrc, index));
     }
 
-    /// Where a received SSRC was when its producer closed.
-    pub(crate) fn retired_source(&self, ssrc: u32) -> Option<&StreamIndex> {
-        self.retired_sources.iter().find(|(known, _)| *known == ssrc).map(|(_, index)| index)
+    /// SSRCs without a stream, and values that may be numbers.
+    #[cfg(feature = "audit")]
+    pub(crate) fn remembered(&self) -> (usize, usize) {
+        (self.sources.len(), self.early.len())
     }
 
-    /// Where a received SSRC goes on: at its beginning if it is new.
-    pub(crate) fn revive_source(&mut self, ssrc: u32) -> StreamIndex {
-        let at = self.retired_sources.iter().position(|(known, _)| *known == ssrc);
-        let found = at.and_then(|at| self.retired_sources.remove(at));
-        found.map(|(_, index)| index).unwrap_or_default()
+    /// The SSRC that feedback is about: browsers take none about a stranger.
+    pub(crate) fn feedback_ssrc(&self) -> u32 {
+        self.demux.any_ssrc().or_else(|| self.sources.newest()).unwrap_or_default()
     }
 
     /// True when media can leave.

@@ -3,35 +3,29 @@
 //! its tag was verified.
 
 use crate::{
-    Discard, Nanos,
+    Discard, Nanos, SECOND,
     key::TransportKey,
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
         pool::LARGE_BYTES,
     },
-    srtp::StreamIndex,
-    transport::{
-        Transport,
-        demux::{Labels, StreamRef},
-    },
+    transport::demux::{Found, StreamRef},
     wire::{
-        extension::{ExtensionKind, VideoOrientation, parse_identifier, parse_transport_sequence},
+        extension::{ExtensionKind, ExtensionMap, VideoOrientation, parse_transport_sequence},
         rtp,
     },
     worker::Worker,
 };
 
-/// Extended numbers begin one turn of the wheel up, so that a packet from before the first one
-/// received has a number too.
-const SEQ_BASE: u32 = 1 << 16;
+/// A stream that is silent for so long may be followed by another SSRC without a word.
+const SILENT_AFTER: Nanos = 10 * SECOND;
+/// Between two changes of a stream's SSRC: each one makes its receivers begin anew.
+const CHANGES_SPACING: Nanos = SECOND / 2;
 
 /// The extensions of a received packet, sorted by who needs them.
 #[derive(Default)]
-struct Extensions<'a> {
-    mid: Option<&'a str>,
-    rid: Option<&'a str>,
-    repaired_rid: Option<&'a str>,
+struct Extensions {
     transport_seq: Option<u16>,
     forwarded: Forwarded,
 }
@@ -50,28 +44,12 @@ impl Worker {
         let header = rtp::Header::parse_protected(datagram)?;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
-        let extensions = sort_extensions(transport, &header, datagram);
-        let known = transport.demux.by_ssrc(header.ssrc);
-        let labels = Labels {
-            mid: extensions.mid,
-            rid: extensions.rid,
-            repaired_rid: extensions.repaired_rid,
-            payload_type: header.payload_type,
+        let Some(found) = transport.demux.by_ssrc(header.ssrc) else {
+            return self.receive_unbound(key, header, datagram, arrival);
         };
-        let found = known.or_else(|| transport.demux.by_labels(&labels));
-        let found = found.ok_or(Discard::RtpUnknownStream)?;
         let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
-        let stream = &mut producer.streams[usize::from(found.stream)];
-        let own_ssrc = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
-        if known.is_none() && own_ssrc.is_some() {
-            return Err(Discard::RtpUnknownStream);
-        }
-        let index_state: &mut StreamIndex =
-            if found.rtx { &mut stream.rtx_index } else { &mut stream.index };
-        let index = match transport.retired_source(header.ssrc).filter(|_| known.is_none()) {
-            Some(retired) => retired.estimate(header.sequence_number)?,
-            None => index_state.estimate(header.sequence_number)?,
-        };
+        let index_state = producer.streams[usize::from(found.stream)].index_mut(found.rtx);
+        let index = index_state.estimate(header.sequence_number)?;
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
         let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let plain_len = match opened {
@@ -81,17 +59,31 @@ impl Worker {
                 return Err(reason);
             }
         };
-        if known.is_none() {
-            let learned = transport.demux.learn(header.ssrc, found);
-            if let Err(reason) = learned {
-                self.pool.give(buffer);
-                return Err(reason);
-            }
-            *index_state = transport.revive_source(header.ssrc);
-            *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(header.ssrc);
-        }
-        let index_state = if found.rtx { &mut stream.rtx_index } else { &mut stream.index };
-        index_state.commit(index);
+        self.receive_verified(key, found, header, datagram, plain_len, buffer, index, arrival)
+    }
+
+    /// A packet of a stream, verified: counted and acknowledged, whatever becomes of it.
+    #[expect(clippy::too_many_arguments, reason = "one call, all of it known only there")]
+    fn receive_verified(
+        &mut self,
+        key: TransportKey,
+        found: StreamRef,
+        header: rtp::Header,
+        datagram: &[u8],
+        plain_len: usize,
+        buffer: Box<[u8]>,
+        index: u64,
+        arrival: Nanos,
+    ) -> Result<(), Discard> {
+        let producer = self.producers.get_mut(found.producer);
+        let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
+            self.pool.give(buffer);
+            return Err(Discard::RtpUnknownStream);
+        };
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        stream.index_mut(found.rtx).commit(index);
+        stream.has_ended &= found.rtx;
+        let extensions = sort_extensions(&producer.extensions, &header, datagram);
         let traffic = &mut transport.traffic;
         if found.rtx {
             traffic.rtx_received.add(datagram.len(), arrival);
@@ -112,6 +104,105 @@ impl Worker {
             index,
             arrival,
         )
+    }
+
+    /// A packet whose SSRC no stream has. Publishers send as soon as they may, and their `produce`
+    /// comes a signaling round trip later: what is theirs is verified and acknowledged, so that they
+    /// do not take it for lost; and a stream that its labels name takes its SSRC.
+    fn receive_unbound(
+        &mut self,
+        key: TransportKey,
+        header: rtp::Header,
+        datagram: &[u8],
+        arrival: Nanos,
+    ) -> Result<(), Discard> {
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
+        let value = |id| header.extensions(datagram).find(|(of, _)| *of == id).map(|(_, v)| v);
+        let found = transport.demux.by_labels(header.payload_type, value);
+        let index = transport.sources.estimate(header.ssrc, header.sequence_number)?;
+        let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
+        let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
+        let bound = match opened {
+            Ok(plain_len) => found
+                .and_then(|found| self.bind(key, header.ssrc, found, index, arrival))
+                .map(|stream| (stream, plain_len)),
+            Err(reason) => {
+                self.pool.give(buffer);
+                return Err(reason);
+            }
+        };
+        let (found, plain_len) = match bound {
+            Ok(bound) => bound,
+            Err(reason) => {
+                self.pool.give(buffer);
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.sources.commit(header.ssrc, index);
+                    transport.acknowledge(&header, datagram, arrival);
+                }
+                self.touch(key);
+                return Err(reason);
+            }
+        };
+        self.receive_verified(key, found, header, datagram, plain_len, buffer, index, arrival)
+    }
+
+    /// A verified packet's SSRC becomes the stream's. In place of another one only where MID or RID
+    /// say so (RFC 9143 section 9.2), or where that one has ended: an encoder that begins again
+    /// takes a new SSRC. What a stream had once comes back only after that.
+    fn bind(
+        &mut self,
+        key: TransportKey,
+        ssrc: u32,
+        found: Found,
+        index: u64,
+        arrival: Nanos,
+    ) -> Result<StreamRef, Discard> {
+        let Found { stream: found, is_named } = found;
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        let before = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
+        let is_former = transport.sources.is_former(ssrc);
+        let has_ended =
+            stream.has_ended || stream.last_packet_at.is_some_and(|at| arrival > at + SILENT_AFTER);
+        let may = match before {
+            None => is_named || !is_former,
+            Some(_) if has_ended => is_named || !is_former,
+            Some(_) => {
+                is_named && !is_former && (found.rtx || stream.may_change(arrival, CHANGES_SPACING))
+            }
+        };
+        if !may {
+            return Err(Discard::RtpUnknownStream);
+        }
+        if let Some(before) = before {
+            transport.demux.unlearn(before);
+        }
+        transport.demux.learn(ssrc, found)?;
+        let taken = transport.sources.take(ssrc);
+        let old = std::mem::replace(stream.index_mut(found.rtx), taken);
+        *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(ssrc);
+        let Some(before) = before else {
+            return Ok(found);
+        };
+        if !found.rtx {
+            stream.begin_again(&old, index, arrival, &mut self.pool);
+            for subscriber in &producer.subscribers {
+                if let Some(consumer) = self.consumers.get_mut(*subscriber)
+                    && consumer.current == Some(found.stream)
+                {
+                    // Its timestamps have nothing to do with those before.
+                    consumer.current = None;
+                    consumer.start_over();
+                }
+            }
+            producer.fresh.retain(|fresh| fresh.stream != found.stream);
+        }
+        transport.sources.retire(before, old);
+        transport.rtcp.remove(before);
+        self.touch_subscribers(found.producer, arrival);
+        Ok(found)
     }
 
     /// An authenticated packet, in plain text in packet memory.
@@ -143,11 +234,11 @@ impl Worker {
             return Err(Discard::RtpUnknownPayloadType);
         }
         let mut payload = header.payload_range();
-        let mut seq = (index as u32).wrapping_add(SEQ_BASE);
+        let stream = &producer.streams[usize::from(found.stream)];
+        let mut seq = (index as u32).wrapping_add(stream.seq_base);
         if found.rtx {
             // RFC 4588 section 4: the original sequence number, then the original payload. RTX
             // without payload is probing for bandwidth.
-            let stream = &producer.streams[usize::from(found.stream)];
             let Some(highest) = stream.index.newest() else {
                 self.pool.give(buffer);
                 return Err(Discard::RtxUseless);
@@ -157,7 +248,7 @@ impl Worker {
                 return Err(Discard::RtxUseless);
             }
             let original = u16::from_be_bytes([buffer[payload.start], buffer[payload.start + 1]]);
-            seq = rtp::extend(original, (highest as u32).wrapping_add(SEQ_BASE));
+            seq = rtp::extend(original, (highest as u32).wrapping_add(stream.seq_base));
             payload.start += 2;
         }
         let meta = Meta {
@@ -197,21 +288,14 @@ impl Worker {
     }
 }
 
-fn sort_extensions<'a>(
-    transport: &Transport,
-    header: &rtp::Header,
-    datagram: &'a [u8],
-) -> Extensions<'a> {
+fn sort_extensions(map: &ExtensionMap, header: &rtp::Header, datagram: &[u8]) -> Extensions {
     let mut sorted = Extensions::default();
     for (id, at, value) in header.extensions(datagram).with_offsets() {
-        let Some(kind) = transport.extensions.kind(id) else {
+        let Some(kind) = map.kind(id) else {
             continue;
         };
         let range = (at as u16, value.len() as u8);
         match kind {
-            ExtensionKind::Mid => sorted.mid = parse_identifier(value),
-            ExtensionKind::Rid => sorted.rid = parse_identifier(value),
-            ExtensionKind::RepairedRid => sorted.repaired_rid = parse_identifier(value),
             ExtensionKind::TransportWideCc => {
                 sorted.transport_seq = parse_transport_sequence(value)
             }

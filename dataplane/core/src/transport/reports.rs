@@ -4,12 +4,12 @@
 use ironcast_protocol::media::MediaKind;
 
 use crate::{
-    Discard, Nanos, SECOND,
+    Discard, Nanos,
     consumer::rtp_units,
     key::{ConsumerKey, TransportKey},
     producer::SenderReport,
-    srtp::{KeySource, ReplayWindow},
-    transport::{RTCP_SENDERS_MAX, Transport},
+    srtp::KeySource,
+    transport::{Transport, clock::unix_from_ntp},
     wire::{
         Full,
         rtcp::{self, CompoundWriter, DlrrReport, ExtendedBlock, Packet, ReportBlock, SenderInfo},
@@ -35,10 +35,6 @@ const EXPECTED_MAX: u32 = 20_000;
 const REMB_SSRCS_MAX: usize = 180;
 /// Packets that one peer can have waiting to be sent again.
 const RESENDS_MAX: usize = 1_000;
-/// A publisher's clock that jumps by more is followed.
-const CLOCK_JUMP: i64 = (SECOND / 2) as i64;
-/// One report moves what is known of that clock by no more: 250 ppm at a report a second.
-const CLOCK_SLEW: i64 = (crate::MS / 4) as i64;
 
 impl Worker {
     /// An SRTCP packet of a peer.
@@ -53,27 +49,14 @@ impl Worker {
         }
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
-        let claimed = u64::from(open_key.claimed_rtcp_index(datagram)?);
+        let claimed = open_key.claimed_rtcp_index(datagram)?;
         let ssrc = crate::wire::u32_at(datagram, 4).ok_or(Discard::RtcpMalformed)?;
-        let at = transport.rtcp_windows.iter().position(|(sender, _)| *sender == ssrc);
-        match at {
-            Some(at) => transport.rtcp_windows[at].1.check(claimed)?,
-            None if transport.rtcp_windows.len() >= RTCP_SENDERS_MAX => {
-                return Err(Discard::LimitReached);
-            }
-            None => {}
-        }
+        transport.rtcp.check(ssrc, claimed)?;
         let mut plain = [0; RTCP_BYTES_MAX];
         let plain = &mut plain[..datagram.len()];
         plain.copy_from_slice(datagram);
         let (len, index) = open_key.open_rtcp(plain)?;
-        if let Some(at) = at {
-            transport.rtcp_windows[at].1.commit(u64::from(index));
-        } else {
-            let mut window = ReplayWindow::default();
-            window.commit(u64::from(index));
-            transport.rtcp_windows.push((ssrc, window));
-        }
+        transport.rtcp.commit(ssrc, index);
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
             // What one packet is about may be gone; the others are none the worse for it.
@@ -147,7 +130,26 @@ impl Worker {
                 }
                 Ok(())
             }
+            Packet::Goodbye(goodbye) => {
+                self.receive_goodbye(key, goodbye);
+                Ok(())
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// The publisher has ended a stream (RFC 3550 section 6.6). It may go on with it all the same;
+    /// until then another SSRC may take its place without a word.
+    fn receive_goodbye(&mut self, key: TransportKey, goodbye: &rtcp::Goodbye<'_>) {
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
+        for found in goodbye.ssrcs().filter_map(|ssrc| transport.demux.by_ssrc(ssrc)) {
+            if let Some(producer) = self.producers.get_mut(found.producer)
+                && !found.rtx
+            {
+                producer.streams[usize::from(found.stream)].has_ended = true;
+            }
         }
     }
 
@@ -161,20 +163,12 @@ impl Worker {
         let unix = now + self.unix_offset_ns;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let found = transport.demux.by_ssrc(info.ssrc).ok_or(Discard::RtcpUnknownStream)?;
-        let offset = (unix as i64).wrapping_sub(unix_from_ntp(info.ntp) as i64);
-        // One offset for all tracks of a peer: what is in step there is in step at the receivers.
-        // It follows a clock that drifts, and hardly a report that was under way for longer.
-        transport.ntp_offset = Some(match transport.ntp_offset {
-            Some(known) if known.wrapping_sub(offset).abs() < CLOCK_JUMP => {
-                known + offset.wrapping_sub(known).clamp(-CLOCK_SLEW, CLOCK_SLEW)
-            }
-            _ => offset,
-        });
-        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
-        if !found.rtx {
-            producer.streams[usize::from(found.stream)].sender_report =
-                Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival: now });
+        if found.rtx || !transport.clocks.receive(found.producer, info.ntp, unix) {
+            return Ok(());
         }
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
+        producer.streams[usize::from(found.stream)].sender_report =
+            Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival: now });
         Ok(())
     }
 
@@ -332,7 +326,7 @@ impl Worker {
         if let Some(transport) = self.transports.get_mut(key) {
             // Said three times, in case it is lost.
             let lifted = bitrate == Some(NO_LIMIT_BPS);
-            transport.lifted = if lifted { transport.lifted + 1 } else { 0 };
+            transport.lifted = if lifted { transport.lifted.saturating_add(1) } else { 0 };
             transport.remb_sent_bps = bitrate.filter(|_| transport.lifted < 3);
         }
         media.truncate(REMB_SSRCS_MAX);
@@ -365,11 +359,12 @@ impl Worker {
         let Some(report) = source.and_then(|stream| stream.sender_report) else {
             return;
         };
-        let offset = self.transports.get(producer.transport).and_then(|t| t.ntp_offset);
+        let source = self.transports.get(producer.transport);
+        let offset = source.and_then(|t| t.clocks.offset(consumer.producer));
         let Some((offset, timestamp_add)) = offset.zip(consumer.timeline.timestamp_add()) else {
             return;
         };
-        let captured = (unix_from_ntp(report.ntp) as i64).wrapping_add(offset);
+        let captured = unix_from_ntp(report.ntp).wrapping_add(offset);
         let elapsed = (unix as i64).wrapping_sub(captured);
         let units = rtp_units(elapsed.unsigned_abs(), consumer.clock_rate);
         let rtp = if elapsed < 0 {
@@ -403,7 +398,7 @@ impl Worker {
             }
             let mut buffer = [0; BUFFER_BYTES];
             let mut writer = CompoundWriter::new(&mut buffer[..COMPOUND_BYTES]);
-            let media = transport.demux.any_ssrc().unwrap_or_default();
+            let media = transport.feedback_ssrc();
             if transport.feedback.write(&mut writer, OUR_SSRC, media).is_err() {
                 return;
             }
@@ -480,13 +475,6 @@ fn remb_for(
     Some(if max > 0 { next.min(max) } else { next })
 }
 
-/// Nanoseconds since 1970 of an NTP time.
-fn unix_from_ntp(ntp: u64) -> u64 {
-    const NTP_UNIX_SECONDS: u64 = 2_208_988_800;
-    let seconds = (ntp >> 32).saturating_sub(NTP_UNIX_SECONDS);
-    seconds * SECOND + (((ntp & 0xffff_ffff) * SECOND) >> 32)
-}
-
 /// Losses that one compound reports: those of video count if there are any.
 #[derive(Default)]
 struct Losses {
@@ -504,17 +492,5 @@ impl Losses {
     fn sample(&self) -> Option<(f64, f64)> {
         let sum = if self.video.1 > 0.0 { self.video } else { self.audio };
         (sum.1 > 0.0).then_some(sum)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ntp_and_unix_are_the_same_moment() {
-        let unix = 1_763_700_000 * SECOND + 123_456_789;
-        let back = unix_from_ntp(rtcp::ntp_from_unix(unix));
-        assert!(unix.abs_diff(back) < 2, "{unix} {back}");
     }
 }

@@ -10,13 +10,29 @@ use crate::{
     Discard, Nanos,
     batch::PathId,
     key::TransportKey,
-    transport::ice::{Change, Path},
+    transport::ice::{Change, Nomination, Path},
     wire::stun,
     worker::{ACTIONS_MAX, Action, Worker},
 };
 
 /// Checks that wait for their path within a turn.
-const WAITING_MAX: usize = 1_024;
+const WAITING_MAX: usize = 64;
+/// Sockets that all peers together can have opened in one turn: each costs the packet thread some
+/// 25 us. Who is refused checks again.
+const OPENED_MAX: usize = 16;
+/// Datagrams for one other worker in one turn.
+const HANDED_OVER_MAX: usize = 64;
+
+/// How a STUN message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// By a listening socket.
+    Listener,
+    /// By a connected one.
+    Path(PathId),
+    /// By another worker, which has a connected socket to that address or not.
+    Worker(Option<(u16, PathId)>),
+}
 
 /// A check that waits for its path.
 #[derive(Debug, Clone)]
@@ -32,18 +48,44 @@ pub(crate) struct WaitingCheck {
 struct Check {
     transaction: [u8; 12],
     username_fragment: String,
-    nominated: bool,
+    nomination: Nomination,
+    /// Why it is refused: the code, and what was not understood.
+    refusal: Option<(u16, stun::UnknownAttributes)>,
+}
+
+impl Check {
+    fn new(message: &stun::Message<'_>, own: &str) -> Self {
+        let refusal = if message.controlled.is_some() {
+            // We are lite, so always controlled: the peer has to be the other one (section 7.3.1.1).
+            Some((stun::ROLE_CONFLICT, stun::UnknownAttributes::default()))
+        } else if !message.unknown.is_empty() {
+            Some((stun::UNKNOWN_ATTRIBUTE, message.unknown))
+        } else {
+            None
+        };
+        Self {
+            transaction: message.transaction_id,
+            username_fragment: own.to_owned(),
+            nomination: match message.nomination {
+                Some(number) => Nomination::Numbered(number),
+                None if message.use_candidate => Nomination::Plain,
+                None => Nomination::None,
+            },
+            refusal,
+        }
+    }
 }
 
 impl Worker {
-    /// A STUN message (RFC 8445 section 7.3, as the lite side).
+    /// A STUN message (RFC 8445 section 7.3, as the lite side). The username says whose it is,
+    /// whatever came from that address before.
     pub(crate) fn receive_stun(
         &mut self,
-        path: Option<(TransportKey, Path)>,
+        from: From,
         local: SocketAddr,
         remote: SocketAddr,
         datagram: &[u8],
-        now: Nanos,
+        arrival: Nanos,
     ) -> Result<(), Discard> {
         self.counters.stun_received += 1;
         let message = stun::Message::parse(datagram)?;
@@ -53,82 +95,97 @@ impl Worker {
         let username = message.username.ok_or(Discard::StunMalformed)?;
         let own = username.split(|&byte| byte == b':').next().unwrap_or_default();
         let own = std::str::from_utf8(own).map_err(|_| Discard::StunMalformed)?;
-        let Some(&key) = self.username_fragments.get(own) else {
-            return self.hand_over(path.is_none(), own, local, remote, datagram);
-        };
-        if path.is_some_and(|(of, _)| of != key) {
-            return Err(Discard::StunUnknownUser);
-        }
-        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
-        let password = transport.ice.password(own).ok_or(Discard::StunUnknownUser)?;
-        if !message.verify_fingerprint() || !message.verify_integrity(password.as_bytes()) {
+        if !message.verify_fingerprint() {
             return Err(Discard::StunUnauthenticated);
         }
-        let check = Check {
-            transaction: message.transaction_id,
-            username_fragment: own.to_owned(),
-            nominated: message.use_candidate,
+        let Some(&key) = self.username_fragments.get(own) else {
+            return self.hand_over(from, own, local, remote, datagram);
         };
-        let known =
-            path.map(|(_, path)| path).or_else(|| transport.ice.path(local, remote).copied());
-        if message.controlled.is_some() {
-            // We are lite, so always controlled: the peer has to be the other one (section 7.3.1.1).
-            if let Some(known) = known {
-                self.answer_error(key, known.id, &check, stun::ROLE_CONFLICT, &[]);
+        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+        let password = transport.ice.password(own).ok_or(Discard::StunUnknownUser)?;
+        if !message.verify_integrity(password.as_bytes()) {
+            return Err(Discard::StunUnauthenticated);
+        }
+        let check = Check::new(&message, own);
+        if let From::Worker(Some((worker, path))) = from {
+            // What is sent to us would go to that socket. The peer checks again.
+            return self.act_for_stun(Action::YieldPath { worker, path });
+        }
+        let known = match from {
+            From::Path(id) => {
+                if !transport.ice.paths().iter().any(|path| path.id == id) {
+                    self.share_path(key, id, (local, remote), arrival)?;
+                }
+                Some(id)
             }
-            return Ok(());
-        }
-        if !message.unknown.is_empty() {
-            let unknown = message.unknown;
-            if let Some(known) = known {
-                self.answer_error(
-                    key,
-                    known.id,
-                    &check,
-                    stun::UNKNOWN_ATTRIBUTE,
-                    unknown.as_slice(),
-                );
+            _ => transport.ice.path(local, remote).map(|path| path.id),
+        };
+        match known {
+            Some(id) => self.answer_check(key, id, remote, &check, arrival),
+            None => {
+                self.ask_for_path(WaitingCheck { transport: key, local, remote, check }, arrival)
             }
-            return Err(Discard::StunMalformed);
         }
-        if let Some(known) = known {
-            self.accept_check(key, known.id, remote, &check, now);
-            return Ok(());
-        }
+    }
+
+    /// A check from an address that is new: answered when its path is open, and refused by it, too.
+    fn ask_for_path(&mut self, waiting: WaitingCheck, arrival: Nanos) -> Result<(), Discard> {
+        let WaitingCheck { transport: key, local, remote, .. } = waiting;
+        let mut same = self.waiting.iter().filter(|w| (w.local, w.remote) == (local, remote));
+        // One address is one peer: who else claims it in the same turn checks again later.
+        let is_first = match same.next() {
+            Some(first) if first.transport != key => return Err(Discard::StunTooManyPaths),
+            first => first.is_none(),
+        };
         if self.waiting.len() >= WAITING_MAX {
             return Err(Discard::StunTooManyPaths);
         }
-        let others = self.waiting.iter().find(|w| w.local == local && w.remote == remote);
-        // One address is one peer: who else claims it in the same turn checks again later.
-        if others.is_some_and(|waiting| waiting.transport != key) {
-            return Err(Discard::StunTooManyPaths);
+        if is_first {
+            let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+            if self.opened >= OPENED_MAX || !transport.ice.take_opening(arrival) {
+                return Err(Discard::StunTooManyPaths);
+            }
+            self.act_for_stun(Action::OpenPath { transport: key.into(), local, remote })?;
+            self.opened += 1;
         }
-        let first = others.is_none();
-        self.waiting.push(WaitingCheck { transport: key, local, remote, check });
-        if first {
-            self.actions.push(Action::OpenPath { transport: key.into(), local, remote });
-        }
+        self.waiting.push(waiting);
         Ok(())
     }
 
     /// A username of another worker: its number is in the first two digits.
     fn hand_over(
         &mut self,
-        from_listener: bool,
+        from: From,
         own: &str,
         local: SocketAddr,
         remote: SocketAddr,
         datagram: &[u8],
     ) -> Result<(), Discard> {
+        let holder = match from {
+            From::Listener => None,
+            From::Path(path) => Some(path),
+            // It would go round and round.
+            From::Worker(_) => return Err(Discard::StunUnknownUser),
+        };
         let worker = own.get(..2).and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        let worker = worker.filter(|&worker| from_listener && worker != self.number);
+        let worker = worker.filter(|&worker| worker != self.number);
         let worker = worker.ok_or(Discard::StunUnknownUser)?;
+        let handed_over = self.handed_over.entry(worker).or_default();
+        if *handed_over >= HANDED_OVER_MAX {
+            return Err(Discard::LimitReached);
+        }
+        *handed_over += 1;
+        let datagram = datagram.to_vec();
+        self.act_for_stun(Action::HandOver { worker, local, remote, holder, datagram })?;
+        self.counters.handed_over += 1;
+        Ok(())
+    }
+
+    fn act_for_stun(&mut self, action: Action) -> Result<(), Discard> {
         if self.actions.len() >= ACTIONS_MAX {
             return Err(Discard::LimitReached);
         }
-        self.counters.handed_over += 1;
-        let datagram = datagram.to_vec();
-        self.actions.push(Action::HandOver { worker, local, remote, datagram });
+        self.actions.push(action);
         Ok(())
     }
 
@@ -158,72 +215,73 @@ impl Worker {
             self.actions.push(Action::ClosePath(id));
             return;
         };
-        if let Some(gone) = transport.ice.add_path(Path { id, local, remote, checked_at: now }) {
-            self.close_path(gone);
+        let gone = transport.ice.add_path(Path::new(id, local, remote, now));
+        self.paths.open(id, key);
+        if let Some(gone) = gone {
+            self.leave_path(key, gone);
         }
-        let slot = id.slot as usize;
-        if self.paths.len() <= slot {
-            self.paths.resize(slot + 1, None);
-        }
-        self.paths[slot] = Some((id.generation, key));
         for check in checks {
-            self.accept_check(key, id, remote, &check, now);
+            if let Err(reason) = self.answer_check(key, id, remote, &check, now) {
+                self.discards.count(reason);
+            }
         }
     }
 
-    fn accept_check(
+    /// An authenticated check on a path of its transport.
+    fn answer_check(
         &mut self,
         key: TransportKey,
         path: PathId,
         remote: SocketAddr,
         check: &Check,
         now: Nanos,
-    ) {
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
+    ) -> Result<(), Discard> {
+        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
         let own = &check.username_fragment;
+        let password = transport.ice.password(own).unwrap_or_default().to_owned();
+        let (id, password) = (&check.transaction, password.as_bytes());
+        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
+        let written = match &check.refusal {
+            Some((code, unknown)) => {
+                stun::write_error(&mut answer, id, *code, unknown.as_slice(), Some(password))
+            }
+            None => stun::write_success(&mut answer, id, remote, password),
+        };
+        if let Ok(len) = written {
+            transport.traffic.sent.add(len, now);
+            self.control.push(path, &answer[..len]);
+        }
+        match check.refusal {
+            Some((stun::UNKNOWN_ATTRIBUTE, _)) => return Err(Discard::StunMalformed),
+            Some(_) => return Ok(()),
+            None => {}
+        }
         let former = transport.ice.former().map(|former| former.username_fragment.clone());
-        let change = transport.ice.receive_check(path, own, check.nominated, now);
+        let change = transport.ice.receive_check(path, own, check.nomination, now);
         if change.restarted
             && let Some(former) = former
         {
             self.username_fragments.remove(&former);
         }
-        let password = transport.ice.password(own).unwrap_or_default();
-        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
-        let written =
-            stun::write_success(&mut answer, &check.transaction, remote, password.as_bytes());
-        if let Ok(len) = written {
-            transport.traffic.sent.add(len, now);
-            self.control.push(path, &answer[..len]);
-        }
         self.report_ice(key, change);
+        if change.resumed {
+            self.resume_consumers(key, now);
+        }
         self.touch(key);
+        Ok(())
     }
 
-    fn answer_error(
-        &mut self,
-        key: TransportKey,
-        path: PathId,
-        check: &Check,
-        code: u16,
-        unknown: &[u16],
-    ) {
-        let Some(transport) = self.transports.get(key) else {
+    /// Nothing could be sent for a while: numbers go on where they were, at the next key frame. A
+    /// receiver would lose count of the rollovers that it has not seen (RFC 3711 section 3.3.1).
+    fn resume_consumers(&mut self, key: TransportKey, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        let password = transport.ice.password(&check.username_fragment).unwrap_or_default();
-        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
-        let written = stun::write_error(
-            &mut answer,
-            &check.transaction,
-            code,
-            unknown,
-            Some(password.as_bytes()),
-        );
-        if let Ok(len) = written {
-            self.control.push(path, &answer[..len]);
+        transport.layers_at = now;
+        for consumer in &transport.consumers {
+            if let Some(consumer) = self.consumers.get_mut(*consumer) {
+                consumer.start_over();
+            }
         }
     }
 

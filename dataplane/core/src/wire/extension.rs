@@ -72,31 +72,34 @@ kinds! {
 }
 
 const KINDS: usize = ExtensionKind::ALL.len();
-/// Largest id that is mapped: the one-byte form's. A block in two-byte form may hold larger ids
-/// (RFC 8285 section 4.3); they are not negotiated here.
-pub const ID_MAX: u8 = 14;
+/// Largest id of the one-byte form, which nearly all packets have: found by one look-up. A block in
+/// two-byte form may hold all ids from 1 to 255 (RFC 8285 section 4.3).
+pub const ONE_BYTE_ID_MAX: u8 = 14;
 
 /// Which id stands for which extension in one session, both ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExtensionMap {
-    kinds: [Option<ExtensionKind>; ID_MAX as usize + 1],
+    /// Of the ids up to [`ONE_BYTE_ID_MAX`].
+    kinds: [Option<ExtensionKind>; ONE_BYTE_ID_MAX as usize + 1],
     ids: [u8; KINDS],
 }
 
 impl ExtensionMap {
-    /// Maps an id; what either side stood for before is forgotten. False for an id that is not
-    /// 1 to 14: nothing is changed then.
+    /// Maps an id; what either side stood for before is forgotten. False for 0, which is no id:
+    /// nothing is changed then.
     pub fn insert(&mut self, id: u8, kind: ExtensionKind) -> bool {
-        if !(1..=ID_MAX).contains(&id) {
+        if id == 0 {
             return false;
         }
         if let Some(before) = self.kind(id) {
             self.ids[before as usize] = 0;
         }
-        if let Some(before) = self.id(kind) {
-            self.kinds[usize::from(before)] = None;
+        if let Some(entry) = self.kinds.get_mut(usize::from(self.ids[kind as usize])) {
+            *entry = None;
         }
-        self.kinds[usize::from(id)] = Some(kind);
+        if let Some(entry) = self.kinds.get_mut(usize::from(id)) {
+            *entry = Some(kind);
+        }
         self.ids[kind as usize] = id;
         true
     }
@@ -104,7 +107,11 @@ impl ExtensionMap {
     /// What an id stands for.
     #[must_use]
     pub fn kind(&self, id: u8) -> Option<ExtensionKind> {
-        self.kinds.get(usize::from(id)).copied().flatten()
+        if id <= ONE_BYTE_ID_MAX {
+            return self.kinds[usize::from(id)];
+        }
+        let at = self.ids.iter().position(|own| *own == id);
+        at.map(|at| ExtensionKind::ALL[at])
     }
 
     /// The id of an extension.
@@ -116,7 +123,7 @@ impl ExtensionMap {
 
     /// All that are mapped, by id.
     pub fn iter(&self) -> impl Iterator<Item = (u8, ExtensionKind)> {
-        (0..=ID_MAX).filter_map(|id| self.kind(id).map(|kind| (id, kind)))
+        (1..=u8::MAX).filter_map(|id| self.kind(id).map(|kind| (id, kind)))
     }
 }
 
@@ -279,11 +286,16 @@ mod tests {
             [(1, Mid.uri()), (2, "urn:nothing"), (4, Rid.uri()), (15, AbsSendTime.uri())]
                 .into_iter()
                 .collect();
-        assert_eq!(map.iter().collect::<Vec<_>>(), [(1, Mid), (4, Rid)]);
+        assert_eq!(map.iter().collect::<Vec<_>>(), [(1, Mid), (4, Rid), (15, AbsSendTime)]);
         assert!(map.insert(1, Rid));
         assert_eq!((map.id(Mid), map.id(Rid), map.kind(4)), (None, Some(1), None));
-        assert!(!map.insert(0, Mid) && !map.insert(15, Mid));
+        assert!(!map.insert(0, Mid));
         assert_eq!((map.kind(0), map.kind(200)), (None, None));
+        // Ids of the two-byte form.
+        assert!(map.insert(200, Mid) && map.insert(255, AbsSendTime));
+        assert_eq!((map.kind(200), map.id(Mid), map.kind(15)), (Some(Mid), Some(200), None));
+        assert!(map.insert(200, Rid));
+        assert_eq!((map.kind(200), map.id(Mid), map.kind(1)), (Some(Rid), None, None));
     }
 
     #[test]

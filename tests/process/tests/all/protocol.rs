@@ -188,6 +188,7 @@ async fn transports_survive_their_controller() {
         id: "transport".to_owned(),
         router: "room".to_owned(),
         consent_timeout_s: 30,
+        disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 600_000,
         note: b"alice".to_vec(),
     };

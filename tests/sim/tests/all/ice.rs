@@ -194,22 +194,87 @@ fn no_more_than_four_ways_to_one_peer() {
     assert_eq!(tuple.remote, home);
 }
 
+/// Who gives no consent is disconnected, and may come back after any time: with the same
+/// credentials or with new ones.
 #[test]
-fn who_gives_no_consent_is_closed() {
-    let mut world = World::new(415);
+fn who_gives_no_consent_is_disconnected_and_can_come_back() {
+    for restarts in [false, true] {
+        let mut world = World::new(415);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::Vp8);
+        let ssrc = world.consume(bob, "camera");
+        world.run(5 * SECOND);
+        (world.peers[bob].check_every, world.peers[bob].reports) = (None, false);
+        world.run(25 * SECOND);
+        let state = |world: &mut World| world.worker().transport_state("bob").unwrap().ice_state;
+        assert_eq!(state(&mut world), IceState::Completed);
+        world.run(10 * SECOND);
+        assert_eq!(state(&mut world), IceState::Disconnected);
+        assert_eq!(world.open_paths(0), 1);
+        let got = world.peers[bob].inbox(ssrc).got.len();
+        world.run(3_600 * SECOND / 4);
+        // RFC 7675 section 5.1: nothing is sent without consent.
+        assert_eq!(world.peers[bob].inbox(ssrc).got.len(), got);
+        if restarts {
+            let credentials = world.credentials(0);
+            world.worker().apply_restart_ice("bob", credentials.clone()).unwrap();
+            world.peers[bob].check.username = format!("{}:peer", credentials.username_fragment);
+            world.peers[bob].check.password = credentials.password;
+        }
+        world.peers[bob].remote.set_port(6_700);
+        (world.peers[bob].check_every, world.peers[bob].reports) = (Some(2_500 * MS), true);
+        world.peers[bob].check_at = world.now;
+        world.run(3 * SECOND);
+        assert_eq!(state(&mut world), IceState::Completed);
+        assert!(world.peers[bob].inbox(ssrc).got.len() > got + 150);
+        let closed = |event: &Event| matches!(event, Event::TransportClosed { .. });
+        assert!(!world.events.iter().any(|(_, event)| closed(event)));
+    }
+}
+
+#[test]
+fn who_stays_disconnected_is_closed_where_that_is_wanted() {
+    let mut world = World::new(416);
+    world.disconnected_timeout_s = 60;
     let bob = world.join("bob");
     world.run(5 * SECOND);
     world.peers[bob].check_every = None;
-    world.run(25 * SECOND);
+    world.run(85 * SECOND);
     assert!(world.worker().transport_state("bob").is_some());
-    world.run(10 * SECOND);
+    world.run(12 * SECOND);
     assert!(world.worker().transport_state("bob").is_none());
     assert_eq!(world.open_paths(0), 0);
-    let closed = world.events.iter().filter(|(_, event)| {
-        let reason = TransportCloseReason::ConsentLost;
-        *event == Event::TransportClosed { transport: "bob".into(), reason }
-    });
-    assert_eq!(closed.count(), 1);
+    let reason = TransportCloseReason::ConsentLost;
+    let disconnected =
+        Event::IceStateChange { transport: "bob".into(), state: IceState::Disconnected };
+    let closed = Event::TransportClosed { transport: "bob".into(), reason };
+    let said: Vec<_> = world.events.iter().map(|(_, event)| event.clone()).collect();
+    assert_eq!(said[said.len() - 2..], [disconnected, closed]);
+}
+
+/// Renomination (draft-thatcher-ice-renomination-01): the highest number wins, also without
+/// USE-CANDIDATE, which native libwebrtc does not send then.
+#[test]
+fn the_highest_nomination_wins() {
+    let mut world = World::new(417);
+    let bob = world.join("bob");
+    world.peers[bob].check.nominate = false;
+    world.run(SECOND);
+    world.peers[bob].check_every = None;
+    let home = world.peers[bob].remote;
+    for (port, nomination, expected) in
+        [(1, Some(5), 1), (2, Some(4), 1), (2, Some(5), 1), (2, None, 1), (2, Some(6), 2)]
+    {
+        world.peers[bob].remote = SocketAddr::new(home.ip(), port);
+        world.peers[bob].check.nomination = nomination;
+        let check = world.peers[bob].write_check();
+        world.send(bob, check);
+        world.run(600 * MS);
+        let now = world.now;
+        let stats = world.worker().transport_stats("bob", now).unwrap();
+        assert_eq!(stats.tuple.unwrap().remote.port(), expected, "{port} {nomination:?}");
+        assert_eq!(stats.ice_state, IceState::Completed);
+    }
 }
 
 #[test]
@@ -270,18 +335,233 @@ fn two_transports_from_one_address_leave_nothing_waiting() {
     let mut world = World::new(426);
     let (alice, bob) = (world.join("alice"), world.join("bob"));
     (world.peers[alice].check_every, world.peers[bob].check_every) = (None, None);
-    for i in 0..1_500u32 {
+    for i in 0..500u32 {
         let remote = SocketAddr::from(([10, 1, (i >> 8) as u8, i as u8], 7_000));
         let checks = [world.peers[alice].write_check(), world.peers[bob].write_check()];
         checks.iter().for_each(|check| world.send_from(0, remote, check));
-        world.run(MS);
+        world.run(600 * MS);
     }
     // Each turn one of the two was refused, and the next ones are answered as ever.
-    assert_eq!(world.discarded(Discard::StunTooManyPaths), 1_500);
-    for port in 1..10 {
+    assert_eq!(world.discarded(Discard::StunTooManyPaths), 500);
+    for port in 1..5 {
         let check = world.peers[bob].write_check();
         world.send_from(0, SocketAddr::from(([10, 2, 0, 0], port)), &check);
     }
     world.run(10 * MS);
-    assert_eq!(world.discarded(Discard::StunTooManyPaths), 1_500);
+    assert_eq!(world.discarded(Discard::StunTooManyPaths), 500);
+}
+
+/// Every new address costs a socket: a peer gets a few at once and then two a second, and all peers
+/// together sixteen a turn.
+#[test]
+fn new_addresses_have_a_budget() {
+    let mut world = World::new(427);
+    let bob = world.join("bob");
+    world.run(SECOND);
+    let opened = |world: &World| world.sockets_opened();
+    let before = opened(&world);
+    world.peers[bob].check.nominate = false;
+    for i in 0..5_000u32 {
+        let bytes = world.peers[bob].write_check();
+        let remote = SocketAddr::from(([10, 9, (i >> 8) as u8, i as u8], 7_000));
+        world.send_from(0, remote, &bytes);
+        world.run(MS);
+    }
+    let count = opened(&world) - before;
+    assert!((10..=14).contains(&count), "{count} sockets in 5 s");
+    assert_eq!(world.discarded(Discard::StunTooManyPaths), 5_000 - count as u64);
+    // His own way is none the worse for it.
+    let answered = world.peers[bob].answers.len();
+    world.run(5 * SECOND);
+    assert!(world.peers[bob].answers.len() > answered);
+    // Many peers in one turn.
+    let mut world = World::new(428);
+    let peers: Vec<usize> = (0..40).map(|n| world.join(&format!("p{n}"))).collect();
+    for &peer in &peers {
+        world.peers[peer].check_every = None;
+        let bytes = world.peers[peer].write_check();
+        let remote = world.peers[peer].remote;
+        world.send_from(0, remote, &bytes);
+    }
+    world.run(MS);
+    assert_eq!((world.open_paths(0), world.discarded(Discard::StunTooManyPaths)), (16, 24));
+    for &peer in &peers {
+        (world.peers[peer].check_every, world.peers[peer].check_at) = (Some(2_500 * MS), world.now);
+    }
+    world.run(SECOND);
+    assert_eq!(world.open_paths(0), 40);
+}
+
+/// Whose a check is, its username says: a page that is loaded again comes from where the one before
+/// came from, and need not wait until that one's consent ends. Late checks of the one before take
+/// nothing away.
+#[test]
+fn a_new_transport_takes_over_an_older_ones_address() {
+    let mut world = World::new(430);
+    let (carol, alice) = (world.join("carol"), world.join("alice"));
+    world.publish_video(carol, "camera", Codec::Vp8);
+    world.publish_audio(alice, "mic");
+    world.run(2 * SECOND);
+    world.peers[alice].tracks.clear();
+    (world.peers[alice].check_every, world.peers[alice].reports) = (None, false);
+    let again = world.join("again");
+    world.peers[again].remote = world.peers[alice].remote;
+    world.publish_audio(again, "mic again");
+    let (ssrc, voice) = (world.consume(again, "camera"), world.consume(carol, "mic again"));
+    for _ in 0..10 {
+        world.run(500 * MS);
+        let late = world.peers[alice].write_check();
+        world.send(alice, late);
+    }
+    let first = world.peers[again].answers.first().expect("an answer");
+    assert!(first.at < 12 * SECOND + 100 * MS, "{}", first.at);
+    assert!(world.peers[again].inbox(ssrc).frames().len() > 100);
+    assert!(world.peers[carol].inbox(voice).got.len() > 200);
+    world.run(40 * SECOND);
+    assert_eq!(world.open_paths(0), 2);
+    world.assert_no_faults();
+    assert!(world.peers[again].inbox(ssrc).frames().len() > 1_200);
+}
+
+/// Two transports of one peer behind one socket of his, both at work for a minute.
+#[test]
+fn two_transports_behind_one_socket_both_work() {
+    let mut world = World::new(431);
+    let carol = world.join("carol");
+    let (one, two) = (world.join("one"), world.join("two"));
+    world.peers[two].remote = world.peers[one].remote;
+    world.publish_video(carol, "camera", Codec::Vp8);
+    world.publish_audio(one, "mic");
+    world.publish_video(two, "own", Codec::H264);
+    world.run(SECOND);
+    let received = world.consume(one, "camera");
+    let sent = [world.consume(carol, "mic"), world.consume(carol, "own")];
+    world.run(60 * SECOND);
+    world.assert_no_faults();
+    assert_eq!(world.open_paths(0), 2);
+    assert!(world.peers[one].inbox(received).frames().len() > 1_700);
+    assert!(world.peers[carol].inbox(sent[0]).got.len() > 2_900);
+    assert!(world.peers[carol].inbox(sent[1]).frames().len() > 1_700);
+    assert!(world.peers[two].answers.len() > 20);
+    assert_eq!(world.discarded(Discard::StunUnknownUser), 0);
+}
+
+/// On one port of several workers an address goes with the transport, too: the worker that has its
+/// socket lets go of it when its own transport there is silent, and not before.
+#[test]
+fn an_address_goes_to_a_transport_of_another_worker() {
+    let mut world = World::with_limits(432, 2, &Default::default());
+    let room = ironcast_protocol::command::CreateRouter {
+        id: ironcast_sim::world::ROOM.into(),
+        worker: 1,
+        note: Vec::new(),
+    };
+    world.worker_at(1).apply_create_router(&room).unwrap();
+    let alice = world.join("alice");
+    world.run(SECOND);
+    let network = ironcast_sim::Network::default();
+    let bob = world.join_worker(1, "bob", network, network);
+    (world.peers[bob].remote, world.peers[bob].check_every) = (world.peers[alice].remote, None);
+    // His checks arrive where the socket of that address is, and that is the first worker's.
+    let check = |world: &mut World| {
+        let bytes = world.peers[bob].write_check();
+        world.send_to_socket(0, world.peers[bob].remote, &bytes);
+        world.run(100 * MS);
+    };
+    for _ in 0..100 {
+        check(&mut world);
+    }
+    assert_eq!((world.open_paths(0), world.open_paths(1)), (1, 0));
+    world.peers[alice].check_every = None;
+    for _ in 0..40 {
+        check(&mut world);
+    }
+    assert_eq!((world.open_paths(0), world.open_paths(1)), (0, 1));
+    assert!(world.peers[bob].answers.iter().any(|answer| answer.result.is_ok()));
+}
+
+/// What is handed to another worker is whole and bears a right checksum, and is not too much.
+#[test]
+fn little_is_handed_over_in_a_turn_and_nothing_damaged() {
+    let mut world = World::with_limits(433, 2, &Default::default());
+    let bob = world.join("bob");
+    world.peers[bob].check_every = None;
+    world.peers[bob].check.username = "01abcdefgh:peer".into();
+    let check = world.peers[bob].write_check();
+    for i in 0..1_000u32 {
+        let mut bytes = check.clone();
+        if i % 2 == 0 {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        world.send_from(0, SocketAddr::from(([10, 3, (i >> 8) as u8, i as u8], 7_000)), &bytes);
+    }
+    world.run(MS);
+    assert_eq!(world.counter("stun_handed_over"), 64);
+    assert_eq!(world.discarded(Discard::StunUnauthenticated), 500);
+    assert_eq!(world.discarded(Discard::LimitReached), 500 - 64);
+}
+
+/// A full ICE peer begins as controlled, or asks for what nobody knows: it is told so at its first
+/// check, by a signed answer.
+#[test]
+fn refusals_reach_an_address_that_is_new() {
+    let mut world = World::new(434);
+    let bob = world.join("bob");
+    world.peers[bob].check.role = stun::Role::Controlled(0);
+    world.run(300 * MS);
+    assert_eq!(world.peers[bob].answers[0].result, Err(stun::ROLE_CONFLICT));
+    // Nothing was selected by it.
+    let now = world.now;
+    assert_eq!(world.worker().transport_stats("bob", now).unwrap().tuple, None);
+    world.peers[bob].check.role = stun::Role::Controlling(9);
+    world.peers[bob].check_at = now;
+    world.run(SECOND);
+    assert!(world.peers[bob].answers.last().unwrap().result.is_ok());
+    assert!(world.worker().transport_stats("bob", now).unwrap().tuple.is_some());
+    let carol = world.join("carol");
+    world.peers[carol].check_every = None;
+    let password = world.peers[carol].check.password.clone();
+    let unknown = with_unknown_attribute(&world.peers[carol].write_check(), password.as_bytes());
+    world.send(carol, unknown);
+    world.run(100 * MS);
+    assert_eq!(world.peers[carol].answers[0].result, Err(stun::UNKNOWN_ATTRIBUTE));
+}
+
+/// Media leaves for where the peer's own comes from, long before a check says so; and when a socket
+/// fails, for the address that was checked last.
+#[test]
+fn media_follows_what_arrives_and_what_is_left() {
+    let mut world = World::new(435);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    let home = world.peers[bob].remote;
+    let mut away = home;
+    away.set_port(6_000);
+    // Both work; the new one is not nominated, and no more checks come for long.
+    world.peers[bob].check.nominate = false;
+    world.peers[bob].remote = away;
+    world.peers[bob].check_at = world.now;
+    world.run(50 * MS);
+    world.peers[bob].remote = home;
+    world.run(500 * MS);
+    world.peers[bob].check_every = None;
+    let tuple = |world: &mut World| {
+        let now = world.now;
+        world.worker().transport_stats("bob", now).unwrap().tuple.unwrap().remote
+    };
+    assert_eq!(tuple(&mut world), home);
+    // Its reports come from the new one now.
+    world.peers[bob].remote = away;
+    world.run(2 * SECOND);
+    assert_eq!(tuple(&mut world), away);
+    let before = world.peers[bob].inbox(ssrc).got.len();
+    world.run(SECOND);
+    assert!(world.peers[bob].inbox(ssrc).got.len() > before + 80);
+    world.peers[bob].reports = false;
+    world.run(100 * MS);
+    world.fail_path(0, away);
+    assert_eq!(tuple(&mut world), home);
+    world.assert_no_faults();
 }

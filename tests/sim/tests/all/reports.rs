@@ -235,3 +235,121 @@ fn who_publishes_very_many_streams_still_hears_about_each() {
     let interval: Nanos = SECOND;
     assert!(peer.report_blocks.iter().all(|(at, _)| *at > 10 * interval));
 }
+
+/// A sender report without a wall clock (RFC 3550 section 6.4.1: zero), with the seconds since a camera
+/// was switched on, or with another lie each time says nothing about anybody's clock.
+#[test]
+fn a_track_without_a_wall_clock_spoils_no_other_track() {
+    for clock in 0..3u64 {
+        let mut world = World::new(540);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::Vp8);
+        world.publish_audio(alice, "mic");
+        let audio = world.consume(bob, "mic");
+        world.consume(bob, "camera");
+        world.peers[alice].sender_reports = false;
+        for second in 0..30u64 {
+            let now = world.now;
+            let mut reports = Vec::new();
+            let (ntp, lie) = (
+                world.peers[alice].ntp(now),
+                [0, (second + 9) << 32, second.wrapping_mul(0x1234_5678_9abc_def1)][clock as usize],
+            );
+            for (id, ntp) in [("mic", ntp), ("camera", lie)] {
+                let track = world.peers[alice].track(id);
+                let rate = track.clock_rate();
+                let source = &track.sources[0];
+                reports.push(rtcp::SenderInfo {
+                    ssrc: source.ssrc,
+                    ntp,
+                    rtp_timestamp: source.timestamp(now, rate),
+                    packet_count: source.packets,
+                    octet_count: source.octets,
+                });
+            }
+            for info in reports {
+                let bytes = world.peers[alice].seal_rtcp(|w| w.sender_report(&info, &[]));
+                world.send(alice, bytes);
+            }
+            world.run(SECOND);
+        }
+        world.assert_no_faults();
+        let errors = capture_errors(world.peers[bob].inbox(audio));
+        assert!(errors.len() > 1_000);
+        let (first, last) = spread(&errors);
+        let way = (20 * MS).cast_signed();
+        let five = (5 * MS).cast_signed();
+        assert!(
+            (first - way).abs() <= five && (last - way).abs() <= five,
+            "{clock}: {first} {last}"
+        );
+    }
+}
+
+/// A browser reports under another SSRC for each of its tracks, received ones too: whoever came last
+/// is heard, however many there were, and what came once is not taken again.
+#[test]
+fn rtcp_of_the_newest_of_very_many_senders_is_heard() {
+    let mut world = World::new(541);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    let mut kept = Vec::new();
+    for sender in 0..3_000u32 {
+        let bytes = world.peers[bob].seal_rtcp(|w| w.picture_loss(100_000 + sender, ssrc));
+        if sender % 100 == 0 {
+            kept.push(bytes.clone());
+        }
+        world.send(bob, bytes);
+        if sender % 50 == 0 {
+            world.run(10 * MS);
+        }
+    }
+    world.run(SECOND);
+    let now = world.now;
+    let stats = world.worker().consumer_stats("bob/camera", now).unwrap();
+    assert_eq!(stats.outbound.pli_count, 3_000);
+    let replayed = world.discarded(ironcast_core::Discard::SrtpReplayed);
+    let count = kept.len() as u64;
+    kept.into_iter().for_each(|bytes| world.send(bob, bytes));
+    world.run(SECOND);
+    assert_eq!(world.discarded(ironcast_core::Discard::SrtpReplayed), replayed + count);
+    world.assert_no_faults();
+}
+
+/// A limit that is more than anybody sends is said each second and overflows nothing.
+#[test]
+fn the_highest_limit_can_be_said_for_ever() {
+    let mut world = World::new(542);
+    let alice = world.join("alice");
+    world.publish_video(alice, "camera", Codec::Vp8).muted = true;
+    let set = SetTransportBitrates {
+        id: "alice".into(),
+        max_incoming_bps: Some(1_000_000_000),
+        ..SetTransportBitrates::default()
+    };
+    let now = world.now;
+    world.worker().apply_bitrates(&set, now).unwrap();
+    world.run(300 * SECOND);
+    assert!(!world.peers[alice].rembs.is_empty());
+}
+
+/// Everything that comes within one turn is reported, however much it is.
+#[test]
+fn a_turn_of_very_many_packets_is_reported_whole() {
+    let mut world = World::new(543);
+    let alice = world.join("alice");
+    world.run(SECOND);
+    let track = world.publish_video(alice, "camera", Codec::Vp8);
+    (track.sources[0].packets_per_frame, track.interval) = (1_500, SECOND);
+    track.sources[0].payload_len = 60;
+    world.hold = SECOND / 2;
+    world.run(6 * SECOND);
+    let peer = &world.peers[alice];
+    let due = peer.arrived.iter().filter(|(_, at)| **at + SECOND < world.now);
+    let told = |seq: &u16| peer.feedback.get(seq).copied().flatten().is_some();
+    let (count, missing) =
+        due.fold((0, 0), |(n, missing), (seq, _)| (n + 1, missing + usize::from(!told(seq))));
+    assert!(count > 4_000 && missing == 0, "{missing} of {count}");
+}

@@ -105,11 +105,17 @@ fn a_crowd_is_reported_at_once_and_the_ring_is_never_exceeded() {
         feedback.receive(seq, Nanos::from(seq) * 1_000);
     }
     let all = read(&drain(&mut feedback, 1_200));
-    assert_eq!(all.len(), CAPACITY);
-    assert_eq!(all.keys().next(), Some(&(5_000 - CAPACITY as u16)));
+    assert_eq!((all.len(), all.values().flatten().count()), (5_000, 5_000));
+    for seq in 5_000..20_000 {
+        feedback.receive(seq, Nanos::from(seq) * 1_000);
+    }
+    let all = read(&drain(&mut feedback, 1_200));
+    assert_eq!(all.len(), CAPACITY_MAX);
+    assert_eq!(all.keys().next(), Some(&(20_000 - CAPACITY_MAX as u16)));
+    assert_eq!(feedback.ring.len(), CAPACITY);
     // Far jumps, forward and backward.
-    feedback.receive(5_000 + 0x7000, 0);
-    feedback.receive(2_000, 0);
+    feedback.receive(20_000 + 0x7000, 0);
+    feedback.receive(17_000, 0);
     assert_eq!(read(&drain(&mut feedback, 1_200)).len(), CAPACITY);
 }
 

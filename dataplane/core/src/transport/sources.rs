@@ -1,0 +1,104 @@
+//! What is known of SSRCs that no stream has: those that send before their `produce`, and those whose
+//! producer is closed or that another SSRC has followed. Owns their replay windows, so that nothing
+//! that came once is taken for new and a rollover counter goes on; and the transport-wide numbers that
+//! came before it was known which header extension carries them.
+//! Everything here is of packets whose tag was verified.
+
+use std::collections::VecDeque;
+
+use super::{feedback::TransportFeedback, recent::Recent};
+use crate::{Discard, Nanos, srtp::StreamIndex, wire::rtp};
+
+/// SSRCs of one peer that are remembered.
+const SOURCES_MAX: usize = 256;
+/// Values of two bytes that may be transport-wide numbers: a second of a fast publisher.
+const EARLY_MAX: usize = 2_048;
+
+/// An SSRC without a stream.
+#[derive(Debug, Clone, Default)]
+struct Source {
+    index: StreamIndex,
+    /// It was a stream's.
+    is_former: bool,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(crate) struct Sources(Recent<Source, SOURCES_MAX>);
+
+impl Sources {
+    /// The most likely packet index, unless it came already or is too old.
+    pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<u64, Discard> {
+        self.0.peek(ssrc).map_or(Ok(u64::from(seq)), |source| source.index.estimate(seq))
+    }
+
+    /// True for what was a stream's and is not any more.
+    pub(crate) fn is_former(&self, ssrc: u32) -> bool {
+        self.0.peek(ssrc).is_some_and(|source| source.is_former)
+    }
+
+    /// A packet of an SSRC without a stream, verified.
+    pub(crate) fn commit(&mut self, ssrc: u32, index: u64) {
+        if let Some(source) = self.0.get_mut(ssrc) {
+            source.index.commit(index);
+            return;
+        }
+        let mut source = Source::default();
+        source.index.commit(index);
+        self.0.put(ssrc, source);
+    }
+
+    /// A stream lets go of its SSRC.
+    pub(crate) fn retire(&mut self, ssrc: u32, index: StreamIndex) {
+        if index.newest().is_some() {
+            self.0.put(ssrc, Source { index, is_former: true });
+        }
+    }
+
+    /// A stream takes an SSRC: where it goes on, at its beginning if it is new.
+    pub(crate) fn take(&mut self, ssrc: u32) -> StreamIndex {
+        self.0.remove(ssrc).map(|source| source.index).unwrap_or_default()
+    }
+
+    /// The one that was heard last.
+    pub(crate) fn newest(&self) -> Option<u32> {
+        self.0.newest()
+    }
+
+    /// How many are remembered.
+    #[cfg(any(test, feature = "audit"))]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// What came before the first producer told the id of the transport-wide number.
+#[derive(Debug, Default)]
+pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Nanos)>);
+
+impl EarlyNumbers {
+    /// Every extension of a packet that may be such a number.
+    pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Nanos) {
+        for (id, value) in header.extensions(datagram) {
+            if let Ok(value) = <[u8; 2]>::try_from(value) {
+                if self.0.len() >= EARLY_MAX {
+                    self.0.pop_front();
+                }
+                self.0.push_back((id, u16::from_be_bytes(value), arrival));
+            }
+        }
+    }
+
+    /// The id is known: what came with it is reported like anything else.
+    pub(crate) fn tell(&mut self, id: u8, feedback: &mut TransportFeedback) {
+        for (_, seq, arrival) in std::mem::take(&mut self.0).into_iter().filter(|e| e.0 == id) {
+            feedback.receive(seq, arrival);
+        }
+    }
+
+    /// Values that wait.
+    #[cfg(any(test, feature = "audit"))]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}

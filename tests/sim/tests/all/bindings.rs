@@ -1,0 +1,240 @@
+//! Which stream takes an SSRC, and when it lets go of it (RFC 9143 section 9.2, RFC 8852).
+
+use ironcast_core::{
+    Discard, MS, SECOND,
+    wire::{Codec, extension::ExtensionKind},
+};
+use ironcast_sim::{World, track::Plain};
+
+/// The next packet of a track's stream, changed.
+fn packet(world: &mut World, peer: usize, id: &str, change: impl FnOnce(&mut Plain)) -> Vec<u8> {
+    let now = world.now;
+    let track = world.peers[peer].track(id);
+    track.next_at = now;
+    let mut plain = track.capture(now, |_| 0).remove(0);
+    change(&mut plain);
+    world.peers[peer].seal_plain(&plain, now).bytes
+}
+
+/// Packets that a producer's streams have taken.
+fn taken(world: &mut World, id: &str) -> Vec<u64> {
+    let now = world.now;
+    let stats = world.worker().producer_stats(id, now).unwrap();
+    stats.iter().map(|one| one.stream.packet_count).collect()
+}
+
+#[test]
+fn a_packet_of_another_payload_type_binds_nothing() {
+    let mut world = World::new(950);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let track = world.simulcast("camera", 2);
+    world.publish(alice, track).muted = true;
+    world.run(SECOND);
+    let wrong: [fn(&mut Plain); 4] = [
+        |p| p.payload_type = 33,
+        |p| (p.repaired, p.payload_type) = (true, 96),
+        |p| (p.rid, p.payload_type) = (Some("nobody".into()), 97),
+        |p| (p.rid, p.mid) = (None, None),
+    ];
+    for (nth, change) in (0u32..).zip(wrong) {
+        world.peers[alice].track("camera").muted = false;
+        let bytes = packet(&mut world, alice, "camera", |plain| {
+            change(plain);
+            plain.ssrc = 3_000 + nth;
+        });
+        world.peers[alice].track("camera").muted = true;
+        world.send(alice, bytes);
+        world.run(100 * MS);
+    }
+    assert_eq!(taken(&mut world, "camera"), [] as [u64; 0]);
+    assert_eq!(world.discarded(Discard::RtpUnknownPayloadType), 2);
+    assert_eq!(world.discarded(Discard::RtpUnknownStream), 2);
+    // The real ones are taken.
+    world.peers[alice].track("camera").muted = false;
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    assert!(taken(&mut world, "camera").iter().all(|count| *count > 50));
+    assert!(world.peers[bob].inbox(ssrc).frames().len() > 40);
+    world.assert_no_faults();
+}
+
+/// An encoder that begins again takes a new SSRC, with numbers and timestamps of its own. The receiver
+/// sees one stream all the same, and no number is sealed twice.
+#[test]
+fn a_new_ssrc_under_the_same_labels_goes_on_in_its_place() {
+    for (seed, labels, codec) in
+        [(960, true, Codec::Vp8), (961, false, Codec::Vp8), (962, false, Codec::Opus)]
+    {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.peers[alice].up.network.reordered = 0.03;
+        if labels {
+            world.publish_simulcast(alice, "a", 1);
+        } else if codec == Codec::Opus {
+            world.publish_audio(alice, "a");
+        } else {
+            world.publish_video(alice, "a", codec);
+        }
+        let ssrc = world.consume(bob, "a");
+        world.run(3 * SECOND);
+        for _ in 0..3 {
+            let (new, rtx) = (world.ssrc(), world.ssrc());
+            let source = &mut world.peers[alice].track("a").sources[0];
+            let before = source.ssrc;
+            (source.ssrc, source.index) = (new, u64::from(new) * 7 % 60_000);
+            source.timestamp_offset = new.wrapping_mul(0x9e37_79b9);
+            source.rtx_ssrc = source.rtx_ssrc.map(|_| rtx);
+            source.key_wanted = true;
+            source.sent.clear();
+            world.run(3 * SECOND);
+            let now = world.now;
+            let stats = world.worker().producer_stats("a", now).unwrap();
+            assert_eq!(stats[0].stream.ssrc, new, "seed {seed}: still {before}");
+        }
+        let last = world.now - SECOND;
+        world.assert_no_faults();
+        let inbox = world.peers[bob].inbox(ssrc);
+        assert!(inbox.got.values().filter(|got| got.at > last).count() > 25, "seed {seed}");
+        assert!(inbox.frames().len() > 12 * 26, "seed {seed}: {}", inbox.frames().len());
+    }
+}
+
+/// Two encoders that claim one label in turn cost their receivers a beginning each half second and
+/// no more.
+#[test]
+fn two_ssrcs_that_claim_one_label_do_not_swing() {
+    let mut world = World::new(965);
+    let alice = world.join("alice");
+    world.publish_video(alice, "a", Codec::Vp8).muted = true;
+    world.run(SECOND);
+    world.peers[alice].track("a").muted = false;
+    for i in 0..1_000u32 {
+        let bytes = packet(&mut world, alice, "a", |plain| plain.ssrc = 10_000 + i);
+        world.send(alice, bytes);
+        world.run(MS);
+    }
+    world.peers[alice].track("a").muted = true;
+    world.run(SECOND);
+    // The first one named by the parameters, then one at once and one half a second later.
+    let count = taken(&mut world, "a")[0];
+    assert!((2..40).contains(&count), "{count}");
+    assert!(world.discarded(Discard::RtpUnknownStream) > 900);
+}
+
+/// Without labels only the payload type says whose a packet is. What was another producer's is
+/// nobody's then.
+#[test]
+fn packets_of_a_closed_producer_are_nobodys() {
+    let mut world = World::new(970);
+    let alice = world.join("alice");
+    world.publish_video(alice, "old", Codec::Vp8);
+    world.run(SECOND);
+    world.worker().apply_close_producer("old").unwrap();
+    // Its camera goes on for a while, without a MID: receivers know its SSRC by now.
+    world.peers[alice].track("old").mid = None;
+    let mut next = world.simulcast("next", 1);
+    (next.mid, next.muted) = (Some("n".into()), true);
+    world.publish(alice, next);
+    world.run(SECOND);
+    assert_eq!(taken(&mut world, "next"), [] as [u64; 0]);
+    let unknown = world.discarded(Discard::RtpUnknownStream);
+    assert!(unknown > 80, "{unknown}");
+    world.peers[alice].track("old").muted = true;
+    world.peers[alice].track("next").muted = false;
+    world.run(SECOND);
+    assert!(taken(&mut world, "next")[0] > 20);
+}
+
+#[test]
+fn after_a_goodbye_or_a_long_silence_another_ssrc_needs_no_label() {
+    for goodbye in [true, false] {
+        let mut world = World::new(975);
+        let alice = world.join("alice");
+        world.publish_video(alice, "a", Codec::Vp8);
+        world.run(SECOND);
+        let before = world.peers[alice].track("a").sources[0].ssrc;
+        let change = |plain: &mut Plain| (plain.ssrc, plain.mid) = (77, None);
+        // As long as the stream runs it is not taken.
+        let bytes = packet(&mut world, alice, "a", change);
+        world.peers[alice].track("a").muted = true;
+        world.send(alice, bytes);
+        world.run(SECOND);
+        let now = world.now;
+        assert_eq!(world.worker().producer_stats("a", now).unwrap()[0].stream.ssrc, before);
+        if goodbye {
+            let words = [0x81cb_0001_u32, before];
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            let bytes = world.peers[alice].seal_rtcp_bytes(&bytes);
+            world.send(alice, bytes);
+            world.run(100 * MS);
+        } else {
+            world.run(11 * SECOND);
+        }
+        world.peers[alice].track("a").muted = false;
+        let bytes = packet(&mut world, alice, "a", change);
+        world.peers[alice].track("a").muted = true;
+        world.send(alice, bytes);
+        world.run(100 * MS);
+        let now = world.now;
+        let ssrc = world.worker().producer_stats("a", now).unwrap()[0].stream.ssrc;
+        assert_eq!(ssrc, 77, "goodbye: {goodbye}");
+    }
+}
+
+/// Two producers that number their header extensions differently, and one with ids that only the
+/// two-byte form has (RFC 8285 section 4.3): each is read by its own.
+#[test]
+fn header_extensions_are_read_by_each_producers_own_ids() {
+    use ExtensionKind::{
+        AbsCaptureTime, AbsSendTime, Mid, RepairedRid, Rid, TransportWideCc, VideoOrientation,
+    };
+    let mut world = World::new(980);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    let mut turned = world.simulcast("turned", 2);
+    turned.extensions = vec![
+        (1, Mid),
+        (4, Rid),
+        (3, RepairedRid),
+        (10, AbsSendTime),
+        (2, TransportWideCc),
+        (11, VideoOrientation),
+        (8, AbsCaptureTime),
+    ];
+    let mut large = world.simulcast("large", 2);
+    large.mid = Some("l".into());
+    large.extensions = vec![
+        (15, Mid),
+        (200, Rid),
+        (255, RepairedRid),
+        (16, AbsSendTime),
+        (100, TransportWideCc),
+        (17, VideoOrientation),
+        (18, AbsCaptureTime),
+    ];
+    for mut track in [turned, large] {
+        track.orientation = Some(1);
+        world.publish(alice, track);
+    }
+    let ssrcs = ["mic", "turned", "large"].map(|id| world.consume(bob, id));
+    world.run(3 * SECOND);
+    world.assert_no_faults();
+    for id in ["turned", "large"] {
+        assert!(taken(&mut world, id).iter().all(|count| *count > 80), "{id}");
+    }
+    for ssrc in &ssrcs[1..] {
+        let got = &world.peers[bob].inbox(*ssrc).got;
+        assert!(got.len() > 100 && got.values().all(|got| got.orientation == Some(1)));
+    }
+    assert!(world.peers[bob].inbox(ssrcs[0]).got.len() > 120);
+    // All of them count for one feedback.
+    let peer = &world.peers[alice];
+    let told = peer.feedback.values().flatten().count();
+    assert!(told + 80 > peer.arrived.len(), "{told} of {}", peer.arrived.len());
+    // One id for two extensions cannot be read.
+    let mut wrong = world.simulcast("wrong", 1);
+    wrong.mid = Some("w".into());
+    wrong.extensions.push((4, AbsSendTime));
+    let create = world.produce(alice, &wrong);
+    assert!(world.worker().apply_produce(&create).is_err());
+}
