@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub events: EventsConfig,
     /// Default of new transports, seconds.
     pub consent_timeout_s: u32,
+    /// Default of new transports, seconds; 0: never.
+    pub disconnected_timeout_s: u32,
     /// Default of new transports.
     pub initial_outgoing_bitrate_bps: u32,
 }
@@ -105,6 +107,7 @@ impl ServerConfig {
                 comment_every: Duration::from_secs(15),
             },
             consent_timeout_s: config.rtc.consent_timeout_s,
+            disconnected_timeout_s: config.rtc.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.rtc.initial_outgoing_bitrate_bps,
         }
     }

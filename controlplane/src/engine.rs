@@ -44,6 +44,7 @@ pub struct State {
     pub limits: Limits,
     /// Default of new transports.
     pub consent_timeout_s: u32,
+    pub disconnected_timeout_s: u32,
     pub initial_outgoing_bitrate_bps: u32,
     /// Ids whose creation waits for its answer: whoever repeats it waits too.
     creating: BTreeMap<(Kind, Id), watch::Sender<()>>,
@@ -127,6 +128,7 @@ impl Engine {
             boot_id: None,
             limits: config.limits.clone(),
             consent_timeout_s: config.consent_timeout_s,
+            disconnected_timeout_s: config.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
             creating: BTreeMap::new(),
         };

@@ -100,6 +100,9 @@ fn look(
         id: id.to_string(),
         router: create.router_id.to_string(),
         consent_timeout_s: create.ice_consent_timeout.map_or(state.consent_timeout_s, u32::from),
+        disconnected_timeout_s: create
+            .ice_disconnected_timeout
+            .map_or(state.disconnected_timeout_s, u32::from),
         initial_available_outgoing_bitrate_bps: create
             .initial_available_outgoing_bitrate
             .unwrap_or(state.initial_outgoing_bitrate_bps),

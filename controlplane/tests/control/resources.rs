@@ -21,6 +21,7 @@ async fn a_call_of_two_from_the_first_request_to_the_last() {
     let create = CreateTransport {
         participant_id: Some(id("alice")),
         ice_consent_timeout: Some(7),
+        ice_disconnected_timeout: Some(90),
         ..CreateTransport::webrtc(id("room"))
     };
     let send = client.create_transport(&create).await.unwrap();
@@ -104,10 +105,12 @@ async fn a_call_of_two_from_the_first_request_to_the_last() {
     assert!(stage.fake.resources().is_empty());
     assert_eq!(client.snapshot(None).await.unwrap().routers, []);
     let consent = stage.fake.commands().into_iter().find_map(|command| match command {
-        Command::CreateWebRtcTransport(create) => Some(create.consent_timeout_s),
+        Command::CreateWebRtcTransport(create) => {
+            Some((create.consent_timeout_s, create.disconnected_timeout_s))
+        }
         _ => None,
     });
-    assert_eq!(consent, Some(7));
+    assert_eq!(consent, Some((7, 90)));
 }
 
 #[tokio::test]

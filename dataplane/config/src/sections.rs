@@ -97,8 +97,12 @@ section! {
         announced_address: Vec<Announced> = Vec::new();
         /// Addresses to listen on. Empty: every address of this machine, IPv4 and IPv6.
         listen: Vec<std::net::IpAddr> = Vec::new();
-        /// A peer that sends no valid connectivity check for so long is gone (RFC 7675).
+        /// A peer that sends no valid connectivity check for so long is disconnected (RFC 7675): nothing
+        /// is sent to it until it checks again.
         consent_timeout_s: u32 = 30, Between(1, 3_600);
+        /// A peer that stays disconnected for so long is gone: its transport is closed. 0: it is kept,
+        /// so that an ICE restart works at any time.
+        disconnected_timeout_s: u32 = 0, Between(0, 86_400);
         /// A handshake that is not done by then is given up.
         handshake_timeout_s: u32 = 30, Between(1, 600);
         /// Bitrate assumed towards a new receiver until its network says otherwise.

@@ -62,9 +62,14 @@ pub struct CreateTransport {
     /// webrtc: where the estimate begins, bits per second (default 600000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_available_outgoing_bitrate: Option<u32>,
-    /// webrtc: seconds without a check until the path counts as lost (default 30, 0 for never).
+    /// webrtc: seconds without a check until the peer counts as disconnected (default 30, 0 for
+    /// never). Its transport stays; a check or an ICE restart connects it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_consent_timeout: Option<u8>,
+    /// webrtc: seconds that a disconnected peer may take to come back until its transport is closed
+    /// (default `rtc.disconnected_timeout_s`; 0 for any time).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_disconnected_timeout: Option<u16>,
     /// Data channels. Not in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_sctp: Option<bool>,
@@ -108,6 +113,7 @@ impl CreateTransport {
             prefer_tcp: None,
             initial_available_outgoing_bitrate: None,
             ice_consent_timeout: None,
+            ice_disconnected_timeout: None,
             enable_sctp: None,
             listen_address: None,
             port: None,

@@ -56,11 +56,11 @@ async fn a_client_that_changes_its_address_keeps_its_call() {
 }
 
 #[tokio::test]
-async fn a_client_that_vanishes_is_given_up() {
+async fn a_client_that_vanishes_is_disconnected_and_then_given_up() {
     let pair = Pair::start().await;
     pair.create_room("room").await;
     let mut options = good_network();
-    options.transport = Some(json!({ "iceConsentTimeout": 2 }));
+    options.transport = Some(json!({ "iceConsentTimeout": 2, "iceDisconnectedTimeout": 1 }));
     let alice = pair.join_with("room", "alice", &options).await;
     let bob = pair.join_with("room", "bob", &options).await;
     let mut events = pair.control.events(None).await.expect("events");
