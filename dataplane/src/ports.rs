@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-/// Transports on a port before another one is opened.
+/// Transports on a port before another one is opened (the cap, where that is less).
 const COMFORTABLE: u32 = 8;
 /// Ports of a slice that somebody else has, before we stop looking for a free one.
 const OCCUPIED_MAX: u32 = 64;

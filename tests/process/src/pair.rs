@@ -9,13 +9,14 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use ironcast_load::{Control, ControlError, Participant, call::JoinOptions, http::PlainHttp};
 use ironcast_protocol::{Command, Reply};
 use serde_json::{Value, json};
 
-use crate::{Attachment, eventually, ports};
+use crate::{Attachment, LIMIT, eventually, ports};
 
 const PORTS: u16 = 32;
 
@@ -217,6 +218,33 @@ impl Pair {
                     binary.display()
                 )
             })
+    }
+
+    /// Starts another dataplane with this one's settings and some others, which has to refuse to run.
+    /// Gives what it says.
+    pub async fn refused_dataplane(&self, others: &[(&str, &str)]) -> String {
+        let log = self.log_path("refused");
+        let file = File::create(&log).expect("a log can be written");
+        let mut command = std::process::Command::new(binary_dir().join("ironcast-dataplane"));
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        for (key, value) in others {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let mut child = command.stdin(Stdio::null()).stderr(file).spawn().expect("it starts");
+        let mut status = None;
+        for _ in 0..LIMIT.as_millis() / 20 {
+            status = child.try_wait().expect("its status");
+            if status.is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // One that runs after all is ended here.
+        let _ = child.kill();
+        assert!(status.is_some_and(|status| !status.success()), "it was not refused");
+        fs::read_to_string(log).expect("what it said")
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

@@ -216,3 +216,21 @@ async fn noise_at_the_doors_ends_nothing() {
         assert_eq!(status, 200, "{door:?}");
     }
 }
+
+#[tokio::test]
+async fn the_ports_of_media_have_one_owner() {
+    let pair = Pair::builder().without_control().start().await;
+    let elsewhere = pair.state_dir().join("second").display().to_string();
+    let state = ("control.state_dir", elsewhere.as_str());
+    // Nobody is here, so no port is open yet.
+    let said = pair.refused_dataplane(&[state]).await;
+    assert!(said.contains("another Ironcast") && said.contains("rtc.ports"), "{said}");
+    let others = [state, ("rtc.ports", "1200-1200"), ("dataplane.workers", "2")];
+    let said = pair.refused_dataplane(&others).await;
+    assert!(said.contains("rtc.ports") && said.contains("2"), "{said}");
+    let foreign = [state, ("rtc.listen", "203.0.113.9"), ("rtc.single_port", "3478")];
+    let said = pair.refused_dataplane(&foreign).await;
+    assert!(said.contains("rtc.listen"), "{said}");
+    // The first one goes on.
+    assert!(pair.attach("us").await.command(&ironcast_protocol::Command::Workers).await.is_ok());
+}

@@ -45,6 +45,22 @@ async fn what_is_lost_to_a_viewer_comes_again() {
     }
 }
 
+/// So few packets that even an emulated machine keeps up with them (`tests/kernels`).
+#[tokio::test]
+async fn a_slow_picture_is_repaired_on_a_slow_machine() {
+    let camera = VideoOptions { frame_rate: 5.0, ..VideoOptions::single(120_000) };
+    let call = OneToOne::start(camera, &ConsumeOptions::default()).await;
+    let filter = one_of_ten(Random::new(SEED), Some(call.seen.ssrc));
+    call.bob.receive.session.peer().set_filter(Some(filter));
+    let stats = call
+        .bob_sees("recovered packets", |stats| {
+            stats.recovered >= 4 && stats.decodable_frames >= 20 && stats.lost == 0
+        })
+        .await;
+    assert_eq!((stats.corrupt, stats.foreign), (0, 0), "{}", brief(&stats));
+    assert!(stats.anomalies.is_empty() && stats.rtx_packets >= 4, "{}", brief(&stats));
+}
+
 /// A packet index is sealed once: what comes again without a retransmission stream is the same
 /// datagram, bit by bit.
 #[tokio::test]
