@@ -251,7 +251,7 @@ impl Worker {
         }
         producer.paused = paused;
         for subscriber in &producer.subscribers {
-            if let Some(consumer) = self.consumers.get_mut(*subscriber) {
+            if let Some(consumer) = self.consumers.get_mut(subscriber.consumer) {
                 consumer.start_over();
             }
         }
@@ -330,11 +330,10 @@ impl Worker {
             preferred_layers: consumer.preferred,
         };
         let key = self.consumers.insert(consumer);
-        producer.subscribers.push(key);
-        transport.consumers.push(key);
         transport.consumer_ssrcs.extend(ours.iter().flatten().map(|ssrc| (*ssrc, key)));
         transport.layers_at = now;
         self.consumer_ids.insert(create.id.clone(), key);
+        self.subscribe(key, now);
         self.schedule(transport_key, now);
         Ok(Reply::Consumed(reply))
     }
@@ -344,12 +343,14 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_pause_consumer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+        let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
         let consumer = self.consumer_mut(id)?;
         if consumer.paused != paused {
             consumer.paused = paused;
             consumer.start_over();
         }
         let transport = consumer.transport;
+        self.follow(key, now);
         self.look_at_layers(transport, now);
         Ok(Reply::Done)
     }
@@ -415,11 +416,6 @@ impl Worker {
     /// `NotFound`.
     pub fn apply_close_consumer(&mut self, id: &str) -> Outcome<Reply> {
         let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
-        if let Some(consumer) = self.consumers.get(key)
-            && let Some(producer) = self.producers.get_mut(consumer.producer)
-        {
-            producer.subscribers.retain(|subscriber| *subscriber != key);
-        }
         self.remove_consumer(key);
         Ok(Reply::Done)
     }
@@ -523,11 +519,6 @@ impl Worker {
             self.remove_producer(producer);
         }
         for key in consumers {
-            if let Some(consumer) = self.consumers.get(key)
-                && let Some(producer) = self.producers.get_mut(consumer.producer)
-            {
-                producer.subscribers.retain(|subscriber| *subscriber != key);
-            }
             self.remove_consumer(key);
         }
         let Some(transport) = self.transports.remove(key) else {
@@ -573,7 +564,7 @@ impl Worker {
             transport.producers.retain(|other| *other != key);
         }
         for subscriber in producer.subscribers {
-            self.remove_consumer(subscriber);
+            self.remove_consumer(subscriber.consumer);
         }
     }
 
@@ -582,10 +573,10 @@ impl Worker {
             return;
         };
         self.consumer_ids.remove(&consumer.id);
+        self.unsubscribe(key, &consumer);
         let Some(transport) = self.transports.get_mut(consumer.transport) else {
             return;
         };
-        transport.consumers.retain(|other| *other != key);
         let used = [Some((consumer.ssrc, consumer.timeline.next_seq()))];
         let rtx = consumer.rtx.map(|(ssrc, _)| (ssrc, consumer.rtx_seq));
         for (ssrc, next) in used.into_iter().chain([rtx]).flatten() {

@@ -16,14 +16,15 @@ use crate::{
     key::{ProducerKey, TransportKey},
     meter::Meter,
     producer::{Producer, SenderReport, Stream, extension_map},
-    recover::{history::Stored, resend::Resends},
+    recover::{
+        history::{KEEP, Stored},
+        resend::Resends,
+    },
     template::Template,
     timeline::{Rewritten, SourcePacket, Timeline},
     wire::{Codec, PayloadInfo},
 };
 
-/// A receiver's PLI or FIR is passed on at most this often.
-const KEY_FRAME_WISH_SPACING: Nanos = 300 * MS;
 /// Losses with which the last packet of a frame is sent twice.
 const TAIL_LOSS: std::ops::Range<f32> = 0.02..0.12;
 
@@ -89,6 +90,8 @@ pub struct Consumer {
     pub temporal_target: u8,
     /// Begin anew: at the next key frame (video) or packet (audio).
     pub resync: bool,
+    /// Streams of which packets may be sent now, one bit each: see [`Consumer::follow`].
+    pub streams: u8,
     /// Already in its transport's list of this turn.
     pub queued: bool,
     /// Opus silence is not forwarded.
@@ -135,7 +138,13 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
-    key_frame_wish_at: Option<Nanos>,
+    /// Streams that were followed a moment ago, one bit each, and when the last was left (in
+    /// milliseconds, which may wrap).
+    left: u8,
+    left_at_ms: u32,
+    /// Where it stands in its producer's list, and in its transport's.
+    pub(crate) at_producer: u32,
+    pub(crate) at_transport: u32,
     /// Other counts.
     pub asked: Asked,
     /// The caller's id.
@@ -207,6 +216,7 @@ impl Consumer {
             temporal: u8::MAX,
             temporal_target: u8::MAX,
             resync: true,
+            streams: 0,
             queued: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
@@ -241,7 +251,10 @@ impl Consumer {
             report_at: now + SECOND / 4,
             reports_sent: [0; 2],
             loss: 0.0,
-            key_frame_wish_at: None,
+            at_producer: 0,
+            at_transport: 0,
+            left: 0,
+            left_at_ms: 0,
             last_fir: None,
         })
     }
@@ -251,6 +264,18 @@ impl Consumer {
         self.resync = true;
     }
 
+    /// Which streams' packets it may send now: what it follows, what it is to follow, and for a while
+    /// what it followed before, whose holes may still be filled. Kept in [`Self::streams`].
+    pub fn follow(&mut self, now: Nanos) -> u8 {
+        if Nanos::from(millis(now).wrapping_sub(self.left_at_ms)) * MS >= KEEP {
+            self.left = 0;
+        }
+        let bit = |stream: Option<u8>| stream.map_or(0, |stream| 1 << stream);
+        let streams = bit(self.current) | bit(self.target) | self.left;
+        self.streams = if self.paused { 0 } else { streams };
+        self.streams
+    }
+
     /// True while a key frame is missing to go on with what is to be sent.
     #[must_use]
     pub fn needs_key_frame(&self) -> bool {
@@ -258,13 +283,6 @@ impl Consumer {
             && !self.paused
             && self.target.is_some()
             && (self.resync || self.current != self.target)
-    }
-
-    /// False for streams of which no packet is sent now: those that are neither followed nor to be
-    /// followed, and have not been since the oldest numbers that are remembered.
-    #[must_use]
-    pub fn may_send(&self, stream: u8) -> bool {
-        self.current == Some(stream) || self.target == Some(stream) || self.timeline.knows(stream)
     }
 
     /// Whether and how a fresh packet is sent. `sources`: the producer's streams.
@@ -283,6 +301,9 @@ impl Consumer {
         let switches = self.target == Some(stream) && (self.resync || self.current != self.target);
         if switches && self.can_start_at(&meta.info, meta.payload_len) {
             let timestamp = self.switch_timestamp(stored, stream, sources);
+            if let Some(left) = self.current.filter(|left| *left != stream) {
+                (self.left, self.left_at_ms) = (self.left | 1 << left, millis(meta.arrival));
+            }
             self.current = Some(stream);
             self.temporal = self.temporal_target;
             self.resync = false;
@@ -375,16 +396,15 @@ impl Consumer {
         self.repeats_tails
     }
 
-    /// True when a receiver's PLI or FIR is to be passed on.
-    pub fn take_key_frame_wish(&mut self, fir: Option<u8>, now: Nanos) -> bool {
+    /// True when a receiver's PLI or FIR is to be passed on: a FIR that is repeated has its number
+    /// (RFC 5104 section 4.3.1.2). What comes too often waits at the source ([`KeyFrameRequests`]).
+    ///
+    /// [`KeyFrameRequests`]: crate::key_frame::KeyFrameRequests
+    pub fn take_key_frame_wish(&mut self, fir: Option<u8>) -> bool {
         if fir.is_some() && fir == self.last_fir {
             return false;
         }
         self.last_fir = fir.or(self.last_fir);
-        if self.key_frame_wish_at.is_some_and(|at| now < at + KEY_FRAME_WISH_SPACING) {
-            return false;
-        }
-        self.key_frame_wish_at = Some(now);
         true
     }
 
@@ -415,6 +435,10 @@ impl Consumer {
 #[must_use]
 pub fn cap(layers: Layers, top: Layers) -> Layers {
     Layers { spatial: layers.spatial.min(top.spatial), temporal: layers.temporal.min(top.temporal) }
+}
+
+fn millis(at: Nanos) -> u32 {
+    (at / MS) as u32
 }
 
 /// Nanoseconds in RTP units.

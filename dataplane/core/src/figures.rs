@@ -121,7 +121,7 @@ impl Worker {
         let t = &transport.traffic;
         let streams = || {
             let producers = transport.producers.iter().filter_map(|k| self.producers.get(*k));
-            producers.flat_map(|p| &p.streams).filter(|stream| stream.is_active(now))
+            producers.flat_map(|p| &p.streams).filter(|stream| stream.is_active())
         };
         let loss_received = streams().map(|s| s.loss_share).reduce(f64::max);
         let consumers = transport.consumers.iter().filter_map(|k| self.consumers.get(*k));

@@ -1,12 +1,18 @@
 //! When a publisher is asked for a key frame. Owns the throttle per source: many receivers that
 //! need one at the same time make one request; it is repeated until a key frame comes.
 
-use crate::{MS, Nanos};
+use crate::{MS, Nanos, SECOND};
 
-/// Time between two requests that stay unanswered.
-const REPEAT: Nanos = 600 * MS;
-/// Time from a key frame to the next request: a burst of joins makes a burst of key frames else.
-const SPACING: Nanos = 250 * MS;
+/// Time between two requests. libwebrtc's encoder drops one that comes within 300 ms of the last
+/// that it took, so that a sooner one would be lost, and a later one keeps somebody waiting.
+const SPACING: Nanos = 320 * MS;
+/// Each key frame that was asked for so soon after the one before makes the next wait longer: a
+/// receiver that loses many packets must not have a publisher send key frames only.
+const BUSY: Nanos = 2 * SECOND;
+/// So long at most.
+const SPACING_MAX: Nanos = 2 * SECOND;
+/// Requests close to one another that are passed on at the usual distance: a room fills up.
+const BURST: u8 = 8;
 /// Requests that stay unanswered.
 const REPEATS_MAX: u8 = 20;
 
@@ -16,7 +22,8 @@ pub struct KeyFrameRequests {
     due: Option<Nanos>,
     sent: u8,
     last_sent: Option<Nanos>,
-    last_key_frame: Option<Nanos>,
+    /// First requests of the last time, each soon after the one before.
+    burst: u8,
 }
 
 impl KeyFrameRequests {
@@ -26,13 +33,22 @@ impl KeyFrameRequests {
             return;
         }
         self.sent = 0;
-        let earliest = self.last_key_frame.map_or(0, |at| at + SPACING);
+        let earliest = self.last_sent.map_or(0, |at| at + self.spacing());
         self.due = Some(earliest.max(now + delay));
     }
 
+    fn spacing(&self) -> Nanos {
+        let over = self.burst.saturating_sub(BURST);
+        (SPACING << over.min(3)).min(SPACING_MAX)
+    }
+
+    /// Nobody needs one any more.
+    pub fn withdraw(&mut self) {
+        self.due = None;
+    }
+
     /// One came.
-    pub fn receive_key_frame(&mut self, now: Nanos) {
-        self.last_key_frame = Some(now);
+    pub fn receive_key_frame(&mut self) {
         // One that was on its way when the request had not yet been sent does not answer it: the
         // one who asked may have joined in its middle.
         if self.sent > 0 {
@@ -51,9 +67,13 @@ impl KeyFrameRequests {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
+        if self.sent == 0 {
+            let soon = self.last_sent.is_some_and(|at| now < at + BUSY + self.spacing());
+            self.burst = if soon { self.burst.saturating_add(1) } else { 0 };
+        }
         self.sent += 1;
         self.last_sent = Some(now);
-        self.due = (self.sent < REPEATS_MAX).then_some(now + REPEAT);
+        self.due = (self.sent < REPEATS_MAX).then_some(now + SPACING);
         true
     }
 }
@@ -61,7 +81,6 @@ impl KeyFrameRequests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SECOND;
 
     #[test]
     fn many_wishes_are_one_request_and_it_is_repeated_until_answered() {
@@ -71,25 +90,50 @@ mod tests {
         }
         assert!(requests.take_due(SECOND));
         assert!(!requests.take_due(SECOND + 10 * MS));
-        assert!(requests.take_due(SECOND + REPEAT));
-        requests.receive_key_frame(SECOND + REPEAT + MS);
+        assert!(requests.take_due(SECOND + SPACING));
+        requests.receive_key_frame();
         assert_eq!(requests.deadline(), None);
     }
 
     #[test]
-    fn a_wish_right_after_a_key_frame_waits() {
+    fn a_wish_right_after_a_request_waits_until_an_encoder_takes_it() {
         let mut requests = KeyFrameRequests::default();
-        requests.receive_key_frame(SECOND);
-        requests.request(0, SECOND + MS);
-        assert!(!requests.take_due(SECOND + 2 * MS));
+        requests.request(0, SECOND);
+        assert!(requests.take_due(SECOND));
+        requests.receive_key_frame();
+        requests.request(0, SECOND + 200 * MS);
+        assert!(!requests.take_due(SECOND + 300 * MS));
         assert!(requests.take_due(SECOND + SPACING));
+    }
+
+    #[test]
+    fn one_receiver_that_asks_without_end_has_key_frames_further_and_further_apart() {
+        let mut requests = KeyFrameRequests::default();
+        let mut sent = Vec::new();
+        for now in (0..30_000).map(|i| i * MS) {
+            requests.request(0, now);
+            if requests.take_due(now) {
+                sent.push(now);
+                requests.receive_key_frame();
+            }
+        }
+        let last = sent.windows(2).last().map(|pair| pair[1] - pair[0]);
+        assert_eq!(last, Some(SPACING_MAX), "{} in 30 s", sent.len());
+        // After a rest the first one goes out at once, and so does the second.
+        requests.withdraw();
+        for wait in [0, SPACING] {
+            let now = 60 * SECOND + wait;
+            requests.request(0, now);
+            assert!(requests.take_due(now));
+            requests.receive_key_frame();
+        }
     }
 
     #[test]
     fn nobody_is_asked_for_ever() {
         let mut requests = KeyFrameRequests::default();
         requests.request(0, 0);
-        let sent = (0..100).filter(|i| requests.take_due(i * REPEAT)).count();
+        let sent = (0..100).filter(|i| requests.take_due(i * SPACING)).count();
         assert_eq!(sent, usize::from(REPEATS_MAX));
     }
 }

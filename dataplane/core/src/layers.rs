@@ -55,19 +55,25 @@ impl Worker {
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
         for consumer_key in silent {
-            self.set_target(consumer_key, None, true);
+            self.set_target(consumer_key, None, true, now);
         }
         for ((consumer_key, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
             let layers = chosen.map(|at| demand.options[at].0);
             let fits = chosen.is_none_or(|at| at + 1 == demand.options.len());
-            if self.set_target(consumer_key, layers, fits) && ready {
+            if self.set_target(consumer_key, layers, fits, now) && ready {
                 self.ask_key_frame(consumer_key, now);
             }
         }
     }
 
     /// Sets what a consumer is to get, and reports what it gets. True when it needs a key frame.
-    fn set_target(&mut self, key: ConsumerKey, layers: Option<Layers>, fits: bool) -> bool {
+    fn set_target(
+        &mut self,
+        key: ConsumerKey,
+        layers: Option<Layers>,
+        fits: bool,
+        now: Nanos,
+    ) -> bool {
         let Some(consumer) = self.consumers.get_mut(key) else { return false };
         let Some(producer) = self.producers.get(consumer.producer) else { return false };
         if let Some(layers) = layers {
@@ -89,6 +95,7 @@ impl Worker {
             let (consumer, reason) = (consumer.id.clone(), consumer.reason);
             self.events.push(Event::ConsumerLayersChange { consumer, layers: current, reason });
         }
+        self.follow(key, now);
         self.consumers.get(key).is_some_and(Consumer::needs_key_frame)
     }
 
@@ -96,6 +103,10 @@ impl Worker {
         let Some(consumer) = self.consumers.get(key) else { return };
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
         if let Some(stream) = consumer.target {
+            // It is here, and about to be handed to whoever waits for it.
+            if producer.streams.get(usize::from(stream)).is_some_and(|s| s.fresh.key_frame) {
+                return;
+            }
             producer.request_key_frame(stream, now);
             let transport = producer.transport;
             self.touch(transport);
@@ -108,14 +119,11 @@ impl Worker {
             return;
         };
         for subscriber in &producer.subscribers {
-            let Some(consumer) = self.consumers.get(*subscriber) else {
-                continue;
-            };
-            if let Some(transport) = self.transports.get_mut(consumer.transport) {
+            if let Some(transport) = self.transports.get_mut(subscriber.transport) {
                 transport.layers_at = transport.layers_at.min(now);
                 if !transport.touched {
                     transport.touched = true;
-                    self.touched.push(consumer.transport);
+                    self.touched.push(subscriber.transport);
                 }
             }
         }
@@ -132,7 +140,7 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers,
     let mut options = Vec::new();
     for (spatial, stream) in (0..=top).zip(&producer.streams) {
         let wanted = spatial <= preferred.spatial && (spatial <= current || stream.is_settled(now));
-        if !stream.is_active(now) || !wanted && !options.is_empty() {
+        if !stream.is_active() || !wanted && !options.is_empty() {
             continue;
         }
         let mut highest = highest_temporal(producer, stream);

@@ -30,8 +30,13 @@ use crate::{
     },
 };
 
-/// A stream without packets for so long is not there to be chosen.
-pub const ACTIVE_FOR: Nanos = SECOND;
+/// After a silence of so long what a stream costs is measured anew, and nobody is sent up to it
+/// before that. It is no reason to leave it: a browser sends a frame a second of a camera that is
+/// muted (W3C webrtc-pc, section 5.2.1), and a shared screen rests for minutes.
+const SILENT_AFTER: Nanos = SECOND;
+/// A track of several streams that is silent as a whole for so long scores nothing. One of a single
+/// stream that says nothing may just have nothing to say.
+const DEAD_AFTER: Nanos = 5 * SECOND;
 /// Nor is a layer that has nothing for so long while another goes on: encoders drop layers.
 const LEFT_BEHIND_AFTER: Nanos = 250 * MS;
 /// A layer has flowed for so long before its rate is a measure of what it costs.
@@ -48,8 +53,19 @@ pub const PADDING_MAX: u16 = 8;
 const SEQ_BASE: u32 = 1 << 16;
 /// A publisher sends a frame in one go; its last packet is missed after so long.
 const TAIL_WAIT: Nanos = 15 * MS;
-/// One receiver's way out, or (later) another core.
-pub type Subscriber = ConsumerKey;
+/// One receiver's way out. Lies in its producer's list, so that a turn's fan-out visits those alone
+/// that have something to get: one line of memory says it of several.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscriber {
+    /// What it is.
+    pub consumer: ConsumerKey,
+    /// Where it leaves.
+    pub transport: TransportKey,
+    /// Streams of which it may send packets now, one bit each: [`Consumer::streams`].
+    ///
+    /// [`Consumer::streams`]: crate::consumer::Consumer::streams
+    pub streams: u8,
+}
 
 /// A sender report, and when it came.
 #[derive(Debug, Clone, Copy)]
@@ -222,24 +238,30 @@ impl Stream {
         Some(self.newest.wrapping_add(1) as u16)
     }
 
-    /// True while packets come.
+    /// True when packets have come, and the other layers have not left it behind since.
     #[must_use]
-    pub fn is_active(&self, now: Nanos) -> bool {
-        self.flows && self.last_packet_at.is_some_and(|at| now < at + ACTIVE_FOR)
+    pub fn is_active(&self) -> bool {
+        self.flows
+    }
+
+    /// True when nothing has come for so long.
+    fn is_silent_for(&self, span: Nanos, now: Nanos) -> bool {
+        self.last_packet_at.is_none_or(|at| now >= at + span)
     }
 
     /// True once it has flowed for long enough to know what it costs.
     #[must_use]
     pub fn is_settled(&self, now: Nanos) -> bool {
-        now >= self.flows_since + SETTLED_AFTER
+        !self.is_silent_for(SILENT_AFTER, now)
+            && now >= self.flows_since + SETTLED_AFTER
+            && self.frames[1] >= self.flows_since
     }
 
     /// A frame begins: the stream flows, perhaps again. What was measured before a silence says
     /// nothing.
     fn note_frame(&mut self, timestamp: u32, now: Nanos) {
-        if !self.is_active(now) {
+        if !self.flows || self.is_silent_for(SILENT_AFTER, now) {
             (self.flows, self.flows_since) = (true, now);
-            self.frames = [0; FRAMES];
             self.meters = [Meter::default(); TEMPORAL_LAYERS];
         }
         self.frame_timestamp = timestamp;
@@ -265,7 +287,7 @@ impl Stream {
 
     /// Once a second: losses since the last time, and the score they give (mediasoup's idea: the
     /// share that arrived, sharpened). True when the score changed.
-    fn assess(&mut self, now: Nanos) -> bool {
+    fn assess(&mut self, alone: bool, now: Nanos) -> bool {
         let (expected, lost) = (self.statistics.expected(), self.statistics.lost());
         let (expected_0, lost_0, repaired_0) = self.score_base;
         self.score_base = (expected, lost, self.counters.repaired);
@@ -273,7 +295,7 @@ impl Stream {
         let lost = (lost - lost_0).max(0) as f64;
         let repaired = (self.counters.repaired - repaired_0) as f64;
         let before = self.score;
-        if !self.is_active(now) {
+        if !self.flows || !alone && self.is_silent_for(DEAD_AFTER, now) {
             self.loss_share = 0.0;
             self.score = 0;
         } else if expected > 0 {
@@ -304,6 +326,8 @@ pub struct FreshRun {
     pub packets: usize,
     /// Of their payloads, padding included.
     pub bytes: usize,
+    /// A key frame begins among them.
+    pub key_frame: bool,
 }
 
 /// What a packet said about its stream, as [3] found it.
@@ -483,9 +507,6 @@ impl Producer {
                 dd.map(|(at, len)| &buffer[usize::from(at)..usize::from(at) + usize::from(len)]);
             describe(self.codec, payload, dd).unwrap_or_default()
         };
-        let temporal = usize::from(meta.info.temporal_layer).min(TEMPORAL_LAYERS - 1);
-        stream.meters[temporal].add(arrived.wire_len, now);
-        stream.temporal_max = stream.temporal_max.max(temporal as u8);
         if let Some(nack) = &mut stream.nack {
             let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
             if arrived.rtx && filled {
@@ -493,21 +514,30 @@ impl Producer {
             }
         }
         if meta.info.key_frame {
-            stream.key_frames.receive_key_frame(now);
+            stream.key_frames.receive_key_frame();
         }
         if self.paused {
             pool.give(buffer);
             stream.counters.discarded += 1;
             return Err(Discard::ProducerPaused);
         }
+        let key_frame = meta.info.key_frame;
         let (seq, payload_len) = (meta.seq, usize::from(meta.payload_len));
+        let temporal = usize::from(meta.info.temporal_layer).min(TEMPORAL_LAYERS - 1);
         if let Err(reason) = stream.history.insert(meta, buffer, pool) {
             stream.counters.discarded += 1;
             return Err(reason);
         }
+        // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
+        // that publishers probe with, nor what is here already.
+        if payload_len > 0 {
+            stream.meters[temporal].add(arrived.wire_len, now);
+            stream.temporal_max = stream.temporal_max.max(temporal as u8);
+        }
         self.fresh.push(Fresh { stream: arrived.stream, seq });
         stream.fresh.packets += 1;
         stream.fresh.bytes += payload_len;
+        stream.fresh.key_frame |= key_frame;
         Ok(())
     }
 
@@ -515,8 +545,9 @@ impl Producer {
     fn note_flow(&mut self, index: usize, meta: &Meta) {
         let now = meta.arrival;
         let stream = &mut self.streams[index];
-        let flowed = stream.is_active(now);
-        if flowed && (meta.seq <= stream.newest || meta.timestamp == stream.frame_timestamp) {
+        let flowed = stream.is_active();
+        let known = flowed && !stream.is_silent_for(SILENT_AFTER, now);
+        if known && (meta.seq <= stream.newest || meta.timestamp == stream.frame_timestamp) {
             return;
         }
         stream.note_frame(meta.timestamp, now);
@@ -598,12 +629,26 @@ impl Producer {
         }
     }
 
+    /// Streams with packets of this turn, one bit each.
+    #[must_use]
+    pub fn fresh_streams(&self) -> u8 {
+        let fresh = self.streams.iter().zip(0..).filter(|(stream, _)| stream.fresh.packets > 0);
+        fresh.fold(0, |streams, (_, index)| streams | 1 << index)
+    }
+
+    /// True while somebody is to get that stream.
+    #[must_use]
+    pub fn is_watched(&self, stream: usize) -> bool {
+        !self.paused && self.subscribers.iter().any(|one| one.streams & 1 << stream != 0)
+    }
+
     /// Once a second: scores, and old packets of idle streams. True when a score changed.
     pub fn assess(&mut self, now: Nanos, pool: &mut Pool) -> bool {
         let mut changed = false;
+        let alone = self.streams.len() == 1;
         for stream in &mut self.streams {
             stream.history.expire(now, pool);
-            changed |= stream.assess(now);
+            changed |= stream.assess(alone, now);
         }
         changed
     }

@@ -68,6 +68,11 @@ impl Worker {
                     break;
                 };
                 let paused = producer.paused;
+                let due = producer.streams[stream].key_frames.deadline();
+                // Whoever it was for has left, or gets something else by now.
+                if due.is_some_and(|at| now >= at) && !producer.is_watched(stream) {
+                    producer.streams[stream].key_frames.withdraw();
+                }
                 let source = &mut producer.streams[stream];
                 let Some(ssrc) = source.ssrc else { continue };
                 let mut key_frame = source.key_frames.take_due(now);

@@ -205,12 +205,6 @@ impl Timeline {
         self.next_seq = self.next_seq.max(next_seq);
     }
 
-    /// True when packets of that stream were sent, as far back as segments are remembered.
-    #[must_use]
-    pub fn knows(&self, stream: u8) -> bool {
-        self.segments().any(|segment| segment.stream == stream)
-    }
-
     /// The place of a packet that comes late: `None` when it was dropped on purpose, belongs to
     /// the time before a switch that passed it over, or is too old.
     #[must_use]

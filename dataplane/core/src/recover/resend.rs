@@ -4,10 +4,12 @@
 
 use ironcast_protocol::media::MediaKind;
 
+use super::history::{CAPACITY_MAX, KEEP};
 use crate::{MS, Nanos};
 
-/// Packets remembered of video, and of audio: as many as its history keeps at 50 a second.
-const VIDEO_MEMORY: u16 = 256;
+/// Packets remembered of video, as many as its history can keep; and of audio, as many as it keeps
+/// at 50 a second.
+const VIDEO_MEMORY: u16 = CAPACITY_MAX as u16;
 const AUDIO_MEMORY: u16 = 64;
 /// A packet is not sent again before this time has passed: NACKs cross with what they ask for.
 const SPACING_MIN: Nanos = 10 * MS;
@@ -83,9 +85,14 @@ impl Resends {
             self.resent = vec![Resent::default(); usize::from(self.memory)].into();
         }
         let entry = &mut self.resent[seq as usize % usize::from(self.memory)];
-        if entry.seq != seq || entry.times == 0 {
+        if entry.times == 0 || entry.seq != seq && now >= entry.at + KEEP {
             *entry = Resent { seq, times: 1, at: now };
             return true;
+        }
+        // Another packet's entry stays for as long as that packet can be asked for: two numbers that
+        // share it would else make each other forgotten, and each be sent for every NACK.
+        if entry.seq != seq {
+            return false;
         }
         let spacing = SPACING_MIN.max(rtt.unwrap_or(0) / 2);
         if entry.times >= TIMES_MAX || now < entry.at + spacing {
@@ -107,6 +114,19 @@ mod tests {
         assert!(!resends.take(7, None, SPACING_MIN - 1));
         let again = (1..100).filter(|i| resends.take(7, None, i * SPACING_MIN)).count();
         assert_eq!(again, usize::from(TIMES_MAX) - 1);
+    }
+
+    /// Whoever asks for two packets in turn that share an entry gets each once.
+    #[test]
+    fn packets_that_share_an_entry_do_not_make_each_other_forgotten() {
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let mut resends = Resends::new(kind);
+            for far in [64, 256, 512, 1_024, 2_048] {
+                let first = 100_000 * far;
+                let taken = (0..200).filter(|i| resends.take(first + i % 2 * far, None, 0)).count();
+                assert!(taken <= 2, "{kind:?} {far}: {taken}");
+            }
+        }
     }
 
     #[test]

@@ -231,7 +231,8 @@ impl Worker {
         }
         for seq in nack.sequences() {
             if transport.resends.len() >= RESENDS_MAX {
-                return Err(Discard::LimitReached);
+                self.discards.count(Discard::LimitReached);
+                break;
             }
             consumer.asked.nacked_packets += 1;
             transport.resends.push((consumer_key, consumer.timeline.extend(seq)));
@@ -259,7 +260,7 @@ impl Worker {
             consumer.asked.plis += 1;
         }
         let stream = consumer.current.or(consumer.target);
-        if consumer.take_key_frame_wish(fir, now)
+        if consumer.take_key_frame_wish(fir)
             && let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(consumer.producer)
         {

@@ -84,3 +84,100 @@ fn one_wish_under_heavy_loss_still_gives_a_picture() {
         assert!(at < joined + 2 * SECOND, "seed {seed}: {}", at.saturating_sub(joined) / MS);
     }
 }
+
+fn asked(world: &mut World, peer: usize, track: &str) -> usize {
+    world.peers[peer].track(track).sources.iter().map(|source| source.asked.len()).sum()
+}
+
+/// A browser sends a frame a second of a camera that is muted, and some a little less often.
+#[test]
+fn a_muted_camera_is_not_asked_for_a_key_frame_with_each_frame() {
+    for (seed, interval) in [(340, 990), (341, 1_050), (342, 1_500), (343, 3_333)] {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_simulcast(alice, "camera", 3);
+        let ssrc = world.consume(bob, "camera");
+        world.run(6 * SECOND);
+        let before = asked(&mut world, alice, "camera");
+        world.peers[alice].track("camera").interval = interval * MS;
+        world.run(30 * SECOND);
+        assert_eq!(asked(&mut world, alice, "camera") - before, 0, "every {interval} ms");
+        // It is unmuted: still the highest layer, at once.
+        world.peers[alice].track("camera").interval = SECOND / 30;
+        world.run(5 * SECOND);
+        assert_eq!(asked(&mut world, alice, "camera") - before, 0, "every {interval} ms");
+        let top = world.peers[alice].track("camera").sources[2].ssrc;
+        let newest = world.peers[bob].inbox(ssrc).got.values().next_back().unwrap();
+        assert_eq!(newest.body.source, top, "every {interval} ms");
+        world.assert_no_faults();
+    }
+}
+
+/// A shared screen that rests sends one frame for a new viewer: one request is enough.
+#[test]
+fn a_join_to_a_resting_screen_asks_once() {
+    for seed in 350..353 {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "screen", Codec::Vp8);
+        world.run(2 * SECOND);
+        world.peers[alice].track("screen").muted = true;
+        world.run(20 * SECOND);
+        let before = asked(&mut world, alice, "screen");
+        let ssrc = world.consume(bob, "screen");
+        let is_asked = |world: &World| world.peers[alice].tracks[0].sources[0].key_wanted;
+        assert!(world.run_until(SECOND, is_asked), "seed {seed}");
+        world.peers[alice].track("screen").muted = false;
+        let is_sent = |world: &World| !world.peers[alice].tracks[0].sources[0].key_wanted;
+        assert!(world.run_until(SECOND, is_sent), "seed {seed}");
+        world.peers[alice].track("screen").muted = true;
+        world.run(5 * SECOND);
+        assert!(world.peers[bob].inbox(ssrc).first_picture_at().is_some(), "seed {seed}");
+        assert_eq!(asked(&mut world, alice, "screen") - before, 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_request_ends_with_the_one_it_was_for() {
+    let mut world = World::new(360);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "screen", Codec::Vp8);
+    world.run(2 * SECOND);
+    world.peers[alice].track("screen").muted = true;
+    world.run(SECOND);
+    for leaves in [true, false] {
+        world.consume(bob, "screen");
+        world.run(100 * MS);
+        let before = asked(&mut world, alice, "screen");
+        assert!(before > 0);
+        let now = world.now;
+        if leaves {
+            world.worker().apply_close_consumer("bob/screen").unwrap();
+        } else {
+            world.worker().apply_pause_consumer("bob/screen", true, now).unwrap();
+        }
+        // What left a moment ago may still be on its way.
+        world.run(100 * MS);
+        let before = asked(&mut world, alice, "screen").max(before);
+        world.run(12 * SECOND);
+        assert_eq!(asked(&mut world, alice, "screen"), before, "leaves: {leaves}");
+    }
+}
+
+/// A wish that comes too soon after another is passed on a little later.
+#[test]
+fn a_second_wish_waits_and_is_not_forgotten() {
+    let mut world = World::new(370);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(3 * SECOND);
+    let before = asked(&mut world, alice, "camera");
+    for number in [1, 2, 2, 2] {
+        let bytes = world.peers[bob].seal_rtcp(|w| w.full_intra(5, &[(ssrc, number)]));
+        world.send(bob, bytes);
+        world.run(200 * MS);
+    }
+    world.run(SECOND);
+    assert_eq!(asked(&mut world, alice, "camera") - before, 2);
+}

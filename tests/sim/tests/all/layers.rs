@@ -354,3 +354,32 @@ fn a_switch_can_begin_at_a_key_frame_that_was_repaired() {
         assert!(gap.unwrap() < 200 * MS, "seed {seed}: {gap:?}");
     }
 }
+
+/// A browser probes for bandwidth with repeats of packets that are here: nobody is sent them, so
+/// they are no part of what a layer costs.
+#[test]
+fn probing_does_not_count_as_what_a_layer_costs() {
+    let (mut world, alice, bob, ssrc) = watched(730);
+    let now = world.now;
+    let set = SetTransportBitrates {
+        id: "bob".into(),
+        max_outgoing_bps: Some(1_700_000),
+        ..SetTransportBitrates::default()
+    };
+    world.worker().apply_bitrates(&set, now).unwrap();
+    for _ in 0..120 {
+        let track = world.peers[alice].track("camera");
+        let (source, newest) = (track.sources[2].ssrc, track.sources[2].index);
+        for back in 1..20 {
+            let repeat = world.peers[alice].track("camera").repeat(source, (newest - back) as u16);
+            let Some(Ok(plain)) = repeat else { continue };
+            let outgoing = world.peers[alice].seal_plain(&plain, world.now);
+            world.send(alice, outgoing.bytes);
+        }
+        world.run(SECOND / 30);
+        assert_eq!(layer(&mut world, bob, ssrc), 2);
+    }
+    let now = world.now;
+    let stats = world.worker().producer_stats("camera", now).unwrap();
+    assert!(stats.iter().all(|stats| stats.stream.bitrate < 1_400_000));
+}
