@@ -29,8 +29,11 @@ pub fn from_files(certificate: &Path, key: &Path) -> anyhow::Result<RustlsConfig
 }
 
 fn check(chain: &[u8], key: &[u8]) -> anyhow::Result<()> {
-    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key)?;
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    let chain = chain.context("the certificate is not PEM")?;
+    anyhow::ensure!(!chain.is_empty(), "there is no certificate in PEM in the first");
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .context("there is no private key in PEM in the second")?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
@@ -64,4 +67,35 @@ pub fn for_development(
             .with_context(|| format!("cannot write the certificate {}", certificate.display()))?;
     }
     from_files(certificate, key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::{for_development, from_files};
+
+    #[test]
+    fn what_does_not_fit_together_is_said_at_the_start() {
+        let folder = std::env::temp_dir().join(format!("ironcast-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        let make = |cert: &str, key: &str| {
+            for_development(Ipv4Addr::LOCALHOST.into(), &path(cert), &path(key)).map(|_| ())
+        };
+        make("a-cert", "a-key").unwrap();
+        make("b-cert", "b-key").unwrap();
+        std::fs::write(path("nothing"), "nothing").unwrap();
+        for (cert, key, said) in [
+            ("a-cert", "b-key", "do not fit"),
+            ("nothing", "a-key", "no certificate"),
+            ("a-cert", "nothing", "no private key"),
+            ("missing", "a-key", "cannot read the certificate"),
+        ] {
+            let error = from_files(&path(cert), &path(key)).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains(said), "{cert}, {key}: {error}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -80,8 +80,9 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     let signaling = &config.signaling;
     let stun = signaling.stun_servers.iter().map(|url| serde_json::json!({ "urls": url }));
     let state_dir = config.state_dir();
-    let (instance, tokens) = identity::load(&state_dir)
-        .with_context(|| format!("the state directory {}", state_dir.display()))?;
+    let (instance, tokens) = identity::load(&state_dir).with_context(|| {
+        format!("the state directory {} (control.state_dir)", state_dir.display())
+    })?;
     Ok(Settings {
         rooms_max: signaling.rooms_max as usize,
         participants_per_room_max: signaling.participants_per_room_max as usize,
