@@ -6,7 +6,7 @@ use ironcast_api::{EventSeq, Id, Problem, body};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::note::BodyHash;
+use crate::{auth::Caller, note::BodyHash};
 
 /// A body: as it came, or already JSON (in a batch).
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Call {
     pub query: String,
     /// JSON, or nothing.
     pub body: Body,
+    /// Who calls.
+    pub caller: Caller,
 }
 
 /// An answer that is no problem.
@@ -63,27 +65,23 @@ impl Answer {
     }
 }
 
-/// A fault of ours. The contract has no code for it; 500 with the nearest code tells callers that
-/// trying again may help.
+/// A fault of ours.
 #[must_use]
 pub fn internal(detail: &str) -> Problem {
-    let mut problem = Problem::new(ironcast_api::ErrorCode::DataplaneUnavailable, detail);
-    problem.status = 500;
-    problem.kind = "urn:ironcast:problem:internal".to_owned();
-    problem.title = "A fault of the server".to_owned();
-    problem
+    Problem::new(ironcast_api::ErrorCode::Internal, detail)
 }
 
 impl Call {
     /// Splits a path and its query, and takes `/v1` away.
     #[must_use]
-    pub fn new(method: &str, target: &str, body: Body) -> Self {
+    pub fn new(method: &str, target: &str, body: Body, caller: Caller) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = match path.strip_prefix("/v1") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
             _ => path,
         };
-        Self { method: method.to_owned(), path: path.to_owned(), query: query.to_owned(), body }
+        let (path, query) = (path.to_owned(), query.to_owned());
+        Self { method: method.to_owned(), path, query, body, caller }
     }
 
     /// The body as one of the API's types.
@@ -147,6 +145,15 @@ impl Query {
         self.get(name).map(|text| id(text, &format!("?{name}"))).transpose()
     }
 
+    /// `1` or `0`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("0" | "false") => Ok(false),
+            Some("1" | "true") => Ok(true),
+            Some(_) => Err(Problem::invalid(format!("?{name}"), "1 or 0 is needed")),
+        }
+    }
+
     /// A number.
     pub fn number(&self, name: &str) -> Result<Option<u32>, Problem> {
         let parse = |text: &str| {
@@ -192,7 +199,7 @@ mod tests {
     use super::*;
 
     fn call(target: &str) -> Call {
-        Call::new("GET", target, Body::Value(Value::Null))
+        Call::new("GET", target, Body::Value(Value::Null), Caller::Address(None))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use ironcast_config::{Config, Door};
+use ironcast_config::{Config, Door, Require};
 
 use crate::limits::Limits;
 
@@ -28,10 +28,16 @@ pub struct ServerConfig {
     pub tls_key: PathBuf,
     /// Make a development certificate if there is none.
     pub may_make_cert: bool,
-    /// Callers need a certificate of this one, PEM.
+    /// Callers prove who they are by a certificate of this one, PEM.
     pub client_ca: Option<PathBuf>,
-    /// Callers need a token of this file.
+    /// Callers prove who they are by a token of this file.
     pub token_file: Option<PathBuf>,
+    /// With both: whether one of the two is enough.
+    pub require: Require,
+    /// HTTP/3.
+    pub quic: bool,
+    /// A connection that has shown nothing good by then ends.
+    pub proof_time: Duration,
     /// What callers may have and do.
     pub limits: Limits,
     /// The event stream.
@@ -85,9 +91,15 @@ impl ServerConfig {
             may_make_cert: config.control.tls_cert.is_none() && config.control.tls_key.is_none(),
             client_ca: config.control.client_ca.clone(),
             token_file: config.control.token_file.clone(),
+            require: config.control.require,
+            quic: config.control.quic,
+            proof_time: Duration::from_secs(10),
             limits: Limits {
                 body_bytes_max: size(limits.body_bytes_max),
                 requests_per_s: limits.requests_per_s,
+                unauthenticated_per_s: limits.unauthenticated_per_s,
+                connections_max: limits.connections_max as usize,
+                connections_per_address_max: limits.connections_per_address_max as usize,
                 creations_per_router_per_s: limits.creations_per_router_per_s,
                 batch_calls_max: limits.batch_calls_max as usize,
                 routers_max: limits.routers_max,
@@ -116,6 +128,15 @@ impl ServerConfig {
     #[must_use]
     pub fn has_auth(&self) -> bool {
         self.client_ca.is_some() || self.token_file.is_some()
+    }
+
+    /// A plain door over TCP on which callers could not give the proof that is asked for elsewhere.
+    #[must_use]
+    pub fn unproven_plain(&self) -> bool {
+        let is_tcp = matches!(self.plain, Some(Door::Tcp(_)));
+        let wants_certificate =
+            self.client_ca.is_some() && (self.token_file.is_none() || self.require == Require::All);
+        is_tcp && wants_certificate
     }
 
     /// Addresses that are reached from other machines while nobody has to show who they are.

@@ -1,5 +1,5 @@
-//! The doors: HTTP/3 and HTTP/2 + 1.1 over TLS on one port, plain HTTP/1.1 beside them, and the
-//! small one for probes. Every request of every door comes through [`Door::handle`], which makes a
+//! The doors: HTTP/2 + 1.1 over TLS and HTTP/3 (`quic`) on one port, plain HTTP/1.1 beside them, and
+//! the small one for probes. Every request of every door comes through [`Door::handle`], which makes a
 //! call of it and an HTTP answer of the result. No route is written here, and none knows of HTTP.
 
 use std::{
@@ -8,41 +8,35 @@ use std::{
     panic::AssertUnwindSafe,
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use futures::{FutureExt as _, StreamExt as _};
 use ironcast_api::{ErrorCode, EventSeq, Problem, problem::PROBLEM_MEDIA_TYPE};
+use ironcast_config::Require;
 use salvo::{
     Depot, FlowCtrl, Handler, Listener as _, Request, Response, Router, Server, Service,
     async_trait,
     conn::{
         ConnCtrl, TcpListener, UnixListener,
-        quinn::QuinnListener,
         rustls::{Keycert, RustlsConfig},
         tcp::TcpAcceptor,
     },
-    fuse::FuseConfig,
-    http::{HeaderValue, ParseError, StatusCode, header},
+    http::{HeaderValue, Method, ParseError, ResBody, StatusCode, Version, header},
     server::ServerHandle,
 };
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     ServerError,
-    auth::Tokens,
-    call::{Answer, Body, Call},
+    admission::{Admission, Policy},
+    auth::{Caller, Gate, Shown, Way},
+    call::{Answer, Body, Call, JSON},
     engine::Engine,
-    routes::{self, NotFound, Op, stream},
+    quic::{self, BreakOff, PeerCertificate, QuicServer},
+    routes::{self, NotFound, Op, snapshot, stream},
     tls::KeyPair,
 };
-
-/// Connections of one door at once.
-const CONNECTIONS_MAX: usize = 10_000;
-/// Requests of one QUIC connection at once.
-const QUIC_STREAMS_MAX: u32 = 1_024;
-/// A QUIC connection without a sign of life ends.
-const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// What a door lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +51,9 @@ pub enum Reach {
 #[derive(Clone)]
 pub struct Door {
     pub engine: Arc<Engine>,
-    pub tokens: Tokens,
+    pub gate: Arc<Gate>,
+    pub admission: Arc<Admission>,
+    pub way: Way,
     pub reach: Reach,
     pub stopping: watch::Receiver<bool>,
 }
@@ -65,8 +61,33 @@ pub struct Door {
 /// An open door.
 pub struct Open {
     pub address: Option<SocketAddr>,
-    pub handle: ServerHandle,
+    pub end: End,
     pub task: JoinHandle<()>,
+}
+
+/// How a door is closed.
+#[derive(Debug, Clone)]
+pub enum End {
+    Http(ServerHandle),
+    Quic(quic::Stopping),
+}
+
+impl End {
+    /// What is under way is finished.
+    pub fn graceful(&self) {
+        match self {
+            Self::Http(server) => server.stop_graceful(None),
+            Self::Quic(server) => server.graceful(),
+        }
+    }
+
+    /// All ends now.
+    pub fn forceful(&self) {
+        match self {
+            Self::Http(server) => server.stop_forceful(),
+            Self::Quic(server) => server.forceful(),
+        }
+    }
 }
 
 /// Counts the requests that are not answered yet.
@@ -89,6 +110,7 @@ impl Drop for UnderWay<'_> {
 enum Outcome {
     Answer(Answer),
     Stream(stream::Opened),
+    Snapshot(snapshot::Opened),
     Problem(Problem),
     Method(Problem, Vec<&'static str>),
 }
@@ -114,6 +136,9 @@ impl Handler for Door {
             .await
             .unwrap_or_else(|_| Outcome::Problem(self.engine.fault(request.uri().path())));
         self.write(outcome, response);
+        if request.method() == Method::HEAD {
+            response.body(ResBody::None);
+        }
     }
 }
 
@@ -128,19 +153,74 @@ impl Door {
     /// Who may, how often, how much: before anything is looked at.
     async fn read(&self, request: &mut Request) -> Result<Call, Problem> {
         let engine = &self.engine;
-        if self.reach == Reach::All {
-            let per_s = engine.config.limits.requests_per_s;
-            engine.clients.check(client_of(request), per_s, Instant::now())?;
-            let authorization = request.headers().get(header::AUTHORIZATION);
-            self.tokens.check(authorization.and_then(|value| value.to_str().ok()))?;
-        }
+        let caller = self.admit(request)?;
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let method = request.method().as_str().to_owned();
         let max = engine.config.limits.body_bytes_max;
         let has_no_body = matches!(method.as_str(), "GET" | "DELETE" | "HEAD");
         let body = if has_no_body { bytes::Bytes::new() } else { body_of(request, max).await? };
-        Ok(Call::new(&method, &target, Body::Bytes(body)))
+        if !body.is_empty() && self.reach == Reach::All {
+            check_media_type(request)?;
+        }
+        Ok(Call::new(&method, &target, Body::Bytes(body), caller))
+    }
+
+    /// Who calls, if he may and does not call too often.
+    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+        let (engine, now) = (&self.engine, Instant::now());
+        let peer = request.remote_addr().clone().into_std();
+        let address = peer.map(|peer| peer.ip().to_canonical());
+        let prove = || peer.into_iter().for_each(|peer| self.admission.prove(peer));
+        if self.reach == Reach::Ops {
+            prove();
+            return Ok(Caller::Address(address));
+        }
+        let limits = &engine.config.limits;
+        let refused = |problem: Problem| {
+            let stranger = Caller::Address(address);
+            let limited = engine.strangers.check(&stranger, 1, limits.unauthenticated_per_s, now);
+            Err(limited.err().unwrap_or(problem))
+        };
+        if let Err(problem) = self.check_origin(request) {
+            return refused(problem);
+        }
+        let certificate = request.extensions().get::<PeerCertificate>().map(|one| &*one.0);
+        let in_tls = request.tls_info().and_then(|tls| tls.peer_certificates().first());
+        let authorization = request.headers().get(header::AUTHORIZATION);
+        let caller = self.gate.authenticate(&Shown {
+            way: self.way,
+            authorization: authorization.and_then(|value| value.to_str().ok()),
+            certificate: certificate.or(in_tls.map(Vec::as_slice)),
+            address,
+        });
+        match caller {
+            Ok(caller) => {
+                prove();
+                engine.callers.check(&caller, 1, limits.requests_per_s, now)?;
+                Ok(caller)
+            }
+            Err(problem) => refused(problem),
+        }
+    }
+
+    /// No web page calls this API: what a browser sends for one, a certificate of its user in hand or
+    /// under a name that was made to point here, is refused.
+    fn check_origin(&self, request: &Request) -> Result<(), Problem> {
+        if request.headers().contains_key(header::ORIGIN) {
+            let detail = "this API is not for web pages: a request has no header Origin";
+            return Err(Problem::new(ErrorCode::Forbidden, detail));
+        }
+        if self.way == Way::Unix || !self.gate.asks_nobody() {
+            return Ok(());
+        }
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = request.uri().authority().map(|authority| authority.as_str()).or(host);
+        if host.is_none_or(is_of_this_machine) {
+            return Ok(());
+        }
+        let detail = "here the host of the address is localhost or an IP address";
+        Err(Problem::new(ErrorCode::Forbidden, detail))
     }
 
     async fn answer(&self, request: &Request, call: &Call) -> Outcome {
@@ -160,6 +240,9 @@ impl Door {
         if found.op == Op::Events {
             return self.open_stream(request, call);
         }
+        if found.op == Op::Snapshot {
+            return snapshot::open(&self.engine, call).map_or_else(Into::into, Outcome::Snapshot);
+        }
         match routes::dispatch(&self.engine, call).await {
             Ok(answer) => Outcome::Answer(answer),
             Err(problem) => problem.into(),
@@ -170,13 +253,17 @@ impl Door {
         let last_event_id = request.headers().get("last-event-id");
         let last_event_id = last_event_id.and_then(|value| value.to_str().ok());
         let connection = request.extensions().get::<ConnCtrl>().cloned();
-        let end_connection = move || {
-            if let Some(connection) = connection {
-                connection.abort();
-            }
+        // Only this stream: other calls of the same client are on the same connection. With HTTP/2
+        // it waits, with what little it holds, until the client reads on or goes away.
+        let in_quic = request.extensions().get::<BreakOff>().cloned();
+        let is_alone = request.version() < Version::HTTP_2;
+        let break_off = move || match (in_quic, connection) {
+            (Some(stream), _) => stream.now(),
+            (None, Some(connection)) if is_alone => connection.abort(),
+            _ => {}
         };
         let stopping = self.stopping.clone();
-        match stream::open(&self.engine, call, last_event_id, stopping, end_connection) {
+        match stream::open(&self.engine, call, last_event_id, stopping, break_off) {
             Ok(opened) => Outcome::Stream(opened),
             Err(problem) => problem.into(),
         }
@@ -192,12 +279,18 @@ impl Door {
                 }
                 answer.status
             }
-            Outcome::Stream(stream::Opened { pieces, seq }) => {
+            Outcome::Snapshot(snapshot::Opened { pieces, seq }) => {
+                set(response, "ironcast-seq", &seq.to_string());
+                set(response, "content-type", JSON);
+                response.stream(pieces.map(Ok::<_, std::convert::Infallible>));
+                200
+            }
+            Outcome::Stream(stream::Opened { pieces, seq, slot }) => {
                 set(response, "ironcast-seq", &seq.to_string());
                 set(response, "content-type", "text/event-stream");
                 set(response, "cache-control", "no-store");
-                let pieces = futures::stream::unfold(pieces, |mut pieces| async move {
-                    pieces.recv().await.map(|piece| (piece, pieces))
+                let pieces = futures::stream::unfold((pieces, slot), |mut held| async move {
+                    held.0.recv().await.map(|piece| (piece, held))
                 });
                 response.stream(pieces.map(Ok::<_, std::convert::Infallible>));
                 200
@@ -234,9 +327,25 @@ fn set(response: &mut Response, name: &'static str, value: &str) {
     }
 }
 
-fn client_of(request: &Request) -> Option<IpAddr> {
-    let address = request.remote_addr().clone().into_std()?;
-    Some(address.ip().to_canonical())
+/// `localhost`, or an address: names of others can be made to point here (DNS rebinding).
+fn is_of_this_machine(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
+/// What a form of a web page can send without being asked back is refused.
+fn check_media_type(request: &Request) -> Result<(), Problem> {
+    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = given.and_then(|value| value.split(';').next()).map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case(JSON)) {
+        return Ok(());
+    }
+    let detail = "send the header Content-Type: application/json";
+    Err(Problem::new(ErrorCode::UnsupportedMediaType, detail))
 }
 
 async fn body_of(request: &mut Request, max: usize) -> Result<bytes::Bytes, Problem> {
@@ -254,39 +363,51 @@ async fn body_of(request: &mut Request, max: usize) -> Result<bytes::Bytes, Prob
     }
 }
 
-fn fuse() -> FuseConfig {
-    // No limit for idle connections: a stream of events may be silent for 15 s at a time.
-    FuseConfig::default()
-        .with_write_stall_timeout(Duration::from_secs(30))
-        .with_request_body_timeout(Duration::from_secs(30))
-}
-
-/// HTTP/3, and HTTP/2 and 1.1 over TLS, on the same port number.
+/// HTTP/2 and 1.1 over TLS and, with `quic`, HTTP/3 on the same port number.
 pub async fn open_tls(
     door: Door,
     address: SocketAddr,
     keys: KeyPair,
     client_ca: Option<Vec<u8>>,
-) -> Result<Open, ServerError> {
+) -> Result<Vec<Open>, ServerError> {
+    let config = &door.engine.config;
+    let has_quic = config.quic;
     let address = if address.port() == 0 { free_port(address)? } else { address };
     let failed = |error: &dyn std::fmt::Display| ServerError::bind(address, error);
     let keys = Keycert::new().cert(keys.cert_pem).key(keys.key_pem);
     let mut tls = RustlsConfig::new(keys);
     if let Some(client_ca) = client_ca {
-        tls = tls.client_auth_required(client_ca);
+        // Where a token may be shown instead, the handshake asks for a certificate and goes on
+        // without one.
+        tls = if config.token_file.is_some() && config.require == Require::Any {
+            tls.client_auth_optional(client_ca)
+        } else {
+            tls.client_auth_required(client_ca)
+        };
     }
-    let tcp = TcpListener::new(address).rustls(tls.clone());
-    let mut quic = tls.build_quinn_config().map_err(|error| ServerError::Tls(error.to_string()))?;
-    let mut transport = quinn::TransportConfig::default();
-    let idle = QUIC_IDLE_MAX.try_into().map_err(|error| failed(&error))?;
-    transport.max_concurrent_bidi_streams(QUIC_STREAMS_MAX.into()).max_idle_timeout(Some(idle));
-    quic.transport_config(Arc::new(transport));
-    let acceptor = tcp
-        .join(QuinnListener::new(quic, address))
-        .try_bind()
-        .await
-        .map_err(|error| failed(&error))?;
-    Ok(serve(acceptor, door, Some(address)))
+    let quic = tls.clone().build_quinn_config();
+    let acceptor = TcpListener::new(address).rustls(tls).try_bind().await;
+    let mut open = vec![serve(acceptor.map_err(|error| failed(&error))?, &door, Some(address))];
+    if has_quic {
+        let quic = quic.map_err(|error| ServerError::Tls(error.to_string()))?;
+        // Connections over TCP have another count: their ports are others.
+        let admission = new_admission(&door.engine, "quic");
+        let door = Door { admission: Arc::clone(&admission), ..door };
+        let server = QuicServer::bind(quic, address, admission).map_err(|error| failed(&error))?;
+        let end = End::Quic(server.stopping());
+        let task = tokio::spawn(server.serve(service(&door)));
+        open.push(Open { address: Some(address), end, task });
+    }
+    Ok(open)
+}
+
+/// For one door; `/metrics` shows its connections under `name`.
+pub fn new_admission(engine: &Engine, name: &'static str) -> Arc<Admission> {
+    let (config, limits) = (&engine.config, &engine.config.limits);
+    let per_address_max = limits.connections_per_address_max;
+    let admission = Admission::new(limits.connections_max, per_address_max, config.proof_time);
+    engine.metrics.watch_door(name, Arc::clone(&admission));
+    admission
 }
 
 /// Plain HTTP/1.1.
@@ -295,7 +416,7 @@ pub async fn open_plain(door: Door, address: SocketAddr) -> Result<Open, ServerE
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let acceptor = TcpAcceptor::try_from(listener).map_err(failed)?;
-    Ok(serve(acceptor, door, Some(address)))
+    Ok(serve(acceptor, &door, Some(address)))
 }
 
 /// Plain HTTP/1.1 on a unix socket, for the owner and his group.
@@ -313,23 +434,30 @@ pub async fn open_unix(door: Door, path: &Path) -> Result<Open, ServerError> {
     let listener = UnixListener::new(path.to_owned());
     let permissions = std::fs::Permissions::from_mode(0o660);
     let acceptor = listener.permissions(permissions).try_bind().await;
-    Ok(serve(acceptor.map_err(|error| failed(&error))?, door, None))
+    Ok(serve(acceptor.map_err(|error| failed(&error))?, &door, None))
 }
 
-fn serve<A>(acceptor: A, door: Door, address: Option<SocketAddr>) -> Open
+fn serve<A>(acceptor: A, door: &Door, address: Option<SocketAddr>) -> Open
 where
     A: salvo::conn::Acceptor + Send + 'static,
 {
-    let server = Server::new(acceptor).fuse_config(fuse()).max_connections(CONNECTIONS_MAX);
-    let handle = server.handle();
-    // No routes of salvo's: whatever the path is, the door answers.
-    let service = Service::new(Router::new()).hoop(door);
+    let admission = Arc::clone(&door.admission);
+    let server = Server::new(acceptor)
+        .max_connections(admission.connections_max)
+        .fuse_policy(Policy(Arc::clone(&admission)));
+    let end = End::Http(server.handle());
+    let service = service(door);
     let task = tokio::spawn(async move {
         if let Err(error) = server.try_serve(service).await {
             tracing::error!(%error, "a door closed");
         }
     });
-    Open { address, handle, task }
+    Open { address, end, task }
+}
+
+/// No routes of salvo's: whatever the path is, the door answers.
+fn service(door: &Door) -> Service {
+    Service::new(Router::new()).hoop(door.clone())
 }
 
 /// A port that is free for TCP and for UDP.

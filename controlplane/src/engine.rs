@@ -6,14 +6,15 @@
 //! Used by every route. Never waits for the dataplane while it holds the lock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use ironcast_api::{ErrorCode, EventSeq, Id, Problem};
-use ironcast_protocol::{Command, Reply};
+use ironcast_protocol::{Command, Reply, WorkerId};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout_at,
@@ -25,7 +26,7 @@ use crate::{
     convert,
     dataplane::{Link, Refusal},
     events::{EventLog, Keep},
-    limits::{Clients, Limits},
+    limits::{Callers, Limits},
     metrics::Metrics,
     placement::{Full, Workers},
     registry::{Kind, Registry},
@@ -48,9 +49,80 @@ pub struct State {
     pub initial_outgoing_bitrate_bps: u32,
     /// Ids whose creation waits for its answer: whoever repeats it waits too.
     creating: BTreeMap<(Kind, Id), watch::Sender<()>>,
+    /// How many of them there are in each place: limits count them as if they existed.
+    on_their_way: HashMap<(Kind, Place), usize>,
+}
+
+/// Where something is made, for a limit that counts there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// This host.
+    Host,
+    /// A worker.
+    Worker(WorkerId),
+    /// A router or a transport.
+    Parent(Id),
+}
+
+/// What a command makes, and where it counts until it is there.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    pub kind: Kind,
+    pub id: Id,
+    pub places: Vec<Place>,
+}
+
+/// The state, for a moment. What was published meanwhile wakes the streams once, at the end.
+pub struct Guard<'a>(MutexGuard<'a, State>);
+
+impl Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.0
+    }
+}
+
+impl DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.0
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.events.wake();
+    }
 }
 
 impl State {
+    /// How many of a kind are being made in a place.
+    #[must_use]
+    pub fn on_their_way(&self, kind: Kind, place: Place) -> usize {
+        self.on_their_way.get(&(kind, place)).copied().unwrap_or_default()
+    }
+
+    fn begin_creation(&mut self, creation: &Creation) {
+        for place in &creation.places {
+            *self.on_their_way.entry((creation.kind, place.clone())).or_default() += 1;
+        }
+        let key = (creation.kind, creation.id.clone());
+        self.creating.insert(key, watch::Sender::new(()));
+    }
+
+    fn end_creation(&mut self, creation: &Creation) {
+        for place in &creation.places {
+            let key = (creation.kind, place.clone());
+            if let Some(count) = self.on_their_way.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.on_their_way.remove(&key);
+                }
+            }
+        }
+        self.creating.remove(&(creation.kind, creation.id.clone()));
+    }
+
     /// Limits of placement.
     #[must_use]
     pub fn full(&self) -> Full {
@@ -71,8 +143,8 @@ pub enum Step<T> {
 /// A command and what its answer changes.
 pub struct Ask<T> {
     pub command: Command,
-    /// The id that is created.
-    pub creates: Option<(Kind, Id)>,
+    /// What is created.
+    pub creates: Option<Creation>,
     pub then: Then<T>,
 }
 
@@ -91,14 +163,13 @@ impl<T> Step<T> {
         Self::Ask(Box::new(Ask { command, creates: None, then: Box::new(then) }))
     }
 
-    /// A command that creates `id`.
+    /// A command that creates something.
     pub fn create(
-        kind: Kind,
-        id: Id,
+        creation: Creation,
         command: Command,
         then: impl FnOnce(&mut State, Answered) -> Result<T, Problem> + Send + 'static,
     ) -> Self {
-        Self::Ask(Box::new(Ask { command, creates: Some((kind, id)), then: Box::new(then) }))
+        Self::Ask(Box::new(Ask { command, creates: Some(creation), then: Box::new(then) }))
     }
 }
 
@@ -109,7 +180,9 @@ pub struct Engine {
     /// Requests that are not answered yet.
     pub calls: watch::Sender<usize>,
     /// Rates of the callers.
-    pub clients: Clients,
+    pub callers: Callers,
+    /// Rates of the addresses that do not show who calls.
+    pub strangers: Callers,
     pub config: ServerConfig,
     pub started: Instant,
 }
@@ -131,12 +204,14 @@ impl Engine {
             disconnected_timeout_s: config.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
             creating: BTreeMap::new(),
+            on_their_way: HashMap::new(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
             metrics: Metrics::default(),
             calls: watch::Sender::new(0),
-            clients: Clients::default(),
+            callers: Callers::default(),
+            strangers: Callers::default(),
             config,
             started: Instant::now(),
         })
@@ -144,8 +219,8 @@ impl Engine {
 
     /// The state, for a moment. A panic under the lock is a bug of one call: what it left is still
     /// as consistent as its last finished step, so others go on.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> Guard<'_> {
+        Guard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Something panicked: it is counted, and whoever waits for it is told this.
@@ -207,8 +282,8 @@ impl Engine {
         let created = creates.clone();
         let on_reply = Box::new(move |answer: Result<Reply, Refusal>| {
             let mut state = engine.lock();
-            if let Some(key) = &created {
-                state.creating.remove(key);
+            if let Some(creation) = &created {
+                state.end_creation(creation);
             }
             let answer = answer.map_err(|refusal| refused(&refusal));
             // We are on the task that all answers and events come by: it goes on, whatever this is.
@@ -220,8 +295,8 @@ impl Engine {
             let _ = sender.send(result.map(|value| (value, seq)));
         });
         link.send(&command, on_reply).map_err(|refusal| refused(&refusal))?;
-        if let Some(key) = creates {
-            state.creating.insert(key, watch::Sender::new(()));
+        if let Some(creation) = &creates {
+            state.begin_creation(creation);
         }
         Ok(receiver)
     }
@@ -280,12 +355,12 @@ pub fn unavailable(detail: &str) -> Problem {
 }
 
 fn lost() -> Problem {
-    unavailable("the connection to the dataplane was lost; it is safe to repeat the call")
+    unavailable("the connection to the dataplane was lost; repeat the call with the same id")
 }
 
 fn late(limit: Duration) -> Problem {
     let detail = format!(
-        "the dataplane did not answer within {} ms; it is safe to repeat the call",
+        "the dataplane did not answer within {} ms; repeat the call with the same id",
         limit.as_millis()
     );
     Problem::new(ErrorCode::Timeout, detail)

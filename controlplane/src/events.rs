@@ -18,6 +18,9 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Who follows the implied events says so at least this often.
+const FOLLOWED_MIN: Duration = Duration::from_secs(60);
+
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep {
@@ -36,6 +39,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The router it is about.
     pub router_id: Option<Id>,
+    /// It follows from another one: what hung below something was closed with it.
+    pub is_implied: bool,
     /// `id:`, `event:`, `data:` and the empty line.
     pub text: Box<str>,
     score_key: Option<ScoreKey>,
@@ -73,7 +78,13 @@ pub struct EventLog {
     bytes: usize,
     /// The newest score of each resource.
     newest: BTreeMap<ScoreKey, u64>,
+    /// When somebody last followed the implied events: nobody pays for them otherwise.
+    implied_followed: Option<Instant>,
+    /// Below this number implied events were left out.
+    implied_from: u64,
     wake: watch::Sender<EventSeq>,
+    /// Something was published since the streams were woken.
+    has_news: bool,
 }
 
 impl EventLog {
@@ -87,7 +98,10 @@ impl EventLog {
             entries: VecDeque::new(),
             bytes: 0,
             newest: BTreeMap::new(),
+            implied_followed: None,
+            implied_from: 0,
             wake: watch::Sender::new(head),
+            has_news: false,
         }
     }
 
@@ -115,11 +129,44 @@ impl EventLog {
         self.entries.clear();
         self.newest.clear();
         self.bytes = 0;
-        self.wake.send_replace(self.head);
+        self.implied_from = 0;
+        self.has_news = true;
+    }
+
+    /// Wakes the streams once for everything that was published since.
+    pub fn wake(&mut self) {
+        if std::mem::take(&mut self.has_news) {
+            self.wake.send_replace(self.head);
+        }
     }
 
     /// Adds an event.
     pub fn publish(&mut self, router_id: Option<&Id>, data: EventData) {
+        self.add(router_id, data, false);
+    }
+
+    /// Adds an event that follows from one that comes right behind it. The end of a large room has
+    /// tens of thousands of them: they are made only while somebody follows them.
+    pub fn publish_implied(&mut self, router_id: &Id, data: impl FnOnce() -> EventData) {
+        if self.is_implied_followed(Instant::now()) {
+            self.add(Some(router_id), data(), true);
+        } else {
+            self.implied_from = self.head.number + 1;
+        }
+    }
+
+    /// Somebody who is at `cursor` follows the implied events, and goes on to do so for a while.
+    pub fn follow_implied(&mut self, cursor: EventSeq, now: Instant) -> Result<(), Lost> {
+        self.implied_followed = Some(now);
+        if cursor.number < self.implied_from { Err(Lost) } else { Ok(()) }
+    }
+
+    fn is_implied_followed(&self, now: Instant) -> bool {
+        let since = self.implied_followed.map(|at| now.saturating_duration_since(at));
+        since.is_some_and(|since| since < self.keep.time.max(FOLLOWED_MIN))
+    }
+
+    fn add(&mut self, router_id: Option<&Id>, data: EventData, is_implied: bool) {
         let event =
             Event { seq: self.head.next(), time: unix_ms(), router_id: router_id.cloned(), data };
         let name = event.name();
@@ -141,11 +188,11 @@ impl EventLog {
         let number = event.seq.number;
         let router_id = event.router_id;
         let at = Instant::now();
-        let entry = Entry { number, name, router_id, text, score_key };
+        let entry = Entry { number, name, router_id, is_implied, text, score_key };
         self.bytes += entry.bytes();
         self.entries.push_back((at, Some(Arc::new(entry))));
         self.expire(at);
-        self.wake.send_replace(self.head);
+        self.has_news = true;
     }
 
     /// Drops what is too old or too much.

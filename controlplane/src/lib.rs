@@ -7,9 +7,11 @@
 //! event) -> back. What the dataplane reports by itself: `dataplane` -> `apply` -> `events`.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod apply;
 mod attach;
 mod auth;
+mod bounded;
 mod call;
 pub mod config;
 mod convert;
@@ -22,6 +24,7 @@ mod metrics;
 mod note;
 mod openapi;
 mod placement;
+mod quic;
 mod rebuild;
 mod registry;
 mod routes;
@@ -34,6 +37,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use ironcast_config::Door as DoorAddress;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
+use auth::{Gate, Way};
 pub use config::{EventsConfig, ServerConfig};
 use doors::{Door, Open, Reach};
 use engine::Engine;
@@ -62,6 +66,12 @@ pub enum ServerError {
          always)"
     )]
     Unprotected(SocketAddr),
+    /// Nothing can be proven there.
+    #[error(
+        "control.plain is a TCP address, where no certificate can be shown, but control.client_ca \
+         asks for one: set control.token_file with control.require = \"any\", or make it a unix socket"
+    )]
+    Unproven,
 }
 
 impl ServerError {
@@ -80,7 +90,9 @@ pub struct Server {
     pub ops: Option<SocketAddr>,
     engine: Arc<Engine>,
     doors: Vec<Open>,
-    background: Vec<JoinHandle<()>>,
+    /// Ends only when a newer control plane has taken the dataplane over.
+    attached: JoinHandle<()>,
+    background: JoinHandle<()>,
     stopping: watch::Sender<bool>,
 }
 
@@ -90,6 +102,9 @@ impl Server {
         if let Some(address) = config.unprotected() {
             return Err(ServerError::Unprotected(address));
         }
+        if config.unproven_plain() {
+            return Err(ServerError::Unproven);
+        }
         if !config.has_auth() {
             tracing::warn!(
                 "callers do not have to show who they are: listening on loopback only \
@@ -97,11 +112,13 @@ impl Server {
             );
         }
         make_folder(config.tls_cert.parent())?;
-        let tokens = match &config.token_file {
-            None => auth::Tokens::default(),
-            Some(path) => auth::Tokens::from_file(path)
-                .map_err(|error| ServerError::File(path.display().to_string(), error))?,
-        };
+        let wants_certificate = config.client_ca.is_some();
+        let gate = Gate::new(config.token_file.as_deref(), wants_certificate, config.require);
+        let gate = gate.map_err(|error| {
+            let path = config.token_file.as_deref().unwrap_or(Path::new(""));
+            ServerError::File(path.display().to_string(), error)
+        })?;
+        let gate = Arc::new(gate);
         let client_ca = match &config.client_ca {
             None => None,
             Some(path) => Some(
@@ -114,54 +131,67 @@ impl Server {
         let (stopping, is_stopping) = watch::channel(false);
         let engine = Engine::new(config);
         let config = engine.config.clone();
-        let door =
-            Door { engine: Arc::clone(&engine), tokens, reach: Reach::All, stopping: is_stopping };
-        let tls = doors::open_tls(door.clone(), config.listen, keys, client_ca).await?;
-        let address = tls.address.unwrap_or(config.listen);
-        let mut doors = vec![tls];
+        let door = |name, way, reach| Door {
+            engine: Arc::clone(&engine),
+            gate: Arc::clone(&gate),
+            admission: doors::new_admission(&engine, name),
+            way,
+            reach,
+            stopping: is_stopping.clone(),
+        };
+        let tls = door("tls", Way::Tls, Reach::All);
+        let mut doors = doors::open_tls(tls, config.listen, keys, client_ca).await?;
+        let address = doors.first().and_then(|door| door.address).unwrap_or(config.listen);
+        let mut plain = None;
         match &config.plain {
             None => {}
-            Some(DoorAddress::Tcp(plain)) => {
-                doors.push(doors::open_plain(door.clone(), *plain).await?);
+            Some(DoorAddress::Tcp(address)) => {
+                let open =
+                    doors::open_plain(door("plain", Way::Plain, Reach::All), *address).await?;
+                plain = open.address;
+                doors.push(open);
             }
             Some(DoorAddress::Unix(path)) => {
-                doors.push(doors::open_unix(door.clone(), path).await?)
+                doors.push(doors::open_unix(door("unix", Way::Unix, Reach::All), path).await?);
             }
         }
-        let plain = doors.get(1).and_then(|door| door.address);
         let mut ops = None;
         if let Some(address) = config.ops {
-            let door = Door { reach: Reach::Ops, ..door };
+            let door = door("ops", Way::Plain, Reach::Ops);
             let open = doors::open_plain(door, address).await?;
             ops = open.address;
             doors.push(open);
         }
         tracing::info!(%address, ?plain, ?ops, "listening");
-        let background = vec![
-            tokio::spawn(attach::stay_attached(Arc::clone(&engine))),
-            tokio::spawn(expire(Arc::clone(&engine))),
-        ];
-        Ok(Self { address, plain, ops, engine, doors, background, stopping })
+        let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
+        let background = tokio::spawn(expire(Arc::clone(&engine), gate));
+        Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
+    }
+
+    /// Waits until a newer control plane has taken the dataplane over. This one can do nothing any
+    /// more then: every call answers 503, and attaching again would take it from the other.
+    pub async fn replaced(&mut self) {
+        if !self.attached.is_finished() {
+            let _ = (&mut self.attached).await;
+        }
     }
 
     /// Ends event streams, lets calls finish, closes the doors. Media is not touched.
     pub async fn stop(mut self) {
         self.stopping.send_replace(true);
         for door in &self.doors {
-            door.handle.stop_graceful(None);
+            door.end.graceful();
         }
         let mut calls = self.engine.calls.subscribe();
         // Who has no answer by then repeats his call: all calls are safe to repeat.
         let _ = timeout(ANSWERS_MAX, calls.wait_for(|calls| *calls == 0)).await;
-        let (handles, tasks): (Vec<_>, Vec<_>) = std::mem::take(&mut self.doors)
-            .into_iter()
-            .map(|door| (door.handle, door.task))
-            .unzip();
+        let (ends, tasks): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.doors).into_iter().map(|door| (door.end, door.task)).unzip();
         // A door that panicked has nothing left to stop.
         let mut closing = futures::future::join_all(tasks);
         // A client that has vanished, or never said anything, does not close its connection.
         if timeout(FAREWELL_MAX, &mut closing).await.is_err() {
-            handles.iter().for_each(salvo::server::ServerHandle::stop_forceful);
+            ends.iter().for_each(doors::End::forceful);
             closing.await;
         }
     }
@@ -169,9 +199,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for task in &self.background {
-            task.abort();
-        }
+        self.attached.abort();
+        self.background.abort();
         for door in &self.doors {
             door.task.abort();
         }
@@ -184,11 +213,12 @@ fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
         .map_err(|error| ServerError::File(path.display().to_string(), error))
 }
 
-/// Forgets what is too old, each second.
-async fn expire(engine: Arc<Engine>) {
+/// Forgets what is too old, each second, and reads the tokens again.
+async fn expire(engine: Arc<Engine>, gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
+        gate.refresh();
         let now = std::time::Instant::now();
         let mut state = engine.lock();
         state.events.expire(now);

@@ -3,23 +3,30 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
 use ironcast_api::{ErrorCode, Problem};
 
-/// Clients whose rate is remembered.
-const CLIENTS_MAX: usize = 10_000;
+use crate::auth::Caller;
+
+/// Callers whose rate is remembered.
+const CALLERS_MAX: usize = 10_000;
 
 /// The limits, as configured.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Largest body of a call.
     pub body_bytes_max: usize,
-    /// Calls of one client (address) in a second.
+    /// Calls of one caller in a second, those in batches included.
     pub requests_per_s: u32,
+    /// Calls of one address in a second that do not show who calls.
+    pub unauthenticated_per_s: u32,
+    /// Connections of one door at once.
+    pub connections_max: usize,
+    /// Connections of one address to one door.
+    pub connections_per_address_max: usize,
     /// Resources made in one router in a second.
     pub creations_per_router_per_s: u32,
     /// Calls in one batch.
@@ -46,7 +53,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1 << 20,
-            requests_per_s: 2_000,
+            requests_per_s: 50_000,
+            unauthenticated_per_s: 100,
+            connections_max: 10_000,
+            connections_per_address_max: 1_000,
             creations_per_router_per_s: 2_000,
             batch_calls_max: ironcast_api::BATCH_CALLS_MAX,
             routers_max: 10_000,
@@ -86,15 +96,22 @@ impl Bucket {
 
     /// Takes one, if there is one.
     pub fn take(&mut self, per_s: u32, now: Instant) -> bool {
+        self.take_many(1, per_s, now).is_ok()
+    }
+
+    /// Takes so many at once, or says in how many seconds that is possible. More than there can
+    /// ever be is lent by a full one.
+    pub fn take_many(&mut self, count: u32, per_s: u32, now: Instant) -> Result<(), u32> {
         if per_s == 0 {
-            return true;
+            return Ok(());
         }
         self.refill(per_s, now);
-        if self.tokens < 1.0 {
-            return false;
+        let missing = f64::from(count.min(per_s)) - self.tokens;
+        if missing > 0.0 {
+            return Err((missing / f64::from(per_s)).ceil() as u32);
         }
-        self.tokens -= 1.0;
-        true
+        self.tokens -= f64::from(count);
+        Ok(())
     }
 
     fn refill(&mut self, per_s: u32, now: Instant) {
@@ -111,66 +128,94 @@ pub fn rate_limited(what: &str, per_s: u32) -> Problem {
     Problem::new(ErrorCode::RateLimited, detail).with_retry_after(1)
 }
 
-/// Requests of each client in the last second.
+/// Requests of each caller in the last second.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<Option<IpAddr>, Bucket>>);
+pub struct Callers(Mutex<HashMap<Caller, Bucket>>);
 
-impl Clients {
-    /// Counts a request of a client; `None` is whoever comes over a unix socket.
-    pub fn check(&self, client: Option<IpAddr>, per_s: u32, now: Instant) -> Result<(), Problem> {
+impl Callers {
+    /// Counts so many requests of a caller.
+    pub fn check(
+        &self,
+        caller: &Caller,
+        count: u32,
+        per_s: u32,
+        now: Instant,
+    ) -> Result<(), Problem> {
         if per_s == 0 {
             return Ok(());
         }
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= CLIENTS_MAX && !clients.contains_key(&client) {
-            // A full bucket says nothing about its client.
-            clients.retain(|_, bucket| {
+        let limited = || rate_limited("requests of one caller", per_s);
+        let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= CALLERS_MAX && !callers.contains_key(caller) {
+            // A full bucket says nothing about its caller.
+            callers.retain(|_, bucket| {
                 bucket.refill(per_s, now);
                 bucket.tokens < f64::from(per_s)
             });
-            if clients.len() >= CLIENTS_MAX {
-                return Err(rate_limited("requests of one client", per_s));
+            if callers.len() >= CALLERS_MAX {
+                return Err(limited());
             }
         }
-        let bucket = clients.entry(client).or_insert_with(|| Bucket::new(per_s, now));
-        if bucket.take(per_s, now) {
-            Ok(())
-        } else {
-            Err(rate_limited("requests of one client", per_s))
-        }
+        let bucket = callers.entry(caller.clone()).or_insert_with(|| Bucket::new(per_s, now));
+        bucket.take_many(count, per_s, now).map_err(|seconds| limited().with_retry_after(seconds))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        time::Duration,
+    };
 
     use super::*;
 
-    #[test]
-    fn a_client_has_its_own_rate() {
-        let clients = Clients::default();
-        let now = Instant::now();
-        let [one, other] = [1, 2].map(|last| Some(IpAddr::from(Ipv4Addr::new(10, 0, 0, last))));
-        for _ in 0..3 {
-            clients.check(one, 3, now).unwrap();
-        }
-        assert_eq!(clients.check(one, 3, now).unwrap_err().code, ErrorCode::RateLimited);
-        clients.check(other, 3, now).unwrap();
-        clients.check(one, 3, now + Duration::from_millis(400)).unwrap();
-        assert!(clients.check(one, 3, now + Duration::from_millis(400)).is_err());
+    fn from(address: impl Into<IpAddr>) -> Caller {
+        Caller::Address(Some(address.into()))
     }
 
     #[test]
-    fn more_clients_than_fit_are_refused_until_others_are_quiet() {
-        let clients = Clients::default();
+    fn a_caller_has_its_own_rate() {
+        let callers = Callers::default();
         let now = Instant::now();
-        for number in 0..CLIENTS_MAX as u32 {
-            clients.check(Some(Ipv4Addr::from(number).into()), 1, now).unwrap();
+        let [one, other] = [1, 2].map(|last| from(Ipv4Addr::new(10, 0, 0, last)));
+        for _ in 0..3 {
+            callers.check(&one, 1, 3, now).unwrap();
         }
-        let new = Some(IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
-        assert!(clients.check(new, 1, now).is_err());
-        clients.check(new, 1, now + Duration::from_secs(2)).unwrap();
+        assert_eq!(callers.check(&one, 1, 3, now).unwrap_err().code, ErrorCode::RateLimited);
+        callers.check(&other, 1, 3, now).unwrap();
+        callers.check(&Caller::Token([0; 32]), 1, 3, now).unwrap();
+        callers.check(&one, 1, 3, now + Duration::from_millis(400)).unwrap();
+        assert!(callers.check(&one, 1, 3, now + Duration::from_millis(400)).is_err());
+    }
+
+    #[test]
+    fn a_batch_counts_as_what_is_in_it() {
+        let callers = Callers::default();
+        let now = Instant::now();
+        let caller = Caller::Token([1; 32]);
+        callers.check(&caller, 90, 100, now).unwrap();
+        let refused = callers.check(&caller, 60, 100, now).unwrap_err();
+        assert_eq!(refused.retry_after, Some(1));
+        callers.check(&caller, 10, 100, now).unwrap();
+        // One that is larger than a second's worth is done, and paid for afterwards.
+        let later = now + Duration::from_secs(1);
+        callers.check(&caller, 300, 100, later).unwrap();
+        let refused = callers.check(&caller, 1, 100, later + Duration::from_secs(1)).unwrap_err();
+        assert_eq!(refused.retry_after, Some(2));
+        callers.check(&caller, 1, 100, later + Duration::from_secs(3)).unwrap();
+    }
+
+    #[test]
+    fn more_callers_than_fit_are_refused_until_others_are_quiet() {
+        let callers = Callers::default();
+        let now = Instant::now();
+        for number in 0..CALLERS_MAX as u32 {
+            callers.check(&from(Ipv4Addr::from(number)), 1, 1, now).unwrap();
+        }
+        let new = from(Ipv4Addr::new(10, 0, 0, 1));
+        assert!(callers.check(&new, 1, 1, now).is_err());
+        callers.check(&new, 1, 1, now + Duration::from_secs(2)).unwrap();
     }
 
     #[test]

@@ -42,7 +42,8 @@ async fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::new(level))
         .init();
     match run(&config).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(REPLACED),
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -50,16 +51,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(config: &Config) -> anyhow::Result<()> {
+/// What the process ends with when a newer control plane has taken the dataplane over. Whoever
+/// supervises it must not start it again then: the two would take it from each other for ever.
+const REPLACED: u8 = 3;
+
+/// Until it is stopped; false if it was replaced.
+async fn run(config: &Config) -> anyhow::Result<bool> {
     // Before the doors open, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(ServerConfig::from_config(config)).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let mut server = Server::start(ServerConfig::from_config(config)).await?;
+    let is_replaced = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        () = server.replaced() => true,
+    };
     tracing::info!("stopping; media flows on");
     server.stop().await;
-    Ok(())
+    Ok(!is_replaced)
 }

@@ -5,17 +5,17 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use ironcast_api::ErrorCode;
 
-use crate::engine::Engine;
+use crate::{admission::Admission, engine::Engine};
 
 /// Counts since the start.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Metrics {
     /// By HTTP status.
     answers: Mutex<BTreeMap<u16, u64>>,
@@ -27,6 +27,8 @@ pub struct Metrics {
     pub streams_cut: AtomicU64,
     /// Panics that were caught.
     pub panics: AtomicU64,
+    /// The doors' connections.
+    doors: Mutex<Vec<(&'static str, Arc<Admission>)>>,
 }
 
 impl Metrics {
@@ -34,6 +36,11 @@ impl Metrics {
     pub fn count_answer(&self, status: u16) {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() +=
             1;
+    }
+
+    /// A door's connections are counted.
+    pub fn watch_door(&self, name: &'static str, admission: Arc<Admission>) {
+        self.doors.lock().unwrap_or_else(PoisonError::into_inner).push((name, admission));
     }
 
     /// A problem was answered.
@@ -88,6 +95,7 @@ fn of_control_plane(engine: &Engine, text: &mut String) {
     family(text, "ironcast_control_event_streams_cut_total", "counter", help, cut);
     let panics = one(metrics.panics.load(Ordering::Relaxed));
     family(text, "ironcast_control_panics_total", "counter", "Panics that were caught", panics);
+    of_doors(metrics, text);
     let uptime = one(engine.started.elapsed().as_secs());
     family(text, "ironcast_control_uptime_seconds", "gauge", "Since the start", uptime);
 
@@ -111,6 +119,30 @@ fn of_control_plane(engine: &Engine, text: &mut String) {
     ];
     let counts = counts.map(|(kind, count)| (label("kind", kind), count));
     family(text, "ironcast_resources", "gauge", "What exists", counts);
+}
+
+fn of_doors(metrics: &Metrics, text: &mut String) {
+    let doors = metrics.doors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    type Figure = fn(&Admission) -> u64;
+    let figures: [(&str, &str, &str, Figure); 3] = [
+        ("ironcast_control_connections", "gauge", "Open connections", |one| one.count() as u64),
+        (
+            "ironcast_control_connections_refused_total",
+            "counter",
+            "Connections of addresses that had enough",
+            |one| one.refused.load(Ordering::Relaxed),
+        ),
+        (
+            "ironcast_control_connections_unproven_total",
+            "counter",
+            "Connections that ended because nothing good was shown",
+            |one| one.unproven.load(Ordering::Relaxed),
+        ),
+    ];
+    for (name, kind, help, figure) in figures {
+        let values = doors.iter().map(|(door, admission)| (label("door", door), figure(admission)));
+        family(text, name, kind, help, values);
+    }
 }
 
 fn of_workers(engine: &Engine, text: &mut String) {

@@ -98,11 +98,17 @@ fn query_of(op: Op) -> &'static [(&'static str, SchemaOf)] {
             ("limit", u32::to_schema),
             ("routerId", api::Id::to_schema),
         ],
-        Op::Snapshot | Op::Leave => &[("routerId", api::Id::to_schema)],
+        Op::Snapshot => &[
+            ("routerId", api::Id::to_schema),
+            ("after", api::Id::to_schema),
+            ("limit", u32::to_schema),
+        ],
+        Op::Leave => &[("routerId", api::Id::to_schema)],
         Op::Events => &[
             ("after", api::EventSeq::to_schema),
             ("routerId", api::Id::to_schema),
             ("types", String::to_schema),
+            ("children", u32::to_schema),
         ],
         _ => &[],
     }

@@ -112,8 +112,9 @@ impl Workers {
                 .find(|one| convert::worker_id(one.stats.id) == *id)
                 .ok_or_else(|| Problem::not_found("worker", id))?,
             (None, Placement::Hash) => {
-                let best = self.0.iter_mut().max_by_key(|one| weight(router, one.stats.id));
-                best.ok_or_else(no_worker)?
+                // The second choice is the same for everybody too, while the first one is away.
+                let free = self.0.iter_mut().filter(|one| one.stats.running && !is_full(one, full));
+                free.max_by_key(|one| weight(router, one.stats.id)).ok_or_else(no_worker)?
             }
             (None, Placement::LeastLoaded) => {
                 let free = self.0.iter_mut().filter(|one| one.stats.running && !is_full(one, full));
@@ -235,6 +236,24 @@ mod tests {
             used.insert(first);
         }
         assert!(used.len() > 5);
+    }
+
+    #[test]
+    fn a_room_whose_worker_is_away_goes_to_its_second_choice() {
+        let away = |gone: Option<WorkerId>| {
+            let mut all: Vec<_> = (0..4).map(|id| stats(id, 0.0, 0)).collect();
+            if let Some(gone) = gone {
+                all[usize::from(gone)].running = false;
+            }
+            workers(all).place(&id("room"), None, Placement::Hash, FULL).unwrap()
+        };
+        let first = away(None);
+        let second = away(Some(first));
+        assert_ne!(second, first);
+        assert_eq!(away(Some(first)), second);
+        // Others that are away change nothing.
+        let other = (0..4).find(|id| ![first, second].contains(id)).unwrap();
+        assert_eq!(away(Some(other)), first);
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub struct Transport {
     pub rtp_capabilities: Option<RtpCapabilities>,
     pub producers: BTreeSet<Id>,
     pub consumers: BTreeSet<Id>,
+    /// MIDs of its consumers, those on their way included.
+    pub mids: BTreeSet<String>,
     pub next_mid: u32,
     /// Of the producers whose client gives none: those of one peer are played in step.
     pub cname: String,
@@ -97,7 +99,7 @@ impl Transport {
     #[must_use]
     pub fn new(info: TransportInfo, note: TransportNote) -> Self {
         // Eight characters, as mediasoup makes them.
-        let cname = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+        let cname = format!("{:08x}", rand::random::<u32>());
         Self {
             info,
             fingerprints: Arc::default(),
@@ -106,6 +108,7 @@ impl Transport {
             rtp_capabilities: note.rtp_capabilities,
             producers: BTreeSet::new(),
             consumers: BTreeSet::new(),
+            mids: BTreeSet::new(),
             next_mid: 0,
             cname,
             srtp_profile: None,
@@ -139,7 +142,7 @@ pub struct Consumer {
     pub hash: BodyHash,
     pub mid: Option<String>,
     /// None when they cannot be encoded, which a test rules out.
-    parameters: Option<Stored>,
+    parameters: Option<Arc<Stored>>,
 }
 
 impl Consumer {
@@ -152,7 +155,46 @@ impl Consumer {
     /// As the API describes it.
     #[must_use]
     pub fn whole_info(&self) -> ConsumerInfo {
-        ConsumerInfo { rtp_parameters: self.parameters(), ..self.info.clone() }
+        self.packed_info().unpack()
+    }
+
+    /// The same for later: unpacking takes longer than everything else.
+    #[must_use]
+    pub fn packed_info(&self) -> PackedInfo {
+        PackedInfo { info: self.info.clone(), parameters: self.parameters.clone() }
+    }
+}
+
+/// A consumer's description that is unpacked without the lock.
+pub struct PackedInfo {
+    info: ConsumerInfo,
+    parameters: Option<Arc<Stored>>,
+}
+
+impl PackedInfo {
+    /// As the API describes it.
+    #[must_use]
+    pub fn unpack(self) -> ConsumerInfo {
+        let parameters = self.parameters.as_ref().and_then(|stored| stored.read().ok());
+        ConsumerInfo { rtp_parameters: parameters.unwrap_or_default(), ..self.info }
+    }
+}
+
+/// How the end of something is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// By an event of its own.
+    Itself,
+    /// The event of what it hung below implies it.
+    Implied,
+}
+
+impl Told {
+    fn publish(self, log: &mut EventLog, router_id: &Id, data: impl FnOnce() -> EventData) {
+        match self {
+            Self::Itself => log.publish(Some(router_id), data()),
+            Self::Implied => log.publish_implied(router_id, data),
+        }
     }
 }
 
@@ -260,20 +302,22 @@ impl Registry {
         router.ssrcs.extend(ssrcs_of(&parameters));
         producer.consumers.insert(info.id.clone());
         transport.consumers.insert(info.id.clone());
-        let stored = self.parameters.store(&parameters).ok();
+        transport.mids.extend(parameters.mid.clone());
+        let stored = self.parameters.store(&parameters).ok().map(Arc::new);
         let id = info.id.clone();
         let consumer = Consumer { info, hash, mid: parameters.mid, parameters: stored };
         self.consumers.insert(id, Box::new(consumer));
         true
     }
 
-    /// Closes a router with all below it.
+    /// Closes a router with all below it, which its event implies.
     pub fn close_router(&mut self, id: &Id, reason: RouterClosedReason, log: &mut EventLog) {
-        let Some(router) = self.routers.get(id) else { return };
-        for transport in router.transports.clone() {
-            self.close_transport(&transport, TransportClosedReason::RouterClosed, log);
-        }
+        // Removed first: what it holds goes with it and is not taken out of it one by one.
         let Some(router) = self.routers.remove(id) else { return };
+        for transport in &router.transports {
+            let reason = TransportClosedReason::RouterClosed;
+            self.remove_transport(transport, reason, Told::Implied, log);
+        }
         let worker_id = router.info.worker_id;
         log.publish(Some(id), EventData::RouterClosed(RouterClosed { worker_id, reason }));
         if reason == RouterClosedReason::Request {
@@ -281,24 +325,39 @@ impl Registry {
         }
     }
 
-    /// Closes a transport with its producers and consumers.
+    /// Closes a transport with its producers and consumers, which its event implies. The consumers
+    /// that its producers have on other transports are told one by one.
     pub fn close_transport(&mut self, id: &Id, reason: TransportClosedReason, log: &mut EventLog) {
-        let Some(transport) = self.transports.get(id) else { return };
+        self.remove_transport(id, reason, Told::Itself, log);
+    }
+
+    fn remove_transport(
+        &mut self,
+        id: &Id,
+        reason: TransportClosedReason,
+        told: Told,
+        log: &mut EventLog,
+    ) {
+        let Some(transport) = self.transports.remove(id) else { return };
         let is_deleted = reason == TransportClosedReason::Request;
-        for consumer in transport.consumers.clone() {
-            self.close_consumer(&consumer, ConsumerClosedReason::TransportClosed, is_deleted, log);
+        for consumer in &transport.consumers {
+            let reason = ConsumerClosedReason::TransportClosed;
+            self.remove_consumer(consumer, reason, is_deleted, Told::Implied, log);
         }
-        let Some(transport) = self.transports.get(id) else { return };
-        for producer in transport.producers.clone() {
-            self.close_producer(&producer, is_deleted, log);
+        for producer in &transport.producers {
+            self.remove_producer(producer, is_deleted, Told::Implied, told, log);
         }
-        let Some(Transport { info, .. }) = self.transports.remove(id) else { return };
+        let info = transport.info;
         if let Some(router) = self.routers.get_mut(&info.router_id) {
             router.transports.remove(id);
         }
-        let closed =
-            TransportClosed { transport_id: info.id, participant_id: info.participant_id, reason };
-        log.publish(Some(&info.router_id), EventData::TransportClosed(closed));
+        told.publish(log, &info.router_id, || {
+            EventData::TransportClosed(TransportClosed {
+                transport_id: info.id,
+                participant_id: info.participant_id,
+                reason,
+            })
+        });
         if is_deleted {
             self.remember_deleted(Kind::Transport, id);
         }
@@ -306,11 +365,22 @@ impl Registry {
 
     /// Closes a producer and all of its consumers. `is_deleted`: because a caller asked for it.
     pub fn close_producer(&mut self, id: &Id, is_deleted: bool, log: &mut EventLog) {
-        let Some(producer) = self.producers.get(id) else { return };
-        for consumer in producer.consumers.clone() {
-            self.close_consumer(&consumer, ConsumerClosedReason::ProducerClosed, is_deleted, log);
-        }
+        self.remove_producer(id, is_deleted, Told::Itself, Told::Itself, log);
+    }
+
+    fn remove_producer(
+        &mut self,
+        id: &Id,
+        is_deleted: bool,
+        told: Told,
+        of_consumers: Told,
+        log: &mut EventLog,
+    ) {
         let Some(producer) = self.producers.remove(id) else { return };
+        for consumer in &producer.consumers {
+            let reason = ConsumerClosedReason::ProducerClosed;
+            self.remove_consumer(consumer, reason, is_deleted, of_consumers, log);
+        }
         let info = &producer.info;
         if let Some(router) = self.routers.get_mut(&info.router_id) {
             router.producers.remove(id);
@@ -321,7 +391,7 @@ impl Registry {
         if let Some(transport) = self.transports.get_mut(&info.transport_id) {
             transport.producers.remove(id);
         }
-        log.publish(Some(&info.router_id), EventData::ProducerClosed(producer_event(info)));
+        told.publish(log, &info.router_id, || EventData::ProducerClosed(producer_event(info)));
         if is_deleted {
             self.remember_deleted(Kind::Producer, id);
         }
@@ -333,6 +403,17 @@ impl Registry {
         id: &Id,
         reason: ConsumerClosedReason,
         is_deleted: bool,
+        log: &mut EventLog,
+    ) {
+        self.remove_consumer(id, reason, is_deleted, Told::Itself, log);
+    }
+
+    fn remove_consumer(
+        &mut self,
+        id: &Id,
+        reason: ConsumerClosedReason,
+        is_deleted: bool,
+        told: Told,
         log: &mut EventLog,
     ) {
         let Some(consumer) = self.consumers.remove(id) else { return };
@@ -348,11 +429,22 @@ impl Registry {
         }
         if let Some(transport) = self.transports.get_mut(&info.transport_id) {
             transport.consumers.remove(id);
+            if let Some(mid) = &consumer.mid {
+                transport.mids.remove(mid);
+            }
         }
-        let closed = ConsumerClosed { consumer: consumer_event(info), reason };
-        log.publish(Some(&info.router_id), EventData::ConsumerClosed(closed));
+        told.publish(log, &info.router_id, || {
+            EventData::ConsumerClosed(ConsumerClosed { consumer: consumer_event(info), reason })
+        });
         if is_deleted {
             self.remember_deleted(Kind::Consumer, id);
+        }
+    }
+
+    /// Nothing on a transport has this MID any more.
+    pub fn free_mid(&mut self, transport: &Id, mid: Option<&str>) {
+        if let (Some(transport), Some(mid)) = (self.transports.get_mut(transport), mid) {
+            transport.mids.remove(mid);
         }
     }
 

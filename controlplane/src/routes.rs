@@ -7,6 +7,7 @@ mod host;
 mod list;
 mod producers;
 mod routers;
+pub mod snapshot;
 pub mod stream;
 mod transports;
 
@@ -168,7 +169,9 @@ pub fn find(call: &Call) -> Result<Found, NotFound> {
     let mut methods = Vec::new();
     for route in ROUTES {
         let Some(ids) = match_path(route.path, &call.path) else { continue };
-        if route.method != call.method {
+        // Probes ask by HEAD; of the event stream there is no head alone.
+        let is_head = call.method == "HEAD" && route.method == "GET" && route.op != Op::Events;
+        if route.method != call.method && !is_head {
             methods.push(route.method);
             continue;
         }
@@ -197,17 +200,15 @@ fn match_path<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
     segments.next().is_none().then_some(ids)
 }
 
-/// 405: the contract has no code for it; the nearest is `invalid_request`.
+/// 405, with the methods that there are.
 #[must_use]
 pub fn method_problem(call: &Call, methods: &[&str]) -> Problem {
     let detail =
         format!("there is no {} of {}, but {}", call.method, call.path, methods.join(", "));
-    let mut problem = Problem::new(ErrorCode::InvalidRequest, detail);
-    problem.status = 405;
-    problem
+    Problem::new(ErrorCode::MethodNotAllowed, detail)
 }
 
-/// Does a call. [`Op::Events`] has no answer of this form: `doors` does it.
+/// Does a call. [`Op::Events`] and [`Op::Snapshot`] have no answer of this form: `doors` does them.
 pub async fn dispatch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let found = find(call).map_err(|not_found| match not_found {
         NotFound::Problem(problem) => problem,
@@ -225,7 +226,6 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
     match op {
         Op::Health => host::health(engine),
         Op::Ready => host::ready(engine),
-        Op::Snapshot => host::snapshot(engine, call).await,
         Op::Workers => host::workers(engine).await,
         Op::OpenApi => host::openapi(engine),
         Op::Metrics => host::metrics(engine),
@@ -285,13 +285,6 @@ fn id_or_new(id: Option<Id>) -> Result<Id, Problem> {
         Some(id) => Ok(id),
         None => call::id(&uuid::Uuid::new_v4().to_string(), "/id"),
     }
-}
-
-/// A random number.
-fn random_u32() -> u32 {
-    // The first four bytes of a version 4 UUID are random (RFC 9562 section 5.4).
-    let [a, b, c, d, ..] = *uuid::Uuid::new_v4().as_bytes();
-    u32::from_le_bytes([a, b, c, d])
 }
 
 /// What the answer to a close command means: what is not there is closed.

@@ -18,6 +18,8 @@ pub enum ErrorCode {
     Forbidden,
     /// 404: no such resource.
     NotFound,
+    /// 405: the path has other methods; the header `Allow` names them.
+    MethodNotAllowed,
     /// 409: the id is taken by something else.
     AlreadyExists,
     /// 409: not now, such as a second `connect` with another body.
@@ -26,10 +28,14 @@ pub enum ErrorCode {
     EventsLost,
     /// 413: the body is larger than the configured limit.
     TooLarge,
+    /// 415: a body is `application/json`.
+    UnsupportedMediaType,
     /// 422: well-formed, but codecs, capabilities, modes or calls that this version does not have.
     Unsupported,
     /// 429: too many requests; `retryAfter` says when.
     RateLimited,
+    /// 500: a fault of the server.
+    Internal,
     /// 503: every worker is full; `retryAfter` says when.
     NoCapacity,
     /// 503: this host takes no new routers.
@@ -42,17 +48,20 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::InvalidRequest,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
+        Self::MethodNotAllowed,
         Self::AlreadyExists,
         Self::WrongState,
         Self::EventsLost,
         Self::TooLarge,
+        Self::UnsupportedMediaType,
         Self::Unsupported,
         Self::RateLimited,
+        Self::Internal,
         Self::NoCapacity,
         Self::Draining,
         Self::DataplaneUnavailable,
@@ -66,11 +75,14 @@ impl ErrorCode {
             Self::Unauthenticated => 401,
             Self::Forbidden => 403,
             Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::AlreadyExists | Self::WrongState => 409,
             Self::EventsLost => 410,
             Self::TooLarge => 413,
+            Self::UnsupportedMediaType => 415,
             Self::Unsupported => 422,
             Self::RateLimited => 429,
+            Self::Internal => 500,
             Self::NoCapacity | Self::Draining | Self::DataplaneUnavailable => 503,
             Self::Timeout => 504,
         }
@@ -83,12 +95,15 @@ impl ErrorCode {
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::AlreadyExists => "already_exists",
             Self::WrongState => "wrong_state",
             Self::EventsLost => "events_lost",
             Self::TooLarge => "too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Unsupported => "unsupported",
             Self::RateLimited => "rate_limited",
+            Self::Internal => "internal",
             Self::NoCapacity => "no_capacity",
             Self::Draining => "draining",
             Self::DataplaneUnavailable => "dataplane_unavailable",
@@ -103,12 +118,15 @@ impl ErrorCode {
             Self::Unauthenticated => "Credentials are needed",
             Self::Forbidden => "These credentials do not allow this",
             Self::NotFound => "There is no such resource",
+            Self::MethodNotAllowed => "There is no such method here",
             Self::AlreadyExists => "The id is taken by something else",
             Self::WrongState => "This is not possible in the current state",
             Self::EventsLost => "These events are gone",
             Self::TooLarge => "The body is too large",
+            Self::UnsupportedMediaType => "A body is application/json here",
             Self::Unsupported => "This is not supported",
             Self::RateLimited => "Too many requests",
+            Self::Internal => "A fault of the server",
             Self::NoCapacity => "Every worker is full",
             Self::Draining => "This host is draining",
             Self::DataplaneUnavailable => "The dataplane does not run",
@@ -180,6 +198,14 @@ impl Problem {
     pub fn with_pointer(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
         self
+    }
+
+    /// Names the field of a value that was found wrong, if none is named yet.
+    #[must_use]
+    pub fn about(self, pointer: &str) -> Self {
+        let is_about_a_value =
+            matches!(self.code, ErrorCode::InvalidRequest | ErrorCode::Unsupported);
+        if is_about_a_value && self.pointer.is_none() { self.with_pointer(pointer) } else { self }
     }
 
     /// Says when to try again.

@@ -206,6 +206,7 @@ fn a_snapshot_nests_what_belongs_together() {
         seq: EventSeq::new(1, 0),
         workers: Vec::new(),
         routers: vec![RouterSnapshot { router: router_info(), transports: Vec::new() }],
+        next_after: None,
     };
     let value = serde_json::to_value(&snapshot).expect("JSON");
     assert_eq!(value["routers"][0]["id"], "room-7");

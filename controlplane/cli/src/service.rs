@@ -31,6 +31,10 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// How long a service may take to end by itself.
 const GRACE: Duration = Duration::from_millis(1_400);
 
+/// What a service ends with when another one has taken its place: started again, the two would take
+/// it from each other for ever.
+const REPLACED: i32 = 3;
+
 /// What is to run, and how it shows that it is ready.
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
@@ -88,7 +92,12 @@ impl Service {
         loop {
             tokio::select! {
                 status = child.wait() => {
-                    let ended = describe(status.ok());
+                    let status = status.ok();
+                    if status.and_then(|status| status.code()) == Some(REPLACED) {
+                        println!("{}: another one has taken its place; it stays ended", self.name);
+                        return told(&mut stop).await;
+                    }
+                    let ended = describe(status);
                     println!("{} {ended}; starting it again. Log: {}", self.name, self.log.display());
                 }
                 () = told(&mut stop) => return end(&mut child).await,

@@ -13,9 +13,14 @@ use ironcast_api::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{Client, ClientError, EventStream, connection::refusal};
+use crate::{Client, ClientError, EventStream, RawAnswer, connection::refusal};
 
 type Answer<T> = Result<T, ClientError>;
+
+/// Routers of one page of the snapshot.
+const SNAPSHOT_ROUTERS: u32 = 100;
+/// A snapshot that meets a new epoch is begun again so often.
+const SNAPSHOT_BEGINNINGS_MAX: u32 = 5;
 
 /// Which page of a list: ids behind `after`, of one router if given.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +62,11 @@ impl Client {
         path: &str,
         body: Option<Bytes>,
     ) -> Answer<T> {
-        let answer = self.request(method, path, body).await?;
+        let answer = self.request_patiently(method, path, body).await?;
+        Self::read(answer)
+    }
+
+    fn read<T: DeserializeOwned>(answer: RawAnswer) -> Answer<T> {
         if !(200..300).contains(&answer.status) {
             return Err(refusal(answer.status, &answer.body));
         }
@@ -93,13 +102,44 @@ impl Client {
 
     /// `GET /ready`: a problem while the server takes no new rooms.
     pub async fn ready(&self) -> Answer<Health> {
-        self.get("/v1/ready").await
+        // Whoever asks this wants to know it now.
+        Self::read(self.request(Method::GET, "/v1/ready", None).await?)
     }
 
-    /// `GET /snapshot`: everything, or one router.
+    /// `GET /snapshot`: everything, page by page, or one router. What changed while it was read may
+    /// be in it already, and is told again by the events behind its `seq`.
     pub async fn snapshot(&self, router_id: Option<&Id>) -> Answer<Snapshot> {
-        let query = router_id.map(|id| format!("?routerId={id}")).unwrap_or_default();
-        self.get(&format!("/v1/snapshot{query}")).await
+        if let Some(id) = router_id {
+            return self.get(&format!("/v1/snapshot?routerId={id}")).await;
+        }
+        let mut whole: Option<Snapshot> = None;
+        let mut begun = 1;
+        loop {
+            let after = whole.as_ref().and_then(|whole| whole.next_after.as_ref());
+            let after = after.map(|id| format!("&after={id}")).unwrap_or_default();
+            let path = format!("/v1/snapshot?limit={SNAPSHOT_ROUTERS}{after}");
+            let page: Snapshot = self.get(&path).await?;
+            match &mut whole {
+                None => whole = Some(page),
+                // The numbers of the first page mean nothing any more: from the beginning.
+                Some(first) if first.seq.epoch != page.seq.epoch => {
+                    begun += 1;
+                    if begun > SNAPSHOT_BEGINNINGS_MAX {
+                        let what = "the server begins anew again and again";
+                        return Err(ClientError::Answer(what.into()));
+                    }
+                    whole = None;
+                    continue;
+                }
+                Some(first) => {
+                    first.routers.extend(page.routers);
+                    first.next_after = page.next_after;
+                }
+            }
+            if let Some(done) = whole.take_if(|whole| whole.next_after.is_none()) {
+                return Ok(done);
+            }
+        }
     }
 
     /// `GET /workers`.
@@ -306,6 +346,17 @@ impl Client {
     /// `GET /events`: after an event, or from now on; of one router, or of all. Resumes by itself.
     #[must_use]
     pub fn events(&self, after: Option<EventSeq>, router_id: Option<Id>) -> EventStream {
-        EventStream::new(self.clone(), after, router_id)
+        EventStream::new(self.clone(), after, router_id, false)
+    }
+
+    /// The same with what other events imply: `router.closed` and `transport.closed` come behind
+    /// the events of all that hung below.
+    #[must_use]
+    pub fn events_with_children(
+        &self,
+        after: Option<EventSeq>,
+        router_id: Option<Id>,
+    ) -> EventStream {
+        EventStream::new(self.clone(), after, router_id, true)
     }
 }

@@ -11,7 +11,10 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use ironcast_api::{EventSeq, Problem};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 
 use crate::{ClientBuilder, ClientError, Token, Trust};
 
@@ -21,6 +24,12 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 const IDLE_MAX: Duration = Duration::from_secs(4);
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// One of several addresses of a name has so long to answer before the next one is tried too.
+const ADDRESS_TIME_MAX: Duration = Duration::from_secs(1);
+/// A call that the server has no room for is repeated so often, and only if it says to wait no
+/// longer than this.
+const REPEATS_MAX: u32 = 2;
+const REPEAT_WAIT_MAX: Duration = Duration::from_secs(2);
 
 type Requests = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
 pub(crate) type Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
@@ -61,6 +70,8 @@ pub struct RawAnswer {
     pub status: u16,
     /// The last event that the answer includes (`Ironcast-Seq`).
     pub seq: Option<EventSeq>,
+    /// When to try again, in seconds (`Retry-After`).
+    pub retry_after: Option<u32>,
     /// JSON, as a rule.
     pub body: Bytes,
 }
@@ -120,9 +131,42 @@ impl Client {
         let mut stream = self.open(method, path, body, &[]).await?;
         let response = stream.recv_response().await.map_err(unreachable)?;
         let seq = seq_of(response.headers());
+        let retry_after = response.headers().get(header::RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let status = response.status();
         let body = read_body(&mut stream).await?;
-        Ok(RawAnswer { status: status.as_u16(), seq, body })
+        Ok(RawAnswer { status: status.as_u16(), seq, retry_after, body })
+    }
+
+    /// The same, asked again when the server says that it has no room now but soon: at most twice,
+    /// and never beyond the time of one call.
+    pub(crate) async fn request_patiently(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<RawAnswer, ClientError> {
+        let limit = self.inner.settings.timeout;
+        let end = Instant::now() + limit;
+        let mut repeats = REPEATS_MAX;
+        loop {
+            let asked = self.request(method.clone(), path, body.clone());
+            let answer = timeout_at(end, asked)
+                .await
+                .unwrap_or_else(|_| Err(ClientError::Timeout(limit.as_millis())))?;
+            let is_busy = matches!(answer.status, 429 | 503);
+            let wait = answer.retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+            match wait {
+                Some(wait) if is_busy && repeats > 0 && wait <= REPEAT_WAIT_MAX => {
+                    if Instant::now() + wait >= end {
+                        return Ok(answer);
+                    }
+                    sleep(wait).await;
+                    repeats -= 1;
+                }
+                _ => return Ok(answer),
+            }
+        }
     }
 
     /// Sends a request and gives its stream, with nothing read yet.
@@ -180,12 +224,25 @@ impl Client {
     }
 }
 
+/// Every address of the name, one after the other: nobody may be listening at the first.
 async fn connect(settings: &Settings) -> Result<Connected, ClientError> {
-    let address = tokio::net::lookup_host((settings.host.as_str(), settings.port))
-        .await
-        .map_err(unreachable)?
-        .next()
-        .ok_or_else(|| ClientError::Unreachable(format!("{} has no address", settings.host)))?;
+    let addresses = tokio::net::lookup_host((settings.host.as_str(), settings.port)).await;
+    let addresses: Vec<SocketAddr> = addresses.map_err(unreachable)?.collect();
+    let mut failed = ClientError::Unreachable(format!("{} has no address", settings.host));
+    for (number, address) in addresses.iter().enumerate() {
+        let is_last = number + 1 == addresses.len();
+        let limit = if is_last { CONNECT_TIME_MAX } else { ADDRESS_TIME_MAX };
+        match timeout(limit, connect_to(settings, *address)).await {
+            Ok(Err(error @ ClientError::Settings(_))) => return Err(error),
+            Ok(Err(error)) => failed = error,
+            Ok(connected) => return connected,
+            Err(_) => failed = ClientError::Unreachable(format!("no answer of {address}")),
+        }
+    }
+    Err(failed)
+}
+
+async fn connect_to(settings: &Settings, address: SocketAddr) -> Result<Connected, ClientError> {
     let tls = quinn::crypto::rustls::QuicClientConfig::try_from(settings.tls()?)
         .map_err(|error| ClientError::Settings(error.to_string()))?;
     let mut transport = quinn::TransportConfig::default();

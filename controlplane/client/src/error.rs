@@ -43,6 +43,7 @@ impl ClientError {
                 ErrorCode::RateLimited
                     | ErrorCode::NoCapacity
                     | ErrorCode::DataplaneUnavailable
+                    | ErrorCode::Internal
                     | ErrorCode::Timeout
             ),
             Self::Settings(_) | Self::Answer(_) => false,

@@ -45,11 +45,19 @@ impl std::fmt::Debug for EventStream {
 }
 
 impl EventStream {
-    pub(crate) fn new(client: Client, after: Option<EventSeq>, router_id: Option<Id>) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        after: Option<EventSeq>,
+        router_id: Option<Id>,
+        with_children: bool,
+    ) -> Self {
+        let of_router = router_id.map(|id| format!("routerId={id}"));
+        let fields: Vec<String> =
+            of_router.into_iter().chain(with_children.then(|| "children=1".to_owned())).collect();
         let reader = Reader {
             client,
             after,
-            router_id,
+            path: format!("/v1/events?{}", fields.join("&")),
             stream: None,
             lines: Lines::default(),
             retry: RETRY_MIN,
@@ -70,7 +78,7 @@ impl EventStream {
 struct Reader {
     client: Client,
     after: Option<EventSeq>,
-    router_id: Option<Id>,
+    path: String,
     stream: Option<connection::Stream>,
     lines: Lines,
     retry: Duration,
@@ -132,14 +140,12 @@ impl Reader {
 
     async fn open(&mut self) -> Result<connection::Stream, ClientError> {
         self.lines = Lines::default();
-        let query = self.router_id.as_ref().map(|id| format!("?routerId={id}")).unwrap_or_default();
         let mut headers = vec![("accept", "text/event-stream".to_owned())];
         if let Some(after) = self.after {
             headers.push(("last-event-id", after.to_string()));
         }
         let opening = async {
-            let path = format!("/v1/events{query}");
-            let mut stream = self.client.open(Method::GET, &path, None, &headers).await?;
+            let mut stream = self.client.open(Method::GET, &self.path, None, &headers).await?;
             let response = stream.recv_response().await.map_err(unreachable)?;
             Ok((response, stream))
         };
@@ -162,6 +168,10 @@ impl Reader {
 #[derive(Default)]
 struct Lines {
     buffer: Vec<u8>,
+    /// What of the buffer was taken already: it is thrown away when more comes.
+    taken: usize,
+    /// Up to here there is no end of a line.
+    searched: usize,
     name: String,
     data: String,
     has_data: bool,
@@ -170,17 +180,32 @@ struct Lines {
 
 impl Lines {
     fn push(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
+        self.buffer.drain(..self.taken);
+        self.searched -= self.taken;
+        self.taken = 0;
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() > LINE_BYTES_MAX && !self.buffer.contains(&b'\n') {
+        // Everything before was taken when it had an end.
+        if self.buffer.len() > LINE_BYTES_MAX && !bytes.contains(&b'\n') {
             return Err(ClientError::Answer("a line of the event stream is too long".into()));
         }
         Ok(())
     }
 
+    fn take_line(&mut self) -> Option<String> {
+        let found = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+        let Some(found) = found else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let end = self.searched + found + 1;
+        let line = String::from_utf8_lossy(&self.buffer[self.taken..end]).into_owned();
+        self.taken = end;
+        self.searched = end;
+        Some(line)
+    }
+
     fn take_event(&mut self) -> Option<(String, String)> {
-        while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
+        while let Some(line) = self.take_line() {
             let line = line.trim_end_matches(['\n', '\r']);
             if line.is_empty() {
                 let name = std::mem::take(&mut self.name);

@@ -65,7 +65,8 @@ pub(crate) fn validate_and_normalize_codec_capability(
     }
     check_clock_rate(codec.clock_rate, at)?;
     normalize_channels(&mut codec.channels, kind, at)?;
-    check_parameters(&codec.parameters, &codec.mime_type, at)?;
+    check_entries(&codec.parameters, at)?;
+    check_apt(&codec.parameters, at)?;
     check_feedback(&codec.rtcp_feedback, at)
 }
 
@@ -267,9 +268,7 @@ fn check_parameters(
     at: &str,
 ) -> Result<(), NegotiateError> {
     check_entries(parameters, at)?;
-    if parameters.contains_key("apt") && apt(parameters).is_none() {
-        return Err(NegotiateError::invalid(format!("{at}/parameters/apt"), Fault::MissingApt));
-    }
+    check_apt(parameters, at)?;
     if mime_type.eq_ignore_ascii_case("video/h264") && ProfileLevelId::of(parameters).is_none() {
         // Chromium and others list profiles that nobody else knows: they never match, that is all.
         // An id that is none at all is a mistake of the caller.
@@ -278,6 +277,13 @@ fn check_parameters(
             let pointer = format!("{at}/parameters/{PROFILE_LEVEL_ID}");
             return Err(NegotiateError::invalid(pointer, Fault::ProfileLevelId));
         }
+    }
+    Ok(())
+}
+
+fn check_apt(parameters: &CodecParameters, at: &str) -> Result<(), NegotiateError> {
+    if parameters.contains_key("apt") && apt(parameters).is_none() {
+        return Err(NegotiateError::invalid(format!("{at}/parameters/apt"), Fault::MissingApt));
     }
     Ok(())
 }

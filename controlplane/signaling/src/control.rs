@@ -68,7 +68,7 @@ fn translate(error: ClientError) -> MediaError {
 
 fn translate_problem(problem: &Problem) -> MediaError {
     match problem.code {
-        ErrorCode::DataplaneUnavailable | ErrorCode::Timeout => {
+        ErrorCode::DataplaneUnavailable | ErrorCode::Timeout | ErrorCode::Internal => {
             MediaError::Unavailable(problem.to_string())
         }
         ErrorCode::RateLimited => {

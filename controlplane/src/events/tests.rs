@@ -99,3 +99,36 @@ fn a_new_epoch_is_greater_and_ends_the_old_one() {
     log.begin_epoch();
     assert!(log.head().epoch > before.epoch + 1);
 }
+
+#[test]
+fn implied_events_are_made_only_while_somebody_follows_them() {
+    let mut log = log();
+    let start = log.head();
+    log.publish_implied(&id("r"), || panic!("nobody follows"));
+    log.publish(None, created());
+    assert_eq!(numbers(&log, start), Ok(vec![1]));
+    // Who is at the beginning has missed one; who is behind it has not.
+    let now = Instant::now();
+    assert_eq!(log.follow_implied(start, now), Err(Lost));
+    assert_eq!(log.follow_implied(log.head(), now), Ok(()));
+    log.publish_implied(&id("r"), created);
+    log.publish(None, created());
+    let implied: Vec<_> =
+        log.read(start, usize::MAX).unwrap().iter().map(|entry| entry.is_implied).collect();
+    assert_eq!(implied, [false, true, false]);
+    assert_eq!(log.follow_implied(EventSeq { number: 1, ..start }, now), Ok(()));
+}
+
+#[test]
+fn streams_are_woken_once_for_what_happened_together() {
+    let mut log = log();
+    let mut wake = log.subscribe();
+    for _ in 0..100 {
+        log.publish(None, created());
+    }
+    assert!(!wake.has_changed().unwrap());
+    log.wake();
+    assert_eq!(*wake.borrow_and_update(), log.head());
+    log.wake();
+    assert!(!wake.has_changed().unwrap());
+}

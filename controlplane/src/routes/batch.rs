@@ -2,15 +2,15 @@
 //! one kind that cannot depend on each other (fifty consumers) wait for the dataplane together;
 //! their commands still go out in order.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
+use bytes::Bytes;
 use futures::future::join_all;
-use ironcast_api::{Batch, BatchAnswer, BatchAnswers, BatchCall, ErrorCode, Problem};
-use serde_json::Value;
+use ironcast_api::{Batch, BatchCall, ErrorCode, Problem};
 
 use super::{Found, Op, dispatch, find};
 use crate::{
-    call::{Answer, Body, Call},
+    call::{Answer, Body, Call, JSON},
     engine::Engine,
 };
 
@@ -22,24 +22,77 @@ pub async fn batch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem>
         let detail = format!("a batch has at most {max} calls, this one has {}", batch.calls.len());
         return Err(Problem::invalid("/calls", detail));
     }
-    let calls: Vec<Call> = batch.calls.into_iter().map(to_call).collect();
-    let mut answers = Vec::with_capacity(calls.len());
+    // The batch itself was counted as one.
+    let more = u32::try_from(batch.calls.len()).unwrap_or(u32::MAX).saturating_sub(1);
+    let per_s = engine.config.limits.requests_per_s;
+    engine.callers.check(&call.caller, more, per_s, Instant::now())?;
+    let calls = batch.calls.into_iter().map(|one| to_call(one, call));
+    let calls: Vec<Call> = calls.collect();
+    let mut answers = Answers::default();
     let mut rest = calls.as_slice();
     while !rest.is_empty() {
         let count = if batch.stop_on_error { 1 } else { independent(rest) };
         let (now, later) = rest.split_at(count);
         rest = later;
-        answers.extend(join_all(now.iter().map(|call| one(engine, call))).await);
-        let has_failed = answers.last().is_some_and(|answer| answer.status >= 400);
+        let results = if answers.are_too_large() {
+            now.iter().map(|_| Err(too_large())).collect()
+        } else {
+            join_all(now.iter().map(|call| one(engine, call))).await
+        };
+        let has_failed = results.last().is_some_and(Result::is_err);
+        results.into_iter().for_each(|result| answers.add(engine, result));
         if batch.stop_on_error && has_failed {
             break;
         }
     }
-    Answer::json(200, &BatchAnswers { answers }, engine.seq())
+    Ok(Answer { status: 200, body: answers.finish(), media_type: JSON, seq: engine.seq() })
 }
 
-fn to_call(call: BatchCall) -> Call {
-    Call::new(&call.method, &call.path, Body::Value(call.body))
+/// Behind so many bytes of answers no further call is done.
+const ANSWERS_BYTES_MAX: usize = 16 << 20;
+
+fn too_large() -> Problem {
+    let detail = "the answers before this call are too large already: it was not done";
+    Problem::new(ErrorCode::TooLarge, detail)
+}
+
+/// The answers, put together as they are: each body is JSON already.
+#[derive(Default)]
+struct Answers(Vec<u8>);
+
+impl Answers {
+    fn are_too_large(&self) -> bool {
+        self.0.len() > ANSWERS_BYTES_MAX
+    }
+
+    fn add(&mut self, engine: &Engine, result: Result<Answer, Problem>) {
+        let (status, body) = match result {
+            Ok(answer) => (answer.status, answer.body),
+            Err(problem) => {
+                engine.metrics.count_problem(problem.code);
+                (problem.status, serde_json::to_vec(&problem).unwrap_or_default().into())
+            }
+        };
+        let before = if self.0.is_empty() { "{\"answers\":[" } else { "," };
+        self.0.extend_from_slice(format!("{before}{{\"status\":{status}").as_bytes());
+        if !body.is_empty() {
+            self.0.extend_from_slice(b",\"body\":");
+            self.0.extend_from_slice(&body);
+        }
+        self.0.push(b'}');
+    }
+
+    fn finish(mut self) -> Bytes {
+        if self.0.is_empty() {
+            self.0.extend_from_slice(b"{\"answers\":[");
+        }
+        self.0.extend_from_slice(b"]}");
+        self.0.into()
+    }
+}
+
+fn to_call(one: BatchCall, batch: &Call) -> Call {
+    Call::new(&one.method, &one.path, Body::Value(one.body), batch.caller.clone())
 }
 
 /// How many calls at the beginning are of one kind that may wait together; at least 1.
@@ -61,26 +114,14 @@ fn independent(calls: &[Call]) -> usize {
     calls.iter().take_while(|call| op(call) == Some(first)).count()
 }
 
-async fn one(engine: &Arc<Engine>, call: &Call) -> BatchAnswer {
-    let refused = matches!(
+async fn one(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let is_refused = matches!(
         find(call),
-        Ok(Found { op: Op::Batch | Op::Events | Op::OpenApi | Op::Metrics, .. })
+        Ok(Found { op: Op::Batch | Op::Events | Op::Snapshot | Op::OpenApi | Op::Metrics, .. })
     );
-    let result = if refused {
+    if is_refused {
         let detail = format!("{} cannot be part of a batch", call.path);
-        Err(Problem::new(ErrorCode::Unsupported, detail))
-    } else {
-        dispatch(engine, call).await
-    };
-    match result {
-        Ok(answer) => BatchAnswer {
-            status: answer.status,
-            body: serde_json::from_slice(&answer.body).unwrap_or(Value::Null),
-        },
-        Err(problem) => {
-            engine.metrics.count_problem(problem.code);
-            let status = problem.status;
-            BatchAnswer { status, body: serde_json::to_value(problem).unwrap_or(Value::Null) }
-        }
+        return Err(Problem::new(ErrorCode::Unsupported, detail));
     }
+    dispatch(engine, call).await
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     call::{Answer, Call},
     convert,
-    engine::{Engine, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::check_count,
     note::{self, Common, ConsumerNote},
@@ -55,7 +55,8 @@ fn look(
         return Ok(step);
     }
     let (router, transport, producer) = parents(state, create)?;
-    let (info, next_mid) = negotiate(state, router, transport, producer, id, create, common)?;
+    let places = vec![Place::Parent(create.transport_id.clone()), Place::Worker(router.worker)];
+    let (info, next_mid) = negotiate(router, transport, producer, id, create, common)?;
     let note = ConsumerNote {
         common: common.clone(),
         rtp_parameters: convert::lost(&info.rtp_parameters),
@@ -75,12 +76,18 @@ fn look(
     if let Some(transport) = state.registry.transports.get_mut(&info.transport_id) {
         // Also when the dataplane refuses: a client must never see a MID again on another track.
         transport.next_mid = next_mid;
+        transport.mids.extend(info.rtp_parameters.mid.clone());
     }
     let hash = common.hash;
-    Ok(Step::create(Kind::Consumer, id.clone(), command, move |state, reply| {
-        let consumed = match reply? {
-            Reply::Consumed(consumed) => consumed,
-            other => return Err(unexpected(&other)),
+    let creation = Creation { kind: Kind::Consumer, id: id.clone(), places };
+    Ok(Step::create(creation, command, move |state, reply| {
+        let consumed = match reply {
+            Ok(Reply::Consumed(consumed)) => consumed,
+            other => {
+                state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
+                let refused = |problem: Problem| problem.about("/producerId");
+                return Err(other.map_or_else(refused, |reply| unexpected(&reply)));
+            }
         };
         let info = ConsumerInfo {
             paused: consumed.paused,
@@ -92,6 +99,7 @@ fn look(
             ..info
         };
         if !state.registry.insert_consumer(info.clone(), hash) {
+            state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
             return Err(Problem::not_found("producer", &info.producer_id));
         }
         let event = EventData::ConsumerCreated(consumer_event(&info));
@@ -120,17 +128,19 @@ fn parents<'a>(
     let router = registry.routers.get(router_id);
     let router = router.ok_or_else(|| Problem::not_found("router", router_id))?;
     let limits = &state.limits;
-    let count = transport.consumers.len();
+    let on_their_way = |place| state.on_their_way(Kind::Consumer, place);
+    let place = Place::Parent(create.transport_id.clone());
+    let count = transport.consumers.len() + on_their_way(place);
     check_count(count, limits.consumers_per_transport_max, "consumers on this transport")?;
     if limits.consumers_per_worker_max > 0 {
-        let (_, _, count) = registry.on_worker(router.worker);
+        let (_, _, there) = registry.on_worker(router.worker);
+        let count = there + on_their_way(Place::Worker(router.worker));
         check_count(count, limits.consumers_per_worker_max, "consumers on this worker")?;
     }
     Ok((router, transport, producer))
 }
 
 fn negotiate(
-    state: &State,
     router: &Router,
     transport: &Transport,
     producer: &Producer,
@@ -150,15 +160,13 @@ fn negotiate(
         pipe: false,
         enable_rtx: create.enable_rtx.unwrap_or_else(|| default_enable_rtx(kind)),
     };
-    let on_transport = transport.consumers.iter().filter_map(|id| state.registry.consumers.get(id));
-    let taken: BTreeSet<&str> = on_transport.filter_map(|one| one.mid.as_deref()).collect();
     let (next_mid, mid) = match &create.mid {
-        Some(mid) if taken.contains(mid.as_str()) => {
+        Some(mid) if transport.mids.contains(mid) => {
             let detail = "another consumer of this transport has this mid";
             return Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/mid"));
         }
-        Some(mid) => (transport.next_mid, mid.clone()),
-        None => free_mid(&taken, transport.next_mid),
+        Some(mid) => (behind_mid(mid, transport.next_mid), mid.clone()),
+        None => free_mid(&transport.mids, transport.next_mid),
     };
     // Two in a row, for the stream and its retransmissions.
     let ssrc = free_ssrcs(router, 2);
@@ -195,13 +203,22 @@ fn negotiate(
 }
 
 /// The next free MID from a number on, and the number behind it.
-fn free_mid(taken: &BTreeSet<&str>, mut number: u32) -> (u32, String) {
+fn free_mid(taken: &BTreeSet<String>, mut number: u32) -> (u32, String) {
     loop {
         let mid = number.to_string();
         number = number.wrapping_add(1);
-        if !taken.contains(mid.as_str()) {
+        if !taken.contains(&mid) {
             return (number, mid);
         }
+    }
+}
+
+/// Where numbers go on behind a MID of the caller's choice: a number that he took is not given out
+/// again when its consumer has gone. One far ahead of ours is met after a million consumers only.
+fn behind_mid(mid: &str, next: u32) -> u32 {
+    match mid.parse::<u32>() {
+        Ok(number) if number >= next && number - next < 1_000_000 => number + 1,
+        _ => next,
     }
 }
 

@@ -1,17 +1,13 @@
-//! The host as a whole: health, readiness, workers, the snapshot, metrics, the OpenAPI document.
+//! The host as a whole: health, readiness, workers, metrics, the OpenAPI document.
 
 use std::sync::Arc;
 
-use ironcast_api::{
-    DataplaneHealth, DataplaneStatus, Health, HealthStatus, Id, Problem, RouterSnapshot, Snapshot,
-    TransportSnapshot,
-};
+use ironcast_api::{DataplaneHealth, DataplaneStatus, Health, HealthStatus, Id, Problem};
 
 use crate::{
-    call::{Answer, Call},
-    engine::{Engine, State, Step, unavailable},
+    call::Answer,
+    engine::{Engine, Step, unavailable},
     metrics, openapi,
-    registry::{Router, Transport},
 };
 
 /// `GET /health`: 200 as long as this process works.
@@ -57,48 +53,6 @@ pub async fn worker(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
         })
         .await?;
     Answer::json(200, &worker, seq)
-}
-
-/// `GET /snapshot`.
-pub async fn snapshot(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
-    let router_id = call.query(&["routerId"])?.id("routerId")?;
-    let (snapshot, seq) = engine
-        .run(|state| {
-            let routers = match &router_id {
-                Some(id) => {
-                    let router = state.registry.routers.get(id);
-                    vec![router.ok_or_else(|| Problem::not_found("router", id))?]
-                }
-                None => state.registry.routers.values().collect(),
-            };
-            Ok(Step::Done(Snapshot {
-                seq: state.events.head(),
-                workers: state.workers.infos(),
-                routers: routers.into_iter().map(|router| of_router(state, router)).collect(),
-            }))
-        })
-        .await?;
-    Answer::json(200, &snapshot, seq)
-}
-
-fn of_router(state: &State, router: &Router) -> RouterSnapshot {
-    let transports = router.transports.iter();
-    let transports = transports.filter_map(|id| state.registry.transports.get(id));
-    RouterSnapshot {
-        router: router.info.clone(),
-        transports: transports.map(|transport| of_transport(state, transport)).collect(),
-    }
-}
-
-fn of_transport(state: &State, transport: &Transport) -> TransportSnapshot {
-    let registry = &state.registry;
-    let producers = transport.producers.iter().filter_map(|id| registry.producers.get(id));
-    let consumers = transport.consumers.iter().filter_map(|id| registry.consumers.get(id));
-    TransportSnapshot {
-        transport: transport.whole_info(),
-        producers: producers.map(|producer| producer.info.clone()).collect(),
-        consumers: consumers.map(|one| one.whole_info()).collect(),
-    }
 }
 
 /// `GET /metrics`.

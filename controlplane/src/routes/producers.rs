@@ -8,11 +8,11 @@ use ironcast_api::{
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
 use ironcast_protocol::{Command, Reply, command};
 
-use super::{closed, done, id_or_new, random_u32, routers::check_rate};
+use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
     call::{Answer, Call},
     convert,
-    engine::{Engine, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::check_count,
     note::{self, Common, ProducerNote},
@@ -50,10 +50,13 @@ fn look(
     let router = registry.routers.get(&router_id);
     let router = router.ok_or_else(|| Problem::not_found("router", &router_id))?;
     let limits = &state.limits;
-    let count = transport.producers.len();
+    let place = Place::Parent(create.transport_id.clone());
+    let on_worker = Place::Worker(router.worker);
+    let count = transport.producers.len() + state.on_their_way(Kind::Producer, place.clone());
     check_count(count, limits.producers_per_transport_max, "producers on this transport")?;
     if limits.producers_per_worker_max > 0 {
-        let (_, count, _) = registry.on_worker(router.worker);
+        let (_, there, _) = registry.on_worker(router.worker);
+        let count = there + state.on_their_way(Kind::Producer, on_worker.clone());
         check_count(count, limits.producers_per_worker_max, "producers on this worker")?;
     }
     let ssrc = free_ssrcs(router, create.rtp_parameters.encodings.len().max(1));
@@ -81,8 +84,10 @@ fn look(
     let command = produce(create, &info, &negotiated, common)?;
     check_rate(state, &router_id)?;
     let hash = common.hash;
-    Ok(Step::create(Kind::Producer, id.clone(), command, move |state, reply| {
-        let rtp_type = match reply? {
+    let places = vec![place, on_worker];
+    let creation = Creation { kind: Kind::Producer, id: id.clone(), places };
+    Ok(Step::create(creation, command, move |state, reply| {
+        let rtp_type = match reply.map_err(|problem| problem.about("/rtpParameters"))? {
             Reply::Produced { rtp_type } => rtp_type,
             other => return Err(unexpected(&other)),
         };
@@ -125,7 +130,7 @@ fn produce(
 pub fn free_ssrcs(router: &Router, count: usize) -> u32 {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     loop {
-        let first = random_u32();
+        let first: u32 = rand::random();
         let Some(end) = first.checked_add(count) else { continue };
         // 0 is no SSRC, and mediasoup-client keeps 1234 for a probing stream of its own.
         let is_special = first == 0 || (first..end).contains(&1234);

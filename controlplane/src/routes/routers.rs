@@ -15,7 +15,7 @@ use super::id_or_new;
 use crate::{
     call::{Answer, Call},
     convert,
-    engine::{Engine, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::{check_count, rate_limited},
     note::{self, BodyHash, Common, RouterNote},
@@ -74,7 +74,8 @@ fn place(
     if let Some(step) = state.check_id(Kind::Router, id, hash, existing)? {
         return Ok(step);
     }
-    check_count(state.registry.routers.len(), state.limits.routers_max, "routers on this host")?;
+    let count = state.registry.routers.len() + state.on_their_way(Kind::Router, Place::Host);
+    check_count(count, state.limits.routers_max, "routers on this host")?;
     let placement = create.placement.unwrap_or_default();
     let full = state.full();
     let worker = state.workers.place(id, create.worker_id.as_ref(), placement, full)?;
@@ -84,7 +85,8 @@ fn place(
         worker,
         note: note.to_vec(),
     });
-    Ok(Step::create(Kind::Router, id.clone(), command, move |state, reply| {
+    let creation = Creation { kind: Kind::Router, id: id.clone(), places: vec![Place::Host] };
+    Ok(Step::create(creation, command, move |state, reply| {
         created(state, info, worker, hash, reply)
     }))
 }

@@ -1,6 +1,6 @@
-//! `GET /events`: one task for each stream copies from the log to the response. A reader that is
-//! slower than the events finds its place gone and is cut; one that reads nothing at all is cut
-//! after a while. Nobody else notices either.
+//! `GET /events`: one task for each stream copies from the log to the response. What counts as slow
+//! is what a reader's own connection does not take: however much happens at once, who takes what he
+//! is given is not cut. Nobody else notices a slow one.
 
 use std::{
     collections::BTreeSet,
@@ -26,9 +26,11 @@ use crate::{
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces between the task and the connection.
 const PIECES: usize = 4;
-/// A connection that takes nothing for so long is ended.
+/// A reader who takes nothing for so long is cut.
 const STALL_MAX: Duration = Duration::from_secs(20);
-/// How often it is asked meanwhile whether it is too far behind.
+/// One who takes nothing for so long, and has too many events before him, too.
+const STALL_MAX_BEHIND: Duration = Duration::from_secs(2);
+/// How often that is looked at.
 const STALL_CHECK: Duration = Duration::from_millis(250);
 
 /// In the contract, but this version never tells them: asking for them is no mistake.
@@ -46,6 +48,8 @@ pub struct Opened {
     pub pieces: mpsc::Receiver<Bytes>,
     /// Where it begins.
     pub seq: EventSeq,
+    /// Held for as long as anything of the stream is: what was written and not taken counts too.
+    pub slot: Slot,
 }
 
 struct Stream {
@@ -55,13 +59,15 @@ struct Stream {
     replay_end: u64,
     router_id: Option<Id>,
     types: Option<BTreeSet<String>>,
+    /// Also the events that others imply.
+    with_children: bool,
     wake: watch::Receiver<EventSeq>,
     out: mpsc::Sender<Bytes>,
     stopping: watch::Receiver<bool>,
 }
 
 /// Counts the open streams.
-struct Slot(Arc<Engine>);
+pub struct Slot(Arc<Engine>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
@@ -69,24 +75,28 @@ impl Drop for Slot {
     }
 }
 
-/// Begins a stream. `end_connection` is called when the reader takes nothing for too long.
+/// Begins a stream. `break_off` is called when the reader takes nothing for too long.
 pub fn open(
     engine: &Arc<Engine>,
     call: &Call,
     last_event_id: Option<&str>,
     stopping: watch::Receiver<bool>,
-    end_connection: impl FnOnce() + Send + 'static,
+    break_off: impl FnOnce() + Send + 'static,
 ) -> Result<Opened, Problem> {
-    let query = call.query(&["after", "routerId", "types"])?;
+    let query = call.query(&["after", "routerId", "types", "children"])?;
+    let with_children = query.flag("children")?;
     let router_id = query.id("routerId")?;
     let types = query.get("types").map(types_of).transpose()?;
     // A browser's EventSource repeats its address when it comes back: the header is newer.
     let after = last_event_id.or_else(|| query.get("after")).map(position).transpose()?;
     let slot = take_slot(engine)?;
-    let state = engine.lock();
+    let mut state = engine.lock();
     let head = state.events.head();
     let cursor = after.unwrap_or(head);
     if state.events.read(cursor, 0).is_err() {
+        return Err(lost());
+    }
+    if with_children && state.events.follow_implied(cursor, Instant::now()).is_err() {
         return Err(lost());
     }
     let wake = state.events.subscribe();
@@ -98,17 +108,17 @@ pub fn open(
         replay_end: head.number,
         router_id,
         types,
+        with_children,
         wake,
         out,
         stopping,
     };
     tokio::spawn(async move {
-        let _slot = slot;
         if stream.run().await.is_err() {
-            end_connection();
+            break_off();
         }
     });
-    Ok(Opened { pieces, seq: cursor })
+    Ok(Opened { pieces, seq: cursor, slot })
 }
 
 fn take_slot(engine: &Arc<Engine>) -> Result<Slot, Problem> {
@@ -188,7 +198,7 @@ impl Stream {
                     return Ok(true);
                 }
                 Ok(Err(_)) => return Ok(false),
-                Err(_) if begun.elapsed() > STALL_MAX || self.is_too_far_behind() => {
+                Err(_) if self.is_stalled(begun.elapsed()) => {
                     self.count_cut();
                     return Err(Stalled);
                 }
@@ -197,19 +207,24 @@ impl Stream {
         }
     }
 
-    /// Who repeats what he missed may be far behind at first.
-    fn is_too_far_behind(&self) -> bool {
+    /// Whether the reader has taken nothing for too long. Who repeats what he missed may be far
+    /// behind at first.
+    fn is_stalled(&self, waited: Duration) -> bool {
+        if waited < STALL_MAX_BEHIND {
+            return false;
+        }
         let lag = self.engine.lock().events.lag(self.cursor);
-        lag > self.engine.config.events.waiting_max && self.cursor.number >= self.replay_end
+        let is_behind = lag > self.engine.config.events.waiting_max;
+        waited >= STALL_MAX || (is_behind && self.cursor.number >= self.replay_end)
     }
 
     /// Takes what is next out of the log; false if there is nothing.
     fn read(&mut self, text: &mut String) -> Result<bool, Lost> {
-        if self.is_too_far_behind() {
-            return Err(Lost);
-        }
         let (entries, head) = {
-            let state = self.engine.lock();
+            let mut state = self.engine.lock();
+            if self.with_children {
+                state.events.follow_implied(self.cursor, Instant::now())?;
+            }
             (state.events.read(self.cursor, PIECE_BYTES)?, state.events.head())
         };
         let Some(last) = entries.last() else {
@@ -232,7 +247,8 @@ impl Stream {
             _ => true,
         };
         let is_of_types = self.types.as_ref().is_none_or(|types| types.contains(entry.name));
-        !is_repeated_score && is_of_router && is_of_types
+        let is_asked_for = self.with_children || !entry.is_implied;
+        !is_repeated_score && is_of_router && is_of_types && is_asked_for
     }
 
     /// Also tells where to resume: with a filter, all events since may have been left out.

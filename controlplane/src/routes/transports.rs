@@ -15,7 +15,7 @@ use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
     call::{Answer, Call},
     convert,
-    engine::{Engine, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::check_count,
     note::{self, BodyHash, Common, ConnectNote, TransportNote},
@@ -87,7 +87,9 @@ fn look(
     let missing = || Problem::not_found("router", &create.router_id).with_pointer("/routerId");
     let router = state.registry.routers.get(&create.router_id).ok_or_else(missing)?;
     let max = state.limits.transports_per_router_max;
-    check_count(router.transports.len(), max, "transports in this router")?;
+    let place = Place::Parent(create.router_id.clone());
+    let count = router.transports.len() + state.on_their_way(Kind::Transport, place.clone());
+    check_count(count, max, "transports in this router")?;
     let caps = create.rtp_capabilities.as_ref();
     let note = TransportNote {
         common: common.clone(),
@@ -109,7 +111,8 @@ fn look(
         note: bytes,
     });
     let (id, router_id) = (id.clone(), create.router_id.clone());
-    Ok(Step::create(Kind::Transport, id.clone(), command, move |state, reply| {
+    let creation = Creation { kind: Kind::Transport, id: id.clone(), places: vec![place] };
+    Ok(Step::create(creation, command, move |state, reply| {
         let created = match reply? {
             Reply::TransportCreated(created) => created,
             other => return Err(unexpected(&other)),
@@ -224,7 +227,7 @@ fn connected(
             }
             return Err(problem);
         }
-        Err(problem) => return Err(problem),
+        Err(problem) => return Err(problem.about("/dtlsParameters")),
     };
     let transport = find(state, id)?;
     transport.connect_hash = Some(hash);
@@ -268,8 +271,14 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
                 min_outgoing_bps: patch.min_outgoing_bitrate,
             });
             let id = id.clone();
+            // Of the three, the one that can contradict another is named.
+            let pointer = if patch.min_outgoing_bitrate.is_some() {
+                "/minOutgoingBitrate"
+            } else {
+                "/maxOutgoingBitrate"
+            };
             Ok(Step::ask(command, move |state, reply| {
-                done(reply)?;
+                done(reply).map_err(|problem| problem.about(pointer))?;
                 let transport = find(state, &id)?;
                 let info = &mut transport.info;
                 let set = |limit: &mut Option<u32>, new: Option<u32>| {

@@ -167,7 +167,7 @@ async fn a_worker_that_dies_takes_its_rooms_with_it_and_no_others() {
 
 #[tokio::test]
 async fn a_fenced_control_plane_stays_away() {
-    let stage = Stage::new().await;
+    let mut stage = Stage::new().await;
     stage.call_of_two("room").await;
     let before = stage.state().await;
     let error = CommandError::new(ErrorCode::Fenced, "a newer controller");
@@ -187,6 +187,9 @@ async fn a_fenced_control_plane_stays_away() {
     let snapshot = newer.1.snapshot(None).await.unwrap();
     assert_eq!(serde_json::to_value(&snapshot.routers).unwrap(), before["routers"]);
     assert!(stage.client.ready().await.is_err());
+    // Its process ends by this.
+    let mut older = stage.server.take().unwrap();
+    tokio::time::timeout(stage::LIMIT, older.replaced()).await.expect("it is told");
 }
 
 #[tokio::test]

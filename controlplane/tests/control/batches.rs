@@ -66,6 +66,7 @@ async fn a_failed_call_stops_the_batch_only_on_request() {
         call("PUT", "/v1/routers", Value::Null),
         call("GET", "/v1/events", Value::Null),
         call("POST", "/v1/batch", json!({ "calls": [] })),
+        call("GET", "/v1/snapshot", Value::Null),
         call("DELETE", "/v1/routers/c", Value::Null),
     ]);
     let answer =
@@ -73,7 +74,7 @@ async fn a_failed_call_stops_the_batch_only_on_request() {
     assert_eq!(statuses(&answer), [201, 400]);
     assert_eq!(answer["answers"][1]["body"]["pointer"], "/colour");
     let answer = stage.ok("POST", "/v1/batch", json!({ "calls": calls })).await;
-    assert_eq!(statuses(&answer), [200, 400, 201, 404, 405, 422, 422, 204]);
+    assert_eq!(statuses(&answer), [200, 400, 201, 404, 405, 422, 422, 422, 204]);
 }
 
 #[tokio::test]
@@ -91,4 +92,84 @@ async fn a_batch_has_a_limit_and_a_form() {
         let refused = stage.refused("POST", "/v1/batch", body).await;
         assert_eq!((refused.0, refused.2.as_str()), (400, pointer));
     }
+}
+
+#[tokio::test]
+async fn limits_hold_however_much_is_asked_for_at_once() {
+    let stage = Stage::with(|config| {
+        config.limits.transports_per_router_max = 5;
+        config.limits.producers_per_transport_max = 3;
+        config.limits.consumers_per_transport_max = 7;
+        config.limits.consumers_per_worker_max = 8;
+    })
+    .await;
+    stage.ok("POST", "/v1/routers", json!({ "id": "room" })).await;
+    let made = async |calls: Vec<Value>| {
+        let answer = stage.ok("POST", "/v1/batch", json!({ "calls": calls })).await;
+        let statuses = statuses(&answer);
+        assert!(statuses.iter().all(|status| [201, 503].contains(status)), "{answer}");
+        statuses.iter().filter(|status| **status == 201).count()
+    };
+    let transports = (0..20).map(|number| {
+        let id = format!("t{number}");
+        call("POST", "/transports", json!({ "id": id, "routerId": "room", "type": "webrtc" }))
+    });
+    assert_eq!(made(transports.collect()).await, 5);
+    let producers = (0..20).map(|number| {
+        let mut body = produce(&format!("p{number}"), "t0", "opus");
+        body["rtpParameters"]["mid"] = json!(format!("m{number}"));
+        body["rtpParameters"]["encodings"][0]["ssrc"] = json!(1_000 + number);
+        call("POST", "/producers", body)
+    });
+    assert_eq!(made(producers.collect()).await, 3);
+    let consumers = |transport: &'static str| {
+        let caps = chromium("rtpCapabilities");
+        (0..20).map(move |number| {
+            let id = format!("{transport}-{number}");
+            let body = json!({ "id": id, "transportId": transport, "producerId": "p0",
+                "rtpCapabilities": caps });
+            call("POST", "/consumers", body)
+        })
+    };
+    assert_eq!(made(consumers("t1").collect()).await, 7);
+    // One more on this worker, wherever it is.
+    assert_eq!(made(consumers("t2").chain(consumers("t3")).collect()).await, 1);
+    // What was refused holds no place.
+    stage.ok("DELETE", "/v1/transports/t1", Value::Null).await;
+    assert_eq!(made(consumers("t3").collect()).await, 7);
+}
+
+#[tokio::test]
+async fn a_mid_is_given_once() {
+    let stage = Stage::new().await;
+    stage.call_of_two("room").await;
+    let consumer = |id: &str, mid: &str| json!({ "id": id, "transportId": "room-bob-recv", "producerId": "room-mic", "mid": mid });
+    let calls: Vec<_> = (0..5)
+        .map(|number| call("POST", "/consumers", consumer(&format!("c{number}"), "7")))
+        .collect();
+    let answer = stage.ok("POST", "/v1/batch", json!({ "calls": calls })).await;
+    assert_eq!(statuses(&answer), [201, 409, 409, 409, 409]);
+    stage.ok("DELETE", "/v1/consumers/c0", Value::Null).await;
+    for number in 0..10 {
+        let mut body = consumer(&format!("auto-{number}"), "");
+        body.as_object_mut().unwrap().remove("mid");
+        let made = stage.ok("POST", "/v1/consumers", body).await;
+        assert_ne!(made["rtpParameters"]["mid"], "7");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_counts_as_the_calls_in_it() {
+    let stage = Stage::with(|config| config.limits.requests_per_s = 100).await;
+    let calls: Vec<_> = (0..40).map(|_| call("GET", "/v1/health", Value::Null)).collect();
+    let body = json!({ "calls": calls });
+    let mut answers = vec![stage.call("POST", "/v1/batch", body.clone()).await.0];
+    while answers.len() < 500 && answers.last() != Some(&429) {
+        answers.push(stage.call("POST", "/v1/batch", body.clone()).await.0);
+    }
+    assert_eq!((answers[0], answers.last()), (200, Some(&429)), "{answers:?}");
+    // The client waits as long as it is told.
+    let batch = serde_json::from_value(body).unwrap();
+    let done = stage.client.batch(&batch).await.unwrap();
+    assert_eq!(done.answers.len(), 40);
 }

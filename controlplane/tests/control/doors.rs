@@ -1,7 +1,5 @@
 //! The same answers through every door; who may come in; what happens when a door cannot open.
 
-use std::sync::Arc;
-
 use http_body_util::BodyExt as _;
 use ironcast_client::{Client, Token, Trust};
 use ironcast_config::Door;
@@ -126,39 +124,17 @@ async fn a_token_is_needed_where_one_is_configured() {
     let request = http::request("GET", "/v1/health", "");
     let answer = http::send(Way::Http2, server.address, &trust, request).await;
     assert_eq!((answer.status, answer.header("www-authenticate")), (401, "Bearer"));
-    std::fs::remove_dir_all(&folder).unwrap();
-}
-
-#[tokio::test]
-async fn a_client_certificate_is_needed_where_one_is_configured() {
-    let folder = stage::folder();
-    let mut config = stage::config(&folder);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let cert = rcgen::CertificateParams::new(vec!["caller".into()]).unwrap();
-    let cert = cert.signed_by(&key, &issuer).unwrap();
-    let file = |name: &str, pem: String| {
-        let path = folder.join(name);
-        std::fs::write(&path, pem).unwrap();
-        path
+    // A new file counts soon; what cannot be read changes nothing.
+    std::fs::write(&file, "third-secret\n").unwrap();
+    let may = |token: &'static str| {
+        let client = with(Some(Token::Text(token.into())));
+        async move { client.health().await.is_ok() }
     };
-    config.client_ca = Some(file("ca.pem", ca_cert.pem()));
-    let (cert, key) = (file("caller.pem", cert.pem()), file("caller-key.pem", key.serialize_pem()));
-    config.plain = None;
-    let server = Server::start(config.clone()).await.unwrap();
-    let builder = Client::builder(format!("https://{}", server.address))
-        .trust(Trust::File(config.tls_cert.clone()));
-    builder.clone().identity(cert, key).build().unwrap().health().await.unwrap();
-    assert!(builder.build().unwrap().health().await.is_err());
-    let trust = std::fs::read(&config.tls_cert).unwrap();
-    for way in [Way::Http1, Way::Http2] {
-        let request = http::request("GET", "/v1/health", "");
-        assert!(http::open(way, server.address, &trust, request).await.is_err(), "{way:?}");
-    }
+    stage::eventually("the new token counts", || may("third-secret")).await;
+    assert!(!may("first-secret").await);
+    std::fs::write(&file, "# nothing\n").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert!(may("third-secret").await);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -210,16 +186,6 @@ async fn a_unix_socket_is_a_door_too_and_certificates_are_kept() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// A connection that is open and says nothing ever again, as that of a client that has vanished.
-async fn silent_quic(address: std::net::SocketAddr, trust: &[u8]) -> quinn::Connection {
-    let mut tls = http::tls(trust).unwrap();
-    tls.alpn_protocols = vec![b"h3".to_vec()];
-    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(tls));
-    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap()
-}
-
 /// Event streams end as they should, and nobody is waited for who only keeps his connection open.
 #[tokio::test]
 async fn stopping_waits_for_no_idle_connection() {
@@ -233,7 +199,8 @@ async fn stopping_waits_for_no_idle_connection() {
         let stream = http::open(way, address, &trust, request).await.unwrap();
         streams.push(tokio::spawn(async move { stream.into_body().collect().await.is_ok() }));
     }
-    let quic = silent_quic(address, &trust).await;
+    // Open, and never says anything again, as that of a client that has vanished.
+    let quic = http::quic(address, &trust, 1 << 20).await;
     let silent = tokio::net::TcpStream::connect(plain).await.unwrap();
     let in_tls = tokio::net::TcpStream::connect(address).await.unwrap();
     let begun = std::time::Instant::now();

@@ -109,7 +109,8 @@ async fn callers_that_go_away_leave_nothing_half_done() {
         let body =
             json!({ "id": format!("t{number}"), "routerId": "room", "type": "webrtc" }).to_string();
         let head = format!(
-            "POST /v1/transports HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /v1/transports HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

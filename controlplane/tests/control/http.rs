@@ -44,7 +44,57 @@ impl Answer {
 
 /// A request with a body; `Host` and the URL's origin are added.
 pub fn request(method: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    Request::builder().method(method).uri(path).body(Full::new(body.into())).expect("a request")
+    let body = body.into();
+    let mut request = Request::builder().method(method).uri(path);
+    if !body.is_empty() {
+        request = request.header("content-type", "application/json");
+    }
+    request.body(Full::new(body)).expect("a request")
+}
+
+/// A QUIC connection on which nothing has been said yet. `window`: bytes of a stream that its client
+/// takes without reading them.
+pub async fn quic(address: SocketAddr, trust: &[u8], window: u32) -> quinn::Connection {
+    let connection = try_quic(address, trust, window).await;
+    connection.expect("a connection")
+}
+
+/// The same, which may be refused.
+pub async fn try_quic(
+    address: SocketAddr,
+    trust: &[u8],
+    window: u32,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
+    let mut tls = tls(trust).expect("settings");
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("settings");
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window(window.into());
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport));
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address"));
+    let endpoint = endpoint.expect("an endpoint");
+    endpoint.connect_with(config, address, "localhost").expect("an address").await
+}
+
+pub type Http3 = h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>;
+pub type Http3Stream = h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>;
+
+/// HTTP/3 on a connection.
+pub async fn http3(connection: quinn::Connection) -> Http3 {
+    let made = h3::client::new(h3_quinn::Connection::new(connection)).await;
+    let (mut driver, requests) = made.expect("HTTP/3");
+    tokio::spawn(async move { std::future::poll_fn(|context| driver.poll_close(context)).await });
+    requests
+}
+
+/// Sends a `GET` over HTTP/3 and gives the status and the stream of its answer.
+pub async fn get(requests: &mut Http3, path: &str) -> (u16, Http3Stream) {
+    let request = Request::get(format!("https://localhost{path}")).body(()).expect("a request");
+    let mut stream = requests.send_request(request).await.expect("a stream");
+    stream.finish().await.expect("the request is sent");
+    let response = stream.recv_response().await.expect("an answer");
+    (response.status().as_u16(), stream)
 }
 
 /// Sends on a connection of its own and reads the whole answer.

@@ -9,5 +9,7 @@ mod hostile;
 mod http;
 mod resources;
 mod retries;
+mod snapshots;
 mod stage;
+mod strangers;
 mod streams;

@@ -34,7 +34,7 @@ use std::{
 pub use crate::{
     problem::{ConfigError, Place, Problem},
     sections::{Control, Dataplane, Events, Limits, Log, Rtc, Signaling},
-    value::{Announced, Door, PortRange, Sealer, Transmit},
+    value::{Announced, Door, PortRange, Require, Sealer, Transmit},
 };
 
 /// The file that is read when none is named and it is there.

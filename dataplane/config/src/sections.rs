@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     check::{Between, Check, LogFilter, RealPort, Url},
-    value::{Announced, Door, Expected, PortRange, Raw, Sealer, Transmit, Value},
+    value::{Announced, Door, Expected, PortRange, Raw, Require, Sealer, Transmit, Value},
 };
 
 /// One key of a section.
@@ -182,10 +182,15 @@ section! {
         tls_cert: Option<PathBuf> = None;
         /// Its private key, PEM.
         tls_key: Option<PathBuf> = None;
-        /// Callers need a certificate that this one signed, PEM.
+        /// Callers prove who they are by a certificate that this one signed, PEM.
         client_ca: Option<PathBuf> = None;
-        /// Callers need a token that stands in this file, one a line.
+        /// Callers prove who they are by a token that stands in this file, one a line. It is read
+        /// again when it changes.
         token_file: Option<PathBuf> = None;
+        /// With both: "any" of the two is enough, or "all" are needed.
+        require: Require = Require::Any;
+        /// HTTP/3. Without it there are HTTP/2 and HTTP/1.1 only; the signaling service needs it.
+        quic: bool = true;
         /// A call waits for the dataplane for so long, then answers timeout.
         dataplane_timeout_ms: u32 = 5_000, Between(100, 60_000);
     }
@@ -196,8 +201,15 @@ section! {
     Limits = "limits" {
         /// Largest body of a call.
         body_bytes_max: u64 = MIB, Between(1_024, 64 * MIB);
-        /// Calls of one client in a second.
-        requests_per_s: u32 = 2_000;
+        /// Calls of one caller in a second: of a token, of a certificate or, where nobody is asked who
+        /// he is, of an address. Each call of a batch counts.
+        requests_per_s: u32 = 50_000;
+        /// Calls of one address in a second that do not show who calls.
+        unauthenticated_per_s: u32 = 100;
+        /// Connections of one door of the control API at once.
+        connections_max: u32 = 10_000, Between(1, 1_000_000);
+        /// Connections of one address to one door.
+        connections_per_address_max: u32 = 1_000;
         /// Resources made in one router in a second.
         creations_per_router_per_s: u32 = 2_000;
         /// Calls in one batch.
@@ -227,10 +239,10 @@ section! {
         /// Events are kept for so long, so that a caller that lost its stream can resume.
         keep_s: u32 = 60, Between(1, 3_600);
         /// Memory for them; beyond, the oldest are dropped.
-        keep_bytes: u64 = 16 * MIB, Between(64 * 1024, 1_024 * MIB);
+        keep_bytes: u64 = 64 * MIB, Between(64 * 1024, 1_024 * MIB);
         /// Callers that listen at once.
         streams_max: u32 = 256, Between(1, 100_000);
-        /// Events that may wait for one caller; a slower one is cut off.
+        /// Events that may wait for one caller who takes nothing for 2 s; then he is cut off.
         waiting_max: u32 = 8_192, Between(16, 1_000_000);
     }
 }

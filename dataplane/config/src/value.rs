@@ -329,6 +329,34 @@ impl Value for Door {
     }
 }
 
+/// Which of the configured proofs a caller has to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// One of them.
+    Any,
+    /// Each of them.
+    All,
+}
+
+impl Value for Require {
+    fn expected() -> String {
+        "expected one of \"any\", \"all\"".into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        match word {
+            "any" => Ok(Self::Any),
+            "all" => Ok(Self::All),
+            _ => Err(Expected(Self::expected())),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        quoted(match self {
+            Self::Any => "any",
+            Self::All => "all",
+        })
+    }
+}
+
 /// How the dataplane hands packets to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transmit {

@@ -124,7 +124,8 @@ pub struct ForwardingDelay {
     pub p99: f64,
 }
 
-/// `GET /snapshot`: everything there is, as of the event `seq`.
+/// `GET /snapshot`: everything there is, as of the event `seq`. What changes while it is read may be
+/// in it already; its event comes behind `seq` too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -133,8 +134,11 @@ pub struct Snapshot {
     pub seq: EventSeq,
     /// Workers.
     pub workers: Vec<WorkerInfo>,
-    /// Routers.
+    /// Routers, in ascending order of their ids.
     pub routers: Vec<RouterSnapshot>,
+    /// With `limit`: the `after` of the next page, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<Id>,
 }
 
 /// A router and what hangs below it.

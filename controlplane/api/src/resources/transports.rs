@@ -50,13 +50,13 @@ pub struct CreateTransport {
     /// webrtc: offer UDP candidates (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_udp: Option<bool>,
-    /// webrtc: offer TCP candidates (default true if the server listens on TCP).
+    /// webrtc: offer TCP candidates. Taken, and without effect in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_tcp: Option<bool>,
-    /// webrtc: UDP candidates first.
+    /// webrtc: UDP candidates first. Taken, and without effect: there are no others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer_udp: Option<bool>,
-    /// webrtc: TCP candidates first.
+    /// webrtc: TCP candidates first. Taken, and without effect in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer_tcp: Option<bool>,
     /// webrtc: where the estimate begins, bits per second (default 600000).

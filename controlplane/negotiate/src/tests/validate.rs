@@ -125,3 +125,13 @@ fn capabilities_learn_their_kind_and_may_know_codecs_that_we_do_not() {
     assert_eq!(caps.codecs[0].channels, Some(1));
     assert_eq!(caps.codecs[1].kind, Some(MediaKind::Video));
 }
+
+#[test]
+fn a_device_may_list_an_h264_profile_that_nobody_reads() {
+    for id in ["", "42e0", "zzzzzz", "42e01f42e01f"] {
+        let codec = json!({ "kind": "video", "mimeType": "video/H264", "clockRate": 90_000,
+            "parameters": { "profile-level-id": id } });
+        let mut caps: RtpCapabilities = read(&json!({ "codecs": [codec] }));
+        assert!(validate_and_normalize_rtp_capabilities(&mut caps).is_ok(), "{id}");
+    }
+}

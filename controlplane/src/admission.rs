@@ -1,0 +1,206 @@
+//! Who may hold a connection: so many in all and from one address, and only for a moment without
+//! having shown that he may call. Asked by the doors' listeners for each connection; told by
+//! `doors` when somebody's credentials were good.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use salvo::{
+    async_trait,
+    conn::ConnCtrl,
+    fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy},
+};
+use tokio::{sync::watch, time::timeout};
+
+/// See the head of this file. One for each door: a peer's address and port are its own there.
+pub struct Admission {
+    /// Connections of this door at once.
+    pub connections_max: usize,
+    per_address_max: usize,
+    /// Nothing good was shown by then: the connection ends.
+    proof_time: Duration,
+    open: Mutex<Open>,
+    /// Connections that were not taken because their address had enough.
+    pub refused: AtomicU64,
+    /// Connections that ended without having shown anything.
+    pub unproven: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    by_address: HashMap<IpAddr, usize>,
+    proofs: HashMap<SocketAddr, watch::Sender<bool>>,
+}
+
+/// A connection's place. Free again when it is dropped.
+pub struct Slot {
+    admission: Arc<Admission>,
+    peer: SocketAddr,
+    proven: watch::Receiver<bool>,
+}
+
+impl Admission {
+    /// Nobody is connected yet; 0 is no limit for one address.
+    #[must_use]
+    pub fn new(connections_max: usize, per_address_max: usize, proof_time: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max,
+            per_address_max,
+            proof_time,
+            open: Mutex::default(),
+            refused: AtomicU64::new(0),
+            unproven: AtomicU64::new(0),
+        })
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether another connection of an address is taken.
+    #[must_use]
+    pub fn has_room(&self, address: IpAddr) -> bool {
+        let open = self.open();
+        let count = open.by_address.get(&address.to_canonical()).copied().unwrap_or_default();
+        let has_room = self.per_address_max == 0 || count < self.per_address_max;
+        if !has_room {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.open().proofs.len()
+    }
+
+    /// Takes a connection in.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>, peer: SocketAddr) -> Slot {
+        let (sender, proven) = watch::channel(false);
+        let mut open = self.open();
+        *open.by_address.entry(peer.ip().to_canonical()).or_default() += 1;
+        open.proofs.insert(peer, sender);
+        drop(open);
+        Slot { admission: Arc::clone(self), peer, proven }
+    }
+
+    /// Somebody may call: his connection stays.
+    pub fn prove(&self, peer: SocketAddr) {
+        if let Some(proof) = self.open().proofs.get(&peer) {
+            proof.send_if_modified(|is_proven| !std::mem::replace(is_proven, true));
+        }
+    }
+}
+
+impl Slot {
+    /// Waits until the connection has shown something good; false if it has not in time.
+    pub fn proof(&self) -> impl Future<Output = bool> + Send + use<> {
+        let (mut proven, admission) = (self.proven.clone(), Arc::clone(&self.admission));
+        async move {
+            let waited = timeout(admission.proof_time, proven.wait_for(|proven| *proven)).await;
+            match waited {
+                Ok(Ok(_)) => true,
+                // It has gone by itself.
+                Ok(Err(_)) => true,
+                Err(_) => {
+                    admission.unproven.fetch_add(1, Ordering::Relaxed);
+                    false
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.admission.open();
+        let address = self.peer.ip().to_canonical();
+        if let Some(count) = open.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&address);
+            }
+        }
+        open.proofs.remove(&self.peer);
+    }
+}
+
+/// Lives as long as its connection.
+struct Held(#[allow(dead_code, reason = "dropping it frees the place")] Slot);
+
+impl ConnObserver for Held {}
+
+/// For the listeners of TCP; a unix socket has no addresses and lets in whom its permissions do.
+pub struct Policy(pub Arc<Admission>);
+
+#[async_trait]
+impl FusePolicy for Policy {
+    async fn decide(&self, info: &FuseInfo) -> FuseAction {
+        match info.remote_addr.clone().into_std() {
+            Some(peer) if !self.0.has_room(peer.ip()) => FuseAction::Reject,
+            _ => FuseAction::Accept(times()),
+        }
+    }
+
+    fn observe(&self, info: &FuseInfo, control: &ConnCtrl) -> Option<ArcConnObserver> {
+        let slot = self.0.enter(info.remote_addr.clone().into_std()?);
+        let (proof, control) = (slot.proof(), control.clone());
+        tokio::spawn(async move {
+            if !proof.await {
+                control.abort();
+            }
+        });
+        Some(Arc::new(Held(slot)))
+    }
+}
+
+/// Times of every connection.
+#[must_use]
+pub fn times() -> FuseConfig {
+    // No limit for idle connections: a stream of events may be silent for 15 s at a time.
+    FuseConfig::default()
+        .with_write_stall_timeout(Duration::from_secs(30))
+        .with_request_body_timeout(Duration::from_secs(30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(port: u16) -> SocketAddr {
+        ([10, 0, 0, 1], port).into()
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_and_gets_them_back() {
+        let admission = Admission::new(10, 2, Duration::from_secs(10));
+        let slots = [admission.enter(peer(1)), admission.enter(peer(2))];
+        assert!(!admission.has_room(peer(3).ip()));
+        assert!(admission.has_room([10, 0, 0, 2].into()));
+        // The same address in the form of the other family.
+        assert!(!admission.has_room("::ffff:10.0.0.1".parse().unwrap()));
+        drop(slots);
+        assert!(admission.has_room(peer(3).ip()));
+        assert!(admission.open().by_address.is_empty() && admission.count() == 0);
+        assert_eq!(admission.refused.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn who_shows_nothing_is_told_to_go() {
+        let admission = Admission::new(10, 0, Duration::from_millis(20));
+        let (silent, good) = (admission.enter(peer(1)), admission.enter(peer(2)));
+        admission.prove(peer(2));
+        assert!(good.proof().await);
+        assert!(!silent.proof().await);
+        assert_eq!(admission.unproven.load(Ordering::Relaxed), 1);
+    }
+}
