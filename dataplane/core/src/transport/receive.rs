@@ -189,7 +189,7 @@ impl Worker {
         if !found.rtx {
             stream.begin_again(&old, index, arrival, &mut self.pool);
             for subscriber in &producer.subscribers {
-                if let Some(consumer) = self.consumers.get_mut(*subscriber)
+                if let Some(consumer) = self.consumers.get_mut(subscriber.consumer)
                     && consumer.current == Some(found.stream)
                 {
                     // Its timestamps have nothing to do with those before.
