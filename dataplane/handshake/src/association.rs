@@ -1,7 +1,7 @@
-//! One association by `dimpl`: DTLS 1.2 and 1.3, ECDSA certificates. Owns the library's state
-//! machine and decides around it: which version as a server, whether the certificate is the
-//! signalled one, whether the negotiated profile is allowed. Keys leave here only after all of
-//! these were answered with yes.
+//! One association by `dimpl`: DTLS 1.2 and 1.3; our certificate is ECDSA, the peer's may be RSA.
+//! Owns the library's state machine and decides around it: which version as a server, whether the
+//! certificate is the signalled one, whether the negotiated profile is allowed. Keys leave here only
+//! after all of these were answered with yes; a no is told to the peer by an alert.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,10 @@ use ironcast_core::{
 
 use crate::{
     Association, Certificate, Config, Failure, Fingerprint, Output, Role, SrtpKeys, Version,
-    client_hello::Collector, fingerprint,
+    client_hello::Collector,
+    failure, fingerprint,
+    reassembly::Reassembly,
+    records::{self, CONTENT_ALERT, LEVEL_FATAL},
 };
 
 /// More than any single output of the library: a certificate, or a datagram.
@@ -25,6 +28,8 @@ const POLL_BYTES: usize = 4 << 10;
 /// What the library may ask for at most instead; a certificate of a peer is bounded by its record
 /// layer far below.
 const POLL_BYTES_MAX: usize = 128 << 10;
+/// Messages kept before the one that decides the version: a flight has five and a ChangeCipherSpec.
+const EARLY_MAX: usize = 8;
 /// Record types of DTLS 1.2 in the clear, and the unified header of DTLS 1.3 (RFC 9147 section 4.1).
 const RECORD_TYPES: [std::ops::RangeInclusive<u8>; 2] = [20..=26, 32..=63];
 
@@ -36,6 +41,10 @@ pub struct DtlsAssociation {
     fingerprints: Vec<Fingerprint>,
     client: bool,
     state: State,
+    /// What the library does not put together by itself, unless the version is DTLS 1.3.
+    reassembly: Reassembly,
+    /// What a client got before the message that decides the version.
+    early: Vec<Vec<u8>>,
     /// True when the peer's certificate was the right one.
     verified: bool,
     /// True when the handshake is complete, with or without keys.
@@ -88,6 +97,8 @@ impl DtlsAssociation {
             fingerprints: fingerprint::strongest(fingerprints),
             client: role == Role::Client,
             state: State::Collecting(Collector::default()),
+            reassembly: Reassembly::default(),
+            early: Vec::new(),
             verified: false,
             established: false,
             connected: false,
@@ -102,14 +113,14 @@ impl DtlsAssociation {
                 [version] => Some(version),
                 _ => None,
             };
-            association.begin(version, &[], now);
+            association.begin(version, None, now);
         }
         association
     }
 
-    /// Makes the library's state machine. Without a version, which only a client may leave open, the
-    /// peer's answer decides.
-    fn begin(&mut self, version: Option<Version>, datagrams: &[Vec<u8>], now: Nanos) {
+    /// Makes the library's state machine, and gives it the client's first message if we are the
+    /// server. Without a version, which only a client may leave open, the peer's answer decides.
+    fn begin(&mut self, version: Option<Version>, hello: Option<Vec<u8>>, now: Nanos) {
         let config = dimpl::Config::builder()
             .mtu(self.config.mtu)
             .flight_start_rto(Duration::from_nanos(self.config.retransmit_delay))
@@ -130,9 +141,7 @@ impl DtlsAssociation {
             dtls.set_active(true);
         }
         self.state = State::Running(Box::new(dtls));
-        self.run(now, |dtls| {
-            datagrams.iter().try_for_each(|datagram| dtls.handle_packet(datagram))
-        });
+        self.run(now, |dtls| hello.map_or(Ok(()), |hello| dtls.handle_packet(&hello)));
     }
 
     /// Moves the library's clock, does `act` with it, and takes its outputs.
@@ -140,29 +149,25 @@ impl DtlsAssociation {
         let instant = self.clock.instant(now);
         let State::Running(dtls) = &mut self.state else { return };
         let result = dtls.handle_timeout(instant).and_then(|()| act(dtls));
-        self.drain(now);
         match result {
-            Ok(()) => {}
             // Before the server's first answer the library takes foreign bytes for one.
-            Err(dimpl::Error::UnexpectedMessage(
+            Ok(())
+            | Err(dimpl::Error::UnexpectedMessage(
                 dimpl::UnexpectedMessageError::UnrecognizedAutoServerResponse,
-            )) => {}
+            )) => self.drain(now),
             Err(error) => self.end(&error),
         }
     }
 
     /// The library has given up.
     fn end(&mut self, error: &dimpl::Error) {
-        if matches!(self.state, State::Done) {
-            return;
-        }
+        let (failure, alert) = failure::judge(error);
         tracing::debug!(%error, connected = self.connected, "association ended");
         if self.connected {
+            self.send_alert(alert);
             self.finish(Output::Closed);
-        } else if matches!(error, dimpl::Error::Timeout(_)) {
-            self.fail(Failure::Timeout);
         } else {
-            self.fail(Failure::Protocol);
+            self.fail_with(failure, alert);
         }
     }
 
@@ -236,7 +241,12 @@ impl DtlsAssociation {
             _ => Version::Dtls12,
         };
         self.connected = true;
-        let keys = SrtpKeys { suite, local, remote, version, client: self.client };
+        let goodbye = match &mut self.state {
+            State::Running(dtls) => dtls.seal_close_notify().ok().flatten(),
+            _ => None,
+        };
+        let goodbye = goodbye.unwrap_or_default();
+        let keys = SrtpKeys { suite, local, remote, version, client: self.client, goodbye };
         self.outputs.push_back(Output::Connected(keys));
     }
 
@@ -251,12 +261,80 @@ impl DtlsAssociation {
     }
 
     fn fail(&mut self, failure: Failure) {
-        // What the library wanted to send would tell the peer that all is well.
-        self.outputs.clear();
+        self.fail_with(failure, failure.alert());
+    }
+
+    fn fail_with(&mut self, failure: Failure, alert: Option<u8>) {
+        if !self.established {
+            // What the library wanted to send would tell the peer that all is well.
+            self.outputs.clear();
+        }
+        self.send_alert(alert);
         self.finish(Output::Failed(failure));
     }
 
+    /// Tells the peer that it is over, with the protection that it can read now.
+    fn send_alert(&mut self, description: Option<u8>) {
+        let Some(description) = description else { return };
+        let mut by_library = false;
+        if let State::Running(dtls) = &mut self.state {
+            let mut buffer = vec![0; POLL_BYTES];
+            if dtls.fail(description).is_ok() {
+                while let dimpl::Output::Packet(bytes) = dtls.poll_output(&mut buffer) {
+                    self.outputs.push_back(Output::Datagram(bytes.to_vec()));
+                    by_library = true;
+                }
+            }
+        }
+        if !by_library && !self.connected {
+            // Nothing was agreed on yet. The number is one that no record of ours has.
+            let body = [LEVEL_FATAL, description];
+            let bytes = records::write_record(CONTENT_ALERT, [0, 0, 0xff, 0, 0, 0], &body);
+            self.outputs.push_back(Output::Datagram(bytes));
+        }
+    }
+
+    /// True while a client waits for the answer that decides the version.
+    fn is_version_open(&self) -> bool {
+        match &self.state {
+            State::Running(dtls) => self.client && dtls.protocol_version().is_none(),
+            _ => false,
+        }
+    }
+
+    /// A datagram for the library.
+    fn pass(&mut self, datagram: &[u8], now: Nanos) {
+        if self.is_version_open()
+            && let Some(description) = records::fatal_alert(datagram)
+        {
+            // The library would wait for another answer.
+            return self.fail(Failure::Refused(description));
+        }
+        let is_dtls13 = match &self.state {
+            State::Running(dtls) => dtls.protocol_version() == Some(ProtocolVersion::DTLS1_3),
+            _ => return,
+        };
+        if is_dtls13 {
+            return self.run(now, |dtls| dtls.handle_packet(datagram));
+        }
+        for part in self.reassembly.push(datagram) {
+            if self.is_version_open() && !records::is_first_answer(&part) {
+                if self.early.len() < EARLY_MAX {
+                    self.early.push(part);
+                }
+                continue;
+            }
+            self.run(now, |dtls| dtls.handle_packet(&part));
+            if !self.is_version_open() {
+                for part in std::mem::take(&mut self.early) {
+                    self.run(now, |dtls| dtls.handle_packet(&part));
+                }
+            }
+        }
+    }
+
     fn finish(&mut self, last: Output) {
+        (self.early, self.reassembly) = Default::default();
         self.outputs.push_back(last);
         self.state = State::Done;
         self.deadline = None;
@@ -271,13 +349,17 @@ impl Association for DtlsAssociation {
         }
         match &mut self.state {
             State::Done => {}
-            State::Running(_) => self.run(now, |dtls| dtls.handle_packet(datagram)),
+            State::Running(_) => self.pass(datagram, now),
             State::Collecting(collector) => {
                 let Some(offer) = collector.push(datagram) else { return };
-                let datagrams = std::mem::take(collector).into_datagrams();
+                let hello = std::mem::take(collector).into_datagram();
                 match offer.choose(&self.config.suites, &self.config.versions) {
-                    Some(version) => self.begin(Some(version), &datagrams, now),
-                    None => self.fail(Failure::NoCommonSuite),
+                    Some(version) => self.begin(Some(version), Some(hello), now),
+                    None if offer.has_any(&self.config.versions) => {
+                        self.fail(Failure::NoCommonSuite);
+                    }
+                    None => self
+                        .fail_with(Failure::NoCommonCipher, Some(failure::alert::PROTOCOL_VERSION)),
                 }
             }
         }

@@ -5,20 +5,19 @@
 //! takes the client's first choice, and Chromium puts AES-CM first, which costs five times as much
 //! per packet. So DTLS 1.3 is chosen only where that does not lose GCM.
 //!
-//! Owns the fragments of that one message (RFC 6347 section 4.2.3), bounded in size and number;
+//! Owns the fragments of that one message (RFC 6347 section 4.2.3), bounded in size;
 //! Chromium's message comes in two datagrams. Knows nothing of what follows it.
 
 use ironcast_core::srtp::Suite;
 
-use crate::Version;
+use crate::{
+    Version,
+    reassembly::Message,
+    records::{self, CONTENT_HANDSHAKE},
+};
 
 /// Largest message: with post-quantum key shares some 2 KiB.
 const BODY_BYTES_MAX: usize = 8 << 10;
-/// Most datagrams that it comes in.
-const DATAGRAMS_MAX: usize = 8;
-const RECORD_HEADER_BYTES: usize = 13;
-const HANDSHAKE_HEADER_BYTES: usize = 12;
-const CONTENT_HANDSHAKE: u8 = 22;
 const MESSAGE_CLIENT_HELLO: u8 = 1;
 const EXTENSION_USE_SRTP: u16 = 14;
 const EXTENSION_SUPPORTED_VERSIONS: u16 = 43;
@@ -33,81 +32,46 @@ const LIBRARY_SUITES: [Suite; 3] =
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     message_seq: u16,
-    body: Vec<u8>,
-    /// Which bytes of `body` are there.
-    have: Vec<bool>,
-    /// What has contributed to it, to be replayed to the library.
-    datagrams: Vec<Vec<u8>>,
+    message: Message,
 }
 
 impl Collector {
     /// Takes a datagram. Returns the offer once the message is complete.
     pub(crate) fn push(&mut self, datagram: &[u8]) -> Option<Offer> {
-        let mut new = false;
         let mut rest = datagram;
-        while let Some((content, record, next)) = split_record(rest) {
-            if content == CONTENT_HANDSHAKE {
-                new |= self.take_record(record);
+        while let Some((record, next)) = records::split_record(rest) {
+            if record.content == CONTENT_HANDSHAKE {
+                self.take_record(record.body);
             }
             rest = next;
         }
-        if new {
-            if self.datagrams.len() == DATAGRAMS_MAX {
-                // The peer will send it all again.
-                *self = Self::default();
-                return None;
-            }
-            self.datagrams.push(datagram.to_vec());
+        let body = self.message.body().filter(|body| !body.is_empty())?;
+        let offer = Offer::parse(body);
+        if offer.is_none() {
+            // What comes next is to be read anew, not mixed with this.
+            *self = Self::default();
         }
-        if !self.have.is_empty() && self.have.iter().all(|&have| have) {
-            return Offer::parse(&self.body);
-        }
-        None
+        offer
     }
 
-    /// The datagrams of the message.
-    pub(crate) fn into_datagrams(self) -> Vec<Vec<u8>> {
-        self.datagrams
+    /// The message as one uncut datagram: the library does not see how often, and where, it was cut.
+    pub(crate) fn into_datagram(self) -> Vec<u8> {
+        records::write_fragment([0; 6], &self.message.whole(self.message_seq))
     }
 
-    /// True when there was something new in it.
-    fn take_record(&mut self, mut record: &[u8]) -> bool {
-        let mut new = false;
-        while let Some((header, rest)) = record.split_at_checked(HANDSHAKE_HEADER_BYTES) {
-            let length = u24(&header[1..]);
-            let message_seq = u16::from_be_bytes([header[4], header[5]]);
-            let (offset, fragment_len) = (u24(&header[6..]), u24(&header[9..]));
-            let Some((fragment, next)) = rest.split_at_checked(fragment_len) else { break };
+    fn take_record(&mut self, mut record: &[u8]) {
+        while let Some((fragment, next)) = records::split_fragment(record) {
             record = next;
-            let fits = offset + fragment_len <= length && length <= BODY_BYTES_MAX;
-            if header[0] != MESSAGE_CLIENT_HELLO || !fits || length == 0 {
+            let fits = (1..=BODY_BYTES_MAX).contains(&fragment.length);
+            if fragment.kind != MESSAGE_CLIENT_HELLO || !fits {
                 continue;
             }
-            if self.body.len() != length || self.message_seq != message_seq {
-                *self = Self { message_seq, ..Self::default() };
-                self.body.resize(length, 0);
-                self.have.resize(length, false);
+            if self.message_seq != fragment.message_seq {
+                *self = Self { message_seq: fragment.message_seq, ..Self::default() };
             }
-            let range = offset..offset + fragment_len;
-            new |= self.have[range.clone()].iter().any(|&have| !have);
-            self.body[range.clone()].copy_from_slice(fragment);
-            self.have[range].fill(true);
+            self.message.take(&fragment);
         }
-        new
     }
-}
-
-/// The first record of a datagram: content type, content and what follows it.
-fn split_record(datagram: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (header, rest) = datagram.split_at_checked(RECORD_HEADER_BYTES)?;
-    let length = u16::from_be_bytes([header[11], header[12]]);
-    let (record, next) = rest.split_at_checked(length.into())?;
-    let plain = header[1] == 0xfe && header[3..5] == [0, 0];
-    plain.then_some((header[0], record, next))
-}
-
-fn u24(bytes: &[u8]) -> usize {
-    usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2])
 }
 
 /// What the client can do.
@@ -147,6 +111,14 @@ impl Offer {
             }
         }
         Some(offer)
+    }
+
+    /// True when one of these versions is offered.
+    pub(crate) fn has_any(&self, versions: &[Version]) -> bool {
+        versions.iter().any(|version| match version {
+            Version::Dtls12 => self.dtls12,
+            Version::Dtls13 => self.dtls13,
+        })
     }
 
     /// The version, of those that we allow, that leads to the best profile that we allow; the newer
@@ -242,16 +214,11 @@ pub(crate) mod tests {
     }
 
     fn datagram(body: &[u8], offset: usize, len: usize) -> Vec<u8> {
-        let number = |value: usize| [(value >> 16) as u8, (value >> 8) as u8, value as u8];
-        let mut message = vec![MESSAGE_CLIENT_HELLO];
-        message.extend(number(body.len()));
-        message.extend([0, 0]);
-        message.extend(number(offset));
-        message.extend(number(len));
-        message.extend(&body[offset..offset + len]);
-        let mut datagram = vec![CONTENT_HANDSHAKE, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, offset as u8];
-        datagram.extend(vector16(&message));
-        datagram
+        let (kind, length, bytes) = (MESSAGE_CLIENT_HELLO, body.len(), &body[offset..offset + len]);
+        records::write_fragment(
+            [0, 0, 0, 0, 0, offset as u8],
+            &records::Fragment { kind, message_seq: 0, length, offset, bytes },
+        )
     }
 
     fn choose(profiles: &[u16], versions: &[u16], suites: &[Suite]) -> Option<Version> {
@@ -291,18 +258,42 @@ pub(crate) mod tests {
         assert_eq!(collector.push(&second), None);
         assert_eq!(collector.push(b"noise"), None);
         assert_eq!(collector.push(&first), Offer::parse(&body));
-        assert_eq!(collector.into_datagrams(), [second, first]);
+        assert_eq!(collector.into_datagram(), datagram(&body, 0, body.len()));
     }
 
     #[test]
-    fn crumbs_do_not_fill_memory() {
+    fn a_repeat_may_be_cut_elsewhere() {
+        let body = body(&[CM, GCM128], &[VERSION_DTLS13]);
+        let len = body.len();
+        for cuts in [[(0, 37), (17, len - 17), (0, 0)], [(0, 37), (0, 22), (22, len - 22)]] {
+            let mut collector = Collector::default();
+            let offers: Vec<_> =
+                cuts.iter().map(|(at, len)| collector.push(&datagram(&body, *at, *len))).collect();
+            assert!(offers.contains(&Offer::parse(&body)));
+            assert_eq!(collector.into_datagram()[13..], datagram(&body, 0, len)[13..]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_makes_no_sense_does_not_spoil_the_next() {
+        let body = body(&[CM], &[]);
+        let mut collector = Collector::default();
+        assert_eq!(collector.push(&datagram(&vec![0xff; body.len()], 0, body.len())), None);
+        assert_eq!(collector.push(&datagram(&body, 0, 30)), None);
+        assert!(collector.push(&datagram(&body, 20, body.len() - 20)).is_some());
+    }
+
+    #[test]
+    fn crumbs_are_enough_and_too_much_is_not_taken() {
         let body = body(&[CM], &[]);
         let mut collector = Collector::default();
         for offset in 0..body.len() - 1 {
             assert_eq!(collector.push(&datagram(&body, offset, 1)), None);
-            assert!(collector.datagrams.len() <= DATAGRAMS_MAX);
         }
-        assert!(collector.push(&datagram(&body, 0, body.len())).is_some());
+        assert!(collector.push(&datagram(&body, body.len() - 1, 1)).is_some());
+        let mut collector = Collector::default();
+        assert_eq!(collector.push(&datagram(&vec![0; BODY_BYTES_MAX + 1], 0, 1)), None);
+        assert!(collector.message.whole(0).bytes.is_empty());
     }
 
     proptest! {

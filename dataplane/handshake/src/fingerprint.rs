@@ -108,6 +108,12 @@ impl Fingerprint {
         }
     }
 
+    /// False for SHA-1, which no longer says whose a certificate is (RFC 8122 section 5.1).
+    #[must_use]
+    pub fn is_strong(&self) -> bool {
+        self.algorithm > HashAlgorithm::Sha1
+    }
+
     /// Which hash.
     #[must_use]
     pub fn algorithm(&self) -> HashAlgorithm {
@@ -136,7 +142,7 @@ impl fmt::Debug for Fingerprint {
 /// Those of a peer that count: all of its strongest hash function, which must be better than
 /// SHA-1 (RFC 8122 section 5.1). Empty when there is none.
 pub(crate) fn strongest(fingerprints: &[Fingerprint]) -> Vec<Fingerprint> {
-    let usable = || fingerprints.iter().filter(|f| f.algorithm > HashAlgorithm::Sha1);
+    let usable = || fingerprints.iter().filter(|f| f.is_strong());
     let strongest = usable().map(|fingerprint| fingerprint.algorithm).max();
     usable().filter(|f| Some(f.algorithm) == strongest).cloned().collect()
 }

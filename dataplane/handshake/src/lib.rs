@@ -14,8 +14,11 @@
 mod association;
 mod certificate;
 mod client_hello;
+mod failure;
 mod fingerprint;
 mod pool;
+mod reassembly;
+mod records;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +27,7 @@ use ironcast_core::{MS, Nanos, SECOND, srtp};
 
 pub use association::DtlsAssociation;
 pub use certificate::{Certificate, CertificateError};
+pub use failure::Failure;
 pub use fingerprint::{Fingerprint, FingerprintError, HashAlgorithm};
 pub use pool::{Pool, PoolConfig, PoolCounts, PoolFull, TransportToken};
 
@@ -72,6 +76,9 @@ pub struct SrtpKeys {
     pub version: Version,
     /// Whether we were the client.
     pub client: bool,
+    /// A datagram that tells the peer that we close (close_notify), sealed in advance: whoever ends
+    /// the transport sends it at once, without asking this crate. Empty if it could not be made.
+    pub goodbye: Vec<u8>,
 }
 
 /// A version of DTLS.
@@ -81,32 +88,6 @@ pub enum Version {
     Dtls12,
     /// RFC 9147.
     Dtls13,
-}
-
-/// Why there is no association.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The peer's certificate is not the one that was signalled, or there was none.
-    #[error("the peer's certificate has another fingerprint than was signalled")]
-    Fingerprint,
-    /// No fingerprint was signalled whose hash is good enough.
-    #[error("no usable fingerprint was signalled")]
-    NoFingerprint,
-    /// The peer does not offer a protection profile that we allow.
-    #[error("no common SRTP protection profile")]
-    NoCommonSuite,
-    /// No answer in time.
-    #[error("the peer does not answer")]
-    Timeout,
-    /// Refused by the peer, or by the protocol's rules.
-    #[error("the handshake broke the protocol")]
-    Protocol,
-    /// A bug in here, contained.
-    #[error("internal error")]
-    Internal,
-    /// More associations than this process takes.
-    #[error("too many associations")]
-    LimitReached,
 }
 
 /// Which side of the handshake we are (`setup` in SDP, RFC 8842).

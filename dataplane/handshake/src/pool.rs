@@ -35,13 +35,15 @@ const COMMANDS_PER_TURN: usize = 64;
 /// Longest sleep: only a bound, commands wake the thread.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
-/// Limits of a pool, per thread.
+/// Limits of a pool, per thread where nothing else is said.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
     /// How many threads.
     pub threads: usize,
     /// Associations, connected ones included.
     pub associations_max: usize,
+    /// Handshakes that are not done, of all threads.
+    pub handshakes_max: usize,
     /// Datagrams waiting for the thread.
     pub datagrams_max: usize,
     /// Commands waiting for the thread, besides the datagrams.
@@ -58,7 +60,8 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self {
             threads: 1,
-            associations_max: 16_384,
+            associations_max: 1_000_000,
+            handshakes_max: 4_096,
             datagrams_max: 4_096,
             commands_max: 16_384,
             early_transports_max: 1_024,
@@ -80,12 +83,22 @@ pub struct PoolCounts {
     pub connected: u64,
     /// Handshakes failed, for whatever reason.
     pub failed: u64,
+    /// Of these: the peer's certificate, or its proof, could not be used.
+    pub failed_certificate: u64,
+    /// Of these: the peer's certificate was not the signalled one.
+    pub failed_fingerprint: u64,
+    /// Of these: no common cipher suite, version or SRTP profile.
+    pub failed_nothing_common: u64,
+    /// Of these: no answer in time.
+    pub failed_timeout: u64,
+    /// Of these: the peer ended it by an alert.
+    pub failed_refused: u64,
     /// Datagrams dropped because the queue was full, or oversized.
     pub datagrams_dropped: u64,
     /// Datagrams dropped because their transport was not started and has too many, or because there
     /// are too many such transports.
     pub early_dropped: u64,
-    /// Associations refused because of the limit.
+    /// Associations refused because of a limit.
     pub associations_refused: u64,
     /// Bugs that were contained.
     pub panics: u64,
@@ -95,6 +108,13 @@ pub struct PoolCounts {
 struct Counters {
     connected: AtomicU64,
     failed: AtomicU64,
+    failed_certificate: AtomicU64,
+    failed_fingerprint: AtomicU64,
+    failed_nothing_common: AtomicU64,
+    failed_timeout: AtomicU64,
+    failed_refused: AtomicU64,
+    /// Handshakes that are not done.
+    running: AtomicUsize,
     datagrams_dropped: AtomicU64,
     early_dropped: AtomicU64,
     associations_refused: AtomicU64,
@@ -223,6 +243,11 @@ impl Pool {
         PoolCounts {
             connected: counters.connected.load(Relaxed),
             failed: counters.failed.load(Relaxed),
+            failed_certificate: counters.failed_certificate.load(Relaxed),
+            failed_fingerprint: counters.failed_fingerprint.load(Relaxed),
+            failed_nothing_common: counters.failed_nothing_common.load(Relaxed),
+            failed_timeout: counters.failed_timeout.load(Relaxed),
+            failed_refused: counters.failed_refused.load(Relaxed),
             datagrams_dropped: counters.datagrams_dropped.load(Relaxed),
             early_dropped: counters.early_dropped.load(Relaxed),
             associations_refused: counters.associations_refused.load(Relaxed),
@@ -275,6 +300,8 @@ struct Transport {
     /// `None` once it has ended: further datagrams are ignored.
     association: Option<Box<dyn Association>>,
     timer: Option<Nanos>,
+    /// Its handshake is not done: one of those that are counted.
+    running: bool,
 }
 
 impl Worker {
@@ -327,6 +354,7 @@ impl Worker {
             }
             Command::Remove { token } => {
                 self.early.remove(&token);
+                self.handshake_done(token);
                 if let Some(Transport { timer: Some(at), .. }) = self.transports.remove(&token) {
                     self.timers.remove(&(at, token));
                 }
@@ -339,7 +367,11 @@ impl Worker {
             return;
         }
         let early = self.early.remove(&token).unwrap_or_default();
-        if self.transports.len() >= self.config.associations_max {
+        let running = self.counters.running.fetch_add(1, Relaxed);
+        if self.transports.len() >= self.config.associations_max
+            || running >= self.config.handshakes_max
+        {
+            self.counters.running.fetch_sub(1, Relaxed);
             self.counters.associations_refused.fetch_add(1, Relaxed);
             return self.emit(token, Output::Failed(Failure::LimitReached));
         }
@@ -347,7 +379,7 @@ impl Worker {
         let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(role, fingerprints, now)));
         let association = made.ok();
         let panicked = association.is_none();
-        self.transports.insert(token, Transport { association, timer: None });
+        self.transports.insert(token, Transport { association, timer: None, running: true });
         if panicked {
             return self.contain(token);
         }
@@ -390,6 +422,7 @@ impl Worker {
         let Ok((outputs, deadline)) = result else { return self.contain(token) };
         let ended = outputs.iter().any(|o| matches!(o, Output::Failed(_) | Output::Closed));
         let deadline = deadline.filter(|_| !ended);
+        let done = ended || outputs.iter().any(|o| matches!(o, Output::Connected(_)));
         if ended {
             transport.association = None;
         }
@@ -400,7 +433,19 @@ impl Worker {
         if let Some(at) = deadline {
             self.timers.insert((at, token));
         }
+        if done {
+            self.handshake_done(token);
+        }
         outputs.into_iter().for_each(|output| self.emit(token, output));
+    }
+
+    /// It is not one of those that are limited any more.
+    fn handshake_done(&mut self, token: TransportToken) {
+        if let Some(transport) = self.transports.get_mut(&token)
+            && std::mem::take(&mut transport.running)
+        {
+            self.counters.running.fetch_sub(1, Relaxed);
+        }
     }
 
     /// An association has panicked: it ends, the thread goes on.
@@ -416,13 +461,27 @@ impl Worker {
         if let Some(at) = timer {
             self.timers.remove(&(at, token));
         }
+        self.handshake_done(token);
         self.emit(token, Output::Failed(Failure::Internal));
     }
 
     fn emit(&self, token: TransportToken, output: Output) {
+        let counters = &self.counters;
         match output {
-            Output::Connected(_) => self.counters.connected.fetch_add(1, Relaxed),
-            Output::Failed(_) => self.counters.failed.fetch_add(1, Relaxed),
+            Output::Connected(_) => counters.connected.fetch_add(1, Relaxed),
+            Output::Failed(failure) => {
+                match failure {
+                    Failure::Certificate => counters.failed_certificate.fetch_add(1, Relaxed),
+                    Failure::Fingerprint => counters.failed_fingerprint.fetch_add(1, Relaxed),
+                    Failure::NoCommonCipher | Failure::NoCommonSuite => {
+                        counters.failed_nothing_common.fetch_add(1, Relaxed)
+                    }
+                    Failure::Timeout => counters.failed_timeout.fetch_add(1, Relaxed),
+                    Failure::Refused(_) => counters.failed_refused.fetch_add(1, Relaxed),
+                    _ => 0,
+                };
+                counters.failed.fetch_add(1, Relaxed)
+            }
             Output::Datagram(_) | Output::Closed => 0,
         };
         (self.output)(token, output);

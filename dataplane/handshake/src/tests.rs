@@ -22,6 +22,9 @@ use webrtc_util::{Conn, KeyingMaterialExporter, conn::conn_pipe::pipe};
 
 use super::*;
 
+mod endings;
+mod rsa;
+
 /// A generator that gives the same numbers for the same seed.
 struct Random(u64);
 
@@ -46,6 +49,8 @@ struct Pair {
     loss_percent: u64,
     delay_max: Nanos,
     longest: usize,
+    /// Handshake messages in the clear are cut at random on the way, with overlaps and repeats.
+    cuts: bool,
 }
 
 fn association(
@@ -78,6 +83,7 @@ impl Pair {
             loss_percent: 0,
             delay_max: 1,
             longest: 0,
+            cuts: false,
         }
     }
 
@@ -89,13 +95,50 @@ impl Pair {
                     continue;
                 };
                 self.longest = self.longest.max(bytes.len());
-                self.sent += 1;
-                if self.random.below(100) >= self.loss_percent {
-                    let arrival = self.now + 1 + self.random.below(self.delay_max);
-                    self.flying.insert((arrival, self.sent), (1 - side, bytes));
+                let parts = if self.cuts { self.cut(&bytes) } else { vec![bytes] };
+                for bytes in parts {
+                    self.sent += 1;
+                    if self.random.below(100) >= self.loss_percent {
+                        let arrival = self.now + 1 + self.random.below(self.delay_max);
+                        self.flying.insert((arrival, self.sent), (1 - side, bytes));
+                    }
                 }
             }
         }
+    }
+
+    /// The same messages in other parts: of each some bytes twice, and some parts doubled.
+    fn cut(&mut self, datagram: &[u8]) -> Vec<Vec<u8>> {
+        let mut parts = vec![];
+        let mut rest = datagram;
+        while let Some((record, next)) = records::split_record(rest) {
+            let whole = rest[..rest.len() - next.len()].to_vec();
+            rest = next;
+            let fragment = records::split_fragment(record.body);
+            let Some((fragment, [])) = fragment.filter(|_| record.content == 22) else {
+                parts.push(whole);
+                continue;
+            };
+            let mut at = 0;
+            while at < fragment.bytes.len() {
+                let len = 1 + self.random.below(fragment.bytes.len() as u64) as usize;
+                let from = at.saturating_sub(self.random.below(20) as usize);
+                let to = (at + len).min(fragment.bytes.len());
+                let (offset, bytes) = (fragment.offset + from, &fragment.bytes[from..to]);
+                let part = records::Fragment { offset, bytes, ..fragment };
+                for _ in 0..=self.random.below(2) {
+                    parts.push(records::write_fragment(record.sequence, &part));
+                }
+                at = to;
+            }
+            if fragment.bytes.is_empty() {
+                parts.push(whole);
+            }
+        }
+        if !rest.is_empty() {
+            parts.push(rest.to_vec());
+        }
+        parts
     }
 
     /// One arrival or one timer; false when nothing will happen any more, or too late.
@@ -498,6 +541,26 @@ fn datagrams_that_are_faster_than_signalling_are_kept_within_bounds() {
     peers.begin(1, 1, Role::Server);
     assert_eq!(peers.exchange(2).len(), 2);
     assert_eq!(peers.pools[1].counts().early_dropped, 2 + 6);
+}
+
+#[test]
+fn handshakes_that_are_done_make_room_for_others() {
+    let config = PoolConfig { handshakes_max: 2, ..PoolConfig::default() };
+    let peers = Peers::new(&config);
+    for token in 0..6 {
+        peers.begin(0, token, Role::Client);
+        peers.begin(1, token, Role::Server);
+        let outputs = peers.exchange(2);
+        assert!(outputs.iter().all(|(_, _, output)| matches!(output, Output::Connected(_))));
+    }
+    peers.begin(1, 6, Role::Server);
+    peers.begin(1, 7, Role::Server);
+    peers.begin(1, 8, Role::Server);
+    assert_eq!(peers.exchange(1), [(1, 8, Output::Failed(Failure::LimitReached))]);
+    peers.pools[1].remove(7).unwrap();
+    peers.begin(1, 9, Role::Server);
+    peers.begin(1, 10, Role::Server);
+    assert_eq!(peers.exchange(1), [(1, 10, Output::Failed(Failure::LimitReached))]);
 }
 
 #[test]

@@ -888,6 +888,35 @@ impl Dtls {
     }
 }
 
+/// How a side ends a connection that must not go on.
+impl Dtls {
+    /// Drops what is waiting to be sent and sends a fatal alert instead, with the protection that
+    /// the peer can read at this moment; then the connection is closed. Take the alert by
+    /// [`Self::poll_output`]. Not sent again when it is lost.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        match self.inner.as_mut().unwrap() {
+            Inner::Client12(client) => client.fail(description),
+            Inner::Server12(server) => server.fail(description),
+            Inner::Client13(client) => client.fail(description),
+            Inner::Server13(server) => server.fail(description),
+            // The server has said nothing yet.
+            Inner::ClientPending(client) => client.close(),
+        }
+    }
+
+    /// A datagram with a close_notify, sealed now, to be sent if this side closes later without
+    /// asking again; the connection goes on. `None` before it is established.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        match self.inner.as_mut().unwrap() {
+            Inner::Client12(client) => client.seal_close_notify(),
+            Inner::Server12(server) => server.seal_close_notify(),
+            Inner::Client13(client) => client.seal_close_notify(),
+            Inner::Server13(server) => server.seal_close_notify(),
+            Inner::ClientPending(_) => Ok(None),
+        }
+    }
+}
+
 impl Inner {
     fn is_pending(&self) -> bool {
         match self {

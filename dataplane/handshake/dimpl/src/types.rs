@@ -606,17 +606,34 @@ impl SignatureScheme {
         ]
     }
 
-    const SUPPORTED: &[SignatureScheme] = &[
+    const SUPPORTED: &[SignatureScheme; 8] = &[
         SignatureScheme::ECDSA_SECP256R1_SHA256,
         SignatureScheme::ECDSA_SECP384R1_SHA384,
+        SignatureScheme::RSA_PSS_RSAE_SHA256,
+        SignatureScheme::RSA_PSS_RSAE_SHA384,
+        SignatureScheme::RSA_PSS_RSAE_SHA512,
+        // For DTLS 1.2 alone, which a hybrid ClientHello offers too.
+        SignatureScheme::RSA_PKCS1_SHA256,
+        SignatureScheme::RSA_PKCS1_SHA384,
+        SignatureScheme::RSA_PKCS1_SHA512,
     ];
 
     /// Supported signature schemes in preference order.
-    pub fn supported() -> ArrayVec<SignatureScheme, 2> {
-        let mut schemes = ArrayVec::new();
-        schemes.push(SignatureScheme::ECDSA_SECP256R1_SHA256);
-        schemes.push(SignatureScheme::ECDSA_SECP384R1_SHA384);
-        schemes
+    ///
+    /// RSA schemes are for verification only.
+    pub fn supported() -> ArrayVec<SignatureScheme, 8> {
+        ArrayVec::from(*Self::SUPPORTED)
+    }
+
+    /// Whether a DTLS 1.3 CertificateVerify may use it (RFC 8446 section 4.2.3:
+    /// PKCS1 schemes are for certificates and older versions only).
+    pub fn is_supported_in_certificate_verify(&self) -> bool {
+        self.is_supported() && self.as_u16() & 0xff != 1
+    }
+
+    /// Whether this is an RSA scheme.
+    pub fn is_rsa(&self) -> bool {
+        matches!(*self, Self(0x0401 | 0x0501 | 0x0601 | 0x0804..=0x0806 | 0x0809..=0x080b))
     }
 
     /// Returns the named group (EC curve) implied by this signature scheme, if any.

@@ -274,6 +274,21 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a fatal alert in place of what is waiting, and closes.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        self.local_events.clear();
+        self.state = State::Closed;
+        self.engine.fail(description)
+    }
+
+    /// A close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.state != State::AwaitApplicationData {
+            return Ok(None);
+        }
+        self.engine.seal_close_notify()
+    }
+
     fn make_progress(&mut self) -> Result<(), InternalError> {
         loop {
             let prev_state = self.state;
@@ -497,7 +512,7 @@ impl State {
         let is_compatible = client
             .engine
             .crypto_context()
-            .is_cipher_suite_compatible(cs);
+            .is_cipher_suite_verifiable(cs);
 
         if !is_compatible {
             return Err(Error::SecurityError(
@@ -701,7 +716,7 @@ impl State {
 
         // Ensure the signature algorithm is compatible with the cipher suite
         if let Some(expected_sig) = cipher_suite.signature_algorithm()
-            && signature_algorithm.signature != expected_sig
+            && signature_algorithm.key_algorithm() != expected_sig
         {
             return Err(
                 Error::CryptoError(crate::CryptoError::SignatureAlgorithmMismatch {
@@ -1250,7 +1265,7 @@ fn handshake_create_client_hello(
         .config()
         .dtls12_cipher_suites()
         .map(|cs| cs.suite())
-        .filter(|suite| engine.crypto_context().is_cipher_suite_compatible(*suite))
+        .filter(|suite| engine.crypto_context().is_cipher_suite_verifiable(*suite))
         .take(Dtls12CipherSuite::supported().len())
         .collect();
 

@@ -582,6 +582,14 @@ impl CryptoContext {
         }
     }
 
+    /// As a client: the suite's signature is the server's, so any that we can verify will do.
+    pub fn is_cipher_suite_verifiable(&self, cipher_suite: Dtls12CipherSuite) -> bool {
+        match self.auth {
+            AuthMode::Certificate { .. } => !cipher_suite.is_psk(),
+            AuthMode::Psk => cipher_suite.is_psk(),
+        }
+    }
+
     /// Get the client write IV if derived.
     pub fn get_client_write_iv(&self) -> Option<Iv> {
         self.client_write_iv

@@ -1080,6 +1080,35 @@ impl Engine {
         self.timers.stop();
     }
 
+    /// Sends a fatal alert in place of what is waiting. It is protected if the peer has been told
+    /// to expect that: if our ChangeCipherSpec has left already.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        let mut change_waits = false;
+        for datagram in self.queue_tx.iter() {
+            let mut rest: &[u8] = datagram;
+            while rest.len() >= DTLSRecord::HEADER_LEN {
+                change_waits |= rest[0] == ContentType::ChangeCipherSpec.as_u8();
+                let length = usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+                rest = rest
+                    .get(DTLSRecord::HEADER_LEN + length..)
+                    .unwrap_or_default();
+            }
+        }
+        let protected = self.sequence_epoch_n.sequence_number > 0 && !change_waits;
+        self.abort();
+        self.create_record(ContentType::Alert, u16::from(protected), false, |body| {
+            body.extend_from_slice(&[2, description]);
+        })
+    }
+
+    /// A datagram with a close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        self.create_record_inner(ContentType::Alert, 1, false, true, |body| {
+            body.extend_from_slice(&[1, 0]);
+        })?;
+        Ok(self.queue_tx.pop_back().map(|datagram| datagram.to_vec()))
+    }
+
     /// Pop a buffer from the buffer pool for temporary use
     pub(crate) fn pop_buffer(&mut self) -> Buf {
         self.buffers_free.pop()

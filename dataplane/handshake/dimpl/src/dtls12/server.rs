@@ -279,6 +279,21 @@ impl Server {
         Ok(())
     }
 
+    /// Sends a fatal alert in place of what is waiting, and closes.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        self.local_events.clear();
+        self.state = State::Closed;
+        self.engine.fail(description)
+    }
+
+    /// A close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.state != State::AwaitApplicationData {
+            return Ok(None);
+        }
+        self.engine.seal_close_notify()
+    }
+
     fn make_progress(&mut self) -> Result<(), InternalError> {
         loop {
             let prev_state = self.state;
@@ -1321,9 +1336,7 @@ fn handshake_serialize_certificate_request(
     body: &mut Buf,
     sig_algs: &SignatureAndHashAlgorithmVec,
 ) -> Result<(), Error> {
-    // Only advertise ECDSA_SIGN (the only supported client cert type)
-    let mut cert_types = CertificateTypeVec::new();
-    cert_types.push(ClientCertificateType::ECDSA_SIGN);
+    let cert_types = CertificateTypeVec::from(*ClientCertificateType::supported());
 
     // If intersection is empty (e.g., client didn't advertise), fall back to our supported set
     // Build the selected list with the capacity expected by CertificateRequest

@@ -328,6 +328,21 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a fatal alert in place of what is waiting, and closes.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        self.local_events.clear();
+        self.state = State::Closed;
+        self.engine.fail(description)
+    }
+
+    /// A close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.state != State::AwaitApplicationData {
+            return Ok(None);
+        }
+        self.engine.seal_close_notify()
+    }
+
     fn make_progress(&mut self) -> Result<(), InternalError> {
         loop {
             let prev_state = self.state;
@@ -833,7 +848,7 @@ impl State {
 
         // RFC 8446 §4.4.3: The receiver MUST verify that the signature algorithm
         // is one that was offered in the signature_algorithms extension.
-        if !SignatureScheme::supported().contains(&scheme) {
+        if !scheme.is_supported_in_certificate_verify() {
             return Err(
                 Error::SecurityError(crate::SecurityError::SignatureSchemeNotOffered(scheme))
                     .into(),
@@ -1438,15 +1453,13 @@ pub(crate) fn signature_scheme_to_components(
         SignatureScheme::ED25519 => Err(Error::SecurityError(
             crate::SecurityError::UnsupportedSignatureScheme(scheme),
         )),
-        SignatureScheme::RSA_PSS_RSAE_SHA256 => {
-            Ok((HashAlgorithm::SHA256, SignatureAlgorithm::RSA))
-        }
-        SignatureScheme::RSA_PSS_RSAE_SHA384 => {
-            Ok((HashAlgorithm::SHA384, SignatureAlgorithm::RSA))
-        }
-        SignatureScheme::RSA_PSS_RSAE_SHA512 => {
-            Ok((HashAlgorithm::SHA512, SignatureAlgorithm::RSA))
-        }
+        // RSA-PSS has no pair of its own: the verifier gets the two bytes of the code point.
+        SignatureScheme::RSA_PSS_RSAE_SHA256
+        | SignatureScheme::RSA_PSS_RSAE_SHA384
+        | SignatureScheme::RSA_PSS_RSAE_SHA512 => Ok((
+            HashAlgorithm::from_u8((scheme.as_u16() >> 8) as u8),
+            SignatureAlgorithm::from_u8(scheme.as_u16() as u8),
+        )),
         SignatureScheme::RSA_PSS_PSS_SHA256 => Ok((HashAlgorithm::SHA256, SignatureAlgorithm::RSA)),
         SignatureScheme::RSA_PSS_PSS_SHA384 => Ok((HashAlgorithm::SHA384, SignatureAlgorithm::RSA)),
         SignatureScheme::RSA_PSS_PSS_SHA512 => Ok((HashAlgorithm::SHA512, SignatureAlgorithm::RSA)),

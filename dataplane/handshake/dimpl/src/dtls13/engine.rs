@@ -1349,6 +1349,36 @@ impl Engine {
         self.handshake_ack_deadline = None;
     }
 
+    /// Sends a fatal alert in place of what is waiting, with the keys that the peer reads with.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        let nothing_waits = self.queue_tx.is_empty();
+        self.abort();
+        let body = |body: &mut Buf| body.extend_from_slice(&[2, description]);
+        // A server's first flight ends in its Finished, so that the client reads with the
+        // application's keys after it; a client's Finished may be among what was dropped.
+        let after_finished = self.app_send_keys.is_some() && (!self.is_client || nothing_waits);
+        if after_finished {
+            let epoch = self.app_send_epoch();
+            self.create_ciphertext_record(ContentType::Alert, epoch, false, body)
+        } else if self.hs_send_keys.is_some() && (self.is_client || nothing_waits) {
+            self.create_ciphertext_record(ContentType::Alert, 2, false, body)
+        } else {
+            self.create_plaintext_record(ContentType::Alert, false, body)
+        }
+    }
+
+    /// A datagram with a close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        let waiting = mem::take(&mut self.queue_tx);
+        let epoch = self.app_send_epoch();
+        let made = self.create_ciphertext_record(ContentType::Alert, epoch, false, |body| {
+            body.extend_from_slice(&[1, 0]);
+        });
+        let datagram = mem::replace(&mut self.queue_tx, waiting).pop_back();
+        made?;
+        Ok(datagram.map(|datagram| datagram.to_vec()))
+    }
+
     fn ack_processed_post_handshake_records(&mut self, incoming: &Incoming) -> Result<(), Error> {
         // RFC 9147 section 7: ACK post-handshake retransmissions too, since
         // the original ACK may have been lost. Do not process the update twice.

@@ -82,6 +82,7 @@ impl fmt::Debug for QueueRx {
 ///
 /// The Debug implementation only shows metadata (datagram count and total bytes),
 /// not potentially sensitive payload data.
+#[derive(Default)]
 pub(crate) struct QueueTx(VecDeque<Buf>);
 
 impl QueueTx {

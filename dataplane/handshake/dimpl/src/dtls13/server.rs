@@ -373,6 +373,21 @@ impl Server {
         Ok(())
     }
 
+    /// Sends a fatal alert in place of what is waiting, and closes.
+    pub fn fail(&mut self, description: u8) -> Result<(), Error> {
+        self.local_events.clear();
+        self.state = State::Closed;
+        self.engine.fail(description)
+    }
+
+    /// A close_notify for later.
+    pub fn seal_close_notify(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.state != State::AwaitApplicationData {
+            return Ok(None);
+        }
+        self.engine.seal_close_notify()
+    }
+
     fn make_progress(&mut self) -> Result<(), InternalError> {
         loop {
             let prev_state = self.state;
@@ -1030,7 +1045,7 @@ impl State {
 
         // RFC 8446 §4.4.3: The signature algorithm MUST be one offered in
         // the signature_algorithms field of the CertificateRequest message.
-        if !SignatureScheme::supported().contains(&scheme) {
+        if !scheme.is_supported_in_certificate_verify() {
             return Err(
                 Error::SecurityError(crate::SecurityError::SignatureSchemeNotOffered(scheme))
                     .into(),

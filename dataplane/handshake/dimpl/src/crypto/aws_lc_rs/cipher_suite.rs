@@ -253,6 +253,36 @@ impl SupportedDtls12CipherSuite for ChaCha20Poly1305Sha256 {
     }
 }
 
+/// The same cipher under the number that goes with a server's RSA certificate.
+#[derive(Debug)]
+struct WithRsa<S: 'static>(Dtls12CipherSuite, &'static S);
+
+impl<S: SupportedDtls12CipherSuite> SupportedDtls12CipherSuite for WithRsa<S> {
+    fn suite(&self) -> Dtls12CipherSuite {
+        self.0
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        self.1.hash_algorithm()
+    }
+
+    fn key_lengths(&self) -> (usize, usize, usize) {
+        self.1.key_lengths()
+    }
+
+    fn explicit_nonce_len(&self) -> usize {
+        self.1.explicit_nonce_len()
+    }
+
+    fn tag_len(&self) -> usize {
+        self.1.tag_len()
+    }
+
+    fn create_cipher(&self, key: &[u8]) -> Result<Box<dyn Cipher>, CryptoError> {
+        self.1.create_cipher(key)
+    }
+}
+
 /// TLS_PSK_WITH_AES_128_CCM_8 cipher suite.
 #[derive(Debug)]
 struct PskAes128Ccm8;
@@ -289,6 +319,18 @@ impl SupportedDtls12CipherSuite for PskAes128Ccm8 {
 static AES_128_GCM_SHA256: Aes128GcmSha256 = Aes128GcmSha256;
 static AES_256_GCM_SHA384: Aes256GcmSha384 = Aes256GcmSha384;
 static CHACHA20_POLY1305_SHA256: ChaCha20Poly1305Sha256 = ChaCha20Poly1305Sha256;
+static RSA_AES_128_GCM_SHA256: WithRsa<Aes128GcmSha256> = WithRsa(
+    Dtls12CipherSuite::ECDHE_RSA_AES128_GCM_SHA256,
+    &AES_128_GCM_SHA256,
+);
+static RSA_AES_256_GCM_SHA384: WithRsa<Aes256GcmSha384> = WithRsa(
+    Dtls12CipherSuite::ECDHE_RSA_AES256_GCM_SHA384,
+    &AES_256_GCM_SHA384,
+);
+static RSA_CHACHA20_POLY1305_SHA256: WithRsa<ChaCha20Poly1305Sha256> = WithRsa(
+    Dtls12CipherSuite::ECDHE_RSA_CHACHA20_POLY1305_SHA256,
+    &CHACHA20_POLY1305_SHA256,
+);
 static PSK_AES_128_CCM_8: PskAes128Ccm8 = PskAes128Ccm8;
 
 /// All supported DTLS 1.2 cipher suites.
@@ -296,6 +338,9 @@ pub(super) static ALL_CIPHER_SUITES: &[&dyn SupportedDtls12CipherSuite] = &[
     &AES_128_GCM_SHA256,
     &AES_256_GCM_SHA384,
     &CHACHA20_POLY1305_SHA256,
+    &RSA_AES_128_GCM_SHA256,
+    &RSA_AES_256_GCM_SHA384,
+    &RSA_CHACHA20_POLY1305_SHA256,
     &PSK_AES_128_CCM_8,
 ];
 

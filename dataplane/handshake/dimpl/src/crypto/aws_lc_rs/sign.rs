@@ -6,6 +6,9 @@ use aws_lc_rs::signature::ECDSA_P384_SHA384_ASN1_SIGNING;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA384_ASN1};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, UnparsedPublicKey};
 use aws_lc_rs::signature::{ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384};
+use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256};
+use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters};
 use aws_lc_rs::signature::{EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm};
 use der::{Decode, Encode};
 use spki::ObjectIdentifier;
@@ -14,7 +17,7 @@ use x509_cert::Certificate as X509Certificate;
 use super::super::{KeyProvider, SignatureVerifier, SigningKey, check_verify_scheme};
 use super::super::{OID_P256, OID_P384};
 use crate::buffer::Buf;
-use crate::types::{HashAlgorithm, NamedGroup, SignatureAlgorithm};
+use crate::types::{HashAlgorithm, NamedGroup, SignatureAlgorithm, SignatureScheme};
 use crate::{CryptoError, CryptoOperation};
 
 /// ECDSA signing key implementation.
@@ -182,6 +185,44 @@ impl KeyProvider for AwsLcKeyProvider {
 #[derive(Debug)]
 pub(super) struct AwsLcSignatureVerifier;
 
+/// How to verify an RSA signature; `None` when it is none, or one that is not supported.
+fn rsa_parameters(hash: HashAlgorithm, signature: SignatureAlgorithm) -> Option<&'static RsaParameters> {
+    let scheme = u16::from_be_bytes([hash.as_u8(), signature.as_u8()]);
+    match SignatureScheme::from_u16(scheme) {
+        SignatureScheme::RSA_PKCS1_SHA256 => Some(&RSA_PKCS1_2048_8192_SHA256),
+        SignatureScheme::RSA_PKCS1_SHA384 => Some(&RSA_PKCS1_2048_8192_SHA384),
+        SignatureScheme::RSA_PKCS1_SHA512 => Some(&RSA_PKCS1_2048_8192_SHA512),
+        SignatureScheme::RSA_PSS_RSAE_SHA256 => Some(&RSA_PSS_2048_8192_SHA256),
+        SignatureScheme::RSA_PSS_RSAE_SHA384 => Some(&RSA_PSS_2048_8192_SHA384),
+        SignatureScheme::RSA_PSS_RSAE_SHA512 => Some(&RSA_PSS_2048_8192_SHA512),
+        _ => None,
+    }
+}
+
+fn verify_rsa(
+    parameters: &'static RsaParameters,
+    cert_der: &[u8],
+    data: &[u8],
+    signature: &[u8],
+) -> Result<(), CryptoError> {
+    const OID_RSA_ENCRYPTION: ObjectIdentifier =
+        ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+    let cert =
+        X509Certificate::from_der(cert_der).map_err(|_| CryptoError::CertificateParseFailed)?;
+    let spki = cert.tbs_certificate().subject_public_key_info();
+    if spki.algorithm.oid != OID_RSA_ENCRYPTION {
+        return Err(CryptoError::UnsupportedPublicKeyAlgorithm);
+    }
+    let key = spki
+        .subject_public_key
+        .as_bytes()
+        .ok_or(CryptoError::InvalidSubjectPublicKey)?;
+    UnparsedPublicKey::new(parameters, key)
+        .verify(data, signature)
+        .map_err(|_| CryptoError::OperationFailed(CryptoOperation::VerifySignature))
+}
+
 impl SignatureVerifier for AwsLcSignatureVerifier {
     fn verify_signature(
         &self,
@@ -191,6 +232,9 @@ impl SignatureVerifier for AwsLcSignatureVerifier {
         hash_alg: HashAlgorithm,
         sig_alg: SignatureAlgorithm,
     ) -> Result<(), CryptoError> {
+        if let Some(parameters) = rsa_parameters(hash_alg, sig_alg) {
+            return verify_rsa(parameters, cert_der, data, signature);
+        }
         if sig_alg != SignatureAlgorithm::ECDSA {
             return Err(CryptoError::UnsupportedSignatureAlgorithm(sig_alg));
         }
