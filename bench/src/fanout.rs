@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::{
     keep,
     load::{Media, Plan, Rooms},
-    measure::{Times, Window, merged_delay, run_blocks},
+    measure::{Times, Window, merged_delay, no_result, run_blocks},
     servers::{LeftOut, Peers, Server},
     stage::{self, Stage},
     statistics::{Estimate, estimate, ratios},
@@ -121,6 +121,7 @@ pub(crate) fn run_plan(
     println!("{}", table::of(&summaries, &windows));
     let line = last_line(scenario, options, &topology, &summaries, &left_out);
     keep::keep(&line, &windows)?;
+    ensure!(!summaries.is_empty(), "{}", no_result(&windows));
     Ok(line)
 }
 
@@ -138,6 +139,10 @@ pub(crate) struct Summary {
     pub(crate) load_busy: f64,
     pub(crate) core_busy: f64,
     pub(crate) disturbed: usize,
+    /// Windows in which the server died, was started again or stood still.
+    pub(crate) broken: usize,
+    /// Of what was received, the share that left the server as whole frames.
+    pub(crate) by_frames: f64,
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) lost: u64,
@@ -150,12 +155,12 @@ pub(crate) struct Summary {
 impl Summary {
     fn of(server: &'static str, windows: &[Window]) -> Option<Self> {
         let all: Vec<&Window> = windows.iter().filter(|one| one.server == server).collect();
-        let good: Vec<&Window> = all.iter().copied().filter(|one| !one.disturbed).collect();
+        let good: Vec<&Window> = all.iter().copied().filter(|one| one.counts()).collect();
         let costs = |of: &dyn Fn(&Window) -> f64| -> Vec<f64> {
             good.iter().map(|window| of(window)).collect()
         };
         let delay = merged_delay(&good);
-        let sum = |of: &dyn Fn(&Window) -> u64| good.iter().map(|window| of(window)).sum();
+        let sum = |of: &dyn Fn(&Window) -> u64| good.iter().map(|window| of(window)).sum::<u64>();
         let mean = |of: &dyn Fn(&Window) -> f64| {
             good.iter().map(|window| of(window)).sum::<f64>() / good.len().max(1) as f64
         };
@@ -171,7 +176,10 @@ impl Summary {
             load_core_busy: mean(&|window| window.load_core_busy),
             load_busy: mean(&|window| window.load_busy),
             core_busy: mean(&|window| window.core_busy),
-            disturbed: all.len() - good.len(),
+            disturbed: all.iter().filter(|one| one.disturbed).count(),
+            broken: all.iter().filter(|one| one.broken.is_some()).count(),
+            by_frames: sum(&|window| window.xdp_datagrams) as f64
+                / sum(&|window| window.received).max(1) as f64,
             sent: sum(&|window| window.sent),
             received: sum(&|window| window.received),
             lost: sum(&|window| window.lost),
@@ -197,6 +205,8 @@ impl Summary {
             "verified": self.verified,
             "corrupt": self.corrupt,
             "disturbed_windows": self.disturbed,
+            "broken_windows": self.broken,
+            "by_frames": self.by_frames,
             "delay_us": { "p50": p50, "p99": p99, "p999": p999, "max": max },
             "ironcast_over_this": self.ours_over_this,
             "ironcast_xdp_over_this": self.xdp_over_this,
@@ -211,7 +221,7 @@ fn paired(windows: &[Window], ours: &str, theirs: &str) -> Option<Estimate> {
     let pairs: Vec<(f64, f64)> = ours
         .iter()
         .zip(&theirs)
-        .filter(|(ours, theirs)| !ours.disturbed && !theirs.disturbed)
+        .filter(|(ours, theirs)| ours.counts() && theirs.counts())
         .map(|(ours, theirs)| (ours.cpu_s_per_million(), theirs.cpu_s_per_million()))
         .collect();
     let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();

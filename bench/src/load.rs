@@ -4,6 +4,8 @@
 //! rotating sample is opened and verified.
 
 mod api;
+mod lag;
+mod pauses;
 mod plain;
 mod rooms;
 mod tally;
@@ -14,12 +16,19 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use lag::{Lags, Sample};
+use pauses::Pauses;
 pub(crate) use rooms::Rooms;
 pub(crate) use tally::Counts;
 use tally::Tally;
 
 /// Within this a started server has found all of its parts.
 const READY_LIMIT: Duration = Duration::from_secs(20);
+/// What was sent and has not arrived so much later is lost.
+const SETTLE_LIMIT: Duration = Duration::from_millis(500);
+/// The first settling looks so long: longer than from a frame to the next.
+const SETTLE_FIRST: Duration = Duration::from_millis(120);
+const SETTLE_STEP: Duration = Duration::from_millis(5);
 
 /// What a load process is to do.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -86,6 +95,8 @@ pub(crate) enum Said {
     Ready,
     /// A command was carried out.
     Done,
+    /// So many packets never came, between the first settling and this one.
+    Lost(u64),
     /// What a join storm brought.
     Storm(Storm),
     /// What changes of layers brought.
@@ -143,11 +154,21 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
     if plan.rooms.as_ref().is_none_or(|rooms| !rooms.silent) {
         load.wait_for_media().await?;
     }
+    let pauses = Pauses::watch(load.meter());
+    let mut lags = Lags::default();
     say(&Said::Ready);
     while let Some(line) = lines.next_line().await? {
         let words: Vec<&str> = line.split(' ').collect();
         match (words.as_slice(), &mut load) {
-            (["count"], _) => say(&Said::Counts(Box::new(load.counts(&tally)))),
+            (["count"], _) => {
+                let mut counts = load.counts(&tally);
+                (counts.lost, counts.pause_ms) = (lags.lost(), pauses.take_ms());
+                say(&Said::Counts(Box::new(counts)));
+            }
+            (["settle"], _) => {
+                load.settle(&mut lags).await;
+                say(&Said::Lost(lags.lost()));
+            }
             (["stop"], _) => break,
             (["play", count], Load::Rooms(rooms)) => {
                 rooms.play(count.parse()?);
@@ -224,6 +245,39 @@ impl Load {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         bail!("{missing} streams have not brought a packet within 30 s")
+    }
+
+    /// Looks again and again until nobody is behind, or what is missing is lost.
+    async fn settle(&self, lags: &mut Lags) {
+        let start = tokio::time::Instant::now();
+        let is_first = !lags.has_settled();
+        let limit = if is_first { SETTLE_FIRST } else { SETTLE_LIMIT };
+        loop {
+            lags.look(self.samples());
+            if start.elapsed() >= limit || !(is_first || lags.is_behind()) {
+                break;
+            }
+            tokio::time::sleep(SETTLE_STEP).await;
+        }
+        lags.settle();
+    }
+
+    /// Every received stream, always in the same order.
+    fn samples(&self) -> Vec<Sample> {
+        match self {
+            Self::Api(load) => load.samples(),
+            Self::Rooms(load) => load.samples(),
+            Self::Plain(load) => load.samples(),
+        }
+    }
+
+    /// Bytes that arrived at all receivers up to now.
+    fn meter(&self) -> Box<dyn Fn() -> u64 + Send> {
+        match self {
+            Self::Api(load) => pauses::of_peers(load.handles()),
+            Self::Rooms(load) => pauses::of_peers(load.handles()),
+            Self::Plain(load) => load.meter(),
+        }
     }
 
     fn counts(&self, tally: &Tally) -> Counts {

@@ -11,6 +11,7 @@
 
 mod compare;
 mod cpu;
+mod edge;
 mod fanout;
 mod interrupt;
 mod keep;
@@ -76,6 +77,9 @@ enum Scenario {
         listen: SocketAddr,
         #[arg(long)]
         method: reflector::Method,
+        /// What it does wrong, for tests.
+        #[arg(long, env = "IRONCAST_BENCH_FAULT")]
+        fault: Option<reflector::Fault>,
     },
 }
 
@@ -104,7 +108,7 @@ fn main() -> Result<()> {
         Scenario::Compare(options) => measured(move || compare::run(&options)),
         Scenario::Report(options) => report::run(&options, &arguments.results),
         Scenario::Load => runtime()?.block_on(load::run()),
-        Scenario::Reflect { listen, method } => reflector::run(listen, method),
+        Scenario::Reflect { listen, method, fault } => reflector::run(listen, method, fault),
     }
 }
 

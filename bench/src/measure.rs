@@ -14,7 +14,9 @@ use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 
 use crate::{
-    cpu, interrupt,
+    cpu,
+    edge::{self, Between, Edge},
+    interrupt,
     load::{Counts, Plan, Said, Target},
     servers::{LeftOut, Running, Server},
     topology::{Side, Topology},
@@ -26,6 +28,8 @@ const JOIN_LIMIT: Duration = Duration::from_secs(180);
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// A window that was disturbed is measured again so often.
 const WINDOW_TRIES: usize = 3;
+/// A server from which nothing came for so long stood still.
+const PAUSE_MAX_MS: u64 = 500;
 
 /// How long things take.
 #[derive(Debug, Clone, Copy)]
@@ -57,13 +61,22 @@ pub(crate) struct Window {
     pub(crate) steal: f64,
     /// True if too much was taken away: such a window counts for nothing.
     pub(crate) disturbed: bool,
+    /// Why it is no result, if it is none: the server died, a worker of it was started again, or it
+    /// stood still. Such a window counts for nothing.
+    pub(crate) broken: Option<String>,
+    /// Longest time in which nothing arrived.
+    pub(crate) pause_ms: u64,
+    /// Of our server: datagrams that left as whole frames (AF_XDP).
+    pub(crate) xdp_datagrams: u64,
+    /// Of our server: interfaces that failed under them.
+    pub(crate) xdp_failures: u64,
     /// Resident memory of all its processes.
     pub(crate) resident_bytes: u64,
     /// Within the window.
     pub(crate) sent: u64,
     /// Within the window.
     pub(crate) received: u64,
-    /// Within the window.
+    /// Of what was sent within the window, what never came, of each receiver and stream.
     pub(crate) lost: u64,
     /// Within the window.
     pub(crate) verified: u64,
@@ -76,6 +89,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Whether figures are made of it.
+    pub(crate) fn counts(&self) -> bool {
+        !self.disturbed && self.broken.is_none()
+    }
+
     /// CPU-seconds of the server's processes for a million received packets.
     pub(crate) fn cpu_s_per_million(&self) -> f64 {
         self.cpu_ns as f64 / 1e9 / (self.received as f64 / 1e6)
@@ -143,11 +161,11 @@ pub(crate) fn run_block(
     let mut window = None;
     for attempt in 1..=WINDOW_TRIES {
         progress.set_message(format!("{what}: measuring"));
-        let measured = watch(topology, server, &running, &mut load, times.window)?;
-        running.check()?;
-        let disturbed = measured.disturbed;
+        let measured = watch(topology, server, &mut running, &mut load, times.window)?;
+        // What broke stays broken: another window of the same server says nothing.
+        let is_last = !measured.disturbed || measured.broken.is_some();
         window = Some(measured);
-        if !disturbed {
+        if is_last {
             break;
         }
         progress.set_message(format!("{what}: disturbed, attempt {attempt}"));
@@ -161,11 +179,13 @@ pub(crate) fn run_block(
 pub(crate) fn watch(
     topology: &Topology,
     server: Server,
-    running: &Running,
+    running: &mut Running,
     load: &mut LoadProcess,
     length: Duration,
 ) -> Result<Window> {
     let pids = running.pids();
+    let edge_before = server.is_ours().then(|| edge::read(&running.target)).transpose()?;
+    let lost_before = load.settle()?;
     let cores = [topology.server_core, topology.load_core];
     let counts_before = load.counts()?;
     let cores_before = cores.map(cpu::core_ticks);
@@ -179,6 +199,11 @@ pub(crate) fn watch(
     let cores_after = cores.map(cpu::core_ticks);
     let seconds = start.elapsed().as_secs_f64();
     let counts = load.counts()?;
+    let lost = load.settle()?.saturating_sub(lost_before);
+    let between = edge_before.map(|before| between(&before, running)).unwrap_or_default();
+    let stood_still = (counts.pause_ms > PAUSE_MAX_MS)
+        .then(|| format!("nothing came for {} ms", counts.pause_ms));
+    let died = running.check().err().map(|error| format!("{error:#}"));
     let shares = [0, 1].map(|at| cpu::core_share(cores_before[at], cores_after[at]));
     let steal = shares[0].steal.max(shares[1].steal);
     Ok(Window {
@@ -191,15 +216,34 @@ pub(crate) fn watch(
         load_busy: load_after.saturating_sub(load_before) as f64 / 1e9 / seconds,
         steal,
         disturbed: steal > STEAL_MAX,
+        broken: died.or(between.broken).or(stood_still),
+        pause_ms: counts.pause_ms,
+        xdp_datagrams: between.xdp_datagrams,
+        xdp_failures: between.xdp_failures,
         resident_bytes: cpu::resident_bytes(&pids),
         sent: counts.sent.saturating_sub(counts_before.sent),
         received: counts.received.saturating_sub(counts_before.received),
-        lost: counts.lost.saturating_sub(counts_before.lost),
+        lost,
         verified: counts.verified.saturating_sub(counts_before.verified),
         corrupt: counts.corrupt.saturating_sub(counts_before.corrupt),
         repeats: counts.repeats.saturating_sub(counts_before.repeats),
         delay_us: counts.delay_us,
     })
+}
+
+/// What our server says of the time since its first edge. One that does not answer is broken.
+fn between(before: &Edge, running: &Running) -> Between {
+    match edge::read(&running.target) {
+        Ok(later) => before.until(&later),
+        Err(error) => Between { broken: Some(format!("{error:#}")), ..Between::default() },
+    }
+}
+
+/// Why nothing can be said from these windows.
+pub(crate) fn no_result(windows: &[Window]) -> String {
+    let why = windows.iter().find_map(|one| one.broken.as_deref());
+    let why = why.unwrap_or("the host took the processor away");
+    format!("no result: of {} windows none counts ({why})", windows.len())
 }
 
 /// Delays of several windows together.
@@ -274,6 +318,14 @@ impl LoadProcess {
     pub(crate) fn counts(&mut self) -> Result<Counts> {
         match self.ask("count", ANSWER_LIMIT)? {
             Said::Counts(counts) => Ok(*counts),
+            other => bail!("not an answer: {other:?}"),
+        }
+    }
+
+    /// Waits for what is under way; gives what never came, since the first time.
+    pub(crate) fn settle(&mut self) -> Result<u64> {
+        match self.ask("settle", ANSWER_LIMIT)? {
+            Said::Lost(lost) => Ok(lost),
             other => bail!("not an answer: {other:?}"),
         }
     }

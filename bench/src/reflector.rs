@@ -9,7 +9,7 @@ use std::{
     io::IoSlice,
     net::{SocketAddr, SocketAddrV4, UdpSocket},
     os::fd::AsRawFd,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -34,8 +34,25 @@ pub(crate) enum Method {
     Segmented,
 }
 
+/// What a reflector does wrong, for tests of what the bench says then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fault {
+    /// Passes one frame of ten.
+    Drop,
+    /// Ends.
+    Die,
+    /// Stands still for a second.
+    Stall,
+    /// Forgets the last who asked, for good.
+    Forget,
+}
+
+/// From the first frame on it does no wrong for so long.
+const FAULT_AFTER: Duration = Duration::from_secs(2);
+const STALL: Duration = Duration::from_secs(1);
+
 /// Says where it listens, and forwards until it is killed.
-pub(crate) fn run(listen: SocketAddr, method: Method) -> Result<()> {
+pub(crate) fn run(listen: SocketAddr, method: Method, fault: Option<Fault>) -> Result<()> {
     let socket = socket2::Socket::new(
         socket2::Domain::for_address(listen),
         socket2::Type::DGRAM,
@@ -51,6 +68,7 @@ pub(crate) fn run(listen: SocketAddr, method: Method) -> Result<()> {
     let mut destinations = Destinations::default();
     let mut frame: Vec<Vec<u8>> = Vec::new();
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    let mut faulty = fault.map(Faulty::new);
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         let datagram = &buffer[..length];
@@ -61,12 +79,51 @@ pub(crate) fn run(listen: SocketAddr, method: Method) -> Result<()> {
         frame.push(datagram.to_vec());
         let marker = datagram.get(1).is_some_and(|second| second & 0x80 != 0);
         if marker || frame.len() == SEGMENTS_MAX {
+            if let Some(faulty) = &mut faulty
+                && !faulty.passes(&mut destinations)
+            {
+                frame.clear();
+                continue;
+            }
             match method {
                 Method::Sendmmsg => send_messages(&socket, &frame, &destinations.addresses),
                 Method::Segmented => send_segmented(&socket, &frame, &destinations.addresses),
             }
             frame.clear();
         }
+    }
+}
+
+/// A fault on its way.
+struct Faulty {
+    fault: Fault,
+    since: Option<Instant>,
+    frames: u64,
+    is_done: bool,
+}
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self { fault, since: None, frames: 0, is_done: false }
+    }
+
+    /// Whether the next frame is sent.
+    fn passes(&mut self, destinations: &mut Destinations) -> bool {
+        if self.since.get_or_insert_with(Instant::now).elapsed() < FAULT_AFTER {
+            return true;
+        }
+        self.frames += 1;
+        let is_first = !std::mem::replace(&mut self.is_done, true);
+        match self.fault {
+            Fault::Drop => return self.frames.is_multiple_of(10),
+            Fault::Die => std::process::exit(1),
+            Fault::Stall if is_first => std::thread::sleep(STALL),
+            Fault::Forget if is_first => {
+                destinations.addresses.pop();
+            }
+            Fault::Stall | Fault::Forget => {}
+        }
+        true
     }
 }
 

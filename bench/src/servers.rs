@@ -131,6 +131,11 @@ impl Server {
         matches!(self, Self::Mediasoup { .. } | Self::Janus)
     }
 
+    /// Whether it is this project's own, which says what its workers do.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ironcast | Self::IroncastBusyPoll | Self::IroncastXdp)
+    }
+
     /// For the output.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,5 @@
-//! The bench's own binary with the floors alone: what it prints, and what it leaves behind.
+//! The bench's own binary with the floors alone: what it prints, what it says of a server that
+//! fails, and what it leaves behind.
 
 use std::{
     process::{Command, Stdio},
@@ -12,11 +13,15 @@ use nix::{
 use serde_json::Value;
 
 fn bench() -> Command {
+    bench_of("reflector-sendmmsg,reflector-segmented", 2)
+}
+
+fn bench_of(servers: &str, blocks: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ironcast-bench"));
     command
         .args(["--results", env!("CARGO_TARGET_TMPDIR")])
-        .args(["fanout", "--loopback", "-n", "8", "--blocks", "2"])
-        .args(["--only", "reflector-sendmmsg,reflector-segmented"]);
+        .args(["fanout", "--loopback", "-n", "8", "--blocks", &blocks.to_string()])
+        .args(["--peers", "none", "--only", servers]);
     command
 }
 
@@ -46,6 +51,46 @@ fn the_last_line_is_one_object_with_the_floors() {
         assert!(peer["delay_us"]["p99"].as_u64() >= peer["delay_us"]["p50"].as_u64());
     }
     assert!(last.get("cpu_s_per_million").is_none(), "ours did not run");
+}
+
+/// The floor with a fault from its third second on: its output, and whether there was a result.
+fn faulty(fault: &str) -> (String, Option<Value>) {
+    let output = bench_of("reflector-sendmmsg", 1)
+        .args(["--window", "4", "--warm-up", "0.2"])
+        .env("IRONCAST_BENCH_FAULT", fault)
+        .output()
+        .expect("the bench starts");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+    assert_eq!(output.status.success(), last.is_some(), "{text}");
+    (text + &String::from_utf8_lossy(&output.stderr), last)
+}
+
+/// What of all packets that were to come was lost.
+fn share_lost(last: &Value) -> f64 {
+    let peer = &last["peers"]["reflector-sendmmsg"];
+    let count = |name: &str| peer[name].as_f64().expect("a count");
+    count("lost") / (count("lost") + count("received"))
+}
+
+#[test]
+fn what_never_comes_is_lost() {
+    let (text, last) = faulty("drop");
+    let last = last.unwrap_or_else(|| panic!("a result: {text}"));
+    assert!(share_lost(&last) > 0.2, "nine of ten frames in half of the window: {text}");
+    // One of eight gets nothing any more: he has no gap, and no number that could show one.
+    let (text, last) = faulty("forget");
+    let last = last.unwrap_or_else(|| panic!("a result: {text}"));
+    let share = share_lost(&last);
+    assert!(share > 0.02 && share < 0.2, "{share}: {text}");
+}
+
+#[test]
+fn a_window_in_which_the_server_stands_still_or_dies_is_no_result() {
+    let (text, last) = faulty("stall");
+    assert!(last.is_none() && text.contains("no result: nothing came for"), "{text}");
+    let (text, last) = faulty("die");
+    assert!(last.is_none() && text.contains("a process of the server has ended"), "{text}");
 }
 
 /// Processes whose parent this is.

@@ -31,7 +31,7 @@ use ironcast_load::{
 };
 use serde_json::{Value, json};
 
-use super::{Counts, Media, Plan, Said, Storm, Switches, Tally, plain, say};
+use super::{Counts, Media, Plan, Said, Sample, Storm, Switches, Tally, plain, say};
 
 const ROOM: &str = "bench";
 /// Says that every receiver's network carries anything.
@@ -74,6 +74,27 @@ pub(super) struct Stream {
     pub(super) handle: PeerHandle,
     pub(super) ssrc: u32,
     pub(super) rtx_ssrc: Option<u32>,
+}
+
+impl Stream {
+    /// What of it came, beside what was sent; `streams` are those of its transport.
+    pub(super) fn sample(&self, sent: u64, streams: &BTreeMap<u32, SequenceTracker>) -> Sample {
+        Sample::of(sent, streams.get(&self.ssrc), self.repeats(streams))
+    }
+
+    pub(super) fn add_to(&self, streams: &BTreeMap<u32, SequenceTracker>, counts: &mut Counts) {
+        counts.repeats += self.repeats(streams);
+        if let Some(stream) = streams.get(&self.ssrc) {
+            counts.received += stream.distinct();
+            counts.duplicates += stream.duplicates;
+            counts.corrupt += stream.unopened;
+        }
+    }
+
+    fn repeats(&self, streams: &BTreeMap<u32, SequenceTracker>) -> u64 {
+        let stream = self.rtx_ssrc.and_then(|ssrc| streams.get(&ssrc));
+        stream.map_or(0, SequenceTracker::distinct)
+    }
 }
 
 #[derive(Clone)]
@@ -238,23 +259,28 @@ impl ApiLoad {
         (come, self.receivers.len())
     }
 
-    pub(super) fn add_to(&self, counts: &mut Counts) {
+    /// What the sender sent of all layers.
+    fn sent(&self) -> u64 {
         let sent = self.sender.session.source_reports(self.source);
-        let packets: u64 = sent.iter().map(|stream| stream.packets).sum();
-        counts.sent = packets * self.receivers.len() as u64;
+        sent.iter().map(|stream| stream.packets).sum()
+    }
+
+    /// Each receiver against the sender.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let sent = self.sent();
+        let streams = self.receivers.iter().map(|one| &one.stream);
+        streams.map(|one| one.sample(sent, &one.handle.streams())).collect()
+    }
+
+    /// The receivers' transports.
+    pub(super) fn handles(&self) -> Vec<PeerHandle> {
+        self.receivers.iter().map(|one| one.stream.handle.clone()).collect()
+    }
+
+    pub(super) fn add_to(&self, counts: &mut Counts) {
+        counts.sent = self.sent() * self.receivers.len() as u64;
         for receiver in self.receivers.iter().map(|one| &one.stream) {
-            let streams = receiver.handle.streams();
-            let repeats = receiver
-                .rtx_ssrc
-                .and_then(|ssrc| streams.get(&ssrc))
-                .map_or(0, SequenceTracker::distinct);
-            counts.repeats += repeats;
-            if let Some(stream) = streams.get(&receiver.ssrc) {
-                counts.received += stream.distinct();
-                counts.lost += stream.lost().saturating_sub(repeats);
-                counts.duplicates += stream.duplicates;
-                counts.corrupt += stream.unopened;
-            }
+            receiver.add_to(&receiver.handle.streams(), counts);
             let counters = receiver.handle.counters();
             counts.bytes += counters.bytes_in.load(Ordering::Relaxed);
         }

@@ -22,7 +22,7 @@ use ironcast_load::{
 };
 use tokio::time::MissedTickBehavior;
 
-use super::{Counts, Media, Plan, Tally};
+use super::{Counts, Media, Plan, Sample, Tally};
 use crate::reflector::JOIN;
 
 /// What sealing with AES-GCM adds: the datagrams are to be as long as an SFU's.
@@ -65,11 +65,22 @@ impl PlainLoad {
         (come, self.streams.len())
     }
 
+    /// Each receiver against the sender.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let sent = self.sent.load(Ordering::Relaxed);
+        self.streams.iter().map(|one| Sample::of(sent, locked(one).as_ref(), 0)).collect()
+    }
+
+    /// Bytes that arrived up to now.
+    pub(super) fn meter(&self) -> Box<dyn Fn() -> u64 + Send> {
+        let bytes = Arc::clone(&self.bytes);
+        Box::new(move || bytes.load(Ordering::Relaxed))
+    }
+
     pub(super) fn add_to(&self, counts: &mut Counts) {
         for stream in &self.streams {
             if let Some(stream) = &*locked(stream) {
                 counts.received += stream.distinct();
-                counts.lost += stream.lost();
                 counts.duplicates += stream.duplicates;
             }
         }

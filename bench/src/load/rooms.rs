@@ -13,14 +13,13 @@ use ironcast_load::{
     call::{Transport, open_peer},
     http::PlainHttp,
     ortc::{self, Device},
-    sequence::SequenceTracker,
     session::SourceId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Counts, Said, Tally,
+    Counts, Said, Sample, Tally,
     api::{Stream, give_feedback, join_options, produce, verify},
     say,
 };
@@ -74,7 +73,22 @@ struct Person {
     microphone: (String, SourceId),
     receive: PeerHandle,
     receive_id: String,
-    streams: Vec<Stream>,
+    streams: Vec<Expected>,
+}
+
+/// What a person receives, and of whom.
+struct Expected {
+    stream: Stream,
+    /// Place of the person who sends it.
+    sender: usize,
+    what: Track,
+}
+
+#[derive(Clone, Copy)]
+enum Track {
+    /// This layer of the camera.
+    Camera(usize),
+    Microphone,
 }
 
 fn room(number: usize) -> String {
@@ -147,32 +161,33 @@ impl RoomsLoad {
                 let layer = if step <= plan.large { 2 } else { 0 };
                 let talks = other - first < plan.talkers;
                 let tracks = [
-                    Some((source.camera.0.clone(), Some(layer))),
-                    talks.then(|| (source.microphone.0.clone(), None)),
+                    Some((source.camera.0.clone(), Track::Camera(layer))),
+                    talks.then(|| (source.microphone.0.clone(), Track::Microphone)),
                 ];
-                for (producer, layer) in tracks.into_iter().flatten() {
+                for (producer, what) in tracks.into_iter().flatten() {
                     let mut body = json!({
                         "transportId": self.people[viewer].receive_id,
                         "producerId": producer,
                         "rtpCapabilities": capabilities,
                     });
-                    if let Some(layer) = layer {
+                    if let Track::Camera(layer) = what {
                         body["preferredLayers"] = json!({ "spatialLayer": layer });
                     }
                     let answer = self.api.call("POST", "/v1/consumers", Some(body)).await?;
                     let expected = ortc::receive_options(&answer["rtpParameters"])?;
                     let person = &mut self.people[viewer];
-                    person.streams.push(Stream {
+                    let stream = Stream {
                         handle: person.receive.clone(),
                         ssrc: expected.ssrc,
                         rtx_ssrc: expected.rtx_ssrc,
-                    });
+                    };
+                    person.streams.push(Expected { stream, sender: other, what });
                 }
             }
             say(&Said::Subscribed(viewer + 1));
         }
-        let all = self.people.iter().flat_map(|person| person.streams.iter().cloned()).collect();
-        tokio::spawn(give_feedback(all));
+        let all = self.people.iter().flat_map(|person| &person.streams);
+        tokio::spawn(give_feedback(all.map(|one| one.stream.clone()).collect()));
         Ok(())
     }
 
@@ -200,33 +215,41 @@ impl RoomsLoad {
         let (mut come, mut all) = (0, 0);
         for person in &self.people[..self.heard()] {
             let known = person.receive.streams();
-            come += person.streams.iter().filter(|one| known.contains_key(&one.ssrc)).count();
+            come +=
+                person.streams.iter().filter(|one| known.contains_key(&one.stream.ssrc)).count();
             all += person.streams.len();
         }
         (come, all)
     }
 
+    /// Each received stream against the track and layer that was asked for.
+    pub(super) fn samples(&self) -> Vec<Sample> {
+        let sent: Vec<Sent> = self.people.iter().map(Person::sent).collect();
+        let mut samples = Vec::new();
+        for person in &self.people {
+            let streams = person.receive.streams();
+            let of = |one: &Expected| one.stream.sample(sent[one.sender].of(one.what), &streams);
+            samples.extend(person.streams.iter().map(of));
+        }
+        samples
+    }
+
+    /// The receivers' transports.
+    pub(super) fn handles(&self) -> Vec<PeerHandle> {
+        self.people.iter().map(|person| person.receive.clone()).collect()
+    }
+
     pub(super) fn add_to(&self, counts: &mut Counts) {
+        let sent: Vec<Sent> = self.people.iter().map(Person::sent).collect();
         for person in &self.people {
             let streams = person.receive.streams();
             for one in &person.streams {
-                let repeats = one
-                    .rtx_ssrc
-                    .and_then(|ssrc| streams.get(&ssrc))
-                    .map_or(0, SequenceTracker::distinct);
-                counts.repeats += repeats;
-                if let Some(stream) = streams.get(&one.ssrc) {
-                    counts.received += stream.distinct();
-                    counts.lost += stream.lost().saturating_sub(repeats);
-                    counts.duplicates += stream.duplicates;
-                    counts.corrupt += stream.unopened;
-                }
+                counts.sent += sent[one.sender].of(one.what);
+                one.stream.add_to(&streams, counts);
             }
             let counters = person.receive.counters();
             counts.bytes += counters.bytes_in.load(Ordering::Relaxed);
         }
-        // What each receiver should get depends on its layers: what came and what is missing.
-        counts.sent = counts.received + counts.lost;
     }
 
     /// All leave, by the API.
@@ -235,6 +258,32 @@ impl RoomsLoad {
             self.api.call("DELETE", &format!("/v1/routers/{}", room(number)), None).await?;
         }
         Ok(())
+    }
+}
+
+/// Packets that one person sent.
+struct Sent {
+    /// Lowest layer first.
+    layers: Vec<u64>,
+    microphone: u64,
+}
+
+impl Sent {
+    fn of(&self, what: Track) -> u64 {
+        match what {
+            Track::Camera(layer) => self.layers.get(layer).copied().unwrap_or(0),
+            Track::Microphone => self.microphone,
+        }
+    }
+}
+
+impl Person {
+    fn sent(&self) -> Sent {
+        let packets = |source| -> Vec<u64> {
+            let reports = self.send.session.source_reports(source);
+            reports.iter().map(|stream| stream.packets).collect()
+        };
+        Sent { layers: packets(self.camera.1), microphone: packets(self.microphone.1).iter().sum() }
     }
 }
 

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 /// Counts since the load began; delays since they were last taken.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Counts {
-    /// Packets that the receivers together should get.
+    /// Packets that the receivers together should get, by what was sent.
     pub(crate) sent: u64,
     /// Packets that they got, by headers.
     pub(crate) received: u64,
-    /// Gaps, by headers, that no retransmission filled.
+    /// Sent and never arrived, of each receiver and stream for itself; what is still under way is
+    /// not among them. As of the last settling (see [`super::lag`]).
     pub(crate) lost: u64,
+    /// Longest time in which nothing at all arrived, since the last time that counts were taken.
+    pub(crate) pause_ms: u64,
     /// Seen twice.
     pub(crate) duplicates: u64,
     /// Retransmissions.

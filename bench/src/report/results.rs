@@ -153,7 +153,8 @@ impl Run {
     pub(super) fn delays(&self, server: &str) -> Vec<(u64, u64)> {
         let mut all = BTreeMap::new();
         for window in &self.windows {
-            if window["server"] != server || window["disturbed"] == true {
+            let counts = window["disturbed"] != true && window["broken"].is_null();
+            if window["server"] != server || !counts {
                 continue;
             }
             for pair in window["delay_us"].as_array().into_iter().flatten() {

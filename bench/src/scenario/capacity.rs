@@ -4,14 +4,14 @@
 
 use std::{fmt::Write, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{CIPHER, one_to_many};
 use crate::{
     fanout, keep,
-    measure::{Times, Window, merged_delay, run_block},
+    measure::{Times, Window, merged_delay, no_result, run_block},
     servers::Server,
     stage::{self, Stage},
     topology::Topology,
@@ -84,6 +84,7 @@ fn climb(
         let plan = |target| one_to_many(target, receivers, fanout::VIDEO, 16);
         let what = format!("{} to {receivers}", server.name());
         let one = run_block(topology, server, &plan, times, bar, &what)?;
+        ensure!(one.broken.is_none(), "{}", no_result(std::slice::from_ref(&one)));
         let lost = one.lost as f64 / (one.lost + one.received).max(1) as f64;
         let is_late = merged_delay(&[&one]).value_at_quantile(0.99) > P99_MAX_US;
         let load_is_full = one.load_busy > LOAD_BUSY_MAX;

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::{CIPHER, one_to_many, quantiles, spread};
 use crate::{
     fanout, interrupt, keep,
     load::Said,
-    measure::{LoadProcess, Window, merged_delay, watch},
+    measure::{LoadProcess, Window, merged_delay, no_result, watch},
     servers::Server,
     stage::{self, Stage},
 };
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let bar = stage::progress(3)?;
     let server = Server::Ironcast;
-    let running = server.start(&topology)?;
+    let mut running = server.start(&topology)?;
     let plan = one_to_many(running.target.clone(), options.receivers, fanout::VIDEO, 4);
     let mut load = LoadProcess::start(&topology, &plan)?;
     load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
@@ -44,22 +44,25 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     bar.set_message("before");
     interrupt::pause(Duration::from_secs(2))?;
     let length = Duration::from_secs_f64(options.seconds);
-    let before = watch(&topology, server, &running, &mut load, length)?;
+    let before = watch(&topology, server, &mut running, &mut load, length)?;
+    ensure!(before.broken.is_none(), "{}", no_result(std::slice::from_ref(&before)));
     bar.inc(1);
     bar.set_message(format!("{} join", options.joins));
     let limit = length * 4 + Duration::from_secs(60);
     let said = load.ask(&format!("storm {} {}", options.joins, options.seconds), limit)?;
     let Said::Storm(storm) = said else { bail!("not an answer: {said:?}") };
     let during = load.counts()?;
+    running.check()?;
     bar.finish_and_clear();
     load.stop();
-    let during = Window { delay_us: during.delay_us, ..before.clone() };
+    let during = Window { delay_us: during.delay_us, pause_ms: during.pause_ms, ..before.clone() };
     let (before_us, during_us) =
         (quantiles(&merged_delay(&[&before])), quantiles(&merged_delay(&[&during])));
     let first = spread(&storm.first_packet_us);
     println!(
         "{} joins in {} s: first packet after {} / {} / {} ms (p50 / p99 / max), {} without\n\
-         delay of the {} who were there, p50 / p99: {} / {} us before, {} / {} us during it\n",
+         delay of the {} who were there, p50 / p99 / max: {} / {} / {} us before, \
+         {} / {} / {} us during it; longest pause {} ms\n",
         options.joins,
         options.seconds,
         ms(&first["p50"]),
@@ -69,8 +72,11 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         options.receivers,
         before_us["p50"],
         before_us["p99"],
+        before_us["max"],
         during_us["p50"],
         during_us["p99"],
+        during_us["max"],
+        during.pause_ms,
     );
     let line = json!({
         "scenario": "join-storm",
@@ -83,6 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "failed": storm.failed,
         "delay_us_before": before_us,
         "delay_us_during": during_us,
+        "pause_ms_during": during.pause_ms,
     });
     keep::keep(&line, &[before, during])?;
     Ok(line)

@@ -6,14 +6,14 @@
 
 use std::{fmt::Write, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{CIPHER, one_to_many, quantiles};
 use crate::{
     fanout, keep,
     load::{Plan, Rooms, Target},
-    measure::{Times, Window, merged_delay, run_block},
+    measure::{Times, Window, merged_delay, no_result, run_block},
     servers::{LeftOut, Peers, Server},
     stage::{self, Stage},
 };
@@ -149,7 +149,8 @@ fn point(
         .map(|_| measure(server, load))
         .collect::<Result<Vec<Window>>>()
         .with_context(|| format!("{} with {} streams", server.name(), load.receivers))?;
-    let good: Vec<&Window> = windows.iter().filter(|one| !one.disturbed).collect();
+    let good: Vec<&Window> = windows.iter().filter(|one| one.counts()).collect();
+    ensure!(!good.is_empty(), "{}", no_result(&windows));
     let best = good.iter().min_by_key(|one| merged_delay(&[one]).value_at_quantile(0.99));
     let mean =
         |of: fn(&Window) -> f64| good.iter().map(|one| of(one)).sum::<f64>() / good.len() as f64;
