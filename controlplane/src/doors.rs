@@ -191,7 +191,7 @@ impl Door {
         let caller = self.gate.authenticate(&Shown {
             way: self.way,
             authorization: authorization.and_then(|value| value.to_str().ok()),
-            certificate: certificate.or(in_tls.map(Vec::as_slice)),
+            certificate: certificate.or_else(|| in_tls.map(Vec::as_slice)),
             address,
         });
         match caller {

@@ -115,7 +115,7 @@ impl Server {
         let wants_certificate = config.client_ca.is_some();
         let gate = Gate::new(config.token_file.as_deref(), wants_certificate, config.require);
         let gate = gate.map_err(|error| {
-            let path = config.token_file.as_deref().unwrap_or(Path::new(""));
+            let path = config.token_file.as_deref().unwrap_or_else(|| Path::new(""));
             ServerError::File(path.display().to_string(), error)
         })?;
         let gate = Arc::new(gate);

@@ -11,7 +11,7 @@ use salvo::{
     Service,
     conn::ConnCtrl,
     http::{ReqBody, ResBody, body::H3ReqBody, uri::Scheme},
-    hyper::{Request, Response, service::Service as HyperService},
+    hyper::{self, Request, Response, service::Service as HyperService},
 };
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -163,12 +163,8 @@ impl QuicServer {
 
 /// What answers requests.
 trait Handler:
-    HyperService<
-        Request<ReqBody>,
-        Response = Response<ResBody>,
-        Error = salvo::hyper::Error,
-        Future: Send,
-    > + Clone
+    HyperService<Request<ReqBody>, Response = Response<ResBody>, Error = hyper::Error, Future: Send>
+    + Clone
     + Send
     + Sync
     + 'static
@@ -179,7 +175,7 @@ impl<T> Handler for T where
     T: HyperService<
             Request<ReqBody>,
             Response = Response<ResBody>,
-            Error = salvo::hyper::Error,
+            Error = hyper::Error,
             Future: Send,
         > + Clone
         + Send

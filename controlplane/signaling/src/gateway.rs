@@ -219,7 +219,7 @@ fn welcome(socket: &SocketRef, service: Arc<Service>) {
     let queue = Arc::new(Queue { waiting, is_told, is_gone, bytes, bytes_max });
     let address = socket.req_parts().extensions.get::<RemoteAddress>();
     // Without one, as in a test without connections, all share a limit.
-    let address = address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
+    let address = address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
     for row in TABLE {
         for name in row.names {
             register(socket, row, name, Arc::clone(&service), Arc::clone(&queue));

@@ -80,7 +80,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     let signaling = &config.signaling;
     let stun = signaling.stun_servers.iter().map(|url| serde_json::json!({ "urls": url }));
     let state_dir = config.state_dir();
-    let (instance, tokens) = identity::load(&state_dir).with_context(|| {
+    let (instance, tokens) = identity::load(state_dir).with_context(|| {
         format!("the state directory {} (control.state_dir)", state_dir.display())
     })?;
     Ok(Settings {

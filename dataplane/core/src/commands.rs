@@ -217,7 +217,7 @@ impl Worker {
             if let Some(other) = self.producers.get_mut(found.producer) {
                 let stream = &mut other.streams[usize::from(found.stream)];
                 *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = None;
-                transport.sources.retire(ssrc, std::mem::take(stream.index_mut(found.rtx)));
+                transport.sources.retire(ssrc, std::mem::take(stream.index_of(found.rtx)));
             }
         }
         if let Some(producer) = self.producers.get_mut(key) {

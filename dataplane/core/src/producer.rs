@@ -191,7 +191,7 @@ impl Stream {
     }
 
     /// SRTP index of media or of retransmissions.
-    pub fn index_mut(&mut self, rtx: bool) -> &mut StreamIndex {
+    pub fn index_of(&mut self, rtx: bool) -> &mut StreamIndex {
         if rtx { &mut self.rtx_index } else { &mut self.index }
     }
 

@@ -85,7 +85,7 @@ pub(crate) fn judge(error: &Error) -> (Failure, Option<u8>) {
             | SecurityError::UnsupportedClientVersion(_) => {
                 (Failure::NoCommonCipher, Some(PROTOCOL_VERSION))
             }
-            SecurityError::NoMutuallyAcceptableCipherSuite { .. }
+            SecurityError::NoMutuallyAcceptableCipherSuite
             | SecurityError::NoCommonCipherSuite
             | SecurityError::NoCommonKeyExchangeGroup
             | SecurityError::UnsupportedKeyExchangeAlgorithm

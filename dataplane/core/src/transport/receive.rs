@@ -48,7 +48,7 @@ impl Worker {
             return self.receive_unbound(key, header, datagram, arrival);
         };
         let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
-        let index_state = producer.streams[usize::from(found.stream)].index_mut(found.rtx);
+        let index_state = producer.streams[usize::from(found.stream)].index_of(found.rtx);
         let index = index_state.estimate(header.sequence_number)?;
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
         let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
@@ -81,7 +81,7 @@ impl Worker {
             return Err(Discard::RtpUnknownStream);
         };
         let stream = &mut producer.streams[usize::from(found.stream)];
-        stream.index_mut(found.rtx).commit(index);
+        stream.index_of(found.rtx).commit(index);
         stream.has_ended &= found.rtx;
         let extensions = sort_extensions(&producer.extensions, &header, datagram);
         let traffic = &mut transport.traffic;
@@ -181,7 +181,7 @@ impl Worker {
         }
         transport.demux.learn(ssrc, found)?;
         let taken = transport.sources.take(ssrc);
-        let old = std::mem::replace(stream.index_mut(found.rtx), taken);
+        let old = std::mem::replace(stream.index_of(found.rtx), taken);
         *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(ssrc);
         let Some(before) = before else {
             return Ok(found);

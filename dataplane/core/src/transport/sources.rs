@@ -29,7 +29,7 @@ pub(crate) struct Sources(Recent<Source, SOURCES_MAX>);
 impl Sources {
     /// The most likely packet index, unless it came already or is too old.
     pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<u64, Discard> {
-        self.0.peek(ssrc).map_or(Ok(u64::from(seq)), |source| source.index.estimate(seq))
+        self.0.peek(ssrc).map_or_else(|| Ok(u64::from(seq)), |source| source.index.estimate(seq))
     }
 
     /// True for what was a stream's and is not any more.

@@ -68,7 +68,7 @@ fn handshake(
     role: Role,
     version: Version,
     theirs: DtlsCertificate,
-) -> Result<(SrtpKeys, Vec<u8>), Output> {
+) -> Result<(SrtpKeys, Vec<u8>), Box<Output>> {
     let fingerprint = Fingerprint::of(crate::HashAlgorithm::Sha256, &theirs.certificate);
     let own = Certificate::generate().unwrap();
     let mut ours = DtlsAssociation::new(config, &own, role, &[fingerprint], 0);
@@ -100,7 +100,7 @@ fn handshake(
                 // It may refuse us in turn; what we said counts.
                 Output::Datagram(bytes) => drop(peer.handle_packet(&bytes)),
                 Output::Connected(ours) => keys = Some(ours),
-                output => return Err(output),
+                output => return Err(Box::new(output)),
             }
         }
         if let (Some(keys), Some(exported)) = (&keys, &exported) {
@@ -134,7 +134,7 @@ fn a_certificate_whose_key_the_peer_does_not_have_is_refused() {
                 private_key: certificate().private_key,
             };
             let ended = handshake(&Config::default(), role, version, stolen);
-            assert_eq!(ended, Err(Output::Failed(Failure::Certificate)));
+            assert_eq!(ended, Err(Box::new(Output::Failed(Failure::Certificate))));
         }
     }
 }
