@@ -19,7 +19,8 @@ use crate::{
     apply,
     dataplane::{LinkError, Receiver, Refusal, Session},
     engine::{Engine, State},
-    rebuild,
+    rebuild::Rebuild,
+    registry::Registry,
 };
 
 const RETRY_MIN: Duration = Duration::from_millis(50);
@@ -33,6 +34,8 @@ const SILENCE_TIMEOUTS: u32 = 3;
 enum End {
     /// The socket closed or broke.
     Lost,
+    /// The dataplane cannot give its whole state now.
+    Refused,
     /// A newer control plane has taken over.
     Fenced,
 }
@@ -46,7 +49,6 @@ pub async fn stay_attached(engine: Arc<Engine>) {
         match Session::connect(&engine.config.dataplane_socket, &engine.config.name).await {
             Ok(session) => {
                 told = false;
-                retry = RETRY_MIN;
                 // After a panic nobody knows what was applied: the next snapshot does.
                 let attached = AssertUnwindSafe(attached(&engine, session)).catch_unwind().await;
                 let end = attached.unwrap_or_else(|_| {
@@ -60,6 +62,9 @@ pub async fn stay_attached(engine: Arc<Engine>) {
                          nothing any more and can be stopped"
                     );
                     return;
+                }
+                if end == End::Lost {
+                    retry = RETRY_MIN;
                 }
                 tracing::warn!("the dataplane is away");
             }
@@ -101,15 +106,22 @@ async fn attached(engine: &Arc<Engine>, mut session: Session) -> End {
         }
     };
     match answers {
-        (Ok(Ok(Reply::Workers(workers))), Ok(Ok(Reply::Snapshot { event_seq }))) => {
-            let attaching = incoming.attaching.take().unwrap_or_default();
+        (Ok(Ok(Reply::Workers(workers))), Ok(Ok(Reply::Snapshot { event_seq, counts }))) => {
+            let Attaching { rebuild, events } = incoming.attaching.take().unwrap_or_default();
+            // With less than everything we would make again what exists.
+            let Some(registry) = rebuild.finish(counts) else { return End::Refused };
             let mut state = engine.lock();
-            begin(&mut state, &welcome, workers, attaching, event_seq);
+            let before = begin(&mut state, &welcome, workers, registry);
+            for (_, event) in events.into_iter().filter(|(number, _)| *number > event_seq) {
+                apply::apply(&mut state, event);
+            }
             state.link = Some(link.clone());
+            drop(state);
+            drop(before);
         }
         (Ok(Err(refusal)), _) | (_, Ok(Err(refusal))) => {
             tracing::error!(%refusal, "the dataplane refuses to be attached to");
-            return End::Lost;
+            return End::Refused;
         }
         _ => return End::Lost,
     }
@@ -140,7 +152,7 @@ fn end_of(ended: Result<(), LinkError>) -> End {
 /// What arrives before the snapshot is complete.
 #[derive(Default)]
 struct Attaching {
-    resources: Vec<Resource>,
+    rebuild: Rebuild,
     events: BTreeMap<u64, Event>,
 }
 
@@ -161,19 +173,18 @@ impl Receiver for Incoming {
 
     fn receive_part(&mut self, resources: Vec<Resource>) {
         if let Some(attaching) = &mut self.attaching {
-            attaching.resources.extend(resources);
+            attaching.rebuild.add(resources);
         }
     }
 }
 
-/// Takes over what the dataplane has.
+/// Takes over what the dataplane has; gives back what was known before.
 fn begin(
     state: &mut State,
     welcome: &Welcome,
     workers: Vec<ironcast_protocol::stats::WorkerStats>,
-    attaching: Attaching,
-    event_seq: u64,
-) {
+    registry: Registry,
+) -> Registry {
     let is_restarted = state.boot_id.as_ref().is_some_and(|boot| *boot != welcome.boot_id);
     if is_restarted {
         report_restart(state);
@@ -182,12 +193,10 @@ fn begin(
     }
     state.boot_id = Some(welcome.boot_id.clone());
     state.dataplane_version = Some(welcome.release.clone());
-    state.registry.replace(rebuild::rebuild(attaching.resources));
+    let before = state.registry.replace(registry);
     let full = state.full();
     state.workers.update(workers, full);
-    for (_, event) in attaching.events.into_iter().filter(|(number, _)| *number > event_seq) {
-        apply::apply(state, event);
-    }
+    before
 }
 
 /// Every worker of the old run is dead, with all that was on it.
@@ -215,13 +224,22 @@ async fn poll_workers(engine: Arc<Engine>, link: crate::dataplane::Link) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tick.tick().await;
-        let engine = Arc::clone(&engine);
+        let (engine, process) = (Arc::clone(&engine), Arc::clone(&engine));
         let on_reply = Box::new(move |reply: Result<Reply, Refusal>| {
             if let Ok(Reply::Workers(workers)) = reply {
                 update_workers(&mut engine.lock(), workers);
             }
         });
-        if link.send(&Command::Workers, on_reply).is_err() {
+        // A dataplane of an earlier release does not know the question.
+        let on_process = Box::new(move |reply: Result<Reply, Refusal>| {
+            if let Ok(Reply::Process(stats)) = reply {
+                process.lock().process = stats;
+            }
+        });
+        let asked = link
+            .send(&Command::Workers, on_reply)
+            .and_then(|()| link.send(&Command::Process, on_process));
+        if asked.is_err() {
             return;
         }
     }

@@ -447,7 +447,7 @@ pub fn problem(error: &protocol::CommandError) -> api::Problem {
         Theirs::Unsupported | Theirs::UnknownCommand => api::ErrorCode::Unsupported,
         Theirs::NoCapacity => api::ErrorCode::NoCapacity,
         Theirs::TooLarge => api::ErrorCode::TooLarge,
-        Theirs::WorkerUnavailable | Theirs::Fenced | Theirs::Unknown => {
+        Theirs::WorkerUnavailable | Theirs::Fenced | Theirs::Internal | Theirs::Unknown => {
             api::ErrorCode::DataplaneUnavailable
         }
     };

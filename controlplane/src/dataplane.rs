@@ -14,7 +14,7 @@ use std::{
 
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, Frame, FrameKind, Reply,
-    frame::{self, FrameError, Hello, MAGIC, MIN_VERSION, VERSION, Welcome},
+    frame::{self, FrameBuffer, FrameError, Hello, MAGIC, MIN_VERSION, VERSION, Welcome},
     snapshot::{Resource, SnapshotPart},
 };
 use tokio::{
@@ -77,6 +77,7 @@ pub struct Link {
 struct Waiting {
     is_closed: bool,
     next: u64,
+    /// When each was sent, or a part of its answer came.
     requests: BTreeMap<u64, (Instant, OnReply)>,
 }
 
@@ -108,10 +109,18 @@ impl Link {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).requests.len()
     }
 
-    /// How long the oldest of them has waited.
-    fn oldest(&self) -> Option<Duration> {
+    /// How long nothing was heard of the one that has been left alone longest.
+    fn longest_silence(&self) -> Option<Duration> {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.requests.first_key_value().map(|(_, (since, _))| since.elapsed())
+        waiting.requests.values().map(|(heard, _)| heard.elapsed()).max()
+    }
+
+    /// A part of its answer has come.
+    fn hear(&self, id: u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((heard, _)) = waiting.requests.get_mut(&id) {
+            *heard = Instant::now();
+        }
     }
 
     fn take(&self, id: u64) -> Option<OnReply> {
@@ -147,7 +156,7 @@ pub struct Session {
     /// What the dataplane said about itself.
     pub welcome: Welcome,
     read: OwnedReadHalf,
-    buffer: Vec<u8>,
+    buffer: FrameBuffer,
     writer: tokio::task::JoinHandle<()>,
 }
 
@@ -172,7 +181,7 @@ impl Session {
         let mut bytes = Vec::new();
         frame::write_frame(&mut bytes, FrameKind::Hello, 0, &hello)?;
         write.write_all(&bytes).await?;
-        let mut buffer = Vec::new();
+        let mut buffer = FrameBuffer::default();
         let first = tokio::time::timeout(HELLO_TIME_MAX, read_frame(&mut read, &mut buffer))
             .await
             .map_err(|_| LinkError::Hello("the dataplane does not answer the hello".into()))??;
@@ -183,8 +192,9 @@ impl Session {
         Ok(Self { link, welcome, read, buffer, writer })
     }
 
-    /// Reads until the connection ends, or until an answer is late by `silence_max`: then nobody
-    /// knows what the dataplane did, and only a new snapshot can tell.
+    /// Reads until the connection ends, or until nothing was heard of a command for `silence_max`:
+    /// then nobody knows what the dataplane did, and only a new snapshot can tell. Parts of an
+    /// answer count: a large snapshot may take longer.
     pub async fn run(
         &mut self,
         receiver: &mut impl Receiver,
@@ -198,7 +208,7 @@ impl Session {
                     None => return Ok(()),
                 },
                 _ = tick.tick() => {
-                    if self.link.oldest().is_some_and(|age| age > silence_max) {
+                    if self.link.longest_silence().is_some_and(|silence| silence > silence_max) {
                         let what = "the dataplane left a command without an answer".to_owned();
                         return Err(LinkError::Hello(what));
                     }
@@ -231,10 +241,14 @@ impl Session {
                 let event = frame::decode_body(&frame.body).unwrap_or(Event::Unknown);
                 receiver.receive_event(frame.id, event);
             }
-            FrameKind::SnapshotPart => match frame::decode_body::<SnapshotPart>(&frame.body) {
-                Ok(part) => receiver.receive_part(part.resources),
-                Err(error) => tracing::error!(%error, "a part of the snapshot is lost"),
-            },
+            FrameKind::SnapshotPart => {
+                self.link.hear(frame.id);
+                // The answer's counts will not be reached: this snapshot is not used.
+                match frame::decode_body::<SnapshotPart>(&frame.body) {
+                    Ok(part) => receiver.receive_part(part.resources),
+                    Err(error) => tracing::error!(%error, "a part of the snapshot is lost"),
+                }
+            }
             FrameKind::Hello | FrameKind::Welcome | FrameKind::Request | FrameKind::Unknown => {}
         }
         Ok(())
@@ -244,13 +258,13 @@ impl Session {
 /// Safe to drop between frames: what was read stays in `buffer`.
 async fn read_frame(
     read: &mut OwnedReadHalf,
-    buffer: &mut Vec<u8>,
+    buffer: &mut FrameBuffer,
 ) -> Result<Option<Frame>, LinkError> {
     loop {
-        if let Some(frame) = frame::take_frame(buffer)? {
+        if let Some(frame) = buffer.take()? {
             return Ok(Some(frame));
         }
-        if read.read_buf(buffer).await? == 0 {
+        if read.read_buf(buffer.space()).await? == 0 {
             return Ok(None);
         }
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use ironcast_api::{ErrorCode, EventSeq, Id, Problem};
-use ironcast_protocol::{Command, Reply, WorkerId};
+use ironcast_protocol::{Command, Reply, WorkerId, stats::ProcessStats};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout_at,
@@ -37,6 +37,8 @@ pub struct State {
     pub registry: Registry,
     pub events: EventLog,
     pub workers: Workers,
+    /// What the dataplane's process last said that it counts.
+    pub process: ProcessStats,
     /// While attached.
     pub link: Option<Link>,
     /// Of the last dataplane.
@@ -196,6 +198,7 @@ impl Engine {
             registry: Registry::default(),
             events: EventLog::new(keep),
             workers: Workers::default(),
+            process: ProcessStats::default(),
             link: None,
             dataplane_version: None,
             boot_id: None,

@@ -69,6 +69,12 @@ fn label(name: &str, value: impl std::fmt::Display) -> String {
     format!("{{{name}=\"{value}\"}}")
 }
 
+/// A name that the dataplane gave: nothing in it may end the label.
+fn safe(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.:-".contains(c);
+    name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect()
+}
+
 /// All of it.
 #[must_use]
 pub fn text(engine: &Engine) -> String {
@@ -170,14 +176,14 @@ fn of_workers(engine: &Engine, text: &mut String) {
     let counters = workers.iter().flat_map(|one| {
         let id = one.stats.id;
         one.stats.counters.iter().map(move |(name, count)| {
-            // Names come from the dataplane: nothing in them may end the label.
-            let name: String = name
-                .chars()
-                .map(|c| if c.is_ascii_alphanumeric() || "_.:-".contains(c) { c } else { '_' })
-                .collect();
+            let name = safe(name);
             (format!("{{worker=\"{id}\",name=\"{name}\"}}"), *count)
         })
     });
+    let process = engine.lock().process.clone();
+    let told = process.counters.iter().map(|(name, count)| (label("name", safe(name)), *count));
+    let help = "Everything that the dataplane's process counts beside its workers, by name";
+    family(text, "ironcast_dataplane_total", "counter", help, told);
     let help = "Everything that a worker counts, by name";
     family(text, "ironcast_worker_total", "counter", help, counters);
 }

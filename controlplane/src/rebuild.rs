@@ -15,7 +15,7 @@ use ironcast_protocol::{
     command::{
         ConnectTransport, Consume, CreateRouter, CreateWebRtcTransport, Produce, TransportCreated,
     },
-    snapshot::{ConsumerState, ProducerState, Resource, TransportState},
+    snapshot::{ConsumerState, ProducerState, Resource, ResourceCounts, TransportState},
 };
 
 use crate::{
@@ -29,24 +29,47 @@ use crate::{
 /// another track: the count goes on so far above those that are known.
 const MIDS_SKIPPED: u32 = 1_000;
 
-/// Parents come before their children.
-#[must_use]
-pub fn rebuild(resources: Vec<Resource>) -> Registry {
-    let mut registry = Registry::default();
-    for resource in resources {
-        let what = match resource {
-            Resource::Router { create, worker } => add_router(&mut registry, create, worker),
-            Resource::WebRtcTransport { create, created, connect, state } => {
-                add_transport(&mut registry, *create, &created, connect, state)
+/// A registry in the making, apart from the one that is in use.
+#[derive(Debug, Default)]
+pub struct Rebuild {
+    registry: Registry,
+    counts: ResourceCounts,
+}
+
+impl Rebuild {
+    /// Takes a part of the snapshot. Parents come before their children.
+    pub fn add(&mut self, resources: Vec<Resource>) {
+        let registry = &mut self.registry;
+        for resource in resources {
+            self.counts.count(resource.kind());
+            let what = match resource {
+                Resource::Router { create, worker } => add_router(registry, create, worker),
+                Resource::WebRtcTransport { create, created, connect, state } => {
+                    add_transport(registry, *create, &created, connect, state)
+                }
+                Resource::Producer { create, state } => add_producer(registry, *create, &state),
+                Resource::Consumer { create, state } => add_consumer(registry, *create, &state),
+            };
+            if what.is_none() {
+                tracing::error!(
+                    "a resource of the snapshot has no parent or no valid id: left out"
+                );
             }
-            Resource::Producer { create, state } => add_producer(&mut registry, *create, &state),
-            Resource::Consumer { create, state } => add_consumer(&mut registry, *create, &state),
-        };
-        if what.is_none() {
-            tracing::error!("a resource of the snapshot has no parent or no valid id: left out");
         }
     }
-    registry
+
+    /// What was made of `sent`, the resources that the dataplane says it has sent: older ones do
+    /// not say. `None` when something is missing.
+    #[must_use]
+    pub fn finish(self, sent: Option<ResourceCounts>) -> Option<Registry> {
+        match sent {
+            Some(sent) if sent != self.counts => {
+                tracing::error!(?sent, received = ?self.counts, "the snapshot is not complete");
+                None
+            }
+            _ => Some(self.registry),
+        }
+    }
 }
 
 fn add_router(

@@ -215,10 +215,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Takes over what a snapshot says; deleted ids stay deleted.
-    pub fn replace(&mut self, other: Self) {
-        let deleted = std::mem::take(&mut self.deleted);
-        *self = Self { deleted, hashes: self.hashes.clone(), ..other };
+    /// Takes over what a snapshot says; deleted ids stay deleted. Gives back what was there before:
+    /// to drop it takes time.
+    #[must_use]
+    pub fn replace(&mut self, mut other: Self) -> Self {
+        std::mem::swap(&mut self.deleted, &mut other.deleted);
+        other.hashes = self.hashes.clone();
+        std::mem::replace(self, other)
     }
 
     /// Hash of the request that made a resource, if there is one.

@@ -14,7 +14,7 @@ mod transports;
 use std::sync::Arc;
 
 use ironcast_api::{ErrorCode, Id, Problem};
-use ironcast_protocol::{Command, Reply, command};
+use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use crate::{
     call::{self, Answer, Call},
@@ -307,13 +307,15 @@ fn done(reply: Result<Reply, Problem>) -> Result<(), Problem> {
 /// `.../dump`: the dataplane's whole view of a resource, without our own note in it.
 async fn dump(
     engine: &Arc<Engine>,
+    kind: ResourceKind,
     id: &Id,
     mut look: impl FnMut(&mut State) -> Result<(), Problem> + Send,
 ) -> Result<Answer, Problem> {
     let (dump, seq) = engine
         .run(|state| {
             look(state)?;
-            let command = Command::Dump(command::Named { id: id.to_string() });
+            let dump = command::Dump { id: id.to_string(), kind: Some(kind) };
+            let command = Command::Dump(dump);
             Ok(Step::ask(command, |_, reply| match reply? {
                 Reply::Resource(resource) => Ok(resource),
                 other => Err(crate::engine::unexpected(&other)),

@@ -11,7 +11,7 @@ mod http;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use ironcast_protocol::{Command, command::Named};
+use ironcast_protocol::{Command, command::Dump};
 
 use self::{
     fake::Fake,
@@ -70,7 +70,7 @@ async fn a_panic_is_answered_and_everything_else_goes_on() {
     // In a handler.
     is_internal(&send(&server, "GET", "/v1/panic", "").await);
     // While an answer of the dataplane is applied.
-    let dump = || Command::Dump(Named { id: "nobody".into() });
+    let dump = || Command::Dump(Dump { id: "nobody".into(), kind: None });
     let asked = server.engine.run(|_| Ok(Step::<()>::ask(dump(), |_, _| panic!("it is wanted"))));
     assert_eq!(asked.await.unwrap_err().status, 500);
     assert_eq!(send(&server, "POST", "/v1/routers", "{\"id\":\"room\"}").await.status, 201);

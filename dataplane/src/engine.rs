@@ -2,12 +2,18 @@
 //! what the core asks for, answers the hub's commands, and measures what only it can see. Runs on
 //! the worker's own thread; on the way of a packet it only passes on.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::mpsc::Sender as HubSender};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::mpsc::Sender as HubSender,
+};
 
 use ironcast_config::Announced;
 use ironcast_core::{
     Nanos, SECOND,
     batch::Batch,
+    closing::PORTION,
     srtp::Sealer,
     transport::ice::Credentials,
     worker::{Action, Source as CoreSource, Worker},
@@ -37,6 +43,11 @@ const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvw
 const USERNAME_CHARS: usize = 8;
 /// 24 characters of 6 bits: the least is 128 bits.
 const PASSWORD_CHARS: usize = 24;
+
+/// Until a full queue of the handshake threads is tried again.
+const FORGET_PAUSE: Nanos = SECOND / 100;
+/// Orders that waited behind a close, carried out in one turn.
+const ORDERS_AT_ONCE: usize = 64;
 
 /// What a worker's engine is made of, beside the core.
 pub struct Parts {
@@ -73,6 +84,15 @@ pub struct WorkerEngine<S> {
     arrivals: Vec<Nanos>,
     delays: DelayHistogram,
     rates: Rates,
+    /// A close that is carried out in portions, and what waits behind it: whoever asked later
+    /// finds it done.
+    closing: Option<u64>,
+    behind: VecDeque<ToWorker>,
+    /// What may still be closed in this turn.
+    portion: usize,
+    /// Transports that the handshake threads have not been told to forget yet.
+    gone: Vec<u64>,
+    turned_at: Nanos,
 }
 
 /// What the last whole second looked like.
@@ -97,6 +117,11 @@ impl<S: Sealer> WorkerEngine<S> {
             arrivals: Vec::with_capacity(4_096),
             delays: DelayHistogram::default(),
             rates: Rates::default(),
+            closing: None,
+            behind: VecDeque::new(),
+            portion: PORTION,
+            gone: Vec::new(),
+            turned_at: 0,
         }
     }
 
@@ -114,18 +139,15 @@ impl<S: Sealer> WorkerEngine<S> {
                 assert!(!ends, "asked to by a test");
                 core.apply_create_router(&create)
             }
-            Command::CloseRouter(named) => core.apply_close_router(&named.id),
             Command::CreateWebRtcTransport(create) => self.create_transport(&create, io, now),
             Command::ConnectTransport(connect) => self.connect_transport(&connect, now),
             Command::RestartIce(named) => {
                 core.apply_restart_ice(&named.id, credentials(self.parts.number)?)
             }
             Command::SetTransportBitrates(set) => core.apply_bitrates(&set, now),
-            Command::CloseTransport(named) => core.apply_close_transport(&named.id),
             Command::Produce(create) => core.apply_produce(&create),
             Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true, now),
             Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false, now),
-            Command::CloseProducer(named) => core.apply_close_producer(&named.id),
             Command::Consume(create) => {
                 let [a, b] = random::<2>()?;
                 core.apply_consume(&create, u16::from_be_bytes([a, b]), now)
@@ -145,11 +167,74 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::ConsumerStats(named) => {
                 core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
             }
-            // The hub answers these by itself.
-            Command::Snapshot | Command::Dump(_) => {
+            // Begun elsewhere; the hub answers the others by itself.
+            Command::CloseRouter(_)
+            | Command::CloseTransport(_)
+            | Command::CloseProducer(_)
+            | Command::Snapshot
+            | Command::Dump(_)
+            | Command::Process => {
                 Err(CommandError::new(ErrorCode::UnknownCommand, "not a worker's command"))
             }
         }
+    }
+
+    /// A command, or a question for states.
+    fn carry_out(&mut self, order: ToWorker, io: &mut Io, now: Nanos) {
+        let (token, answer) = match order {
+            ToWorker::Command { token, command } => {
+                let core = &mut self.core;
+                let begun = match command.as_ref() {
+                    Command::CloseRouter(named) => Some(core.begin_close_router(&named.id)),
+                    Command::CloseTransport(named) => Some(core.begin_close_transport(&named.id)),
+                    Command::CloseProducer(named) => Some(core.begin_close_producer(&named.id)),
+                    _ => None,
+                };
+                match begun {
+                    Some(Ok(())) => {
+                        self.closing = Some(token);
+                        return self.close_portion();
+                    }
+                    Some(Err(error)) => (token, Err(error)),
+                    None => (token, self.command(*command, io, now).map(Answer::Reply)),
+                }
+            }
+            ToWorker::States { token, names } => {
+                let states = names.into_iter().filter_map(|(kind, id)| {
+                    let state = self.core.resource_state(kind, &id)?;
+                    Some(((kind, id), state))
+                });
+                (token, Ok(Answer::States(states.collect())))
+            }
+            ToWorker::Stun { .. } | ToWorker::Handshake { .. } | ToWorker::YieldPath { .. } => {
+                return;
+            }
+        };
+        let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+    }
+
+    /// Takes a portion away, and answers when it was the last.
+    fn close_portion(&mut self) {
+        if self.core.close_some(&mut self.portion) {
+            return;
+        }
+        if let Some(token) = self.closing.take() {
+            let answer = Ok(Answer::Reply(Reply::Done));
+            let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+        }
+    }
+
+    /// Goes on with what is being closed, and then with what waits behind it.
+    fn go_on(&mut self, io: &mut Io, now: Nanos) {
+        for _ in 0..ORDERS_AT_ONCE {
+            self.close_portion();
+            if self.closing.is_some() {
+                break;
+            }
+            let Some(order) = self.behind.pop_front() else { break };
+            self.carry_out(order, io, now);
+        }
+        self.portion = PORTION;
     }
 
     fn create_transport(
@@ -213,10 +298,10 @@ impl<S: Sealer> WorkerEngine<S> {
             DtlsRole::Client | DtlsRole::Auto => (DtlsRole::Server, Role::Server),
         };
         let token = self.core.apply_connect_transport(&connect.id, local_role, now)?;
-        self.parts
-            .handshakes
-            .begin(token, role, fingerprints)
-            .map_err(|full| CommandError::new(ErrorCode::NoCapacity, full.to_string()))?;
+        if let Err(full) = self.parts.handshakes.begin(token, role, fingerprints) {
+            self.core.take_back_connect(token);
+            return Err(CommandError::new(ErrorCode::NoCapacity, full.to_string()));
+        }
         Ok(Reply::Connected { local_role })
     }
 
@@ -263,12 +348,18 @@ impl<S: Sealer> WorkerEngine<S> {
                         if let Some(port) = self.ports_of.remove(&transport) {
                             self.parts.ports.give(port);
                         }
-                        // A full queue only delays forgetting: the thread expires it by itself.
-                        let _ = self.parts.handshakes.remove(transport);
+                        self.gone.push(transport);
                     }
                 }
             }
         }
+    }
+
+    /// What the threads are not told now, because their queue is full, they are told later: a
+    /// connected association would stay for ever.
+    fn forget_handshakes(&mut self) {
+        let handshakes = &self.parts.handshakes;
+        self.gone.retain(|transport| handshakes.remove(*transport).is_err());
     }
 
     fn measure(&mut self, io: &Io, now: Nanos) {
@@ -311,6 +402,8 @@ impl<S: Sealer> WorkerEngine<S> {
             ("dtls_connected", handshakes.connected),
             ("dtls_failed", handshakes.failed),
             ("dtls_datagrams_dropped", handshakes.datagrams_dropped + handshakes.early_dropped),
+            ("dtls_associations_refused", handshakes.associations_refused),
+            ("dtls_panics", handshakes.panics),
         ] {
             stats.counters.insert(name.to_owned(), count);
         }
@@ -333,34 +426,29 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn message(&mut self, message: ToWorker, io: &mut Io, now: Nanos) {
-        let (token, answer) = match message {
-            ToWorker::Command { token, command } => {
-                (token, self.command(*command, io, now).map(Answer::Reply))
-            }
-            ToWorker::States { token, router } => {
-                (token, Ok(Answer::States(Box::new(self.core.router_states(&router)))))
-            }
+        match message {
+            ToWorker::YieldPath { path } => self.core.yield_path(path, now),
             ToWorker::Stun { local, remote, holder, datagram } => {
                 let source = CoreSource::HandedOver { local, remote, holder };
                 self.core.receive(source, &datagram, now);
-                return;
-            }
-            ToWorker::YieldPath { path } => {
-                self.core.yield_path(path, now);
-                return;
             }
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
-                return;
             }
-        };
-        let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+            order if self.closing.is_some() || !self.behind.is_empty() => {
+                self.behind.push_back(order);
+            }
+            order => self.carry_out(order, io, now),
+        }
     }
 
     fn turn(&mut self, io: &mut Io, now: Nanos) {
+        self.turned_at = now;
         self.act(io, now);
         self.core.expire(now);
+        self.go_on(io, now);
         self.act(io, now);
+        self.forget_handshakes();
         if !self.core.events().is_empty() {
             let _ = self.parts.hub.send(ToHub::Events(std::mem::take(self.core.events())));
         }
@@ -376,7 +464,15 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        self.core.deadline()
+        if self.closing.is_some() || !self.behind.is_empty() {
+            return Some(0);
+        }
+        let deadline = self.core.deadline();
+        if self.gone.is_empty() {
+            return deadline;
+        }
+        let again = self.turned_at + FORGET_PAUSE;
+        Some(deadline.map_or(again, |at| at.min(again)))
     }
 
     fn path_failed(&mut self, path: ironcast_core::batch::PathId, _error: io::ErrorKind) {

@@ -1,9 +1,18 @@
 //! The hub: between the control plane's connection and the workers. Owns the registry of what
 //! exists, numbers events, and knows who is in control: a newer controller fences the older. One
 //! thread; never touches a packet, and a worker never waits for it.
+//!
+//! A close is forgotten here as soon as its worker has taken it: a worker works in order, so
+//! whatever is asked after it finds the name free. What a worker did not take has changed nothing.
+
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,20 +20,21 @@ use std::{
     },
 };
 
-use ironcast_core::figures::RouterStates;
-use ironcast_driver::mailbox::Sender;
+use ironcast_driver::mailbox::{SendError, Sender};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, Frame, FrameKind, Id, Reply, WorkerId,
-    command::{ConnectTransport, MAX_NOTE_BYTES},
+    command::{ConnectTransport, MAX_COMMAND_BYTES, MAX_NOTE_BYTES},
     frame,
-    snapshot::{Resource, SnapshotPart},
+    snapshot::ResourceKind as Kind,
     stats::WorkerStats,
 };
 
+use self::{snapshot::Snapshot, workers::Gather};
 use crate::{
     connection::Connection,
+    counters::{Counter, Counters},
     messages::{Answer, ToHub, ToWorker},
-    registry::{Entry, Kind, Registry},
+    registry::{Entry, Name, Registry},
 };
 
 /// Commands on their way at one time.
@@ -38,71 +48,120 @@ struct Pending {
     then: Then,
 }
 
-/// What to do with the answer.
+/// What to do with the answer. Numbers are of the commands that made what is spoken of.
 enum Then {
     Relay,
     Create(Kind, Id),
-    Connect(Box<ConnectTransport>),
-    Restart(Id),
-    Dump(Kind, Id),
-    Gather(u64),
+    Connect(Box<ConnectTransport>, u64),
+    Restart(Id, u64),
+    Dump(Name),
+    Snapshot,
+    Workers(u64),
 }
 
-/// Several questions, one answer.
-struct Gather {
-    connection: u64,
-    request: u64,
-    left: usize,
-    workers: Option<Vec<WorkerStats>>,
-    event_seq: u64,
+/// What a command does to a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Creates,
+    Closes,
+    Changes,
+}
+
+/// What the hub is made of.
+pub struct Parts {
+    /// The core of each worker.
+    pub cores: Vec<u32>,
+    /// The newest event's number.
+    pub event_seq: Arc<AtomicU64>,
+    /// What the process counts.
+    pub counters: Arc<Counters>,
+    /// A room called `__panic_hub` makes the hub panic: for tests of what happens then.
+    pub test_hooks: bool,
 }
 
 /// See the file's head.
 pub struct Hub {
+    parts: Parts,
     registry: Registry,
     mailboxes: Vec<Option<Sender<ToWorker>>>,
-    cores: Vec<u32>,
+    /// What each worker last said of itself.
+    stats: Vec<Option<WorkerStats>>,
     controller: Option<Connection>,
     fenced: BTreeMap<u64, Connection>,
     pending: BTreeMap<u64, Pending>,
     gathers: BTreeMap<u64, Gather>,
+    snapshot: Option<Snapshot>,
     next_token: u64,
-    event_seq: Arc<AtomicU64>,
 }
 
 impl Hub {
-    /// `cores`: the core of each worker.
+    /// A hub of workers that do not run yet.
     #[must_use]
-    pub fn new(cores: Vec<u32>, event_seq: Arc<AtomicU64>) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let workers = parts.cores.len();
         Self {
+            parts,
             registry: Registry::default(),
-            mailboxes: cores.iter().map(|_| None).collect(),
-            cores,
+            mailboxes: (0..workers).map(|_| None).collect(),
+            stats: (0..workers).map(|_| None).collect(),
             controller: None,
             fenced: BTreeMap::new(),
             pending: BTreeMap::new(),
             gathers: BTreeMap::new(),
+            snapshot: None,
             next_token: 0,
-            event_seq,
         }
     }
 
     /// Works until told to stop.
     pub fn run(mut self, inbox: &Receiver<ToHub>) {
         while let Ok(message) = inbox.recv() {
-            match message {
-                ToHub::Attached(connection) => self.attach(connection),
-                ToHub::Frame { connection, frame } => self.receive(connection, &frame),
-                ToHub::Detached { connection } => self.detach(connection),
-                ToHub::Answer { token, answer } => self.receive_answer(token, answer),
-                ToHub::Events(events) => events.into_iter().for_each(|event| self.report(event)),
-                ToHub::Running { worker, mailbox } => self.worker_runs(worker, mailbox),
-                ToHub::Died { worker, reason } => self.worker_died(worker, reason),
-                ToHub::Stop => break,
+            if matches!(message, ToHub::Stop) {
+                break;
             }
+            self.take(message);
         }
         for mailbox in self.mailboxes.iter().flatten() {
             mailbox.stop();
+        }
+    }
+
+    /// One message. A fault in here costs its answer and nothing else: media depends on this
+    /// process.
+    fn take(&mut self, message: ToHub) {
+        let asked = match &message {
+            ToHub::Frame { connection, frame, .. } => Some((*connection, frame.id)),
+            ToHub::Answer { token, .. } => {
+                self.pending.get(token).map(|pending| (pending.connection, pending.request))
+            }
+            _ => None,
+        };
+        if catch_unwind(AssertUnwindSafe(|| self.receive(message))).is_ok() {
+            return;
+        }
+        self.parts.counters.count(Counter::HubPanics);
+        tracing::error!("a panic of the hub was caught");
+        if let Some((connection, request)) = asked {
+            self.snapshot.take_if(|snapshot| snapshot.is_of(connection, request));
+            let error = CommandError::new(ErrorCode::Internal, "a fault of the dataplane");
+            self.respond(connection, request, Err(error));
+        }
+    }
+
+    fn receive(&mut self, message: ToHub) {
+        match message {
+            ToHub::Attached(connection) => self.attach(connection),
+            ToHub::Frame { connection, frame, turn } => {
+                self.receive_frame(connection, &frame);
+                drop(turn);
+            }
+            ToHub::Drained { connection } => self.resume_snapshot(connection),
+            ToHub::Detached { connection } => self.detach(connection),
+            ToHub::Answer { token, answer } => self.receive_answer(token, answer),
+            ToHub::Events(events) => events.into_iter().for_each(|event| self.report(event)),
+            ToHub::Running { worker, mailbox } => self.worker_runs(worker, mailbox),
+            ToHub::Died { worker, reason } => self.worker_died(worker, reason),
+            ToHub::Stop => {}
         }
     }
 
@@ -133,186 +192,178 @@ impl Hub {
         }
     }
 
-    fn receive(&mut self, connection: u64, frame: &Frame) {
+    fn receive_frame(&mut self, connection: u64, frame: &Frame) {
         if self.controller.as_ref().is_none_or(|c| c.id != connection)
             || frame.kind != FrameKind::Request
         {
             return;
         }
-        match frame::decode_body::<Command>(&frame.body) {
-            Ok(command) => {
-                if let Err(error) = self.dispatch(connection, frame.id, command) {
-                    self.respond(connection, frame.id, Err(error));
-                }
-            }
-            Err(error) => {
-                let error = CommandError::new(ErrorCode::UnknownCommand, error.to_string());
-                self.respond(connection, frame.id, Err(error));
-            }
+        let done =
+            decode(&frame.body).and_then(|command| self.dispatch(connection, frame.id, command));
+        if let Err(error) = done {
+            self.respond(connection, frame.id, Err(error));
         }
     }
 
-    /// Sends a command to its worker, or says why not.
     fn dispatch(
         &mut self,
         connection: u64,
         request: u64,
         command: Command,
     ) -> Result<(), CommandError> {
+        match command {
+            Command::Workers => {
+                self.gather_workers(connection, request);
+                Ok(())
+            }
+            Command::Process => {
+                let reply = Reply::Process(self.parts.counters.process_stats());
+                self.respond(connection, request, Ok(reply));
+                Ok(())
+            }
+            Command::Snapshot => self.begin_snapshot(connection, request),
+            Command::Dump(dump) => self.dump(connection, request, &dump),
+            command => self.order(connection, request, command),
+        }
+    }
+
+    /// Sends a command about one resource to its worker, or says why not.
+    fn order(
+        &mut self,
+        connection: u64,
+        request: u64,
+        command: Command,
+    ) -> Result<(), CommandError> {
         check_size(&command)?;
-        let (worker, then) = match &command {
-            Command::Workers => return self.gather_workers(connection, request),
-            Command::Snapshot => return self.gather_snapshot(connection, request),
-            Command::CreateRouter(create) => {
-                if self.mailboxes.get(usize::from(create.worker)).is_none() {
-                    let message = format!("there is no worker {}", create.worker);
-                    return Err(CommandError::new(ErrorCode::NotFound, message));
-                }
-                self.create(&command, Kind::Router, &create.id)?
-            }
-            Command::CreateWebRtcTransport(c) => self.create(&command, Kind::Transport, &c.id)?,
-            Command::Produce(c) => self.create(&command, Kind::Producer, &c.id)?,
-            Command::Consume(c) => self.create(&command, Kind::Consumer, &c.id)?,
-            Command::CloseRouter(named) => self.close(Kind::Router, &named.id)?,
-            Command::CloseTransport(named) => self.close(Kind::Transport, &named.id)?,
-            Command::CloseProducer(named) => self.close(Kind::Producer, &named.id)?,
-            Command::CloseConsumer(named) => self.close(Kind::Consumer, &named.id)?,
-            Command::ConnectTransport(connect) => {
-                let then = Then::Connect(Box::new(connect.clone()));
-                (self.worker_of(Kind::Transport, &connect.id)?, then)
-            }
-            Command::RestartIce(named) => {
-                let then = Then::Restart(named.id.clone());
-                (self.worker_of(Kind::Transport, &named.id)?, then)
-            }
-            Command::SetTransportBitrates(set) => {
-                (self.worker_of(Kind::Transport, &set.id)?, Then::Relay)
-            }
-            Command::TransportStats(named) => {
-                (self.worker_of(Kind::Transport, &named.id)?, Then::Relay)
-            }
-            Command::PauseProducer(named)
-            | Command::ResumeProducer(named)
-            | Command::ProducerStats(named) => {
-                (self.worker_of(Kind::Producer, &named.id)?, Then::Relay)
-            }
-            Command::PauseConsumer(named)
-            | Command::ResumeConsumer(named)
-            | Command::RequestKeyFrame(named)
-            | Command::ConsumerStats(named) => {
-                (self.worker_of(Kind::Consumer, &named.id)?, Then::Relay)
-            }
-            Command::SetPreferredLayers(set) => {
-                (self.worker_of(Kind::Consumer, &set.id)?, Then::Relay)
-            }
-            Command::SetPriority(set) => (self.worker_of(Kind::Consumer, &set.id)?, Then::Relay),
-            Command::Dump(named) => return self.dump(connection, request, &named.id),
+        let Some((kind, id, effect)) = subject(&command) else {
+            return Err(CommandError::new(ErrorCode::UnknownCommand, "about no resource"));
         };
-        let undo = match &then {
-            Then::Create(kind, id) => Some((*kind, id.clone())),
-            _ => None,
+        let id = id.clone();
+        self.next_token += 1;
+        let token = self.next_token;
+        let worker = match effect {
+            Effect::Creates => self.note(&command, kind, &id, token)?,
+            Effect::Closes | Effect::Changes => self.named(kind, &id)?.worker,
         };
-        let message = |token| ToWorker::Command { token, command: Box::new(command) };
-        let asked = self.ask(Pending { connection, request, worker, then }, message);
-        if let (Err(_), Some((kind, id))) = (&asked, undo) {
-            self.registry.remove(kind, &id);
+        let made_by = self.registry.entry(kind, &id).map_or(token, |entry| entry.made_by);
+        let then = match &command {
+            _ if effect == Effect::Creates => Then::Create(kind, id.clone()),
+            Command::ConnectTransport(connect) => Then::Connect(Box::new(connect.clone()), made_by),
+            Command::RestartIce(named) => Then::Restart(named.id.clone(), made_by),
+            _ => Then::Relay,
+        };
+        let message = ToWorker::Command { token, command: Box::new(command) };
+        let asked = self.ask(token, Pending { connection, request, worker, then }, message);
+        match (&asked, effect) {
+            (Err(_), Effect::Creates) => self.registry.remove_made_by(kind, &id, token),
+            (Ok(()), Effect::Closes) => self.registry.remove(kind, &id),
+            _ => {}
         }
         asked
     }
 
-    fn create(
+    /// Notes what a command creates; gives the worker that is to make it.
+    fn note(
         &mut self,
         command: &Command,
         kind: Kind,
-        id: &str,
-    ) -> Result<(WorkerId, Then), CommandError> {
+        id: &Id,
+        token: u64,
+    ) -> Result<WorkerId, CommandError> {
+        if let Command::CreateRouter(create) = command
+            && usize::from(create.worker) >= self.mailboxes.len()
+        {
+            let message = format!("there is no worker {}", create.worker);
+            return Err(CommandError::new(ErrorCode::NotFound, message));
+        }
+        let hooked = self.parts.test_hooks && id == "__panic_hub";
+        assert!(!hooked, "asked to by a test");
         if self.registry.entry(kind, id).is_some() {
             return Err(CommandError::new(ErrorCode::AlreadyExists, format!("{id:?} exists")));
         }
-        let worker = self.registry.add(command).ok_or_else(|| {
+        self.registry.add(command, token).ok_or_else(|| {
             CommandError::new(ErrorCode::NotFound, format!("what {id:?} belongs to is not there"))
-        })?;
-        Ok((worker, Then::Create(kind, id.to_owned())))
-    }
-
-    fn close(&mut self, kind: Kind, id: &str) -> Result<(WorkerId, Then), CommandError> {
-        let worker = self.worker_of(kind, id)?;
-        self.registry.remove(kind, id);
-        Ok((worker, Then::Relay))
-    }
-
-    fn worker_of(&self, kind: Kind, id: &str) -> Result<WorkerId, CommandError> {
-        self.registry.entry(kind, id).map(|entry| entry.worker).ok_or_else(|| {
-            let what = format!("{kind:?}").to_lowercase();
-            CommandError::new(ErrorCode::NotFound, format!("there is no {what} {id:?}"))
         })
     }
 
-    fn ask(
-        &mut self,
-        pending: Pending,
-        message: impl FnOnce(u64) -> ToWorker,
-    ) -> Result<(), CommandError> {
+    fn named(&self, kind: Kind, id: &str) -> Result<&Entry, CommandError> {
+        self.registry.entry(kind, id).ok_or_else(|| {
+            let message = format!("there is no {} {id:?}", kind.as_str());
+            CommandError::new(ErrorCode::NotFound, message)
+        })
+    }
+
+    fn ask(&mut self, token: u64, pending: Pending, message: ToWorker) -> Result<(), CommandError> {
         if self.pending.len() >= PENDING_MAX {
             return Err(CommandError::new(ErrorCode::NoCapacity, "too many commands at once"));
         }
-        let mailbox = self.mailboxes.get(usize::from(pending.worker)).and_then(Option::as_ref);
-        self.next_token += 1;
-        let sent = mailbox.map(|mailbox| mailbox.send(message(self.next_token)));
-        if !matches!(sent, Some(Ok(()))) {
-            let message = format!("worker {} does not take commands now", pending.worker);
-            return Err(CommandError::new(ErrorCode::WorkerUnavailable, message));
-        }
-        self.pending.insert(self.next_token, pending);
-        Ok(())
+        let worker = pending.worker;
+        let mailbox = self.mailboxes.get(usize::from(worker)).and_then(Option::as_ref);
+        let (code, message) = match mailbox.map(|mailbox| mailbox.send(message)) {
+            Some(Ok(())) => {
+                self.pending.insert(token, pending);
+                return Ok(());
+            }
+            Some(Err(SendError::Full(_))) => {
+                (ErrorCode::NoCapacity, format!("too many commands wait for worker {worker}"))
+            }
+            Some(Err(SendError::Closed(_))) | None => {
+                (ErrorCode::WorkerUnavailable, format!("worker {worker} does not run now"))
+            }
+        };
+        Err(CommandError::new(code, message))
     }
 
     fn receive_answer(&mut self, token: u64, answer: Result<Answer, CommandError>) {
         let Some(pending) = self.pending.remove(&token) else { return };
         let (connection, request) = (pending.connection, pending.request);
-        let reply = match answer {
-            Ok(Answer::Reply(reply)) => Ok(reply),
-            Ok(Answer::States(states)) => {
-                match pending.then {
-                    Then::Gather(gather) => self.gather_states(gather, &states),
-                    Then::Dump(kind, id) => {
-                        self.answer_dump(connection, request, kind, &id, &states)
-                    }
-                    _ => {}
-                }
-                return;
+        let reply = match (pending.then, answer) {
+            (Then::Snapshot, answer) => return self.receive_states(connection, request, answer),
+            (Then::Dump(name), answer) => self.describe(&name, answer),
+            (Then::Workers(gather), answer) => {
+                return self.receive_stats(gather, pending.worker, answer);
             }
-            Err(error) => Err(error),
+            (_, Ok(Answer::States(_))) => {
+                Err(CommandError::new(ErrorCode::Internal, "not what was asked for"))
+            }
+            (then, Ok(Answer::Reply(reply))) => {
+                self.note_reply(then, token, &reply);
+                Ok(reply)
+            }
+            (Then::Create(kind, id), Err(error)) => {
+                self.registry.remove_made_by(kind, &id, token);
+                Err(error)
+            }
+            (_, Err(error)) => Err(error),
         };
-        match (&pending.then, &reply) {
-            (Then::Create(_, id), Ok(Reply::TransportCreated(created))) => {
-                self.registry.set_created(id, created);
-            }
-            (Then::Create(kind, id), Err(_)) => self.registry.remove(*kind, id),
-            (Then::Connect(connect), Ok(_)) => self.registry.set_connect(connect),
-            (Then::Restart(id), Ok(Reply::IceRestarted(parameters))) => {
-                let entry = self.registry.entry(Kind::Transport, id);
-                if let Some(mut created) = entry.and_then(Entry::created) {
-                    created.ice_parameters.clone_from(parameters);
-                    self.registry.set_created(id, &created);
-                }
-            }
-            (Then::Gather(gather), _) => {
-                let stats = match reply {
-                    Ok(Reply::Workers(stats)) => stats,
-                    _ => vec![self.stopped(pending.worker)],
-                };
-                self.gather_stats(*gather, stats);
-                return;
-            }
-            _ => {}
-        }
         self.respond(connection, request, reply);
     }
 
+    /// Keeps of an answer what a later control plane will have to know.
+    fn note_reply(&mut self, then: Then, token: u64, reply: &Reply) {
+        match (then, reply) {
+            (Then::Create(_, id), Reply::TransportCreated(created)) => {
+                self.registry.set_created(&id, token, created);
+            }
+            (Then::Connect(connect, made_by), _) => self.registry.set_connect(&connect, made_by),
+            (Then::Restart(id, made_by), Reply::IceRestarted(parameters)) => {
+                let entry = self.registry.entry(Kind::Transport, &id);
+                if let Some(mut created) = entry.and_then(Entry::created) {
+                    created.ice_parameters.clone_from(parameters);
+                    self.registry.set_created(&id, made_by, &created);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn respond(&self, connection: u64, request: u64, reply: Result<Reply, CommandError>) {
-        if let Some(controller) = self.controller.as_ref().filter(|c| c.id == connection) {
-            controller.send(FrameKind::Response, request, &reply);
+        let Some(controller) = self.controller.as_ref().filter(|c| c.id == connection) else {
+            return;
+        };
+        if !controller.send(FrameKind::Response, request, &reply) {
+            let error = CommandError::new(ErrorCode::TooLarge, "the answer fits into no frame");
+            controller.send(FrameKind::Response, request, &Err::<Reply, _>(error));
         }
     }
 
@@ -320,7 +371,7 @@ impl Hub {
         if let Event::TransportClosed { transport, .. } = &event {
             self.registry.remove(Kind::Transport, transport);
         }
-        let seq = self.event_seq.fetch_add(1, Ordering::SeqCst) + 1;
+        let seq = self.parts.event_seq.fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(controller) = &self.controller {
             controller.send(FrameKind::Event, seq, &event);
         }
@@ -336,6 +387,9 @@ impl Hub {
         if let Some(slot) = self.mailboxes.get_mut(usize::from(worker)) {
             *slot = None;
         }
+        if let Some(stats) = self.stats.get_mut(usize::from(worker)) {
+            *stats = None;
+        }
         let routers = self.registry.remove_worker(worker);
         tracing::error!(worker, routers = routers.len(), reason, "a worker died");
         let lost: Vec<u64> =
@@ -346,170 +400,45 @@ impl Hub {
         }
         self.report(Event::WorkerDied { worker, routers, reason });
     }
+}
 
-    fn stopped(&self, worker: WorkerId) -> WorkerStats {
-        let core = self.cores.get(usize::from(worker)).copied().unwrap_or_default();
-        WorkerStats { id: worker, core, running: false, ..WorkerStats::default() }
+fn decode(body: &[u8]) -> Result<Command, CommandError> {
+    if body.len() > MAX_COMMAND_BYTES {
+        let message = format!("a command has at most {MAX_COMMAND_BYTES} bytes");
+        return Err(CommandError::new(ErrorCode::TooLarge, message));
     }
+    frame::decode_body(body)
+        .map_err(|error| CommandError::new(ErrorCode::UnknownCommand, error.to_string()))
+}
 
-    fn gather_workers(&mut self, connection: u64, request: u64) -> Result<(), CommandError> {
-        let gather = self.begin_gather(connection, request, self.mailboxes.len(), Some(Vec::new()));
-        for index in 0..self.mailboxes.len() {
-            let worker = index as WorkerId;
-            let pending = Pending { connection, request, worker, then: Then::Gather(gather) };
-            let command = Box::new(Command::Workers);
-            if self.ask(pending, |token| ToWorker::Command { token, command }).is_err() {
-                let stopped = self.stopped(worker);
-                self.gather_stats(gather, vec![stopped]);
-            }
+/// What a command is about, and what it does to it.
+fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
+    use Effect::{Changes, Closes, Creates};
+    Some(match command {
+        Command::CreateRouter(create) => (Kind::Router, &create.id, Creates),
+        Command::CreateWebRtcTransport(create) => (Kind::Transport, &create.id, Creates),
+        Command::Produce(create) => (Kind::Producer, &create.id, Creates),
+        Command::Consume(create) => (Kind::Consumer, &create.id, Creates),
+        Command::CloseRouter(named) => (Kind::Router, &named.id, Closes),
+        Command::CloseTransport(named) => (Kind::Transport, &named.id, Closes),
+        Command::CloseProducer(named) => (Kind::Producer, &named.id, Closes),
+        Command::CloseConsumer(named) => (Kind::Consumer, &named.id, Closes),
+        Command::ConnectTransport(connect) => (Kind::Transport, &connect.id, Changes),
+        Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
+        Command::RestartIce(named) | Command::TransportStats(named) => {
+            (Kind::Transport, &named.id, Changes)
         }
-        Ok(())
-    }
-
-    fn gather_snapshot(&mut self, connection: u64, request: u64) -> Result<(), CommandError> {
-        let routers: Vec<(Id, WorkerId)> = self
-            .registry
-            .of_kind(Kind::Router)
-            .map(|(id, entry)| (id.clone(), entry.worker))
-            .collect();
-        if routers.is_empty() {
-            let event_seq = self.event_seq.load(Ordering::SeqCst);
-            self.respond(connection, request, Ok(Reply::Snapshot { event_seq }));
-            return Ok(());
-        }
-        let gather = self.begin_gather(connection, request, routers.len(), None);
-        for (router, worker) in routers {
-            let pending = Pending { connection, request, worker, then: Then::Gather(gather) };
-            let name = router.clone();
-            if self.ask(pending, |token| ToWorker::States { token, router: name }).is_err() {
-                self.gather_states(gather, &RouterStates::default());
-            }
-        }
-        Ok(())
-    }
-
-    fn begin_gather(
-        &mut self,
-        connection: u64,
-        request: u64,
-        left: usize,
-        workers: Option<Vec<WorkerStats>>,
-    ) -> u64 {
-        self.next_token += 1;
-        let event_seq = self.event_seq.load(Ordering::SeqCst);
-        let gather = Gather { connection, request, left, workers, event_seq };
-        self.gathers.insert(self.next_token, gather);
-        self.next_token
-    }
-
-    fn gather_stats(&mut self, id: u64, stats: Vec<WorkerStats>) {
-        let Some(gather) = self.gathers.get_mut(&id) else { return };
-        gather.left -= 1;
-        if let Some(workers) = &mut gather.workers {
-            workers.extend(stats);
-        }
-        self.end_gather(id);
-    }
-
-    fn gather_states(&mut self, id: u64, states: &RouterStates) {
-        let Some(gather) = self.gathers.get_mut(&id) else { return };
-        gather.left -= 1;
-        let (connection, request) = (gather.connection, gather.request);
-        let resources = self.resources(states);
-        if let Some(controller) = self.controller.as_ref().filter(|c| c.id == connection) {
-            for part in resources.chunks(100) {
-                let part = SnapshotPart { resources: part.to_vec() };
-                controller.send(FrameKind::SnapshotPart, request, &part);
-            }
-        }
-        self.end_gather(id);
-    }
-
-    fn end_gather(&mut self, id: u64) {
-        if self.gathers.get(&id).is_none_or(|gather| gather.left > 0) {
-            return;
-        }
-        let Some(gather) = self.gathers.remove(&id) else { return };
-        let reply = match gather.workers {
-            Some(mut workers) => {
-                workers.sort_by_key(|worker| worker.id);
-                Reply::Workers(workers)
-            }
-            None => Reply::Snapshot { event_seq: gather.event_seq },
-        };
-        self.respond(gather.connection, gather.request, Ok(reply));
-    }
-
-    /// A room's resources, parents before children: what was created, with its state now.
-    fn resources(&self, states: &RouterStates) -> Vec<Resource> {
-        let mut resources = Vec::new();
-        let router = self.registry.entry(Kind::Router, &states.router);
-        let create = router.and_then(|entry| Some((entry.create.read().ok()?, entry.worker)));
-        resources.extend(create.map(|(create, worker)| Resource::Router { create, worker }));
-        for (id, state, credentials) in &states.transports {
-            let Some(entry) = self.registry.entry(Kind::Transport, id) else { continue };
-            let (Some(create), Some(mut created)) = (entry.create.read().ok(), entry.created())
-            else {
-                continue;
-            };
-            created.ice_parameters.username_fragment = credentials.username_fragment.clone();
-            created.ice_parameters.password = credentials.password.clone();
-            let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
-            let (create, created) = (Box::new(create), Box::new(created));
-            let state = state.clone();
-            resources.push(Resource::WebRtcTransport { create, created, connect, state });
-        }
-        for (id, state) in &states.producers {
-            let entry = self.registry.entry(Kind::Producer, id);
-            let create = entry.and_then(|entry| entry.create.read().ok());
-            resources.extend(create.map(|create| Resource::Producer {
-                create: Box::new(create),
-                state: state.clone(),
-            }));
-        }
-        for (id, state) in &states.consumers {
-            let entry = self.registry.entry(Kind::Consumer, id);
-            let create = entry.and_then(|entry| entry.create.read().ok());
-            resources.extend(create.map(|create| Resource::Consumer {
-                create: Box::new(create),
-                state: state.clone(),
-            }));
-        }
-        resources
-    }
-
-    fn dump(&mut self, connection: u64, request: u64, id: &str) -> Result<(), CommandError> {
-        let kinds = [Kind::Consumer, Kind::Producer, Kind::Transport, Kind::Router];
-        let found = kinds.into_iter().find(|kind| self.registry.entry(*kind, id).is_some());
-        let kind = found.ok_or_else(|| {
-            CommandError::new(ErrorCode::NotFound, format!("there is nothing called {id:?}"))
-        })?;
-        let worker = self.worker_of(kind, id)?;
-        let router = self.registry.router_of(kind, id).unwrap_or_default();
-        let pending =
-            Pending { connection, request, worker, then: Then::Dump(kind, id.to_owned()) };
-        self.ask(pending, |token| ToWorker::States { token, router })
-    }
-
-    fn answer_dump(
-        &self,
-        connection: u64,
-        request: u64,
-        kind: Kind,
-        id: &str,
-        states: &RouterStates,
-    ) {
-        let found = self.resources(states).into_iter().find(|resource| match resource {
-            Resource::Router { create, .. } => kind == Kind::Router && create.id == id,
-            Resource::WebRtcTransport { create, .. } => kind == Kind::Transport && create.id == id,
-            Resource::Producer { create, .. } => kind == Kind::Producer && create.id == id,
-            Resource::Consumer { create, .. } => kind == Kind::Consumer && create.id == id,
-        });
-        let reply = found
-            .map(|resource| Reply::Resource(Box::new(resource)))
-            .ok_or_else(|| CommandError::new(ErrorCode::NotFound, format!("{id:?} is gone")));
-        self.respond(connection, request, reply);
-    }
+        Command::PauseProducer(named)
+        | Command::ResumeProducer(named)
+        | Command::ProducerStats(named) => (Kind::Producer, &named.id, Changes),
+        Command::PauseConsumer(named)
+        | Command::ResumeConsumer(named)
+        | Command::RequestKeyFrame(named)
+        | Command::ConsumerStats(named) => (Kind::Consumer, &named.id, Changes),
+        Command::SetPreferredLayers(set) => (Kind::Consumer, &set.id, Changes),
+        Command::SetPriority(set) => (Kind::Consumer, &set.id, Changes),
+        Command::Workers | Command::Process | Command::Snapshot | Command::Dump(_) => return None,
+    })
 }
 
 fn check_size(command: &Command) -> Result<(), CommandError> {

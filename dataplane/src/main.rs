@@ -5,10 +5,12 @@
 
 mod addresses;
 mod connection;
+mod counters;
 mod delay;
 mod directory;
 mod engine;
 mod hub;
+mod log;
 mod messages;
 mod ports;
 mod registry;
@@ -22,8 +24,16 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use ironcast_config::{Config, Transmit};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::{connection::Identity, hub::Hub, messages::ToHub, workers::Workers};
+use crate::{
+    connection::{Identity, Server},
+    counters::Counters,
+    hub::Hub,
+    log::{Lines, LogCounts, Repeats},
+    messages::ToHub,
+    workers::Workers,
+};
 
 /// Gives memory back to the system when a large call has ended; the C library's keeps it.
 #[global_allocator]
@@ -50,13 +60,9 @@ fn main() {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .context("log.level is not understood")?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
+    let counters = Arc::<Counters>::default();
+    log_through(filter, &counters)?;
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
@@ -68,7 +74,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
     let socket = config.dataplane_socket();
-    connection::listen(&socket, identity, hub.clone())
+    let queue_bytes_max = usize::try_from(config.dataplane.control_queue_bytes)?;
+    let server = Server { identity, queue_bytes_max, counters: counters.clone(), hub: hub.clone() };
+    connection::listen(&socket, server)
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     stop_on_signal(hub)?;
 
@@ -80,11 +88,25 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ports = %config.rtc.ports,
         "the dataplane runs"
     );
-    Hub::new(cores, event_seq).run(&inbox);
+    let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
+    Hub::new(hub::Parts { cores, event_seq, counters, test_hooks }).run(&inbox);
     for thread in threads {
         let _ = thread.join();
     }
     let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+/// Log lines go to standard error, without making anybody wait.
+fn log_through(filter: EnvFilter, counters: &Counters) -> anyhow::Result<()> {
+    let counts = Arc::<LogCounts>::default();
+    let lines = Lines::start(std::io::stderr(), Arc::clone(&counts))?;
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(lines)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let repeats = Repeats::new(Arc::clone(&counts));
+    tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
+    counters.add_source(move |tell| counts.tell(tell));
     Ok(())
 }
 
@@ -96,18 +118,19 @@ fn boot_id() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// SIGTERM and SIGINT end the process after the current turn.
+/// SIGTERM and SIGINT end the process after the current turn; a terminal that goes away (SIGHUP),
+/// and signals that nobody has a use for, do not.
 fn stop_on_signal(hub: std::sync::mpsc::Sender<ToHub>) -> anyhow::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([
-        signal_hook::consts::SIGTERM,
-        signal_hook::consts::SIGINT,
-    ])?;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+    let mut signals =
+        signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_some() {
+        let mut ending = signals.forever().filter(|signal| [SIGTERM, SIGINT].contains(signal));
+        if ending.next().is_some() {
             let _ = hub.send(ToHub::Stop);
         }
         // A second signal does not wait for anything.
-        if signals.forever().next().is_some() {
+        if ending.next().is_some() {
             std::process::exit(130);
         }
     })?;

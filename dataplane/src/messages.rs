@@ -3,12 +3,18 @@
 
 use std::net::SocketAddr;
 
-use ironcast_core::{batch::PathId, figures::RouterStates};
+use ironcast_core::{batch::PathId, figures::ResourceState};
 use ironcast_driver::mailbox::Sender;
 use ironcast_handshake::Output;
-use ironcast_protocol::{Command, CommandError, Event, Frame, Id, Reply, WorkerId};
+use ironcast_protocol::{Command, CommandError, Event, Frame, Reply, WorkerId};
 
-use crate::connection::Connection;
+use crate::{
+    connection::{Connection, Turn},
+    registry::Name,
+};
+
+/// What changes on resources, of those that are there.
+pub type States = Vec<(Name, ResourceState)>;
 
 /// To a worker, through its mailbox.
 #[derive(Debug)]
@@ -20,12 +26,12 @@ pub enum ToWorker {
         /// What is asked.
         command: Box<Command>,
     },
-    /// The states of all that is in a room; answered to the hub with the token.
+    /// The states of some resources; answered to the hub with the token.
     States {
         /// The hub's number of it.
         token: u64,
-        /// The room.
-        router: Id,
+        /// Which.
+        names: Vec<Name>,
     },
     /// A STUN datagram that came in on another core.
     Stun {
@@ -59,7 +65,7 @@ pub enum Answer {
     /// To a command.
     Reply(Reply),
     /// To `States`.
-    States(Box<RouterStates>),
+    States(States),
 }
 
 /// To the hub.
@@ -72,6 +78,13 @@ pub enum ToHub {
         connection: u64,
         /// What.
         frame: Frame,
+        /// The connection's reader waits while too many are not dealt with.
+        turn: Turn,
+    },
+    /// A connection that was behind has read most of what it was sent.
+    Drained {
+        /// Which.
+        connection: u64,
     },
     /// A connection is over.
     Detached {

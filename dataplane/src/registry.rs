@@ -2,33 +2,30 @@
 //! below whom. Owned by the hub; what changes afterwards is asked of the workers. It is what makes
 //! a control plane that comes back know everything again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use ironcast_protocol::{
     Id, WorkerId,
     attic::{Attic, Stored},
     command::{Command, ConnectTransport, TransportCreated},
+    snapshot::ResourceKind as Kind,
 };
 use serde::Serialize;
 
-/// What kind of resource an id names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A room.
-    Router,
-    /// A peer.
-    Transport,
-    /// A received track.
-    Producer,
-    /// A sent track.
-    Consumer,
-}
+/// A resource's name: ids of different kinds are different names. Parents order before children.
+pub type Name = (Kind, Id);
 
 /// One resource.
 #[derive(Debug)]
 pub struct Entry {
     /// Where it lives.
     pub worker: WorkerId,
+    /// The number of the command that made it: what is said about an earlier one of the same name
+    /// does not change this one.
+    pub made_by: u64,
     /// What it hangs below: consumers below their transport and their producer.
     parents: [Option<Id>; 2],
     children: BTreeSet<Id>,
@@ -52,35 +49,51 @@ impl Entry {
 const CONNECTS: usize = 4;
 const CREATED: usize = 5;
 
-/// See the file's head. Ids of different kinds are different names.
+/// See the file's head.
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
-    entries: BTreeMap<(u8, Id), Box<Entry>>,
+    /// By kind. Boxed: a map's nodes have room for eleven values, and many stay half empty.
+    entries: [BTreeMap<Id, Box<Entry>>; KINDS.len()],
     /// Where commands are kept: those that create, by kind, those that connect, and answers.
     attics: [Attic; 6],
 }
+
+const KINDS: [Kind; 4] = [Kind::Router, Kind::Transport, Kind::Producer, Kind::Consumer];
 
 impl Registry {
     /// The resource.
     #[must_use]
     pub fn entry(&self, kind: Kind, id: &str) -> Option<&Entry> {
-        self.entries.get(&(kind as u8, id.to_owned())).map(Box::as_ref)
+        self.entries[kind as usize].get(id).map(Box::as_ref)
     }
 
     fn entry_mut(&mut self, kind: Kind, id: &str) -> Option<&mut Entry> {
-        self.entries.get_mut(&(kind as u8, id.to_owned())).map(Box::as_mut)
+        self.entries[kind as usize].get_mut(id).map(Box::as_mut)
     }
 
-    /// All of a kind.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Id, &Entry)> {
-        let all = self.entries.range((kind as u8, Id::new())..(kind as u8 + 1, Id::new()));
-        all.map(|((_, id), entry)| (id, entry.as_ref()))
+    /// The resource, if it is still the one that this command made.
+    fn made_by(&mut self, kind: Kind, id: &str, token: u64) -> Option<&mut Entry> {
+        self.entry_mut(kind, id).filter(|entry| entry.made_by == token)
     }
 
-    /// Notes a create command on its way to its worker: `None` when its parent is not there or the
-    /// id is taken.
-    pub fn add(&mut self, command: &Command) -> Option<WorkerId> {
+    /// The next `count` names after one, with their workers, parents before their children.
+    pub fn after(&self, name: Option<&Name>, count: usize) -> Vec<(Name, WorkerId)> {
+        let first = name.map_or(Kind::Router, |(kind, _)| *kind);
+        let kinds = KINDS.into_iter().skip_while(|kind| *kind < first);
+        let all = kinds.flat_map(|kind| {
+            let from = match name {
+                Some((of, id)) if *of == kind => Bound::Excluded(id.as_str()),
+                _ => Bound::Unbounded,
+            };
+            let rest = self.entries[kind as usize].range::<str, _>((from, Bound::Unbounded));
+            rest.map(move |(id, entry)| ((kind, id.clone()), entry.worker))
+        });
+        all.take(count).collect()
+    }
+
+    /// Notes a create command on its way to its worker under the command's number: `None` when its
+    /// parent is not there or the id is taken.
+    pub fn add(&mut self, command: &Command, token: u64) -> Option<WorkerId> {
         let (kind, id, parents) = match command {
             Command::CreateRouter(create) => (Kind::Router, &create.id, [None, None]),
             Command::CreateWebRtcTransport(create) => {
@@ -123,28 +136,29 @@ impl Registry {
         }
         let entry = Entry {
             worker,
+            made_by: token,
             parents: parents.map(|parent| parent.map(|(_, id)| id.clone())),
             children: BTreeSet::new(),
             create,
             created: None,
             connect: None,
         };
-        self.entries.insert((kind as u8, id.clone()), Box::new(entry));
+        self.entries[kind as usize].insert(id.clone(), Box::new(entry));
         Some(worker)
     }
 
-    /// Our side of a new transport, or its new credentials.
-    pub fn set_created(&mut self, id: &str, created: &TransportCreated) {
+    /// Our side of a transport that this command made.
+    pub fn set_created(&mut self, id: &str, token: u64, created: &TransportCreated) {
         let created = self.store(CREATED, created);
-        if let Some(entry) = self.entry_mut(Kind::Transport, id) {
+        if let Some(entry) = self.made_by(Kind::Transport, id, token) {
             entry.created = created;
         }
     }
 
-    /// A transport was connected.
-    pub fn set_connect(&mut self, connect: &ConnectTransport) {
+    /// A transport that this command made was connected.
+    pub fn set_connect(&mut self, connect: &ConnectTransport, token: u64) {
         let connected = self.store(CONNECTS, connect);
-        if let Some(entry) = self.entry_mut(Kind::Transport, &connect.id) {
+        if let Some(entry) = self.made_by(Kind::Transport, &connect.id, token) {
             entry.connect = connected;
         }
     }
@@ -154,9 +168,16 @@ impl Registry {
         self.attics[attic].store(command).ok()
     }
 
+    /// Forgets a resource and all below it, if it is still the one that this command made.
+    pub fn remove_made_by(&mut self, kind: Kind, id: &str, token: u64) {
+        if self.made_by(kind, id, token).is_some() {
+            self.remove(kind, id);
+        }
+    }
+
     /// Forgets a resource and all below it.
     pub fn remove(&mut self, kind: Kind, id: &str) {
-        let Some(entry) = self.entries.remove(&(kind as u8, id.to_owned())) else { return };
+        let Some(entry) = self.entries[kind as usize].remove(id) else { return };
         let parent_kinds = match kind {
             Kind::Router => [None, None],
             Kind::Transport => [Some(Kind::Router), None],
@@ -194,21 +215,10 @@ impl Registry {
         }
     }
 
-    /// The room that a resource is in.
-    #[must_use]
-    pub fn router_of(&self, kind: Kind, id: &str) -> Option<Id> {
-        let parent = || self.entry(kind, id)?.parents[0].clone();
-        match kind {
-            Kind::Router => Some(id.to_owned()),
-            Kind::Transport => parent(),
-            Kind::Producer | Kind::Consumer => self.router_of(Kind::Transport, &parent()?),
-        }
-    }
-
     /// Forgets everything on a worker; returns its routers.
     pub fn remove_worker(&mut self, worker: WorkerId) -> Vec<Id> {
-        let routers: Vec<Id> = self
-            .of_kind(Kind::Router)
+        let routers: Vec<Id> = self.entries[Kind::Router as usize]
+            .iter()
             .filter(|(_, entry)| entry.worker == worker)
             .map(|(id, _)| id.clone())
             .collect();
@@ -221,7 +231,7 @@ impl Registry {
     /// Resources now.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.iter().map(BTreeMap::len).sum()
     }
 }
 
@@ -283,14 +293,14 @@ mod tests {
             produce("x", "a"),
             consume("x", "b", "x"),
         ] {
-            assert_eq!(registry.add(&command), Some(1), "{command:?}");
+            assert_eq!(registry.add(&command, 1), Some(1), "{command:?}");
         }
-        assert_eq!(registry.add(&transport("a", "r")), None);
-        assert_eq!(registry.add(&consume("y", "b", "none")), None);
+        assert_eq!(registry.add(&transport("a", "r"), 2), None);
+        assert_eq!(registry.add(&consume("y", "b", "none"), 3), None);
         registry.remove(Kind::Producer, "x");
         assert_eq!(registry.len(), 3);
-        registry.add(&produce("x", "a"));
-        registry.add(&consume("c", "b", "x"));
+        registry.add(&produce("x", "a"), 4);
+        registry.add(&consume("c", "b", "x"), 5);
         registry.remove(Kind::Transport, "b");
         assert!(registry.entry(Kind::Consumer, "c").is_none());
         assert!(registry.entry(Kind::Producer, "x").is_some());
@@ -301,9 +311,57 @@ mod tests {
     #[test]
     fn the_command_comes_back_as_it_was() {
         let mut registry = Registry::default();
-        registry.add(&router("r"));
+        registry.add(&router("r"), 1);
         let create: CreateRouter =
             registry.entry(Kind::Router, "r").unwrap().create.read().unwrap();
         assert_eq!(Command::CreateRouter(create), router("r"));
+    }
+
+    #[test]
+    fn what_is_said_about_an_earlier_one_does_not_change_a_later_one_of_its_name() {
+        let mut registry = Registry::default();
+        registry.add(&router("r"), 1);
+        registry.add(&transport("t", "r"), 2);
+        registry.remove(Kind::Transport, "t");
+        registry.add(&transport("t", "r"), 3);
+        let created = TransportCreated {
+            ice_parameters: ironcast_protocol::command::IceParameters {
+                username_fragment: "u".into(),
+                password: "p".into(),
+            },
+            ice_candidates: Vec::new(),
+            dtls_fingerprints: Vec::new(),
+        };
+        registry.set_created("t", 2, &created);
+        registry.remove_made_by(Kind::Transport, "t", 2);
+        assert_eq!(registry.entry(Kind::Transport, "t").unwrap().created(), None);
+        registry.set_created("t", 3, &created);
+        assert_eq!(registry.entry(Kind::Transport, "t").unwrap().created(), Some(created));
+        registry.remove_made_by(Kind::Transport, "t", 3);
+        assert!(registry.entry(Kind::Transport, "t").is_none());
+    }
+
+    #[test]
+    fn a_walk_in_portions_names_each_once_and_parents_first() {
+        let mut registry = Registry::default();
+        for room in 0..5 {
+            registry.add(&router(&format!("r{room}")), 1);
+            registry.add(&transport(&format!("t{room}"), &format!("r{room}")), 1);
+            registry.add(&produce(&format!("p{room}"), &format!("t{room}")), 1);
+            registry
+                .add(&consume(&format!("p{room}"), &format!("t{room}"), &format!("p{room}")), 1);
+        }
+        for count in [1, 3, 4, 100] {
+            let mut names: Vec<Name> = Vec::new();
+            loop {
+                let next = registry.after(names.last(), count);
+                if next.is_empty() {
+                    break;
+                }
+                names.extend(next.into_iter().map(|(name, _)| name));
+            }
+            assert_eq!(names.len(), 20);
+            assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+        }
     }
 }

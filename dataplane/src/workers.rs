@@ -8,12 +8,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc::Sender as HubSender,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use ironcast_config::{Config, PortRange, Transmit};
 use ironcast_core::{
+    SECOND,
     srtp::{Sealer, SoftwareSealer},
     worker::{Limits, Worker},
 };
@@ -31,8 +32,11 @@ use crate::{
     ports::Ports,
 };
 
-/// Before a worker that ended is started again.
+/// Before a worker that ended is started again; doubled each time it ends again soon.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A worker that ran for so long has not failed at its start.
+const RAN_WELL: Duration = Duration::from_secs(10);
 
 /// All workers, before they start.
 pub struct Workers {
@@ -116,8 +120,11 @@ impl Workers {
         {
             tracing::warn!(worker, %error, "not pinned to its core");
         }
+        let mut pause = RESTART_PAUSE;
         loop {
+            let began = Instant::now();
             let run = catch_unwind(AssertUnwindSafe(|| self.run(index)));
+            let ran = began.elapsed();
             self.directory.set(worker, None);
             let reason = match run {
                 Ok(Ok(())) => return,
@@ -127,7 +134,8 @@ impl Workers {
             if self.hub.send(ToHub::Died { worker, reason }).is_err() {
                 return;
             }
-            std::thread::sleep(RESTART_PAUSE);
+            std::thread::sleep(pause);
+            pause = pause_after(pause, ran);
         }
     }
 
@@ -150,6 +158,11 @@ impl Workers {
         let back = sender.clone();
         let pool_config = PoolConfig {
             threads: config.dataplane.handshake_threads as usize,
+            associations_max: config.dataplane.transports_max as usize,
+            handshake: ironcast_handshake::Config {
+                handshake_time_max: u64::from(config.rtc.handshake_timeout_s) * SECOND,
+                ..ironcast_handshake::Config::default()
+            },
             ..PoolConfig::default()
         };
         let handshakes =
@@ -266,6 +279,11 @@ fn warn_of_few_files(wanted: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Before the restart after next: longer while a worker cannot start again.
+fn pause_after(pause: Duration, ran: Duration) -> Duration {
+    if ran >= RAN_WELL { RESTART_PAUSE } else { (pause * 2).min(RESTART_PAUSE_MAX) }
+}
+
 /// Says at the start, not in each worker, that a sealer cannot be had.
 fn require_sealer(sealer: ironcast_config::Sealer) -> anyhow::Result<()> {
     if sealer == ironcast_config::Sealer::Software {
@@ -286,4 +304,21 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_cannot_start_is_tried_less_and_less_often() {
+        let mut pause = RESTART_PAUSE;
+        for _ in 0..20 {
+            let next = pause_after(pause, Duration::from_millis(5));
+            assert!(next > pause || next == RESTART_PAUSE_MAX);
+            pause = next;
+        }
+        assert_eq!(pause, RESTART_PAUSE_MAX);
+        assert_eq!(pause_after(pause, RAN_WELL), RESTART_PAUSE);
+    }
 }

@@ -52,6 +52,8 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
     let len = stun::write_request(&mut check, &request, credentials.password.as_bytes()).unwrap();
     let local = ([10, 0, 0, 1], 40_000).into();
     let remote = ([10, 0, 0, 2], 10_000 + slot as u16).into();
+    // A new turn: few sockets are opened in one.
+    worker.expire(NOW);
     worker.receive(Source::Listener { local, remote }, &check[..len], NOW);
     assert!(matches!(std::mem::take(worker.actions())[..], [Action::OpenPath { .. }]));
     let path = PathId { slot, generation: 0 };

@@ -10,7 +10,7 @@ use ironcast_negotiate::{
     ConsumerIdentity, ConsumerOptions, default_enable_rtx, derive_consumer_type,
     get_consumer_rtp_parameters, normalize_preferred_layers,
 };
-use ironcast_protocol::{Command, Reply, command};
+use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use super::{
     closed, done, id_or_new,
@@ -385,5 +385,5 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 /// `GET /consumers/{id}/dump`.
 pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| find(state, id).map(drop);
-    super::dump(engine, id, look).await
+    super::dump(engine, ResourceKind::Consumer, id, look).await
 }

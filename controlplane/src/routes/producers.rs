@@ -6,7 +6,7 @@ use ironcast_api::{
     CreateProducer, Id, MediaKind, Problem, ProducerInfo, RtpStreamStatsType, events::EventData,
 };
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
-use ironcast_protocol::{Command, Reply, command};
+use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
@@ -264,5 +264,5 @@ pub fn clock_rate(params: &ironcast_api::RtpParameters, kind: MediaKind) -> u32 
 /// `GET /producers/{id}/dump`.
 pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| find(state, id).map(drop);
-    super::dump(engine, id, look).await
+    super::dump(engine, ResourceKind::Producer, id, look).await
 }

@@ -9,7 +9,7 @@ use ironcast_api::{
     events::TransportClosedReason,
 };
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
-use ironcast_protocol::{Command, Reply, command};
+use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
@@ -364,5 +364,5 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 /// `GET /transports/{id}/dump`.
 pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| find(state, id).map(drop);
-    super::dump(engine, id, look).await
+    super::dump(engine, ResourceKind::Transport, id, look).await
 }

@@ -224,6 +224,25 @@ async fn odd_frames_and_other_versions_are_tolerated() {
 }
 
 #[tokio::test]
+async fn a_snapshot_that_is_not_complete_is_not_served_and_asked_for_again() {
+    let mut stage = Stage::new().await;
+    lived_in(&stage).await;
+    let before = stage.state().await;
+    stage.fake.turn(|knobs| knobs.lost_consumers = 1);
+    let asked = stage.fake.count("Snapshot");
+    stage.fake.drop_connection();
+    eventually("it asks more than once", || async { stage.fake.count("Snapshot") > asked + 2 })
+        .await;
+    let refused = stage.refused("POST", "/v1/routers", json!({ "id": "new" })).await;
+    assert_eq!(refused.1, "dataplane_unavailable");
+    stage.fake.turn(|knobs| knobs.lost_consumers = 0);
+    stage.ready().await;
+    assert_eq!(stage.state().await, before);
+    stage.replace_server().await;
+    assert_eq!(stage.state().await, before);
+}
+
+#[tokio::test]
 async fn what_is_no_dataplane_is_not_attached_to() {
     let folder = stage::folder();
     let config = stage::config(&folder);

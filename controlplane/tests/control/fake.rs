@@ -16,7 +16,9 @@ use ironcast_protocol::{
     event::{DtlsState, IceState},
     frame::{self, Hello, MAGIC, VERSION, Welcome},
     media::{MediaKind, RtpType},
-    snapshot::{ConsumerState, ProducerState, Resource, SnapshotPart, TransportState},
+    snapshot::{
+        ConsumerState, ProducerState, Resource, ResourceCounts, SnapshotPart, TransportState,
+    },
     stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
 };
 use tokio::{
@@ -37,6 +39,8 @@ pub struct Knobs {
     pub refuse: Vec<(&'static str, CommandError)>,
     /// Event put on the wire right behind the answer to a command, before the answer is read.
     pub follow: Vec<(&'static str, Event)>,
+    /// Consumers that a snapshot counts but does not carry.
+    pub lost_consumers: u64,
 }
 
 struct State {
@@ -76,6 +80,7 @@ impl Fake {
             mute: BTreeSet::new(),
             refuse: Vec::new(),
             follow: Vec::new(),
+            lost_consumers: 0,
         };
         let state = State {
             knobs,
@@ -330,11 +335,14 @@ impl State {
         match command {
             Command::Workers => Ok(Reply::Workers(self.knobs.workers.clone())),
             Command::Snapshot => {
+                let mut counts = ResourceCounts::default();
                 for resources in self.resources.chunks(3) {
                     let part = SnapshotPart { resources: resources.to_vec() };
+                    resources.iter().for_each(|one| counts.count(one.kind()));
                     self.send(FrameKind::SnapshotPart, id, &part);
                 }
-                Ok(Reply::Snapshot { event_seq: self.event_seq })
+                counts.consumers += self.knobs.lost_consumers;
+                Ok(Reply::Snapshot { event_seq: self.event_seq, counts: Some(counts) })
             }
             Command::CreateRouter(create) => {
                 self.check_new(&create.id)?;
@@ -565,6 +573,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::ProducerStats(_) => "ProducerStats",
         Command::ConsumerStats(_) => "ConsumerStats",
         Command::Dump(_) => "Dump",
+        Command::Process => "Process",
         #[allow(unreachable_patterns)]
         _ => "Other",
     }

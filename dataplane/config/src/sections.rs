@@ -107,8 +107,6 @@ section! {
         handshake_timeout_s: u32 = 30, Between(1, 600);
         /// Bitrate assumed towards a new receiver until its network says otherwise.
         initial_outgoing_bitrate_bps: u32 = 600_000, Between(30_000, 1_000_000_000);
-        /// Largest UDP payload that is sent.
-        datagram_bytes_max: u32 = 1_472, Between(576, 9_000);
     }
 }
 
@@ -123,8 +121,6 @@ section! {
         socket: Option<PathBuf> = None;
         /// Threads for DTLS handshakes, so that a join never delays a packet.
         handshake_threads: u32 = 1, Between(1, 64);
-        /// Handshakes at once.
-        handshakes_max: u32 = 4_096, Between(1, 1_000_000);
         /// Buffers for received packets of each worker, a power of two. When they run out, packets
         /// wait in the sockets, and that is counted.
         receive_buffers: u32 = 4_096, Between(64, 32_768);
@@ -160,8 +156,9 @@ section! {
         packets_max: u32 = 400_000, Between(1_024, 10_000_000);
         /// Commands of the control plane that may wait for a worker.
         commands_waiting_max: u32 = 4_096, Between(16, 1_000_000);
-        /// Events that may wait for the control plane.
-        events_waiting_max: u32 = 65_536, Between(64, 10_000_000);
+        /// Answers and events that may wait for a control plane that reads slowly; beyond, it is cut
+        /// off and takes the whole state anew.
+        control_queue_bytes: u64 = 64 * MIB, Between(16 * MIB, 4_096 * MIB);
     }
 }
 

@@ -259,3 +259,47 @@ fn places_are_derived_from_the_state_directory() {
     let three = with(&[], &[("dataplane.workers", "3")]).unwrap();
     assert_eq!(three.worker_cores(&[4, 5]), [4, 5, 4]);
 }
+
+/// The sources of the three processes that read settings; not the table of settings itself.
+fn readers(folder: &Path, texts: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name().into_string().unwrap());
+        let is_skipped = ["target", "tests", "benches", "node_modules"].contains(&name.as_str())
+            || ["tests.rs", "sections.rs"].contains(&name.as_str());
+        if is_skipped {
+            continue;
+        }
+        if path.is_dir() {
+            readers(&path, texts);
+        } else if name.ends_with(".rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            if text.contains("ironcast_config") || path.ends_with("config/src/lib.rs") {
+                texts.push(text);
+            }
+        }
+    }
+}
+
+/// A setting that nothing reads is a promise that nobody keeps.
+#[test]
+fn every_setting_is_read_by_something() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut texts = Vec::new();
+    for folder in ["dataplane", "controlplane"] {
+        readers(&root.join(folder), &mut texts);
+    }
+    let is_read = |key: &str| {
+        let access = format!(".{key}");
+        let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        texts
+            .iter()
+            .any(|text| text.match_indices(&access).any(|(at, _)| ends(&text[at + access.len()..])))
+    };
+    assert!(!is_read("no_such_setting"));
+    let config = Config::default();
+    for section in config.sections() {
+        for key in section.keys() {
+            assert!(is_read(key.name), "nothing reads {}.{}", section.name(), key.name);
+        }
+    }
+}

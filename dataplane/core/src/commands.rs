@@ -14,7 +14,7 @@ use ironcast_protocol::{
 use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
-    key::{ConsumerKey, ProducerKey, TransportKey},
+    key::TransportKey,
     producer::Producer,
     router::Router,
     srtp::{MasterKey, OpenKey, SealKey},
@@ -23,13 +23,13 @@ use crate::{
         ice::{Credentials, Ice, Timeouts},
     },
     wire::extension::ExtensionKind,
-    worker::{Action, Worker},
+    worker::Worker,
 };
 
 const TRANSPORTS_FULL: &str = "this worker has its maximum of transports: see \
     dataplane.transports_max, dataplane.paths_max and the limit of open files, or add workers";
-/// SSRCs that one transport may use up.
-const RETIRED_MAX: usize = 20_000;
+/// SSRCs that one transport may use up: a few megabytes, and more than a day of constant change.
+const RETIRED_MAX: usize = 500_000;
 
 type Outcome<T> = Result<T, CommandError>;
 
@@ -55,20 +55,6 @@ impl Worker {
         }
         let key = self.routers.insert(Router { id: create.id.clone(), transports: Vec::new() });
         self.router_ids.insert(create.id.clone(), key);
-        Ok(Reply::Done)
-    }
-
-    /// Closes a room and all in it.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn apply_close_router(&mut self, id: &str) -> Outcome<Reply> {
-        let key = self.router_ids.remove(id).ok_or_else(|| not_found("router", id))?;
-        if let Some(router) = self.routers.remove(key) {
-            for transport in router.transports {
-                self.remove_transport(transport);
-            }
-        }
         Ok(Reply::Done)
     }
 
@@ -132,6 +118,13 @@ impl Worker {
         Ok(key.into())
     }
 
+    /// The handshake could not begin: as if [`Self::apply_connect_transport`] had been refused.
+    pub fn take_back_connect(&mut self, transport: u64) {
+        if let Some(transport) = self.transports.get_mut(TransportKey::from(transport)) {
+            transport.dtls_role = None;
+        }
+    }
+
     /// New ICE credentials.
     ///
     /// # Errors
@@ -172,16 +165,6 @@ impl Worker {
         }
         (transport.layers_at, transport.reports_at) = (now, now);
         self.schedule(key, now);
-        Ok(Reply::Done)
-    }
-
-    /// Closes a peer and all on it.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn apply_close_transport(&mut self, id: &str) -> Outcome<Reply> {
-        let key = self.transport_key(id)?;
-        self.remove_transport(key);
         Ok(Reply::Done)
     }
 
@@ -259,16 +242,6 @@ impl Worker {
         Ok(Reply::Done)
     }
 
-    /// Closes a producer and what is made from it.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn apply_close_producer(&mut self, id: &str) -> Outcome<Reply> {
-        let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
-        self.remove_producer(key);
-        Ok(Reply::Done)
-    }
-
     /// A sent track. `first_seq` is random, below 2^15.
     ///
     /// # Errors
@@ -316,12 +289,11 @@ impl Worker {
         if transport.retired.len() >= RETIRED_MAX {
             return refuse(ErrorCode::NoCapacity, "this transport has used up its SSRCs");
         }
-        let next = |ssrc| transport.retired.iter().find(|(s, _)| *s == ssrc).map(|(_, next)| *next);
-        if let Some(next) = next(consumer.ssrc) {
-            consumer.timeline = crate::timeline::Timeline::new(next);
+        if let Some(next) = transport.retired.get(&consumer.ssrc) {
+            consumer.timeline = crate::timeline::Timeline::new(*next);
         }
-        if let Some(next) = rtx_ssrc.and_then(next) {
-            consumer.rtx_seq = next;
+        if let Some(next) = rtx_ssrc.and_then(|ssrc| transport.retired.get(&ssrc)) {
+            consumer.rtx_seq = *next;
         }
         let reply = Consumed {
             paused: consumer.paused,
@@ -410,16 +382,6 @@ impl Worker {
         Ok(Reply::Done)
     }
 
-    /// Closes a consumer.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub fn apply_close_consumer(&mut self, id: &str) -> Outcome<Reply> {
-        let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
-        self.remove_consumer(key);
-        Ok(Reply::Done)
-    }
-
     /// The handshake has something to send.
     pub fn dtls_output(&mut self, transport: u64, datagram: &[u8], now: Nanos) {
         let key = TransportKey::from(transport);
@@ -469,15 +431,6 @@ impl Worker {
         self.close_by_itself(key, TransportCloseReason::DtlsClosed);
     }
 
-    pub(crate) fn close_by_itself(&mut self, key: TransportKey, reason: TransportCloseReason) {
-        let Some(transport) = self.transports.get(key) else {
-            return;
-        };
-        let transport = transport.id.clone();
-        self.events.push(Event::TransportClosed { transport, reason });
-        self.remove_transport(key);
-    }
-
     fn set_dtls_state(&mut self, key: TransportKey, state: DtlsState, profile: Option<&str>) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
@@ -506,83 +459,6 @@ impl Worker {
         if let Some(transport) = self.transports.get_mut(key) {
             transport.layers_at = now;
             self.schedule(key, now);
-        }
-    }
-
-    pub(crate) fn remove_transport(&mut self, key: TransportKey) {
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        let producers = std::mem::take(&mut transport.producers);
-        let consumers = std::mem::take(&mut transport.consumers);
-        for producer in producers {
-            self.remove_producer(producer);
-        }
-        for key in consumers {
-            self.remove_consumer(key);
-        }
-        let Some(transport) = self.transports.remove(key) else {
-            return;
-        };
-        for path in transport.ice.paths() {
-            self.leave_path(key, path.id);
-        }
-        let former = transport.ice.former().into_iter();
-        for credentials in former.chain([transport.ice.credentials()]) {
-            self.username_fragments.remove(&credentials.username_fragment);
-        }
-        self.transport_ids.remove(&transport.id);
-        self.seal_keys.set(key.index(), None);
-        if let Some(router) = self.routers.get_mut(transport.router) {
-            router.transports.retain(|other| *other != key);
-        }
-        let id = transport.id;
-        self.actions.push(Action::TransportGone { transport: key.into(), id });
-    }
-
-    fn remove_producer(&mut self, key: ProducerKey) {
-        let Some(mut producer) = self.producers.remove(key) else {
-            return;
-        };
-        self.producer_ids.remove(&producer.id);
-        for stream in &mut producer.streams {
-            stream.history.clear(&mut self.pool);
-        }
-        if let Some(transport) = self.transports.get_mut(producer.transport) {
-            for stream in &mut producer.streams {
-                let media = (stream.ssrc, std::mem::take(&mut stream.index));
-                let rtx = (stream.rtx_ssrc, std::mem::take(&mut stream.rtx_index));
-                for (ssrc, index) in [media, rtx] {
-                    if let Some(ssrc) = ssrc {
-                        transport.sources.retire(ssrc, index);
-                        transport.rtcp.remove(ssrc);
-                    }
-                }
-            }
-            transport.demux.remove(key);
-            transport.clocks.remove(key);
-            transport.producers.retain(|other| *other != key);
-        }
-        for subscriber in producer.subscribers {
-            self.remove_consumer(subscriber.consumer);
-        }
-    }
-
-    fn remove_consumer(&mut self, key: ConsumerKey) {
-        let Some(consumer) = self.consumers.remove(key) else {
-            return;
-        };
-        self.consumer_ids.remove(&consumer.id);
-        self.unsubscribe(key, &consumer);
-        let Some(transport) = self.transports.get_mut(consumer.transport) else {
-            return;
-        };
-        let used = [Some((consumer.ssrc, consumer.timeline.next_seq()))];
-        let rtx = consumer.rtx.map(|(ssrc, _)| (ssrc, consumer.rtx_seq));
-        for (ssrc, next) in used.into_iter().chain([rtx]).flatten() {
-            transport.consumer_ssrcs.remove(&ssrc);
-            transport.retired.retain(|(known, _)| *known != ssrc);
-            transport.retired.push((ssrc, next));
         }
     }
 }

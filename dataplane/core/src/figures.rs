@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use ironcast_protocol::{
-    CommandError, ErrorCode, Id,
-    snapshot::{ConsumerState, ProducerState, TransportState},
+    CommandError, ErrorCode,
+    snapshot::{ConsumerState, ProducerState, ResourceKind, TransportState},
     stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
 };
 
@@ -22,17 +22,17 @@ fn not_found(what: &str, id: &str) -> CommandError {
     CommandError::new(ErrorCode::NotFound, format!("there is no {what} {id:?}"))
 }
 
-/// States of all that is in a room.
-#[derive(Debug, Default)]
-pub struct RouterStates {
-    /// Which room.
-    pub router: Id,
-    /// Peers, with their credentials now (an ICE restart changes them).
-    pub transports: Vec<(Id, TransportState, Credentials)>,
-    /// Received tracks.
-    pub producers: Vec<(Id, ProducerState)>,
-    /// Sent tracks.
-    pub consumers: Vec<(Id, ConsumerState)>,
+/// What changes on a resource, for snapshots.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ResourceState {
+    /// Nothing changes on a room: it is there.
+    Router,
+    /// A peer, with its credentials now (an ICE restart changes them).
+    Transport(TransportState, Credentials),
+    /// A received track.
+    Producer(ProducerState),
+    /// A sent track.
+    Consumer(ConsumerState),
 }
 
 /// How much is remembered of what a peer sends: none of it may grow with the length of a call.
@@ -90,25 +90,22 @@ impl Worker {
         })
     }
 
-    /// States of all that is in a room.
+    /// State of one resource, if it is there.
     #[must_use]
-    pub fn router_states(&self, id: &str) -> RouterStates {
-        let mut states = RouterStates { router: id.to_owned(), ..RouterStates::default() };
-        let router = self.router_ids.get(id).and_then(|key| self.routers.get(*key));
-        let keys = router.map_or(&[][..], |router| &router.transports);
-        for transport in keys.iter().filter_map(|key| self.transports.get(*key)) {
-            let credentials = transport.ice.credentials().clone();
-            states.transports.push((transport.id.clone(), transport.state(), credentials));
-            let producers = transport.producers.iter().filter_map(|key| self.producers.get(*key));
-            states.producers.extend(
-                producers.filter_map(|p| Some((p.id.clone(), self.producer_state(&p.id)?))),
-            );
-            let consumers = transport.consumers.iter().filter_map(|key| self.consumers.get(*key));
-            states.consumers.extend(
-                consumers.filter_map(|c| Some((c.id.clone(), self.consumer_state(&c.id)?))),
-            );
-        }
-        states
+    pub fn resource_state(&self, kind: ResourceKind, id: &str) -> Option<ResourceState> {
+        Some(match kind {
+            ResourceKind::Router => {
+                self.router_ids.get(id)?;
+                ResourceState::Router
+            }
+            ResourceKind::Transport => {
+                let transport = self.transports.get(*self.transport_ids.get(id)?)?;
+                let credentials = transport.ice.credentials().clone();
+                ResourceState::Transport(transport.state(), credentials)
+            }
+            ResourceKind::Producer => ResourceState::Producer(self.producer_state(id)?),
+            ResourceKind::Consumer => ResourceState::Consumer(self.consumer_state(id)?),
+        })
     }
 
     /// Figures of a transport.

@@ -10,6 +10,7 @@
 pub mod arena;
 pub mod batch;
 pub mod budget;
+pub mod closing;
 mod commands;
 pub mod consumer;
 mod control;

@@ -38,6 +38,7 @@ use crate::{
     Discard, Nanos, SECOND,
     arena::Arena,
     batch::{Batch, PathId},
+    closing::{Closing, PORTION},
     consumer::Consumer,
     control::ControlQueue,
     discard::Discards,
@@ -241,6 +242,8 @@ pub struct Worker {
     housekeeping_at: Nanos,
     pub(crate) unix_offset_ns: u64,
     pub(crate) actions: Vec<Action>,
+    /// What is being closed, the innermost last.
+    pub(crate) closing: Vec<Closing>,
     pub(crate) events: Vec<Event>,
     /// Dropped, by reason.
     pub discards: Discards,
@@ -281,6 +284,7 @@ impl Worker {
             housekeeping_at: 0,
             unix_offset_ns: 0,
             actions: Vec::new(),
+            closing: Vec::new(),
             events: Vec::new(),
             discards: Discards::default(),
             counters: Counters::default(),
@@ -411,7 +415,7 @@ impl Worker {
     /// When [`Self::expire`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
-        if !self.touched.is_empty() {
+        if !self.touched.is_empty() || self.is_closing() {
             return Some(0);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -425,6 +429,7 @@ impl Worker {
     pub fn expire(&mut self, now: Nanos) {
         self.opened = 0;
         self.handed_over.clear();
+        self.close_some(&mut { PORTION });
         while let Some(&Reverse((at, key))) = self.timers.peek() {
             if at > now {
                 break;

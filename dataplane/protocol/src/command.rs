@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Id, WorkerId,
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
-    stats::{ConsumerStats, ProducerStats, TransportStats, WorkerStats},
+    snapshot::{ResourceCounts, ResourceKind},
+    stats::{ConsumerStats, ProcessStats, ProducerStats, TransportStats, WorkerStats},
 };
 
 /// Upper bound of a note, bytes.
 pub const MAX_NOTE_BYTES: usize = 16 << 10;
+/// Upper bound of one encoded command: a resource as a snapshot describes it fits into a frame.
+pub const MAX_COMMAND_BYTES: usize = 256 << 10;
 
 /// What the control plane can ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,7 +68,9 @@ pub enum Command {
     /// -> [`Reply::ConsumerStats`].
     ConsumerStats(Named),
     /// The current state of one resource, as in the snapshot -> [`Reply::Resource`].
-    Dump(Named),
+    Dump(Dump),
+    /// What the process counts beside its workers -> [`Reply::Process`].
+    Process,
 }
 
 /// A command about one existing resource.
@@ -73,6 +78,17 @@ pub enum Command {
 pub struct Named {
     /// Its id.
     pub id: Id,
+}
+
+/// Which resource to describe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dump {
+    /// Its id.
+    pub id: Id,
+    /// Ids of different kinds are different names. Without it, the first of the kinds that has
+    /// this id: consumer, producer, transport, router.
+    #[serde(default)]
+    pub kind: Option<ResourceKind>,
 }
 
 /// A room.
@@ -248,6 +264,9 @@ pub enum Reply {
     Snapshot {
         /// Events up to this number are contained in the parts.
         event_seq: u64,
+        /// What the parts hold together: who has received less has not received all.
+        #[serde(default)]
+        counts: Option<ResourceCounts>,
     },
     /// To `CreateWebRtcTransport`.
     TransportCreated(TransportCreated),
@@ -273,6 +292,8 @@ pub enum Reply {
     ConsumerStats(Box<ConsumerStats>),
     /// To `Dump`.
     Resource(Box<crate::snapshot::Resource>),
+    /// To `Process`.
+    Process(ProcessStats),
 }
 
 /// Our side of a new transport.
@@ -387,6 +408,8 @@ pub enum ErrorCode {
     UnknownCommand,
     /// A newer controller has attached: this connection is over.
     Fenced,
+    /// A fault of the dataplane, contained.
+    Internal,
     /// A code this build does not know.
     #[serde(other)]
     Unknown,

@@ -131,18 +131,50 @@ pub fn write_frame<T: Serialize>(
 
 /// Takes the first whole frame out of `buffer`: `None` when more bytes are needed.
 pub fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Frame>, FrameError> {
-    let Some(length) = buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+    let Some((frame, end)) = first_frame(buffer)? else { return Ok(None) };
+    buffer.drain(..end);
+    Ok(Some(frame))
+}
+
+/// The first whole frame of `bytes`, and where it ends.
+fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
+    let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes(*length) as usize;
     if length > MAX_FRAME_BYTES {
         return Err(FrameError::TooLarge(length));
     }
     let end = LENGTH_BYTES + length;
-    if buffer.len() < end {
-        return Ok(None);
+    let Some(body) = bytes.get(LENGTH_BYTES..end) else { return Ok(None) };
+    Ok(Some((rmp_serde::from_slice(body)?, end)))
+}
+
+/// Bytes as they arrive, and the frames in them. A frame that is taken moves no other.
+#[derive(Debug, Default)]
+pub struct FrameBuffer {
+    bytes: Vec<u8>,
+    /// What is taken already.
+    taken: usize,
+}
+
+impl FrameBuffer {
+    /// Where bytes that arrive are appended.
+    pub fn space(&mut self) -> &mut Vec<u8> {
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.taken = 0;
+        } else if self.taken > self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        &mut self.bytes
     }
-    let frame = rmp_serde::from_slice(&buffer[LENGTH_BYTES..end])?;
-    buffer.drain(..end);
-    Ok(Some(frame))
+
+    /// The next whole frame: `None` when more bytes are needed.
+    pub fn take(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some((frame, end)) = first_frame(&self.bytes[self.taken..])? else { return Ok(None) };
+        self.taken += end;
+        Ok(Some(frame))
+    }
 }
 
 /// The version both sides speak, if there is one.
@@ -150,4 +182,36 @@ pub fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Frame>, FrameError> {
 pub fn common_version(peer_min: u16, peer_max: u16) -> Option<u16> {
     let version = peer_max.min(VERSION);
     (version >= peer_min.max(MIN_VERSION)).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_come_out_however_their_bytes_arrive() {
+        let mut all = Vec::new();
+        for id in 0..50 {
+            write_frame(&mut all, FrameKind::Request, id, &vec![7u8; 40 * id as usize]).unwrap();
+        }
+        for step in [1, 3, 100, all.len()] {
+            let mut buffer = FrameBuffer::default();
+            let mut ids = Vec::new();
+            for bytes in all.chunks(step) {
+                buffer.space().extend_from_slice(bytes);
+                while let Some(frame) = buffer.take().unwrap() {
+                    ids.push(frame.id);
+                }
+            }
+            assert_eq!(ids, (0..50).collect::<Vec<_>>(), "{step}");
+            assert!(buffer.space().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_is_refused_before_it_is_there() {
+        let mut buffer = FrameBuffer::default();
+        buffer.space().extend_from_slice(&(MAX_FRAME_BYTES as u32 + 1).to_be_bytes());
+        assert!(matches!(buffer.take(), Err(FrameError::TooLarge(_))));
+    }
 }

@@ -20,6 +20,59 @@ pub struct SnapshotPart {
     pub resources: Vec<Resource>,
 }
 
+/// What a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceKind {
+    /// A room.
+    Router,
+    /// A peer.
+    Transport,
+    /// A received track.
+    Producer,
+    /// A sent track.
+    Consumer,
+}
+
+impl ResourceKind {
+    /// For messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Router => "router",
+            Self::Transport => "transport",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+        }
+    }
+}
+
+/// How many resources there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceCounts {
+    /// Rooms.
+    pub routers: u64,
+    /// Peers.
+    pub transports: u64,
+    /// Received tracks.
+    pub producers: u64,
+    /// Sent tracks.
+    pub consumers: u64,
+}
+
+impl ResourceCounts {
+    /// One more.
+    pub fn count(&mut self, kind: ResourceKind) {
+        *match kind {
+            ResourceKind::Router => &mut self.routers,
+            ResourceKind::Transport => &mut self.transports,
+            ResourceKind::Producer => &mut self.producers,
+            ResourceKind::Consumer => &mut self.consumers,
+        } += 1;
+    }
+}
+
 /// One resource.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,6 +109,19 @@ pub enum Resource {
         /// Now.
         state: ConsumerState,
     },
+}
+
+impl Resource {
+    /// Which kind.
+    #[must_use]
+    pub fn kind(&self) -> ResourceKind {
+        match self {
+            Self::Router { .. } => ResourceKind::Router,
+            Self::WebRtcTransport { .. } => ResourceKind::Transport,
+            Self::Producer { .. } => ResourceKind::Producer,
+            Self::Consumer { .. } => ResourceKind::Consumer,
+        }
+    }
 }
 
 /// What changes on a transport.

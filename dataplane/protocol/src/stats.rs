@@ -45,6 +45,14 @@ pub struct WorkerStats {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// The process: what no worker counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessStats {
+    /// Everything that is counted, by name: handshakes, log lines dropped, connections refused, ...
+    pub counters: BTreeMap<String, u64>,
+}
+
 /// One transport.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TransportStats {

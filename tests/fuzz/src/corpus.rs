@@ -11,7 +11,9 @@ use ironcast_core::wire::{
 };
 use ironcast_protocol::{
     Command, Event,
-    command::{ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, Named, Produce},
+    command::{
+        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, Dump, Named, Produce,
+    },
     event::IceState,
     frame::{FrameKind, Hello, MAGIC, VERSION, encode_body, write_frame},
     media::{MediaKind, RtpCodec, RtpEncoding, RtpMapping, RtpParameters},
@@ -315,7 +317,7 @@ fn frame_inputs() -> Files {
     let bare = encode_body(&Command::CloseRouter(named())).expect("a command fits");
     let mut two = command(Command::Workers);
     two.extend(command(Command::Snapshot));
-    let mut cut = command(Command::Dump(named()));
+    let mut cut = command(Command::Dump(Dump { id: named().id, kind: None }));
     cut.truncate(cut.len() - 3);
     vec![
         ("hello", hello),

@@ -104,9 +104,11 @@ pub struct Transport {
     pub producers: Vec<ProducerKey>,
     /// Sent tracks.
     pub consumers: Vec<ConsumerKey>,
-    /// SSRCs that were in use once, and the next index of each: nothing that comes back uses an
-    /// index again.
-    pub(crate) retired: Vec<(u32, u32)>,
+    /// It goes, in portions, because the peer is gone.
+    pub(crate) is_closing: bool,
+    /// SSRCs that packets were sent with once, and the next index of each: nothing that comes back
+    /// uses an index again.
+    pub(crate) retired: std::collections::BTreeMap<u32, u32>,
     /// Sent tracks by SSRC and RTX SSRC.
     pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, ConsumerKey>,
     /// Consumers with something to send in this turn.
@@ -161,7 +163,8 @@ impl Transport {
             feedback: TransportFeedback::default(),
             producers: Vec::new(),
             consumers: Vec::new(),
-            retired: Vec::new(),
+            is_closing: false,
+            retired: std::collections::BTreeMap::new(),
             consumer_ssrcs: std::collections::BTreeMap::new(),
             pending: Vec::new(),
             resends: Vec::new(),

@@ -234,4 +234,16 @@ async fn health_readiness_and_the_description() {
     }
     let metrics = pair.metrics().await;
     assert!(metrics.lines().count() > 10, "{metrics}");
+    // What the core, the driver and the process count shows by itself, once it was asked for.
+    let names = ["discarded_rtp_unknown_stream", "datagrams_in", "hub_panics", "log_lines_dropped"];
+    let missing = |text: &str| names.iter().any(|name| !text.contains(&format!("\"{name}\"}}")));
+    let mut text = metrics;
+    for _ in 0..100 {
+        if !missing(&text) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        text = pair.metrics().await;
+    }
+    assert!(!missing(&text), "{text}");
 }

@@ -3,7 +3,7 @@
 use ironcast_process_tests::{AttachError, Attachment, Pair};
 use ironcast_protocol::{
     Command, ErrorCode, FrameKind, Reply,
-    command::{CreateRouter, CreateWebRtcTransport, Named},
+    command::{CreateRouter, CreateWebRtcTransport, Dump, Named},
     frame::{Hello, MAGIC, MAX_FRAME_BYTES, VERSION},
     snapshot::Resource,
 };
@@ -15,6 +15,10 @@ async fn dataplane() -> Pair {
 
 fn router(id: &str) -> Command {
     Command::CreateRouter(CreateRouter { id: id.to_owned(), worker: 0, note: b"a note".to_vec() })
+}
+
+fn dump(id: &str) -> Command {
+    Command::Dump(Dump { id: id.to_owned(), kind: None })
 }
 
 fn hello(version: u16, min_version: u16) -> Hello {
@@ -115,7 +119,7 @@ async fn wrong_commands_are_refused_with_their_code() {
         Command::PauseConsumer(nobody()),
         Command::RestartIce(nobody()),
         Command::ProducerStats(nobody()),
-        Command::Dump(nobody()),
+        dump("nobody"),
     ] {
         assert_eq!(code(us.command(&command).await), ErrorCode::NotFound, "{command:?}");
     }
@@ -158,7 +162,7 @@ async fn garbage_ends_the_connection_and_nothing_else() {
     silent.send_bytes(&half).await.expect("sent");
     let raw = tokio::net::UnixStream::connect(pair.socket()).await.expect("listens");
     let mut us = pair.attach("us").await;
-    us.command(&Command::Dump(Named { id: "room".to_owned() })).await.expect("the room lives");
+    us.command(&dump("room")).await.expect("the room lives");
     drop((raw, silent));
     assert!(pair.dataplane_runs());
 }
@@ -241,8 +245,8 @@ async fn a_panic_in_one_worker_leaves_the_others() {
             _ => {}
         }
     }
-    us.command(&Command::Dump(Named { id: "here".to_owned() })).await.expect("it lives");
-    let gone = us.command(&Command::Dump(Named { id: "there".to_owned() })).await;
+    us.command(&dump("here")).await.expect("it lives");
+    let gone = us.command(&dump("there")).await;
     assert_eq!(code(gone), ErrorCode::NotFound);
     us.command(&room("there", 1)).await.expect("the worker takes rooms again");
 }

@@ -114,3 +114,99 @@ fn an_unused_room_has_no_deadline_and_no_memory() {
     world.run(60 * SECOND);
     assert!(world.counter("history_spare_buffers") <= 128);
 }
+
+/// Many consumers of one camera on one transport.
+fn consume_often(world: &mut World, peer: usize, times: u32) {
+    for number in 0..times {
+        let want = Want { ssrc: Some(10_000 + 2 * number), ..Want::default() };
+        let (mut create, _) = world.consume_command(peer, "camera", &want);
+        create.id = format!("consumer-{number}");
+        let now = world.now;
+        world.worker().apply_consume(&create, 7, now).unwrap();
+    }
+}
+
+/// Everybody else's packets wait for one portion, not for a room.
+#[test]
+fn a_large_room_is_closed_in_portions_while_media_of_others_flows() {
+    use ironcast_core::closing::PORTION;
+    let mut world = World::new(740);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    consume_often(&mut world, bob, 1_500);
+    let mut left = counts(&mut world).3;
+    assert_eq!(left, 1_500);
+    world.worker().begin_close_router(ROOM).unwrap();
+    let mut portions = 0;
+    while world.worker().is_closing() {
+        // More work is announced, and done without being asked for.
+        assert_eq!(world.worker().deadline(), Some(0));
+        let now = world.now;
+        world.worker().expire(now);
+        let after = counts(&mut world).3;
+        assert!(left - after <= PORTION as u32, "{left} to {after} in one turn");
+        (left, portions) = (after, portions + 1);
+    }
+    assert!(portions >= 10, "{portions}");
+    assert_eq!(counts(&mut world), (0, 0, 0, 0, 0));
+}
+
+#[test]
+fn a_peer_that_is_gone_is_closed_in_portions_and_told_of_once_at_the_end() {
+    use ironcast_protocol::Event;
+    let mut world = World::new(741);
+    world.disconnected_timeout_s = 20;
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    consume_often(&mut world, bob, 600);
+    world.run(SECOND);
+    world.worker().events().clear();
+    world.peers[bob].check_every = None;
+    world.run(60 * SECOND);
+    assert_eq!(counts(&mut world).3, 0);
+    let closed = world.events.iter().filter(|(_, event)| {
+        matches!(event, Event::TransportClosed { transport, .. } if transport == "bob")
+    });
+    assert_eq!(closed.count(), 1);
+}
+
+#[test]
+fn a_transport_never_runs_out_of_consumers() {
+    let mut world = World::new(742);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    for number in 0..12_000 {
+        let want = Want { ssrc: Some(10_000 + 2 * number), ..Want::default() };
+        world.consume_as(bob, "camera", want);
+        world.worker().apply_close_consumer("bob/camera").unwrap();
+    }
+    let ssrc = world.consume(bob, "camera");
+    world.run(3 * SECOND);
+    assert!(world.peers[bob].inbox(ssrc).frames().len() > 60);
+    world.assert_no_faults();
+}
+
+#[test]
+fn a_connect_that_is_taken_back_can_be_tried_again() {
+    use ironcast_protocol::command::DtlsRole;
+    let mut world = World::new(750);
+    let create = ironcast_protocol::command::CreateWebRtcTransport {
+        id: "late".into(),
+        router: ROOM.into(),
+        consent_timeout_s: 30,
+        initial_available_outgoing_bitrate_bps: 600_000,
+        note: Vec::new(),
+        disconnected_timeout_s: 0,
+    };
+    let credentials = ironcast_core::transport::ice::Credentials {
+        username_fragment: "00abcdefgh".into(),
+        password: "a password of twenty-four".into(),
+    };
+    let worker = world.worker();
+    let made = worker.apply_create_transport(&create, credentials, 0).unwrap();
+    let connected = worker.apply_connect_transport("late", DtlsRole::Server, 0).unwrap();
+    assert_eq!(connected, made);
+    assert!(worker.apply_connect_transport("late", DtlsRole::Server, 0).is_err());
+    worker.take_back_connect(connected);
+    assert!(worker.apply_connect_transport("late", DtlsRole::Server, 0).is_ok());
+}

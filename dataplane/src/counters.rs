@@ -1,0 +1,94 @@
+//! What the process counts beside its workers. Shared by all its threads; the hub answers with it
+//! when it is asked, under the names that the metrics show.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use ironcast_protocol::stats::ProcessStats;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
+        /// What is counted here.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Counter {
+            const ALL: &'static [(Self, &'static str)] = &[$((Self::$name, $label),)*];
+        }
+    };
+}
+
+counters! {
+    /// Faults of the hub that were contained.
+    HubPanics => "hub_panics",
+    /// Controllers that read too slowly.
+    ControllersCutOff => "controllers_cut_off",
+    /// Connections beyond the number that is served.
+    ConnectionsRefused => "control_connections_refused",
+    /// Connections that the system did not give, for want of descriptors.
+    AcceptsFailed => "control_accepts_failed",
+    /// Runs of workers that ended by a fault.
+    WorkerFailures => "worker_failures",
+}
+
+/// Gives counts that are kept elsewhere.
+type Source = Box<dyn Fn(&mut dyn FnMut(&str, u64)) + Send>;
+
+/// See the file's head.
+#[derive(Default)]
+pub struct Counters {
+    own: [AtomicU64; Counter::ALL.len()],
+    sources: Mutex<Vec<Source>>,
+}
+
+impl Counters {
+    /// One more.
+    pub fn count(&self, counter: Counter) {
+        self.own[counter as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Counts that somebody else keeps.
+    pub fn add_source(&self, source: impl Fn(&mut dyn FnMut(&str, u64)) + Send + 'static) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.push(Box::new(source));
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn process_stats(&self) -> ProcessStats {
+        let own = Counter::ALL.iter();
+        let mut counters: BTreeMap<String, u64> = own
+            .map(|(counter, name)| ((*name).to_owned(), self.own[*counter as usize].load(Relaxed)))
+            .collect();
+        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in sources.iter() {
+            source(&mut |name, count| {
+                counters.insert(name.to_owned(), count);
+            });
+        }
+        ProcessStats { counters }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_counts_and_those_of_others_are_told_by_name() {
+        let counters = Counters::default();
+        counters.add_source(|tell| tell("log_lines_dropped", 7));
+        counters.count(Counter::HubPanics);
+        let told = counters.process_stats().counters;
+        assert_eq!(told["log_lines_dropped"], 7);
+        assert_eq!((told["hub_panics"], told["controllers_cut_off"]), (1, 0));
+        assert_eq!(told.len(), Counter::ALL.len() + 1);
+    }
+}

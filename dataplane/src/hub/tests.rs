@@ -1,0 +1,309 @@
+//! The hub against a worker that is only a mailbox, and a control plane that is only a socket.
+
+use std::{
+    io::Read as _,
+    os::unix::net::UnixStream,
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use ironcast_core::figures::ResourceState;
+use ironcast_driver::mailbox::{self, Mail};
+use ironcast_protocol::{
+    command::{CreateRouter, CreateWebRtcTransport, Dump, Named},
+    frame::FrameBuffer,
+    snapshot::{Resource, ResourceCounts, SnapshotPart},
+};
+
+use super::*;
+use crate::connection::{Identity, Server, Turn};
+
+const US: u64 = 1;
+
+struct Stage {
+    hub: Hub,
+    inbox: Receiver<ToHub>,
+    worker: mailbox::Receiver<ToWorker>,
+    mail: Mail<ToWorker>,
+    socket: UnixStream,
+    frames: FrameBuffer,
+    parts: Vec<Resource>,
+    next_request: u64,
+}
+
+impl Stage {
+    /// A worker whose mailbox holds so many messages.
+    fn new(capacity: usize) -> Self {
+        let event_seq = Arc::<AtomicU64>::default();
+        let counters = Arc::<Counters>::default();
+        let (to_hub, inbox) = channel();
+        let parts = Parts {
+            cores: vec![0],
+            event_seq: Arc::clone(&event_seq),
+            counters: Arc::clone(&counters),
+            test_hooks: true,
+        };
+        let mut hub = Hub::new(parts);
+        let (mailbox, worker) = mailbox::mailbox(capacity).unwrap();
+        hub.receive(ToHub::Running { worker: 0, mailbox });
+        let (ours, socket) = UnixStream::pair().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let identity = Identity { boot_id: String::new(), event_seq };
+        let server = Server { identity, queue_bytes_max: 64 << 20, counters, hub: to_hub };
+        let connection = server.open(US, "us".into(), &ours, &Arc::new(())).unwrap();
+        hub.receive(ToHub::Attached(connection));
+        let (mail, frames, parts) = (Mail::with_room(capacity), FrameBuffer::default(), Vec::new());
+        Self { hub, inbox, worker, mail, socket, frames, parts, next_request: 1 }
+    }
+
+    fn ask(&mut self, command: &Command) -> u64 {
+        let id = self.next_request;
+        self.next_request += 1;
+        let body = frame::encode_body(command).unwrap();
+        let frame = Frame { kind: FrameKind::Request, id, body };
+        self.hub.take(ToHub::Frame { connection: US, frame, turn: Turn::default() });
+        id
+    }
+
+    /// What lies in the worker's mailbox.
+    fn mail(&mut self) -> Option<ToWorker> {
+        self.worker.take_all(&mut self.mail);
+        self.mail.orders.pop_front()
+    }
+
+    fn answer(&mut self, token: u64, answer: Result<Answer, CommandError>) {
+        self.hub.take(ToHub::Answer { token, answer });
+    }
+
+    /// Takes a command out of the worker's mailbox and says that it is done.
+    fn work(&mut self) -> Command {
+        let Some(ToWorker::Command { token, command }) = self.mail() else { panic!("no command") };
+        self.answer(token, Ok(Answer::Reply(Reply::Done)));
+        *command
+    }
+
+    /// Answers the next question for states with what it asks for; gives how many those are.
+    fn tell_states(&mut self) -> Option<usize> {
+        let ToWorker::States { token, names } = self.mail()? else { panic!("not a question") };
+        let count = names.len();
+        let states = names.into_iter().map(|name| (name, ResourceState::Router)).collect();
+        self.answer(token, Ok(Answer::States(states)));
+        Some(count)
+    }
+
+    fn reply(&mut self, request: u64) -> Result<Reply, CommandError> {
+        loop {
+            while let Some(frame) = self.frames.take().unwrap() {
+                match frame.kind {
+                    FrameKind::Response if frame.id == request => {
+                        return frame::decode_body(&frame.body).unwrap();
+                    }
+                    FrameKind::SnapshotPart => {
+                        let part: SnapshotPart = frame::decode_body(&frame.body).unwrap();
+                        self.parts.extend(part.resources);
+                    }
+                    _ => {}
+                }
+            }
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        let mut chunk = vec![0; 1 << 20];
+        let len = self.socket.read(&mut chunk).expect("the hub says something");
+        assert!(len > 0, "the hub ended the connection");
+        self.frames.space().extend_from_slice(&chunk[..len]);
+    }
+
+    /// Rooms with notes of so many bytes, made without telling anybody.
+    fn fill(&mut self, rooms: usize, note: usize) {
+        for room in 0..rooms {
+            let id = format!("room-{room:05}");
+            let create = CreateRouter { id, worker: 0, note: vec![7; note] };
+            self.hub.registry.add(&Command::CreateRouter(create), 1).unwrap();
+        }
+    }
+}
+
+fn room(id: &str) -> Command {
+    Command::CreateRouter(CreateRouter { id: id.into(), worker: 0, note: Vec::new() })
+}
+
+fn close(id: &str) -> Command {
+    Command::CloseRouter(Named { id: id.into() })
+}
+
+fn code(reply: Result<Reply, CommandError>) -> ErrorCode {
+    reply.expect_err("it is refused").code
+}
+
+#[test]
+fn a_close_that_no_worker_takes_changes_nothing() {
+    let mut stage = Stage::new(2);
+    for id in ["a", "b"] {
+        stage.ask(&room(id));
+        stage.work();
+    }
+    let transport = Command::CreateWebRtcTransport(CreateWebRtcTransport {
+        id: "t".into(),
+        router: "a".into(),
+        consent_timeout_s: 30,
+        initial_available_outgoing_bitrate_bps: 0,
+        note: Vec::new(),
+        disconnected_timeout_s: 0,
+    });
+    stage.ask(&transport);
+    stage.work();
+    // The mailbox is full.
+    stage.ask(&close("b"));
+    stage.ask(&room("c"));
+    for _ in 0..2 {
+        let refused = stage.ask(&close("a"));
+        assert_eq!(code(stage.reply(refused)), ErrorCode::NoCapacity);
+        let refused = stage.ask(&room("d"));
+        assert_eq!(code(stage.reply(refused)), ErrorCode::NoCapacity);
+    }
+    assert_eq!((stage.work(), stage.work()), (close("b"), room("c")));
+    // Everything is there, and what could not be made is not.
+    let closed = stage.ask(&Command::CloseTransport(Named { id: "t".into() }));
+    stage.work();
+    assert_eq!(stage.reply(closed), Ok(Reply::Done));
+    let closed = stage.ask(&close("a"));
+    assert_eq!(stage.work(), close("a"));
+    assert_eq!(stage.reply(closed), Ok(Reply::Done));
+    let gone = stage.ask(&close("d"));
+    assert_eq!(code(stage.reply(gone)), ErrorCode::NotFound);
+}
+
+#[test]
+fn a_name_is_free_as_soon_as_its_close_is_taken() {
+    let mut stage = Stage::new(16);
+    let first = stage.ask(&room("x"));
+    let closed = stage.ask(&close("x"));
+    let second = stage.ask(&room("x"));
+    // The first was refused by the worker: the second has nothing to do with it.
+    let Some(ToWorker::Command { token, .. }) = stage.mail() else { panic!("no command") };
+    stage.answer(token, Err(CommandError::new(ErrorCode::NoCapacity, "full")));
+    assert_eq!(code(stage.reply(first)), ErrorCode::NoCapacity);
+    let Some(ToWorker::Command { token, .. }) = stage.mail() else { panic!("no command") };
+    stage.answer(token, Err(CommandError::new(ErrorCode::NotFound, "it was never there")));
+    assert_eq!(code(stage.reply(closed)), ErrorCode::NotFound);
+    assert_eq!(stage.work(), room("x"));
+    assert_eq!(stage.reply(second), Ok(Reply::Done));
+    let third = stage.ask(&room("x"));
+    assert_eq!(code(stage.reply(third)), ErrorCode::AlreadyExists);
+}
+
+#[test]
+fn a_snapshot_is_asked_for_in_portions_and_counts_what_it_sent() {
+    let mut stage = Stage::new(2);
+    stage.fill(2_000, 10);
+    let asked = stage.ask(&Command::Snapshot);
+    let again = stage.ask(&Command::Snapshot);
+    assert_eq!(code(stage.reply(again)), ErrorCode::NoCapacity);
+    let mut told = 0;
+    while let Some(count) = stage.tell_states() {
+        assert!(count <= 256, "{count} in one turn of the worker");
+        assert!(stage.mail.is_empty(), "one question at a time");
+        told += count;
+    }
+    assert_eq!(told, 2_000);
+    let counts = Some(ResourceCounts { routers: 2_000, ..ResourceCounts::default() });
+    assert_eq!(stage.reply(asked), Ok(Reply::Snapshot { event_seq: 1, counts }));
+    assert_eq!(stage.parts.len(), 2_000);
+}
+
+#[test]
+fn parts_are_cut_where_a_frame_is_full_and_wait_for_who_reads_them() {
+    let mut stage = Stage::new(2);
+    stage.fill(1_500, MAX_NOTE_BYTES);
+    let asked = stage.ask(&Command::Snapshot);
+    let mut told = 0;
+    while let Some(count) = stage.tell_states() {
+        told += count;
+    }
+    assert!(told < 1_500, "it waits: {told} were sent unread");
+    while told < 1_500 {
+        stage.read();
+        while let Ok(message) = stage.inbox.try_recv() {
+            stage.hub.take(message);
+        }
+        while let Some(count) = stage.tell_states() {
+            told += count;
+        }
+    }
+    let reply = loop {
+        // The last portion may have left it behind once more.
+        while let Ok(message) = stage.inbox.try_recv() {
+            stage.hub.take(message);
+        }
+        if stage.hub.snapshot.is_none() {
+            break stage.reply(asked);
+        }
+        stage.read();
+    };
+    let Ok(Reply::Snapshot { counts, .. }) = reply else { panic!("{reply:?}") };
+    assert_eq!(counts.unwrap().routers, 1_500);
+    assert_eq!(stage.parts.len(), 1_500);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_completed_is_an_error() {
+    let mut stage = Stage::new(1);
+    stage.fill(1_000, 10);
+    let asked = stage.ask(&Command::Snapshot);
+    let question = stage.mail();
+    // Somebody else's command fills the mailbox before the next portion.
+    stage.ask(&close("room-00000"));
+    let Some(ToWorker::States { token, .. }) = question else { panic!("no question") };
+    stage.answer(token, Ok(Answer::States(Vec::new())));
+    assert_eq!(code(stage.reply(asked)), ErrorCode::NoCapacity);
+    // It can be asked for again.
+    stage.work();
+    let asked = stage.ask(&Command::Snapshot);
+    while stage.tell_states().is_some() {}
+    let Ok(Reply::Snapshot { counts, .. }) = stage.reply(asked) else { panic!("refused") };
+    assert_eq!(counts.unwrap().routers, 999);
+}
+
+#[test]
+fn a_dump_asks_for_one_resource_of_the_kind_that_is_meant() {
+    let mut stage = Stage::new(4);
+    stage.fill(2, 0);
+    let dump = |kind| Command::Dump(Dump { id: "room-00001".into(), kind });
+    for kind in [None, Some(Kind::Router)] {
+        let asked = stage.ask(&dump(kind));
+        assert_eq!(stage.tell_states(), Some(1));
+        assert!(matches!(stage.reply(asked), Ok(Reply::Resource(_))));
+    }
+    let asked = stage.ask(&dump(Some(Kind::Consumer)));
+    assert_eq!(code(stage.reply(asked)), ErrorCode::NotFound);
+}
+
+#[test]
+fn a_fault_of_the_hub_is_answered_and_nothing_else_happens() {
+    let mut stage = Stage::new(4);
+    let asked = stage.ask(&room("__panic_hub"));
+    assert_eq!(code(stage.reply(asked)), ErrorCode::Internal);
+    let asked = stage.ask(&Command::Process);
+    let Ok(Reply::Process(stats)) = stage.reply(asked) else { panic!("no counts") };
+    assert_eq!(stats.counters["hub_panics"], 1);
+}
+
+#[test]
+fn a_worker_that_is_too_busy_to_answer_is_not_taken_for_dead() {
+    let mut stage = Stage::new(1);
+    let asked = stage.ask(&Command::Workers);
+    let Some(ToWorker::Command { token, .. }) = stage.mail() else { panic!("no question") };
+    let stats = WorkerStats { running: true, routers: 7, ..WorkerStats::default() };
+    stage.answer(token, Ok(Answer::Reply(Reply::Workers(vec![stats.clone()]))));
+    assert_eq!(stage.reply(asked), Ok(Reply::Workers(vec![stats.clone()])));
+    stage.ask(&room("fills-the-mailbox"));
+    let asked = stage.ask(&Command::Workers);
+    assert_eq!(stage.reply(asked), Ok(Reply::Workers(vec![stats])));
+    stage.hub.take(ToHub::Died { worker: 0, reason: "a test".into() });
+    let asked = stage.ask(&Command::Workers);
+    let Ok(Reply::Workers(stopped)) = stage.reply(asked) else { panic!("no figures") };
+    assert!(!stopped[0].running);
+}
