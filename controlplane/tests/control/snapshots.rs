@@ -51,7 +51,7 @@ async fn a_snapshot_is_read_in_pages_or_at_once() {
     assert_eq!(sent.transport, stage.client.transport(&sent.transport.id).await.unwrap());
     assert_eq!(
         stage.client.snapshot(Some(&id("b"))).await.unwrap().routers,
-        *std::slice::from_ref(&b)
+        std::slice::from_ref(b)
     );
 }
 
