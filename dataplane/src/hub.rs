@@ -299,15 +299,19 @@ impl Hub {
         }
         let worker = pending.worker;
         let mailbox = self.mailboxes.get(usize::from(worker)).and_then(Option::as_ref);
-        let (code, message) = match mailbox.map(|mailbox| mailbox.send(message)) {
-            Some(Ok(())) => {
+        let sent = match mailbox {
+            Some(mailbox) => mailbox.send(message).map_err(SendError::without_message),
+            None => Err(SendError::Closed(())),
+        };
+        let (code, message) = match sent {
+            Ok(()) => {
                 self.pending.insert(token, pending);
                 return Ok(());
             }
-            Some(Err(SendError::Full(_))) => {
+            Err(SendError::Full(())) => {
                 (ErrorCode::NoCapacity, format!("too many commands wait for worker {worker}"))
             }
-            Some(Err(SendError::Closed(_))) | None => {
+            Err(SendError::Closed(())) => {
                 (ErrorCode::WorkerUnavailable, format!("worker {worker} does not run now"))
             }
         };

@@ -107,6 +107,17 @@ pub enum SendError<M> {
     Closed(M),
 }
 
+impl<M> SendError<M> {
+    /// The reason alone.
+    #[must_use]
+    pub fn without_message(self) -> SendError<()> {
+        match self {
+            Self::Full(_) => SendError::Full(()),
+            Self::Closed(_) => SendError::Closed(()),
+        }
+    }
+}
+
 /// The senders' end.
 pub struct Sender<M>(Arc<Shared<M>>);
 
