@@ -271,11 +271,11 @@ impl Load {
         }
     }
 
-    /// Bytes that arrived at all receivers up to now.
-    fn meter(&self) -> Box<dyn Fn() -> u64 + Send> {
+    /// What was sent and what arrived up to now.
+    fn meter(&self) -> pauses::Meter {
         match self {
-            Self::Api(load) => pauses::of_peers(load.handles()),
-            Self::Rooms(load) => pauses::of_peers(load.handles()),
+            Self::Api(load) => pauses::of_peers(load.senders(), load.handles()),
+            Self::Rooms(load) => pauses::of_peers(load.senders(), load.handles()),
             Self::Plain(load) => load.meter(),
         }
     }

@@ -3,6 +3,7 @@
 
 use std::{
     process::{Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,6 +12,12 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+
+/// One run at a time: each wants the processors for itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn bench() -> Command {
     bench_of("reflector-sendmmsg,reflector-segmented", 2)
@@ -25,17 +32,32 @@ fn bench_of(servers: &str, blocks: usize) -> Command {
     command
 }
 
+/// A run's last line, if there was a result, and all that was printed. Windows in which the host
+/// took the processor away are thrown out, as they should be: then it is measured again.
+fn measured(command: impl Fn() -> Command) -> (Option<Value>, String) {
+    for _ in 0..10 {
+        let output = command().output().expect("the bench starts");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let last = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
+        let text = text + &String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("LOOPBACK"), "loopback is said loudly: {text}");
+        assert_eq!(output.status.success(), last.is_some(), "{text}");
+        if !text.contains("disturbed windows (steal time) were thrown out") {
+            return (last, text);
+        }
+    }
+    panic!("the host takes the processor away again and again: nothing can be measured here");
+}
+
 #[test]
 fn the_last_line_is_one_object_with_the_floors() {
-    let output = bench()
-        .args(["--window", "1", "--warm-up", "0.2", "--sample-period", "4"])
-        .output()
-        .expect("the bench starts");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{words}");
-    assert!(words.contains("LOOPBACK"), "loopback is said loudly: {words}");
-    let text = String::from_utf8(output.stdout).expect("text");
-    let last: Value = serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let _alone = alone();
+    let (last, text) = measured(|| {
+        let mut command = bench();
+        command.args(["--window", "1", "--warm-up", "0.2", "--sample-period", "4"]);
+        command
+    });
+    let last = last.unwrap_or_else(|| panic!("a result: {text}"));
     assert_eq!((&last["scenario"], &last["consumers"]), (&"fanout".into(), &8.into()));
     assert_eq!(last["topology"], "loopback");
     for (server, floor) in [
@@ -44,7 +66,7 @@ fn the_last_line_is_one_object_with_the_floors() {
     ] {
         let peer = &last["peers"][server];
         assert_eq!(peer["cpu_s_per_million"], last[floor]);
-        assert!(peer["cpu_s_per_million"].as_f64().is_some_and(|cost| cost > 0.0), "{peer}");
+        assert!(peer["cpu_s_per_million"].as_f64().is_some_and(|cost| cost > 0.0), "{text}");
         let count = |name: &str| peer[name].as_u64().expect("a count");
         assert!(count("received") > 1_000 && count("verified") > 200, "{peer}");
         assert_eq!(count("corrupt"), 0, "{peer}");
@@ -53,17 +75,13 @@ fn the_last_line_is_one_object_with_the_floors() {
     assert!(last.get("cpu_s_per_million").is_none(), "ours did not run");
 }
 
-/// The floor with a fault from its third second on: its output, and whether there was a result.
-fn faulty(fault: &str) -> (String, Option<Value>) {
-    let output = bench_of("reflector-sendmmsg", 1)
-        .args(["--window", "4", "--warm-up", "0.2"])
-        .env("IRONCAST_BENCH_FAULT", fault)
-        .output()
-        .expect("the bench starts");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let last = text.lines().last().and_then(|line| serde_json::from_str(line).ok());
-    assert_eq!(output.status.success(), last.is_some(), "{text}");
-    (text + &String::from_utf8_lossy(&output.stderr), last)
+/// The floor with a fault from its third second on.
+fn faulty(fault: &str) -> (Option<Value>, String) {
+    measured(|| {
+        let mut command = bench_of("reflector-sendmmsg", 1);
+        command.args(["--window", "4", "--warm-up", "0.2"]).env("IRONCAST_BENCH_FAULT", fault);
+        command
+    })
 }
 
 /// What of all packets that were to come was lost.
@@ -75,11 +93,12 @@ fn share_lost(last: &Value) -> f64 {
 
 #[test]
 fn what_never_comes_is_lost() {
-    let (text, last) = faulty("drop");
+    let _alone = alone();
+    let (last, text) = faulty("drop");
     let last = last.unwrap_or_else(|| panic!("a result: {text}"));
     assert!(share_lost(&last) > 0.2, "nine of ten frames in half of the window: {text}");
     // One of eight gets nothing any more: he has no gap, and no number that could show one.
-    let (text, last) = faulty("forget");
+    let (last, text) = faulty("forget");
     let last = last.unwrap_or_else(|| panic!("a result: {text}"));
     let share = share_lost(&last);
     assert!(share > 0.02 && share < 0.2, "{share}: {text}");
@@ -87,9 +106,10 @@ fn what_never_comes_is_lost() {
 
 #[test]
 fn a_window_in_which_the_server_stands_still_or_dies_is_no_result() {
-    let (text, last) = faulty("stall");
+    let _alone = alone();
+    let (last, text) = faulty("stall");
     assert!(last.is_none() && text.contains("no result: nothing came for"), "{text}");
-    let (text, last) = faulty("die");
+    let (last, text) = faulty("die");
     assert!(last.is_none() && text.contains("a process of the server has ended"), "{text}");
 }
 
@@ -117,6 +137,7 @@ fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 
 #[test]
 fn an_interrupt_leaves_nothing_behind() {
+    let _alone = alone();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut running = bench()
             .args(["--window", "60"])

@@ -273,6 +273,11 @@ impl ApiLoad {
     }
 
     /// The receivers' transports.
+    /// The publisher's transport.
+    pub(super) fn senders(&self) -> Vec<PeerHandle> {
+        vec![self.sender.session.peer().clone()]
+    }
+
     pub(super) fn handles(&self) -> Vec<PeerHandle> {
         self.receivers.iter().map(|one| one.stream.handle.clone()).collect()
     }

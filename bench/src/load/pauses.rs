@@ -1,6 +1,7 @@
-//! The longest time in which nothing arrived at any receiver: a server that stands still loses
-//! nothing by its sequence numbers. Owned by [`super`]. Counts its own looks and not the clock, so
-//! that a load which stands still itself accuses nobody.
+//! The longest time in which nothing arrived at any receiver although something was sent: a server
+//! that stands still loses nothing by its sequence numbers. Owned by [`super`]. Counts its own looks
+//! and not the clock, and only those between which the load sent, so that a load which stands still
+//! itself accuses nobody.
 
 use std::{
     sync::{
@@ -10,10 +11,20 @@ use std::{
     time::Duration,
 };
 
-use ironcast_load::PeerHandle;
+use ironcast_load::{PeerHandle, peer::Counters};
 use tokio::time::MissedTickBehavior;
 
 const LOOK: Duration = Duration::from_millis(50);
+
+/// What a load has sent and received up to now, in units that only grow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traffic {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+/// Reads it.
+pub(super) type Meter = Box<dyn Fn() -> Traffic + Send>;
 
 /// Watches a load until it is dropped.
 #[derive(Debug)]
@@ -30,8 +41,7 @@ impl Drop for Pauses {
 }
 
 impl Pauses {
-    /// `meter` gives what arrived up to now.
-    pub(super) fn watch(meter: Box<dyn Fn() -> u64 + Send>) -> Self {
+    pub(super) fn watch(meter: Meter) -> Self {
         let longest = Arc::new(AtomicU64::new(0));
         let shared = Arc::clone(&longest);
         let task = tokio::spawn(async move {
@@ -41,7 +51,11 @@ impl Pauses {
             loop {
                 ticks.tick().await;
                 let now = meter();
-                looks = if now == before { looks + 1 } else { 0 };
+                if now.received != before.received {
+                    looks = 0;
+                } else if now.sent != before.sent {
+                    looks += 1;
+                }
                 before = now;
                 shared.fetch_max(looks, Ordering::Relaxed);
             }
@@ -55,9 +69,13 @@ impl Pauses {
     }
 }
 
-/// What arrived at these peers.
-pub(super) fn of_peers(peers: Vec<PeerHandle>) -> Box<dyn Fn() -> u64 + Send> {
-    Box::new(move || {
-        peers.iter().map(|peer| peer.counters().bytes_in.load(Ordering::Relaxed)).sum()
+/// The packets of these senders and the bytes that arrived at these receivers.
+pub(super) fn of_peers(senders: Vec<PeerHandle>, receivers: Vec<PeerHandle>) -> Meter {
+    let sum = |peers: &[PeerHandle], of: fn(&Counters) -> &AtomicU64| -> u64 {
+        peers.iter().map(|peer| of(peer.counters()).load(Ordering::Relaxed)).sum()
+    };
+    Box::new(move || Traffic {
+        sent: sum(&senders, |counters| &counters.rtp_out),
+        received: sum(&receivers, |counters| &counters.bytes_in),
     })
 }

@@ -22,7 +22,10 @@ use ironcast_load::{
 };
 use tokio::time::MissedTickBehavior;
 
-use super::{Counts, Media, Plan, Sample, Tally};
+use super::{
+    Counts, Media, Plan, Sample, Tally,
+    pauses::{Meter, Traffic},
+};
 use crate::reflector::JOIN;
 
 /// What sealing with AES-GCM adds: the datagrams are to be as long as an SFU's.
@@ -71,10 +74,13 @@ impl PlainLoad {
         self.streams.iter().map(|one| Sample::of(sent, locked(one).as_ref(), 0)).collect()
     }
 
-    /// Bytes that arrived up to now.
-    pub(super) fn meter(&self) -> Box<dyn Fn() -> u64 + Send> {
-        let bytes = Arc::clone(&self.bytes);
-        Box::new(move || bytes.load(Ordering::Relaxed))
+    /// Packets sent and bytes that arrived.
+    pub(super) fn meter(&self) -> Meter {
+        let (sent, bytes) = (Arc::clone(&self.sent), Arc::clone(&self.bytes));
+        Box::new(move || Traffic {
+            sent: sent.load(Ordering::Relaxed),
+            received: bytes.load(Ordering::Relaxed),
+        })
     }
 
     pub(super) fn add_to(&self, counts: &mut Counts) {

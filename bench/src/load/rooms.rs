@@ -235,6 +235,11 @@ impl RoomsLoad {
     }
 
     /// The receivers' transports.
+    /// The publishers' transports.
+    pub(super) fn senders(&self) -> Vec<PeerHandle> {
+        self.people.iter().map(|person| person.send.session.peer().clone()).collect()
+    }
+
     pub(super) fn handles(&self) -> Vec<PeerHandle> {
         self.people.iter().map(|person| person.receive.clone()).collect()
     }
