@@ -1,13 +1,16 @@
-//! What one receiver's network carries, and how it is spent on its video. Owns a simple, correct
-//! rule: start at the initial estimate and double it until something objects; fall at once to what
-//! the receiver says (REMB) or its losses imply; come back slowly, and more slowly each time that
-//! coming back failed. The send-side estimator will take its place behind the same three calls.
+//! What one receiver's network carries. Owns a simple, correct rule: start at the initial estimate
+//! and double it until something objects; fall at once to what the receiver says (REMB) or its
+//! losses imply; come back slowly, and more slowly each time that coming back failed. The send-side
+//! estimator will take its place behind the same calls. How it is spent is in `divide.rs`.
+//!
+//! Two numbers come of it. What is available decides how good each video is. What everything has to
+//! fit into, the lowest layers too, is smaller knowledge: only an objection that says how much
+//! arrives, or a limit of the API's, makes a video be paused. An estimate at the start does not, and
+//! losses alone do not: a radio loses a third of whatever is sent.
 //!
 //! A REMB is not taken literally. A browser's estimate starts low and creeps up while all is well,
 //! so a small value that rises says nothing; one that falls, or stays below what is being sent,
 //! says that the path is full.
-
-use ironcast_protocol::media::Layers;
 
 use crate::{MS, Nanos, SECOND};
 
@@ -23,12 +26,37 @@ const HOLD_MAX: Nanos = 32 * SECOND;
 const TRIAL: Nanos = 4 * SECOND;
 /// A REMB that has not risen for so long, and is below what is sent, is believed.
 const REMB_PATIENCE: Nanos = 2_500 * MS;
+/// Of so many losses nothing can be made, whatever their cause.
+const HOPELESS: f64 = 0.5;
+/// Less is not believed.
+const LIMIT_MIN_BPS: u64 = 30_000;
+/// The same where more was tried a moment ago.
+const TRIAL_PATIENCE: Nanos = 1_500 * MS;
+/// A burst has passed by then.
+const DOUBT: Nanos = 300 * MS;
+/// An objection comes within this after more was sent: the next step waits for it.
+const OBJECTION: Nanos = 2 * SECOND;
 
 /// The estimate of one receiving transport.
 #[derive(Debug)]
 pub struct Budget {
     /// What may be sent now; `None` once nothing objected up to all that is wanted.
     limit_bps: Option<u64>,
+    /// What the receiver said that arrives, when more was sent; rises as the limit does.
+    arrives_bps: Option<u64>,
+    /// When that may rise.
+    arrives_raise_at: Nanos,
+    /// What the last division was to cost, and since when it is about that.
+    spent_bps: u64,
+    spent_since: Nanos,
+    /// What was spent without an objection before more was tried.
+    good_bps: u64,
+    /// Until then an objection is about what was tried.
+    trial_until: Nanos,
+    /// It was objected to.
+    is_trial_over: bool,
+    /// A first objection to it, which a key frame's burst makes, too.
+    doubt: Option<(Nanos, u64)>,
     remb_bps: Option<u64>,
     remb_peak_bps: u64,
     remb_rose_at: Nanos,
@@ -52,6 +80,14 @@ impl Budget {
     pub fn new(initial_bps: u32, now: Nanos) -> Self {
         Self {
             limit_bps: (initial_bps > 0).then_some(u64::from(initial_bps)),
+            arrives_bps: None,
+            arrives_raise_at: 0,
+            spent_bps: 0,
+            spent_since: now,
+            good_bps: 0,
+            trial_until: 0,
+            is_trial_over: false,
+            doubt: None,
             remb_bps: None,
             remb_peak_bps: 0,
             remb_rose_at: now,
@@ -73,6 +109,41 @@ impl Budget {
         if self.max_bps > 0 { available.min(u64::from(self.max_bps)) } else { available }
     }
 
+    /// Bits per second that everything has to fit into, see the file's head.
+    #[must_use]
+    pub fn fits_bps(&self) -> Option<u64> {
+        let arrives = self.arrives_bps.map(|bps| bps.max(u64::from(self.min_bps)));
+        let max = (self.max_bps > 0).then_some(u64::from(self.max_bps));
+        arrives.into_iter().chain(max).min()
+    }
+
+    /// True while the receiver's way is known to be full: nothing is sent twice for luck then.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.arrives_bps.is_some()
+    }
+
+    /// A division will cost so much. Where that is more than before, it is a trial of what was
+    /// raised.
+    pub fn spend(&mut self, bps: u64, now: Nanos) {
+        let before = std::mem::replace(&mut self.spent_bps, bps);
+        if bps > before + before / 16 {
+            if now >= self.spent_since + OBJECTION {
+                self.good_bps = before;
+            }
+            self.spent_since = now;
+            if self.fell || self.is_full() {
+                self.raised_at = Some(now);
+                (self.trial_until, self.doubt) = (now + TRIAL, None);
+                self.is_trial_over = false;
+                self.raise_at = self.raise_at.max(now + OBJECTION);
+                self.arrives_raise_at = self.arrives_raise_at.max(now + OBJECTION);
+            }
+        } else if bps < before - before / 16 {
+            self.spent_since = now;
+        }
+    }
+
     /// For statistics: the limit, or what the receiver last said.
     #[must_use]
     pub fn estimate_bps(&self) -> Option<u64> {
@@ -91,11 +162,42 @@ impl Budget {
         }
         // A browser that takes a hiccup for a queue goes down to 0.85 of what arrives and creeps up
         // again; a path that is full does not let it.
-        let stuck = now > self.remb_rose_at + REMB_PATIENCE && remb_bps < sent_bps * 7 / 8;
-        if stuck || fell && remb_bps < sent_bps * 7 / 10 {
-            return self.fall(remb_bps, now);
+        let is_trial = now < self.trial_until;
+        let patience = if is_trial { TRIAL_PATIENCE } else { REMB_PATIENCE };
+        // What is measured lies a second behind what was decided.
+        let sent_bps = match self.spent_bps {
+            0 => sent_bps,
+            spent if is_trial => sent_bps.max(spent),
+            spent => sent_bps.min(spent + spent / 4),
+        };
+        let is_low = remb_bps < sent_bps * 7 / 8;
+        let stuck = is_low && now > self.remb_rose_at + patience;
+        let objects = if is_trial {
+            self.objects_to_trial(remb_bps, fell && is_low, now)
+        } else {
+            fell && remb_bps < sent_bps * 7 / 10
+        };
+        if stuck || objects {
+            let arrives = self.object(remb_bps, now);
+            return self.fall(remb_bps, now) | arrives;
         }
         false
+    }
+
+    /// What is tried begins with a key frame, whose burst alone can make the estimate fall once. It
+    /// is no objection when the estimate rises right after.
+    fn objects_to_trial(&mut self, remb_bps: u64, falls: bool, now: Nanos) -> bool {
+        match self.doubt {
+            None => {
+                self.doubt = falls.then_some((now, remb_bps));
+                false
+            }
+            Some((_, doubt_bps)) if remb_bps > doubt_bps + doubt_bps / 100 => {
+                self.doubt = None;
+                false
+            }
+            Some((at, _)) => now >= at + DOUBT,
+        }
     }
 
     /// A receiver report: so many packets lost of those expected since the last one, losses upstream
@@ -111,27 +213,67 @@ impl Budget {
             }
             return false;
         }
-        let to_bps = sent_bps as f64 * (1.0 - self.lost / self.expected.max(1.0) / 2.0);
+        let share = self.lost / self.expected.max(1.0);
         (self.lost, self.expected) = (0.0, 0.0);
-        self.fall(to_bps as u64, now)
+        let arrived = (sent_bps as f64 * (1.0 - share)) as u64;
+        let is_hopeless = share > HOPELESS && self.object(arrived, now);
+        self.fall((sent_bps as f64 * (1.0 - share / 2.0)) as u64, now) | is_hopeless
     }
 
-    /// Raises the limit when its time has come. `wanted_bps`: what all consumers would take.
+    /// So much arrives, and more was sent. True when that is news.
+    fn object(&mut self, arrives_bps: u64, now: Nanos) -> bool {
+        self.arrives_raise_at = now + self.hold;
+        let arrives_bps = arrives_bps.max(LIMIT_MIN_BPS).max(self.known_good_bps(now));
+        let is_less = self.arrives_bps.is_none_or(|before| arrives_bps < before);
+        if is_less {
+            self.arrives_bps = Some(arrives_bps);
+        }
+        is_less
+    }
+
+    /// Raises the limits when their time has come. `wanted_bps`: what everything would take.
     pub fn raise(&mut self, wanted_bps: u64, now: Nanos) {
+        let enough = wanted_bps.max(1) * 2;
+        if let Some(arrives) = self.arrives_bps
+            && now >= self.arrives_raise_at
+        {
+            let next = arrives + arrives / 4;
+            self.arrives_bps = (next < enough).then_some(next);
+            self.arrives_raise_at = now + RAISE_EVERY;
+        }
         let Some(limit) = self.limit_bps else { return };
         if now < self.raise_at {
             return;
         }
         self.raised_at = Some(now);
         let next = if self.fell { limit + limit / 4 } else { limit * 2 };
-        self.limit_bps = (next < wanted_bps.max(1) * 2).then_some(next);
+        self.limit_bps = (next < enough).then_some(next);
         self.raise_at = now + RAISE_EVERY;
         if self.limit_bps.is_none() && self.fell {
             self.fell = false;
         }
     }
 
+    /// What an objection to a trial leaves: the estimate of that moment is made of what arrived
+    /// before the trial, so that it says nothing of more.
+    fn known_good_bps(&self, now: Nanos) -> u64 {
+        // Key frames make it waver.
+        if now < self.trial_until { self.good_bps + self.good_bps / 8 } else { 0 }
+    }
+
     fn fall(&mut self, to_bps: u64, now: Nanos) -> bool {
+        let to_bps = to_bps.max(self.known_good_bps(now));
+        // What was under way goes on to be objected to for a while, and no longer.
+        self.trial_until = if now >= self.trial_until {
+            self.good_bps = 0;
+            0
+        } else if std::mem::replace(&mut self.is_trial_over, true) {
+            self.trial_until
+        } else {
+            now + TRIAL
+        };
+        // Patience begins anew with what is sent from now on.
+        self.remb_rose_at = now;
         // What failed soon after it was tried is tried again only after twice the time. One try
         // counts once: what was under way goes on to be objected to for a while.
         match self.raised_at.take() {
@@ -141,59 +283,11 @@ impl Budget {
         }
         let fell = self.limit_bps.is_none_or(|limit| to_bps < limit);
         if fell {
-            self.limit_bps = Some(to_bps.max(30_000));
+            self.limit_bps = Some(to_bps.max(LIMIT_MIN_BPS));
         }
         self.fell = true;
         self.raise_at = now + self.hold;
         fell
-    }
-}
-
-/// A video consumer, as far as the division is concerned.
-#[derive(Debug, Clone)]
-pub struct Demand {
-    /// Weight, 1 to 255.
-    pub priority: u8,
-    /// What could be sent, in rising quality, and its cost.
-    pub options: Vec<(Layers, u64)>,
-}
-
-/// Divides `available_bps` over the consumers: first the lowest option for each, in order of
-/// priority, then one step up at a time, more often for higher priorities (as mediasoup does).
-/// Returns the index of the option of each; the lowest is given even where it does not fit, since
-/// no picture at all is worse.
-#[must_use]
-pub fn divide(available_bps: u64, demands: &[Demand]) -> Vec<Option<usize>> {
-    let mut order: Vec<usize> = (0..demands.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(demands[i].priority));
-    let mut chosen: Vec<Option<usize>> = vec![None; demands.len()];
-    let mut left = available_bps;
-    for &i in &order {
-        if let Some((_, cost)) = demands[i].options.first() {
-            chosen[i] = Some(0);
-            left = left.saturating_sub(*cost);
-        }
-    }
-    loop {
-        let mut moved = false;
-        for &i in &order {
-            for _ in 0..demands[i].priority.max(1) {
-                let Some(at) = chosen[i] else { break };
-                let Some((_, next)) = demands[i].options.get(at + 1) else {
-                    break;
-                };
-                let extra = next.saturating_sub(demands[i].options[at].1);
-                if extra > left {
-                    break;
-                }
-                left -= extra;
-                chosen[i] = Some(at + 1);
-                moved = true;
-            }
-        }
-        if !moved {
-            return chosen;
-        }
     }
 }
 
@@ -273,24 +367,41 @@ mod tests {
         assert_eq!(budget.hold, 2 * HOLD_MIN);
     }
 
-    fn demand(priority: u8, costs: &[u64]) -> Demand {
-        let layers = |spatial| Layers { spatial, temporal: 0 };
-        let options = costs.iter().enumerate().map(|(i, &c)| (layers(i as u8), c)).collect();
-        Demand { priority, options }
+    #[test]
+    fn only_who_knows_how_much_arrives_may_pause() {
+        let mut budget = Budget::new(600_000, 0);
+        assert_eq!(budget.fits_bps(), None, "a guess");
+        for i in 0..20 {
+            budget.receive_loss(15.0, 50.0, MBIT, SECOND + i * 100 * MS);
+        }
+        assert!(budget.available_bps() < 900_000);
+        assert_eq!(budget.fits_bps(), None, "a radio that loses a third");
+        assert!(budget.receive_loss(150.0, 200.0, 400_000, 4 * SECOND));
+        assert_eq!(budget.fits_bps(), Some(100_000), "of four packets one arrives");
+        budget.receive_remb(300_000, 400_000, 5 * SECOND);
+        budget.receive_remb(80_000, 400_000, 5 * SECOND);
+        assert_eq!(budget.fits_bps(), Some(80_000));
+        budget.max_bps = 70_000;
+        assert_eq!(budget.fits_bps(), Some(70_000));
+        budget.max_bps = 0;
+        for i in 0..40 {
+            budget.raise(MBIT, 8 * SECOND + i * RAISE_EVERY);
+        }
+        assert_eq!(budget.fits_bps(), None);
     }
 
     #[test]
-    fn everyone_has_a_picture_before_anyone_has_a_better_one() {
-        let demands = [demand(1, &[100, 300, 900]), demand(1, &[100, 300, 900])];
-        assert_eq!(divide(200, &demands), [Some(0), Some(0)]);
-        assert_eq!(divide(400, &demands), [Some(1), Some(0)]);
-        assert_eq!(divide(10, &demands), [Some(0), Some(0)]);
-        assert_eq!(divide(u64::MAX, &demands), [Some(2), Some(2)]);
-    }
-
-    #[test]
-    fn priority_goes_first() {
-        let demands = [demand(1, &[100, 300, 900]), demand(9, &[100, 300, 900])];
-        assert_eq!(divide(1_000, &demands), [Some(0), Some(2)]);
+    fn more_is_not_tried_before_the_last_try_could_be_objected_to() {
+        let mut budget = Budget::new(0, 0);
+        budget.receive_remb(2 * MBIT, MBIT, SECOND);
+        budget.receive_remb(100_000, MBIT, SECOND);
+        budget.spend(90_000, SECOND);
+        budget.raise(MBIT, 4 * SECOND);
+        assert_eq!(budget.fits_bps(), Some(125_000));
+        budget.spend(120_000, 4 * SECOND);
+        budget.raise(MBIT, 4 * SECOND + RAISE_EVERY);
+        assert_eq!(budget.fits_bps(), Some(125_000));
+        budget.raise(MBIT, 4 * SECOND + OBJECTION);
+        assert_eq!(budget.fits_bps(), Some(156_250));
     }
 }

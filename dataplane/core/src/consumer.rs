@@ -82,7 +82,7 @@ pub struct Consumer {
     pub paused: bool,
     /// What is sent of the producer's streams; none before the first key frame.
     pub current: Option<u8>,
-    /// What is to be sent.
+    /// What is to be sent; none before the first choice, and while it [starves](Self::is_starved).
     pub target: Option<u8>,
     /// Highest temporal layer that is sent.
     pub temporal: u8,
@@ -94,6 +94,10 @@ pub struct Consumer {
     pub streams: u8,
     /// Already in its transport's list of this turn.
     pub queued: bool,
+    /// Nothing is sent, because its receiver's network has no room for it.
+    pub is_starved: bool,
+    /// The last layers event said so.
+    said_starved: bool,
     /// Opus silence is not forwarded.
     pub ignore_dtx: bool,
     /// See [`Consumer::repeats_tails`].
@@ -218,6 +222,8 @@ impl Consumer {
             resync: true,
             streams: 0,
             queued: false,
+            is_starved: false,
+            said_starved: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
             repeats_bytes: nack && rtx.is_none(),
@@ -264,6 +270,14 @@ impl Consumer {
         self.resync = true;
     }
 
+    /// Sends nothing for lack of bandwidth, and begins anew at a key frame when there is room.
+    pub fn starve(&mut self) {
+        self.is_starved = true;
+        self.target = None;
+        self.left = 0;
+        self.start_over();
+    }
+
     /// Which streams' packets it may send now: what it follows, what it is to follow, and for a while
     /// what it followed before, whose holes may still be filled. Kept in [`Self::streams`].
     pub fn follow(&mut self, now: Nanos) -> u8 {
@@ -272,7 +286,7 @@ impl Consumer {
         }
         let bit = |stream: Option<u8>| stream.map_or(0, |stream| 1 << stream);
         let streams = bit(self.current) | bit(self.target) | self.left;
-        self.streams = if self.paused { 0 } else { streams };
+        self.streams = if self.paused || self.is_starved { 0 } else { streams };
         self.streams
     }
 
@@ -381,16 +395,18 @@ impl Consumer {
         later(believed.unwrap_or(by_arrival), last)
     }
 
-    /// What a report says of the way to this receiver.
-    pub fn note_loss(&mut self, share: f64) {
+    /// What a report says of the way to this receiver, and whether that is known to be full.
+    pub fn note_loss(&mut self, share: f64, is_full: bool) {
         self.loss += (share as f32 - self.loss) / 4.0;
-        self.repeats_tails =
-            self.kind == MediaKind::Video && self.rtx.is_some() && TAIL_LOSS.contains(&self.loss);
+        self.repeats_tails = self.kind == MediaKind::Video
+            && self.rtx.is_some()
+            && !is_full
+            && TAIL_LOSS.contains(&self.loss);
     }
 
     /// True while the last packet of each frame is sent twice (by RTX): on a lossy way its loss shows
     /// only with the next frame, and a repeat would come too late to be decoded in time. Not where
-    /// losses say that the way is full.
+    /// losses or estimates say that the way is full.
     #[must_use]
     pub fn repeats_tails(&self) -> bool {
         self.repeats_tails
@@ -415,6 +431,36 @@ impl Consumer {
         let spatial = self.current.filter(|_| !self.paused && !self.resync)?;
         let top = producer.temporal_layers.saturating_sub(1);
         Some(Layers { spatial, temporal: self.temporal.min(top) })
+    }
+
+    /// What the next layers event is to say, if anything has changed. A track without layers has an
+    /// event only when it is paused for lack of bandwidth, and when it is sent again.
+    pub fn take_layers_news(
+        &mut self,
+        producer: &Producer,
+    ) -> Option<(Option<Layers>, LayersReason)> {
+        let is_sent = !self.is_starved && !self.resync && self.current.is_some();
+        let is_back = self.said_starved && !self.is_starved;
+        let current = if self.preferred.is_some() {
+            self.current_layers(producer)
+        } else if is_back && is_sent {
+            Some(Layers { spatial: 0, temporal: 0 })
+        } else {
+            self.announced_layers.filter(|_| !self.is_starved)
+        };
+        if is_back && current.is_none()
+            || current == self.announced_layers && self.is_starved == self.said_starved
+        {
+            return None;
+        }
+        (self.announced_layers, self.said_starved) = (current, self.is_starved);
+        let reason = match current {
+            Some(_) => self.reason,
+            None if self.is_starved => LayersReason::Bandwidth,
+            None if self.paused => LayersReason::Preferred,
+            None => LayersReason::Available,
+        };
+        Some((current, reason))
     }
 
     /// Quality, as the API says it.

@@ -38,6 +38,8 @@ discards! {
     StunUnauthenticated => "stun_unauthenticated",
     /// More candidate paths than one transport may have.
     StunTooManyPaths => "stun_too_many_paths",
+    /// The driver has no socket left for a new path.
+    SocketRefused => "socket_refused",
     /// A DTLS record where none is expected.
     DtlsUnexpected => "dtls_unexpected",
     /// SRTP before the keys are there.
@@ -103,6 +105,11 @@ impl Discards {
     /// One more.
     pub fn count(&mut self, reason: Discard) {
         self.0[reason as usize] += 1;
+    }
+
+    /// So many more.
+    pub fn add(&mut self, reason: Discard, count: u64) {
+        self.0[reason as usize] += count;
     }
 
     /// How many.

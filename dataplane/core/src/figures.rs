@@ -264,6 +264,7 @@ impl Worker {
             ("stun_received", self.counters.stun_received),
             ("rtp_forwarded", self.counters.forwarded),
             ("rtp_retransmitted", self.counters.retransmitted),
+            ("rtp_repeats_refused", self.counters.repeats_refused),
             ("stun_handed_over", self.counters.handed_over),
             ("control_dropped", self.control.dropped),
             ("history_packets", self.pool.lent() as u64),

@@ -9,91 +9,109 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    MS, Nanos,
-    budget::{Demand, divide},
+    MS, Nanos, SECOND,
     consumer::Consumer,
+    divide::{Demand, Options, divide},
     key::{ConsumerKey, ProducerKey, TransportKey},
-    producer::{Producer, Stream},
+    producer::{Producer, Stream, TEMPORAL_LAYERS},
+    transport::Transport,
     worker::Worker,
 };
 
 /// Time between two looks at one transport.
-pub(crate) const LAYERS_EVERY: Nanos = 250 * MS;
+const LAYERS_EVERY: Nanos = 250 * MS;
+/// The same where all have their best and nothing limits them: what changes that is told at once.
+const LAYERS_EVERY_AT_BEST: Nanos = SECOND;
+/// What audio takes is remembered for a while, since speech begins at any time: this much of it is
+/// forgotten with each look.
+const AUDIO_FORGOTTEN: u64 = 64;
+
+/// What a consumer is to get.
+#[derive(Debug, Clone, Copy)]
+enum Aim {
+    /// These layers; `fits`: nothing better is there, or wanted.
+    Layers { layers: Layers, fits: bool },
+    /// Nothing, for lack of bandwidth.
+    Nothing,
+    /// What it was to get before: it is paused, or there is nothing to choose from.
+    Same,
+}
 
 impl Worker {
     /// Sets the targets of all video consumers of a transport, and asks for the key frames that
     /// they need.
     pub(crate) fn select_layers(&mut self, key: TransportKey, now: Nanos) {
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        let mut keys = Vec::with_capacity(transport.consumers.len());
-        let mut demands = Vec::with_capacity(transport.consumers.len());
-        let mut silent = Vec::new();
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let mut demands = std::mem::take(&mut self.demands);
+        demands.clear();
+        let mut audio_bps = 0;
         for &consumer_key in &transport.consumers {
-            let Some(consumer) = self.consumers.get(consumer_key) else {
-                continue;
-            };
-            let Some(producer) = self.producers.get(consumer.producer) else {
-                continue;
-            };
-            if consumer.kind != MediaKind::Video {
-                continue;
-            }
-            if consumer.paused || producer.paused {
-                silent.push(consumer_key);
-            } else {
-                keys.push(consumer_key);
-                let options = options(consumer, producer, now);
-                demands.push(Demand { priority: consumer.priority, options });
+            let Some(consumer) = self.consumers.get(consumer_key) else { continue };
+            let Some(producer) = self.producers.get(consumer.producer) else { continue };
+            let is_silent = consumer.paused || producer.paused;
+            if consumer.kind == MediaKind::Video {
+                demands.push(Demand {
+                    consumer: consumer_key,
+                    priority: consumer.priority,
+                    is_shown: !consumer.is_starved,
+                    options: if is_silent {
+                        Options::default()
+                    } else {
+                        options(consumer, producer, now)
+                    },
+                    chosen: None,
+                });
+            } else if !is_silent {
+                let rates = producer.streams.iter().map(|stream| stream.rate_bps(u8::MAX, now));
+                audio_bps += rates.sum::<u64>();
             }
         }
-        let best = |demand: &Demand| demand.options.last().map_or(0, |(_, cost)| *cost);
-        let wanted: u64 = demands.iter().map(best).sum();
-        transport.budget.raise(wanted, now);
-        let chosen = divide(transport.budget.available_bps(), &demands);
+        let is_at_best = share(transport, &mut demands, audio_bps, now);
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
-        for consumer_key in silent {
-            self.set_target(consumer_key, None, true, now);
-        }
-        for ((consumer_key, demand), chosen) in keys.into_iter().zip(&demands).zip(chosen) {
-            let layers = chosen.map(|at| demand.options[at].0);
-            let fits = chosen.is_none_or(|at| at + 1 == demand.options.len());
-            if self.set_target(consumer_key, layers, fits, now) && ready {
-                self.ask_key_frame(consumer_key, now);
+        transport.layers_at = now + if is_at_best { LAYERS_EVERY_AT_BEST } else { LAYERS_EVERY };
+        for demand in &demands {
+            let best = demand.options.len().saturating_sub(1);
+            let aim = match demand.chosen {
+                Some(at) => Aim::Layers { layers: demand.options[at].0, fits: at == best },
+                None if demand.options.is_empty() => Aim::Same,
+                None => Aim::Nothing,
+            };
+            if self.set_target(demand.consumer, aim, now) && ready {
+                self.ask_key_frame(demand.consumer, now);
             }
         }
+        self.demands = demands;
     }
 
     /// Sets what a consumer is to get, and reports what it gets. True when it needs a key frame.
-    fn set_target(
-        &mut self,
-        key: ConsumerKey,
-        layers: Option<Layers>,
-        fits: bool,
-        now: Nanos,
-    ) -> bool {
+    fn set_target(&mut self, key: ConsumerKey, aim: Aim, now: Nanos) -> bool {
         let Some(consumer) = self.consumers.get_mut(key) else { return false };
         let Some(producer) = self.producers.get(consumer.producer) else { return false };
-        if let Some(layers) = layers {
-            consumer.target = Some(layers.spatial);
-            let stream = producer.streams.get(usize::from(layers.spatial));
-            let top = stream.map_or(0, |stream| highest_temporal(producer, stream));
-            consumer.temporal_target =
-                if layers.temporal >= top { u8::MAX } else { layers.temporal };
-            let preferred = consumer.preferred.is_none_or(|p| p.spatial == layers.spatial);
-            consumer.reason = match (fits, preferred) {
-                (false, _) => LayersReason::Bandwidth,
-                (true, false) => LayersReason::Available,
-                (true, true) => LayersReason::Preferred,
-            };
+        match aim {
+            Aim::Same => {}
+            Aim::Nothing => {
+                consumer.starve();
+                consumer.reason = LayersReason::Bandwidth;
+            }
+            Aim::Layers { layers, fits } => {
+                consumer.is_starved = false;
+                consumer.target = Some(layers.spatial);
+                let stream = producer.streams.get(usize::from(layers.spatial));
+                let top = stream.map_or(0, |stream| highest_temporal(producer, stream));
+                consumer.temporal_target =
+                    if layers.temporal >= top { u8::MAX } else { layers.temporal };
+                let preferred = consumer.preferred.is_none_or(|p| p.spatial == layers.spatial);
+                consumer.reason = match (fits, preferred) {
+                    (false, _) => LayersReason::Bandwidth,
+                    (true, false) => LayersReason::Available,
+                    (true, true) => LayersReason::Preferred,
+                };
+            }
         }
-        let current = consumer.current_layers(producer);
-        if current != consumer.announced_layers {
-            consumer.announced_layers = current;
-            let (consumer, reason) = (consumer.id.clone(), consumer.reason);
-            self.events.push(Event::ConsumerLayersChange { consumer, layers: current, reason });
+        if let Some((layers, reason)) = consumer.take_layers_news(producer) {
+            let consumer = consumer.id.clone();
+            self.events.push(Event::ConsumerLayersChange { consumer, layers, reason });
         }
         self.follow(key, now);
         self.consumers.get(key).is_some_and(Consumer::needs_key_frame)
@@ -130,14 +148,32 @@ impl Worker {
     }
 }
 
+/// Divides what the peer can receive: audio first, the videos share the rest. True when all have
+/// their best, and nothing limits them.
+fn share(transport: &mut Transport, demands: &mut [Demand], audio_bps: u64, now: Nanos) -> bool {
+    let before = transport.audio_bps;
+    let audio_bps = audio_bps.max(before - before.div_ceil(AUDIO_FORGOTTEN));
+    transport.audio_bps = audio_bps;
+    let best = |demand: &Demand| demand.options.last().map_or(0, |(_, cost)| *cost);
+    let wanted = demands.iter().map(best).sum::<u64>();
+    let budget = &mut transport.budget;
+    budget.raise(wanted + audio_bps, now);
+    let available = budget.available_bps();
+    let fits = budget.fits_bps().map(|bps| bps.saturating_sub(audio_bps));
+    let spent = divide(available.saturating_sub(audio_bps), fits, demands);
+    budget.spend(spent + audio_bps, now);
+    let is_best = |d: &Demand| d.chosen.is_none_or(|at| at + 1 == d.options.len());
+    available == u64::MAX && fits.is_none() && demands.iter().all(is_best)
+}
+
 /// What could be sent, in rising quality: the lowest layer by its temporal layers, then whole
 /// layers up to the preferred one. Only streams that are being received count; and above what is
 /// sent now only those whose rate is known, since who is sent up too soon comes down again.
-fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers, u64)> {
+fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Options {
     let top = (producer.streams.len() - 1) as u8;
     let preferred = consumer.preferred.unwrap_or(Layers { spatial: top, temporal: u8::MAX });
     let current = consumer.current.unwrap_or(0);
-    let mut options = Vec::new();
+    let mut options = Options::default();
     for (spatial, stream) in (0..=top).zip(&producer.streams) {
         let wanted = spatial <= preferred.spatial && (spatial <= current || stream.is_settled(now));
         if !stream.is_active() || !wanted && !options.is_empty() {
@@ -152,7 +188,7 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers,
         let lowest = if options.is_empty() { 0 } else { highest };
         for temporal in lowest..=highest {
             let cost = stream.rate_bps(temporal, now);
-            options.push((Layers { spatial, temporal }, cost));
+            options.push(Layers { spatial, temporal }, cost);
         }
     }
     options
@@ -160,5 +196,6 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Vec<(Layers,
 
 /// The highest temporal layer of a stream: publishers send more than they announce.
 fn highest_temporal(producer: &Producer, stream: &Stream) -> u8 {
-    stream.temporal_max.max(producer.temporal_layers.saturating_sub(1))
+    let announced = producer.temporal_layers.saturating_sub(1);
+    stream.temporal_max.max(announced).min(TEMPORAL_LAYERS as u8 - 1)
 }

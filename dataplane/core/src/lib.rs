@@ -15,6 +15,7 @@ mod commands;
 pub mod consumer;
 mod control;
 pub mod discard;
+pub mod divide;
 pub mod figures;
 pub mod key;
 mod key_frame;

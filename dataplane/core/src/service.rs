@@ -4,10 +4,7 @@
 
 use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
 
-use crate::{
-    MS, Nanos, SECOND, key::TransportKey, layers::LAYERS_EVERY, transport::ice::Change,
-    worker::Worker,
-};
+use crate::{MS, Nanos, SECOND, key::TransportKey, transport::ice::Change, worker::Worker};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -40,9 +37,6 @@ impl Worker {
         self.report_to_receiver(key, now);
         if self.transports.get(key).is_some_and(|transport| now >= transport.layers_at) {
             self.select_layers(key, now);
-            if let Some(transport) = self.transports.get_mut(key) {
-                transport.layers_at = now + LAYERS_EVERY;
-            }
         }
         let at = self.next_service(key, now);
         self.schedule(key, at);

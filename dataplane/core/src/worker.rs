@@ -42,6 +42,7 @@ use crate::{
     consumer::Consumer,
     control::ControlQueue,
     discard::Discards,
+    divide::Demand,
     key::{
         ConsumerKey, OfConsumer, OfProducer, OfRouter, OfTransport, ProducerKey, RouterKey,
         TransportKey,
@@ -172,6 +173,8 @@ pub struct Counters {
     pub forwarded: u64,
     /// Packets sent again.
     pub retransmitted: u64,
+    /// Packets not sent again, because their receiver had as many repeats as it may.
+    pub repeats_refused: u64,
     /// STUN handed to other workers.
     pub handed_over: u64,
 }
@@ -238,6 +241,8 @@ pub struct Worker {
     drained: usize,
     pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
+    /// Of one look at a transport's layers.
+    pub(crate) demands: Vec<Demand>,
     timers: BinaryHeap<Reverse<(Nanos, TransportKey)>>,
     housekeeping_at: Nanos,
     pub(crate) unix_offset_ns: u64,
@@ -280,6 +285,7 @@ impl Worker {
             drained: 0,
             touched: Vec::new(),
             missing: Vec::new(),
+            demands: Vec::new(),
             timers: BinaryHeap::new(),
             housekeeping_at: 0,
             unix_offset_ns: 0,
@@ -515,6 +521,8 @@ impl Worker {
             }
         }
         self.seal(batch, sealer);
+        let exhausted = std::mem::take(&mut batch.exhausted);
+        self.discards.add(Discard::OutputExhausted, exhausted);
         let has_more = self.drained < self.ready_transports.len();
         if !has_more {
             self.drained = 0;
@@ -526,9 +534,7 @@ impl Worker {
 
     fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer) {
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
-        for _ in 0..refused {
-            self.discards.count(Discard::OutputExhausted);
-        }
+        self.discards.add(Discard::OutputExhausted, refused as u64);
         self.seal_jobs.clear();
     }
 

@@ -11,6 +11,7 @@
 //! payload can be recognised, and [`inbox`] keeps all that a receiver got.
 #![forbid(unsafe_code)]
 
+pub mod estimate;
 pub mod inbox;
 pub mod media;
 pub mod net;

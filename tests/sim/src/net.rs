@@ -1,7 +1,7 @@
 //! One direction of a network between a peer and the server: decides when a datagram arrives, how
 //! often, and whether at all. Holds no datagram: the world's queue does.
 
-use ironcast_core::{MS, Nanos};
+use ironcast_core::{MS, Nanos, SECOND};
 
 use crate::rng::Rng;
 
@@ -22,7 +22,14 @@ pub struct Network {
     pub reordered: f64,
     /// For how long.
     pub reordered_by: Nanos,
+    /// What it carries, with the headers of IP and UDP; 0: everything.
+    pub rate_bps: u64,
+    /// What would wait longer for its turn is lost.
+    pub queue: Nanos,
 }
+
+/// IPv4 and UDP.
+const HEADERS: usize = 28;
 
 impl Default for Network {
     /// A good one: 20 ms, nothing lost.
@@ -35,6 +42,8 @@ impl Default for Network {
             duplicates: 0.0,
             reordered: 0.0,
             reordered_by: 8 * MS,
+            rate_bps: 0,
+            queue: 400 * MS,
         }
     }
 }
@@ -69,6 +78,8 @@ pub struct Link {
     rng: Rng,
     in_burst: bool,
     last_arrival: Nanos,
+    /// When what waits has left.
+    free_at: Nanos,
     /// Datagrams that were lost.
     pub lost: u64,
 }
@@ -77,12 +88,28 @@ impl Link {
     /// A link with its own source of chance.
     #[must_use]
     pub fn new(network: Network, rng: Rng) -> Self {
-        Self { network, rng, in_burst: false, last_arrival: 0, lost: 0 }
+        Self { network, rng, in_burst: false, last_arrival: 0, free_at: 0, lost: 0 }
     }
 
-    /// When a datagram that leaves now arrives: never, once, or twice.
-    pub fn send(&mut self, now: Nanos) -> Vec<Nanos> {
+    /// How long a datagram that leaves now waits for its turn.
+    #[must_use]
+    pub fn backlog(&self, now: Nanos) -> Nanos {
+        self.free_at.saturating_sub(now)
+    }
+
+    /// When a datagram of `len` bytes that leaves now arrives: never, once, or twice.
+    pub fn send(&mut self, len: usize, now: Nanos) -> Vec<Nanos> {
         let n = self.network;
+        let mut now = now;
+        let bits = (len + HEADERS) as u64 * 8;
+        if let Some(takes) = (bits * SECOND).checked_div(n.rate_bps) {
+            if self.backlog(now) > n.queue {
+                self.lost += 1;
+                return Vec::new();
+            }
+            self.free_at = now.max(self.free_at) + takes;
+            now = self.free_at;
+        }
         if let Some((enter, leave)) = n.bursts {
             let turns = if self.in_burst { leave } else { enter };
             self.in_burst ^= self.rng.chance(turns);

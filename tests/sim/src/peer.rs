@@ -20,6 +20,7 @@ use ironcast_core::{
 };
 
 use crate::{
+    estimate::Estimate,
     inbox::{Got, Inbox, Setup},
     media,
     net::Link,
@@ -112,6 +113,8 @@ pub struct Peer {
     pub transport_cc: bool,
     /// What the next REMB says; none is sent without.
     pub remb_bps: Option<u64>,
+    /// What it is made from, where it is not given.
+    pub estimate: Option<Estimate>,
     /// Reports are sent.
     pub reports: bool,
     /// Sender reports are sent.
@@ -185,6 +188,7 @@ impl Peer {
             unix_offset: parts.unix_offset,
             transport_cc: true,
             remb_bps: None,
+            estimate: None,
             reports: true,
             sender_reports: true,
             report_at: now + 300 * MS,
@@ -459,6 +463,11 @@ impl Peer {
         match wire::classify(datagram) {
             Protocol::Stun => self.receive_answer(datagram, now),
             Protocol::Rtp => {
+                if let Some(estimate) = &mut self.estimate {
+                    let falls = estimate.receive(datagram.len(), self.down.backlog(now), now);
+                    self.remb_bps = estimate.bps();
+                    self.report_at = if falls { now } else { self.report_at };
+                }
                 if let Err(reason) = self.receive_rtp(datagram, now) {
                     *self.refused.entry(reason).or_default() += 1;
                 }

@@ -95,6 +95,10 @@ struct Host {
     turned_at: Nanos,
 }
 
+fn slabs(count: u32) -> Vec<Slab> {
+    (0..count).map(|_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() }).collect()
+}
+
 /// See the file's head.
 pub struct World {
     /// Monotonic time.
@@ -133,9 +137,7 @@ impl World {
     #[must_use]
     pub fn with_limits(seed: u64, workers: u16, limits: &Limits) -> Self {
         let host = |number| {
-            let free = (0..SLABS)
-                .map(|_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() })
-                .collect();
+            let free = slabs(SLABS);
             let mut worker = Worker::new(number, limits.clone());
             worker.set_unix_offset(UNIX_OFFSET);
             Host {
@@ -178,6 +180,11 @@ impl World {
     pub fn worker_at(&mut self, index: usize) -> &mut Worker {
         self.hosts[index].due = true;
         &mut self.hosts[index].worker
+    }
+
+    /// From now on the first worker has so many slabs for its output.
+    pub fn lend_slabs(&mut self, count: u32) {
+        self.hosts[0].batch.free = slabs(count);
     }
 
     /// Dropped for that reason by the first worker.
@@ -560,7 +567,7 @@ impl World {
             return;
         }
         let (worker, local, remote) = (from.worker, from.local, from.remote);
-        for arrival in from.up.send(self.now + outgoing.after) {
+        for arrival in from.up.send(outgoing.bytes.len(), self.now + outgoing.after) {
             let at = arrival.checked_next_multiple_of(self.hold).unwrap_or(arrival);
             self.nth += 1;
             self.queue.push(Reverse(Flight {
@@ -695,7 +702,7 @@ impl World {
         let Some(&peer) = there.first() else { return };
         let token = self.peers[peer].token;
         self.witness(worker, token, datagram);
-        for at in self.peers[peer].down.send(self.now) {
+        for at in self.peers[peer].down.send(datagram.len(), self.now) {
             self.nth += 1;
             self.queue.push(Reverse(Flight {
                 at,

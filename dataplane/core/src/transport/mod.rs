@@ -34,6 +34,7 @@ use crate::{
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
+    recover::allowance::Allowance,
     srtp::{OpenKey, Suite},
     wire::{extension::parse_transport_sequence, rtp::Header},
 };
@@ -115,10 +116,14 @@ pub struct Transport {
     pub(crate) pending: Vec<ConsumerKey>,
     /// Packets to send again in this turn.
     pub(crate) resends: Vec<(ConsumerKey, u32)>,
+    /// How many repeats it gets.
+    pub(crate) allowance: Allowance,
     pub(crate) queued: bool,
     pub(crate) touched: bool,
     /// What the peer can receive.
     pub budget: Budget,
+    /// What audio takes of it, or took a while ago.
+    pub(crate) audio_bps: u64,
     pub(crate) layers_at: Nanos,
     pub(crate) reports_at: Nanos,
     /// Bits per second the peer may send; 0: no limit.
@@ -168,9 +173,11 @@ impl Transport {
             consumer_ssrcs: std::collections::BTreeMap::new(),
             pending: Vec::new(),
             resends: Vec::new(),
+            allowance: Allowance::default(),
             queued: false,
             touched: false,
             budget: Budget::new(initial_bps, now),
+            audio_bps: 0,
             layers_at: now,
             reports_at: now + crate::SECOND,
             max_incoming_bps: 0,
@@ -216,6 +223,12 @@ impl Transport {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.suite.is_some() && self.ice.selected().is_some()
+    }
+
+    /// Before repeats: how many there may be now.
+    pub(crate) fn fill_allowance(&mut self, now: Nanos) {
+        let sent_bps = self.traffic.rtp_sent.meter.rate_bps(now);
+        self.allowance.fill(sent_bps, self.budget.is_full(), now);
     }
 
     /// Where the peer is.

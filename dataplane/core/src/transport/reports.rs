@@ -213,7 +213,7 @@ impl Worker {
             .and_then(|(producer, stream)| producer.streams.get(stream))
             .map_or(0.0, |stream| stream.loss_share);
         let share = f64::from(block.fraction_lost) / 256.0 - upstream;
-        consumer.note_loss(share.max(0.0));
+        consumer.note_loss(share.max(0.0), transport.budget.is_full());
         losses.add(consumer.kind, share.max(0.0) * expected, expected);
     }
 
@@ -259,7 +259,8 @@ impl Worker {
         } else {
             consumer.asked.plis += 1;
         }
-        let stream = consumer.current.or(consumer.target);
+        // Who gets nothing needs no key frame.
+        let stream = consumer.current.or(consumer.target).filter(|_| !consumer.is_starved);
         if consumer.take_key_frame_wish(fir)
             && let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(consumer.producer)

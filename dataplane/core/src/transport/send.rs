@@ -53,6 +53,9 @@ impl Worker {
         });
         let jobs = &mut self.seal_jobs;
         let mut out = way.map(|way| Out { batch, jobs, way });
+        if !transport.resends.is_empty() {
+            transport.fill_allowance(now);
+        }
         for (key, seq) in transport.resends.drain(..) {
             let Some(consumer) = self.consumers.get_mut(key) else {
                 continue;
@@ -61,7 +64,13 @@ impl Worker {
                 continue;
             };
             let Some(out) = &mut out else { continue };
+            // What is not sent any more has no room for its repeats either.
+            if consumer.is_starved || !transport.allowance.is_left() {
+                self.counters.repeats_refused += 1;
+                continue;
+            }
             let len = resend(out, consumer, producer, seq, now);
+            transport.allowance.spend(len);
             self.counters.retransmitted += u64::from(len > 0);
             transport.traffic.rtx_sent.add(len, now);
             transport.traffic.sent.add(len, now);

@@ -208,7 +208,7 @@ impl Worker {
             !ours
         });
         let Some(id) = path else {
-            self.discards.count(Discard::StunTooManyPaths);
+            self.discards.count(Discard::SocketRefused);
             return;
         };
         let Some(transport) = self.transports.get_mut(key) else {

@@ -488,3 +488,73 @@ proptest! {
         prop_assert_eq!(world.open_paths(0), 0);
     }
 }
+
+/// A viewer that asks for everything again without end has no more repeated than a share of what he
+/// is sent, and one that loses a lot is repaired all the same.
+#[test]
+fn repeats_follow_what_a_receiver_is_sent() {
+    let mut world = World::new(870);
+    let alice = world.join("alice");
+    let bob = world.join("bob");
+    let carol = world.join_over("carol", Network::default(), Network::lossy(0.2));
+    let track = world.publish_video(alice, "camera", Codec::Vp8);
+    track.sources[0].packets_per_frame = 10;
+    let (bobs, carols) = (world.consume(bob, "camera"), world.consume(carol, "camera"));
+    world.run(3 * SECOND);
+    let bytes = |world: &mut World, name| {
+        let now = world.now;
+        let stats = world.worker().transport_stats(name, now).unwrap();
+        (stats.rtp_bytes_sent, stats.rtx_bytes_sent)
+    };
+    let (media, repeats) = bytes(&mut world, "bob");
+    for _ in 0..500 {
+        let newest = *world.peers[bob].inbox(bobs).got.keys().next_back().unwrap() as u16;
+        for first in [300u16, 150] {
+            let asked: Vec<u16> = (0..150).map(|n| newest.wrapping_sub(first - n)).collect();
+            let nack = world.peers[bob].seal_rtcp(|w| w.nack(1, bobs, &asked));
+            world.send(bob, nack);
+        }
+        world.run(10 * MS);
+    }
+    let after = bytes(&mut world, "bob");
+    let (media, repeats) = (after.0 - media, after.1 - repeats);
+    assert!(repeats > media / 3, "{repeats} of {media}");
+    assert!(repeats < media * 6 / 10 + 200_000, "{repeats} of {media}");
+    assert!(world.counter("rtp_repeats_refused") > 1_000);
+    world.peers[alice].track("camera").muted = true;
+    world.peers[carol].down.network.loss = 0.0;
+    world.run(SECOND);
+    assert_eq!(world.peers[carol].inbox(carols).holes(), []);
+    world.assert_no_faults();
+}
+
+/// What finds no memory for the way out is dropped, and each of it is counted.
+#[test]
+fn output_without_memory_is_counted() {
+    let mut world = World::new(871);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    let forwarded = world.counter("rtp_forwarded");
+    world.lend_slabs(0);
+    world.peers[alice].reports = false;
+    world.run(SECOND);
+    assert!(world.discarded(Discard::OutputExhausted) >= 90);
+    assert_eq!(world.counter("rtp_forwarded"), forwarded);
+    world.lend_slabs(8);
+    world.run(2 * SECOND);
+    assert!(world.counter("rtp_forwarded") > forwarded + 150);
+    assert!(world.peers[bob].inbox(ssrc).frames().len() > 100);
+    world.assert_no_faults();
+}
+
+/// A worker that has no socket left says so, apart from what peers do.
+#[test]
+fn sockets_that_are_refused_are_counted() {
+    let mut world = World::new(872);
+    world.no_sockets = true;
+    world.join("alice");
+    world.run(SECOND);
+    assert!(world.discarded(Discard::SocketRefused) > 0);
+}
