@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt};
 use ironcast_api::{
     AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
     CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters, ErrorCode,
-    Event, EventData, EventSeq, Id, PatchConsumer, Problem, RouterSnapshot, TransportSnapshot,
+    Event, EventData, EventSeq, Id, PatchConsumer, Problem, RouterSnapshot, TransportInfo,
+    TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::media::{
-    Answer, Consumed, ConsumerView, Events, Media, MediaError, MediaEvent, MediaResult,
+    Answer, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent, MediaResult, New,
     NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
     TransportView,
 };
@@ -87,17 +88,30 @@ fn translate_problem(problem: &Problem) -> MediaError {
 }
 
 /// What one call of a batch answered.
-fn of_batch<T: DeserializeOwned>(answer: BatchAnswer) -> MediaResult<T> {
-    let lost = |error: serde_json::Error| MediaError::Unavailable(error.to_string());
+fn of_batch(answer: BatchAnswer) -> MediaResult<Value> {
     if answer.status < 300 {
-        return serde_json::from_value(answer.body).map_err(lost);
+        return Ok(answer.body);
     }
-    let problem: Problem = serde_json::from_value(answer.body).map_err(lost)?;
+    let problem: Problem = read(answer.body)?;
     Err(translate_problem(&problem))
+}
+
+fn read<T: DeserializeOwned>(answer: Value) -> MediaResult<T> {
+    serde_json::from_value(answer).map_err(|error| MediaError::Unavailable(error.to_string()))
 }
 
 fn as_json(value: impl Serialize) -> MediaResult<Value> {
     serde_json::to_value(value).map_err(|error| MediaError::Unavailable(error.to_string()))
+}
+
+fn create_transport(new: NewTransport) -> CreateTransport {
+    CreateTransport {
+        id: Some(new.id),
+        participant_id: Some(new.session),
+        rtp_capabilities: new.rtp_capabilities,
+        app_data: Some(new.note),
+        ..CreateTransport::webrtc(new.router_id)
+    }
 }
 
 fn create_consumer(new: NewConsumer) -> CreateConsumer {
@@ -126,12 +140,25 @@ fn consumed(made: ConsumerInfo) -> MediaResult<Consumed> {
     })
 }
 
+fn of(is_transport: bool, answer: Value) -> MediaResult<Made> {
+    if is_transport {
+        let made: TransportInfo = read(answer)?;
+        return Ok(Made::Transport(json!({
+            "id": made.id,
+            "iceParameters": made.ice_parameters,
+            "iceCandidates": made.ice_candidates,
+            "dtlsParameters": made.dtls_parameters,
+        })));
+    }
+    consumed(read(answer)?).map(Made::Consumer)
+}
+
 impl ControlMedia {
     /// Several calls in one request. One answer for each, in order.
-    async fn batch<T: DeserializeOwned>(
+    async fn batch(
         &self,
         calls: impl Iterator<Item = MediaResult<BatchCall>>,
-    ) -> Vec<MediaResult<T>> {
+    ) -> Vec<MediaResult<Value>> {
         let calls: Vec<_> = calls.collect();
         let count = calls.len();
         let asked = async {
@@ -163,22 +190,23 @@ impl Media for ControlMedia {
         async move { self.client.delete_router(&id).await.map_err(translate) }.boxed()
     }
 
-    fn create_transport(&self, new: NewTransport) -> Answer<'_, Value> {
+    fn make_all(&self, new: Vec<New>) -> BoxFuture<'_, Vec<MediaResult<Made>>> {
         async move {
-            let create = CreateTransport {
-                id: Some(new.id),
-                participant_id: Some(new.session),
-                rtp_capabilities: new.rtp_capabilities,
-                app_data: Some(new.note),
-                ..CreateTransport::webrtc(new.router_id)
-            };
-            let made = self.client.create_transport(&create).await.map_err(translate)?;
-            Ok(json!({
-                "id": made.id,
-                "iceParameters": made.ice_parameters,
-                "iceCandidates": made.ice_candidates,
-                "dtlsParameters": made.dtls_parameters,
-            }))
+            let are_transports: Vec<_> =
+                new.iter().map(|each| matches!(each, New::Transport(_))).collect();
+            let calls = new.into_iter().map(|each| {
+                let (path, body) = match each {
+                    New::Transport(new) => ("/transports", as_json(create_transport(new))?),
+                    New::Consumer(new) => ("/consumers", as_json(create_consumer(new))?),
+                };
+                Ok(BatchCall { method: "POST".to_owned(), path: path.to_owned(), body })
+            });
+            let answers = self.batch(calls).await;
+            are_transports
+                .into_iter()
+                .zip(answers)
+                .map(|(is_one, made)| of(is_one, made?))
+                .collect()
         }
         .boxed()
     }
@@ -236,26 +264,6 @@ impl Media for ControlMedia {
         async move { self.client.delete_producer(&id).await.map_err(translate) }.boxed()
     }
 
-    fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed> {
-        async move {
-            let made = self.client.create_consumer(&create_consumer(new)).await;
-            consumed(made.map_err(translate)?)
-        }
-        .boxed()
-    }
-
-    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
-        async move {
-            let calls = new.into_iter().map(|new| {
-                let body = as_json(create_consumer(new))?;
-                Ok(BatchCall { method: "POST".to_owned(), path: "/consumers".to_owned(), body })
-            });
-            let answers: Vec<MediaResult<ConsumerInfo>> = self.batch(calls).await;
-            answers.into_iter().map(|made| consumed(made?)).collect()
-        }
-        .boxed()
-    }
-
     fn delete_consumer(&self, id: Id) -> Answer<'_, ()> {
         async move { self.client.delete_consumer(&id).await.map_err(translate) }.boxed()
     }
@@ -266,7 +274,7 @@ impl Media for ControlMedia {
                 let path = format!("/consumers/{id}/resume");
                 Ok(BatchCall { method: "POST".to_owned(), path, body: Value::Null })
             });
-            let answers: Vec<MediaResult<Value>> = self.batch(calls).await;
+            let answers = self.batch(calls).await;
             answers.into_iter().map(|answer| answer.map(|_| ())).collect()
         }
         .boxed()

@@ -68,9 +68,20 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether messages that follow each other directly are done together.
+    /// Whether a message may be done together with others of its kind.
     pub fn is_grouped(self) -> bool {
-        matches!(self, Self::Consume | Self::ResumeConsumer)
+        matches!(self, Self::CreateTransport(_) | Self::Consume | Self::ResumeConsumer)
+    }
+
+    /// Whether a message is done together with the one right before it: all transports and
+    /// consumers of a join are.
+    pub fn goes_with(self, before: Self) -> bool {
+        match before {
+            Self::CreateTransport(_) => matches!(self, Self::CreateTransport(_) | Self::Consume),
+            Self::Consume => self == Self::Consume,
+            Self::ResumeConsumer => self == Self::ResumeConsumer,
+            _ => false,
+        }
     }
 }
 

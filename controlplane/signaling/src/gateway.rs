@@ -35,6 +35,9 @@ use crate::settings::Settings;
 /// Most messages that are done together.
 const GROUP_MAX: usize = 64;
 
+/// What a page says at once comes in several pieces, one right behind the other.
+const GROUP_TIME: Duration = Duration::from_millis(2);
+
 /// So many of the largest messages may wait in a socket's queue, or more smaller ones.
 const MESSAGES_OF_FULL_SIZE_MAX: usize = 16;
 
@@ -347,17 +350,21 @@ impl Worker {
     /// The next message, with those behind it that are done together with it.
     async fn next_group(&mut self) -> Option<Vec<Request>> {
         let first = self.next().await?;
-        let action = first.action;
+        let Some(mut before) = first.action.filter(|action| action.is_grouped()) else {
+            return Some(vec![first]);
+        };
         let mut group = vec![first];
-        if !action.is_some_and(Action::is_grouped) {
-            return Some(group);
-        }
+        let end = tokio::time::Instant::now() + GROUP_TIME;
         while group.len() < GROUP_MAX {
-            let Ok(next) = self.requests.try_recv() else { break };
+            let next = tokio::time::timeout_at(end, self.requests.recv()).await;
+            let Ok(Some(next)) = next else { break };
             self.taken(&next);
-            if next.action != action {
-                self.ahead.push_back(next);
-                break;
+            match next.action.filter(|action| action.goes_with(before)) {
+                Some(action) => before = action,
+                None => {
+                    self.ahead.push_back(next);
+                    break;
+                }
             }
             group.push(next);
         }
@@ -367,20 +374,20 @@ impl Worker {
     async fn work(&self, group: Vec<Request>) {
         let service = &self.service;
         let began = Instant::now();
-        let Some(action) = group[0].action else {
+        if group.iter().any(|request| request.action.is_none()) {
             for Request { name, answer, .. } in group {
                 let message = format!("this service has no event {name:?}");
                 service.metrics.count_request("unknown", "unsupported", began.elapsed());
                 answer.send(service, &name, Err(Failure::new("unsupported", message)));
             }
             return;
-        };
-        let (mut payloads, mut answers) = (Vec::new(), Vec::new());
-        for Request { name, payload, answer, .. } in group {
-            payloads.push(payload);
+        }
+        let (mut asked, mut answers) = (Vec::new(), Vec::new());
+        for Request { action, name, payload, answer, .. } in group {
+            asked.extend(action.map(|action| (action, payload)));
             answers.push((name, answer));
         }
-        let handling = service.handle_all(self.from, action, payloads);
+        let handling = service.handle_all(self.from, asked);
         let results = tokio::time::timeout(REQUEST_TIME_MAX, handling).await;
         let mut results = results.unwrap_or_default().into_iter();
         for (name, answer) in answers {

@@ -53,7 +53,7 @@ pub struct NewTransport {
     pub router_id: Id,
     /// Whose it is: what `leave` closes. A session, not a participant: see `rooms::Seat`.
     pub session: Id,
-    /// Default of the consumers made on it.
+    /// What its consumers are made for.
     pub rtp_capabilities: Option<RtpCapabilities>,
     /// Kept on the resource: what the next start of this service has to know of it.
     pub note: AppData,
@@ -85,7 +85,7 @@ pub struct NewConsumer {
     pub transport_id: Id,
     /// What to receive.
     pub producer_id: Id,
-    /// Those of the transport if missing.
+    /// If they are others than the transport's.
     pub rtp_capabilities: Option<RtpCapabilities>,
 }
 
@@ -100,6 +100,34 @@ pub struct Consumed {
     pub kind_of_stream: Value,
     /// Whether the producer is paused.
     pub producer_paused: bool,
+}
+
+/// What a participant may ask for together with other things.
+#[derive(Debug, Clone)]
+pub enum New {
+    /// A transport.
+    Transport(NewTransport),
+    /// A consumer, perhaps on a transport that comes before it.
+    Consumer(NewConsumer),
+}
+
+impl New {
+    /// Its id.
+    pub fn id(&self) -> &Id {
+        match self {
+            Self::Transport(new) => &new.id,
+            Self::Consumer(new) => &new.id,
+        }
+    }
+}
+
+/// What was made of it.
+#[derive(Debug, Clone)]
+pub enum Made {
+    /// What the browser needs (`id`, `iceParameters`, ...).
+    Transport(Value),
+    /// A consumer.
+    Consumer(Consumed),
 }
 
 /// What exists at the media server of one router: for putting both sides in step again.
@@ -228,8 +256,9 @@ pub trait Media: Send + Sync + 'static {
     fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value>;
     /// Deletes a router with all that hangs below it.
     fn delete_router(&self, id: Id) -> Answer<'_, ()>;
-    /// Makes a WebRTC transport, gives what the browser needs (`id`, `iceParameters`, ...).
-    fn create_transport(&self, new: NewTransport) -> Answer<'_, Value>;
+    /// Makes transports and consumers in one call, in order, as a join needs them. One answer for
+    /// each. All of it is safe to repeat.
+    fn make_all(&self, new: Vec<New>) -> BoxFuture<'_, Vec<MediaResult<Made>>>;
     /// Gives it the browser's fingerprints.
     fn connect_transport(&self, id: Id, dtls: DtlsParameters) -> Answer<'_, ()>;
     /// New ICE credentials.
@@ -242,12 +271,6 @@ pub trait Media: Send + Sync + 'static {
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()>;
     /// Deletes a producer.
     fn delete_producer(&self, id: Id) -> Answer<'_, ()>;
-    /// Makes a paused consumer.
-    fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed>;
-    /// Makes several at once, as a join needs them. One answer for each, in order.
-    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
-        join_all(new.into_iter().map(|each| self.consume(each))).boxed()
-    }
     /// Deletes a consumer.
     fn delete_consumer(&self, id: Id) -> Answer<'_, ()>;
     /// Pauses or resumes a consumer.

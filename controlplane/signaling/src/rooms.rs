@@ -98,6 +98,8 @@ pub struct Participant {
     pub sockets_seen: u64,
     /// What he can receive, as he said it last.
     pub capabilities: Option<RtpCapabilities>,
+    /// The same when his receiving transport was made, if this service made it.
+    pub transport_capabilities: Option<RtpCapabilities>,
     /// At most one each way.
     pub transports: BTreeMap<Direction, Id>,
     /// What he sends.
@@ -495,9 +497,20 @@ impl Rooms {
         Ok(())
     }
 
-    /// Remembers a new consumer.
-    pub fn add_consumer(&mut self, seat: &Seat, id: &Id, producer: &Id) -> Result<(), Failure> {
-        self.participant_mut(seat)?.consumers.insert(id.clone(), producer.clone());
+    /// Remembers a new consumer of a transport.
+    pub fn add_consumer(
+        &mut self,
+        seat: &Seat,
+        transport: &Id,
+        id: &Id,
+        producer: &Id,
+    ) -> Result<(), Failure> {
+        let participant = self.participant_mut(seat)?;
+        // The transport may have been lost, or replaced, while the consumer was made.
+        if !participant.transports.values().any(|own| own == transport) {
+            return Err(Failure::not_found("transport", transport));
+        }
+        participant.consumers.insert(id.clone(), producer.clone());
         self.owners.insert(id.clone(), seat.clone());
         Ok(())
     }
@@ -633,6 +646,7 @@ impl Participant {
             socket: None,
             sockets_seen: 1,
             capabilities: None,
+            transport_capabilities: None,
             transports: BTreeMap::new(),
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
@@ -714,9 +728,11 @@ mod tests {
                 let direction = crate::events::Direction::Send;
                 rooms.add_transport(&ada, direction, &id(transport)).unwrap();
             }
-            rooms.add_consumer(&ada, &id("c"), &id("p")).unwrap();
-            // An answer for another session of his.
-            assert!(rooms.add_consumer(&seat("ada", "ada.0"), &id("c2"), &id("p")).is_err());
+            rooms.add_consumer(&ada, &id("t2"), &id("c"), &id("p")).unwrap();
+            // An answer for a transport that was replaced meanwhile, or for another session of his.
+            assert!(rooms.add_consumer(&ada, &id("t1"), &id("c2"), &id("p")).is_err());
+            let other = seat("ada", "ada.0");
+            assert!(rooms.add_consumer(&other, &id("t2"), &id("c2"), &id("p")).is_err());
             if leaves {
                 assert!(rooms.leave(&seat("ada", "ada.0")).is_none());
                 rooms.leave(&ada).unwrap();

@@ -188,7 +188,8 @@ const web = createServer((request, response) => {
   }
 });
 new Server(web).on('connection', (socket) => {
-  const me = { id: socket.id, socket, tell: (event, payload) => socket.to(me.roomId).emit(event, payload) };
+  const tell = (event, payload) => socket.to(me.roomId).emit(event, payload);
+  const me = { id: socket.id, socket, tell, last: Promise.resolve() };
   const unknown = { error: { code: 'unsupported', message: 'this example has no such event' } };
   socket.onAny((event, ...rest) => {
     if (!(event in steps) && typeof rest.at(-1) === 'function') rest.at(-1)(unknown);
@@ -196,8 +197,9 @@ new Server(web).on('connection', (socket) => {
   for (const [event, step] of Object.entries(steps)) {
     socket.on(event, async (payload, answer) => {
       const failed = ({ code = 'failed', message }) => ({ error: { code, message } });
-      const result = await (async () => step(me, payload ?? {}))().catch(failed);
-      answer?.(result ?? {});
+      // In the order in which they were sent: to receive needs the transport that was asked for before.
+      me.last = me.last.then(() => step(me, payload ?? {})).catch(failed);
+      answer?.((await me.last) ?? {});
     });
   }
   socket.on('disconnect', () => leave(me).catch(console.error));

@@ -6,6 +6,7 @@ mod joining;
 mod making;
 mod takeover;
 mod tell;
+mod together;
 mod tracks;
 mod transports;
 
@@ -127,15 +128,16 @@ impl Service {
     pub async fn handle_all(
         self: &Arc<Self>,
         from: From,
-        action: Action,
-        payloads: Vec<Value>,
+        asked: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
-        match action {
-            Action::Consume => self.consume_all(from.socket, payloads).await,
-            Action::ResumeConsumer => self.resume_consumers(from.socket, payloads).await,
+        match asked.first() {
+            Some((Action::CreateTransport(_) | Action::Consume, _)) => {
+                self.make_all(from.socket, asked).await
+            }
+            Some((Action::ResumeConsumer, _)) => self.resume_consumers(from.socket, asked).await,
             _ => {
-                let mut answers = Vec::with_capacity(payloads.len());
-                for payload in payloads {
+                let mut answers = Vec::with_capacity(asked.len());
+                for (action, payload) in asked {
                     answers.push(self.handle(from, action, payload).await);
                 }
                 answers
@@ -155,9 +157,6 @@ impl Service {
             Action::JoinRoom => self.join_room(from, payload).await,
             Action::LeaveRoom => self.leave_room(socket),
             Action::RouterCapabilities => self.router_capabilities(socket).await,
-            Action::CreateTransport(direction) => {
-                self.create_transport(socket, direction, payload).await
-            }
             Action::ConnectTransport(direction) => {
                 self.connect_transport(socket, direction, payload).await
             }
@@ -171,8 +170,8 @@ impl Service {
             Action::SetPreferredLayers => self.prefer_layers(socket, payload).await,
             Action::RequestKeyFrame => self.request_key_frame(socket, payload).await,
             Action::Heartbeat => self.heartbeat(socket),
-            Action::Consume | Action::ResumeConsumer => {
-                let answers = Box::pin(self.handle_all(from, action, vec![payload])).await;
+            Action::CreateTransport(_) | Action::Consume | Action::ResumeConsumer => {
+                let answers = Box::pin(self.handle_all(from, vec![(action, payload)])).await;
                 answers.into_iter().next().unwrap_or_else(|| Ok(json!({})))
             }
         }
@@ -272,6 +271,25 @@ impl Service {
             tokio::time::sleep(pause).await;
             wait = (wait * 2).min(RETRY_LONGEST);
         }
+    }
+
+    /// Asks for several things in one call, again and again while one of them fails in passing.
+    async fn ask_all<T, F, A>(&self, request: F) -> Vec<MediaResult<T>>
+    where
+        F: Fn() -> A,
+        A: Future<Output = Vec<MediaResult<T>>>,
+    {
+        let last = Mutex::new(Vec::new());
+        let asked = self.ask(|| async {
+            let answers = request().await;
+            let mut failed = answers.iter().filter_map(|answer| answer.as_ref().err());
+            let passing = failed.find(|error| error.is_temporary()).cloned();
+            *last.lock().expect("no panic inside") = answers;
+            passing.map_or(Ok(()), Err)
+        });
+        // The last answers say what has failed.
+        let _ = asked.await;
+        last.into_inner().expect("no panic inside")
     }
 
     /// Frees something at the media server, without anybody waiting for it.

@@ -1,32 +1,21 @@
-//! Producers and consumers: what a participant sends, and what he receives of others.
+//! Producers and consumers: what a participant sends, and what he receives of others. (`together`
+//! makes the consumers.)
 
-use std::future::Future;
 use std::sync::Arc;
 
-use ironcast_api::{AppData, Id};
+use ironcast_api::Id;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::{Service, Thing};
-use crate::events::Direction;
+use crate::events::{Action, Direction};
 use crate::failure::Failure;
-use crate::media::{MediaResult, NewConsumer, NewProducer};
-use crate::payload::{
-    Consume, ConsumerOnly, PreferredLayers, Produce, ProducerOnly, StopProducing, parse,
-};
+use crate::media::NewProducer;
+use crate::payload::{ConsumerOnly, PreferredLayers, Produce, ProducerOnly, StopProducing, parse};
 use crate::rooms::{Producer, Seat, fresh_id};
 
 /// Highest layer that a codec can have; above it is a mistake of the caller.
 const LAYER_MAX: u8 = 7;
-
-/// A consumer that may be made.
-struct Wanted {
-    seat: Seat,
-    /// Who sends what it receives.
-    owner: Seat,
-    app_data: AppData,
-    new: NewConsumer,
-}
 
 impl Service {
     pub(super) async fn produce(
@@ -146,119 +135,26 @@ impl Service {
         Ok(json!({ "producers": producers }))
     }
 
-    /// Several at once are one call at the media server: that is how a join comes.
-    pub(super) async fn consume_all(
-        self: &Arc<Self>,
-        socket: Sid,
-        payloads: Vec<Value>,
-    ) -> Vec<Result<Value, Failure>> {
-        let mut wanted = Vec::new();
-        let prepared: Vec<_> = payloads
-            .into_iter()
-            .map(|payload| {
-                let prepared = self.prepare_consume(socket, payload, wanted.len())?;
-                wanted.push(prepared.new.clone());
-                Ok(prepared)
-            })
-            .collect();
-        let making: Vec<_> =
-            wanted.iter().map(|new| self.making(Thing::Consumer, &new.id)).collect();
-        let answers = self.ask_all(|| self.media.consume_all(wanted.clone()), making.len()).await;
-        let mut answers = making.into_iter().zip(answers);
-        let finish = |prepared: Result<Wanted, Failure>| {
-            let prepared = prepared?;
-            let (mut making, answer) = answers.next().expect("one for each that was asked for");
-            let made = making.answered(answer)?;
-            // If its owner left meanwhile, the consumer went with his transports.
-            let Wanted { seat, owner, app_data, new } = prepared;
-            self.rooms().add_consumer(&seat, &new.id, &new.producer_id)?;
-            making.keep();
-            Ok(json!({
-                "id": new.id,
-                "producerId": new.producer_id,
-                "participantId": owner.participant_id,
-                "kind": made.kind,
-                "rtpParameters": made.rtp_parameters,
-                "type": made.kind_of_stream,
-                "producerPaused": made.producer_paused,
-                "appData": app_data,
-            }))
-        };
-        prepared.into_iter().map(finish).collect()
-    }
-
-    /// Looks whether a consumer may be made; `before` it come others of the same message.
-    fn prepare_consume(
-        &self,
-        socket: Sid,
-        payload: Value,
-        before: usize,
-    ) -> Result<Wanted, Failure> {
-        let wanted: Consume = parse(payload)?;
-        let producer_id = wanted.producer_id;
-        let rooms = self.rooms();
-        let seat = rooms.seat(socket)?;
-        let participant = rooms.participant(&seat)?;
-        if participant.consumers.len() + before >= self.settings.consumers_per_participant_max {
-            return Err(Failure::no_capacity("you receive as many tracks as allowed"));
-        }
-        let owner = rooms
-            .owner(&producer_id)
-            .filter(|owner| owner.room_id == seat.room_id)
-            .cloned()
-            .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
-        let producer = rooms
-            .participant(&owner)?
-            .producers
-            .get(&producer_id)
-            .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
-        let transport_id =
-            rooms.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Receive))?;
-        let rtp_capabilities = wanted.rtp_capabilities.or_else(|| participant.capabilities.clone());
-        let app_data = producer.app_data.clone();
-        let new = NewConsumer { id: fresh_id(), transport_id, producer_id, rtp_capabilities };
-        Ok(Wanted { seat, owner, app_data, new })
-    }
-
-    /// Asks for several things in one call; when all of it failed, as for one thing.
-    async fn ask_all<T, F, A>(&self, request: F, count: usize) -> Vec<MediaResult<T>>
-    where
-        F: Fn() -> A,
-        A: Future<Output = Vec<MediaResult<T>>>,
-    {
-        if count == 0 {
-            return Vec::new();
-        }
-        let asked = self.ask(|| async {
-            let mut answers = request().await;
-            let is_lost =
-                |answer: &MediaResult<T>| matches!(answer, Err(error) if error.is_temporary());
-            if answers.iter().all(is_lost)
-                && let Some(Err(error)) = answers.pop()
-            {
-                return Err(error);
-            }
-            Ok(answers)
-        });
-        asked.await.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
-    }
-
     pub(super) async fn resume_consumers(
         &self,
         socket: Sid,
-        payloads: Vec<Value>,
+        asked: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
         let mut ids = Vec::new();
-        let prepared: Vec<Result<(), Failure>> = payloads
+        let prepared: Vec<Result<(), Failure>> = asked
             .into_iter()
-            .map(|payload| {
+            .map(|(_, payload)| {
                 let wanted: ConsumerOnly = parse(payload)?;
                 self.own_consumer(socket, &wanted.consumer_id)?;
                 ids.push(wanted.consumer_id);
                 Ok(())
             })
             .collect();
-        let answers = self.ask_all(|| self.media.resume_consumers(ids.clone()), ids.len()).await;
+        let answers = if ids.is_empty() {
+            Vec::new()
+        } else {
+            self.ask_all(|| self.media.resume_consumers(ids.clone())).await
+        };
         let mut answers = answers.into_iter();
         let finish = |prepared: Result<(), Failure>| {
             prepared?;

@@ -9,7 +9,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
-    Answer, Consumed, ConsumerView, Events, Media, MediaError, MediaEvent, MediaResult,
+    Answer, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent, MediaResult, New,
     NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
     TransportView,
 };
@@ -144,7 +144,7 @@ impl FakeMedia {
     ) -> BoxFuture<'static, MediaResult<T>> {
         let result = if self.away.load(Ordering::SeqCst) {
             Err(MediaError::Unavailable("away".to_owned()))
-        } else if self.is_busy() {
+        } else if call != "ready" && self.is_busy() {
             self.inside().calls.push("too many".to_owned());
             Err(MediaError::Busy { retry_after: std::time::Duration::from_millis(20) })
         } else {
@@ -160,6 +160,56 @@ impl FakeMedia {
             if is_lost { Err(MediaError::Unavailable("lost".to_owned())) } else { result }
         }
         .boxed()
+    }
+}
+
+impl FakeMedia {
+    fn create_transport(&self, new: NewTransport) -> Answer<'static, Made> {
+        self.answer(format!("create transport for {}", new.session), |inside| {
+            known(&mut inside.routers, &new.router_id)?;
+            let transport = Transport {
+                router: new.router_id.to_string(),
+                session: new.session.to_string(),
+                note: new.note,
+                connected: false,
+                capabilities_given: new.rtp_capabilities.is_some(),
+            };
+            inside.transports.insert(new.id.to_string(), transport);
+            Ok(Made::Transport(json!({
+                "id": new.id,
+                "iceParameters": { "usernameFragment": "u", "password": "p", "iceLite": true },
+                "iceCandidates": [],
+                "dtlsParameters": { "role": "auto", "fingerprints": [] },
+            })))
+        })
+    }
+
+    fn consume(&self, new: NewConsumer) -> Answer<'static, Made> {
+        self.answer(
+            format!(
+                "consume {}{}",
+                new.producer_id,
+                if new.rtp_capabilities.is_some() { " for others" } else { "" }
+            ),
+            |inside| {
+                let given = known(&mut inside.transports, &new.transport_id)?.capabilities_given;
+                if !given && new.rtp_capabilities.is_none() {
+                    return refused("invalid_request");
+                }
+                let producer_paused = known(&mut inside.producers, &new.producer_id)?.paused;
+                let transport = new.transport_id.to_string();
+                let producer = new.producer_id.to_string();
+                let app_data = AppData::default();
+                let track = Track { transport, paused: true, producer, app_data };
+                inside.consumers.insert(new.id.to_string(), track);
+                Ok(Made::Consumer(Consumed {
+                    kind: ironcast_api::MediaKind::Video,
+                    rtp_parameters: json!({ "mid": "0", "codecs": [], "encodings": [] }),
+                    kind_of_stream: json!("simulcast"),
+                    producer_paused,
+                }))
+            },
+        )
     }
 }
 
@@ -194,24 +244,16 @@ impl Media for FakeMedia {
         })
     }
 
-    fn create_transport(&self, new: NewTransport) -> Answer<'_, Value> {
-        self.answer(format!("create transport for {}", new.session), |inside| {
-            known(&mut inside.routers, &new.router_id)?;
-            let transport = Transport {
-                router: new.router_id.to_string(),
-                session: new.session.to_string(),
-                note: new.note,
-                connected: false,
-                capabilities_given: new.rtp_capabilities.is_some(),
-            };
-            inside.transports.insert(new.id.to_string(), transport);
-            Ok(json!({
-                "id": new.id,
-                "iceParameters": { "usernameFragment": "u", "password": "p", "iceLite": true },
-                "iceCandidates": [],
-                "dtlsParameters": { "role": "auto", "fingerprints": [] },
-            }))
-        })
+    fn make_all(&self, new: Vec<New>) -> BoxFuture<'_, Vec<MediaResult<Made>>> {
+        let transports = new.iter().filter(|each| matches!(each, New::Transport(_))).count();
+        let consumers = new.len() - transports;
+        let call = format!("make {transports} transports and {consumers} consumers at once");
+        self.inside().calls.push(call);
+        let each = |new| match new {
+            New::Transport(new) => self.create_transport(new),
+            New::Consumer(new) => self.consume(new),
+        };
+        join_all(new.into_iter().map(each)).boxed()
     }
 
     fn connect_transport(&self, id: Id, _: DtlsParameters) -> Answer<'_, ()> {
@@ -258,29 +300,6 @@ impl Media for FakeMedia {
             inside.producers.remove(id.as_str());
             Ok(())
         })
-    }
-
-    fn consume(&self, new: NewConsumer) -> Answer<'_, Consumed> {
-        self.answer(format!("consume {}", new.producer_id), |inside| {
-            known(&mut inside.transports, &new.transport_id)?;
-            let producer_paused = known(&mut inside.producers, &new.producer_id)?.paused;
-            let transport = new.transport_id.to_string();
-            let producer = new.producer_id.to_string();
-            let app_data = AppData::default();
-            let track = Track { transport, paused: true, producer, app_data };
-            inside.consumers.insert(new.id.to_string(), track);
-            Ok(Consumed {
-                kind: ironcast_api::MediaKind::Video,
-                rtp_parameters: json!({ "mid": "0", "codecs": [], "encodings": [] }),
-                kind_of_stream: json!("simulcast"),
-                producer_paused,
-            })
-        })
-    }
-
-    fn consume_all(&self, new: Vec<NewConsumer>) -> BoxFuture<'_, Vec<MediaResult<Consumed>>> {
-        self.inside().calls.push(format!("consume {} at once", new.len()));
-        join_all(new.into_iter().map(|each| self.consume(each))).boxed()
     }
 
     fn delete_consumer(&self, id: Id) -> Answer<'_, ()> {

@@ -4,6 +4,7 @@ mod client;
 mod coming_and_going;
 mod dialects;
 mod fake_media;
+mod joins;
 mod media_away;
 mod pages;
 mod rights;

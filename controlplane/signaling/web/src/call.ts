@@ -86,6 +86,8 @@ export class Call {
   private listeners: Partial<CallEvents> = {};
   private resumeToken = '';
   private iceServers: RTCIceServer[] = [];
+  /** The receiving transport, also while it is being made: what is received needs it last. */
+  private receiving: Promise<types.Transport> | null = null;
   private consuming = new Set<string>();
   /** What there is to receive, whether we do yet or not. */
   private listed = new Map<string, Listed>();
@@ -224,15 +226,24 @@ export class Call {
     this.device = await Device.factory();
     await this.device.load({ routerRtpCapabilities });
     const rtpCapabilities = this.device.recvRtpCapabilities;
-    const [send, receive] = await Promise.all([
-      this.signaling.request('createProducerTransport'),
-      this.signaling.request('createConsumerTransport', { rtpCapabilities }),
-    ]);
-    if (generation !== this.generation) return;
-    this.sendTransport = this.device.createSendTransport({ ...send, iceServers: this.iceServers });
-    this.recvTransport = this.device.createRecvTransport({ ...receive, iceServers: this.iceServers });
+    // All at once, with what is to be received: the server makes it in one go.
+    const sending = this.signaling.request('createProducerTransport');
+    this.receiving = this.signaling.request('createConsumerTransport', { rtpCapabilities }).then((made) => {
+      if (generation !== this.generation) throw new Refused('offline', 'This connection is given up.');
+      this.recvTransport = this.device!.createRecvTransport({ ...made, iceServers: this.iceServers });
+      this.wire(this.recvTransport, 'connectConsumerTransport');
+      return this.recvTransport;
+    });
+    this.syncProducers();
+    try {
+      const [send] = await Promise.all([sending, this.receiving]);
+      if (generation !== this.generation) return;
+      this.sendTransport = this.device.createSendTransport({ ...send, iceServers: this.iceServers });
+    } catch (error) {
+      if (generation === this.generation) this.dropMedia();
+      throw error;
+    }
     this.wire(this.sendTransport, 'connectProducerTransport');
-    this.wire(this.recvTransport, 'connectConsumerTransport');
     this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
       const paused = appData.paused === true;
       const { source, width } = appData;
@@ -283,6 +294,7 @@ export class Call {
     this.recvTransport?.close();
     this.sendTransport = null;
     this.recvTransport = null;
+    this.receiving = null;
   }
 
   private wire(transport: types.Transport, connectEvent: string): void {
@@ -442,16 +454,15 @@ export class Call {
       if (listed.paused !== undefined) this.setProducerPaused(producerId, listed.paused);
       return;
     }
-    const { device, recvTransport } = this;
-    if (!device || !recvTransport || this.consuming.has(producerId)) return;
+    const { receiving } = this;
+    if (!receiving || this.consuming.has(producerId)) return;
     const { generation } = this;
     const isWanted = () => generation === this.generation && this.listed.has(producerId);
     const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
     this.consuming.add(producerId);
     try {
-      const rtpCapabilities = device.recvRtpCapabilities;
-      const ask = { transportId: recvTransport.id, producerId, rtpCapabilities };
-      const made = await this.again(later, () => this.signaling.request('consume', ask), isWanted);
+      const made = await this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
+      const recvTransport = await receiving;
       if (generation !== this.generation) return;
       const consumer = await recvTransport.consume({
         id: made.id,
