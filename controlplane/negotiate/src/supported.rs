@@ -125,7 +125,8 @@ pub fn supported_rtp_capabilities() -> RtpCapabilities {
     RtpCapabilities { codecs, header_extensions }
 }
 
-/// The codecs of a router that names none.
+/// The codecs of a router that names none. Without `x-google-start-bitrate`: a browser begins its
+/// estimate anew at that value with each track that is added, also in the middle of a call.
 pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
     let h264 = |profile_level_id: &str| {
         media_codec(
@@ -142,7 +143,7 @@ pub fn default_media_codecs() -> Vec<RtpCodecCapability> {
     };
     vec![
         media_codec(Audio, "audio/opus", 48000, Some(2), []),
-        media_codec(Video, "video/VP8", 90000, None, [("x-google-start-bitrate", 1000.into())]),
+        media_codec(Video, "video/VP8", 90000, None, []),
         media_codec(Video, "video/VP9", 90000, None, [("profile-id", 0.into())]),
         h264("42e01f"),
         h264("4d0032"),

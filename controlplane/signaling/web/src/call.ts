@@ -584,13 +584,11 @@ export class Call {
         source === 'screen'
           ? screenEncodings(this.options.codec)
           : cameraEncodings(this.options.codec, width ?? this.options.width, this.options.simulcast);
-      producer = await transport.produce({
-        ...common,
-        encodings,
-        codec,
-        codecOptions: { videoGoogleStartBitrate: 1000 },
-        appData,
-      });
+      // A browser begins its estimate anew at this value, also beside a picture that it sends already:
+      // only the first one may say it.
+      const isFirst = ![...this.producers.values()].some(({ kind }) => kind === 'video');
+      const codecOptions = isFirst ? { videoGoogleStartBitrate: 1000 } : {};
+      producer = await transport.produce({ ...common, encodings, codec, codecOptions, appData });
     }
     if (transport.closed) return;
     this.producers.set(source, producer);
