@@ -19,7 +19,7 @@ use ironcast_core::{
     worker::{Action, Source as CoreSource, Worker},
 };
 use ironcast_driver::{Engine, Io, Source, Statistics};
-use ironcast_handshake::{Certificate, Fingerprint, Output, Pool, Role};
+use ironcast_handshake::{Certificate, Fingerprint, Handshakes, Output, Role};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Reply, WorkerId,
     command::{
@@ -34,6 +34,7 @@ use crate::{
     delay::DelayHistogram,
     directory::Directory,
     messages::{Answer, ToHub, ToWorker},
+    orders::Orders,
     ports::Ports,
 };
 
@@ -44,8 +45,6 @@ const USERNAME_CHARS: usize = 8;
 /// 24 characters of 6 bits: the least is 128 bits.
 const PASSWORD_CHARS: usize = 24;
 
-/// Until a full queue of the handshake threads is tried again.
-const FORGET_PAUSE: Nanos = SECOND / 100;
 /// Orders that waited behind a close, carried out in one turn.
 const ORDERS_AT_ONCE: usize = 64;
 
@@ -65,8 +64,8 @@ pub struct Parts {
     pub ports: Ports,
     /// The process's certificate.
     pub certificate: Certificate,
-    /// DTLS, on its own thread.
-    pub handshakes: Pool,
+    /// DTLS, on threads of its own.
+    pub handshakes: Handshakes,
     /// The hub.
     pub hub: HubSender<ToHub>,
     /// The other workers.
@@ -90,8 +89,8 @@ pub struct WorkerEngine<S> {
     behind: VecDeque<ToWorker>,
     /// What may still be closed in this turn.
     portion: usize,
-    /// Transports that the handshake threads have not been told to forget yet.
-    gone: Vec<u64>,
+    /// What the handshake threads are told.
+    orders: Orders,
     turned_at: Nanos,
 }
 
@@ -120,7 +119,7 @@ impl<S: Sealer> WorkerEngine<S> {
             closing: None,
             behind: VecDeque::new(),
             portion: PORTION,
-            gone: Vec::new(),
+            orders: Orders::default(),
             turned_at: 0,
         }
     }
@@ -298,10 +297,7 @@ impl<S: Sealer> WorkerEngine<S> {
             DtlsRole::Client | DtlsRole::Auto => (DtlsRole::Server, Role::Server),
         };
         let token = self.core.apply_connect_transport(&connect.id, local_role, now)?;
-        if let Err(full) = self.parts.handshakes.begin(token, role, fingerprints) {
-            self.core.take_back_connect(token);
-            return Err(CommandError::new(ErrorCode::NoCapacity, full.to_string()));
-        }
+        self.orders.connect(token, role, fingerprints);
         Ok(Reply::Connected { local_role })
     }
 
@@ -310,6 +306,7 @@ impl<S: Sealer> WorkerEngine<S> {
             Output::Datagram(bytes) => self.core.dtls_output(transport, &bytes, now),
             Output::Connected(keys) => {
                 self.core.dtls_connected(transport, &keys.local, &keys.remote, now);
+                self.core.dtls_goodbye(transport, keys.goodbye);
             }
             Output::Failed(reason) => {
                 tracing::info!(%reason, "a DTLS handshake failed");
@@ -344,22 +341,16 @@ impl<S: Sealer> WorkerEngine<S> {
                     Action::Dtls { transport, datagram } => {
                         self.parts.handshakes.datagram(transport, &datagram);
                     }
+                    Action::StartDtls { transport } => self.orders.begin(transport),
                     Action::TransportGone { transport, .. } => {
                         if let Some(port) = self.ports_of.remove(&transport) {
                             self.parts.ports.give(port);
                         }
-                        self.gone.push(transport);
+                        self.orders.forget(transport);
                     }
                 }
             }
         }
-    }
-
-    /// What the threads are not told now, because their queue is full, they are told later: a
-    /// connected association would stay for ever.
-    fn forget_handshakes(&mut self) {
-        let handshakes = &self.parts.handshakes;
-        self.gone.retain(|transport| handshakes.remove(*transport).is_err());
     }
 
     fn measure(&mut self, io: &Io, now: Nanos) {
@@ -397,16 +388,7 @@ impl<S: Sealer> WorkerEngine<S> {
         for (name, count) in io.statistics().iter() {
             stats.counters.insert(name.to_owned(), count);
         }
-        let handshakes = self.parts.handshakes.counts();
-        for (name, count) in [
-            ("dtls_connected", handshakes.connected),
-            ("dtls_failed", handshakes.failed),
-            ("dtls_datagrams_dropped", handshakes.datagrams_dropped + handshakes.early_dropped),
-            ("dtls_associations_refused", handshakes.associations_refused),
-            ("dtls_panics", handshakes.panics),
-        ] {
-            stats.counters.insert(name.to_owned(), count);
-        }
+        stats.counters.insert("dtls_delayed".to_owned(), self.orders.delayed);
         stats
     }
 }
@@ -448,7 +430,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         self.core.expire(now);
         self.go_on(io, now);
         self.act(io, now);
-        self.forget_handshakes();
+        self.orders.pass(&self.parts.handshakes);
         if !self.core.events().is_empty() {
             let _ = self.parts.hub.send(ToHub::Events(std::mem::take(self.core.events())));
         }
@@ -467,12 +449,11 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         if self.closing.is_some() || !self.behind.is_empty() {
             return Some(0);
         }
-        let deadline = self.core.deadline();
-        if self.gone.is_empty() {
-            return deadline;
-        }
-        let again = self.turned_at + FORGET_PAUSE;
-        Some(deadline.map_or(again, |at| at.min(again)))
+        self.core.deadline().into_iter().chain(self.orders.deadline(self.turned_at)).min()
+    }
+
+    fn end(&mut self) {
+        self.core.say_goodbye_to_all();
     }
 
     fn path_failed(&mut self, path: ironcast_core::batch::PathId, _error: io::ErrorKind) {

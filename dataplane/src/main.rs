@@ -12,6 +12,7 @@ mod engine;
 mod hub;
 mod log;
 mod messages;
+mod orders;
 mod ports;
 mod registry;
 mod workers;
@@ -70,7 +71,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 
     let (hub, inbox) = channel();
-    let workers = Workers::prepare(&config, without, hub.clone())?;
+    let workers = Workers::prepare(&config, without, hub.clone(), &counters)?;
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
     let socket = config.dataplane_socket();

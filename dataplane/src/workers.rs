@@ -26,6 +26,7 @@ use ironcast_protocol::WorkerId;
 
 use crate::{
     addresses,
+    counters::Counters,
     directory::Directory,
     engine::{Parts, WorkerEngine},
     messages::{ToHub, ToWorker},
@@ -46,6 +47,8 @@ pub struct Workers {
     certificate: Certificate,
     hub: HubSender<ToHub>,
     directory: Directory,
+    /// Of all workers.
+    handshakes: Pool,
     shared: Option<SharedListeners>,
     without: Without,
     /// The ports of each worker.
@@ -63,6 +66,7 @@ impl Workers {
         config: &Config,
         without: Without,
         hub: HubSender<ToHub>,
+        counters: &Counters,
     ) -> anyhow::Result<Self> {
         let allowed = ironcast_driver::affinity::allowed_cpus()?;
         let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
@@ -78,12 +82,19 @@ impl Workers {
             .map(|port| SharedListeners::open(&addresses, port, cores.len()))
             .transpose()
             .context("rtc.single_port cannot be opened")?;
+        let certificate = Certificate::generate()?;
+        let handshakes = start_handshakes(config, &certificate, &allowed, &cores)?;
+        let counts = handshakes.counts();
+        counters.add_source(move |tell| {
+            counts().iter().for_each(|(name, count)| tell(&format!("dtls_{name}"), count));
+        });
         Ok(Self {
             config: config.clone(),
             directory: Directory::new(cores.len()),
             cores,
             addresses,
-            certificate: Certificate::generate()?,
+            certificate,
+            handshakes,
             hub,
             shared,
             without,
@@ -156,26 +167,16 @@ impl Workers {
         let (sender, receiver) =
             mailbox::mailbox::<ToWorker>(config.dataplane.commands_waiting_max as usize)?;
         let back = sender.clone();
-        let pool_config = PoolConfig {
-            threads: config.dataplane.handshake_threads as usize,
-            associations_max: config.dataplane.transports_max as usize,
-            handshake: ironcast_handshake::Config {
-                handshake_time_max: u64::from(config.rtc.handshake_timeout_s) * SECOND,
-                ..ironcast_handshake::Config::default()
-            },
-            ..PoolConfig::default()
-        };
-        let handshakes =
-            Pool::start(pool_config, self.certificate.clone(), move |transport, output| {
-                let is_datagram = matches!(output, Output::Datagram(_));
-                let message = ToWorker::Handshake { transport, output };
-                if is_datagram {
-                    back.offer(message);
-                } else {
-                    // Keys, and the end, are said once. A worker that has ended has no use for them.
-                    let _ = back.deliver(message);
-                }
-            })?;
+        let handshakes = self.handshakes.join(move |transport, output| {
+            let is_datagram = matches!(output, Output::Datagram(_));
+            let message = ToWorker::Handshake { transport, output };
+            if is_datagram {
+                back.offer(message);
+            } else {
+                // Keys, and the end, are said once. A worker that has ended has no use for them.
+                let _ = back.deliver(message);
+            }
+        });
         let (ports, slice) = self.ports(index);
         let limits = &config.dataplane;
         let core = Worker::new(
@@ -240,6 +241,38 @@ impl Workers {
         };
         (ports, (first, last))
     }
+}
+
+/// The handshake threads. A storm of joins is to delay no packet, so they run when a core has nothing
+/// else to do, and on the cores of workers only where there are no others.
+fn start_handshakes(
+    config: &Config,
+    certificate: &Certificate,
+    allowed: &[u32],
+    workers: &[u32],
+) -> anyhow::Result<Pool> {
+    let settings = PoolConfig {
+        threads: config.dataplane.handshake_threads as usize,
+        handshakes_max: config.dataplane.handshakes_max as usize,
+        handshake: ironcast_handshake::Config {
+            handshake_time_max: u64::from(config.rtc.handshake_timeout_s) * SECOND,
+            ..ironcast_handshake::Config::default()
+        },
+        ..PoolConfig::default()
+    };
+    let others = allowed.iter().filter(|core| !workers.contains(core));
+    let others: Vec<usize> = others.map(|core| *core as usize).collect();
+    let prepare = move || {
+        if !others.is_empty()
+            && let Err(error) = ironcast_driver::affinity::restrict_current_thread(&others)
+        {
+            tracing::warn!(%error, "a handshake thread shares the cores of the workers");
+        }
+        if let Err(error) = ironcast_driver::affinity::give_way() {
+            tracing::warn!(%error, "a handshake thread has the rank of the workers");
+        }
+    };
+    Pool::start(settings, certificate.clone(), prepare).context("no handshake threads")
 }
 
 /// The ports of each worker, and that they are ours alone.

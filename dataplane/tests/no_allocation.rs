@@ -58,6 +58,8 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
     assert!(matches!(std::mem::take(worker.actions())[..], [Action::OpenPath { .. }]));
     let path = PathId { slot, generation: 0 };
     worker.path_opened(token, local, remote, Some(path), NOW);
+    let begun = std::mem::take(worker.actions());
+    assert_eq!(begun, [Action::StartDtls { transport: token }]);
     let master = MasterKey::new(Suite::AeadAes128Gcm, &[slot as u8; 16], &[1; 12]).unwrap();
     worker.dtls_connected(token, &master, &master, NOW);
     path

@@ -37,6 +37,9 @@ pub use crate::{
     value::{Announced, Door, PortRange, Require, Sealer, Transmit},
 };
 
+/// With more cores than this, one of them is left without a worker.
+const CORES_SHARED_MAX: usize = 4;
+
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "ironcast.toml";
 
@@ -219,6 +222,7 @@ impl Config {
             return self.dataplane.cores.clone();
         }
         let wanted = match self.dataplane.workers {
+            0 if available.len() > CORES_SHARED_MAX => available.len() - 1,
             0 => available.len().max(1),
             workers => workers as usize,
         };

@@ -113,14 +113,18 @@ section! {
 section! {
     /// The process that moves packets: ironcast-dataplane.
     Dataplane = "dataplane" {
-        /// Threads that move packets, each on a core of its own. 0: one for each core.
+        /// Threads that move packets, each on a core of its own. 0: one for each core; where there are
+        /// more than four, one core is left for everything else.
         workers: u32 = 0, Between(0, 256);
         /// The cores for them, such as [2, 3, 4]. Empty: the first ones.
         cores: Vec<u32> = Vec::new();
         /// Unix socket towards the control plane. Not set: dataplane.sock in the state directory.
         socket: Option<PathBuf> = None;
-        /// Threads for DTLS handshakes, so that a join never delays a packet.
+        /// Threads for DTLS handshakes, so that a join never delays a packet: they run when a core has
+        /// nothing else to do, and where there are cores without a worker, on these.
         handshake_threads: u32 = 1, Between(1, 64);
+        /// Handshakes that may run at once. Others begin when there is room, and are counted.
+        handshakes_max: u32 = 4_096, Between(1, 1_000_000);
         /// Buffers for received packets of each worker, a power of two. When they run out, packets
         /// wait in the sockets, and that is counted.
         receive_buffers: u32 = 4_096, Between(64, 32_768);

@@ -255,7 +255,10 @@ fn places_are_derived_from_the_state_directory() {
     assert_eq!(config.page_url(), "http://localhost:8080/");
     let open = with(&[], &[("signaling.listen", "0.0.0.0:443"), ("signaling.tls", "true")]);
     assert_eq!(open.unwrap().page_url(), "https://localhost:443/");
-    assert_eq!(config.worker_cores(&[0, 1]), [0, 1]);
+    assert_eq!(config.worker_cores(&[0, 1, 2, 3]), [0, 1, 2, 3]);
+    assert_eq!(config.worker_cores(&[0, 1, 2, 3, 8]), [0, 1, 2, 3]);
+    let five = with(&[], &[("dataplane.workers", "5")]).unwrap();
+    assert_eq!(five.worker_cores(&[0, 1, 2, 3, 8]), [0, 1, 2, 3, 8]);
     let three = with(&[], &[("dataplane.workers", "3")]).unwrap();
     assert_eq!(three.worker_cores(&[4, 5]), [4, 5, 4]);
 }

@@ -12,6 +12,7 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportC
 
 use crate::{
     key::{ConsumerKey, Key, ProducerKey, TransportKey},
+    transport::dtls::say_goodbye,
     worker::{Action, Worker},
 };
 
@@ -188,6 +189,7 @@ impl Worker {
         let Some(transport) = self.transports.remove(key) else {
             return;
         };
+        say_goodbye(&transport, &mut self.control);
         for path in transport.ice.paths() {
             self.leave_path(key, path.id);
         }

@@ -2,12 +2,11 @@
 //! final; what is wrong all the same is refused with nothing half-made. Never on the way of a packet.
 
 use ironcast_protocol::{
-    CommandError, ErrorCode, Event, Reply,
+    CommandError, ErrorCode, Reply,
     command::{
         Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, IceParameters, Produce,
         SetPreferredLayers, SetPriority, SetTransportBitrates,
     },
-    event::{DtlsState, TransportCloseReason},
     media::{Layers, MediaKind, RtpType},
 };
 
@@ -17,7 +16,6 @@ use crate::{
     key::TransportKey,
     producer::Producer,
     router::Router,
-    srtp::{MasterKey, OpenKey, SealKey},
     transport::{
         Transport,
         ice::{Credentials, Ice, Timeouts},
@@ -115,14 +113,8 @@ impl Worker {
         }
         transport.dtls_role = Some(local_role);
         self.schedule(key, now);
+        self.start_dtls(key);
         Ok(key.into())
-    }
-
-    /// The handshake could not begin: as if [`Self::apply_connect_transport`] had been refused.
-    pub fn take_back_connect(&mut self, transport: u64) {
-        if let Some(transport) = self.transports.get_mut(TransportKey::from(transport)) {
-            transport.dtls_role = None;
-        }
     }
 
     /// New ICE credentials.
@@ -382,70 +374,6 @@ impl Worker {
         Ok(Reply::Done)
     }
 
-    /// The handshake has something to send.
-    pub fn dtls_output(&mut self, transport: u64, datagram: &[u8], now: Nanos) {
-        let key = TransportKey::from(transport);
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        if let Some(path) = transport.ice.selected().map(|path| path.id) {
-            transport.traffic.sent.add(datagram.len(), now);
-            self.control.push(path, datagram);
-        }
-        self.set_dtls_state(key, DtlsState::Connecting, None);
-    }
-
-    /// The handshake is done: these are the keys, ours to seal with and the peer's to open with.
-    pub fn dtls_connected(
-        &mut self,
-        transport: u64,
-        ours: &MasterKey,
-        theirs: &MasterKey,
-        now: Nanos,
-    ) {
-        let key = TransportKey::from(transport);
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        // Once only: other keys on the same indices are another association's business.
-        if transport.suite.is_some() {
-            return;
-        }
-        let suite = ours.suite();
-        transport.suite = Some(suite);
-        transport.open_key = Some(Box::new(OpenKey::new(theirs)));
-        self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
-        self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()));
-        self.look_at_layers(key, now);
-    }
-
-    /// The handshake failed.
-    pub fn dtls_failed(&mut self, transport: u64) {
-        self.set_dtls_state(TransportKey::from(transport), DtlsState::Failed, None);
-    }
-
-    /// The peer said goodbye: the transport is closed.
-    pub fn dtls_closed(&mut self, transport: u64) {
-        let key = TransportKey::from(transport);
-        self.set_dtls_state(key, DtlsState::Closed, None);
-        self.close_by_itself(key, TransportCloseReason::DtlsClosed);
-    }
-
-    fn set_dtls_state(&mut self, key: TransportKey, state: DtlsState, profile: Option<&str>) {
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        let over = matches!(transport.dtls_state, DtlsState::Closed | DtlsState::Failed);
-        let back = transport.dtls_state == DtlsState::Connected && state == DtlsState::Connecting;
-        if transport.dtls_state == state || over || back {
-            return;
-        }
-        transport.dtls_state = state;
-        let transport = transport.id.clone();
-        let srtp_profile = profile.map(str::to_owned);
-        self.events.push(Event::DtlsStateChange { transport, state, srtp_profile });
-    }
-
     pub(crate) fn transport_key(&self, id: &str) -> Outcome<TransportKey> {
         self.transport_ids.get(id).copied().ok_or_else(|| not_found("transport", id))
     }
@@ -455,7 +383,7 @@ impl Worker {
         key.and_then(|key| self.consumers.get_mut(key)).ok_or_else(|| not_found("consumer", id))
     }
 
-    fn look_at_layers(&mut self, key: TransportKey, now: Nanos) {
+    pub(crate) fn look_at_layers(&mut self, key: TransportKey, now: Nanos) {
         if let Some(transport) = self.transports.get_mut(key) {
             transport.layers_at = now;
             self.schedule(key, now);

@@ -26,6 +26,11 @@ impl ControlQueue {
         self.datagrams.push((path, datagram.len() as u32));
     }
 
+    /// True when nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
     /// Moves all into the output.
     pub(crate) fn drain(&mut self, batch: &mut Batch) {
         let mut at = 0;

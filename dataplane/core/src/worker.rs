@@ -17,13 +17,14 @@
 //! | here | a datagram's way to its transport, timers, the turn's output |
 //! | `transport/paths.rs` | whose a connected socket is: `share_path`, `path_failed` |
 //! | `transport/stun.rs` | checks: `receive_stun`, `path_opened` |
+//! | `transport/dtls.rs` | when a handshake begins, its results, the goodbye: `dtls_*` |
 //! | `transport/receive.rs` | [3] RTP: `receive_rtp` |
 //! | `transport/reports.rs` | RTCP both ways: `receive_rtcp`, `write_*` |
 //! | `transport/send.rs` | [7] `drain_transport` |
 //! | `router.rs` | [5] `fan_out` |
 //! | `layers.rs` | which layer each receiver gets: `select_layers` |
 //! | `service.rs` | what a transport needs now and then: `service` |
-//! | `commands.rs` | what the control plane asks: `apply_*`, and the handshake's results |
+//! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `figures.rs` | what the control plane is told |
 
 use std::{
@@ -151,6 +152,11 @@ pub enum Action {
         /// The datagram.
         datagram: Vec<u8>,
     },
+    /// The handshake of a transport begins.
+    StartDtls {
+        /// The transport, as a number.
+        transport: u64,
+    },
     /// A transport is gone: its handshake too.
     TransportGone {
         /// The transport, as a number.
@@ -235,6 +241,8 @@ pub struct Worker {
     pub(crate) seal_jobs: Vec<SealJob>,
     pub(crate) pool: Pool,
     pub(crate) control: ControlQueue,
+    /// Paths that are closed when what waits for them was sent.
+    pub(crate) leaving: Vec<PathId>,
     pub(crate) fresh_producers: Vec<ProducerKey>,
     pub(crate) ready_transports: Vec<TransportKey>,
     /// How many of them are drained in this turn: a turn's output leaves in portions.
@@ -280,6 +288,7 @@ impl Worker {
             seal_keys: SealKeys::default(),
             seal_jobs: Vec::new(),
             control: ControlQueue::default(),
+            leaving: Vec::new(),
             fresh_producers: Vec::new(),
             ready_transports: Vec::new(),
             drained: 0,
@@ -421,7 +430,7 @@ impl Worker {
     /// When [`Self::expire`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
-        if !self.touched.is_empty() || self.is_closing() {
+        if !self.touched.is_empty() || self.is_closing() || !self.actions.is_empty() {
             return Some(0);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -509,6 +518,7 @@ impl Worker {
     pub fn drain<S: Sealer>(&mut self, batch: &mut Batch, sealer: &mut S, now: Nanos) -> bool {
         if self.drained == 0 {
             self.control.drain(batch);
+            self.actions.extend(self.leaving.drain(..).map(Action::ClosePath));
             self.fan_out();
         }
         while let Some(&key) = self.ready_transports.get(self.drained)

@@ -56,20 +56,46 @@ pub fn wake_on_time() {
 
 /// Pins the calling thread to one processor.
 pub fn pin_current_thread(cpu: usize) -> Result<(), AffinityError> {
+    restrict_current_thread(&[cpu])
+}
+
+/// Lets the calling thread run on these processors only.
+pub fn restrict_current_thread(cpus: &[usize]) -> Result<(), AffinityError> {
     let allowed = allowed_cpus()?;
-    if !allowed.contains(&cpu) {
-        return Err(AffinityError::NotAllowed { cpu, allowed });
-    }
     // SAFETY: an all-zero cpu_set_t is the empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `cpu` came from a mask, so it is below CPU_SETSIZE.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
+    for &cpu in cpus {
+        if !allowed.contains(&cpu) {
+            return Err(AffinityError::NotAllowed { cpu, allowed });
+        }
+        // SAFETY: `cpu` came from a mask, so it is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
     // SAFETY: `set` is as large as said, and pid 0 is the calling thread.
     if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) } != 0 {
         let source = io::Error::last_os_error();
-        return Err(AffinityError::Refused { what: "pin a worker to its processor", source });
+        return Err(AffinityError::Refused { what: "choose a thread's processors", source });
     }
     Ok(())
+}
+
+/// Lets every other thread run before the calling one: the scheduling class for what a processor
+/// does when it has nothing else to do, or the lowest priority where that class is refused.
+///
+/// # Errors
+/// Both were refused.
+pub fn give_way() -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the structure is valid for the call, and pid 0 is the calling thread.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) } == 0 {
+        return Ok(());
+    }
+    const LOWEST: libc::c_int = 19;
+    // SAFETY: numbers only; 0 is the calling thread.
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LOWEST) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +111,22 @@ mod tests {
             assert_eq!(allowed_cpus().unwrap(), [last]);
             let error = pin_current_thread(last + 1).unwrap_err().to_string();
             assert!(error.contains("cpuset"), "{error}");
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_thread_gives_way_and_keeps_to_its_processors() {
+        std::thread::spawn(|| {
+            let allowed = allowed_cpus().unwrap();
+            restrict_current_thread(&allowed).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), allowed);
+            give_way().unwrap();
+            // SAFETY: numbers only; 0 is the calling thread.
+            let (class, nice) =
+                unsafe { (libc::sched_getscheduler(0), libc::getpriority(libc::PRIO_PROCESS, 0)) };
+            assert!(class == libc::SCHED_IDLE || nice == 19, "{class} {nice}");
         })
         .join()
         .unwrap();

@@ -77,6 +77,9 @@ pub trait Engine {
     /// When the engine wants its next turn at the latest.
     fn deadline(&self) -> Option<Nanos>;
 
+    /// The worker ends; what the engine has to say is asked for once more by [`Engine::fill`].
+    fn end(&mut self);
+
     /// A path has had nothing but errors (ICMP) for `path_failure_ms`, and no datagram. Told once
     /// until the next datagram; the path stays open.
     fn path_failed(&mut self, path: PathId, error: io::ErrorKind);
@@ -186,6 +189,8 @@ pub fn run<E: Engine>(
     while !mailbox.is_stopped() {
         worker.turn(&mut frames).map_err(DriverError::Wait)?;
     }
+    worker.engine.end();
+    worker.transmit(&mut frames);
     Ok(())
 }
 
@@ -219,13 +224,7 @@ impl<E: Engine> Loop<'_, E> {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
-        loop {
-            let has_more = self.engine.fill(self.io.batch(), now);
-            self.io.transmit(frames);
-            if !has_more {
-                break;
-            }
-        }
+        self.transmit(frames);
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
@@ -233,6 +232,18 @@ impl<E: Engine> Loop<'_, E> {
         self.io.statistics.idle_ns += held;
         self.io.statistics.busy_ns += (done - woke).saturating_sub(held);
         Ok(())
+    }
+
+    /// All output that the engine has, portion by portion.
+    fn transmit(&mut self, frames: &mut Frames) {
+        let now = self.io.clock.now();
+        loop {
+            let has_more = self.engine.fill(self.io.batch(), now);
+            self.io.transmit(frames);
+            if !has_more {
+                break;
+            }
+        }
     }
 
     /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
@@ -449,6 +460,7 @@ mod tests {
         fn deadline(&self) -> Option<Nanos> {
             Some(self.deadline)
         }
+        fn end(&mut self) {}
         fn path_failed(&mut self, _: PathId, _: io::ErrorKind) {}
     }
 

@@ -300,6 +300,21 @@ fn a_deadline_ends_the_sleep() {
 }
 
 #[test]
+fn what_is_said_at_the_end_is_still_sent() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let socket = join(&worker, listener, "127.0.0.1:0");
+        let address = socket.local_addr().unwrap();
+        worker.ask(move |engine, _| {
+            engine.last_words = Some((engine.paths[&address], b"goodbye"));
+        });
+        worker.stop();
+        assert_eq!(receive(&socket), b"goodbye");
+    }
+}
+
+#[test]
 fn a_turn_is_held_for_the_rest_of_a_frame_and_then_goes_on() {
     for transmit in MODES {
         let worker = Running::start(config(transmit));

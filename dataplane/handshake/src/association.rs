@@ -114,6 +114,8 @@ impl DtlsAssociation {
                 _ => None,
             };
             association.begin(version, None, now);
+        } else {
+            association.deadline = Some(now.saturating_add(config.handshake_time_max));
         }
         association
     }
@@ -366,16 +368,11 @@ impl Association for DtlsAssociation {
     }
 
     fn handle_timeout(&mut self, now: Nanos) {
-        self.run(now, |_| Ok(()));
-    }
-
-    fn close(&mut self, now: Nanos) {
-        if matches!(self.state, State::Done) {
-            return;
-        }
-        self.run(now, Dtls::close);
-        if !matches!(self.state, State::Done) {
-            self.finish(Output::Closed);
+        match &self.state {
+            State::Collecting(_) if self.deadline.is_some_and(|at| now >= at) => {
+                self.fail(Failure::Timeout);
+            }
+            _ => self.run(now, |_| Ok(())),
         }
     }
 

@@ -34,9 +34,6 @@ pub enum Failure {
     /// A bug in here, contained.
     #[error("internal error")]
     Internal,
-    /// More handshakes than this process takes.
-    #[error("too many handshakes")]
-    LimitReached,
 }
 
 /// Descriptions of alerts.
@@ -63,7 +60,7 @@ impl Failure {
                 Some(alert::HANDSHAKE_FAILURE)
             }
             Self::Protocol => Some(alert::UNEXPECTED_MESSAGE),
-            Self::Internal | Self::LimitReached => Some(alert::INTERNAL_ERROR),
+            Self::Internal => Some(alert::INTERNAL_ERROR),
             // The peer knows, or nothing was said at all.
             Self::Refused(_) | Self::NoFingerprint => None,
         }

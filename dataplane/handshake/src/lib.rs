@@ -1,11 +1,11 @@
 //! DTLS off the packet threads: handshakes that give SRTP keys (RFC 5764), behind a trait. Called
-//! by the workers through a [`Pool`]: they hand over the DTLS datagrams that they receive, and get
-//! back datagrams to send, keys, and the end of the association. Owns an association until it
+//! by the workers through their [`Handshakes`]: they hand over the DTLS datagrams that they receive, and
+//! get back datagrams to send, keys, and the end of the association. Owns an association until it
 //! closes (retransmissions, alerts, close_notify). Never opens a socket, never sees a media packet,
 //! and never makes a packet thread wait.
 //!
 //! ```text
-//! worker --- start, datagram, close ---> Pool: N threads, each with its Associations
+//! worker --- begin, datagram, remove ---> Pool: N threads, each with its Associations
 //!        <-- datagram, connected, ... --'    (callback: posts to the worker's mailbox)
 //! ```
 //! An [`Association`] by itself does no I/O and reads no clock, so tests run handshakes in memory.
@@ -29,7 +29,7 @@ pub use association::DtlsAssociation;
 pub use certificate::{Certificate, CertificateError};
 pub use failure::Failure;
 pub use fingerprint::{Fingerprint, FingerprintError, HashAlgorithm};
-pub use pool::{Pool, PoolConfig, PoolCounts, PoolFull, TransportToken};
+pub use pool::{Handshakes, Pool, PoolConfig, PoolCounts, PoolFull, TransportToken};
 
 /// One DTLS association with one peer. After each call take all outputs by [`Association::poll`],
 /// then call [`Association::handle_timeout`] at [`Association::deadline`] at the latest.
@@ -39,9 +39,6 @@ pub trait Association: Send {
 
     /// Time has come.
     fn handle_timeout(&mut self, now: Nanos);
-
-    /// Says goodbye to the peer (close_notify) and ends. The last output is [`Output::Closed`].
-    fn close(&mut self, now: Nanos);
 
     /// The next output; `None` when there is nothing more for now.
     fn poll(&mut self) -> Option<Output>;
@@ -59,7 +56,7 @@ pub enum Output {
     Connected(SrtpKeys),
     /// The handshake has failed, for good. Nothing more comes.
     Failed(Failure),
-    /// The peer or we have closed. Nothing more comes.
+    /// The peer has closed. Nothing more comes.
     Closed,
 }
 

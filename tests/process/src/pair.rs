@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, ExitStatus, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -191,6 +191,22 @@ impl Pair {
         let mut child = self.controlplane.take().expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
+    }
+
+    /// Ends the dataplane as a service manager does (SIGTERM), and waits for it.
+    pub async fn end_dataplane(&mut self) -> ExitStatus {
+        let pid = self.dataplane_pid().to_string();
+        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+        let mut child = self.dataplane.take().expect("it was started");
+        for _ in 0..LIMIT.as_millis() / 20 {
+            if let Some(status) = child.try_wait().expect("its status") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let _ = child.kill();
+        panic!("it does not end");
     }
 
     fn spawn(&self, name: &str) -> Child {

@@ -680,7 +680,7 @@ impl World {
                     other.due = true;
                 }
             }
-            Action::Dtls { .. } | Action::TransportGone { .. } => {}
+            Action::Dtls { .. } | Action::StartDtls { .. } | Action::TransportGone { .. } => {}
         }
     }
 

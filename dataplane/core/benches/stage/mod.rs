@@ -157,6 +157,8 @@ impl Stage {
         let actions = std::mem::take(self.worker.actions());
         assert!(matches!(actions[..], [Action::OpenPath { .. }]), "{actions:?}");
         self.worker.path_opened(token, local, remote, Some(path), self.now);
+        let begun = std::mem::take(self.worker.actions());
+        assert_eq!(begun, [Action::StartDtls { transport: token }]);
         self.worker.dtls_connected(token, &master(key), &master(key), self.now);
         path
     }

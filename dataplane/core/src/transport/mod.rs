@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod demux;
+pub(crate) mod dtls;
 pub mod feedback;
 pub mod ice;
 pub(crate) mod paths;
@@ -86,6 +87,10 @@ pub struct Transport {
     pub dtls_state: DtlsState,
     /// Our role, once connected by the API.
     pub dtls_role: Option<DtlsRole>,
+    /// The handshake was told to begin.
+    dtls_started: bool,
+    /// Tells the peer that we close; sealed in advance, empty before the handshake is done.
+    goodbye: Box<[u8]>,
     /// SRTP profile in use.
     pub suite: Option<Suite>,
     pub(crate) open_key: Option<Box<OpenKey>>,
@@ -157,6 +162,8 @@ impl Transport {
             ice,
             dtls_state: DtlsState::New,
             dtls_role: None,
+            dtls_started: false,
+            goodbye: Box::default(),
             suite: None,
             open_key: None,
             rtcp: RtcpWindows::default(),

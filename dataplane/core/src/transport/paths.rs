@@ -6,7 +6,13 @@
 use std::net::SocketAddr;
 
 use super::ice::Path;
-use crate::{Discard, Nanos, batch::PathId, key::TransportKey, wire, worker::Worker};
+use crate::{
+    Discard, Nanos,
+    batch::PathId,
+    key::TransportKey,
+    wire,
+    worker::{Action, Worker},
+};
 
 /// Transports of one path.
 const SHARERS_MAX: usize = 4;
@@ -85,7 +91,12 @@ impl Worker {
     /// A transport has no use for a path any more; the last one closes it.
     pub(crate) fn leave_path(&mut self, key: TransportKey, path: PathId) {
         if self.paths.leave(path, key) {
-            self.actions.push(crate::worker::Action::ClosePath(path));
+            if self.control.is_empty() {
+                self.actions.push(Action::ClosePath(path));
+            } else {
+                // What was queued may be for this path, and its last words.
+                self.leaving.push(path);
+            }
         }
     }
 

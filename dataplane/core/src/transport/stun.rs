@@ -294,7 +294,11 @@ impl Worker {
         {
             let transport = transport.id.clone();
             self.events.push(Event::IceSelectedTupleChange { transport, tuple });
+            self.start_dtls(key);
         }
+        let Some(transport) = self.transports.get(key) else {
+            return;
+        };
         if change.state {
             let state = transport.ice_state();
             let transport = transport.id.clone();

@@ -45,6 +45,8 @@ pub struct TestEngine {
     hellos: Vec<(SocketAddr, SocketAddr)>,
     queued: Vec<(PathId, usize)>,
     bytes: Vec<u8>,
+    /// What is sent at the end.
+    pub last_words: Option<(PathId, &'static [u8])>,
 }
 
 impl TestEngine {
@@ -95,6 +97,12 @@ impl Engine for TestEngine {
         }
         if let Some((at, fired)) = self.alarm.take_if(|(at, _)| *at <= now) {
             fired.send(now as i64 - at as i64).unwrap();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some((path, words)) = self.last_words {
+            self.send(path, words);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who leaves takes everything along.
 
-use ironcast_load::{AudioOptions, VideoOptions, call::ConsumeOptions};
+use ironcast_load::{AudioOptions, PeerHandle, PeerState, VideoOptions, call::ConsumeOptions};
 use ironcast_process_tests::{LIMIT, Pair, eventually};
 use serde_json::Value;
 
@@ -69,6 +69,44 @@ async fn close_notify_closes_the_transport() {
         closed.iter().any(|event| event == "consumer.closed"),
         "bob's consumer closes before the transport: {closed:?}"
     );
+}
+
+async fn hears_a_goodbye(peer: &PeerHandle) {
+    let mut state = peer.state();
+    let closed = state.wait_for(|state| *state == PeerState::Closed("close_notify"));
+    tokio::time::timeout(LIMIT, closed).await.expect("told in time").expect("the peer lives");
+}
+
+#[tokio::test]
+async fn who_is_sent_away_is_told() {
+    let pair = Pair::start().await;
+    pair.create_room("room").await;
+    let alice = pair.join_with("room", "alice", &good_network()).await;
+    let bob = pair.join_with("room", "bob", &good_network()).await;
+    let transport = format!("/v1/transports/{}", alice.send.id);
+    pair.call("DELETE", &transport, Value::Null).await;
+    hears_a_goodbye(alice.send.session.peer()).await;
+    let others = [&alice.receive, &bob.send, &bob.receive];
+    assert!(
+        others
+            .iter()
+            .all(|one| { matches!(*one.session.peer().state().borrow(), PeerState::Connected(_)) })
+    );
+    pair.call("DELETE", "/v1/routers/room", Value::Null).await;
+    for other in others {
+        hears_a_goodbye(other.session.peer()).await;
+    }
+}
+
+#[tokio::test]
+async fn everybody_is_told_when_the_process_ends() {
+    let mut pair = Pair::start().await;
+    pair.create_room("room").await;
+    let alice = pair.join_with("room", "alice", &good_network()).await;
+    assert!(pair.end_dataplane().await.success());
+    for transport in [&alice.send, &alice.receive] {
+        hears_a_goodbye(transport.session.peer()).await;
+    }
 }
 
 #[tokio::test]

@@ -185,28 +185,3 @@ fn a_transport_never_runs_out_of_consumers() {
     assert!(world.peers[bob].inbox(ssrc).frames().len() > 60);
     world.assert_no_faults();
 }
-
-#[test]
-fn a_connect_that_is_taken_back_can_be_tried_again() {
-    use ironcast_protocol::command::DtlsRole;
-    let mut world = World::new(750);
-    let create = ironcast_protocol::command::CreateWebRtcTransport {
-        id: "late".into(),
-        router: ROOM.into(),
-        consent_timeout_s: 30,
-        initial_available_outgoing_bitrate_bps: 600_000,
-        note: Vec::new(),
-        disconnected_timeout_s: 0,
-    };
-    let credentials = ironcast_core::transport::ice::Credentials {
-        username_fragment: "00abcdefgh".into(),
-        password: "a password of twenty-four".into(),
-    };
-    let worker = world.worker();
-    let made = worker.apply_create_transport(&create, credentials, 0).unwrap();
-    let connected = worker.apply_connect_transport("late", DtlsRole::Server, 0).unwrap();
-    assert_eq!(connected, made);
-    assert!(worker.apply_connect_transport("late", DtlsRole::Server, 0).is_err());
-    worker.take_back_connect(connected);
-    assert!(worker.apply_connect_transport("late", DtlsRole::Server, 0).is_ok());
-}

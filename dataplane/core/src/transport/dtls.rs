@@ -1,0 +1,125 @@
+//! What a transport has to do with DTLS, which runs elsewhere: when the handshake begins, what it
+//! sends, how it ends, and the goodbye (close_notify) that leaves when the transport is closed. Called
+//! by the binary for the handshake's results. Never looks into a DTLS record.
+
+use ironcast_protocol::{
+    Event,
+    event::{DtlsState, TransportCloseReason},
+};
+
+use super::Transport;
+use crate::{
+    Nanos,
+    control::ControlQueue,
+    key::TransportKey,
+    srtp::{MasterKey, OpenKey, SealKey},
+    worker::{Action, Worker},
+};
+
+impl Worker {
+    /// Begins the handshake, once, when the API has connected the transport and there is a pair: as
+    /// a client we have nobody to speak to before (RFC 5763 section 6.7.1), and as a server nobody whose
+    /// time could be measured.
+    pub(crate) fn start_dtls(&mut self, key: TransportKey) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let is_ready = transport.dtls_role.is_some() && transport.ice.selected().is_some();
+        if is_ready && !std::mem::replace(&mut transport.dtls_started, is_ready) {
+            self.actions.push(Action::StartDtls { transport: key.into() });
+        }
+    }
+
+    /// The handshake has something to send.
+    pub fn dtls_output(&mut self, transport: u64, datagram: &[u8], now: Nanos) {
+        let key = TransportKey::from(transport);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        if let Some(path) = transport.ice.selected().map(|path| path.id) {
+            transport.traffic.sent.add(datagram.len(), now);
+            self.control.push(path, datagram);
+        }
+        self.set_dtls_state(key, DtlsState::Connecting, None);
+    }
+
+    /// The handshake is done: these are the keys, ours to seal with and the peer's to open with.
+    pub fn dtls_connected(
+        &mut self,
+        transport: u64,
+        ours: &MasterKey,
+        theirs: &MasterKey,
+        now: Nanos,
+    ) {
+        let key = TransportKey::from(transport);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        // Once only: other keys on the same indices are another association's business.
+        if transport.suite.is_some() {
+            return;
+        }
+        let suite = ours.suite();
+        transport.suite = Some(suite);
+        transport.open_key = Some(Box::new(OpenKey::new(theirs)));
+        self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
+        self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()));
+        self.look_at_layers(key, now);
+    }
+
+    /// A datagram that tells the peer that we close, sealed in advance: it leaves at once when the
+    /// transport is closed, while its path is still there.
+    pub fn dtls_goodbye(&mut self, transport: u64, datagram: Vec<u8>) {
+        if let Some(transport) = self.transports.get_mut(TransportKey::from(transport)) {
+            transport.goodbye = datagram.into();
+        }
+    }
+
+    /// The handshake failed.
+    pub fn dtls_failed(&mut self, transport: u64) {
+        self.set_dtls_state(TransportKey::from(transport), DtlsState::Failed, None);
+    }
+
+    /// The peer said goodbye: the transport is closed.
+    pub fn dtls_closed(&mut self, transport: u64) {
+        let key = TransportKey::from(transport);
+        self.set_dtls_state(key, DtlsState::Closed, None);
+        self.close_by_itself(key, TransportCloseReason::DtlsClosed);
+    }
+
+    /// The process ends: what [`Self::drain`] gives next tells all peers.
+    pub fn say_goodbye_to_all(&mut self) {
+        for (_, transport) in self.transports.iter() {
+            say_goodbye(transport, &mut self.control);
+        }
+    }
+
+    fn set_dtls_state(&mut self, key: TransportKey, state: DtlsState, profile: Option<&str>) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let over = matches!(transport.dtls_state, DtlsState::Closed | DtlsState::Failed);
+        let back = transport.dtls_state == DtlsState::Connected && state == DtlsState::Connecting;
+        if transport.dtls_state == state || over || back {
+            return;
+        }
+        transport.dtls_state = state;
+        let transport = transport.id.clone();
+        let srtp_profile = profile.map(str::to_owned);
+        self.events.push(Event::DtlsStateChange { transport, state, srtp_profile });
+    }
+}
+
+/// Tells the peer that we close, unless it has closed by itself, never had keys, or is not to be sent
+/// to any more (RFC 7675 section 5.1).
+pub(crate) fn say_goodbye(transport: &Transport, control: &mut ControlQueue) {
+    if transport.dtls_state == DtlsState::Connected
+        && !transport.goodbye.is_empty()
+        && let Some(path) = transport.ice.selected()
+    {
+        control.push(path.id, &transport.goodbye);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! One handshake thread: its queue, its associations, their timers. Outputs leave by the callback of
+//! the worker whose transport it is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use ironcast_core::Nanos;
+
+use super::{Counters, Factory, Member, PoolConfig, TransportToken};
+use crate::{Association, Failure, Fingerprint, Output, Role};
+
+/// Commands taken before the timers get their turn.
+const COMMANDS_PER_TURN: usize = 64;
+/// Longest sleep: only a bound, commands wake the thread.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// A command, and whose.
+pub(super) struct Order {
+    /// The pool's own commands have none.
+    pub(super) member: Option<Arc<Member>>,
+    pub(super) command: Command,
+}
+
+pub(super) enum Command {
+    Start {
+        token: TransportToken,
+        role: Role,
+        fingerprints: Vec<Fingerprint>,
+    },
+    Datagram {
+        token: TransportToken,
+        bytes: Vec<u8>,
+    },
+    Remove {
+        token: TransportToken,
+    },
+    /// The worker's run is over: all of its transports are gone.
+    Leave,
+    /// The process ends.
+    Stop,
+}
+
+/// A transport: the worker's number, then the token.
+type Key = (u64, TransportToken);
+
+/// See the file's head.
+pub(super) struct HandshakeThread {
+    config: PoolConfig,
+    factory: Arc<Factory>,
+    counters: Arc<Counters>,
+    /// Datagrams in the queue.
+    queued: Arc<AtomicUsize>,
+    start: Instant,
+    transports: BTreeMap<Key, Transport>,
+    timers: BTreeSet<(Nanos, Key)>,
+    /// Datagrams of transports that were not started yet.
+    early: BTreeMap<Key, Vec<Vec<u8>>>,
+    stopped: bool,
+}
+
+struct Transport {
+    member: Arc<Member>,
+    /// `None` once it has ended: further datagrams are ignored.
+    association: Option<Box<dyn Association>>,
+    timer: Option<Nanos>,
+    /// Its handshake is not done: one of those that are counted.
+    running: bool,
+}
+
+impl HandshakeThread {
+    pub(super) fn new(
+        config: PoolConfig,
+        factory: Arc<Factory>,
+        counters: Arc<Counters>,
+        queued: Arc<AtomicUsize>,
+        start: Instant,
+    ) -> Self {
+        Self {
+            config,
+            factory,
+            counters,
+            queued,
+            start,
+            transports: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            early: BTreeMap::new(),
+            stopped: false,
+        }
+    }
+
+    /// Works until the pool ends. A fault in here costs the handshakes that run, not those to come.
+    pub(super) fn run(mut self, queue: &Receiver<Order>) {
+        while !self.stopped {
+            if catch_unwind(AssertUnwindSafe(|| self.work(queue))).is_err() {
+                self.counters.thread_failures.fetch_add(1, Relaxed);
+                tracing::error!(
+                    transports = self.transports.len(),
+                    "a handshake thread has failed; it begins anew without its associations"
+                );
+                self.begin_anew();
+            }
+        }
+    }
+
+    fn work(&mut self, queue: &Receiver<Order>) {
+        while !self.stopped {
+            match queue.recv_timeout(self.sleep()) {
+                Ok(order) => {
+                    self.handle(order);
+                    for order in queue.try_iter().take(COMMANDS_PER_TURN) {
+                        self.handle(order);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.stopped = true,
+            }
+            self.expire();
+        }
+    }
+
+    /// Whatever was in order before may not be now: all associations end.
+    fn begin_anew(&mut self) {
+        self.timers.clear();
+        self.early.clear();
+        let keys: Vec<Key> = self.transports.keys().copied().collect();
+        for key in keys {
+            let Some(transport) = self.transports.get_mut(&key) else { continue };
+            transport.timer = None;
+            let (association, running) = (transport.association.take(), transport.running);
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                drop(association);
+                self.handshake_done(key);
+                if running {
+                    self.emit(key, Output::Failed(Failure::Internal));
+                }
+            }));
+        }
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos::try_from(self.start.elapsed().as_nanos()).unwrap_or(Nanos::MAX)
+    }
+
+    fn sleep(&self) -> Duration {
+        self.timers.first().map_or(SLEEP_MAX, |&(at, _)| {
+            Duration::from_nanos(at.saturating_sub(self.now())).min(SLEEP_MAX)
+        })
+    }
+
+    fn handle(&mut self, Order { member, command }: Order) {
+        let Some(member) = member else {
+            self.stopped = true;
+            return;
+        };
+        let number = member.number;
+        match command {
+            Command::Start { token, role, fingerprints } => {
+                self.begin(member, token, role, &fingerprints);
+            }
+            Command::Datagram { token, bytes } => {
+                self.queued.fetch_sub(1, Relaxed);
+                let key = (number, token);
+                if self.transports.contains_key(&key) {
+                    self.drive(key, |association, now| association.handle_datagram(&bytes, now));
+                } else {
+                    self.keep(key, bytes);
+                }
+            }
+            Command::Remove { token } => self.remove((number, token)),
+            Command::Leave => {
+                let all = (number, 0)..=(number, TransportToken::MAX);
+                let early = self.early.range(all.clone()).map(|(key, _)| *key);
+                let known = self.transports.range(all).map(|(key, _)| *key);
+                let keys: Vec<Key> = early.chain(known).collect();
+                keys.into_iter().for_each(|key| self.remove(key));
+            }
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        self.early.remove(&key);
+        self.handshake_done(key);
+        if let Some(Transport { timer: Some(at), .. }) = self.transports.remove(&key) {
+            self.timers.remove(&(at, key));
+        }
+    }
+
+    fn begin(
+        &mut self,
+        member: Arc<Member>,
+        token: TransportToken,
+        role: Role,
+        fingerprints: &[Fingerprint],
+    ) {
+        let key = (member.number, token);
+        if self.transports.contains_key(&key) {
+            // It was counted when it was ordered.
+            self.counters.running.fetch_sub(1, Relaxed);
+            return;
+        }
+        let early = self.early.remove(&key).unwrap_or_default();
+        let now = self.now();
+        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(role, fingerprints, now)));
+        let association = made.ok();
+        let panicked = association.is_none();
+        let transport = Transport { member, association, timer: None, running: true };
+        self.transports.insert(key, transport);
+        if panicked {
+            return self.contain(key);
+        }
+        self.drive(key, move |association, now| {
+            early.iter().for_each(|datagram| association.handle_datagram(datagram, now));
+        });
+    }
+
+    /// Keeps a datagram until signalling has told whom it may come from.
+    fn keep(&mut self, key: Key, bytes: Vec<u8>) {
+        let known = self.early.contains_key(&key);
+        if known || self.early.len() < self.config.early_transports_max {
+            let datagrams = self.early.entry(key).or_default();
+            if datagrams.len() < self.config.early_datagrams_max {
+                return datagrams.push(bytes);
+            }
+        }
+        self.counters.early_dropped.fetch_add(1, Relaxed);
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        // Only those that are due now: one that becomes due at once again waits for its turn.
+        let last = (now, (u64::MAX, TransportToken::MAX));
+        let due: Vec<_> = self.timers.range(..=last).copied().collect();
+        for (_, key) in due {
+            self.drive(key, |association, now| association.handle_timeout(now));
+        }
+    }
+
+    /// Does something with an association, passes its outputs on, and sets its timer.
+    fn drive(&mut self, key: Key, act: impl FnOnce(&mut dyn Association, Nanos)) {
+        let now = self.now();
+        let Some(transport) = self.transports.get_mut(&key) else { return };
+        let Some(association) = &mut transport.association else { return };
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            act(association.as_mut(), now);
+            let outputs: Vec<_> = std::iter::from_fn(|| association.poll()).collect();
+            (outputs, association.deadline())
+        }));
+        let Ok((outputs, deadline)) = result else { return self.contain(key) };
+        let ended = outputs.iter().any(|o| matches!(o, Output::Failed(_) | Output::Closed));
+        let deadline = deadline.filter(|_| !ended);
+        let done = ended || outputs.iter().any(|o| matches!(o, Output::Connected(_)));
+        if ended {
+            transport.association = None;
+        }
+        let previous = std::mem::replace(&mut transport.timer, deadline);
+        if let Some(at) = previous {
+            self.timers.remove(&(at, key));
+        }
+        if let Some(at) = deadline {
+            self.timers.insert((at, key));
+        }
+        if done {
+            self.handshake_done(key);
+        }
+        outputs.into_iter().for_each(|output| self.emit(key, output));
+    }
+
+    /// It is not one of those that are limited any more.
+    fn handshake_done(&mut self, key: Key) {
+        if let Some(transport) = self.transports.get_mut(&key)
+            && std::mem::take(&mut transport.running)
+        {
+            self.counters.running.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// An association has panicked: it ends, the thread goes on.
+    fn contain(&mut self, key: Key) {
+        self.counters.panics.fetch_add(1, Relaxed);
+        tracing::error!(token = key.1, "an association has panicked");
+        let timer = self.transports.get_mut(&key).and_then(|transport| {
+            // What a broken association does when it is dropped is not to be trusted either.
+            let association = transport.association.take();
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(association)));
+            transport.timer.take()
+        });
+        if let Some(at) = timer {
+            self.timers.remove(&(at, key));
+        }
+        self.handshake_done(key);
+        self.emit(key, Output::Failed(Failure::Internal));
+    }
+
+    fn emit(&self, key: Key, output: Output) {
+        self.counters.count(&output);
+        if let Some(transport) = self.transports.get(&key) {
+            (transport.member.output)(key.1, output);
+        }
+    }
+}
