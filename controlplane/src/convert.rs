@@ -405,9 +405,7 @@ pub fn transport_stats(
 pub fn stream_stats(
     direction: api::RtpStreamStatsType,
     stats: &stats::StreamStats,
-    clock_rate: u32,
 ) -> api::RtpStreamStats {
-    let jitter_ms = u64::from(stats.jitter) * 1000 / u64::from(clock_rate.max(1));
     api::RtpStreamStats {
         direction,
         timestamp: stats.timestamp_ms,
@@ -418,7 +416,7 @@ pub fn stream_stats(
         mime_type: stats.mime_type.clone(),
         packets_lost: stats.packets_lost.clamp(i32::MIN.into(), i32::MAX.into()) as i32,
         fraction_lost: stats.fraction_lost,
-        jitter: u32::try_from(jitter_ms).unwrap_or(u32::MAX),
+        jitter: stats.jitter,
         packets_discarded: stats.packets_discarded,
         packets_retransmitted: stats.packets_retransmitted,
         packets_repaired: stats.packets_repaired,
@@ -433,6 +431,7 @@ pub fn stream_stats(
         byte_count: stats.byte_count,
         bitrate: stats.bitrate,
         bitrate_by_layer: None,
+        layers_reason: None,
     }
 }
 

@@ -191,6 +191,9 @@ impl Workers {
                 producers_max: limits.producers_max as usize,
                 consumers_max: limits.consumers_max as usize,
                 packets_max: limits.packets_max as usize,
+                sent_ssrcs_max: limits.sent_ssrcs_per_transport_max as usize,
+                repeats_waiting_max: limits.repeats_waiting_max as usize,
+                answers_bytes_max: limits.answers_bytes_max as usize,
             },
         );
         let engine = WorkerEngine::new(

@@ -1,11 +1,12 @@
 //! Statistics records in mediasoup's shape: what `GET .../stats` answers. Units are mediasoup's:
 //! bit rates in bits per second, `timestamp` in milliseconds of the Unix epoch, round trips in
-//! milliseconds, jitter in milliseconds.
+//! milliseconds, jitter in units of the stream's RTP clock.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::events::LayersChangeReason;
 use crate::rtp::MediaKind;
 use crate::transport::{DtlsState, IceRole, IceState, TransportTuple};
 
@@ -132,7 +133,7 @@ pub struct RtpStreamStats {
     pub packets_lost: i32,
     /// Lost since the last report, in 256ths (RFC 3550 section 6.4.1).
     pub fraction_lost: u8,
-    /// Inter-arrival jitter, milliseconds.
+    /// Inter-arrival jitter, in units of the stream's RTP clock (RFC 3550 section 6.4.1).
     pub jitter: u32,
     /// Packets not passed on.
     pub packets_discarded: u64,
@@ -162,7 +163,11 @@ pub struct RtpStreamStats {
     pub byte_count: u64,
     /// Bits per second.
     pub bitrate: u64,
-    /// Bits per second of each layer, by `spatial.temporal`; `inbound-rtp` only.
+    /// Bits per second up to each layer, by `spatial.temporal`; `inbound-rtp` of producers only. Each
+    /// stream of a simulcast is a spatial layer 0 of its own; a track without layers shows none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitrate_by_layer: Option<BTreeMap<String, u64>>,
+    /// Why these layers are sent; `outbound-rtp` of a track with layers only. Not of mediasoup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_reason: Option<LayersChangeReason>,
 }

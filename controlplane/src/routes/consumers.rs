@@ -12,11 +12,7 @@ use ironcast_negotiate::{
 };
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
-use super::{
-    closed, done, id_or_new,
-    producers::{clock_rate, free_ssrcs},
-    routers::check_rate,
-};
+use super::{closed, done, id_or_new, producers::free_ssrcs, routers::check_rate};
 use crate::{
     call::{Answer, Call},
     convert,
@@ -367,13 +363,13 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
                     Reply::ConsumerStats(stats) => stats,
                     other => return Err(unexpected(&other)),
                 };
-                let consumer = find(state, &id)?;
-                let rate = clock_rate(&consumer.parameters(), consumer.info.kind);
+                find(state, &id)?;
                 let outbound = RtpStreamStatsType::OutboundRtp;
-                let mut records = vec![convert::stream_stats(outbound, &stats.outbound, rate)];
+                let mut records = vec![convert::stream_stats(outbound, &stats.outbound)];
+                records[0].layers_reason = stats.layers_reason.map(convert::layers_reason);
                 if let Some(inbound) = &stats.inbound {
                     let direction = RtpStreamStatsType::InboundRtp;
-                    records.push(convert::stream_stats(direction, inbound, rate));
+                    records.push(convert::stream_stats(direction, inbound));
                 }
                 Ok(records)
             }))

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ironcast_api::{
-    CreateProducer, Id, MediaKind, Problem, ProducerInfo, RtpStreamStatsType, events::EventData,
+    CreateProducer, Id, Problem, ProducerInfo, RtpStreamStatsType, events::EventData,
 };
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -240,11 +240,10 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
                     Reply::ProducerStats(stats) => stats,
                     other => return Err(unexpected(&other)),
                 };
-                let info = &find(state, &id)?.info;
-                let clock_rate = clock_rate(&info.rtp_parameters, info.kind);
+                find(state, &id)?;
                 let records = stats.iter().map(|one| {
                     let direction = RtpStreamStatsType::InboundRtp;
-                    let mut record = convert::stream_stats(direction, &one.stream, clock_rate);
+                    let mut record = convert::stream_stats(direction, &one.stream);
                     record.bitrate_by_layer = Some(one.bitrate_by_layer.clone());
                     record
                 });
@@ -253,12 +252,6 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
         })
         .await?;
     Answer::json(200, &stats, seq)
-}
-
-/// RTP clock of the media codec, for jitter in milliseconds.
-pub fn clock_rate(params: &ironcast_api::RtpParameters, kind: MediaKind) -> u32 {
-    let first = params.codecs.first().map(|codec| codec.clock_rate);
-    first.unwrap_or(if kind == MediaKind::Audio { 48_000 } else { 90_000 })
 }
 
 /// `GET /producers/{id}/dump`.

@@ -13,7 +13,7 @@ use ironcast_protocol::{
         Consumed, ConsumerScore, DtlsFingerprint, DtlsRole, IceCandidate, IceParameters,
         TransportCreated,
     },
-    event::{DtlsState, IceState},
+    event::{DtlsState, IceState, LayersReason},
     frame::{self, Hello, MAGIC, VERSION, Welcome},
     media::{MediaKind, RtpType},
     snapshot::{
@@ -475,8 +475,11 @@ impl State {
                 return Ok(Reply::ProducerStats(vec![stats]));
             }
             C::ConsumerStats(_) => {
-                let stats =
-                    ConsumerStats { outbound: stream_stats(), inbound: Some(stream_stats()) };
+                let stats = ConsumerStats {
+                    outbound: stream_stats(),
+                    inbound: Some(stream_stats()),
+                    layers_reason: Some(LayersReason::Bandwidth),
+                };
                 return Ok(Reply::ConsumerStats(Box::new(stats)));
             }
             C::Dump(named) => {

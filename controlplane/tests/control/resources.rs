@@ -1,6 +1,9 @@
 //! Every call about routers, transports, producers and consumers: right and wrong input.
 
-use ironcast_api::{CreateConsumer, CreateRouter, CreateTransport, PatchConsumer, PatchTransport};
+use ironcast_api::{
+    CreateConsumer, CreateRouter, CreateTransport, PatchConsumer, PatchTransport,
+    events::LayersChangeReason,
+};
 use ironcast_client::ListPage;
 use ironcast_protocol::{Command, command::DtlsRole, media::RtpType};
 use serde_json::{Value, json};
@@ -82,7 +85,9 @@ async fn a_call_of_two_from_the_first_request_to_the_last() {
     assert_eq!(client.transport(&send.id).await.unwrap().ice_parameters, restarted);
     assert_eq!(client.transport_stats(&send.id).await.unwrap()[0].transport_id, send.id.as_str());
     let stats = client.consumer_stats(&id("seen")).await.unwrap();
-    assert_eq!((stats.len(), stats[0].jitter, stats[0].packets_lost), (2, 10, -1));
+    assert_eq!((stats.len(), stats[0].jitter, stats[0].packets_lost), (2, 900, -1));
+    assert_eq!(stats[0].layers_reason, Some(LayersChangeReason::Bandwidth));
+    assert_eq!(stats[1].layers_reason, None);
     assert_eq!(client.producer_stats(&id("cam")).await.unwrap().len(), 1);
     for dump in [
         client.transport_dump(&send.id).await.unwrap(),

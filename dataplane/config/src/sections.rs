@@ -158,6 +158,13 @@ section! {
         consumers_max: u32 = 200_000, Between(1, 10_000_000);
         /// Packets that each worker keeps for retransmission, all streams together.
         packets_max: u32 = 400_000, Between(1_024, 10_000_000);
+        /// SSRCs that one transport may use up for what it is sent, two for each video: none comes
+        /// back. A day of constant change, and a few megabytes.
+        sent_ssrcs_per_transport_max: u32 = 500_000, Between(1_024, 10_000_000);
+        /// Packets that one peer may ask for again in one turn.
+        repeats_waiting_max: u32 = 1_000, Between(16, 100_000);
+        /// Bytes of one turn of a worker that are not media: answers to checks, reports, DTLS.
+        answers_bytes_max: u32 = 4_194_304, Between(65_536, 67_108_864);
         /// Commands of the control plane that may wait for a worker.
         commands_waiting_max: u32 = 4_096, Between(16, 1_000_000);
         /// Answers and events that may wait for a control plane that reads slowly; beyond, it is cut

@@ -26,8 +26,6 @@ use crate::{
 
 const TRANSPORTS_FULL: &str = "this worker has its maximum of transports: see \
     dataplane.transports_max, dataplane.paths_max and the limit of open files, or add workers";
-/// SSRCs that one transport may use up: a few megabytes, and more than a day of constant change.
-const RETIRED_MAX: usize = 500_000;
 
 type Outcome<T> = Result<T, CommandError>;
 
@@ -278,7 +276,7 @@ impl Worker {
         if taken || rtx_ssrc == Some(consumer.ssrc) {
             return refuse(ErrorCode::Invalid, "the consumer's SSRC is in use on this transport");
         }
-        if transport.retired.len() >= RETIRED_MAX {
+        if transport.retired.len() >= self.limits.sent_ssrcs_max {
             return refuse(ErrorCode::NoCapacity, "this transport has used up its SSRCs");
         }
         if let Some(next) = transport.retired.get(&consumer.ssrc) {

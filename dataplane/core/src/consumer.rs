@@ -366,7 +366,20 @@ impl Consumer {
                 self.temporal = layer;
             }
         }
-        info.temporal_layer > self.temporal
+        let skips = info.temporal_layer > self.temporal;
+        if info.opens_upper && !skips {
+            self.temporal = self.temporal_target;
+        }
+        skips
+    }
+
+    /// True when frames are left out that are wanted, and the stream shows no frame at which they can
+    /// be taken up again but a key frame.
+    #[must_use]
+    pub fn waits_for_temporal_layers(&self, producer: &Producer) -> bool {
+        let stream = self.current.and_then(|at| producer.streams.get(usize::from(at)));
+        self.temporal < self.temporal_target
+            && stream.is_some_and(|s| s.temporal_max > self.temporal && !s.shows_sync)
     }
 
     /// The timestamp of the first packet after a switch: where both streams have told their capture

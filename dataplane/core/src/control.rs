@@ -3,22 +3,26 @@
 
 use crate::batch::{Batch, PathId};
 
-/// Bytes of one turn: far more than a turn makes; what is over it is dropped and counted.
-const BYTES_MAX: usize = 4 << 20;
-
 /// See the file's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ControlQueue {
     bytes: Vec<u8>,
     datagrams: Vec<(PathId, u32)>,
+    /// Of one turn: what is over it is dropped and counted.
+    bytes_max: usize,
     /// Dropped because of the limit.
     pub(crate) dropped: u64,
 }
 
 impl ControlQueue {
+    /// An empty one.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), datagrams: Vec::new(), bytes_max, dropped: 0 }
+    }
+
     /// A datagram for a path.
     pub(crate) fn push(&mut self, path: PathId, datagram: &[u8]) {
-        if self.bytes.len() + datagram.len() > BYTES_MAX {
+        if self.bytes.len() + datagram.len() > self.bytes_max {
             self.dropped += 1;
             return;
         }

@@ -159,14 +159,11 @@ impl Worker {
     pub fn producer_stats(&self, id: &str, now: Nanos) -> Outcome<Vec<ProducerStats>> {
         let key = self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         let producer = self.producers.get(*key).ok_or_else(|| not_found("producer", id))?;
-        let seen = producer.streams.iter().enumerate().filter(|(_, s)| s.ssrc.is_some());
+        let seen = producer.streams.iter().filter(|stream| stream.ssrc.is_some());
         Ok(seen
-            .map(|(index, stream)| ProducerStats {
+            .map(|stream| ProducerStats {
                 stream: self.inbound(producer, stream, now),
-                bitrate_by_layer: (0..TEMPORAL_LAYERS as u8)
-                    .take(usize::from(stream.temporal_max) + 1)
-                    .map(|temporal| (format!("{index}.{temporal}"), stream.rate_bps(temporal, now)))
-                    .collect::<BTreeMap<_, _>>(),
+                bitrate_by_layer: bitrate_by_layer(producer, stream, now),
             })
             .collect())
     }
@@ -185,6 +182,7 @@ impl Worker {
         let score = producer.map_or(0, |producer| consumer.score(producer).score);
         Ok(ConsumerStats {
             outbound: self.outbound(consumer, producer, score, now),
+            layers_reason: consumer.preferred.is_some().then_some(consumer.reason),
             inbound: source,
         })
     }
@@ -208,7 +206,11 @@ impl Worker {
             nack_packet_count: counters.nacked_packets,
             pli_count: counters.plis,
             fir_count: counters.firs,
-            round_trip_time: None,
+            round_trip_time: self
+                .transports
+                .get(producer.transport)
+                .and_then(|transport| transport.publisher_rtt.rtt())
+                .map(|rtt| rtt as f64 / MS as f64),
             score: stream.score,
             packet_count: counters.packets,
             byte_count: counters.bytes,
@@ -282,4 +284,15 @@ impl Worker {
             ..WorkerStats::default()
         }
     }
+}
+
+/// Bits per second up to each temporal layer, as mediasoup shows it: each stream of a simulcast is a
+/// spatial layer 0 of its own, a track without layers shows none, and a layer that rests shows 0.
+fn bitrate_by_layer(producer: &Producer, stream: &Stream, now: Nanos) -> BTreeMap<String, u64> {
+    let announced = producer.temporal_layers.saturating_sub(1);
+    let top = stream.temporal_max.max(announced).min(TEMPORAL_LAYERS as u8 - 1);
+    if top == 0 {
+        return BTreeMap::new();
+    }
+    (0..=top).map(|temporal| (format!("0.{temporal}"), stream.rate_bps(temporal, now))).collect()
 }

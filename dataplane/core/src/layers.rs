@@ -114,7 +114,12 @@ impl Worker {
             self.events.push(Event::ConsumerLayersChange { consumer, layers, reason });
         }
         self.follow(key, now);
-        self.consumers.get(key).is_some_and(Consumer::needs_key_frame)
+        let producers = &self.producers;
+        self.consumers.get(key).is_some_and(|consumer| {
+            let producer = producers.get(consumer.producer);
+            consumer.needs_key_frame()
+                || producer.is_some_and(|p| consumer.waits_for_temporal_layers(p))
+        })
     }
 
     fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {

@@ -27,6 +27,7 @@ use crate::{
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
+        h264,
     },
 };
 
@@ -39,6 +40,8 @@ const SILENT_AFTER: Nanos = SECOND;
 const DEAD_AFTER: Nanos = 5 * SECOND;
 /// Nor is a layer that has nothing for so long while another goes on: encoders drop layers.
 const LEFT_BEHIND_AFTER: Nanos = 250 * MS;
+/// The same where the publisher said that it may be silent (`dtx`): mediasoup's patience.
+const LEFT_BEHIND_AFTER_DTX: Nanos = 5 * SECOND;
 /// A layer has flowed for so long before its rate is a measure of what it costs.
 const SETTLED_AFTER: Nanos = 500 * MS;
 /// Frames of a stream whose times are kept.
@@ -132,6 +135,10 @@ pub struct Stream {
     pub meters: [Meter; TEMPORAL_LAYERS],
     /// Highest temporal layer seen.
     pub temporal_max: u8,
+    /// It has frames at which its upper temporal layers can be entered.
+    pub shows_sync: bool,
+    /// The publisher may be silent on purpose.
+    dtx: bool,
     /// When the last media packet came.
     pub last_packet_at: Option<Nanos>,
     /// Packets come, and the other layers have not left it behind.
@@ -174,6 +181,8 @@ impl Stream {
             sender_report: None,
             meters: [Meter::default(); TEMPORAL_LAYERS],
             temporal_max: 0,
+            shows_sync: false,
+            dtx: encoding.dtx,
             last_packet_at: None,
             flows: false,
             flows_since: 0,
@@ -275,7 +284,8 @@ impl Stream {
     fn is_left_behind(&self, since: Nanos, now: Nanos) -> bool {
         let [newest, .., oldest] = self.frames;
         let usual = if oldest > 0 { newest.saturating_sub(oldest) } else { 0 };
-        since > newest && now > newest + usual.max(LEFT_BEHIND_AFTER)
+        let least = if self.dtx { LEFT_BEHIND_AFTER_DTX } else { LEFT_BEHIND_AFTER };
+        since > newest && now > newest + usual.max(least)
     }
 
     /// Bits per second of the layers up to `temporal`.
@@ -295,7 +305,8 @@ impl Stream {
         let lost = (lost - lost_0).max(0) as f64;
         let repaired = (self.counters.repaired - repaired_0) as f64;
         let before = self.score;
-        if !self.flows || !alone && self.is_silent_for(DEAD_AFTER, now) {
+        let may_rest = alone || self.dtx;
+        if !self.flows || !may_rest && self.is_silent_for(DEAD_AFTER, now) {
             self.loss_share = 0.0;
             self.score = 0;
         } else if expected > 0 {
@@ -337,8 +348,8 @@ pub struct Arrived {
     pub stream: u8,
     /// It came as a retransmission.
     pub rtx: bool,
-    /// Bytes on the wire.
-    pub wire_len: usize,
+    /// Bytes of the packet, without what protects it.
+    pub len: usize,
 }
 
 /// One received track.
@@ -360,6 +371,8 @@ pub struct Producer {
     pub cname: Arc<str>,
     /// RTP clock, Hz.
     pub clock_rate: u32,
+    /// Receivers have its H264 parameter sets from the parameters.
+    has_parameter_sets: bool,
     /// Payload type of media.
     pub payload_type: u8,
     /// Payload type of retransmissions.
@@ -443,6 +456,8 @@ impl Producer {
             mime_type: media.mime_type.clone(),
             cname: create.rtp_parameters.rtcp.cname.as_str().into(),
             clock_rate: media.clock_rate,
+            has_parameter_sets: Codec::from_mime(&media.mime_type) == Codec::H264
+                && media.parameters.contains_key("sprop-parameter-sets"),
             payload_type: media.payload_type,
             rtx_payload_type: rtx.map(|codec| codec.payload_type),
             extensions: extension_map(parameters),
@@ -488,7 +503,7 @@ impl Producer {
         if !arrived.rtx {
             stream.last_packet_at = Some(now);
             stream.counters.packets += 1;
-            stream.counters.bytes += arrived.wire_len as u64;
+            stream.counters.bytes += arrived.len as u64;
             stream.statistics.receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
@@ -507,6 +522,12 @@ impl Producer {
                 dd.map(|(at, len)| &buffer[usize::from(at)..usize::from(at) + usize::from(len)]);
             describe(self.codec, payload, dd).unwrap_or_default()
         };
+        if self.has_parameter_sets {
+            meta.info.key_frame |= h264::begins_idr(payload);
+        }
+        let info = &meta.info;
+        stream.shows_sync |=
+            info.opens_upper || info.layer_sync && info.temporal_layer > 0 && !info.key_frame;
         if let Some(nack) = &mut stream.nack {
             let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
             if arrived.rtx && filled {
@@ -531,7 +552,7 @@ impl Producer {
         // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
         // that publishers probe with, nor what is here already.
         if payload_len > 0 {
-            stream.meters[temporal].add(arrived.wire_len, now);
+            stream.meters[temporal].add(arrived.len, now);
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
         self.fresh.push(Fresh { stream: arrived.stream, seq });
@@ -648,6 +669,7 @@ impl Producer {
         let alone = self.streams.len() == 1;
         for stream in &mut self.streams {
             stream.history.expire(now, pool);
+            stream.history.trim();
             changed |= stream.assess(alone, now);
         }
         changed

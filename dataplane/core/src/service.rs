@@ -50,6 +50,9 @@ impl Worker {
         if !transport.is_ready() {
             return;
         }
+        let rtt = transport.publisher_rtt.rtt().unwrap_or(RTT_DEFAULT);
+        // An answer is hardly ever faster than a round trip, and seldom much slower.
+        let retry = rtt + rtt / 8;
         let mut missing = std::mem::take(&mut self.missing);
         for index in 0..transport_producers(self, key) {
             let Some(producer_key) = self.transports.get(key).map(|t| t.producers[index]) else {
@@ -71,7 +74,7 @@ impl Worker {
                 let Some(ssrc) = source.ssrc else { continue };
                 let mut key_frame = source.key_frames.take_due(now);
                 if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
-                    nack.due(now, RTT_DEFAULT, &mut missing);
+                    nack.due(now, retry, &mut missing);
                     if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
                         source.key_frames.request(0, now);
                         key_frame |= source.key_frames.take_due(now);

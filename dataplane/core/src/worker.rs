@@ -73,6 +73,12 @@ pub struct Limits {
     pub consumers_max: usize,
     /// Packets kept for retransmission, all streams together.
     pub packets_max: usize,
+    /// SSRCs that one transport may use up for what it is sent: none comes back.
+    pub sent_ssrcs_max: usize,
+    /// Repeats that one peer can have waiting in a turn.
+    pub repeats_waiting_max: usize,
+    /// Bytes of one turn that are not media: answers to checks, reports, DTLS.
+    pub answers_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -83,6 +89,9 @@ impl Default for Limits {
             producers_max: 40_000,
             consumers_max: 200_000,
             packets_max: 400_000,
+            sent_ssrcs_max: 500_000,
+            repeats_waiting_max: 1_000,
+            answers_bytes_max: 4 << 20,
         }
     }
 }
@@ -271,6 +280,7 @@ impl Worker {
         Self {
             number,
             pool: Pool::new(limits.packets_max),
+            control: ControlQueue::new(limits.answers_bytes_max),
             limits,
             routers: Arena::default(),
             transports: Arena::default(),
@@ -287,7 +297,6 @@ impl Worker {
             waiting: Vec::new(),
             seal_keys: SealKeys::default(),
             seal_jobs: Vec::new(),
-            control: ControlQueue::default(),
             leaving: Vec::new(),
             fresh_producers: Vec::new(),
             ready_transports: Vec::new(),

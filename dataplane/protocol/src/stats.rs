@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     WorkerId,
     command::{DtlsRole, Tuple},
-    event::{DtlsState, IceState},
+    event::{DtlsState, IceState, LayersReason},
     media::MediaKind,
 };
 
@@ -147,7 +147,7 @@ pub struct StreamStats {
     pub score: u8,
     /// RTP packets.
     pub packet_count: u64,
-    /// RTP bytes, headers included.
+    /// RTP bytes, headers included, without SRTP's tag.
     pub byte_count: u64,
     /// bits/s, last second.
     pub bitrate: u64,
@@ -158,7 +158,8 @@ pub struct StreamStats {
 pub struct ProducerStats {
     /// The stream.
     pub stream: StreamStats,
-    /// Key: `spatial.temporal`.
+    /// Key: `spatial.temporal`, where the spatial one is 0 for each stream of a simulcast. Up to that
+    /// layer; empty for a track without layers.
     #[serde(default)]
     pub bitrate_by_layer: BTreeMap<String, u64>,
 }
@@ -170,4 +171,7 @@ pub struct ConsumerStats {
     pub outbound: StreamStats,
     /// The stream it is made from now.
     pub inbound: Option<StreamStats>,
+    /// Why it sends the layers that it sends; none for a track without layers.
+    #[serde(default)]
+    pub layers_reason: Option<LayersReason>,
 }

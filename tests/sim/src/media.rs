@@ -3,7 +3,7 @@
 
 use ironcast_core::{
     Nanos,
-    wire::{Codec, vp8},
+    wire::{Codec, vp8, vp9},
 };
 
 const MAGIC: [u8; 4] = *b"sim!";
@@ -36,7 +36,7 @@ pub struct Descriptor {
     pub tl0: u8,
     /// Temporal layer.
     pub temporal: u8,
-    /// Refers to the base layer only.
+    /// Refers to the base layer only; of VP9: its U bit.
     pub layer_sync: bool,
 }
 
@@ -58,9 +58,20 @@ pub fn write(codec: Codec, descriptor: Descriptor, body: Body, len: usize) -> Ve
             let header = u8::from(!descriptor.key_frame);
             vec![0x80 | start, 0xe0, id[0], id[1], descriptor.tl0, layer, header]
         }
+        // A key frame begins with its SPS, in a packet of its own.
+        Codec::H264 if descriptor.key_frame && first => vec![0x67, 0x42, 0xe0],
         Codec::H264 => {
             let kind = if descriptor.key_frame { 5 } else { 1 };
+            let first = first || descriptor.key_frame && body.packet == 1;
             vec![0x7c, u8::from(first) << 7 | u8::from(last && !first) << 6 | kind, 0x88]
+        }
+        // I, P but for key frames, L, B, E; 15 bits of picture id; TID and U; TL0PICIDX.
+        Codec::Vp9 => {
+            let id = (0x8000 | descriptor.picture_id & 0x7fff).to_be_bytes();
+            let inter = u8::from(!descriptor.key_frame) << 6;
+            let flags = 0xa0 | inter | u8::from(first) << 3 | u8::from(last) << 2;
+            let layers = descriptor.temporal << 5 | u8::from(descriptor.layer_sync) << 4;
+            vec![flags, id[0], id[1], layers, descriptor.tl0]
         }
         _ => vec![0x78],
     };
@@ -97,8 +108,21 @@ pub fn read(codec: Codec, payload: &[u8]) -> Result<(Body, Descriptor), String> 
             (at + 1, descriptor)
         }
         Codec::H264 => {
-            let key_frame = payload.get(1).is_some_and(|byte| byte & 0x1f == 5);
+            let kind = payload.first().map_or(0, |byte| byte & 0x1f);
+            let of_idr = payload.get(1).is_some_and(|byte| byte & 0x1f == 5);
+            let key_frame = kind == 7 || kind == 28 && of_idr;
             (3, Descriptor { key_frame, ..Descriptor::default() })
+        }
+        Codec::Vp9 => {
+            let d = vp9::Descriptor::parse(payload).ok_or("no VP9 descriptor")?;
+            let descriptor = Descriptor {
+                key_frame: !d.inter_picture,
+                picture_id: d.picture_id.ok_or("no picture id")?,
+                tl0: d.tl0_pic_idx.ok_or("no TL0PICIDX")?,
+                temporal: d.layers.map_or(0, |(temporal, _)| temporal),
+                layer_sync: d.switching_up,
+            };
+            (usize::from(d.len), descriptor)
         }
         _ => (1, Descriptor::default()),
     };

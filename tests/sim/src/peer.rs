@@ -131,6 +131,8 @@ pub struct Peer {
     pub rembs: Vec<(Nanos, u64)>,
     /// Answers to receiver reference times.
     pub dlrrs: Vec<(Nanos, rtcp::DlrrReport)>,
+    /// The server's reference time that is answered with the next reports, and when it came.
+    reference: Option<(u32, u32, Nanos)>,
     /// Packets that could not be opened, were doubled or of unknown streams, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     /// Things that may never happen.
@@ -197,6 +199,7 @@ impl Peer {
             report_blocks: Vec::new(),
             rembs: Vec::new(),
             dlrrs: Vec::new(),
+            reference: None,
             refused: BTreeMap::new(),
             faults: Vec::new(),
             seal: parts.seal,
@@ -419,6 +422,11 @@ impl Peer {
         for info in infos {
             out.push(Outgoing::now(self.seal_rtcp(|w| w.sender_report(&info, &[]))));
         }
+        if let Some((ssrc, last_reference_time, at)) = self.reference.take() {
+            let delay = rtcp::short_from_nanos(now - at);
+            let answer = rtcp::DlrrReport { ssrc, last_reference_time, delay };
+            out.push(Outgoing::now(self.seal_rtcp(|w| w.dlrr(OWN_SSRC, &[answer]))));
+        }
         let inboxes = self.inboxes.values_mut().filter(|inbox| !inbox.got.is_empty());
         let blocks: Vec<_> = inboxes
             .map(|inbox| {
@@ -574,6 +582,9 @@ impl Peer {
             Packet::MaximumBitrate(remb) => self.rembs.push((now, remb.bitrate_bps)),
             Packet::ExtendedReport(report) => {
                 for block in report.blocks() {
+                    if let rtcp::ExtendedBlock::ReceiverReferenceTime(ntp) = block {
+                        self.reference = Some((report.ssrc, rtcp::ntp_middle(ntp), now));
+                    }
                     if let rtcp::ExtendedBlock::Dlrr(dlrr) = block {
                         self.dlrrs.extend(dlrr.reports().map(|report| (now, report)));
                     }

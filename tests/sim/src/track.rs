@@ -144,6 +144,8 @@ impl Source {
             0 | 1 => (0, false),
             2 => [(0, false), (1, true)][at % 2],
             3 => [(0, false), (2, true), (1, true), (2, false)][at % 4],
+            5 => [(0, false), (2, false), (1, false), (2, false)][at % 4],
+            6 => [(0, true), (2, false), (1, false), (2, false)][at % 4],
             _ => LONG_PATTERN[at % LONG_PATTERN.len()],
         }
     }
@@ -168,8 +170,11 @@ pub struct Track {
     pub interval: Nanos,
     /// Next frame's capture.
     pub next_at: Nanos,
-    /// Temporal layers, 1 to 3; 4: three, with a longer pattern.
+    /// Temporal layers, 1 to 3; 4: three, with a longer pattern; 5: three, of which the upper ones
+    /// can be entered at key frames only; 6: three, and the base layer's frames open them.
     pub temporal_layers: u8,
+    /// The parameters say that it may be silent.
+    pub dtx: bool,
     /// Nothing is captured.
     pub muted: bool,
     /// CVO byte, when the publisher sends one.
@@ -195,6 +200,7 @@ impl Track {
             interval: if audio { 20 * MS } else { SECOND / 30 },
             next_at: now,
             temporal_layers: 1,
+            dtx: false,
             muted: false,
             orientation: None,
             extensions: parameters::PUBLISHER_EXTENSIONS.to_vec(),

@@ -354,6 +354,7 @@ impl World {
             rtx_ssrc: source.rtx_ssrc.filter(|_| !track.labels),
             rid: source.rid.clone(),
             scalability_mode: mode.clone(),
+            dtx: track.dtx,
             ..RtpEncoding::default()
         });
         let parameters = parameters::parameters(

@@ -16,6 +16,8 @@ pub const KEEP: Nanos = 1_200 * crate::MS;
 /// Largest number of packets kept for one stream.
 pub const CAPACITY_MAX: usize = 2_048;
 const CAPACITY_MIN: usize = 32;
+/// So many times the room that is used is given back: bitrates waver, and growing costs.
+const SPARSE: usize = 8;
 
 /// Header extensions of a received packet that are sent on with it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -160,12 +162,23 @@ impl History {
         }
         let span = (self.newest - self.oldest) as usize + 1;
         if span > self.slots.len() {
-            self.grow(span);
+            self.resize(span);
         }
         let slot = self.slot(meta.seq);
         self.slots[slot] = Some(Stored { meta, buffer });
         self.len += 1;
         Ok(())
+    }
+
+    /// Gives back the room for numbers that are not here any more: two packets far apart take as much
+    /// as all between them, and a stream that rests takes none.
+    pub fn trim(&mut self) {
+        let span = if self.len == 0 { 0 } else { (self.newest - self.oldest) as usize + 1 };
+        if self.len == 0 {
+            self.slots = Vec::new();
+        } else if self.slots.len() >= SPARSE * span.next_power_of_two().max(CAPACITY_MIN) {
+            self.resize(span);
+        }
     }
 
     /// Drops what is older than [`KEEP`].
@@ -200,7 +213,7 @@ impl History {
         self.len = 0;
     }
 
-    fn grow(&mut self, span: usize) {
+    fn resize(&mut self, span: usize) {
         let capacity = span.next_power_of_two().max(CAPACITY_MIN);
         let mut slots = Vec::new();
         slots.resize_with(capacity, || None);
@@ -265,6 +278,30 @@ mod tests {
         assert_eq!(old, Err(Discard::OutOfWindow));
     }
 
+    #[test]
+    fn room_comes_back() {
+        let (mut history, mut pool) = (History::default(), Pool::new(5_000));
+        put(&mut history, &mut pool, 100, 0).unwrap();
+        put(&mut history, &mut pool, 100 + CAPACITY_MAX as u32 - 1, MS).unwrap();
+        history.trim();
+        assert_eq!(history.slots.len(), CAPACITY_MAX, "both are asked for");
+        for seq in 0..200 {
+            let seq = 100 + CAPACITY_MAX as u32 + seq;
+            put(&mut history, &mut pool, seq, Nanos::from(seq) * 10 * MS).unwrap();
+        }
+        history.trim();
+        assert_eq!(history.slots.len(), 128);
+        assert_eq!(history.len(), pool.lent());
+        assert!(history.packet(100 + CAPACITY_MAX as u32 + 199).is_some());
+        history.expire(10_000_000 * MS, &mut pool);
+        history.trim();
+        assert_eq!((history.slots.capacity(), pool.lent()), (0, 0));
+        // Nothing that was here is taken for new.
+        let old = put(&mut history, &mut pool, 2_200, 10_000_000 * MS);
+        assert_eq!(old, Err(Discard::OutOfWindow));
+        put(&mut history, &mut pool, 3_000, 10_000_000 * MS).unwrap();
+    }
+
     proptest! {
         #[test]
         fn memory_is_never_lost_and_never_confused(
@@ -274,6 +311,9 @@ mod tests {
             let mut now = 0;
             for (seq, wait) in steps {
                 now += wait * MS;
+                if wait % 8 == 0 {
+                    history.trim();
+                }
                 let _ = put(&mut history, &mut pool, seq, now);
                 if let Some(stored) = history.packet(seq) {
                     prop_assert_eq!(stored.payload(), seq.to_be_bytes());

@@ -11,6 +11,7 @@ pub mod receive;
 mod recent;
 mod replay;
 pub mod reports;
+mod round_trip;
 pub mod send;
 mod sources;
 pub(crate) mod stun;
@@ -28,6 +29,7 @@ use self::{
     feedback::TransportFeedback,
     ice::Ice,
     replay::RtcpWindows,
+    round_trip::RoundTrip,
     sources::{EarlyNumbers, Sources},
 };
 use crate::{
@@ -131,6 +133,8 @@ pub struct Transport {
     pub(crate) audio_bps: u64,
     pub(crate) layers_at: Nanos,
     pub(crate) reports_at: Nanos,
+    /// To what the peer publishes.
+    pub(crate) publisher_rtt: RoundTrip,
     /// Bits per second the peer may send; 0: no limit.
     pub max_incoming_bps: u32,
     /// The REMB that was sent last.
@@ -187,6 +191,7 @@ impl Transport {
             audio_bps: 0,
             layers_at: now,
             reports_at: now + crate::SECOND,
+            publisher_rtt: RoundTrip::default(),
             max_incoming_bps: 0,
             remb_sent_bps: None,
             lifted: 0,

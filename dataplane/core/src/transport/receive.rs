@@ -94,16 +94,7 @@ impl Worker {
             transport.feedback.receive(seq, arrival);
         }
         let forwarded = extensions.forwarded;
-        self.receive_plain(
-            found,
-            header,
-            &datagram.len(),
-            plain_len,
-            buffer,
-            forwarded,
-            index,
-            arrival,
-        )
+        self.receive_plain(found, header, plain_len, buffer, forwarded, index, arrival)
     }
 
     /// A packet whose SSRC no stream has. Publishers send as soon as they may, and their `produce`
@@ -211,7 +202,6 @@ impl Worker {
         &mut self,
         found: StreamRef,
         mut header: rtp::Header,
-        wire_len: &usize,
         plain_len: usize,
         buffer: Box<[u8]>,
         forwarded: Forwarded,
@@ -262,7 +252,7 @@ impl Worker {
             info: crate::wire::PayloadInfo::default(),
             extensions: forwarded,
         };
-        let arrived = Arrived { stream: found.stream, rtx: found.rtx, wire_len: *wire_len };
+        let arrived = Arrived { stream: found.stream, rtx: found.rtx, len: plain_len };
         let transport = producer.transport;
         let was_fresh = !producer.fresh.is_empty();
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);

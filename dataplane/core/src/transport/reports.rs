@@ -33,8 +33,6 @@ const NACKED_MAX: usize = 280;
 /// Packets between two reports of a receiver; more is a mistake of his.
 const EXPECTED_MAX: u32 = 20_000;
 const REMB_SSRCS_MAX: usize = 180;
-/// Packets that one peer can have waiting to be sent again.
-const RESENDS_MAX: usize = 1_000;
 
 impl Worker {
     /// An SRTCP packet of a peer.
@@ -128,6 +126,7 @@ impl Worker {
                     let answer = DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
                     self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
                 }
+                self.receive_answers(key, report, now);
                 Ok(())
             }
             Packet::Goodbye(goodbye) => {
@@ -135,6 +134,26 @@ impl Worker {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Answers to times that we said.
+    fn receive_answers(
+        &mut self,
+        key: TransportKey,
+        report: &rtcp::ExtendedReport<'_>,
+        now: Nanos,
+    ) {
+        let ntp = rtcp::ntp_from_unix(now + self.unix_offset_ns);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        for block in report.blocks() {
+            let ExtendedBlock::Dlrr(answers) = block else { continue };
+            for answer in answers.reports().filter(|answer| answer.ssrc == OUR_SSRC) {
+                let (time, delay) = (answer.last_reference_time, answer.delay);
+                transport.publisher_rtt.receive(time, delay, ntp);
+            }
         }
     }
 
@@ -230,7 +249,7 @@ impl Worker {
             return Ok(());
         }
         for seq in nack.sequences() {
-            if transport.resends.len() >= RESENDS_MAX {
+            if transport.resends.len() >= self.limits.repeats_waiting_max {
                 self.discards.count(Discard::LimitReached);
                 break;
             }
@@ -297,6 +316,7 @@ impl Worker {
 
     /// Receiver reports about all of a publisher's streams, and REMB where it has a say.
     pub(crate) fn write_receiver_reports(&mut self, key: TransportKey, now: Nanos) {
+        let ntp = rtcp::ntp_from_unix(now + self.unix_offset_ns);
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -330,11 +350,13 @@ impl Worker {
             let lifted = bitrate == Some(NO_LIMIT_BPS);
             transport.lifted = if lifted { transport.lifted.saturating_add(1) } else { 0 };
             transport.remb_sent_bps = bitrate.filter(|_| transport.lifted < 3);
+            transport.publisher_rtt.say(ntp);
         }
         media.truncate(REMB_SSRCS_MAX);
         let (first, more) = blocks.split_at(blocks.len().min(REPORTS_MAX));
         self.send_rtcp(key, now, |w| {
             w.receiver_report(OUR_SSRC, first)?;
+            w.reference_time(OUR_SSRC, ntp)?;
             bitrate.map_or(Ok(()), |bps| w.maximum_bitrate(OUR_SSRC, bps, &media))
         });
         for some in more.chunks(REPORTS_MAX) {

@@ -133,9 +133,11 @@ fn forward(
             resend(out, consumer, producer, rewritten.seq, now);
         }
     }
+    // Figures of a stream are of its packets, not of what protects them.
+    let plain = bytes - packets as usize * out.way.suite.rtp_tag_len();
     consumer.sent.packets += packets;
-    consumer.sent.bytes += bytes as u64;
-    consumer.meter.add(bytes, now);
+    consumer.sent.bytes += plain as u64;
+    consumer.meter.add(plain, now);
     (packets, bytes)
 }
 

@@ -16,6 +16,7 @@ const FU_A: u8 = 28;
 #[derive(Debug, Clone, Copy, Default)]
 struct Found {
     key_frame: bool,
+    idr: bool,
     start_of_frame: bool,
     reference: bool,
     slice: bool,
@@ -24,19 +25,11 @@ struct Found {
 
 /// `None` when an aggregate or fragment is cut short, or the payload is empty.
 ///
-/// A key frame begins with its SPS, or with an IDR slice whose first macroblock is 0 if the
-/// parameter sets came before or out of band. Where the parameter sets travel in a packet of their
-/// own, that packet and the one with the IDR slice are both marked, with the same RTP timestamp;
-/// the same holds for the start of frame.
+/// A key frame begins with its SPS: who begins at an IDR slice whose SPS was lost sees nothing. Where
+/// the parameter sets travel out of band, see [`begins_idr`].
 #[must_use]
 pub fn describe(payload: &[u8]) -> Option<PayloadInfo> {
-    let kind = payload.first()? & 0x1f;
-    let mut found = Found::default();
-    match kind {
-        STAP_A => aggregate(payload, &mut found)?,
-        FU_A => fragment(payload, &mut found)?,
-        _ => unit(payload, &mut found),
-    }
+    let found = found_in(payload)?;
     let temporal_layer = found.temporal_layer.unwrap_or(0);
     Some(PayloadInfo {
         key_frame: found.key_frame,
@@ -46,6 +39,24 @@ pub fn describe(payload: &[u8]) -> Option<PayloadInfo> {
         discardable: found.slice && !found.reference,
         ..PayloadInfo::default()
     })
+}
+
+/// True for the packet with which an IDR picture begins: where the receiver has the parameter sets
+/// from elsewhere (`sprop-parameter-sets`, RFC 6184 section 8.1), it can begin here.
+#[must_use]
+pub fn begins_idr(payload: &[u8]) -> bool {
+    found_in(payload).is_some_and(|found| found.idr)
+}
+
+fn found_in(payload: &[u8]) -> Option<Found> {
+    let kind = payload.first()? & 0x1f;
+    let mut found = Found::default();
+    match kind {
+        STAP_A => aggregate(payload, &mut found)?,
+        FU_A => fragment(payload, &mut found)?,
+        _ => unit(payload, &mut found),
+    }
+    Some(found)
 }
 
 /// RFC 6184 section 5.7.1: NAL units with 16-bit lengths.
@@ -92,7 +103,7 @@ fn nal(kind: u8, reference: u8, rest: &[u8], found: &mut Found) {
             found.slice = true;
             found.reference |= reference != 0;
             found.start_of_frame |= first;
-            found.key_frame |= first && kind == IDR;
+            found.idr |= first && kind == IDR;
         }
         SPS => {
             found.key_frame = true;
@@ -132,13 +143,21 @@ mod tests {
         let pps: &[u8] = &[0x68, 0xce];
         for payload in [
             sps.to_vec(),
-            vec![0x65, 0x88, 0x84],
             aggregate_of(&[sps, pps]),
+            aggregate_of(&[&[0x09, 0xf0], sps, pps]),
             aggregate_of(&[sps, pps, &[0x65, 0x88]]),
-            vec![0x7c, 0x85, 0x88],
         ] {
             let info = describe(&payload).unwrap();
             assert!(info.key_frame && info.start_of_frame, "{payload:x?}");
+        }
+        // Its SPS was lost, or comes from elsewhere.
+        for payload in [vec![0x65, 0x88, 0x84], vec![0x7c, 0x85, 0x88]] {
+            let info = describe(&payload).unwrap();
+            assert!(!info.key_frame && info.start_of_frame, "{payload:x?}");
+            assert!(begins_idr(&payload));
+        }
+        for payload in [vec![0x65, 0x10], vec![0x7c, 0x05, 0x88], vec![0x41, 0x9a], pps.to_vec()] {
+            assert!(!begins_idr(&payload), "{payload:x?}");
         }
     }
 

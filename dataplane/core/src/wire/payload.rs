@@ -64,6 +64,9 @@ pub struct PayloadInfo {
     pub spatial_layer: u8,
     /// From this frame on its temporal layer can be decoded by who had only lower ones before.
     pub layer_sync: bool,
+    /// From the next frame on, temporal layers above this one can be decoded by who had only it and
+    /// lower ones (VP9's U).
+    pub opens_upper: bool,
     /// No other frame refers to it.
     pub discardable: bool,
     /// Silence, or an empty frame: nothing to hear (Opus).

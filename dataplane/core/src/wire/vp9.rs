@@ -40,7 +40,8 @@ pub struct Descriptor {
     pub picture_id_15bit: bool,
     /// TID and SID.
     pub layers: Option<(u8, u8)>,
-    /// U: the temporal layer can be entered here.
+    /// U: from the next picture on, higher temporal layers depend on no picture of theirs before
+    /// this one, so that they can be entered.
     pub switching_up: bool,
     /// D: predicted from the spatial layer below.
     pub inter_layer: bool,
@@ -143,7 +144,8 @@ impl Descriptor {
             end_of_frame: self.end_of_frame,
             temporal_layer,
             spatial_layer,
-            layer_sync: self.switching_up || !self.inter_picture || temporal_layer == 0,
+            layer_sync: !self.inter_picture || temporal_layer == 0,
+            opens_upper: self.switching_up,
             picture_id: self.picture_id,
             picture_id_15bit: self.picture_id_15bit,
             tl0_pic_idx: self.tl0_pic_idx,
@@ -209,7 +211,8 @@ mod tests {
         let d = Descriptor::parse(&[0b1111_0100, 5, 0b0101_0011, 0x03, 0x04, 0xaa]).unwrap();
         assert_eq!((d.layers, d.switching_up, d.inter_layer), (Some((2, 1)), true, true));
         assert_eq!((d.len, d.tl0_pic_idx, d.picture_id), (5, None, Some(5)));
-        assert!(!d.key_frame() && d.info().layer_sync && d.end_of_frame);
+        assert!(!d.key_frame() && !d.info().layer_sync && d.end_of_frame);
+        assert!(d.info().opens_upper);
         let endless = [0b1101_0000, 5, 0x03, 0x03, 0x03, 0x02, 0xaa];
         assert_eq!(Descriptor::parse(&endless), None);
     }

@@ -11,6 +11,7 @@ use ironcast_core::{
     worker::Limits,
 };
 use ironcast_protocol::{
+    ErrorCode,
     command::{SetPreferredLayers, SetPriority},
     media::Layers,
 };
@@ -557,4 +558,49 @@ fn sockets_that_are_refused_are_counted() {
     world.join("alice");
     world.run(SECOND);
     assert!(world.discarded(Discard::SocketRefused) > 0);
+}
+
+/// The limits of a worker are those that it was given.
+#[test]
+fn repeats_answers_and_ssrcs_have_the_limits_of_the_configuration() {
+    let limits = Limits {
+        repeats_waiting_max: 20,
+        sent_ssrcs_max: 4,
+        answers_bytes_max: 2_000,
+        ..Limits::default()
+    };
+    let mut world = World::with_limits(873, 1, &limits);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(2 * SECOND);
+    let newest = *world.peers[bob].inbox(ssrc).got.keys().next_back().unwrap() as u16;
+    let asked: Vec<u16> = (0..50).map(|n| newest.wrapping_sub(n)).rev().collect();
+    let nack = world.peers[bob].seal_rtcp(|w| w.nack(1, ssrc, &asked));
+    world.send(bob, nack);
+    world.run(SECOND);
+    assert_eq!(world.counter("rtp_retransmitted"), 20);
+    assert_eq!(world.discarded(Discard::LimitReached), 1);
+    // Answers to many checks of one turn.
+    world.hold = SECOND;
+    for _ in 0..200 {
+        let check = world.peers[bob].write_check();
+        world.send(bob, check);
+    }
+    world.run(2 * SECOND);
+    assert!(world.counter("control_dropped") > 100);
+    world.hold = 0;
+    // Each consumer uses up one, and another one where it was sent repeats.
+    for _ in 0..4 {
+        world.worker().apply_close_consumer("bob/camera").unwrap();
+        world.run(SECOND);
+        let (create, _) = world.consume_command(bob, "camera", &Want::default());
+        let now = world.now;
+        if let Err(refused) = world.worker().apply_consume(&create, 1, now) {
+            assert_eq!(refused.code, ErrorCode::NoCapacity);
+            return;
+        }
+        world.run(SECOND);
+    }
+    panic!("more SSRCs than the transport may use up");
 }

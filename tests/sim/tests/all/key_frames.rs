@@ -1,7 +1,11 @@
 //! Who asks for key frames, and how often a publisher hears of it.
 
 use ironcast_core::{MS, SECOND, wire::Codec};
-use ironcast_sim::{Network, World};
+use ironcast_protocol::{command::SetPreferredLayers, media::Layers};
+use ironcast_sim::{
+    Network, World,
+    track::{Source, Track},
+};
 
 #[test]
 fn many_joiners_make_few_requests_and_all_have_a_picture_soon() {
@@ -180,4 +184,63 @@ fn a_second_wish_waits_and_is_not_forgotten() {
     }
     world.run(SECOND);
     assert_eq!(asked(&mut world, alice, "camera") - before, 2);
+}
+
+/// An IDR slice whose SPS was lost is no place to begin: nobody could decode it.
+#[test]
+fn h264_begins_at_its_parameter_sets() {
+    for seed in 380..384 {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::H264);
+        world.run(SECOND);
+        let ssrc = world.consume(bob, "camera");
+        let is_asked = |world: &World| world.peers[alice].tracks[0].sources[0].key_wanted;
+        assert!(world.run_until(SECOND, is_asked), "seed {seed}");
+        let source = &world.peers[alice].track("camera").sources[0];
+        world.peers[alice].lose = vec![(source.ssrc, source.index as u16)];
+        // Whether it comes again or not.
+        world.peers[alice].down.network.loss = f64::from((seed % 2) as u32);
+        world.run(SECOND / 4);
+        world.peers[alice].down.network.loss = 0.0;
+        world.run(SECOND);
+        let inbox = world.peers[bob].inbox(ssrc);
+        let first = inbox.got.values().next().unwrap();
+        assert_eq!(first.body.packet, 0, "seed {seed}");
+        assert!(first.descriptor.key_frame, "seed {seed}");
+        assert_eq!(inbox.holes(), [], "seed {seed}");
+        world.assert_no_faults();
+    }
+}
+
+/// Temporal layers that were left out are taken up again: at a frame of theirs that needs none of
+/// them, behind a frame that says so (VP9), or else at a key frame, which has to be asked for.
+#[test]
+fn temporal_layers_come_back_whatever_the_stream_shows() {
+    for (codec, pattern, asks) in [(Codec::Vp8, 3, 0), (Codec::Vp9, 6, 0), (Codec::Vp8, 5, 1)] {
+        let mut world = World::new(390);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let mut track = Track::new("camera", codec, Some("v"), world.now);
+        track.sources.push(Source::new(world.ssrc(), None, 1_000));
+        track.temporal_layers = pattern;
+        world.publish(alice, track);
+        let ssrc = world.consume(bob, "camera");
+        world.run(SECOND);
+        for (temporal, expected) in [(0, 0), (2, asks)] {
+            let before = asked(&mut world, alice, "camera");
+            let layers = Layers { spatial: 0, temporal };
+            let (set, now) = (SetPreferredLayers { id: "bob/camera".into(), layers }, world.now);
+            world.worker().apply_preferred_layers(&set, now).unwrap();
+            world.run(2 * SECOND);
+            let since = world.now;
+            world.run(SECOND);
+            let inbox = world.peers[bob].inbox(ssrc);
+            let got = inbox.got.values().filter(|got| got.at > since);
+            let highest = got.map(|got| got.descriptor.temporal).max();
+            assert_eq!(highest, Some(temporal), "{codec:?} {pattern}");
+            let requests = asked(&mut world, alice, "camera") - before;
+            assert_eq!(requests, expected, "{codec:?} {pattern}");
+        }
+        world.assert_no_faults();
+    }
 }

@@ -383,3 +383,30 @@ fn probing_does_not_count_as_what_a_layer_costs() {
     let stats = world.worker().producer_stats("camera", now).unwrap();
     assert!(stats.iter().all(|stats| stats.stream.bitrate < 1_400_000));
 }
+
+/// A publisher that may be silent (`dtx`): a layer that rests for some seconds has not been left.
+#[test]
+fn a_layer_with_dtx_may_rest() {
+    for (dtx, others_expected) in [(true, false), (false, true)] {
+        let mut world = World::new(740);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let mut track = world.simulcast("screen", 3);
+        track.dtx = dtx;
+        world.publish(alice, track);
+        let ssrc = world.consume(bob, "screen");
+        world.run(6 * SECOND);
+        let since = world.now;
+        world.peers[alice].track("screen").sources[2].enabled = false;
+        world.run(3 * SECOND);
+        world.peers[alice].track("screen").sources[2].enabled = true;
+        world.run(SECOND);
+        let shown = shown(&mut world, bob, ssrc);
+        let others = shown.iter().any(|(at, layer)| *at > since + 100 * MS && *layer != 2);
+        assert_eq!(others, others_expected, "dtx {dtx}");
+        world.peers[alice].track("screen").muted = true;
+        world.run(10 * SECOND);
+        let now = world.now;
+        let stats = world.worker().producer_stats("screen", now).unwrap();
+        assert_eq!(stats.iter().any(|stats| stats.stream.score > 0), dtx);
+    }
+}

@@ -9,7 +9,7 @@ use ironcast_protocol::{
     command::{SetPreferredLayers, SetTransportBitrates},
     media::Layers,
 };
-use ironcast_sim::{World, inbox::Inbox, world::UNIX_OFFSET};
+use ironcast_sim::{Network, World, inbox::Inbox, world::UNIX_OFFSET};
 
 /// What a receiver makes of its reports: the wall time of the capture of each packet, in
 /// nanoseconds, against the truth. Reports of a segment before a switch say nothing about it.
@@ -352,4 +352,68 @@ fn a_turn_of_very_many_packets_is_reported_whole() {
     let (count, missing) =
         due.fold((0, 0), |(n, missing), (seq, _)| (n + 1, missing + usize::from(!told(seq))));
     assert!(count > 4_000 && missing == 0, "{missing} of {count}");
+}
+
+/// Nothing is sent to a publisher that it would report about: its round trip is asked for, known to
+/// statistics, and spaces what is asked for again.
+#[test]
+fn the_round_trip_to_a_publisher_is_known_and_spaces_requests() {
+    for (seed, way) in [(580, 5), (581, 40), (582, 150)] {
+        let mut world = World::new(seed);
+        let network = Network { delay: way * MS, ..Network::default() };
+        let alice = world.join_over("alice", network, network);
+        let bob = world.join("bob");
+        world.publish_video(alice, "camera", Codec::Vp8);
+        world.consume(bob, "camera");
+        world.run(5 * SECOND);
+        let now = world.now;
+        let stats = world.worker().producer_stats("camera", now).unwrap();
+        let rtt = stats[0].stream.round_trip_time.unwrap();
+        assert!((rtt - 2.0 * way as f64).abs() < 3.0, "seed {seed}: {rtt} ms");
+        world.peers[alice].up.network.loss = 0.05;
+        let (lost, nacked) = (world.peers[alice].up.lost, stats[0].stream.nack_packet_count);
+        world.run(10 * SECOND);
+        let now = world.now;
+        let stats = world.worker().producer_stats("camera", now).unwrap();
+        let lost = world.peers[alice].up.lost - lost;
+        let nacked = stats[0].stream.nack_packet_count - nacked;
+        // Each is asked for once, and once more where the answer was lost, too.
+        assert!(nacked > lost * 7 / 10, "seed {seed}: {nacked} of {lost}");
+        assert!(nacked < lost * 15 / 10, "seed {seed}: {nacked} of {lost}");
+        world.assert_no_faults();
+    }
+}
+
+/// Figures of a stream count its packets, not what protects them, and layers as mediasoup does.
+#[test]
+fn figures_are_of_packets_and_by_layer() {
+    let mut world = World::new(590);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.publish_simulcast(alice, "camera", 2);
+    let mic = world.consume(bob, "mic");
+    world.consume(bob, "camera");
+    world.run(5 * SECOND);
+    let now = world.now;
+    let audio = world.worker().producer_stats("mic", now).unwrap();
+    let video = world.worker().producer_stats("camera", now).unwrap();
+    let sent = world.worker().consumer_stats("bob/mic", now).unwrap();
+    // All packets of audio are of one size but for their extensions: at most 60 bytes around 120.
+    for stats in [&audio[0].stream, &sent.outbound] {
+        let each = stats.byte_count as f64 / stats.packet_count as f64;
+        let rate = stats.bitrate as f64 / 50.0 / 8.0;
+        assert!((rate - each).abs() < 4.0, "{rate} {each}");
+    }
+    let sealed = world.peers[alice].track("mic").sources[0].sent.values();
+    let (count, bytes) = sealed.fold((0, 0), |sum, (_, b)| (sum.0 + 1, sum.1 + b.len() as u64));
+    let tag = bytes / count - audio[0].stream.byte_count / audio[0].stream.packet_count;
+    assert!([10, 16].contains(&tag), "{tag}");
+    assert!(world.peers[bob].inbox(mic).got.len() > 200);
+    assert_eq!(audio[0].bitrate_by_layer.len(), 0);
+    for stats in &video {
+        let layers: Vec<_> = stats.bitrate_by_layer.keys().map(String::as_str).collect();
+        assert_eq!(layers, ["0.0", "0.1", "0.2"]);
+        assert!(stats.bitrate_by_layer.values().is_sorted());
+        assert_eq!(stats.bitrate_by_layer["0.2"], stats.stream.bitrate);
+    }
 }

@@ -3,8 +3,8 @@
 use ironcast_core::{MS, SECOND, wire::Codec};
 use ironcast_sim::World;
 
-/// Minutes of nearly a week.
-const MINUTES: u32 = 9_900;
+/// Minutes of a week.
+const MINUTES: u32 = 7 * 24 * 60;
 
 /// A camera is switched on and off every minute: each time a new producer with new SSRCs, a new
 /// consumer, and reports of new senders. Of each minute a moment is lived, the rest is silence.
