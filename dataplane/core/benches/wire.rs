@@ -6,6 +6,7 @@ use std::{hint::black_box, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use ironcast_core::{
     MS,
+    numbers::SourceSeq,
     recover::{
         history::{Forwarded, History, Meta},
         pool::Pool,
@@ -26,7 +27,7 @@ const DATAGRAM_BYTES: usize = 1_200;
 fn header(criterion: &mut Criterion) {
     let mut pool = Pool::new(1);
     let meta = Meta {
-        seq: 1,
+        seq: SourceSeq(1),
         timestamp: 1,
         arrival: 0,
         payload_offset: 20,
@@ -39,7 +40,7 @@ fn header(criterion: &mut Criterion) {
     let mut history = History::default();
     let buffer = pool.take(120).expect("memory");
     history.insert(meta, buffer, &mut pool).expect("a new number");
-    let stored = history.packet(1).expect("just inserted");
+    let stored = history.packet(SourceSeq(1)).expect("just inserted");
     let mut map = ExtensionMap::default();
     for (id, kind) in
         [(1, ExtensionKind::Mid), (4, ExtensionKind::AbsSendTime), (10, ExtensionKind::AudioLevel)]

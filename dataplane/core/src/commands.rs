@@ -14,6 +14,7 @@ use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
     key::TransportKey,
+    numbers::SentSeq,
     producer::Producer,
     router::Router,
     transport::{
@@ -265,7 +266,7 @@ impl Worker {
         if producer.router != transport.router {
             return refuse(ErrorCode::Invalid, "the producer is in another router");
         }
-        let first_seq = u32::from(first_seq & 0x7fff);
+        let first_seq = SentSeq(u32::from(first_seq & 0x7fff));
         let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
         let mut consumer =
             Consumer::new(create, producer_key, producer, transport_key, first_seq, now)

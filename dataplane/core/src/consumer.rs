@@ -15,6 +15,7 @@ use crate::{
     MS, Nanos, SECOND,
     key::{ProducerKey, TransportKey},
     meter::Meter,
+    numbers::SentSeq,
     producer::{Producer, SenderReport, Stream, extension_map},
     recover::{
         history::{KEEP, Stored},
@@ -126,7 +127,7 @@ pub struct Consumer {
     /// SSRC and payload type of retransmissions.
     pub rtx: Option<(u32, u8)>,
     /// Next number of the RTX stream.
-    pub rtx_seq: u32,
+    pub rtx_seq: SentSeq,
     /// RTP clock, Hz.
     pub clock_rate: u32,
     /// The receiver's losses, averaged over its reports.
@@ -181,7 +182,7 @@ impl Consumer {
         producer_key: ProducerKey,
         producer: &Producer,
         transport: TransportKey,
-        first_seq: u32,
+        first_seq: SentSeq,
         now: Nanos,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;

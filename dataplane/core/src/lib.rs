@@ -21,6 +21,7 @@ pub mod key;
 mod key_frame;
 mod layers;
 pub mod meter;
+pub mod numbers;
 pub mod producer;
 pub mod recover;
 pub mod router;

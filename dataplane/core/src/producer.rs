@@ -17,6 +17,7 @@ use crate::{
     key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::KeyFrameRequests,
     meter::Meter,
+    numbers::SourceSeq,
     recover::{
         history::{History, Meta},
         nack::NackGenerator,
@@ -159,7 +160,7 @@ pub struct Stream {
     /// Packets of this turn and the bytes of their payloads: how long a subscriber's run gets.
     pub fresh: FreshRun,
     score_base: (u32, i64, u64),
-    newest: u32,
+    newest: SourceSeq,
     /// Since when a frame has begun and its last packet (the marker) has not come.
     open_since: Option<Nanos>,
 }
@@ -194,7 +195,7 @@ impl Stream {
             loss_share: 0.0,
             fresh: FreshRun::default(),
             score_base: (0, 0, 0),
-            newest: 0,
+            newest: SourceSeq::default(),
             open_since: None,
         }
     }
@@ -244,7 +245,7 @@ impl Stream {
     pub fn take_lost_tail(&mut self, now: Nanos) -> Option<u16> {
         self.tail_deadline().filter(|at| now >= *at)?;
         self.open_since = None;
-        Some(self.newest.wrapping_add(1) as u16)
+        Some(self.newest.0.wrapping_add(1) as u16)
     }
 
     /// True when packets have come, and the other layers have not left it behind since.
@@ -326,8 +327,8 @@ impl Stream {
 pub struct Fresh {
     /// Which stream.
     pub stream: u8,
-    /// Its number in that stream's history.
-    pub seq: u32,
+    /// Its number there.
+    pub seq: SourceSeq,
 }
 
 /// All packets of a stream in this turn.
@@ -504,7 +505,7 @@ impl Producer {
             stream.last_packet_at = Some(now);
             stream.counters.packets += 1;
             stream.counters.bytes += arrived.len as u64;
-            stream.statistics.receive(meta.seq as u16, meta.timestamp, now, self.clock_rate);
+            stream.statistics.receive(meta.seq.0 as u16, meta.timestamp, now, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
         }
@@ -529,7 +530,7 @@ impl Producer {
         stream.shows_sync |=
             info.opens_upper || info.layer_sync && info.temporal_layer > 0 && !info.key_frame;
         if let Some(nack) = &mut stream.nack {
-            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
+            let filled = nack.receive(meta.seq.0, meta.info.key_frame, arrived.rtx, now);
             if arrived.rtx && filled {
                 stream.counters.repaired += 1;
             }

@@ -17,11 +17,13 @@
 
 use std::collections::VecDeque;
 
+use crate::numbers::{SentSeq, SourceSeq};
+
 /// Segments remembered: with every second frame dropped, more than two seconds of 30 frames/s.
 const SEGMENTS_MAX: usize = 64;
 
 /// Numbers above it are not begun: the gap that one loss upstream leaves always fits.
-const SEQ_MAX: u32 = u32::MAX - 0x1_0000;
+const SEQ_MAX: SentSeq = SentSeq(u32::MAX - 0x1_0000);
 
 /// A range of source numbers with constant differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +33,26 @@ struct Segment {
     tl0_add: u8,
     /// Added to the picture id.
     picture_add: u16,
-    first: u32,
+    first: SourceSeq,
     /// Last source number sent or passed over in it; grows while it is the newest.
-    last: u32,
-    /// Added to the extended sequence number.
+    last: SourceSeq,
+    /// Added to a source number to get the sent one.
     seq_add: u32,
     /// Added to the timestamp.
     timestamp_add: u32,
 }
 
+impl Segment {
+    fn sent(&self, seq: SourceSeq) -> SentSeq {
+        SentSeq(seq.0.wrapping_add(self.seq_add))
+    }
+}
+
 /// How one packet is rewritten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Extended sequence number.
-    pub seq: u32,
+    /// Its number.
+    pub seq: SentSeq,
     /// RTP timestamp.
     pub timestamp: u32,
     /// To be added to the VP8 picture id.
@@ -58,8 +66,8 @@ pub struct Rewritten {
 pub struct SourcePacket {
     /// Which stream of the producer.
     pub stream: u8,
-    /// Extended sequence number.
-    pub seq: u32,
+    /// Its number.
+    pub seq: SourceSeq,
     /// RTP timestamp.
     pub timestamp: u32,
     /// VP8 picture id.
@@ -73,7 +81,7 @@ pub struct SourcePacket {
 pub struct Timeline {
     /// The one that packets go on in; the only one that most packets need.
     newest: Option<Segment>,
-    next_seq: u32,
+    next_seq: SentSeq,
     last_timestamp: u32,
     last_picture: u16,
     dropped_picture: Option<u16>,
@@ -84,9 +92,9 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// `first_seq`: the first extended number to send (below 2^15, RFC 3711 section 3.3.1).
+    /// `first_seq`: the first number to send (below 2^15, RFC 3711 section 3.3.1).
     #[must_use]
-    pub fn new(first_seq: u32) -> Self {
+    pub fn new(first_seq: SentSeq) -> Self {
         Self {
             newest: None,
             next_seq: first_seq,
@@ -100,7 +108,7 @@ impl Timeline {
 
     /// The next number that a new packet gets.
     #[must_use]
-    pub fn next_seq(&self) -> u32 {
+    pub fn next_seq(&self) -> SentSeq {
         self.next_seq
     }
 
@@ -132,7 +140,7 @@ impl Timeline {
 
     /// True when `seq` is newer than everything seen of the stream that is being followed.
     #[must_use]
-    pub fn is_new(&self, seq: u32) -> bool {
+    pub fn is_new(&self, seq: SourceSeq) -> bool {
         self.newest.is_none_or(|segment| seq > segment.last)
     }
 
@@ -154,7 +162,7 @@ impl Timeline {
             picture_add,
             first: packet.seq,
             last: packet.seq,
-            seq_add: self.next_seq.wrapping_sub(packet.seq),
+            seq_add: self.next_seq.0.wrapping_sub(packet.seq.0),
             timestamp_add: timestamp.wrapping_sub(packet.timestamp),
         });
         self.dropped_picture = None;
@@ -169,7 +177,7 @@ impl Timeline {
         segment.last = packet.seq.max(segment.last);
         let segment = *segment;
         let rewritten = rewrite(&segment, packet.seq, packet.timestamp);
-        self.next_seq = rewritten.seq.wrapping_add(1);
+        self.next_seq = rewritten.seq.next();
         self.last_timestamp = rewritten.timestamp;
         if let Some(id) = packet.picture_id {
             self.last_picture = id.wrapping_add(segment.picture_add);
@@ -187,57 +195,57 @@ impl Timeline {
             return;
         };
         let mut next = *segment;
-        next.first = packet.seq.wrapping_add(1);
+        next.first = SourceSeq(packet.seq.0.wrapping_add(1));
         next.last = packet.seq;
         next.seq_add = segment.seq_add.wrapping_sub(1);
         if packet.picture_id.is_some() && packet.picture_id != self.dropped_picture {
             next.picture_add = segment.picture_add.wrapping_sub(1);
             self.dropped_picture = packet.picture_id;
         }
-        if segment.last.wrapping_add(1) == packet.seq && segment.first == packet.seq {
+        if segment.last.0.wrapping_add(1) == packet.seq.0 && segment.first == packet.seq {
             // Nothing was sent in it, and nothing is missing: it only moves on.
             *segment = next;
         } else {
-            segment.last = packet.seq.wrapping_sub(1);
+            segment.last = SourceSeq(packet.seq.0.wrapping_sub(1));
             self.push(next);
         }
-        let next_seq = packet.seq.wrapping_add(1).wrapping_add(next.seq_add);
+        let next_seq = next.sent(packet.seq).next();
         self.next_seq = self.next_seq.max(next_seq);
     }
 
     /// The place of a packet that comes late: `None` when it was dropped on purpose, belongs to
     /// the time before a switch that passed it over, or is too old.
     #[must_use]
-    pub fn late(&self, stream: u8, seq: u32, timestamp: u32) -> Option<Rewritten> {
+    pub fn late(&self, stream: u8, seq: SourceSeq, timestamp: u32) -> Option<Rewritten> {
         self.segments()
             .find(|s| s.stream == stream && (s.first..=s.last).contains(&seq))
             .map(|segment| rewrite(segment, seq, timestamp))
     }
 
-    /// Which source packet was sent with that number: its stream and extended number.
+    /// Which source packet was sent with that number: its stream and its number there.
     #[must_use]
-    pub fn source(&self, sent: u32) -> Option<(u8, u32)> {
+    pub fn source(&self, sent: SentSeq) -> Option<(u8, SourceSeq)> {
         self.segment_of(sent).map(|(segment, seq)| (segment.stream, seq))
     }
 
     /// How the packet with that sent number was rewritten; `timestamp`: its source timestamp.
     #[must_use]
-    pub fn repeated(&self, sent: u32, timestamp: u32) -> Option<Rewritten> {
+    pub fn repeated(&self, sent: SentSeq, timestamp: u32) -> Option<Rewritten> {
         self.segment_of(sent).map(|(segment, seq)| rewrite(segment, seq, timestamp))
     }
 
-    fn segment_of(&self, sent: u32) -> Option<(&Segment, u32)> {
+    fn segment_of(&self, sent: SentSeq) -> Option<(&Segment, SourceSeq)> {
         self.segments().find_map(|segment| {
-            let seq = sent.wrapping_sub(segment.seq_add);
+            let seq = SourceSeq(sent.0.wrapping_sub(segment.seq_add));
             (segment.first..=segment.last).contains(&seq).then_some((segment, seq))
         })
     }
 
     /// The extended form of a sent 16-bit number: the newest one that is not in the future.
     #[must_use]
-    pub fn extend(&self, sent: u16) -> u32 {
-        let newest = self.next_seq.wrapping_sub(1);
-        newest.wrapping_sub(u32::from((newest as u16).wrapping_sub(sent)))
+    pub fn extend(&self, sent: u16) -> SentSeq {
+        let newest = self.next_seq.0.wrapping_sub(1);
+        SentSeq(newest.wrapping_sub(u32::from((newest as u16).wrapping_sub(sent))))
     }
 
     fn push(&mut self, segment: Segment) {
@@ -256,9 +264,9 @@ impl Timeline {
     }
 }
 
-fn rewrite(segment: &Segment, seq: u32, timestamp: u32) -> Rewritten {
+fn rewrite(segment: &Segment, seq: SourceSeq, timestamp: u32) -> Rewritten {
     Rewritten {
-        seq: seq.wrapping_add(segment.seq_add),
+        seq: segment.sent(seq),
         timestamp: timestamp.wrapping_add(segment.timestamp_add),
         picture_add: segment.picture_add,
         tl0_add: segment.tl0_add,
@@ -274,22 +282,33 @@ mod tests {
     use super::*;
 
     fn packet(stream: u8, seq: u32) -> SourcePacket {
-        SourcePacket { stream, seq, timestamp: seq * 10, picture_id: None, tl0_pic_idx: None }
+        let timestamp = seq * 10;
+        let seq = SourceSeq(seq);
+        SourcePacket { stream, seq, timestamp, picture_id: None, tl0_pic_idx: None }
     }
 
     #[test]
     fn the_drawing_above() {
-        let mut t = Timeline::new(1);
-        assert_eq!(t.switch(packet(0, 10), 100).seq, 1);
-        assert_eq!(t.advance(packet(0, 11)).seq, 2);
+        let mut t = Timeline::new(SentSeq(1));
+        assert_eq!(t.switch(packet(0, 10), 100).seq.0, 1);
+        assert_eq!(t.advance(packet(0, 11)).seq.0, 2);
         t.drop_one(packet(0, 12));
-        assert_eq!(t.advance(packet(0, 13)).seq, 3);
+        assert_eq!(t.advance(packet(0, 13)).seq.0, 3);
         t.drop_one(packet(0, 15));
-        assert_eq!(t.switch(packet(1, 500), 200).seq, 5);
-        assert_eq!(t.advance(packet(1, 501)).seq, 6);
-        assert_eq!(t.late(0, 14, 140).map(|r| r.seq), Some(4));
-        assert_eq!((t.late(0, 12, 0), t.late(0, 15, 0), t.late(1, 499, 0)), (None, None, None));
-        let sources: Vec<_> = (1..=7).map(|sent| t.source(sent)).collect();
+        assert_eq!(t.switch(packet(1, 500), 200).seq.0, 5);
+        assert_eq!(t.advance(packet(1, 501)).seq.0, 6);
+        assert_eq!(t.late(0, SourceSeq(14), 140).map(|r| r.seq.0), Some(4));
+        assert_eq!(
+            (
+                t.late(0, SourceSeq(12), 0),
+                t.late(0, SourceSeq(15), 0),
+                t.late(1, SourceSeq(499), 0)
+            ),
+            (None, None, None)
+        );
+        let sources: Vec<_> = (1..=7)
+            .map(|sent| t.source(SentSeq(sent)).map(|(stream, seq)| (stream, seq.0)))
+            .collect();
         let expected = [
             Some((0, 10)),
             Some((0, 11)),
@@ -300,25 +319,25 @@ mod tests {
             None,
         ];
         assert_eq!(sources, expected);
-        assert_eq!(t.extend(4), 4);
+        assert_eq!(t.extend(4).0, 4);
     }
 
     /// A key frame that was repaired after a resume can lie before what was sent last: a source
     /// number then has two sent ones, and each repeat must be that of the number asked for.
     #[test]
     fn a_repeat_has_the_number_that_was_asked_for() {
-        let mut t = Timeline::new(1);
+        let mut t = Timeline::new(SentSeq(1));
         t.switch(packet(0, 10), 100);
         for seq in 11..=20 {
             t.advance(packet(0, seq));
         }
-        assert_eq!(t.switch(packet(0, 15), 300).seq, 12);
+        assert_eq!(t.switch(packet(0, 15), 300).seq.0, 12);
         t.advance(packet(0, 21));
         for (sent, source) in [(6, 15), (9, 18), (12, 15), (15, 18)] {
-            assert_eq!(t.source(sent), Some((0, source)));
-            assert_eq!(t.repeated(sent, 0).map(|r| r.seq), Some(sent));
+            assert_eq!(t.source(SentSeq(sent)), Some((0, SourceSeq(source))));
+            assert_eq!(t.repeated(SentSeq(sent), 0).map(|r| r.seq.0), Some(sent));
         }
-        assert_eq!(t.late(0, 18, 0).map(|r| r.seq), Some(15));
+        assert_eq!(t.late(0, SourceSeq(18), 0).map(|r| r.seq.0), Some(15));
     }
 
     #[test]
@@ -328,7 +347,7 @@ mod tests {
             tl0_pic_idx: Some(tl0),
             ..packet(stream, seq)
         };
-        let mut t = Timeline::new(0);
+        let mut t = Timeline::new(SentSeq(0));
         let picture = |r: Rewritten, id: u16| id.wrapping_add(r.picture_add);
         assert_eq!(picture(t.switch(with(0, 1, 20, 5), 0), 20), 20);
         t.drop_one(with(0, 2, 21, 5));
@@ -347,7 +366,7 @@ mod tests {
             steps in prop::collection::vec((0u8..100, 1u32..4), 1..300),
             lossy in any::<bool>(),
         ) {
-            let mut t = Timeline::new(100);
+            let mut t = Timeline::new(SentSeq(100));
             let mut sent: BTreeMap<u32, (u8, u32)> = BTreeMap::new();
             let (mut stream, mut seq) = (0u8, 1_000u32);
             t.switch(packet(stream, seq), 0);
@@ -357,7 +376,7 @@ mod tests {
                     stream ^= 1;
                     seq += 5_000 * u32::from(choice + 1);
                     let r = t.switch(packet(stream, seq), 0);
-                    prop_assert!(sent.insert(r.seq, (stream, seq)).is_none());
+                    prop_assert!(sent.insert(r.seq.0, (stream, seq)).is_none());
                     continue;
                 }
                 let before = seq;
@@ -366,17 +385,18 @@ mod tests {
                     t.drop_one(packet(stream, seq));
                 } else {
                     let r = t.advance(packet(stream, seq));
-                    prop_assert!(sent.insert(r.seq, (stream, seq)).is_none());
+                    prop_assert!(sent.insert(r.seq.0, (stream, seq)).is_none());
                 }
                 if choice % 2 == 0 && seq - before > 1 {
-                    let late = t.late(stream, before + 1, 0);
+                    let late = t.late(stream, SourceSeq(before + 1), 0);
                     prop_assert!(late.is_some());
-                    let duplicate = sent.insert(late.unwrap().seq, (stream, before + 1));
+                    let duplicate = sent.insert(late.unwrap().seq.0, (stream, before + 1));
                     prop_assert!(duplicate.is_none());
                 }
             }
             for (number, source) in sent.iter().rev().take(20) {
-                prop_assert_eq!(t.source(*number), Some(*source));
+                let (stream, seq) = *source;
+                prop_assert_eq!(t.source(SentSeq(*number)), Some((stream, SourceSeq(seq))));
             }
             if !lossy {
                 let newest = *sent.keys().next_back().unwrap();

@@ -9,7 +9,7 @@
 //! ```
 
 use super::pool::Pool;
-use crate::{Discard, Nanos, wire::PayloadInfo};
+use crate::{Discard, Nanos, numbers::SourceSeq, wire::PayloadInfo};
 
 /// How long a packet can be asked for again.
 pub const KEEP: Nanos = 1_200 * crate::MS;
@@ -37,8 +37,8 @@ pub struct Forwarded {
 /// What is known of a received packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta {
-    /// Extended sequence number.
-    pub seq: u32,
+    /// Its number.
+    pub seq: SourceSeq,
     /// RTP timestamp.
     pub timestamp: u32,
     /// Kernel's arrival time.
@@ -99,11 +99,15 @@ impl History {
 
     /// The packet with that number.
     #[must_use]
-    pub fn packet(&self, seq: u32) -> Option<&Stored> {
+    pub fn packet(&self, seq: SourceSeq) -> Option<&Stored> {
+        self.at(seq.0)
+    }
+
+    fn at(&self, seq: u32) -> Option<&Stored> {
         if self.slots.is_empty() {
             return None;
         }
-        self.slots[self.slot(seq)].as_ref().filter(|stored| stored.meta.seq == seq)
+        self.slots[self.slot(seq)].as_ref().filter(|stored| stored.meta.seq.0 == seq)
     }
 
     /// Packets now.
@@ -119,11 +123,11 @@ impl History {
     }
 
     /// Sets the padding that evens a packet with its neighbours.
-    pub fn set_padding(&mut self, seq: u32, padding: u8) {
+    pub fn set_padding(&mut self, seq: SourceSeq, padding: u8) {
         if self.slots.is_empty() {
             return;
         }
-        let slot = self.slot(seq);
+        let slot = self.slot(seq.0);
         if let Some(stored) = self.slots[slot].as_mut().filter(|stored| stored.meta.seq == seq) {
             stored.meta.padding = padding;
         }
@@ -143,20 +147,21 @@ impl History {
             pool.give(buffer);
             return Err(Discard::Duplicate);
         }
-        if meta.seq < self.floor {
+        let seq = meta.seq.0;
+        if seq < self.floor {
             pool.give(buffer);
             return Err(Discard::OutOfWindow);
         }
         self.expire(meta.arrival, pool);
         if self.len == 0 {
-            (self.oldest, self.newest) = (meta.seq, meta.seq.max(self.newest));
+            (self.oldest, self.newest) = (seq, seq.max(self.newest));
         }
-        if self.newest.saturating_sub(meta.seq) as usize >= CAPACITY_MAX {
+        if self.newest.saturating_sub(seq) as usize >= CAPACITY_MAX {
             pool.give(buffer);
             return Err(Discard::OutOfWindow);
         }
-        self.oldest = self.oldest.min(meta.seq);
-        self.newest = self.newest.max(meta.seq);
+        self.oldest = self.oldest.min(seq);
+        self.newest = self.newest.max(seq);
         while (self.newest - self.oldest) as usize >= CAPACITY_MAX {
             self.drop_oldest(pool);
         }
@@ -164,7 +169,7 @@ impl History {
         if span > self.slots.len() {
             self.resize(span);
         }
-        let slot = self.slot(meta.seq);
+        let slot = self.slot(seq);
         self.slots[slot] = Some(Stored { meta, buffer });
         self.len += 1;
         Ok(())
@@ -184,7 +189,7 @@ impl History {
     /// Drops what is older than [`KEEP`].
     pub fn expire(&mut self, now: Nanos, pool: &mut Pool) {
         while self.len > 0 {
-            if self.packet(self.oldest).is_some_and(|stored| stored.meta.arrival + KEEP > now) {
+            if self.at(self.oldest).is_some_and(|stored| stored.meta.arrival + KEEP > now) {
                 return;
             }
             self.drop_oldest(pool);
@@ -193,7 +198,7 @@ impl History {
 
     /// Passes over the oldest number, whether it is here or not.
     fn drop_oldest(&mut self, pool: &mut Pool) {
-        if self.packet(self.oldest).is_some() {
+        if self.at(self.oldest).is_some() {
             let slot = self.slot(self.oldest);
             if let Some(stored) = self.slots[slot].take() {
                 pool.give(stored.buffer);
@@ -218,7 +223,7 @@ impl History {
         let mut slots = Vec::new();
         slots.resize_with(capacity, || None);
         for stored in std::mem::take(&mut self.slots).into_iter().flatten() {
-            let slot = stored.meta.seq as usize & (capacity - 1);
+            let slot = stored.meta.seq.0 as usize & (capacity - 1);
             slots[slot] = Some(stored);
         }
         self.slots = slots;
@@ -234,7 +239,7 @@ mod tests {
 
     fn meta(seq: u32, arrival: Nanos) -> Meta {
         Meta {
-            seq,
+            seq: SourceSeq(seq),
             timestamp: 0,
             arrival,
             payload_offset: 12,
@@ -257,7 +262,7 @@ mod tests {
         let (mut history, mut pool) = (History::default(), Pool::new(10));
         put(&mut history, &mut pool, 7, 0).unwrap();
         assert_eq!(put(&mut history, &mut pool, 7, 1), Err(Discard::Duplicate));
-        assert_eq!(history.packet(7).unwrap().meta.arrival, 0);
+        assert_eq!(history.packet(SourceSeq(7)).unwrap().meta.arrival, 0);
         assert_eq!((history.len(), pool.lent()), (1, 1));
     }
 
@@ -272,7 +277,7 @@ mod tests {
         history.expire(10_000_000 * MS, &mut pool);
         assert_eq!((history.len(), pool.lent()), (0, 0));
         put(&mut history, &mut pool, 400, 10_000_000 * MS).unwrap();
-        assert!(history.packet(400).is_some());
+        assert!(history.packet(SourceSeq(400)).is_some());
         // What may have been forwarded before is never taken for new.
         let old = put(&mut history, &mut pool, 399, 10_000_000 * MS);
         assert_eq!(old, Err(Discard::OutOfWindow));
@@ -292,7 +297,7 @@ mod tests {
         history.trim();
         assert_eq!(history.slots.len(), 128);
         assert_eq!(history.len(), pool.lent());
-        assert!(history.packet(100 + CAPACITY_MAX as u32 + 199).is_some());
+        assert!(history.packet(SourceSeq(100 + CAPACITY_MAX as u32 + 199)).is_some());
         history.expire(10_000_000 * MS, &mut pool);
         history.trim();
         assert_eq!((history.slots.capacity(), pool.lent()), (0, 0));
@@ -315,7 +320,7 @@ mod tests {
                     history.trim();
                 }
                 let _ = put(&mut history, &mut pool, seq, now);
-                if let Some(stored) = history.packet(seq) {
+                if let Some(stored) = history.packet(SourceSeq(seq)) {
                     prop_assert_eq!(stored.payload(), seq.to_be_bytes());
                 }
                 prop_assert_eq!(history.len(), pool.lent());

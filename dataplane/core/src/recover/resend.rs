@@ -5,7 +5,7 @@
 use ironcast_protocol::media::MediaKind;
 
 use super::history::{CAPACITY_MAX, KEEP};
-use crate::{MS, Nanos};
+use crate::{MS, Nanos, numbers::SentSeq};
 
 /// Packets remembered of video, as many as its history can keep; and of audio, as many as it keeps
 /// at 50 a second.
@@ -18,7 +18,7 @@ const TIMES_MAX: u8 = 10;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Resent {
-    seq: u32,
+    seq: SentSeq,
     times: u8,
     at: Nanos,
 }
@@ -47,8 +47,8 @@ impl SentParts {
 pub struct Resends {
     memory: u16,
     resent: Box<[Resent]>,
-    /// Sequence numbers, and [`SentParts::packed`].
-    sent: Box<[(u32, u32)]>,
+    /// Numbers, and [`SentParts::packed`].
+    sent: Box<[(SentSeq, u32)]>,
 }
 
 impl Resends {
@@ -64,27 +64,27 @@ impl Resends {
 
     /// A packet was sent for the first time; to be told only where NACKs are answered with the same
     /// packet, not by RTX.
-    pub fn note_sent(&mut self, seq: u32, parts: SentParts) {
+    pub fn note_sent(&mut self, seq: SentSeq, parts: SentParts) {
         if self.sent.is_empty() {
-            let nothing = (u32::MAX, 0);
+            let nothing = (SentSeq(u32::MAX), 0);
             self.sent = vec![nothing; usize::from(self.memory)].into();
         }
-        self.sent[seq as usize % usize::from(self.memory)] = (seq, parts.packed());
+        self.sent[seq.0 as usize % usize::from(self.memory)] = (seq, parts.packed());
     }
 
     /// The variable parts of a packet that was sent; `None` when it is too long ago.
     #[must_use]
-    pub fn parts(&self, seq: u32) -> Option<SentParts> {
-        let (at, parts) = self.sent.get(seq as usize % usize::from(self.memory))?;
+    pub fn parts(&self, seq: SentSeq) -> Option<SentParts> {
+        let (at, parts) = self.sent.get(seq.0 as usize % usize::from(self.memory))?;
         (*at == seq).then_some(SentParts::unpacked(*parts))
     }
 
     /// True when a packet may be sent again now; remembers that it is.
-    pub fn take(&mut self, seq: u32, rtt: Option<Nanos>, now: Nanos) -> bool {
+    pub fn take(&mut self, seq: SentSeq, rtt: Option<Nanos>, now: Nanos) -> bool {
         if self.resent.is_empty() {
             self.resent = vec![Resent::default(); usize::from(self.memory)].into();
         }
-        let entry = &mut self.resent[seq as usize % usize::from(self.memory)];
+        let entry = &mut self.resent[seq.0 as usize % usize::from(self.memory)];
         if entry.times == 0 || entry.seq != seq && now >= entry.at + KEEP {
             *entry = Resent { seq, times: 1, at: now };
             return true;
@@ -110,9 +110,9 @@ mod tests {
     #[test]
     fn a_packet_is_sent_again_neither_too_soon_nor_for_ever() {
         let mut resends = Resends::new(MediaKind::Video);
-        assert!(resends.take(7, None, 0));
-        assert!(!resends.take(7, None, SPACING_MIN - 1));
-        let again = (1..100).filter(|i| resends.take(7, None, i * SPACING_MIN)).count();
+        assert!(resends.take(SentSeq(7), None, 0));
+        assert!(!resends.take(SentSeq(7), None, SPACING_MIN - 1));
+        let again = (1..100).filter(|i| resends.take(SentSeq(7), None, i * SPACING_MIN)).count();
         assert_eq!(again, usize::from(TIMES_MAX) - 1);
     }
 
@@ -123,7 +123,9 @@ mod tests {
             let mut resends = Resends::new(kind);
             for far in [64, 256, 512, 1_024, 2_048] {
                 let first = 100_000 * far;
-                let taken = (0..200).filter(|i| resends.take(first + i % 2 * far, None, 0)).count();
+                let taken = (0..200)
+                    .filter(|i| resends.take(SentSeq(first + i % 2 * far), None, 0))
+                    .count();
                 assert!(taken <= 2, "{kind:?} {far}: {taken}");
             }
         }
@@ -133,9 +135,9 @@ mod tests {
     fn only_what_is_still_known_can_be_repeated() {
         let mut resends = Resends::new(MediaKind::Audio);
         let parts = SentParts { abs_send_time: 0xff_fffe, padding: 0xff };
-        resends.note_sent(7, parts);
-        assert_eq!(resends.parts(7), Some(parts));
-        resends.note_sent(7 + u32::from(AUDIO_MEMORY), SentParts::default());
-        assert_eq!(resends.parts(7), None);
+        resends.note_sent(SentSeq(7), parts);
+        assert_eq!(resends.parts(SentSeq(7)), Some(parts));
+        resends.note_sent(SentSeq(7 + u32::from(AUDIO_MEMORY)), SentParts::default());
+        assert_eq!(resends.parts(SentSeq(7)), None);
     }
 }

@@ -37,6 +37,7 @@ use crate::{
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
+    numbers::SentSeq,
     recover::allowance::Allowance,
     srtp::{OpenKey, Suite},
     wire::{extension::parse_transport_sequence, rtp::Header},
@@ -116,13 +117,13 @@ pub struct Transport {
     pub(crate) is_closing: bool,
     /// SSRCs that packets were sent with once, and the next index of each: nothing that comes back
     /// uses an index again.
-    pub(crate) retired: std::collections::BTreeMap<u32, u32>,
+    pub(crate) retired: std::collections::BTreeMap<u32, SentSeq>,
     /// Sent tracks by SSRC and RTX SSRC.
     pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, ConsumerKey>,
     /// Consumers with something to send in this turn.
     pub(crate) pending: Vec<ConsumerKey>,
     /// Packets to send again in this turn.
-    pub(crate) resends: Vec<(ConsumerKey, u32)>,
+    pub(crate) resends: Vec<(ConsumerKey, SentSeq)>,
     /// How many repeats it gets.
     pub(crate) allowance: Allowance,
     pub(crate) queued: bool,

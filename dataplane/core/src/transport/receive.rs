@@ -5,6 +5,7 @@
 use crate::{
     Discard, Nanos, SECOND,
     key::TransportKey,
+    numbers::SourceSeq,
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
@@ -242,7 +243,7 @@ impl Worker {
             payload.start += 2;
         }
         let meta = Meta {
-            seq,
+            seq: SourceSeq(seq),
             timestamp: header.timestamp,
             arrival,
             payload_offset: payload.start as u16,

@@ -7,6 +7,7 @@ use crate::{
     batch::{Batch, PathId},
     consumer::Consumer,
     key::TransportKey,
+    numbers::SentSeq,
     producer::Producer,
     recover::{history::Stored, resend::SentParts},
     srtp::{SealJob, Suite},
@@ -146,7 +147,7 @@ fn resend(
     out: &mut Out<'_>,
     consumer: &mut Consumer,
     producer: &Producer,
-    seq: u32,
+    seq: SentSeq,
     now: Nanos,
 ) -> usize {
     let Some((stream, source)) = consumer.timeline.source(seq) else {
@@ -160,7 +161,7 @@ fn resend(
     let Some(rewritten) = consumer.timeline.repeated(seq, timestamp) else {
         return 0;
     };
-    let rtx_used_up = consumer.rtx_seq == u32::MAX;
+    let rtx_used_up = consumer.rtx_seq == SentSeq(u32::MAX);
     if consumer.rtx.is_some() && rtx_used_up {
         return 0;
     }
@@ -181,12 +182,12 @@ fn resend(
     let fields = HeaderFields {
         rtx: Some((payload_type, ssrc)),
         marker: stored.meta.marker,
-        seq: consumer.rtx_seq as u16,
+        seq: consumer.rtx_seq.wire(),
         timestamp: rewritten.timestamp,
         abs_send_time: out.way.abs_send_time,
         padding: false,
     };
-    let original = (rewritten.seq as u16).to_be_bytes();
+    let original = rewritten.seq.wire().to_be_bytes();
     let index = consumer.rtx_seq;
     let len = write_packet(
         out,
@@ -198,7 +199,7 @@ fn resend(
         Body { prefix: &original, padding: 0, index },
     );
     if len > 0 {
-        consumer.rtx_seq = consumer.rtx_seq.wrapping_add(1);
+        consumer.rtx_seq = consumer.rtx_seq.next();
         consumer.asked.retransmitted += 1;
     }
     len
@@ -215,7 +216,7 @@ fn write_media(
     let fields = HeaderFields {
         rtx: None,
         marker: stored.meta.marker,
-        seq: rewritten.seq as u16,
+        seq: rewritten.seq.wire(),
         timestamp: rewritten.timestamp,
         abs_send_time: parts.abs_send_time,
         padding: parts.padding > 0,
@@ -228,7 +229,7 @@ fn write_media(
 struct Body<'a> {
     prefix: &'a [u8],
     padding: usize,
-    index: u32,
+    index: SentSeq,
 }
 
 /// Header, payload, padding, room for the tag; the sealing itself is a job of this turn. Returns
@@ -268,7 +269,7 @@ fn write_packet(
         offset,
         header_len: header_len as u16,
         payload_len: body_len as u16,
-        index: u64::from(body.index),
+        index: u64::from(body.index.0),
     });
     len
 }
