@@ -71,11 +71,10 @@ impl Gate {
         self.tokens.is_none() && !self.wants_certificate
     }
 
-    /// Reads the token file again: who was taken out of it may not call any more.
-    pub fn refresh(&self) {
-        if let Some(tokens) = &self.tokens {
-            tokens.refresh();
-        }
+    /// Reads the token file again: who was taken out of it may not call any more. Gives whether
+    /// that was possible.
+    pub fn refresh(&self) -> bool {
+        self.tokens.as_ref().is_none_or(TokenFile::refresh)
     }
 
     /// Who calls, if he may.
@@ -122,16 +121,18 @@ impl TokenFile {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn refresh(&self) {
+    fn refresh(&self) -> bool {
         match read_tokens(&self.path) {
-            Ok(tokens) if *tokens == *self.known() => {}
+            Ok(tokens) if *tokens == *self.known() => true,
             Ok(tokens) => {
                 tracing::info!(path = %self.path.display(), count = tokens.len(), "new tokens");
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+                true
             }
             // Half written, or gone for a moment: what was in it goes on to hold.
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the tokens stay as they are");
+                false
             }
         }
     }

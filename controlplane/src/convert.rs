@@ -48,6 +48,7 @@ pub fn rtp_parameters(params: &api::RtpParameters) -> media::RtpParameters {
             cname: params.rtcp.cname.clone().unwrap_or_default(),
             reduced_size: params.rtcp.reduced_size,
         },
+        msid: params.msid.clone(),
     }
 }
 
@@ -139,7 +140,7 @@ pub fn api_rtp_parameters(params: &media::RtpParameters) -> api::RtpParameters {
             cname: Some(params.rtcp.cname.clone()),
             reduced_size: params.rtcp.reduced_size,
         },
-        msid: None,
+        msid: params.msid.clone(),
     }
 }
 

@@ -243,7 +243,7 @@ impl Door {
         if found.op == Op::Snapshot {
             return snapshot::open(&self.engine, call).map_or_else(Into::into, Outcome::Snapshot);
         }
-        match routes::dispatch(&self.engine, call).await {
+        match routes::dispatch(&self.engine, call, &found).await {
             Ok(answer) => Outcome::Answer(answer),
             Err(problem) => problem.into(),
         }

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -228,7 +228,7 @@ impl Engine {
 
     /// Something panicked: it is counted, and whoever waits for it is told this.
     pub fn fault(&self, doing: &str) -> Problem {
-        self.metrics.panics.fetch_add(1, Ordering::Relaxed);
+        self.metrics.panics.inc();
         tracing::error!(doing, "a panic was caught");
         call::internal("this is a fault of the server; it was noted")
     }
@@ -283,7 +283,9 @@ impl Engine {
         let engine = Arc::clone(self);
         let Ask { command, creates, then } = ask;
         let created = creates.clone();
+        let sent = Instant::now();
         let on_reply = Box::new(move |answer: Result<Reply, Refusal>| {
+            engine.metrics.time_command(sent.elapsed());
             let mut state = engine.lock();
             if let Some(creation) = &created {
                 state.end_creation(creation);

@@ -218,7 +218,9 @@ async fn expire(engine: Arc<Engine>, gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
-        gate.refresh();
+        if !gate.refresh() {
+            engine.metrics.token_reads_failed.inc();
+        }
         let now = std::time::Instant::now();
         let mut state = engine.lock();
         state.events.expire(now);

@@ -183,7 +183,12 @@ mod tests {
         };
         assert_eq!(read::<RtpParameters>(&write(&parameters).unwrap()).unwrap(), parameters);
         assert_eq!(kept(&parameters), parameters);
+        // What browsers send is said once.
         parameters.msid = Some("stream track".to_owned());
+        assert!(convert::lost(&parameters).is_none());
+        assert_eq!(kept(&parameters), parameters);
+        let long = "0123456789".into();
+        parameters.codecs[0].parameters.insert("a-number-in-quotes".to_owned(), long);
         assert!(convert::lost(&parameters).is_some());
         assert_eq!(kept(&parameters), parameters);
     }

@@ -2,7 +2,7 @@
 //! since, and the notes. Called by `attach`. What has no note of ours (made by another controller)
 //! gets what can be derived from its parameters.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use ironcast_api::{
     ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ProducerInfo, RouterInfo, TransportInfo,
@@ -181,7 +181,7 @@ fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState)
         note.rtp_parameters.unwrap_or_else(|| convert::api_rtp_parameters(&create.rtp_parameters));
     let mapping = convert::negotiated_mapping(&create.rtp_mapping);
     let caps = &router.info.rtp_capabilities;
-    let consumable = get_consumable_rtp_parameters(kind, &rtp_parameters, caps, &mapping);
+    let consumable = Arc::new(get_consumable_rtp_parameters(kind, &rtp_parameters, caps, &mapping));
     let info = ProducerInfo {
         id: Id::new(create.id).ok()?,
         router_id: transport.info.router_id.clone(),

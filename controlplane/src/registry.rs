@@ -10,13 +10,13 @@ use std::{
 };
 
 use ironcast_api::{
-    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterInfo, RtpCapabilities, RtpParameters,
-    TransportInfo,
+    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterInfo, RtpParameters, TransportInfo,
     events::{
         ConsumerClosed, ConsumerClosedReason, ConsumerEvent, EventData, ProducerEvent,
         RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
     },
 };
+use ironcast_negotiate::ValidRtpCapabilities;
 use ironcast_protocol::{
     WorkerId,
     attic::{Attic, Stored},
@@ -83,7 +83,7 @@ pub struct Transport {
     /// Of the `connect` that was carried out.
     pub connect_hash: Option<BodyHash>,
     /// Default of its consumers.
-    pub rtp_capabilities: Option<RtpCapabilities>,
+    pub rtp_capabilities: Option<Arc<ValidRtpCapabilities>>,
     pub producers: BTreeSet<Id>,
     pub consumers: BTreeSet<Id>,
     /// MIDs of its consumers, those on their way included.
@@ -105,7 +105,10 @@ impl Transport {
             fingerprints: Arc::default(),
             hash: note.common.hash,
             connect_hash: None,
-            rtp_capabilities: note.rtp_capabilities,
+            rtp_capabilities: note
+                .rtp_capabilities
+                .and_then(|caps| ValidRtpCapabilities::new(caps).ok())
+                .map(Arc::new),
             producers: BTreeSet::new(),
             consumers: BTreeSet::new(),
             mids: BTreeSet::new(),
@@ -130,7 +133,7 @@ pub struct Producer {
     pub info: ProducerInfo,
     pub hash: BodyHash,
     /// What its consumers are made from.
-    pub consumable: RtpParameters,
+    pub consumable: Arc<RtpParameters>,
     pub consumers: BTreeSet<Id>,
 }
 

@@ -11,7 +11,11 @@ pub mod snapshot;
 pub mod stream;
 mod transports;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use ironcast_api::{ErrorCode, Id, Problem};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -151,6 +155,7 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug)]
 pub struct Found {
     pub op: Op,
+    pub route: &'static Route,
     /// The ids in the path, in order.
     pub ids: Vec<Id>,
 }
@@ -164,40 +169,51 @@ pub enum NotFound {
     Method(Vec<&'static str>),
 }
 
-/// Looks a call up.
-pub fn find(call: &Call) -> Result<Found, NotFound> {
-    let mut methods = Vec::new();
-    for route in ROUTES {
-        let Some(ids) = match_path(route.path, &call.path) else { continue };
-        // Probes ask by HEAD; of the event stream there is no head alone.
-        let is_head = call.method == "HEAD" && route.method == "GET" && route.op != Op::Events;
-        if route.method != call.method && !is_head {
-            methods.push(route.method);
-            continue;
+impl NotFound {
+    /// As it is answered.
+    #[must_use]
+    pub fn into_problem(self, call: &Call) -> Problem {
+        match self {
+            Self::Problem(problem) => problem,
+            Self::Method(methods) => method_problem(call, &methods),
         }
-        let ids = ids.into_iter().map(|text| call::id(&call::decode(text)?, ""));
-        let ids = ids.collect::<Result<_, _>>().map_err(NotFound::Problem)?;
-        return Ok(Found { op: route.op, ids });
     }
-    if methods.is_empty() {
-        let detail = format!("there is no call {} {}", call.method, call.path);
-        return Err(NotFound::Problem(Problem::new(ErrorCode::NotFound, detail)));
-    }
-    Err(NotFound::Method(methods))
 }
 
-fn match_path<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
-    let mut ids = Vec::new();
-    let mut segments = path.split('/');
-    for expected in pattern.split('/') {
-        let segment = segments.next()?;
-        if expected == "{}" {
-            ids.push(segment);
-        } else if expected != segment {
-            return None;
+/// Rows by path.
+fn paths() -> &'static matchit::Router<Vec<&'static Route>> {
+    static PATHS: LazyLock<matchit::Router<Vec<&Route>>> = LazyLock::new(|| {
+        let mut rows: BTreeMap<&str, Vec<&Route>> = BTreeMap::new();
+        for route in ROUTES {
+            rows.entry(route.path).or_default().push(route);
         }
-    }
-    segments.next().is_none().then_some(ids)
+        let mut paths = matchit::Router::new();
+        for (path, rows) in rows {
+            let path = path.replacen("{}", "{first}", 1).replacen("{}", "{second}", 1);
+            paths.insert(path, rows).expect("no two rows have one path in two forms");
+        }
+        paths
+    });
+    &PATHS
+}
+
+/// Looks a call up.
+pub fn find(call: &Call) -> Result<Found, NotFound> {
+    let Ok(found) = paths().at(&call.path) else {
+        let detail = format!("there is no call {} {}", call.method, call.path);
+        return Err(NotFound::Problem(Problem::new(ErrorCode::NotFound, detail)));
+    };
+    // Probes ask by HEAD; of the event stream there is no head alone.
+    let is_it = |route: &&&Route| {
+        let is_head = call.method == "HEAD" && route.method == "GET" && route.op != Op::Events;
+        route.method == call.method || is_head
+    };
+    let Some(route) = found.value.iter().find(is_it) else {
+        return Err(NotFound::Method(found.value.iter().map(|route| route.method).collect()));
+    };
+    let ids = found.params.iter().map(|(_, text)| call::id(&call::decode(text)?, ""));
+    let ids = ids.collect::<Result<_, _>>().map_err(NotFound::Problem)?;
+    Ok(Found { op: route.op, route, ids })
 }
 
 /// 405, with the methods that there are.
@@ -209,17 +225,15 @@ pub fn method_problem(call: &Call, methods: &[&str]) -> Problem {
 }
 
 /// Does a call. [`Op::Events`] and [`Op::Snapshot`] have no answer of this form: `doors` does them.
-pub async fn dispatch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
-    let found = find(call).map_err(|not_found| match not_found {
-        NotFound::Problem(problem) => problem,
-        NotFound::Method(methods) => method_problem(call, &methods),
-    })?;
-    let Found { op, ids } = found;
-    match ids.as_slice() {
-        [] => without_id(engine, call, op).await,
-        [id] => with_id(engine, call, op, id).await,
+pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Result<Answer, Problem> {
+    let began = Instant::now();
+    let answer = match found.ids.as_slice() {
+        [] => without_id(engine, call, found.op).await,
+        [id] => with_id(engine, call, found.op, id).await,
         _ => Err(unsupported(call)),
-    }
+    };
+    engine.metrics.time_call(found.route, began.elapsed());
+    answer
 }
 
 async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer, Problem> {

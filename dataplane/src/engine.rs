@@ -288,8 +288,9 @@ impl<S: Sealer> WorkerEngine<S> {
         let fingerprints: Result<Vec<_>, _> = connect.fingerprints.iter().map(parse).collect();
         let invalid = |message: String| CommandError::new(ErrorCode::Invalid, message);
         let fingerprints = fingerprints.map_err(|error| invalid(error.to_string()))?;
-        if fingerprints.is_empty() {
-            return Err(invalid("dtlsParameters.fingerprints is empty".into()));
+        if !fingerprints.iter().any(Fingerprint::is_strong) {
+            let what = "dtlsParameters.fingerprints has none that is better than sha-1";
+            return Err(invalid(what.into()));
         }
         // The peer's role; ours is the other one, and the server's wherever it leaves the choice.
         let (local_role, role) = match connect.role {

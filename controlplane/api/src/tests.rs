@@ -257,6 +257,10 @@ fn fingerprints_are_hex_of_the_right_length() {
     let json = json!({ "fingerprints": [{ "algorithm": "sha-256", "value": "AB" }], "x": 1 });
     let parameters: DtlsParameters = serde_json::from_value(json).expect("unknown is ignored");
     assert_eq!(parameters.role, DtlsRole::Auto);
+    // Names are the same in capitals, and one that is new to us harms no other (RFC 8122).
+    let algorithm = |name: &str| serde_json::from_value::<FingerprintAlgorithm>(json!(name));
+    assert_eq!(algorithm("SHA-256").unwrap(), FingerprintAlgorithm::Sha256);
+    assert_eq!(algorithm("sha3-256").unwrap(), FingerprintAlgorithm::Unknown);
 }
 
 #[test]

@@ -164,20 +164,23 @@ pub struct DtlsFingerprint {
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 pub enum FingerprintAlgorithm {
     /// SHA-1.
-    #[serde(rename = "sha-1")]
+    #[serde(rename = "sha-1", alias = "SHA-1")]
     Sha1,
     /// SHA-224.
-    #[serde(rename = "sha-224")]
+    #[serde(rename = "sha-224", alias = "SHA-224")]
     Sha224,
     /// SHA-256.
-    #[serde(rename = "sha-256")]
+    #[serde(rename = "sha-256", alias = "SHA-256")]
     Sha256,
     /// SHA-384.
-    #[serde(rename = "sha-384")]
+    #[serde(rename = "sha-384", alias = "SHA-384")]
     Sha384,
     /// SHA-512.
-    #[serde(rename = "sha-512")]
+    #[serde(rename = "sha-512", alias = "SHA-512")]
     Sha512,
+    /// One that we do not have: such a fingerprint is passed over (RFC 8122 section 5).
+    #[serde(rename = "unknown", other)]
+    Unknown,
 }
 
 impl FingerprintAlgorithm {
@@ -189,7 +192,14 @@ impl FingerprintAlgorithm {
             Self::Sha256 => "sha-256",
             Self::Sha384 => "sha-384",
             Self::Sha512 => "sha-512",
+            Self::Unknown => "unknown",
         }
+    }
+
+    /// False for SHA-1, which no longer says whose a certificate is (RFC 8122 section 5.1), and for
+    /// what we do not have.
+    pub fn is_strong(self) -> bool {
+        !matches!(self, Self::Sha1 | Self::Unknown)
     }
 
     /// Length of the hash, bytes.
@@ -200,6 +210,7 @@ impl FingerprintAlgorithm {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => 64,
+            Self::Unknown => 0,
         }
     }
 }

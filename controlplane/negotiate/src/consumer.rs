@@ -11,7 +11,7 @@ use crate::codecs::{apt, is_rtx, match_codecs};
 use crate::error::{Fault, NegotiateError, Unsupported};
 use crate::scalability::parse_scalability_mode;
 use crate::supported::{supported_rtp_capabilities, uri};
-use crate::validate::{is_token, validate_and_normalize_rtp_capabilities};
+use crate::validate::{ValidRtpCapabilities, is_token};
 
 /// What the caller chooses for a consumer, unique on its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct ConsumerOptions<'a> {
     /// What the producer sends, in the router's terms.
     pub consumable_rtp_parameters: &'a RtpParameters,
     /// What the receiver can do.
-    pub remote_rtp_capabilities: &'a RtpCapabilities,
+    pub remote_rtp_capabilities: &'a ValidRtpCapabilities,
     /// All streams as they come instead of one.
     pub pipe: bool,
     /// Whether lost packets are asked for and sent again: [`default_enable_rtx`] unless the caller
@@ -58,9 +58,8 @@ pub fn can_consume(
     consumable: &RtpParameters,
     caps: &RtpCapabilities,
 ) -> Result<bool, NegotiateError> {
-    let mut caps = caps.clone();
-    validate_and_normalize_rtp_capabilities(&mut caps)?;
-    let first = consumable.codecs.iter().find(|codec| is_decodable(codec, &caps));
+    let caps = ValidRtpCapabilities::new(caps.clone())?;
+    let first = consumable.codecs.iter().find(|codec| is_decodable(codec, caps.get()));
     Ok(first.is_some_and(|codec| !is_rtx(&codec.mime_type)))
 }
 
@@ -78,9 +77,8 @@ pub fn get_consumer_rtp_parameters(
         return Err(NegotiateError::invalid("/mid", Fault::Mid));
     }
     let consumable = options.consumable_rtp_parameters;
-    let mut caps = options.remote_rtp_capabilities.clone();
-    validate_and_normalize_rtp_capabilities(&mut caps)?;
-    let mut codecs = consumer_codecs(consumable, &caps, options.enable_rtx);
+    let caps = options.remote_rtp_capabilities.get();
+    let mut codecs = consumer_codecs(consumable, caps, options.enable_rtx);
     if codecs.is_empty() {
         return Err(NegotiateError::unsupported("/codecs", Unsupported::NoCompatibleCodec));
     }

@@ -4,6 +4,8 @@
 
 use ironcast_api::{ErrorCode, MediaKind, Problem};
 
+use crate::validate::RTP_PARAMETERS_BYTES_MAX;
+
 /// Why a negotiation failed, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NegotiateError {
@@ -94,6 +96,9 @@ pub enum Fault {
     /// A text longer than its place on the wire.
     #[error("at most {0} characters are possible here")]
     TooLong(usize),
+    /// More than a consumer can carry.
+    #[error("RTP parameters take at most {RTP_PARAMETERS_BYTES_MAX} bytes of JSON, these take {0}")]
+    TooLarge(usize),
     /// A list longer than anybody needs.
     #[error("at most {0} entries are possible here")]
     TooMany(usize),
@@ -154,7 +159,11 @@ impl NegotiateError {
     pub fn into_problem(self, prefix: &str) -> Problem {
         let (code, pointer, detail) = match self {
             Self::Invalid { pointer, fault } => {
-                (ErrorCode::InvalidRequest, pointer, fault.to_string())
+                let code = match fault {
+                    Fault::TooLarge(_) => ErrorCode::TooLarge,
+                    _ => ErrorCode::InvalidRequest,
+                };
+                (code, pointer, fault.to_string())
             }
             Self::Unsupported { pointer, what } => {
                 (ErrorCode::Unsupported, pointer, what.to_string())

@@ -42,7 +42,8 @@ pub use router::generate_router_rtp_capabilities;
 pub use scalability::{ScalabilityMode, parse_scalability_mode};
 pub use supported::{default_media_codecs, supported_rtp_capabilities, uri};
 pub use validate::{
-    validate_and_normalize_rtp_capabilities, validate_and_normalize_rtp_parameters,
+    RTP_PARAMETERS_BYTES_MAX, ValidRtpCapabilities, validate_and_normalize_rtp_capabilities,
+    validate_and_normalize_rtp_parameters,
 };
 
 #[cfg(test)]

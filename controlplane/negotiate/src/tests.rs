@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    ConsumerIdentity, ConsumerOptions, NegotiateError, NegotiatedProducer, default_enable_rtx,
-    default_media_codecs, generate_router_rtp_capabilities, get_consumer_rtp_parameters,
-    negotiate_producer,
+    ConsumerIdentity, ConsumerOptions, NegotiateError, NegotiatedProducer, ValidRtpCapabilities,
+    default_enable_rtx, default_media_codecs, generate_router_rtp_capabilities,
+    get_consumer_rtp_parameters, negotiate_producer,
 };
 
 /// Reads JSON as the server does.
@@ -52,9 +52,10 @@ fn consume(
     consumable: &RtpParameters,
     caps: &RtpCapabilities,
 ) -> Result<RtpParameters, NegotiateError> {
+    let caps = ValidRtpCapabilities::new(caps.clone())?;
     let options = ConsumerOptions {
         consumable_rtp_parameters: consumable,
-        remote_rtp_capabilities: caps,
+        remote_rtp_capabilities: &caps,
         pipe: false,
         enable_rtx: default_enable_rtx(kind),
     };

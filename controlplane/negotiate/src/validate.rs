@@ -32,6 +32,28 @@ const TEXT_CHARACTERS_MAX: usize = 255;
 /// Elements of one-byte header extensions hold 16 bytes (RFC 8285 section 4.2).
 const EXTENSION_BYTES_MAX: usize = 16;
 
+/// Largest RTP parameters, in bytes of compact JSON: each consumer carries what its producer says,
+/// and each receives a copy. Browsers take 1 to 4 KiB.
+pub const RTP_PARAMETERS_BYTES_MAX: usize = 16 << 10;
+
+/// Capabilities that were checked and are in normal form: what they are good for is asked for each
+/// consumer, whether they are right only once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidRtpCapabilities(RtpCapabilities);
+
+impl ValidRtpCapabilities {
+    /// Checks them. Pointers of errors are relative to `caps`.
+    pub fn new(mut caps: RtpCapabilities) -> Result<Self, NegotiateError> {
+        validate_and_normalize_rtp_capabilities(&mut caps)?;
+        Ok(Self(caps))
+    }
+
+    /// As they are now.
+    pub fn get(&self) -> &RtpCapabilities {
+        &self.0
+    }
+}
+
 /// Checks capabilities of a router or device and brings them into normal form.
 pub fn validate_and_normalize_rtp_capabilities(
     caps: &mut RtpCapabilities,
@@ -88,7 +110,13 @@ pub fn validate_and_normalize_rtp_parameters(
     check_extensions(&params.header_extensions)?;
     check_encodings(params)?;
     check_text(params.rtcp.cname.as_deref(), "/rtcp/cname")?;
-    check_text(params.msid.as_deref(), "/msid")
+    check_text(params.msid.as_deref(), "/msid")?;
+    // Each part may be as long as it needs to be, but not all of them at once.
+    let bytes = serde_json::to_vec(params).map_or(usize::MAX, |json| json.len());
+    if bytes > RTP_PARAMETERS_BYTES_MAX {
+        return Err(NegotiateError::invalid("", Fault::TooLarge(bytes)));
+    }
+    Ok(())
 }
 
 fn validate_and_normalize_codec(

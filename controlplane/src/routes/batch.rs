@@ -27,7 +27,7 @@ pub async fn batch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem>
     let per_s = engine.config.limits.requests_per_s;
     engine.callers.check(&call.caller, more, per_s, Instant::now())?;
     let calls = batch.calls.into_iter().map(|one| to_call(one, call));
-    let calls: Vec<Call> = calls.collect();
+    let calls: Vec<One> = calls.collect();
     let mut answers = Answers::default();
     let mut rest = calls.as_slice();
     while !rest.is_empty() {
@@ -91,13 +91,18 @@ impl Answers {
     }
 }
 
-fn to_call(one: BatchCall, batch: &Call) -> Call {
-    Call::new(&one.method, &one.path, Body::Value(one.body), batch.caller.clone())
+/// A call of the batch, and where it leads.
+type One = (Call, Result<Found, Problem>);
+
+fn to_call(one: BatchCall, batch: &Call) -> One {
+    let call = Call::new(&one.method, &one.path, Body::Value(one.body), batch.caller.clone());
+    let found = find(&call).map_err(|not_found| not_found.into_problem(&call));
+    (call, found)
 }
 
 /// How many calls at the beginning are of one kind that may wait together; at least 1.
-fn independent(calls: &[Call]) -> usize {
-    let op = |call: &Call| find(call).ok().map(|found| found.op);
+fn independent(calls: &[One]) -> usize {
+    let op = |(_, found): &One| found.as_ref().ok().map(|found| found.op);
     let Some(first) = calls.first().and_then(op) else { return 1 };
     let may_wait_together = matches!(
         first,
@@ -111,17 +116,14 @@ fn independent(calls: &[Call]) -> usize {
     if !may_wait_together {
         return 1;
     }
-    calls.iter().take_while(|call| op(call) == Some(first)).count()
+    calls.iter().take_while(|one| op(one) == Some(first)).count()
 }
 
-async fn one(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
-    let is_refused = matches!(
-        find(call),
-        Ok(Found { op: Op::Batch | Op::Events | Op::Snapshot | Op::OpenApi | Op::Metrics, .. })
-    );
-    if is_refused {
+async fn one(engine: &Arc<Engine>, (call, found): &One) -> Result<Answer, Problem> {
+    let found = found.as_ref().map_err(Clone::clone)?;
+    if matches!(found.op, Op::Batch | Op::Events | Op::Snapshot | Op::OpenApi | Op::Metrics) {
         let detail = format!("{} cannot be part of a batch", call.path);
         return Err(Problem::new(ErrorCode::Unsupported, detail));
     }
-    dispatch(engine, call).await
+    dispatch(engine, call, found).await
 }

@@ -3,14 +3,15 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ironcast_api::{
-    ConsumerInfo, CreateConsumer, ErrorCode, Id, PatchConsumer, Problem, RtpStreamStatsType,
+    ConsumerInfo, CreateConsumer, ErrorCode, Id, MediaKind, PatchConsumer, Problem, RtpParameters,
+    RtpStreamStatsType, RtxEncoding,
     events::{ConsumerClosedReason, EventData},
 };
 use ironcast_negotiate::{
-    ConsumerIdentity, ConsumerOptions, default_enable_rtx, derive_consumer_type,
-    get_consumer_rtp_parameters, normalize_preferred_layers,
+    ConsumerIdentity, ConsumerOptions, ValidRtpCapabilities, default_enable_rtx,
+    derive_consumer_type, get_consumer_rtp_parameters, normalize_preferred_layers,
 };
-use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
+use ironcast_protocol::{Command, Reply, command, media, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, producers::free_ssrcs, routers::check_rate};
 use crate::{
@@ -19,53 +20,158 @@ use crate::{
     engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::check_count,
-    note::{self, Common, ConsumerNote},
+    note::{self, BodyHash, Common, ConsumerNote},
     registry::{Consumer, Kind, Producer, Router, Transport, consumer_event},
 };
 
-/// `POST /consumers`.
+/// `POST /consumers`: what is needed is looked up, negotiated without holding up others, and then
+/// sent to the dataplane.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let (mut create, hash) = call.hashed_body::<CreateConsumer>()?;
     if create.pipe == Some(true) {
         let detail = "this version has no pipe consumers";
         return Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer("/pipe"));
     }
+    let caps = create.rtp_capabilities.take().map(ValidRtpCapabilities::new).transpose();
+    let caps = caps.map_err(|error| error.into_problem("/rtpCapabilities"))?.map(Arc::new);
     let id = id_or_new(create.id.take())?;
     let common = Common {
         created_at: unix_ms(),
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
+    let wanted = Wanted { id, create, caps, common };
+    let (found, seq) = engine.run(|state| find_inputs(state, &wanted)).await?;
+    let inputs = match found {
+        Found::Existing(info) => return Answer::json(200, &*info, seq),
+        Found::Inputs(inputs) => inputs,
+    };
+    let negotiated = negotiate(&inputs, &wanted)?;
+    let ((is_new, info), seq) = engine.run(|state| commit(state, &wanted, &negotiated)).await?;
     Answer::json(if is_new { 201 } else { 200 }, &info, seq)
 }
 
-fn look(
-    state: &mut State,
-    id: &Id,
-    create: &CreateConsumer,
-    common: &Common,
-) -> Result<Step<(bool, ConsumerInfo)>, Problem> {
-    let existing = |state: &State| Some((false, state.registry.consumers.get(id)?.whole_info()));
-    if let Some(step) = state.check_id(Kind::Consumer, id, common.hash, existing)? {
-        return Ok(step);
+/// A request, read and checked.
+struct Wanted {
+    id: Id,
+    create: CreateConsumer,
+    caps: Option<Arc<ValidRtpCapabilities>>,
+    common: Common,
+}
+
+/// What a first look gives.
+enum Found {
+    Existing(Box<ConsumerInfo>),
+    Inputs(Inputs),
+}
+
+/// What is negotiated: shared with the registry, not copied out of it.
+struct Inputs {
+    consumable: Arc<RtpParameters>,
+    caps: Arc<ValidRtpCapabilities>,
+    kind: MediaKind,
+}
+
+/// The result, for a MID and SSRCs that are chosen last.
+struct Negotiated {
+    parameters: RtpParameters,
+    /// The same for the dataplane.
+    wire: media::RtpParameters,
+    /// The dataplane's form cannot say all of it.
+    is_lossy: bool,
+}
+
+impl Negotiated {
+    /// Both forms with what is chosen for this consumer.
+    fn with(&self, mid: String, ssrc: u32) -> (RtpParameters, media::RtpParameters) {
+        let (mut parameters, mut wire) = (self.parameters.clone(), self.wire.clone());
+        wire.mid = Some(mid.clone());
+        parameters.mid = Some(mid);
+        // Two in a row, for the stream and its retransmissions.
+        for encoding in &mut parameters.encodings {
+            encoding.ssrc = Some(ssrc);
+            encoding.rtx = encoding.rtx.map(|_| RtxEncoding { ssrc: ssrc + 1 });
+        }
+        for encoding in &mut wire.encodings {
+            encoding.ssrc = Some(ssrc);
+            encoding.rtx_ssrc = encoding.rtx_ssrc.map(|_| ssrc + 1);
+        }
+        (parameters, wire)
     }
-    let (router, transport, producer) = parents(state, create)?;
-    let places = vec![Place::Parent(create.transport_id.clone()), Place::Worker(router.worker)];
-    let (info, next_mid) = negotiate(router, transport, producer, id, create, common)?;
+}
+
+fn check_id(state: &State, wanted: &Wanted) -> Result<Option<Step<Box<ConsumerInfo>>>, Problem> {
+    let existing =
+        |state: &State| Some(Box::new(state.registry.consumers.get(&wanted.id)?.whole_info()));
+    state.check_id(Kind::Consumer, &wanted.id, wanted.common.hash, existing)
+}
+
+fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
+    match check_id(state, wanted)? {
+        Some(Step::Done(info)) => return Ok(Step::Done(Found::Existing(info))),
+        Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
+        _ => {}
+    }
+    let (_, transport, producer) = parents(state, &wanted.create)?;
+    let caps = wanted.caps.as_ref().or(transport.rtp_capabilities.as_ref());
+    let caps = caps.ok_or_else(|| {
+        let detail = "rtpCapabilities are needed, here or on the transport";
+        Problem::invalid("/rtpCapabilities", detail)
+    })?;
+    Ok(Step::Done(Found::Inputs(Inputs {
+        consumable: Arc::clone(&producer.consumable),
+        caps: Arc::clone(caps),
+        kind: producer.info.kind,
+    })))
+}
+
+fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
+    let options = ConsumerOptions {
+        consumable_rtp_parameters: &inputs.consumable,
+        remote_rtp_capabilities: &inputs.caps,
+        pipe: false,
+        enable_rtx: wanted.create.enable_rtx.unwrap_or_else(|| default_enable_rtx(inputs.kind)),
+    };
+    let identity = ConsumerIdentity { mid: wanted.create.mid.clone(), ssrc: 0, rtx_ssrc: 0 };
+    let parameters = get_consumer_rtp_parameters(&options, &identity).map_err(|error| {
+        // The mid is the request's own field, everything else is about the capabilities.
+        let prefix = if error.pointer() == "/mid" { "" } else { "/rtpCapabilities" };
+        error.into_problem(prefix)
+    })?;
+    let wire = convert::rtp_parameters(&parameters);
+    let is_lossy = convert::api_rtp_parameters(&wire) != parameters;
+    Ok(Negotiated { parameters, wire, is_lossy })
+}
+
+fn commit(
+    state: &mut State,
+    wanted: &Wanted,
+    negotiated: &Negotiated,
+) -> Result<Step<(bool, ConsumerInfo)>, Problem> {
+    match check_id(state, wanted)? {
+        Some(Step::Done(info)) => return Ok(Step::Done((false, *info))),
+        Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
+        _ => {}
+    }
+    let (router, transport, producer) = parents(state, &wanted.create)?;
+    let places =
+        vec![Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)];
+    let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
+    let (parameters, wire) = negotiated.with(mid, free_ssrcs(router, 2));
+    let info = describe(transport, producer, wanted, parameters);
     let note = ConsumerNote {
-        common: common.clone(),
-        rtp_parameters: convert::lost(&info.rtp_parameters),
+        common: wanted.common.clone(),
+        rtp_parameters: negotiated.is_lossy.then(|| info.rtp_parameters.clone()),
     };
     let command = Command::Consume(command::Consume {
-        id: id.to_string(),
+        id: wanted.id.to_string(),
         transport: info.transport_id.to_string(),
         producer: info.producer_id.to_string(),
-        rtp_parameters: convert::rtp_parameters(&info.rtp_parameters),
+        rtp_parameters: wire,
         rtp_type: convert::consumer_type(info.consumer_type),
         paused: info.paused,
         preferred_layers: info.preferred_layers.map(convert::layers),
-        ignore_dtx: create.ignore_dtx.unwrap_or(false),
+        ignore_dtx: wanted.create.ignore_dtx.unwrap_or(false),
         note: note::write(&note)?,
     });
     check_rate(state, &info.router_id)?;
@@ -74,34 +180,42 @@ fn look(
         transport.next_mid = next_mid;
         transport.mids.extend(info.rtp_parameters.mid.clone());
     }
-    let hash = common.hash;
-    let creation = Creation { kind: Kind::Consumer, id: id.clone(), places };
-    Ok(Step::create(creation, command, move |state, reply| {
-        let consumed = match reply {
-            Ok(Reply::Consumed(consumed)) => consumed,
-            other => {
-                state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
-                let refused = |problem: Problem| problem.about("/producerId");
-                return Err(other.map_or_else(refused, |reply| unexpected(&reply)));
-            }
-        };
-        let info = ConsumerInfo {
-            paused: consumed.paused,
-            producer_paused: consumed.producer_paused,
-            score: convert::consumer_score(&consumed.score),
-            preferred_layers: consumed
-                .preferred_layers
-                .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
-            ..info
-        };
-        if !state.registry.insert_consumer(info.clone(), hash) {
+    let hash = wanted.common.hash;
+    let creation = Creation { kind: Kind::Consumer, id: wanted.id.clone(), places };
+    Ok(Step::create(creation, command, move |state, reply| consumed(state, info, hash, reply)))
+}
+
+/// What the dataplane answered.
+fn consumed(
+    state: &mut State,
+    info: ConsumerInfo,
+    hash: BodyHash,
+    reply: Result<Reply, Problem>,
+) -> Result<(bool, ConsumerInfo), Problem> {
+    let consumed = match reply {
+        Ok(Reply::Consumed(consumed)) => consumed,
+        other => {
             state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
-            return Err(Problem::not_found("producer", &info.producer_id));
+            let refused = |problem: Problem| problem.about("/producerId");
+            return Err(other.map_or_else(refused, |reply| unexpected(&reply)));
         }
-        let event = EventData::ConsumerCreated(consumer_event(&info));
-        state.events.publish(Some(&info.router_id), event);
-        Ok((true, info))
-    }))
+    };
+    let info = ConsumerInfo {
+        paused: consumed.paused,
+        producer_paused: consumed.producer_paused,
+        score: convert::consumer_score(&consumed.score),
+        preferred_layers: consumed
+            .preferred_layers
+            .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
+        ..info
+    };
+    if !state.registry.insert_consumer(info.clone(), hash) {
+        state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
+        return Err(Problem::not_found("producer", &info.producer_id));
+    }
+    let event = EventData::ConsumerCreated(consumer_event(&info));
+    state.events.publish(Some(&info.router_id), event);
+    Ok((true, info))
 }
 
 /// The transport, the producer and their common router, with room for one more.
@@ -136,66 +250,47 @@ fn parents<'a>(
     Ok((router, transport, producer))
 }
 
-fn negotiate(
-    router: &Router,
-    transport: &Transport,
-    producer: &Producer,
-    id: &Id,
-    create: &CreateConsumer,
-    common: &Common,
-) -> Result<(ConsumerInfo, u32), Problem> {
-    let caps = create.rtp_capabilities.as_ref().or(transport.rtp_capabilities.as_ref());
-    let caps = caps.ok_or_else(|| {
-        let detail = "rtpCapabilities are needed, here or on the transport";
-        Problem::invalid("/rtpCapabilities", detail)
-    })?;
-    let kind = producer.info.kind;
-    let options = ConsumerOptions {
-        consumable_rtp_parameters: &producer.consumable,
-        remote_rtp_capabilities: caps,
-        pipe: false,
-        enable_rtx: create.enable_rtx.unwrap_or_else(|| default_enable_rtx(kind)),
-    };
-    let (next_mid, mid) = match &create.mid {
+/// The MID, and where numbers go on.
+fn choose_mid(transport: &Transport, asked: Option<&String>) -> Result<(u32, String), Problem> {
+    match asked {
         Some(mid) if transport.mids.contains(mid) => {
             let detail = "another consumer of this transport has this mid";
-            return Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/mid"));
+            Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/mid"))
         }
-        Some(mid) => (behind_mid(mid, transport.next_mid), mid.clone()),
-        None => free_mid(&transport.mids, transport.next_mid),
-    };
-    // Two in a row, for the stream and its retransmissions.
-    let ssrc = free_ssrcs(router, 2);
-    let identity = ConsumerIdentity { mid: Some(mid), ssrc, rtx_ssrc: ssrc + 1 };
-    let rtp_parameters = get_consumer_rtp_parameters(&options, &identity).map_err(|error| {
-        // The mid is the request's own field, everything else is about the capabilities.
-        let prefix = if error.pointer() == "/mid" { "" } else { "/rtpCapabilities" };
-        error.into_problem(prefix)
-    })?;
+        Some(mid) => Ok((behind_mid(mid, transport.next_mid), mid.clone())),
+        None => Ok(free_mid(&transport.mids, transport.next_mid)),
+    }
+}
+
+fn describe(
+    transport: &Transport,
+    producer: &Producer,
+    wanted: &Wanted,
+    rtp_parameters: RtpParameters,
+) -> ConsumerInfo {
     let consumer_type = derive_consumer_type(producer.info.producer_type, false);
-    let info = ConsumerInfo {
-        id: id.clone(),
+    ConsumerInfo {
+        id: wanted.id.clone(),
         router_id: transport.info.router_id.clone(),
         transport_id: transport.info.id.clone(),
         participant_id: transport.info.participant_id.clone(),
         producer_id: producer.info.id.clone(),
-        kind,
+        kind: producer.info.kind,
         consumer_type,
         preferred_layers: normalize_preferred_layers(
             consumer_type,
             &rtp_parameters,
-            create.preferred_layers,
+            wanted.create.preferred_layers,
         ),
         rtp_parameters,
-        paused: create.paused.unwrap_or(false),
+        paused: wanted.create.paused.unwrap_or(false),
         producer_paused: producer.info.paused,
         priority: 1,
         score: Default::default(),
         current_layers: None,
-        created_at: common.created_at,
-        app_data: common.app_data.clone(),
-    };
-    Ok((info, next_mid))
+        created_at: wanted.common.created_at,
+        app_data: wanted.common.app_data.clone(),
+    }
 }
 
 /// The next free MID from a number on, and the number behind it.

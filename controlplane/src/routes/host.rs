@@ -60,7 +60,7 @@ pub fn metrics(engine: &Engine) -> Result<Answer, Problem> {
     Ok(Answer {
         status: 200,
         body: metrics::text(engine).into(),
-        media_type: "text/plain; version=0.0.4",
+        media_type: metrics::CONTENT_TYPE,
         seq: engine.seq(),
     })
 }

@@ -92,7 +92,7 @@ fn look(
             other => return Err(unexpected(&other)),
         };
         let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
-        let consumable = negotiated.consumable_rtp_parameters;
+        let consumable = Arc::new(negotiated.consumable_rtp_parameters);
         let producer =
             Producer { info: info.clone(), hash, consumable, consumers: BTreeSet::new() };
         if !state.registry.insert_producer(producer) {

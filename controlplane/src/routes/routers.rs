@@ -148,7 +148,7 @@ pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 /// `POST /routers/{id}/can-consume`.
 pub async fn can_consume(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let asked = call.body::<CanConsume>()?;
-    let (can_consume, seq) = engine
+    let (consumable, seq) = engine
         .run(|state| {
             let registry = &state.registry;
             if !registry.routers.contains_key(id) {
@@ -159,11 +159,11 @@ pub async fn can_consume(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<A
             let producer = producer.ok_or_else(|| {
                 Problem::not_found("producer", &asked.producer_id).with_pointer("/producerId")
             })?;
-            let answer = negotiate(&producer.consumable, &asked.rtp_capabilities)
-                .map_err(|error| error.into_problem("/rtpCapabilities"))?;
-            Ok(Step::Done(answer))
+            Ok(Step::Done(Arc::clone(&producer.consumable)))
         })
         .await?;
+    let can_consume = negotiate(&consumable, &asked.rtp_capabilities)
+        .map_err(|error| error.into_problem("/rtpCapabilities"))?;
     Answer::json(200, &CanConsumeAnswer { can_consume }, seq)
 }
 

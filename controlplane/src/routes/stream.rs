@@ -5,7 +5,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -71,7 +71,7 @@ pub struct Slot(Arc<Engine>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.metrics.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.streams.dec();
     }
 }
 
@@ -122,7 +122,7 @@ pub fn open(
 }
 
 fn take_slot(engine: &Arc<Engine>) -> Result<Slot, Problem> {
-    let open = engine.metrics.streams.fetch_add(1, Ordering::Relaxed);
+    let open = usize::try_from(engine.metrics.streams.inc()).unwrap_or_default();
     let slot = Slot(Arc::clone(engine));
     if open >= engine.config.events.streams_max {
         let detail = format!("{open} event streams are open already");
@@ -258,6 +258,6 @@ impl Stream {
     }
 
     fn count_cut(&self) {
-        self.engine.metrics.streams_cut.fetch_add(1, Ordering::Relaxed);
+        self.engine.metrics.streams_cut.inc();
     }
 }

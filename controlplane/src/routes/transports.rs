@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use ironcast_api::{
-    ConnectAnswer, ConnectTransport, CreateTransport, DtlsParameters, ErrorCode, Id, LeaveAnswer,
-    PatchTransport, Problem, RestartIceAnswer, RtpCapabilities, TransportInfo, TransportType,
-    events::TransportClosedReason,
+    ConnectAnswer, ConnectTransport, CreateTransport, DtlsFingerprint, DtlsParameters, ErrorCode,
+    FingerprintAlgorithm, Id, LeaveAnswer, PatchTransport, Problem, RestartIceAnswer,
+    RtpCapabilities, TransportInfo, TransportType, events::TransportClosedReason,
 };
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -158,8 +158,9 @@ pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 /// `POST /transports/{id}/connect`.
 pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (connect, hash) = call.hashed_body::<ConnectTransport>()?;
-    let parameters = connect.dtls_parameters;
+    let mut parameters = connect.dtls_parameters;
     check_fingerprints(&parameters)?;
+    parameters.fingerprints.retain(|one| one.algorithm != FingerprintAlgorithm::Unknown);
     let note = note::write(&ConnectNote { hash })?;
     let (answer, seq) = engine
         .run(|state| {
@@ -195,8 +196,14 @@ fn check_fingerprints(parameters: &DtlsParameters) -> Result<(), Problem> {
         let detail = format!("1 to {FINGERPRINTS_MAX} fingerprints are needed");
         return Err(Problem::invalid(pointer, detail));
     }
-    let wrong = parameters.fingerprints.iter().position(|one| one.bytes().is_none());
-    match wrong {
+    if !parameters.fingerprints.iter().any(|one| one.algorithm.is_strong()) {
+        let detail = "one of sha-224 to sha-512 is needed: sha-1 proves nothing (RFC 8122)";
+        return Err(Problem::invalid(pointer, detail));
+    }
+    let is_wrong = |one: &DtlsFingerprint| {
+        one.algorithm != FingerprintAlgorithm::Unknown && one.bytes().is_none()
+    };
+    match parameters.fingerprints.iter().position(is_wrong) {
         None => Ok(()),
         Some(index) => Err(Problem::invalid(
             format!("{pointer}/{index}/value"),

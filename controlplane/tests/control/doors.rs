@@ -85,6 +85,11 @@ async fn the_ops_door_has_what_probes_need_and_no_more() {
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(text.contains("ironcast_resources{kind=\"consumer\"} 2\n"), "{text}");
     assert!(text.contains("ironcast_control_dataplane_attached 1\n"));
+    // How long calls took, and the dataplane's part of it.
+    let made = "ironcast_control_request_seconds_count{method=\"POST\",path=\"/consumers\"} 2\n";
+    assert!(text.contains(made), "{text}");
+    let buckets = text.lines().filter(|line| line.starts_with("ironcast_control_command_seconds_"));
+    assert!(buckets.count() > 10, "{text}");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (_, value) = line.rsplit_once(' ').expect("a value");
         value.parse::<f64>().unwrap_or_else(|_| panic!("{line}"));
@@ -133,7 +138,13 @@ async fn a_token_is_needed_where_one_is_configured() {
     stage::eventually("the new token counts", || may("third-secret")).await;
     assert!(!may("first-secret").await);
     std::fs::write(&file, "# nothing\n").unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let metrics = async || {
+        let request = http::request("GET", "/metrics", "");
+        let answer = http::send(Way::Plain, server.ops.unwrap(), &[], request).await;
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    let none = "ironcast_control_token_reads_failed_total 0\n";
+    stage::eventually("the file was read", || async { !metrics().await.contains(none) }).await;
     assert!(may("third-secret").await);
     std::fs::remove_dir_all(&folder).unwrap();
 }

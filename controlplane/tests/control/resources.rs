@@ -179,6 +179,10 @@ async fn wrong_input_names_its_place() {
     let big = json!({ "x": "y".repeat(9_000) });
     let connect = "/v1/transports/far/connect";
     let short = json!({ "dtlsParameters": { "fingerprints": [{ "algorithm": "sha-256", "value": "AB" }] } });
+    let sha1 = json!({ "dtlsParameters": { "fingerprints": [
+        { "algorithm": "sha-1", "value": vec!["AB"; 20].join(":") },
+        { "algorithm": "sha3-256", "value": "of tomorrow" },
+    ] } });
     let cases = [
         ("POST", "/v1/routers", json!({ "id": "a b" }), 400, "invalid_request", "/id"),
         ("POST", "/v1/routers", json!({ "id": "x".repeat(65) }), 400, "invalid_request", "/id"),
@@ -250,6 +254,7 @@ async fn wrong_input_names_its_place() {
             "/dtlsParameters/fingerprints",
         ),
         ("POST", connect, short, 400, "invalid_request", "/dtlsParameters/fingerprints/0/value"),
+        ("POST", connect, sha1, 400, "invalid_request", "/dtlsParameters/fingerprints"),
         (
             "POST",
             "/v1/transports/no/connect",

@@ -29,6 +29,8 @@ pub struct RtpParameters {
     pub encodings: Vec<RtpEncoding>,
     /// RTCP.
     pub rtcp: RtcpParameters,
+    /// Stream and track of the sender (RFC 8830): kept for whoever asks, no packet carries it.
+    pub msid: Option<String>,
 }
 
 /// One codec.

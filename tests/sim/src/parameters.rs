@@ -128,5 +128,6 @@ pub fn parameters(
             .collect(),
         encodings,
         rtcp: RtcpParameters { cname: "sim".into(), reduced_size: true },
+        msid: None,
     }
 }

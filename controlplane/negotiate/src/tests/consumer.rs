@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{consume, default_router, h264_params, identity, negotiate, read, vp8_params};
 use crate::{
-    ConsumerIdentity, ConsumerOptions, NegotiateError, PipeIdentity, can_consume,
-    derive_consumer_type, get_consumer_rtp_parameters, get_pipe_consumer_rtp_parameters,
-    normalize_preferred_layers, uri,
+    ConsumerIdentity, ConsumerOptions, NegotiateError, PipeIdentity, ValidRtpCapabilities,
+    can_consume, derive_consumer_type, get_consumer_rtp_parameters,
+    get_pipe_consumer_rtp_parameters, normalize_preferred_layers, uri,
 };
 
 fn consumable(params: &Value) -> RtpParameters {
@@ -82,7 +82,7 @@ fn without_rtx_there_is_no_nack() {
     let caps = caps();
     let options = ConsumerOptions {
         consumable_rtp_parameters: &consumable,
-        remote_rtp_capabilities: &caps,
+        remote_rtp_capabilities: &ValidRtpCapabilities::new(caps).expect("valid"),
         pipe: false,
         enable_rtx: false,
     };
@@ -168,7 +168,7 @@ fn a_wrong_mid_is_refused() {
     let (consumable, caps) = (consumable(&vp8_params()), caps());
     let options = ConsumerOptions {
         consumable_rtp_parameters: &consumable,
-        remote_rtp_capabilities: &caps,
+        remote_rtp_capabilities: &ValidRtpCapabilities::new(caps).expect("valid"),
         pipe: false,
         enable_rtx: true,
     };

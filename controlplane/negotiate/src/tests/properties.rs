@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use super::{consume, default_router, identity};
 use crate::{
-    ConsumerOptions, PipeIdentity, can_consume, generate_router_rtp_capabilities,
-    get_consumer_rtp_parameters, get_pipe_consumer_rtp_parameters, negotiate_producer,
-    parse_scalability_mode, uri, validate_and_normalize_rtp_capabilities,
-    validate_and_normalize_rtp_parameters,
+    ConsumerOptions, PipeIdentity, ValidRtpCapabilities, can_consume,
+    generate_router_rtp_capabilities, get_consumer_rtp_parameters,
+    get_pipe_consumer_rtp_parameters, negotiate_producer, parse_scalability_mode, uri,
+    validate_and_normalize_rtp_capabilities, validate_and_normalize_rtp_parameters,
 };
 
 /// Any JSON, with the words of the API among its keys and texts.
@@ -278,13 +278,15 @@ proptest! {
         let producer = negotiate_producer(MediaKind::Video, params, &default_router(), 1, "x")
             .expect("plausible parameters are supported");
         let consumable = &producer.consumable_rtp_parameters;
-        let options = ConsumerOptions {
-            consumable_rtp_parameters: consumable,
-            remote_rtp_capabilities: &remote,
-            pipe,
-            enable_rtx,
-        };
-        let consumer = get_consumer_rtp_parameters(&options, &identity());
+        let consumer = ValidRtpCapabilities::new(remote.clone()).and_then(|remote| {
+            let options = ConsumerOptions {
+                consumable_rtp_parameters: consumable,
+                remote_rtp_capabilities: &remote,
+                pipe,
+                enable_rtx,
+            };
+            get_consumer_rtp_parameters(&options, &identity())
+        });
         prop_assert_eq!(can_consume(consumable, &remote) == Ok(true), consumer.is_ok());
         if let Ok(consumer) = consumer {
             let mut normal = consumer.clone();

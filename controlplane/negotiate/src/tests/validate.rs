@@ -1,6 +1,6 @@
 //! Right and wrong RTP parameters and capabilities.
 
-use ironcast_api::{MediaKind, RtpCapabilities, RtpParameters};
+use ironcast_api::{ErrorCode, MediaKind, RtpCapabilities, RtpParameters};
 use serde_json::{Value, json};
 
 use super::{read, vp8_params};
@@ -134,4 +134,27 @@ fn a_device_may_list_an_h264_profile_that_nobody_reads() {
         let mut caps: RtpCapabilities = read(&json!({ "codecs": [codec] }));
         assert!(validate_and_normalize_rtp_capabilities(&mut caps).is_ok(), "{id}");
     }
+}
+
+#[test]
+fn parameters_are_limited_as_a_whole() {
+    let mut codecs = Vec::new();
+    for payload_type in 96..127 {
+        let fmtp: serde_json::Map<String, Value> =
+            (0..60).map(|number| (format!("x{number}"), json!("y".repeat(1_000)))).collect();
+        codecs.push(json!({ "mimeType": "video/VP8", "payloadType": payload_type,
+            "clockRate": 90_000, "parameters": fmtp }));
+    }
+    let with = |codecs: &[Value]| json!({ "codecs": codecs, "encodings": [{ "ssrc": 1 }] });
+    // Each text of them is short enough.
+    let mut params: RtpParameters = read(&with(&codecs));
+    let error = validate_and_normalize_rtp_parameters(MediaKind::Video, &mut params);
+    let problem = error.expect_err("two megabytes").into_problem("/rtpParameters");
+    assert_eq!(problem.code, ErrorCode::TooLarge);
+    assert_eq!(problem.pointer.as_deref(), Some("/rtpParameters"));
+    assert!(problem.detail.contains("16384"), "{}", problem.detail);
+    // All that a camera has to say, and a long parameter set besides.
+    let mut params = vp8_params();
+    params["codecs"][0]["parameters"] = json!({ "sprop-parameter-sets": "z".repeat(1_024) });
+    assert_eq!(fault_of(MediaKind::Video, &params), "");
 }
