@@ -17,6 +17,8 @@ pub(crate) struct Edge {
     /// Workers that do not run.
     stopped: Vec<String>,
     routers: u64,
+    /// Consumers that the control plane knows.
+    pub(crate) consumers: u64,
 }
 
 /// What happened between two edges.
@@ -58,9 +60,11 @@ impl Edge {
                     *edge.counts.entry((worker(), count)).or_default() += value as u64;
                 }
                 "ironcast_worker_running" if value == 0.0 => edge.stopped.push(worker()),
-                "ironcast_resources" if label(labels, "kind").as_deref() == Some("router") => {
-                    edge.routers = value as u64;
-                }
+                "ironcast_resources" => match label(labels, "kind").as_deref() {
+                    Some("router") => edge.routers = value as u64,
+                    Some("consumer") => edge.consumers = value as u64,
+                    _ => {}
+                },
                 _ => {}
             }
         }

@@ -4,6 +4,7 @@
 //! rotating sample is opened and verified.
 
 mod api;
+mod crowd;
 mod lag;
 mod pauses;
 mod plain;
@@ -99,6 +100,8 @@ pub(crate) enum Said {
     Lost(u64),
     /// What a join storm brought.
     Storm(Storm),
+    /// A crowd is there, with so many consumers.
+    Crowd(usize),
     /// What changes of layers brought.
     Switches(Switches),
     /// Counts up to now; delays since the last time.
@@ -182,6 +185,13 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
             }
             (["storm", joins, seconds], Load::Api(load)) => {
                 say(&Said::Storm(load.storm(joins.parse()?, seconds.parse()?).await));
+            }
+            (["gather", people], Load::Api(load)) => {
+                say(&Said::Crowd(crowd::gather(load.control(), people.parse()?).await?));
+            }
+            (["end"], Load::Api(load)) => {
+                crowd::end(load.control()).await?;
+                say(&Said::Done);
             }
             (["switch", rounds], Load::Api(load)) => {
                 say(&Said::Switches(load.switch(rounds.parse()?).await));

@@ -61,6 +61,8 @@ enum Scenario {
     Memory(scenario::memory::Options),
     /// Many join a running room within seconds.
     JoinStorm(scenario::join_storm::Options),
+    /// What the making and the end of a large room, and a new control plane, cost those who receive.
+    Control(scenario::control::Options),
     /// Changes between layers.
     Switching(scenario::switching::Options),
     /// All servers in the scenarios that all of them can run, and how we stand to each.
@@ -104,6 +106,7 @@ fn main() -> Result<()> {
         Scenario::Capacity(options) => measured(move || scenario::capacity::run(&options)),
         Scenario::Memory(options) => measured(move || scenario::memory::run(&options)),
         Scenario::JoinStorm(options) => measured(move || scenario::join_storm::run(&options)),
+        Scenario::Control(options) => measured(move || scenario::control::run(&options)),
         Scenario::Switching(options) => measured(move || scenario::switching::run(&options)),
         Scenario::Compare(options) => measured(move || compare::run(&options)),
         Scenario::Report(options) => report::run(&options, &arguments.results),

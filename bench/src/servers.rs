@@ -197,6 +197,11 @@ impl Running {
         self.children.iter().flat_map(|child| process::with_children(child.id())).collect()
     }
 
+    /// Kills our control plane and starts it again.
+    pub(crate) fn restart_control_plane(&mut self, topology: &Topology) -> Result<()> {
+        ironcast::restart_control_plane(self, topology)
+    }
+
     /// An error if one of them has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         for child in self.helpers.iter_mut().chain(&mut self.children) {

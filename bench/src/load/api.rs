@@ -272,12 +272,12 @@ impl ApiLoad {
         streams.map(|one| one.sample(sent, &one.handle.streams())).collect()
     }
 
-    /// The receivers' transports.
     /// The publisher's transport.
     pub(super) fn senders(&self) -> Vec<PeerHandle> {
         vec![self.sender.session.peer().clone()]
     }
 
+    /// The receivers' transports.
     pub(super) fn handles(&self) -> Vec<PeerHandle> {
         self.receivers.iter().map(|one| one.stream.handle.clone()).collect()
     }
@@ -289,6 +289,11 @@ impl ApiLoad {
             let counters = receiver.handle.counters();
             counts.bytes += counters.bytes_in.load(Ordering::Relaxed);
         }
+    }
+
+    /// What speaks to the server's API.
+    pub(super) fn control(&self) -> &PlainHttp {
+        &self.joining.api
     }
 
     pub(super) async fn stop(self) {

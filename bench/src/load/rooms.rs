@@ -234,12 +234,12 @@ impl RoomsLoad {
         samples
     }
 
-    /// The receivers' transports.
     /// The publishers' transports.
     pub(super) fn senders(&self) -> Vec<PeerHandle> {
         self.people.iter().map(|person| person.send.session.peer().clone()).collect()
     }
 
+    /// The receivers' transports.
     pub(super) fn handles(&self) -> Vec<PeerHandle> {
         self.people.iter().map(|person| person.receive.clone()).collect()
     }

@@ -42,11 +42,28 @@ pub(super) fn start(topology: &Topology, more: &[&str]) -> Result<Running> {
     })
     .with_context(|| process::last_words(&folder, "ironcast-dataplane"))?;
     running.children.push(spawn(topology, "ironcast-controlplane", &settings, &folder)?);
-    wait_until(&mut running, "the control plane opens its door", || {
-        UnixStream::connect(&api).is_ok()
-    })
-    .with_context(|| process::last_words(&folder, "ironcast-controlplane"))?;
+    wait_for_door(&mut running, &api, &folder)?;
     Ok(running)
+}
+
+fn wait_for_door(running: &mut Running, api: &Path, folder: &Path) -> Result<()> {
+    wait_until(running, "the control plane opens its door", || UnixStream::connect(api).is_ok())
+        .with_context(|| process::last_words(folder, "ironcast-controlplane"))
+}
+
+/// Kills the control plane and starts it again; returns when its door is open. The dataplane and
+/// its media live on.
+pub(super) fn restart_control_plane(running: &mut Running, topology: &Topology) -> Result<()> {
+    let folder = running.folder.clone().context("a server with a folder")?;
+    let old = running.children.last_mut().context("a control plane")?;
+    old.kill()?;
+    old.wait()?;
+    let api = folder.join("api.sock");
+    // Its door stays behind when it is killed.
+    let _ = std::fs::remove_file(&api);
+    let new = spawn(topology, "ironcast-controlplane", &settings(topology, &folder), &folder)?;
+    *running.children.last_mut().context("a control plane")? = new;
+    wait_for_door(running, &api, &folder)
 }
 
 fn settings(topology: &Topology, folder: &Path) -> Vec<String> {

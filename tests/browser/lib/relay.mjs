@@ -1,4 +1,4 @@
-// A UDP relay between a browser and the media server, with seeded loss each way and a way to change
+// A UDP relay between a browser and the media server, with seeded loss and a delay each way, and a way to change
 // the address that the server sees. Every remote candidate of a page gets a port of its own here;
 // every socket of the browser that sends to it gets a socket of its own towards the server.
 
@@ -23,9 +23,10 @@ const bind = (family, address) =>
   });
 
 export class Relay {
-  /** `loss`: share of packets that vanish, each way. */
-  constructor({ loss = 0, seed = 1 } = {}) {
+  /** `loss`: share of packets that vanish, `delayMs`: how much later the others come; each way. */
+  constructor({ loss = 0, seed = 1, delayMs = 0 } = {}) {
     this.loss = loss;
+    this.delayMs = delayMs;
     this.random = seeded(seed);
     this.listeners = new Map();
     this.counts = { up: 0, down: 0, upLost: 0, downLost: 0, rebinds: 0 };
@@ -59,7 +60,7 @@ export class Relay {
     const key = `${from.address} ${from.port}`;
     if (!listener.flows.has(key)) listener.flows.set(key, { from, socket: this.upstream(listener, from) });
     const socket = await listener.flows.get(key).socket;
-    if (!this.closed) socket.send(data, listener.server.port, listener.server.ip, () => {});
+    this.later(() => socket.send(data, listener.server.port, listener.server.ip, () => {}));
   }
 
   async upstream(listener, from) {
@@ -70,11 +71,25 @@ export class Relay {
         this.counts.downLost += 1;
         return;
       }
-      if (!this.closed) listener.socket.send(data, from.port, from.address, () => {});
+      this.later(() => listener.socket.send(data, from.port, from.address, () => {}));
     });
     // The server's end may be closed at any time: then nothing comes back, as on any network.
     socket.on('error', () => {});
     return socket;
+  }
+
+  /** Sends after the delay; a socket that is closed by then sends nothing. */
+  later(send) {
+    const now = () => {
+      if (this.closed) return;
+      try {
+        send();
+      } catch {
+        // A NAT forgot it meanwhile.
+      }
+    };
+    if (this.delayMs) setTimeout(now, this.delayMs);
+    else now();
   }
 
   /** As when a NAT forgets: from now on the server sees other ports, and old ones lead nowhere. */

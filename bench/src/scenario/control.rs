@@ -1,0 +1,152 @@
+//! Scenario `control`: what those who receive media notice of commands. Beside a running room, one of
+//! many people is made, ends with everything in it, is made again, and the control plane is killed
+//! and attaches anew to all that the dataplane has. The other room's delay is measured meanwhile.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::{CIPHER, one_to_many, quantiles};
+use crate::{
+    edge, fanout, interrupt, keep,
+    load::Said,
+    measure::{LoadProcess, Window, merged_delay, no_result, watch},
+    servers::{Running, Server},
+    stage::{self, Stage},
+};
+
+const CALL_LIMIT: Duration = Duration::from_secs(300);
+/// Between two looks at the server.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Options of `control`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) stage: Stage,
+    /// Receivers of the room that is measured.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) receivers: usize,
+    /// People of the large room: each takes the camera and the microphone of all others.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) people: usize,
+    /// Seconds of the window before.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) window: f64,
+}
+
+/// What happened, and the delay meanwhile.
+struct Step {
+    name: &'static str,
+    took: Duration,
+    window: Window,
+}
+
+/// Runs it and prints the table.
+pub(crate) fn run(options: &Options) -> Result<Value> {
+    let topology = options.stage.build();
+    let bar = stage::progress(5)?;
+    let server = Server::Ironcast;
+    let mut running = server.start(&topology)?;
+    let plan = one_to_many(running.target.clone(), options.receivers, fanout::VIDEO, 4);
+    let mut load = LoadProcess::start(&topology, &plan)?;
+    load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
+    bar.inc(1);
+    bar.set_message("before");
+    interrupt::pause(Duration::from_secs(2))?;
+    let length = Duration::from_secs_f64(options.window);
+    let before = watch(&topology, server, &mut running, &mut load, length)?;
+    ensure!(before.broken.is_none(), "{}", no_result(std::slice::from_ref(&before)));
+    let own = edge::read(&running.target)?.consumers;
+    let mut steps = Vec::new();
+    let mut consumers = 0;
+    for name in ["a room is made", "it ends", "it is made again", "a new control plane"] {
+        bar.inc(1);
+        bar.set_message(name);
+        // What was measured until now belongs to nothing.
+        load.counts()?;
+        let start = Instant::now();
+        match name {
+            "it ends" => {
+                let Said::Done = load.ask("end", CALL_LIMIT)? else { bail!("no end") };
+                wait_for_consumers(&running, own)?;
+            }
+            "a new control plane" => {
+                running.restart_control_plane(&topology)?;
+                wait_for_consumers(&running, own + consumers as u64)?;
+            }
+            _ => {
+                let said = load.ask(&format!("gather {}", options.people), CALL_LIMIT)?;
+                let Said::Crowd(made) = said else { bail!("not an answer: {said:?}") };
+                consumers = made;
+            }
+        }
+        let took = start.elapsed();
+        let counts = load.counts()?;
+        let window =
+            Window { delay_us: counts.delay_us, pause_ms: counts.pause_ms, ..before.clone() };
+        steps.push(Step { name, took, window });
+        interrupt::pause(Duration::from_secs(1))?;
+    }
+    running.check()?;
+    bar.finish_and_clear();
+    load.stop();
+    let line = line(options, topology.name(), consumers, &before, &steps);
+    let windows = std::iter::once(before).chain(steps.into_iter().map(|step| step.window));
+    keep::keep(&line, &windows.collect::<Vec<_>>())?;
+    Ok(line)
+}
+
+/// Prints the table; gives the last line.
+fn line(
+    options: &Options,
+    topology: &str,
+    consumers: usize,
+    before: &Window,
+    steps: &[Step],
+) -> Value {
+    println!(
+        "{} receivers of a camera; beside them a room of {} with {consumers} consumers\n\n\
+         {:<22} {:>9} {:>22} {:>14}",
+        options.receivers, options.people, "", "took", "delay p50 p99 max us", "longest pause"
+    );
+    let show = |name: &str, took: Duration, window: &Window| {
+        let delay = quantiles(&merged_delay(&[window]));
+        let (p50, p99, max) = (&delay["p50"], &delay["p99"], &delay["max"]);
+        let (took_ms, pause_ms) = (took.as_millis(), window.pause_ms);
+        println!(
+            "{name:<22} {took_ms:>6} ms {:>22} {pause_ms:>11} ms",
+            format!("{p50} {p99} {max}")
+        );
+        json!({ "what": name, "took_ms": took_ms as u64, "delay_us": delay, "pause_ms": pause_ms })
+    };
+    let first = show("before", Duration::from_secs_f64(before.seconds), before);
+    let rest = steps.iter().map(|step| show(step.name, step.took, &step.window));
+    let all: Vec<Value> = std::iter::once(first).chain(rest).collect();
+    println!();
+    json!({
+        "scenario": "control",
+        "consumers": options.receivers,
+        "people": options.people,
+        "crowd_consumers": consumers,
+        "cipher": CIPHER,
+        "topology": topology,
+        "steps": all,
+    })
+}
+
+/// Until the control plane knows so many.
+fn wait_for_consumers(running: &Running, wanted: u64) -> Result<()> {
+    let start = Instant::now();
+    let mut last = None;
+    while start.elapsed() < CALL_LIMIT {
+        // A control plane that has just started does not answer yet.
+        last = edge::read(&running.target).ok().map(|edge| edge.consumers);
+        if last == Some(wanted) {
+            return Ok(());
+        }
+        interrupt::pause(LOOK)?;
+    }
+    bail!("{wanted} consumers should be there, not {last:?}")
+}
