@@ -265,13 +265,15 @@ fn start_handshakes(
     };
     let others = allowed.iter().filter(|core| !workers.contains(core));
     let others: Vec<usize> = others.map(|core| *core as usize).collect();
+    // A core that polls never has nothing else to do.
+    let gives_way = !others.is_empty() || !config.dataplane.busy_poll;
     let prepare = move || {
         if !others.is_empty()
             && let Err(error) = ironcast_driver::affinity::restrict_current_thread(&others)
         {
             tracing::warn!(%error, "a handshake thread shares the cores of the workers");
         }
-        if let Err(error) = ironcast_driver::affinity::give_way() {
+        if gives_way && let Err(error) = ironcast_driver::affinity::give_way() {
             tracing::warn!(%error, "a handshake thread has the rank of the workers");
         }
     };
