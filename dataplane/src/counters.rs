@@ -39,13 +39,13 @@ counters! {
 }
 
 /// Gives counts that are kept elsewhere.
-type Source = Box<dyn Fn(&mut dyn FnMut(&str, u64)) + Send>;
+type CountReader = Box<dyn Fn(&mut dyn FnMut(&str, u64)) + Send>;
 
 /// See the file's head.
 #[derive(Default)]
 pub struct Counters {
     own: [AtomicU64; Counter::ALL.len()],
-    sources: Mutex<Vec<Source>>,
+    readers: Mutex<Vec<CountReader>>,
 }
 
 impl Counters {
@@ -55,9 +55,9 @@ impl Counters {
     }
 
     /// Counts that somebody else keeps.
-    pub fn add_source(&self, source: impl Fn(&mut dyn FnMut(&str, u64)) + Send + 'static) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources.push(Box::new(source));
+    pub fn add_reader(&self, reader: impl Fn(&mut dyn FnMut(&str, u64)) + Send + 'static) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.push(Box::new(reader));
     }
 
     /// All of them.
@@ -67,9 +67,9 @@ impl Counters {
         let mut counters: BTreeMap<String, u64> = own
             .map(|(counter, name)| ((*name).to_owned(), self.own[*counter as usize].load(Relaxed)))
             .collect();
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        for source in sources.iter() {
-            source(&mut |name, count| {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        for reader in readers.iter() {
+            reader(&mut |name, count| {
                 counters.insert(name.to_owned(), count);
             });
         }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn own_counts_and_those_of_others_are_told_by_name() {
         let counters = Counters::default();
-        counters.add_source(|tell| tell("log_lines_dropped", 7));
+        counters.add_reader(|tell| tell("log_lines_dropped", 7));
         counters.count(Counter::HubPanics);
         let told = counters.process_stats().counters;
         assert_eq!(told["log_lines_dropped"], 7);

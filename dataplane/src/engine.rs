@@ -16,9 +16,9 @@ use ironcast_core::{
     closing::PORTION,
     srtp::Sealer,
     transport::ice::Credentials,
-    worker::{Action, Source as CoreSource, Worker},
+    worker::{Action, Ingress, Worker},
 };
-use ironcast_driver::{Engine, Io, Source, Statistics};
+use ironcast_driver::{Engine, Inbound, Io, Statistics};
 use ironcast_handshake::{Certificate, Fingerprint, Handshakes, Output, Role};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Reply, WorkerId,
@@ -397,10 +397,10 @@ impl<S: Sealer> WorkerEngine<S> {
 impl<S: Sealer> Engine for WorkerEngine<S> {
     type Message = ToWorker;
 
-    fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {
         let source = match source {
-            Source::Listener { local, remote, .. } => CoreSource::Listener { local, remote },
-            Source::Path(path) => CoreSource::Path(path),
+            Inbound::Listener { local, remote, .. } => Ingress::Listener { local, remote },
+            Inbound::Path(path) => Ingress::Path(path),
         };
         if self.arrivals.len() < self.arrivals.capacity() {
             self.arrivals.push(arrival);
@@ -412,7 +412,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         match message {
             ToWorker::YieldPath { path } => self.core.yield_path(path, now),
             ToWorker::Stun { local, remote, holder, datagram } => {
-                let source = CoreSource::HandedOver { local, remote, holder };
+                let source = Ingress::HandedOver { local, remote, holder };
                 self.core.receive(source, &datagram, now);
             }
             ToWorker::Handshake { transport, output } => {

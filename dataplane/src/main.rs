@@ -107,7 +107,7 @@ fn log_through(filter: EnvFilter, counters: &Counters) -> anyhow::Result<()> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let repeats = Repeats::new(Arc::clone(&counts));
     tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
-    counters.add_source(move |tell| counts.tell(tell));
+    counters.add_reader(move |tell| counts.tell(tell));
     Ok(())
 }
 

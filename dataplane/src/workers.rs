@@ -85,7 +85,7 @@ impl Workers {
         let certificate = Certificate::generate()?;
         let handshakes = start_handshakes(config, &certificate, &allowed, &cores)?;
         let counts = handshakes.counts();
-        counters.add_source(move |tell| {
+        counters.add_reader(move |tell| {
             counts().iter().for_each(|(name, count)| tell(&format!("dtls_{name}"), count));
         });
         Ok(Self {

@@ -7,7 +7,7 @@ use ironcast_core::{
     srtp::{MasterKey, SealKey, SoftwareSealer, Suite},
     transport::ice::Credentials,
     wire::stun,
-    worker::{Action, Limits, Source, Worker},
+    worker::{Action, Ingress, Limits, Worker},
 };
 use ironcast_driver::allocator::{self, CountingAllocator};
 use ironcast_protocol::{
@@ -54,7 +54,7 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
     let remote = ([10, 0, 0, 2], 10_000 + slot as u16).into();
     // A new turn: few sockets are opened in one.
     worker.expire(NOW);
-    worker.receive(Source::Listener { local, remote }, &check[..len], NOW);
+    worker.receive(Ingress::Listener { local, remote }, &check[..len], NOW);
     assert!(matches!(std::mem::take(worker.actions())[..], [Action::OpenPath { .. }]));
     let path = PathId { slot, generation: 0 };
     worker.path_opened(token, local, remote, Some(path), NOW);
@@ -156,7 +156,7 @@ fn a_million_packets_are_forwarded_without_an_allocation() {
         }
         let (datagrams, counted) = allocator::count(|| {
             for (bytes, len) in &arrived {
-                worker.receive(Source::Path(publisher), &bytes[..*len], now);
+                worker.receive(Ingress::Path(publisher), &bytes[..*len], now);
             }
             drain(&mut worker, &mut batch, now)
         });

@@ -10,7 +10,7 @@ use crate::{
 
 /// One key of a section.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct Setting {
     pub(crate) name: &'static str,
     pub(crate) doc: &'static [&'static str],
 }
@@ -19,7 +19,7 @@ pub(crate) struct Key {
 pub(crate) trait Section {
     fn name(&self) -> &'static str;
     fn doc(&self) -> Vec<&'static str>;
-    fn keys(&self) -> &'static [Key];
+    fn keys(&self) -> &'static [Setting];
     fn set(&mut self, key: &str, raw: Raw<'_>) -> Result<(), Expected>;
     fn show(&self, key: &str) -> Option<String>;
 }
@@ -47,8 +47,8 @@ macro_rules! section {
             fn doc(&self) -> Vec<&'static str> {
                 [$($about),*].iter().map(|line: &&str| line.trim()).collect()
             }
-            fn keys(&self) -> &'static [Key] {
-                &[$(Key { name: stringify!($key), doc: &[$($doc),*] }),*]
+            fn keys(&self) -> &'static [Setting] {
+                &[$(Setting { name: stringify!($key), doc: &[$($doc),*] }),*]
             }
             fn set(&mut self, key: &str, raw: Raw<'_>) -> Result<(), Expected> {
                 match key {

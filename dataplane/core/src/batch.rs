@@ -44,7 +44,7 @@ pub struct Slab {
 
 /// One destination, one size, one system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Send {
+pub struct SendRun {
     /// Where to.
     pub path: PathId,
     /// Index in [`Batch::filled`].
@@ -67,7 +67,7 @@ pub struct Batch {
     /// Slabs with content, in the order in which they were filled.
     pub filled: Vec<Slab>,
     /// What to send, in order.
-    pub sends: Vec<Send>,
+    pub sends: Vec<SendRun>,
     used: usize,
     written: usize,
     portion_bytes: usize,
@@ -157,7 +157,7 @@ impl Batch {
         } else {
             let len16 = len as u16;
             let len = len as u32;
-            self.sends.push(Send { path, slab, offset, len, segment: len16, count: 1 });
+            self.sends.push(SendRun { path, slab, offset, len, segment: len16, count: 1 });
         }
         (slab, offset)
     }

@@ -98,7 +98,7 @@ impl Default for Limits {
 
 /// Where a datagram came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Ingress {
     /// A listening socket: from an address that ICE has not accepted.
     Listener {
         /// Ours.
@@ -321,7 +321,7 @@ impl Worker {
     }
 
     /// A datagram. `arrival` is the kernel's stamp. Whatever it is, it is handled or counted.
-    pub fn receive(&mut self, source: Source, datagram: &[u8], arrival: Nanos) {
+    pub fn receive(&mut self, source: Ingress, datagram: &[u8], arrival: Nanos) {
         if let Err(reason) = self.receive_datagram(source, datagram, arrival) {
             self.discards.count(reason);
         }
@@ -329,13 +329,13 @@ impl Worker {
 
     fn receive_datagram(
         &mut self,
-        source: Source,
+        source: Ingress,
         datagram: &[u8],
         arrival: Nanos,
     ) -> Result<(), Discard> {
         let path = match source {
-            Source::Path(id) => id,
-            Source::Listener { local, remote } => {
+            Ingress::Path(id) => id,
+            Ingress::Listener { local, remote } => {
                 return match wire::classify(datagram) {
                     Protocol::Stun => {
                         self.receive_stun(From::Listener, local, remote, datagram, arrival)
@@ -344,7 +344,7 @@ impl Worker {
                     _ => Err(Discard::UnknownSource),
                 };
             }
-            Source::HandedOver { local, remote, holder } => {
+            Ingress::HandedOver { local, remote, holder } => {
                 let from = From::Worker(holder);
                 return self.receive_stun(from, local, remote, datagram, arrival);
             }

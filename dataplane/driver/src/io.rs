@@ -25,7 +25,7 @@ use ironcast_core::{
 };
 
 use crate::{
-    DriverConfig, Source, Statistics, Transmit,
+    DriverConfig, Inbound, Statistics, Transmit,
     buffers::{self, Buffers},
     claim,
     clock::Clock,
@@ -36,7 +36,7 @@ use crate::{
 
 /// What is behind a slot of the file table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum File {
+pub(crate) enum SlotUse {
     Free,
     Listener { local: SocketAddr },
     Path { remote: SocketAddr },
@@ -45,7 +45,7 @@ pub(crate) enum File {
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) generation: u32,
-    pub(crate) file: File,
+    pub(crate) usage: SlotUse,
     /// A receive is queued or in the kernel.
     pub(crate) armed: bool,
     /// Receives that ended with an error since the last datagram.
@@ -107,7 +107,7 @@ pub struct Io {
     pub(crate) resting: Vec<(Nanos, u32, u32)>,
     /// Paths that failed since the engine was last told.
     pub(crate) failed: Vec<(PathId, io::ErrorKind)>,
-    pub(crate) strays: VecDeque<(Source, Vec<u8>)>,
+    pub(crate) strays: VecDeque<(Inbound, Vec<u8>)>,
     /// Of all receives that are armed: see `ring`.
     pub(crate) epoch: u32,
     slabs_lent: usize,
@@ -188,7 +188,7 @@ impl Io {
     /// # Errors
     /// The file table is full.
     pub fn adopt_listener(&mut self, socket: OwnedFd, local: SocketAddr) -> io::Result<ListenerId> {
-        let slot = self.register(socket, File::Listener { local }, None)?;
+        let slot = self.register(socket, SlotUse::Listener { local }, None)?;
         Ok(ListenerId(slot))
     }
 
@@ -202,8 +202,8 @@ impl Io {
     /// The address of an open listener.
     #[must_use]
     pub fn local_addr(&self, listener: ListenerId) -> Option<SocketAddr> {
-        match self.slots.get(listener.0 as usize)?.file {
-            File::Listener { local } => Some(local),
+        match self.slots.get(listener.0 as usize)?.usage {
+            SlotUse::Listener { local } => Some(local),
             _ => None,
         }
     }
@@ -219,17 +219,17 @@ impl Io {
             Transmit::Sendmmsg => self
                 .slots
                 .iter()
-                .position(|slot| slot.file == File::Listener { local })
+                .position(|slot| slot.usage == SlotUse::Listener { local })
                 .map(|slot| slot as u32),
         };
         let source = connected.local;
-        let slot = self.register(connected.socket, File::Path { remote }, via)?;
+        let slot = self.register(connected.socket, SlotUse::Path { remote }, via)?;
         if let Some(xdp) = &mut self.xdp {
             xdp.open(slot, source, remote);
         }
         self.statistics.strays_dropped += connected.dropped;
         for (from, bytes) in connected.strays {
-            self.strays.push_back((Source::Listener { local, remote: from }, bytes));
+            self.strays.push_back((Inbound::Listener { local, remote: from }, bytes));
         }
         Ok(PathId { slot, generation: self.slots[slot as usize].generation })
     }
@@ -275,11 +275,11 @@ impl Io {
     fn trim_slots(&mut self) {
         let is_oversized =
             self.slots.len() > SLOTS_KEPT && self.free.len() >= self.slots.len() / 4 * 3;
-        if !is_oversized || self.slots.last().is_none_or(|slot| slot.file != File::Free) {
+        if !is_oversized || self.slots.last().is_none_or(|slot| slot.usage != SlotUse::Free) {
             return;
         }
         while self.slots.len() > SLOTS_KEPT
-            && let Some(slot) = self.slots.pop_if(|slot| slot.file == File::Free)
+            && let Some(slot) = self.slots.pop_if(|slot| slot.usage == SlotUse::Free)
         {
             self.generation = self.generation.max(slot.generation);
         }
@@ -314,11 +314,11 @@ impl Io {
     /// The slot of an open path.
     pub(crate) fn path(&mut self, path: PathId) -> Option<&mut Slot> {
         self.slots.get_mut(path.slot as usize).filter(|slot| {
-            slot.generation == path.generation && matches!(slot.file, File::Path { .. })
+            slot.generation == path.generation && matches!(slot.usage, SlotUse::Path { .. })
         })
     }
 
-    fn register(&mut self, socket: OwnedFd, file: File, via: Option<u32>) -> io::Result<u32> {
+    fn register(&mut self, socket: OwnedFd, usage: SlotUse, via: Option<u32>) -> io::Result<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if (self.slots.len() as u32) < self.files => self.slots.len() as u32,
@@ -340,7 +340,7 @@ impl Io {
         let generation = known.unwrap_or(self.generation);
         let opened = Slot {
             generation,
-            file,
+            usage,
             armed: false,
             failures: 0,
             failing_since: None,
@@ -361,7 +361,7 @@ impl Io {
         let (generation, epoch) = (entry.generation, self.epoch);
         let receive = Operation::Receive { slot, generation, epoch }.user_data();
         let armed = entry.armed;
-        entry.file = File::Free;
+        entry.usage = SlotUse::Free;
         entry.socket = None;
         entry.armed = false;
         entry.generation = entry.generation.wrapping_add(1);
@@ -394,7 +394,7 @@ impl Io {
         self.unarmed.clear();
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             entry.armed = false;
-            if entry.file != File::Free {
+            if entry.usage != SlotUse::Free {
                 self.unarmed.push((slot as u32, entry.generation));
             }
         }
@@ -418,10 +418,10 @@ impl Io {
             if entry.generation != generation || entry.armed {
                 continue;
             }
-            let header = match entry.file {
-                File::Free => continue,
-                File::Listener { .. } => &raw const self.headers.listener,
-                File::Path { .. } => &raw const self.headers.path,
+            let header = match entry.usage {
+                SlotUse::Free => continue,
+                SlotUse::Listener { .. } => &raw const self.headers.listener,
+                SlotUse::Path { .. } => &raw const self.headers.path,
             };
             entry.armed = true;
             let receive = opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP)

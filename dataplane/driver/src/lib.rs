@@ -42,4 +42,4 @@ mod xdp;
 pub use io::{Io, paths_max};
 pub use statistics::Statistics;
 pub use without::{UnknownName, Without};
-pub use worker_loop::{DriverConfig, DriverError, Engine, Source, Transmit, run};
+pub use worker_loop::{DriverConfig, DriverError, Engine, Inbound, Transmit, run};

@@ -11,8 +11,8 @@ use io_uring::{cqueue, types::RecvMsgOut};
 use ironcast_core::{MS, Nanos, batch::PathId};
 
 use crate::{
-    Engine, Source,
-    io::{File, Io},
+    Engine, Inbound,
+    io::{Io, SlotUse},
     ring::Completion,
 };
 
@@ -31,7 +31,7 @@ impl Io {
     ) {
         let entry = self.slots.get_mut(slot as usize);
         let entry =
-            entry.filter(|entry| entry.generation == generation && entry.file != File::Free);
+            entry.filter(|entry| entry.generation == generation && entry.usage != SlotUse::Free);
         let buffer = cqueue::buffer_select(completion.flags);
         let Some(entry) = entry else {
             self.statistics.late_completions += 1;
@@ -40,7 +40,7 @@ impl Io {
             }
             return;
         };
-        let file = entry.file;
+        let usage = entry.usage;
         if completion.result >= 0 {
             entry.failures = 0;
         }
@@ -51,7 +51,7 @@ impl Io {
         if let Some(bid) = buffer {
             if completion.result >= 0 {
                 let len = completion.result as usize;
-                self.deliver(PathId { slot, generation }, file, bid, len, engine);
+                self.deliver(PathId { slot, generation }, usage, bid, len, engine);
             }
             self.buffers.give_back(bid);
         }
@@ -98,16 +98,23 @@ impl Io {
         }
         // A peer that changes its network is unreachable for a moment, too: time decides.
         let lasts = |since: &mut Nanos| now.saturating_sub(*since) >= self.path_failure;
-        let is_path = matches!(entry.file, File::Path { .. });
+        let is_path = matches!(entry.usage, SlotUse::Path { .. });
         if is_path && entry.failing_since.take_if(lasts).is_some() {
             self.failed.push((id, std::io::Error::from_raw_os_error(error).kind()));
         }
         entry.failures >= FAILURES_MAX
     }
 
-    fn deliver<E: Engine>(&mut self, id: PathId, file: File, bid: u16, len: usize, engine: &mut E) {
-        let header = match file {
-            File::Listener { .. } => &self.headers.listener,
+    fn deliver<E: Engine>(
+        &mut self,
+        id: PathId,
+        usage: SlotUse,
+        bid: u16,
+        len: usize,
+        engine: &mut E,
+    ) {
+        let header = match usage {
+            SlotUse::Listener { .. } => &self.headers.listener,
             _ => &self.headers.path,
         };
         let now = self.clock.now();
@@ -121,12 +128,12 @@ impl Io {
             return;
         }
         let arrival = stamp(message.control_data()).map_or(now, |ns| self.clock.arrival(ns));
-        let source = match file {
-            File::Listener { local } => match address(message.name_data()) {
-                Some(remote) => Source::Listener { local, remote },
+        let source = match usage {
+            SlotUse::Listener { local } => match address(message.name_data()) {
+                Some(remote) => Inbound::Listener { local, remote },
                 None => return,
             },
-            _ => Source::Path(id),
+            _ => Inbound::Path(id),
         };
         let payload_len = message.payload_data().len();
         let start = bytes.len() - payload_len;

@@ -5,12 +5,12 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 
-use ironcast_core::batch::Send;
+use ironcast_core::batch::SendRun;
 use socket2::SockAddr;
 
 use crate::{
-    io::{File, Io},
-    tx::{FLAGS, Failure, Frame, bytes_of},
+    io::{Io, SlotUse},
+    tx::{FLAGS, Failure, SendMessage, bytes_of},
 };
 
 /// Messages of one call (the kernel's limit is 1,024).
@@ -18,7 +18,7 @@ const MESSAGES: usize = 512;
 
 /// Memory for the messages of one call.
 pub(crate) struct Calls {
-    frames: Box<[Frame]>,
+    headers: Box<[SendMessage]>,
     names: Box<[SockAddr]>,
     messages: Box<[libc::mmsghdr]>,
     /// Index of the send behind each message.
@@ -31,7 +31,7 @@ impl Calls {
         // SAFETY: a zeroed message is valid: empty.
         let message = || unsafe { std::mem::zeroed() };
         Self {
-            frames: (0..MESSAGES).map(|_| Frame::new()).collect(),
+            headers: (0..MESSAGES).map(|_| SendMessage::new()).collect(),
             names: (0..MESSAGES).map(|_| SockAddr::from(nowhere)).collect(),
             messages: (0..MESSAGES).map(|_| message()).collect(),
             origins: Vec::with_capacity(MESSAGES),
@@ -40,7 +40,7 @@ impl Calls {
 
     fn add(&mut self, origin: usize, bytes: &[u8], segment: Option<u16>, to: Option<SocketAddr>) {
         let index = self.origins.len();
-        let header = self.frames[index].fill(bytes, segment);
+        let header = self.headers[index].fill(bytes, segment);
         (header.msg_name, header.msg_namelen) = (std::ptr::null_mut(), 0);
         if let Some(to) = to {
             let name = &mut self.names[index];
@@ -58,7 +58,7 @@ impl Calls {
 }
 
 impl Io {
-    pub(crate) fn transmit_by_calls(&mut self, sends: &[Send], calls: &mut Calls) {
+    pub(crate) fn transmit_by_calls(&mut self, sends: &[SendRun], calls: &mut Calls) {
         let mut current: RawFd = -1;
         for (index, send) in sends.iter().enumerate() {
             let Some((socket, to)) = self.way_out(send) else { continue };
@@ -73,7 +73,7 @@ impl Io {
                 if calls.is_full() {
                     self.call(current, sends, calls);
                 }
-                let part = Send { offset, len: step.min(end - offset), ..*send };
+                let part = SendRun { offset, len: step.min(end - offset), ..*send };
                 let Some(bytes) = bytes_of(&self.batch, &part) else { continue };
                 let segment = (whole && send.count > 1).then_some(send.segment);
                 calls.add(index, bytes, segment, to);
@@ -85,12 +85,12 @@ impl Io {
     }
 
     /// The descriptor that a send leaves by, and where to if that socket is not connected.
-    fn way_out(&self, send: &Send) -> Option<(RawFd, Option<SocketAddr>)> {
+    fn way_out(&self, send: &SendRun) -> Option<(RawFd, Option<SocketAddr>)> {
         let path = self.slots.get(send.path.slot as usize)?;
-        let File::Path { remote } = path.file else { return None };
+        let SlotUse::Path { remote } = path.usage else { return None };
         let listener = path.via.and_then(|via| self.slots.get(via as usize));
         // A listener's slot may meanwhile be another's: only a listener sends for others.
-        let shared = listener.filter(|slot| matches!(slot.file, File::Listener { .. }));
+        let shared = listener.filter(|slot| matches!(slot.usage, SlotUse::Listener { .. }));
         match shared.and_then(|slot| slot.socket.as_ref()) {
             Some(socket) => Some((socket.as_raw_fd(), Some(remote))),
             None => Some((path.socket.as_ref()?.as_raw_fd(), None)),
@@ -98,12 +98,12 @@ impl Io {
     }
 
     /// Hands the messages to the kernel, all of them: one that fails ends a call, the rest follow.
-    fn call(&mut self, socket: RawFd, sends: &[Send], calls: &mut Calls) {
+    fn call(&mut self, socket: RawFd, sends: &[SendRun], calls: &mut Calls) {
         let mut done = 0;
         let mut tried_again = false;
         while done < calls.origins.len() {
             let rest = &mut calls.messages[done..calls.origins.len()];
-            // SAFETY: `rest` are messages whose headers point to frames, names and slabs that live
+            // SAFETY: `rest` are messages whose headers point to names and slabs that live
             // and stay in place for the call; the kernel writes nothing but their `msg_len`.
             let sent =
                 unsafe { libc::sendmmsg(socket, rest.as_mut_ptr(), rest.len() as u32, FLAGS) };
@@ -117,13 +117,13 @@ impl Io {
                 continue;
             }
             let send = &sends[calls.origins[done]];
-            let is_part = calls.frames[done].header.msg_controllen == 0;
-            let message = Send { count: if is_part { 1 } else { send.count }, ..*send };
+            let is_part = calls.headers[done].header.msg_controllen == 0;
+            let message = SendRun { count: if is_part { 1 } else { send.count }, ..*send };
             match self.failed(&message, error, tried_again) {
                 Failure::Dropped => done += 1,
                 Failure::Singly if error == libc::ECONNREFUSED => tried_again = true,
                 Failure::Singly => {
-                    self.call_singly(socket, send, calls.frames[done].header);
+                    self.call_singly(socket, send, calls.headers[done].header);
                     done += 1;
                 }
             }
@@ -135,10 +135,10 @@ impl Io {
     }
 
     /// The datagrams of a send whose segmentation was refused.
-    fn call_singly(&mut self, socket: RawFd, send: &Send, mut header: libc::msghdr) {
+    fn call_singly(&mut self, socket: RawFd, send: &SendRun, mut header: libc::msghdr) {
         let end = send.offset + send.len;
         for offset in (send.offset..end).step_by(usize::from(send.segment.max(1))) {
-            let part = Send { offset, len: u32::from(send.segment).min(end - offset), ..*send };
+            let part = SendRun { offset, len: u32::from(send.segment).min(end - offset), ..*send };
             let Some(bytes) = bytes_of(&self.batch, &part) else { return };
             let mut vector =
                 libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };

@@ -15,7 +15,7 @@
 //! is tried once more.
 
 use io_uring::{opcode, squeue::Flags, types};
-use ironcast_core::batch::{Batch, Send};
+use ironcast_core::batch::{Batch, SendRun};
 
 use crate::{
     Transmit,
@@ -33,7 +33,7 @@ pub(crate) const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// What the kernel reads while a submit runs: the frame of one segmented send.
 #[repr(C)]
-pub(crate) struct Frame {
+pub(crate) struct SendMessage {
     pub(crate) header: libc::msghdr,
     vector: libc::iovec,
     control: Control,
@@ -43,7 +43,7 @@ pub(crate) struct Frame {
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
-impl Frame {
+impl SendMessage {
     pub(crate) fn new() -> Self {
         // SAFETY: a zeroed header is valid: no name, no data, no control.
         let header = unsafe { std::mem::zeroed() };
@@ -74,19 +74,19 @@ impl Frame {
 }
 
 /// Memory for the sends of one submit.
-pub(crate) struct Frames {
-    frames: Box<[Frame]>,
+pub(crate) struct SendMessages {
+    messages: Box<[SendMessage]>,
     calls: Calls,
 }
 
-impl Frames {
+impl SendMessages {
     pub(crate) fn new() -> Self {
-        Self { frames: (0..ENTRIES).map(|_| Frame::new()).collect(), calls: Calls::new() }
+        Self { messages: (0..ENTRIES).map(|_| SendMessage::new()).collect(), calls: Calls::new() }
     }
 }
 
 /// The bytes of a send, if it lies within the batch.
-pub(crate) fn bytes_of<'a>(batch: &'a Batch, send: &Send) -> Option<&'a [u8]> {
+pub(crate) fn bytes_of<'a>(batch: &'a Batch, send: &SendRun) -> Option<&'a [u8]> {
     let slab = batch.filled.get(send.slab as usize)?;
     let start = send.offset as usize;
     slab.bytes.get(start..start.checked_add(send.len as usize)?)
@@ -102,17 +102,17 @@ pub(crate) enum Failure {
 
 impl Io {
     /// Sends the batch and takes its slabs back.
-    pub(crate) fn transmit(&mut self, frames: &mut Frames) {
+    pub(crate) fn transmit(&mut self, messages: &mut SendMessages) {
         let mut sends = std::mem::take(&mut self.batch.sends);
         sends.retain(|send| self.is_valid(send));
         match self.transmit {
             Transmit::IoUring | Transmit::Xdp => {
                 self.transmit_by_xdp(&mut sends);
                 for chunk in sends.chunks(ENTRIES as usize) {
-                    self.transmit_chunk(chunk, &mut frames.frames);
+                    self.transmit_chunk(chunk, &mut messages.messages);
                 }
             }
-            Transmit::Sendmmsg => self.transmit_by_calls(&sends, &mut frames.calls),
+            Transmit::Sendmmsg => self.transmit_by_calls(&sends, &mut messages.calls),
         }
         sends.clear();
         self.batch.sends = sends;
@@ -123,7 +123,7 @@ impl Io {
     }
 
     /// Counts a send, or its absence: the path may have been closed after it was queued.
-    fn is_valid(&mut self, send: &Send) -> bool {
+    fn is_valid(&mut self, send: &SendRun) -> bool {
         if self.path(send.path).is_none() || bytes_of(&self.batch, send).is_none() {
             self.statistics.stale_sends += u64::from(send.count);
             return false;
@@ -134,12 +134,12 @@ impl Io {
     }
 
     /// True when a send leaves as one, false when each of its datagrams leaves by itself.
-    pub(crate) fn is_whole(&self, send: &Send) -> bool {
+    pub(crate) fn is_whole(&self, send: &SendRun) -> bool {
         send.count <= 1 || (self.segmentation && !self.slots[send.path.slot as usize].single)
     }
 
-    fn transmit_chunk(&mut self, sends: &[Send], frames: &mut [Frame]) {
-        for (index, (send, frame)) in sends.iter().zip(frames).enumerate() {
+    fn transmit_chunk(&mut self, sends: &[SendRun], messages: &mut [SendMessage]) {
+        for (index, (send, frame)) in sends.iter().zip(messages).enumerate() {
             let user_data = Operation::Send { index: index as u32 }.user_data();
             if !self.is_whole(send) {
                 self.push_singly(send);
@@ -165,11 +165,11 @@ impl Io {
 
     /// One datagram after the other: where segmentation is refused or switched off.
     /// One that fails is a counted drop: which one it was is not known.
-    fn push_singly(&mut self, send: &Send) {
+    fn push_singly(&mut self, send: &SendRun) {
         let (start, end) = (send.offset, send.offset + send.len);
         for offset in (start..end).step_by(usize::from(send.segment.max(1))) {
             let len = u32::from(send.segment).min(end - offset);
-            let part = Send { offset, len, count: 1, ..*send };
+            let part = SendRun { offset, len, count: 1, ..*send };
             let Some(bytes) = bytes_of(&self.batch, &part) else { return };
             let file = types::Fixed(send.path.slot);
             let entry = opcode::Send::new(file, bytes.as_ptr(), len).flags(FLAGS).build();
@@ -180,7 +180,7 @@ impl Io {
     }
 
     /// Sends that failed: successes are silent. All other completions stay where they are.
-    fn reap(&mut self, sends: &[Send]) {
+    fn reap(&mut self, sends: &[SendRun]) {
         self.ring.collect();
         for _ in 0..self.ring.completed.len() {
             let Some(completion) = self.ring.completed.pop_front() else { return };
@@ -196,7 +196,7 @@ impl Io {
     }
 
     /// Counts a failed send and says what to do.
-    pub(crate) fn failed(&mut self, send: &Send, error: i32, is_last_try: bool) -> Failure {
+    pub(crate) fn failed(&mut self, send: &SendRun, error: i32, is_last_try: bool) -> Failure {
         match error {
             libc::EIO | libc::EINVAL | libc::EMSGSIZE if send.count > 1 && !is_last_try => {
                 if let Some(slot) = self.path(send.path)

@@ -14,7 +14,7 @@ use crate::{
     io::Io,
     mailbox::{Mail, Receiver},
     ring::{Completion, Operation},
-    tx::Frames,
+    tx::SendMessages,
     without::Without,
     xdp::KICK_NS,
 };
@@ -40,7 +40,7 @@ const GAP_MAX: Nanos = 100_000;
 
 /// Where a datagram came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum Inbound {
     /// A listener.
     Listener {
         /// Its address.
@@ -58,7 +58,7 @@ pub trait Engine {
     type Message: Send + 'static;
 
     /// A datagram; `arrival` is the kernel's stamp.
-    fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, now: Nanos);
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, now: Nanos);
 
     /// A message from another thread.
     fn message(&mut self, message: Self::Message, io: &mut Io, now: Nanos);
@@ -170,7 +170,7 @@ pub fn run<E: Engine>(
     listeners: Vec<(OwnedFd, SocketAddr)>,
 ) -> Result<(), DriverError> {
     crate::affinity::wake_on_time();
-    let mut frames = Frames::new();
+    let mut messages = SendMessages::new();
     let mut io = Io::new(config).map_err(DriverError::Setup)?;
     for (socket, local) in listeners {
         io.adopt_listener(socket, local).map_err(DriverError::Setup)?;
@@ -187,10 +187,10 @@ pub fn run<E: Engine>(
     };
     // The first turn does not wait: it arms what was adopted.
     while !mailbox.is_stopped() {
-        worker.turn(&mut frames).map_err(DriverError::Wait)?;
+        worker.turn(&mut messages).map_err(DriverError::Wait)?;
     }
     worker.engine.end();
-    worker.transmit(&mut frames);
+    worker.transmit(&mut messages);
     Ok(())
 }
 
@@ -207,7 +207,7 @@ struct Loop<'a, E: Engine> {
 }
 
 impl<E: Engine> Loop<'_, E> {
-    fn turn(&mut self, frames: &mut Frames) -> io::Result<()> {
+    fn turn(&mut self, messages: &mut SendMessages) -> io::Result<()> {
         let began = self.io.clock.tick();
         self.sleep()?;
         let woke = self.io.clock.synchronise();
@@ -224,7 +224,7 @@ impl<E: Engine> Loop<'_, E> {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
-        self.transmit(frames);
+        self.transmit(messages);
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
@@ -235,11 +235,11 @@ impl<E: Engine> Loop<'_, E> {
     }
 
     /// All output that the engine has, portion by portion.
-    fn transmit(&mut self, frames: &mut Frames) {
+    fn transmit(&mut self, messages: &mut SendMessages) {
         let now = self.io.clock.now();
         loop {
             let has_more = self.engine.fill(self.io.batch(), now);
-            self.io.transmit(frames);
+            self.io.transmit(messages);
             if !has_more {
                 break;
             }
@@ -446,7 +446,7 @@ mod tests {
 
     impl Engine for Counter {
         type Message = ();
-        fn receive(&mut self, _: Source, _: &mut [u8], _: Nanos, _: Nanos) {
+        fn receive(&mut self, _: Inbound, _: &mut [u8], _: Nanos, _: Nanos) {
             self.datagrams += 1;
         }
         fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
@@ -465,11 +465,11 @@ mod tests {
     }
 
     /// Turns until so many datagrams have come; fails where they never do.
-    fn turns(worker: &mut Loop<'_, Counter>, frames: &mut Frames, datagrams: usize) {
+    fn turns(worker: &mut Loop<'_, Counter>, messages: &mut SendMessages, datagrams: usize) {
         let end = Clock::monotonic() + 20 * 1_000 * MS;
         while worker.engine.datagrams < datagrams {
             assert!(Clock::monotonic() < end, "{} datagrams came", worker.engine.datagrams);
-            worker.turn(frames).unwrap();
+            worker.turn(messages).unwrap();
         }
     }
 
@@ -481,7 +481,7 @@ mod tests {
         let mut engine = Counter::default();
         let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
         let address = io.local_addr(listener).unwrap();
-        let mut frames = Frames::new();
+        let mut messages = SendMessages::new();
         let mut worker = Loop {
             io: &mut io,
             engine: &mut engine,
@@ -496,9 +496,9 @@ mod tests {
         let send = |count: usize| {
             (0..count).for_each(|_| assert_eq!(peer.send_to(b"hello", address).unwrap(), 5));
         };
-        worker.turn(&mut frames).unwrap();
+        worker.turn(&mut messages).unwrap();
         send(8);
-        turns(&mut worker, &mut frames, 8);
+        turns(&mut worker, &mut messages, 8);
         for round in 1..=(2 * crate::ring::EPOCHS as usize) {
             // Lost: what filled every buffer, and that the receive has ended.
             send(17);
@@ -511,10 +511,10 @@ mod tests {
             }
             ring.has_lost = true;
             let before = worker.engine.datagrams;
-            worker.turn(&mut frames).unwrap();
+            worker.turn(&mut messages).unwrap();
             assert_eq!(worker.io.statistics.completions_lost, round as u64);
             send(40);
-            turns(&mut worker, &mut frames, before + 40);
+            turns(&mut worker, &mut messages, before + 40);
             assert_eq!(worker.io.statistics.receive_errors, 0);
         }
     }

@@ -14,7 +14,7 @@ use ironcast_core::{
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
     transport::ice::Credentials,
     wire::{self, Codec, Protocol, rtp::SequenceExtender, stun::Role},
-    worker::{Action, Limits, Source as From, Worker},
+    worker::{Action, Ingress, Limits, Worker},
 };
 use ironcast_protocol::{
     Event,
@@ -483,7 +483,7 @@ impl World {
     pub fn send_from(&mut self, worker: usize, remote: SocketAddr, bytes: &[u8]) {
         let local = SocketAddr::from(([192, 0, 2, 1], 40_000));
         let now = self.now;
-        self.worker_at(worker).receive(From::Listener { local, remote }, bytes, now);
+        self.worker_at(worker).receive(Ingress::Listener { local, remote }, bytes, now);
     }
 
     /// Forgets what peers and events have recorded, for calls that are longer than memory.
@@ -509,7 +509,7 @@ impl World {
             return;
         };
         let now = self.now;
-        self.worker_at(worker).receive(From::Path(PathId { slot, generation }), bytes, now);
+        self.worker_at(worker).receive(Ingress::Path(PathId { slot, generation }), bytes, now);
     }
 
     /// The socket of an address fails.
@@ -595,8 +595,8 @@ impl World {
                 }
                 let host = &mut self.hosts[worker];
                 let path = host.paths.iter().find(|(_, ends)| **ends == (local, remote));
-                let source = path.map_or(From::Listener { local, remote }, |(id, _)| {
-                    From::Path(PathId { slot: id.0, generation: id.1 })
+                let source = path.map_or(Ingress::Listener { local, remote }, |(id, _)| {
+                    Ingress::Path(PathId { slot: id.0, generation: id.1 })
                 });
                 host.worker.receive(source, &flight.bytes, flight.arrival);
                 host.due = true;
@@ -670,7 +670,7 @@ impl World {
             Action::HandOver { worker, local, remote, holder, datagram } => {
                 let holder = holder.map(|path| (index as u16, path));
                 if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
-                    let from = From::HandedOver { local, remote, holder };
+                    let from = Ingress::HandedOver { local, remote, holder };
                     other.worker.receive(from, &datagram, now);
                     other.due = true;
                 }

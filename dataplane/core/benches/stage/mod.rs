@@ -9,7 +9,7 @@ use ironcast_core::{
     srtp::{KeySource, MasterKey, SealJob, SealKey, Sealer, Suite},
     transport::ice::Credentials,
     wire::stun,
-    worker::{Action, Limits, Source, Worker},
+    worker::{Action, Ingress, Limits, Worker},
 };
 use ironcast_protocol::{
     command::{Consume, CreateRouter, CreateWebRtcTransport, DtlsRole, Produce},
@@ -153,7 +153,7 @@ impl Stage {
         let remote = ([10, 0, 0, 2], 10_000 + self.paths as u16).into();
         self.paths += 1;
         let path = PathId { slot: self.paths, generation: 0 };
-        self.worker.receive(Source::Listener { local, remote }, &check[..len], self.now);
+        self.worker.receive(Ingress::Listener { local, remote }, &check[..len], self.now);
         let actions = std::mem::take(self.worker.actions());
         assert!(matches!(actions[..], [Action::OpenPath { .. }]), "{actions:?}");
         self.worker.path_opened(token, local, remote, Some(path), self.now);
@@ -190,7 +190,7 @@ impl Stage {
     #[inline(never)]
     pub fn receive_frame(&mut self) {
         for bytes in &self.frame {
-            self.worker.receive(Source::Path(self.publisher), bytes, self.now);
+            self.worker.receive(Ingress::Path(self.publisher), bytes, self.now);
         }
     }
 

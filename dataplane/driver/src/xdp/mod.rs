@@ -21,7 +21,7 @@ use std::{io, net::SocketAddr};
 
 use ironcast_core::{
     MS, Nanos, SECOND,
-    batch::{Batch, Send},
+    batch::{Batch, SendRun},
 };
 
 pub(crate) use self::socket::XdpSocket;
@@ -55,7 +55,7 @@ struct Way {
     mtu: u32,
 }
 
-struct Path {
+struct Egress {
     local: SocketAddr,
     remote: SocketAddr,
     /// Of the routes, when `way` was looked up.
@@ -96,7 +96,7 @@ pub(crate) struct Xdp {
     routes: Routes,
     interfaces: Vec<(u32, Interface)>,
     /// By slot of the file table.
-    paths: Vec<Option<Path>>,
+    paths: Vec<Option<Egress>>,
     notices_at: Nanos,
     lookups: u32,
     /// Why an interface could not be used, told once.
@@ -122,7 +122,7 @@ impl Xdp {
         if self.paths.len() <= slot {
             self.paths.resize_with(slot + 1, || None);
         }
-        let path = Path { local, remote, epoch: 0, way: None, look_up_at: 0, confirm_at: 0 };
+        let path = Egress { local, remote, epoch: 0, way: None, look_up_at: 0, confirm_at: 0 };
         self.paths[slot] = Some(path);
     }
 
@@ -147,7 +147,7 @@ impl Xdp {
     }
 
     /// Takes all sends of one path, or none of them. `calls`: what a socket would need.
-    fn take(&mut self, sends: &[Send], calls: usize, batch: &Batch, now: Nanos) -> bool {
+    fn take(&mut self, sends: &[SendRun], calls: usize, batch: &Batch, now: Nanos) -> bool {
         let Some(first) = sends.first() else { return false };
         let frames: usize = sends.iter().map(|send| usize::from(send.count)).sum();
         let Some(Some(path)) = self.paths.get_mut(first.path.slot as usize) else { return false };
@@ -252,7 +252,7 @@ fn way(routes: &mut Routes, local: SocketAddr, remote: SocketAddr) -> Option<Way
 
 impl Io {
     /// Takes out of `sends` what leaves as frames, and hands that to the kernel.
-    pub(crate) fn transmit_by_xdp(&mut self, sends: &mut Vec<Send>) {
+    pub(crate) fn transmit_by_xdp(&mut self, sends: &mut Vec<SendRun>) {
         let Some(mut xdp) = self.xdp.take() else { return };
         let now = self.clock.now();
         if now >= xdp.notices_at {

@@ -15,7 +15,7 @@ use ironcast_core::{
     batch::{Batch, PathId},
 };
 use ironcast_driver::{
-    DriverConfig, DriverError, Engine, Io, Source, Statistics, Transmit, Without,
+    DriverConfig, DriverError, Engine, Inbound, Io, Statistics, Transmit, Without,
     mailbox::{Sender, mailbox},
     run,
 };
@@ -60,16 +60,16 @@ impl TestEngine {
 impl Engine for TestEngine {
     type Message = Message;
 
-    fn receive(&mut self, source: Source, datagram: &mut [u8], arrival: Nanos, now: Nanos) {
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, now: Nanos) {
         self.odd_arrivals += u64::from(arrival > now || now - arrival > 10 * SECOND);
         spin(self.slow);
         match source {
-            Source::Listener { local, remote } if &*datagram == b"hello" => {
+            Inbound::Listener { local, remote } if &*datagram == b"hello" => {
                 self.from_listeners += 1;
                 self.hellos.push((local, remote));
             }
-            Source::Listener { .. } => self.from_strangers += 1,
-            Source::Path(path) => {
+            Inbound::Listener { .. } => self.from_strangers += 1,
+            Inbound::Path(path) => {
                 self.from_paths += 1;
                 self.incomplete = (&*datagram == b"part").then_some(now);
                 if self.fan.is_empty() {

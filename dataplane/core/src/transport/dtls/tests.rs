@@ -9,7 +9,7 @@ use crate::{
     srtp::{SoftwareSealer, Suite},
     transport::ice::Credentials,
     wire::stun,
-    worker::{Limits, Source},
+    worker::{Ingress, Limits},
 };
 
 const NOW: Nanos = 1_000 * MS;
@@ -50,7 +50,7 @@ fn check(worker: &mut Worker, token: u64) {
     let password = credentials().password;
     let len = stun::write_request(&mut check, &request, password.as_bytes()).unwrap();
     let (local, remote) = (([10, 0, 0, 1], 40_000).into(), ([10, 0, 0, 2], 10_000).into());
-    worker.receive(Source::Listener { local, remote }, &check[..len], NOW);
+    worker.receive(Ingress::Listener { local, remote }, &check[..len], NOW);
     worker.path_opened(token, local, remote, Some(PATH), NOW);
 }
 
@@ -68,7 +68,7 @@ fn drain(worker: &mut Worker) -> Vec<(PathId, Vec<u8>)> {
     let slab = || Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() };
     let mut batch = Batch::new(vec![slab(), slab()]);
     assert!(!worker.drain(&mut batch, &mut SoftwareSealer, NOW));
-    let bytes = |send: &crate::batch::Send| {
+    let bytes = |send: &crate::batch::SendRun| {
         let from = send.offset as usize;
         batch.filled[send.slab as usize].bytes[from..from + send.len as usize].to_vec()
     };
