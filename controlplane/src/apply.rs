@@ -59,13 +59,15 @@ pub fn apply(state: &mut State, event: Event) {
                 })
             });
         }
-        Event::DtlsStateChange { transport, state: dtls_state, srtp_profile } => {
+        Event::DtlsStateChange { transport, state: dtls_state, srtp_profile, reason } => {
             let dtls_state = convert::dtls_state(dtls_state);
             on_transport(state, &transport, |transport| {
                 transport.info.dtls_state = dtls_state;
                 transport.srtp_profile = srtp_profile.or_else(|| transport.srtp_profile.take());
                 let (transport_id, participant_id) = names(transport);
-                let event = TransportDtlsStateChange { transport_id, participant_id, dtls_state };
+                let reason = reason.map(convert::dtls_failure);
+                let event =
+                    TransportDtlsStateChange { transport_id, participant_id, dtls_state, reason };
                 EventData::TransportDtlsStateChange(event)
             });
         }

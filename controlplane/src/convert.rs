@@ -283,6 +283,19 @@ pub fn ice_state(state: event::IceState) -> api::IceState {
     }
 }
 
+pub fn dtls_failure(reason: event::DtlsFailure) -> api::DtlsFailure {
+    match reason {
+        event::DtlsFailure::Certificate => api::DtlsFailure::Certificate,
+        event::DtlsFailure::Fingerprint => api::DtlsFailure::Fingerprint,
+        event::DtlsFailure::NoCommonCipher => api::DtlsFailure::NoCommonCipher,
+        event::DtlsFailure::NoCommonSrtpProfile => api::DtlsFailure::NoCommonSrtpProfile,
+        event::DtlsFailure::Timeout => api::DtlsFailure::Timeout,
+        event::DtlsFailure::Refused => api::DtlsFailure::Refused,
+        event::DtlsFailure::Protocol => api::DtlsFailure::Protocol,
+        event::DtlsFailure::Internal => api::DtlsFailure::Internal,
+    }
+}
+
 pub fn dtls_state(state: event::DtlsState) -> api::DtlsState {
     match state {
         event::DtlsState::New => api::DtlsState::New,

@@ -19,13 +19,16 @@ use ironcast_core::{
     worker::{Action, Ingress, Worker},
 };
 use ironcast_driver::{Engine, Inbound, Io, Statistics};
-use ironcast_handshake::{Certificate, Fingerprint, Handshakes, Output, Role};
+use ironcast_handshake::{
+    Certificate, Failure, Fingerprint, FingerprintError, Handshakes, Output, Role,
+};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Reply, WorkerId,
     command::{
         ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, IceParameters,
         TransportCreated,
     },
+    event::DtlsFailure,
     stats::WorkerStats,
 };
 
@@ -285,7 +288,10 @@ impl<S: Sealer> WorkerEngine<S> {
         now: Nanos,
     ) -> Result<Reply, CommandError> {
         let parse = |f: &DtlsFingerprint| Fingerprint::parse(&f.algorithm, &f.value);
-        let fingerprints: Result<Vec<_>, _> = connect.fingerprints.iter().map(parse).collect();
+        // One of a hash that we do not know says nothing against the others (RFC 8122 section 5).
+        let parsed = connect.fingerprints.iter().map(parse);
+        let known = parsed.filter(|one| *one != Err(FingerprintError::UnknownAlgorithm));
+        let fingerprints: Result<Vec<_>, _> = known.collect();
         let invalid = |message: String| CommandError::new(ErrorCode::Invalid, message);
         let fingerprints = fingerprints.map_err(|error| invalid(error.to_string()))?;
         if !fingerprints.iter().any(Fingerprint::is_strong) {
@@ -309,9 +315,11 @@ impl<S: Sealer> WorkerEngine<S> {
                 self.core.dtls_connected(transport, &keys.local, &keys.remote, now);
                 self.core.dtls_goodbye(transport, keys.goodbye);
             }
-            Output::Failed(reason) => {
-                tracing::info!(%reason, "a DTLS handshake failed");
-                self.core.dtls_failed(transport);
+            Output::Failed(failure) => {
+                let transport = self.core.dtls_failed(transport, dtls_failure(failure));
+                if let Some(transport) = transport {
+                    tracing::warn!(transport, reason = %failure, "a DTLS handshake failed");
+                }
             }
             Output::Closed => self.core.dtls_closed(transport),
         }
@@ -498,4 +506,18 @@ fn credentials(worker: WorkerId) -> Result<Credentials, CommandError> {
         username_fragment: format!("{worker:02x}{}", text(&username)),
         password: text(&password),
     })
+}
+
+/// What the control plane is told of a handshake that failed.
+fn dtls_failure(failure: Failure) -> DtlsFailure {
+    match failure {
+        Failure::Certificate => DtlsFailure::Certificate,
+        Failure::Fingerprint | Failure::NoFingerprint => DtlsFailure::Fingerprint,
+        Failure::NoCommonCipher => DtlsFailure::NoCommonCipher,
+        Failure::NoCommonSuite => DtlsFailure::NoCommonSrtpProfile,
+        Failure::Timeout => DtlsFailure::Timeout,
+        Failure::Refused(_) => DtlsFailure::Refused,
+        Failure::Protocol => DtlsFailure::Protocol,
+        Failure::Internal => DtlsFailure::Internal,
+    }
 }

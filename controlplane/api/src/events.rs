@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::id::Id;
 use crate::resources::{ConsumerLayers, ConsumerScore, ProducerScore, UnixMs};
 use crate::rtp::MediaKind;
-use crate::transport::{DtlsState, IceState, TransportTuple};
+use crate::transport::{DtlsFailure, DtlsState, IceState, TransportTuple};
 
 /// Sequence number of an event, in JSON and headers the text `EPOCH-N`. The epoch changes when
 /// numbers cannot be continued; a later one is greater.
@@ -322,6 +322,9 @@ pub struct TransportDtlsStateChange {
     pub participant_id: Option<Id>,
     /// New state.
     pub dtls_state: DtlsState,
+    /// Why it is `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DtlsFailure>,
 }
 
 /// `transport.closed`.

@@ -122,6 +122,29 @@ pub enum DtlsState {
     Closed,
 }
 
+/// Why a DTLS handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DtlsFailure {
+    /// The peer's certificate, or its proof that it is its own, cannot be used.
+    Certificate,
+    /// The peer's certificate is not the one that was signalled.
+    Fingerprint,
+    /// No common version, cipher suite or key exchange.
+    NoCommonCipher,
+    /// No common SRTP protection profile.
+    NoCommonSrtpProfile,
+    /// The peer did not answer in time.
+    Timeout,
+    /// The peer ended it by an alert.
+    Refused,
+    /// The peer broke the protocol.
+    Protocol,
+    /// A fault of the server.
+    Internal,
+}
+
 /// Who begins the DTLS handshake (RFC 8842).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
@@ -144,7 +167,8 @@ pub struct DtlsParameters {
     /// Role of the side that these parameters describe; `auto` if missing.
     #[serde(default, deserialize_with = "crate::rtp::null_as_default")]
     pub role: DtlsRole,
-    /// At least one.
+    /// At least one whose hash is better than SHA-1 (RFC 8122 section 5.1). Those of a hash that is
+    /// not known are passed over.
     pub fingerprints: Vec<DtlsFingerprint>,
 }
 

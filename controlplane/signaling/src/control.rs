@@ -406,6 +406,13 @@ fn numbered(event: Event) -> Numbered {
             transport_id: closed.transport_id.into(),
             reason: word(closed.reason),
         },
+        EventData::TransportDtlsStateChange(change) => match change.reason {
+            Some(reason) => MediaEvent::ConnectionFailed {
+                transport_id: change.transport_id.into(),
+                reason: word(reason),
+            },
+            None => MediaEvent::Other,
+        },
         EventData::ProducerClosed(closed) => {
             MediaEvent::ProducerClosed { producer_id: closed.producer_id.into() }
         }

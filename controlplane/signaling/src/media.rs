@@ -206,6 +206,14 @@ pub enum MediaEvent {
         /// `request`, `router_closed`, `consent_lost`, `dtls_closed`.
         reason: String,
     },
+    /// A transport's encrypted connection could not be made.
+    ConnectionFailed {
+        /// Which.
+        transport_id: String,
+        /// `certificate`, `fingerprint`, `no_common_cipher`, `no_common_srtp_profile`, `timeout`,
+        /// `refused`, `protocol`, `internal`.
+        reason: String,
+    },
     /// A producer is gone.
     ProducerClosed {
         /// Which.

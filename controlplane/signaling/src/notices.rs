@@ -127,6 +127,9 @@ impl Service {
             MediaEvent::TransportClosed { transport_id, reason } => {
                 self.transport_closed(&transport_id, &reason);
             }
+            MediaEvent::ConnectionFailed { transport_id, reason } => {
+                self.connection_failed(&transport_id, &reason);
+            }
             MediaEvent::ProducerClosed { producer_id } => self.producer_closed(&producer_id),
             MediaEvent::ConsumerClosed { consumer_id, reason } => {
                 self.consumer_closed(&consumer_id, &reason);
@@ -166,6 +169,32 @@ impl Service {
         if let Some(socket) = socket {
             self.tell_rejoin(socket, "the connection for media was lost; join again");
         }
+    }
+
+    /// Tells the one whose it is, in words: trying again would fail in the same way, as a rule.
+    fn connection_failed(&self, id: &str, reason: &str) {
+        let Ok(id) = Id::new(id) else { return };
+        let rooms = self.rooms();
+        let Some(seat) = rooms.owner(&id).cloned() else { return };
+        tracing::warn!(transport_id = %id, reason, "a participant's DTLS handshake failed");
+        let why = match reason {
+            "certificate" => "the browser's certificate cannot be used",
+            "fingerprint" => "the browser's certificate is not the one that it announced",
+            "no_common_cipher" => "browser and server have no encryption in common",
+            "no_common_srtp_profile" => "browser and server have no media encryption in common",
+            "timeout" => "the browser did not answer in time",
+            "refused" => "the browser refused it",
+            "protocol" => "what the browser sent was not understood",
+            _ => "the server could not do it",
+        };
+        let payload = json!({
+            "code": "connection_failed",
+            "message": format!("The encrypted connection for media failed: {why}."),
+            "event": null,
+            "transportId": id,
+            "reason": reason,
+        });
+        self.tell(&rooms, &seat, "error", &payload);
     }
 
     fn producer_closed(self: &Arc<Self>, id: &str) {

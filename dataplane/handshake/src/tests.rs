@@ -23,6 +23,7 @@ use webrtc_util::{Conn, KeyingMaterialExporter, conn::conn_pipe::pipe};
 use super::*;
 
 mod endings;
+mod openssl;
 mod pool;
 mod rsa;
 

@@ -50,6 +50,9 @@ pub enum Event {
         /// SRTP profile, once connected, as in RFC 7714: `AEAD_AES_256_GCM`, ...
         #[serde(default)]
         srtp_profile: Option<String>,
+        /// Why it failed.
+        #[serde(default)]
+        reason: Option<DtlsFailure>,
     },
     /// The dataplane closed a transport (and all on it) by itself.
     TransportClosed {
@@ -127,6 +130,29 @@ pub enum DtlsState {
     Failed,
     /// The peer closed.
     Closed,
+}
+
+/// Why a handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DtlsFailure {
+    /// The peer's certificate, or its proof that it is its own, cannot be used.
+    Certificate,
+    /// The peer's certificate is not the one that was signalled.
+    Fingerprint,
+    /// No common version, cipher suite or key exchange.
+    NoCommonCipher,
+    /// No common SRTP protection profile.
+    NoCommonSrtpProfile,
+    /// The peer did not answer in time.
+    Timeout,
+    /// The peer ended it by an alert.
+    Refused,
+    /// The peer broke the protocol.
+    Protocol,
+    /// A fault of ours, or a reason that this build does not know.
+    #[serde(other)]
+    Internal,
 }
 
 /// Why the dataplane closed a transport.

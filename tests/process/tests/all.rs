@@ -11,6 +11,8 @@ mod control_restart;
 mod doors;
 #[path = "all/feedback.rs"]
 mod feedback;
+#[path = "all/handshakes.rs"]
+mod handshakes;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[path = "all/ice.rs"]

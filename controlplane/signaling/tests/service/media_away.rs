@@ -70,6 +70,26 @@ async fn a_lost_transport_makes_its_owner_join_again() {
 }
 
 #[tokio::test]
+async fn whose_connection_fails_is_told_why_and_nobody_else() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let transport_id = stage.media.inside().transports.keys().next().unwrap().clone();
+    let (id, reason) = (transport_id.clone(), "certificate".to_owned());
+    stage.media.report(MediaEvent::ConnectionFailed { transport_id, reason });
+    let error = ada.event("error").await;
+    assert_eq!(
+        (&error["code"], &error["reason"]),
+        (&json!("connection_failed"), &json!("certificate"))
+    );
+    assert_eq!((&error["transportId"], &error["rejoin"]), (&json!(id), &json!(null)));
+    assert!(error["message"].as_str().unwrap().contains("certificate cannot be used"));
+    // The next that bob hears is something else.
+    stage.media.report(MediaEvent::ProducerClosed { producer_id: producer.to_string() });
+    bob.event("producer-closed").await;
+}
+
+#[tokio::test]
 async fn a_dead_router_makes_everybody_join_again() {
     let stage = Stage::new().await;
     let (mut ada, _, _) = stage.join_sending("ada").await;

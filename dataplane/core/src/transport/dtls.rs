@@ -4,7 +4,7 @@
 
 use ironcast_protocol::{
     Event,
-    event::{DtlsState, TransportCloseReason},
+    event::{DtlsFailure, DtlsState, TransportCloseReason},
 };
 
 use super::Transport;
@@ -40,7 +40,7 @@ impl Worker {
             transport.traffic.sent.add(datagram.len(), now);
             self.control.push(path, datagram);
         }
-        self.set_dtls_state(key, DtlsState::Connecting, None);
+        self.set_dtls_state(key, DtlsState::Connecting, None, None);
     }
 
     /// The handshake is done: these are the keys, ours to seal with and the peer's to open with.
@@ -63,7 +63,7 @@ impl Worker {
         transport.suite = Some(suite);
         transport.open_key = Some(Box::new(OpenKey::new(theirs)));
         self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
-        self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()));
+        self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()), None);
         self.look_at_layers(key, now);
     }
 
@@ -75,15 +75,17 @@ impl Worker {
         }
     }
 
-    /// The handshake failed.
-    pub fn dtls_failed(&mut self, transport: u64) {
-        self.set_dtls_state(TransportKey::from(transport), DtlsState::Failed, None);
+    /// The handshake failed. Gives the transport's name.
+    pub fn dtls_failed(&mut self, transport: u64, reason: DtlsFailure) -> Option<&str> {
+        let key = TransportKey::from(transport);
+        self.set_dtls_state(key, DtlsState::Failed, None, Some(reason));
+        self.transports.get(key).map(|transport| transport.id.as_str())
     }
 
     /// The peer said goodbye: the transport is closed.
     pub fn dtls_closed(&mut self, transport: u64) {
         let key = TransportKey::from(transport);
-        self.set_dtls_state(key, DtlsState::Closed, None);
+        self.set_dtls_state(key, DtlsState::Closed, None, None);
         self.close_by_itself(key, TransportCloseReason::DtlsClosed);
     }
 
@@ -94,7 +96,13 @@ impl Worker {
         }
     }
 
-    fn set_dtls_state(&mut self, key: TransportKey, state: DtlsState, profile: Option<&str>) {
+    fn set_dtls_state(
+        &mut self,
+        key: TransportKey,
+        state: DtlsState,
+        profile: Option<&str>,
+        reason: Option<DtlsFailure>,
+    ) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -106,7 +114,7 @@ impl Worker {
         transport.dtls_state = state;
         let transport = transport.id.clone();
         let srtp_profile = profile.map(str::to_owned);
-        self.events.push(Event::DtlsStateChange { transport, state, srtp_profile });
+        self.events.push(Event::DtlsStateChange { transport, state, srtp_profile, reason });
     }
 }
 

@@ -166,3 +166,15 @@ fn without_keys_there_is_nothing_to_say() {
     assert!(closes(&mut worker));
     assert!(drain(&mut worker).is_empty());
 }
+
+#[test]
+fn a_failure_says_why_and_once() {
+    let (mut worker, token) = worker();
+    worker.events().clear();
+    assert_eq!(worker.dtls_failed(token, DtlsFailure::Certificate), Some("peer"));
+    worker.dtls_failed(token, DtlsFailure::Timeout);
+    let (transport, state) = ("peer".into(), DtlsState::Failed);
+    let reason = Some(DtlsFailure::Certificate);
+    let event = Event::DtlsStateChange { transport, state, srtp_profile: None, reason };
+    assert_eq!(*worker.events(), [event]);
+}
