@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -19,7 +20,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use socketioxide::adapter::Adapter;
 use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
-use socketioxide::handler::{FromMessageParts, Value as SocketValue};
+use socketioxide::handler::{ConnectHandler, FromMessageParts, Value as SocketValue};
 use socketioxide::socket::{Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo};
 use tokio::sync::mpsc;
@@ -106,7 +107,7 @@ impl Queue {
 struct WantsAck(bool);
 
 impl<A: Adapter> FromMessageParts<A> for WantsAck {
-    type Error = std::convert::Infallible;
+    type Error = Infallible;
 
     fn from_message_parts(
         _: &Arc<Socket<A>>,
@@ -198,10 +199,13 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
         SocketOutbox { io: io.clone(), metrics: Arc::clone(&metrics), closing: Arc::default() };
     let service = Service::new(settings, media, Box::new(outbox), metrics);
     let for_sockets = Arc::clone(&service);
-    io.ns("/", move |socket: SocketRef| {
-        let service = Arc::clone(&for_sockets);
-        async move { welcome(&socket, service) }
-    });
+    // Before the socket is told that it is connected: a message that came before its handlers are
+    // there would be lost without an answer.
+    let prepare = move |socket: SocketRef| {
+        welcome(&socket, Arc::clone(&for_sockets));
+        async { Ok::<(), Infallible>(()) }
+    };
+    io.ns("/", (async || {}).with(prepare));
     let http = move |request: hyper::Request<ReqBody>| {
         let answer = hyper::service::Service::call(&http, request);
         async move {

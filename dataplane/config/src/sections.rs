@@ -220,8 +220,8 @@ section! {
         connections_per_address_max: u32 = 1_000;
         /// Resources made in one router in a second.
         creations_per_router_per_s: u32 = 2_000;
-        /// Calls in one batch.
-        batch_calls_max: u32 = 300, Between(1, 10_000);
+        /// Calls in one batch. The signaling service sends up to 64.
+        batch_calls_max: u32 = 300, Between(64, 10_000);
         /// Rooms on this host.
         routers_max: u32 = 10_000;
         /// Rooms on one worker.

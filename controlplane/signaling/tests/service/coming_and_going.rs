@@ -386,3 +386,19 @@ async fn many_changes_are_one_list() {
     let list = eve.event_where("roomProducersChanged", is_last).await;
     assert_eq!(list["producers"].as_array().map(Vec::len), Some(1));
 }
+
+/// However late the tasks of a new socket begin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn the_first_message_of_a_socket_is_answered() {
+    let stage = std::sync::Arc::new(Stage::new().await);
+    let asking = (0..400).map(|_| {
+        let stage = std::sync::Arc::clone(&stage);
+        tokio::spawn(async move {
+            let mut somebody = stage.connect().await;
+            somebody.refused("heartbeat", json!({})).await
+        })
+    });
+    for answer in futures::future::join_all(asking).await {
+        assert_eq!(answer.unwrap(), "not_in_room");
+    }
+}
