@@ -1,15 +1,17 @@
 //! Two real processes over real sockets: starts the release binaries of the dataplane and the
 //! control plane with a state folder and ports of their own, waits until they are ready, ends them
 //! with the test. Tests drive them with participants of `ironcast-load`, which share no code with
-//! the server. Knows nothing of what the tests assert.
+//! the server. Signaling services can be started beside them. Knows nothing of what the tests assert.
 #![forbid(unsafe_code)]
 
 mod attach;
 mod pair;
 mod ports;
+mod signaling;
 
 pub use attach::{AttachError, Attachment};
 pub use pair::{Pair, PairBuilder};
+pub use signaling::{Joined, Member, Signaling};
 
 use std::{future::Future, time::Duration};
 

@@ -16,7 +16,7 @@ use ironcast_load::{Control, ControlError, Participant, call::JoinOptions, http:
 use ironcast_protocol::{Command, Reply};
 use serde_json::{Value, json};
 
-use crate::{Attachment, LIMIT, eventually, ports};
+use crate::{Attachment, LIMIT, Signaling, eventually, ports};
 
 const PORTS: u16 = 32;
 
@@ -186,6 +186,12 @@ impl Pair {
         .await;
     }
 
+    /// Starts a signaling service on this control plane, with a state folder of its own.
+    pub async fn start_signaling(&self, name: &str) -> Signaling {
+        let certificate = self.state.join("control-cert.pem").display().to_string();
+        Signaling::start(self.state.join(name), self.api, &certificate).await
+    }
+
     /// Kills the control plane without a word (SIGKILL).
     pub fn kill_control(&mut self) {
         let mut child = self.controlplane.take().expect("it runs");
@@ -340,7 +346,7 @@ impl Pair {
 }
 
 /// Where the binaries are.
-fn binary_dir() -> PathBuf {
+pub(crate) fn binary_dir() -> PathBuf {
     match std::env::var_os("IRONCAST_BIN_DIR") {
         Some(folder) => folder.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release"),

@@ -27,3 +27,5 @@ mod media;
 mod protocol;
 #[path = "all/recovery.rs"]
 mod recovery;
+#[path = "all/signaling.rs"]
+mod signaling;
