@@ -3,17 +3,17 @@
 //! too often, is dropped and counted.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc::{SyncSender, sync_channel},
     },
     time::Instant,
 };
 
 use tracing::{Event, Metadata, Subscriber};
-use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::{Layer, layer::Context};
 
 /// Lines that may wait to be written.
 const LINES_MAX: usize = 8_192;
@@ -22,75 +22,30 @@ const REPEATS_MAX: u64 = 20;
 /// Places that are told apart; others share.
 const PLACES: usize = 512;
 
+/// Where lines go. What waits is written, for a moment, when the guard is dropped.
+pub fn lines(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
+    queue.thread_name("log").finish(out)
+}
+
 /// What was dropped.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct LogCounts {
-    dropped: AtomicU64,
-    suppressed: AtomicU64,
+    dropped: ErrorCounter,
+    suppressed: Arc<AtomicU64>,
 }
 
 impl LogCounts {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(lines: &NonBlocking) -> Self {
+        Self { dropped: lines.error_counter(), suppressed: Arc::default() }
+    }
+
     /// Tells each count with its name.
     pub fn tell(&self, tell: &mut dyn FnMut(&str, u64)) {
-        tell("log_lines_dropped", self.dropped.load(Relaxed));
+        tell("log_lines_dropped", self.dropped.dropped_lines() as u64);
         tell("log_lines_suppressed", self.suppressed.load(Relaxed));
-    }
-}
-
-/// Gives a writer for each line.
-#[derive(Clone)]
-pub struct Lines {
-    queue: SyncSender<Vec<u8>>,
-    counts: Arc<LogCounts>,
-}
-
-impl Lines {
-    /// Starts the thread that writes.
-    ///
-    /// # Errors
-    /// The thread cannot be made.
-    pub fn start(mut out: impl Write + Send + 'static, counts: Arc<LogCounts>) -> io::Result<Self> {
-        let (queue, lines) = sync_channel::<Vec<u8>>(LINES_MAX);
-        std::thread::Builder::new().name("log".into()).spawn(move || {
-            for line in lines {
-                // There is nowhere to say that this failed.
-                let _ = out.write_all(&line);
-            }
-        })?;
-        Ok(Self { queue, counts })
-    }
-}
-
-/// One line in the making.
-pub struct Line<'a> {
-    lines: &'a Lines,
-    bytes: Vec<u8>,
-}
-
-impl Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        if self.lines.queue.try_send(std::mem::take(&mut self.bytes)).is_err() {
-            self.lines.counts.dropped.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Line<'a>;
-
-    fn make_writer(&'a self) -> Line<'a> {
-        Line { lines: self, bytes: Vec::new() }
     }
 }
 
@@ -99,13 +54,13 @@ pub struct Repeats {
     start: Instant,
     /// By place: the second, and how many lines of it, in one number.
     places: Box<[AtomicU64]>,
-    counts: Arc<LogCounts>,
+    counts: LogCounts,
 }
 
 impl Repeats {
     /// Nothing was said yet.
     #[must_use]
-    pub fn new(counts: Arc<LogCounts>) -> Self {
+    pub fn new(counts: LogCounts) -> Self {
         let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
         Self { start: Instant::now(), places, counts }
     }
@@ -134,7 +89,10 @@ impl<S: Subscriber> Layer<S> for Repeats {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::{
+        io,
+        sync::mpsc::{Receiver, channel},
+    };
 
     use tracing_subscriber::layer::SubscriberExt as _;
 
@@ -156,20 +114,19 @@ mod tests {
 
     #[test]
     fn a_reader_that_takes_nothing_holds_up_nobody() {
-        let counts = Arc::<LogCounts>::default();
         let (release, stuck) = channel();
-        let lines = Lines::start(Stuck(stuck), Arc::clone(&counts)).unwrap();
+        let (mut lines, _guard) = lines(Stuck(stuck));
+        let counts = LogCounts::new(&lines);
         for _ in 0..2 * LINES_MAX {
-            writeln!(lines.make_writer(), "a line").unwrap();
+            writeln!(lines, "a line").unwrap();
         }
-        assert!(counts.dropped.load(Relaxed) >= LINES_MAX as u64 - 1);
+        assert!(counts.dropped.dropped_lines() >= LINES_MAX - 2);
         drop(release);
     }
 
     #[test]
     fn one_place_says_so_much_a_second_and_others_are_heard() {
-        let counts = Arc::<LogCounts>::default();
-        let (lines, said) = channel();
+        let (sender, said) = channel();
         struct Out(std::sync::mpsc::Sender<Vec<u8>>);
         impl Write for Out {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -180,9 +137,10 @@ mod tests {
                 Ok(())
             }
         }
-        let lines = Lines::start(Out(lines), Arc::clone(&counts)).unwrap();
+        let (lines, guard) = lines(Out(sender));
+        let counts = LogCounts::new(&lines);
         let layer = tracing_subscriber::fmt::layer().with_writer(lines);
-        let repeats = Repeats::new(Arc::clone(&counts));
+        let repeats = Repeats::new(counts.clone());
         let all = tracing_subscriber::registry().with(layer).with(repeats);
         tracing::subscriber::with_default(all, || {
             for _ in 0..1_000 {
@@ -190,6 +148,7 @@ mod tests {
             }
             tracing::warn!("another");
         });
+        drop(guard);
         // The seconds may change in between.
         let suppressed = counts.suppressed.load(Relaxed);
         assert!((900..1_000).contains(&suppressed), "{suppressed}");
@@ -201,7 +160,8 @@ mod tests {
 
     #[test]
     fn a_new_second_begins_anew() {
-        let repeats = Repeats::new(Arc::default());
+        let (lines, _guard) = lines(io::sink());
+        let repeats = Repeats::new(LogCounts::new(&lines));
         let admitted = |second| (0..100).filter(|_| repeats.admits(7, second)).count() as u64;
         assert_eq!((admitted(1), admitted(1), admitted(2)), (REPEATS_MAX, 0, REPEATS_MAX));
     }

@@ -25,13 +25,14 @@ use std::{
 use anyhow::Context;
 use clap::Parser;
 use ironcast_config::{Config, Transmit};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use crate::{
     connection::{Identity, Server},
     counters::Counters,
     hub::Hub,
-    log::{Lines, LogCounts, Repeats},
+    log::{LogCounts, Repeats},
     messages::ToHub,
     workers::Workers,
 };
@@ -63,7 +64,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
-    log_through(filter, &counters)?;
+    let _log = log_through(filter, &counters);
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
@@ -98,17 +99,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Log lines go to standard error, without making anybody wait.
-fn log_through(filter: EnvFilter, counters: &Counters) -> anyhow::Result<()> {
-    let counts = Arc::<LogCounts>::default();
-    let lines = Lines::start(std::io::stderr(), Arc::clone(&counts))?;
+/// Log lines go to standard error, without making anybody wait, until the guard is dropped.
+fn log_through(filter: EnvFilter, counters: &Counters) -> WorkerGuard {
+    let (lines, guard) = log::lines(std::io::stderr());
+    let counts = LogCounts::new(&lines);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(lines)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    let repeats = Repeats::new(Arc::clone(&counts));
+    let repeats = Repeats::new(counts.clone());
     tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
     counters.add_reader(move |tell| counts.tell(tell));
-    Ok(())
+    guard
 }
 
 /// Another value for every run: tells a control plane that all state is gone.
