@@ -260,6 +260,7 @@ fn fingerprints_are_hex_of_the_right_length() {
     // Names are the same in capitals, and one that is new to us harms no other (RFC 8122).
     let algorithm = |name: &str| serde_json::from_value::<FingerprintAlgorithm>(json!(name));
     assert_eq!(algorithm("SHA-256").unwrap(), FingerprintAlgorithm::Sha256);
+    assert_eq!(algorithm("Sha-256").unwrap(), FingerprintAlgorithm::Sha256);
     assert_eq!(algorithm("sha3-256").unwrap(), FingerprintAlgorithm::Unknown);
 }
 

@@ -183,28 +183,42 @@ pub struct DtlsFingerprint {
     pub value: String,
 }
 
-/// Hash function of a fingerprint.
+/// Hash function of a fingerprint. Its name is read in any case (RFC 8122 section 5: a token).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(from = "String")]
 pub enum FingerprintAlgorithm {
     /// SHA-1.
-    #[serde(rename = "sha-1", alias = "SHA-1")]
+    #[serde(rename = "sha-1")]
     Sha1,
     /// SHA-224.
-    #[serde(rename = "sha-224", alias = "SHA-224")]
+    #[serde(rename = "sha-224")]
     Sha224,
     /// SHA-256.
-    #[serde(rename = "sha-256", alias = "SHA-256")]
+    #[serde(rename = "sha-256")]
     Sha256,
     /// SHA-384.
-    #[serde(rename = "sha-384", alias = "SHA-384")]
+    #[serde(rename = "sha-384")]
     Sha384,
     /// SHA-512.
-    #[serde(rename = "sha-512", alias = "SHA-512")]
+    #[serde(rename = "sha-512")]
     Sha512,
     /// One that we do not have: such a fingerprint is passed over (RFC 8122 section 5).
-    #[serde(rename = "unknown", other)]
+    #[serde(rename = "unknown")]
     Unknown,
+}
+
+impl From<String> for FingerprintAlgorithm {
+    fn from(name: String) -> Self {
+        match name.to_ascii_lowercase().as_str() {
+            "sha-1" => Self::Sha1,
+            "sha-224" => Self::Sha224,
+            "sha-256" => Self::Sha256,
+            "sha-384" => Self::Sha384,
+            "sha-512" => Self::Sha512,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 impl FingerprintAlgorithm {

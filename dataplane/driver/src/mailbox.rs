@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Datagrams that wait at most: peers repeat what is lost, and what is old is of no use.
 pub const DATAGRAMS_MAX: usize = 256;
@@ -219,15 +219,22 @@ impl<M> Sender<M> {
 }
 
 impl<M> Receiver<M> {
-    /// Takes all that waits, in order, into `into`.
-    pub fn take_all(&self, into: &mut Mail<M>) {
+    /// Takes all that waits, in order, into `into`. False: a sender holds the lock just now, nothing
+    /// was taken. The worker does not wait for it: a sender of low rank may not run for long.
+    #[must_use]
+    pub fn take_all(&self, into: &mut Mail<M>) -> bool {
         if self.0.waiting.load(Ordering::Acquire) == 0 {
-            return;
+            return true;
         }
-        let mut mail = self.0.mail();
+        let mut mail = match self.0.mail.try_lock() {
+            Ok(mail) => mail,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
         take(&mut mail.datagrams, &mut into.datagrams);
         take(&mut mail.orders, &mut into.orders);
         self.0.waiting.store(0, Ordering::SeqCst);
+        true
     }
 
     /// Datagrams that were dropped for newer ones.
@@ -294,15 +301,27 @@ mod tests {
         sender.clone().send(2).unwrap();
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         let mut taken = Mail::with_room(0);
-        receiver.take_all(&mut taken);
+        assert!(receiver.take_all(&mut taken));
         assert_eq!(taken.orders, [1, 2]);
         sender.send(4).unwrap();
-        receiver.take_all(&mut taken);
+        assert!(receiver.take_all(&mut taken));
         assert_eq!(taken.orders, [1, 2, 4]);
         drop(receiver);
         assert_eq!(sender.send(5), Err(SendError::Closed(5)));
         assert_eq!(sender.deliver(6), Err(SendError::Closed(6)));
         sender.offer(7);
+    }
+
+    #[test]
+    fn the_worker_waits_for_no_sender() {
+        let (sender, receiver) = mailbox(2).unwrap();
+        sender.send(1).unwrap();
+        let mut taken = Mail::with_room(0);
+        let held = sender.0.mail();
+        assert!(!receiver.take_all(&mut taken) && taken.is_empty());
+        drop(held);
+        assert!(receiver.take_all(&mut taken));
+        assert_eq!(taken.orders, [1]);
     }
 
     #[test]
@@ -315,7 +334,7 @@ mod tests {
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         sender.deliver(100).unwrap();
         let mut taken = Mail::with_room(0);
-        receiver.take_all(&mut taken);
+        assert!(receiver.take_all(&mut taken));
         assert_eq!(taken.orders, [1, 2, 100]);
         // The newest of the datagrams, in their order.
         assert!(taken.datagrams.iter().copied().eq(3..flood));
@@ -337,7 +356,7 @@ mod tests {
         sender.send(1).unwrap();
         assert_eq!(signalled(&receiver), 0, "awake: no system call");
         assert!(!receiver.prepare_sleep());
-        receiver.take_all(&mut Mail::with_room(0));
+        assert!(receiver.take_all(&mut Mail::with_room(0)));
         assert!(receiver.prepare_sleep());
         sender.send(2).unwrap();
         sender.send(3).unwrap();

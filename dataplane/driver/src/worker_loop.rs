@@ -28,6 +28,8 @@ const HARVEST_NS: Nanos = MS;
 const LOOKS_AT_CLOCK: u32 = 8;
 /// So long a turn works through messages that can wait. One of them is always done.
 const MESSAGES_NS: Nanos = 500_000;
+/// A mailbox whose lock was held is looked at again after this.
+const LOCKED_NS: Nanos = 200_000;
 /// Rounds in which requests that were ended are said to have.
 const ENDING_ROUNDS_MAX: u32 = 100_000;
 /// Datagrams in one turn from which on the worker counts as busy.
@@ -180,6 +182,7 @@ pub fn run<E: Engine>(
         engine: &mut engine,
         mailbox: &mailbox,
         mail: Mail::with_room(64),
+        mail_is_locked: false,
         waker_armed: false,
         hold_us: config.turn_hold_us,
         busy_poll: config.busy_poll,
@@ -199,6 +202,8 @@ struct Loop<'a, E: Engine> {
     engine: &'a mut E,
     mailbox: &'a Receiver<E::Message>,
     mail: Mail<E::Message>,
+    /// A sender held the mailbox's lock when it was looked at.
+    mail_is_locked: bool,
     waker_armed: bool,
     hold_us: u32,
     busy_poll: bool,
@@ -249,7 +254,7 @@ impl<E: Engine> Loop<'_, E> {
     /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
     /// time: what is left makes the next turn come at once, and media goes out in between.
     fn read_mail(&mut self, now: Nanos) {
-        self.mailbox.take_all(&mut self.mail);
+        self.mail_is_locked = !self.mailbox.take_all(&mut self.mail);
         self.io.statistics.mail_dropped = self.mailbox.dropped();
         while let Some(message) = self.mail.datagrams.pop_front() {
             self.io.statistics.messages += 1;
@@ -392,7 +397,9 @@ impl<E: Engine> Loop<'_, E> {
         let now = self.io.clock.now();
         let rested = self.io.resting.iter().map(|(at, ..)| *at).min();
         let pending = self.io.xdp.as_ref().filter(|xdp| xdp.is_pending()).map(|_| now + KICK_NS);
-        let deadline = self.engine.deadline().into_iter().chain(rested).chain(pending).min();
+        let locked = self.mail_is_locked.then_some(now + LOCKED_NS);
+        let deadline = self.engine.deadline().into_iter();
+        let deadline = deadline.chain(rested).chain(pending).chain(locked).min();
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         let has_work = until == 0
             || !self.io.ring.completed.is_empty()
@@ -406,7 +413,9 @@ impl<E: Engine> Loop<'_, E> {
             self.spin(now + until);
             return Ok(());
         }
-        if !self.mailbox.prepare_sleep() {
+        // Where the lock was held, mail waits: it is looked at again after a moment, in which the
+        // holder can run.
+        if !self.mail_is_locked && !self.mailbox.prepare_sleep() {
             return Ok(());
         }
         self.io.statistics.waits += 1;
@@ -487,6 +496,7 @@ mod tests {
             engine: &mut engine,
             mailbox: &mailbox,
             mail: Mail::with_room(1),
+            mail_is_locked: false,
             waker_armed: false,
             hold_us: 0,
             busy_poll: false,

@@ -160,6 +160,8 @@ impl Stage {
         let begun = std::mem::take(self.worker.actions());
         assert_eq!(begun, [Action::StartDtls { transport: token }]);
         self.worker.dtls_connected(token, &master(key), &master(key), self.now);
+        // A turn opens so many sockets and no more.
+        self.turn_out(&mut NullSealer);
         path
     }
 
