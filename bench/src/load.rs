@@ -186,11 +186,11 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
             (["storm", joins, seconds], Load::Api(load)) => {
                 say(&Said::Storm(load.storm(joins.parse()?, seconds.parse()?).await));
             }
-            (["gather", people], Load::Api(load)) => {
-                say(&Said::Crowd(crowd::gather(load.control(), people.parse()?).await?));
+            (["gather", crowd, people], Load::Api(load)) => {
+                say(&Said::Crowd(crowd::gather(load.control(), crowd, people.parse()?).await?));
             }
-            (["end"], Load::Api(load)) => {
-                crowd::end(load.control()).await?;
+            (["end", crowd], Load::Api(load)) => {
+                crowd::end(load.control(), crowd).await?;
                 say(&Said::Done);
             }
             (["switch", rounds], Load::Api(load)) => {

@@ -6,18 +6,17 @@ use anyhow::{Context, Result, ensure};
 use ironcast_load::{AudioOptions, Control, VideoOptions, http::PlainHttp, ortc::Device};
 use serde_json::{Value, json};
 
-/// The room.
-const CROWD: &str = "crowd";
 /// Calls of one batch: half of what the server allows.
 const BATCH_CALLS: usize = 150;
 
-/// Makes the room with so many people; gives the number of consumers.
-pub(super) async fn gather(api: &PlainHttp, people: usize) -> Result<usize> {
-    let room = api.call("POST", "/v1/routers", Some(json!({ "id": CROWD }))).await?;
+/// Makes a room with so many people; gives the number of consumers. The id of one that has ended
+/// stays taken for a while.
+pub(super) async fn gather(api: &PlainHttp, crowd: &str, people: usize) -> Result<usize> {
+    let room = api.call("POST", "/v1/routers", Some(json!({ "id": crowd }))).await?;
     let device = Device::load(&room["rtpCapabilities"])?;
     let transport = |at: usize| {
         let person = format!("crowd-{}", at / 2);
-        call("/transports", json!({ "routerId": CROWD, "participantId": person }))
+        call("/transports", json!({ "routerId": crowd, "type": "webrtc", "participantId": person }))
     };
     let transports = batches(api, (0..2 * people).map(transport).collect()).await?;
     let mut produce = Vec::new();
@@ -52,9 +51,9 @@ pub(super) async fn gather(api: &PlainHttp, people: usize) -> Result<usize> {
     Ok(batches(api, consume).await?.len())
 }
 
-/// Ends the room; returns when the server has answered.
-pub(super) async fn end(api: &PlainHttp) -> Result<()> {
-    api.call("DELETE", &format!("/v1/routers/{CROWD}"), None).await?;
+/// Ends it; returns when the server has answered.
+pub(super) async fn end(api: &PlainHttp, crowd: &str) -> Result<()> {
+    api.call("DELETE", &format!("/v1/routers/{crowd}"), None).await?;
     Ok(())
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         let start = Instant::now();
         match name {
             "it ends" => {
-                let Said::Done = load.ask("end", CALL_LIMIT)? else { bail!("no end") };
+                let Said::Done = load.ask("end crowd-1", CALL_LIMIT)? else { bail!("no end") };
                 wait_for_consumers(&running, own)?;
             }
             "a new control plane" => {
@@ -77,7 +77,8 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
                 wait_for_consumers(&running, own + consumers as u64)?;
             }
             _ => {
-                let said = load.ask(&format!("gather {}", options.people), CALL_LIMIT)?;
+                let crowd = if consumers == 0 { "crowd-1" } else { "crowd-2" };
+                let said = load.ask(&format!("gather {crowd} {}", options.people), CALL_LIMIT)?;
                 let Said::Crowd(made) = said else { bail!("not an answer: {said:?}") };
                 consumers = made;
             }
