@@ -4,15 +4,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{CIPHER, one_to_many, quantiles};
+use super::{CIPHER, quantiles, undisturbed};
 use crate::{
-    edge, fanout, interrupt, keep,
+    edge, interrupt, keep,
     load::Said,
-    measure::{LoadProcess, Window, merged_delay, no_result, watch},
-    servers::{Running, Server},
+    measure::{Window, merged_delay},
+    servers::Running,
     stage::{self, Stage},
 };
 
@@ -47,17 +47,8 @@ struct Step {
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let bar = stage::progress(5)?;
-    let server = Server::Ironcast;
-    let mut running = server.start(&topology)?;
-    let plan = one_to_many(running.target.clone(), options.receivers, fanout::VIDEO, 4);
-    let mut load = LoadProcess::start(&topology, &plan)?;
-    load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
-    bar.inc(1);
-    bar.set_message("before");
-    interrupt::pause(Duration::from_secs(2))?;
     let length = Duration::from_secs_f64(options.window);
-    let before = watch(&topology, server, &mut running, &mut load, length)?;
-    ensure!(before.broken.is_none(), "{}", no_result(std::slice::from_ref(&before)));
+    let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
     let own = edge::read(&running.target)?.consumers;
     let mut steps = Vec::new();
     let mut consumers = 0;

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{CIPHER, one_to_many, quantiles, spread};
+use super::{CIPHER, quantiles, spread, undisturbed};
 use crate::{
-    fanout, interrupt, keep,
+    keep,
     load::Said,
-    measure::{LoadProcess, Window, merged_delay, no_result, watch},
-    servers::Server,
+    measure::{Window, merged_delay},
     stage::{self, Stage},
 };
 
@@ -35,17 +34,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let bar = stage::progress(3)?;
-    let server = Server::Ironcast;
-    let mut running = server.start(&topology)?;
-    let plan = one_to_many(running.target.clone(), options.receivers, fanout::VIDEO, 4);
-    let mut load = LoadProcess::start(&topology, &plan)?;
-    load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
-    bar.inc(1);
-    bar.set_message("before");
-    interrupt::pause(Duration::from_secs(2))?;
     let length = Duration::from_secs_f64(options.seconds);
-    let before = watch(&topology, server, &mut running, &mut load, length)?;
-    ensure!(before.broken.is_none(), "{}", no_result(std::slice::from_ref(&before)));
+    let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
     bar.inc(1);
     bar.set_message(format!("{} join", options.joins));
     let limit = length * 4 + Duration::from_secs(60);

@@ -9,10 +9,20 @@ pub(crate) mod meeting;
 pub(crate) mod memory;
 pub(crate) mod switching;
 
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::load::{Media, Plan, Target};
+use crate::{
+    fanout, interrupt,
+    load::{Media, Plan, Target},
+    measure::{LoadProcess, Window, no_result, watch},
+    servers::{Running, Server},
+    topology::Topology,
+};
 
 /// The profile that all of them use.
 pub(crate) const CIPHER: &str = "AEAD_AES_128_GCM";
@@ -20,6 +30,27 @@ pub(crate) const CIPHER: &str = "AEAD_AES_128_GCM";
 /// One camera and its receivers.
 pub(crate) fn one_to_many(target: Target, receivers: usize, media: Media, period: u16) -> Plan {
     Plan { target, receivers, media, cipher: CIPHER.to_owned(), sample_period: period, rooms: None }
+}
+
+/// Our server with one camera and its receivers, and a window of so long before anything disturbs
+/// them.
+pub(crate) fn undisturbed(
+    topology: &Topology,
+    bar: &ProgressBar,
+    receivers: usize,
+    length: Duration,
+) -> Result<(Running, LoadProcess, Window)> {
+    let server = Server::Ironcast;
+    let mut running = server.start(topology)?;
+    let plan = one_to_many(running.target.clone(), receivers, fanout::VIDEO, 4);
+    let mut load = LoadProcess::start(topology, &plan)?;
+    load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
+    bar.inc(1);
+    bar.set_message("before");
+    interrupt::pause(Duration::from_secs(2))?;
+    let before = watch(topology, server, &mut running, &mut load, length)?;
+    ensure!(before.broken.is_none(), "{}", no_result(std::slice::from_ref(&before)));
+    Ok((running, load, before))
 }
 
 /// p50, p99, p99.9, max.
