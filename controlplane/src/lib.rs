@@ -24,6 +24,7 @@ mod metrics;
 mod note;
 mod openapi;
 mod placement;
+mod pulse;
 mod quic;
 mod rebuild;
 mod registry;
@@ -41,6 +42,7 @@ use auth::{Gate, Way};
 pub use config::{EventsConfig, ServerConfig};
 use doors::{Door, Open, Reach};
 use engine::Engine;
+pub use pulse::Pulse;
 
 /// When we stop, calls have so long to be answered.
 const ANSWERS_MAX: Duration = Duration::from_secs(1);
@@ -166,6 +168,12 @@ impl Server {
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
         Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
+    }
+
+    /// What shows that it lives.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(Arc::clone(&self.engine))
     }
 
     /// Waits until a newer control plane has taken the dataplane over. This one can do nothing any

@@ -2,9 +2,8 @@
 //! SIGTERM or SIGINT. Everything else is in the library.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::Parser;
 use ironcast_config::Config;
 use ironcast_controlplane::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,22 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Takes commands from signaling over QUIC and tells the dataplane what to do.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// The configuration file; without it IRONCAST_CONFIG, then ./ironcast.toml if it is there.
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// One setting over the file and the environment, such as control.listen=127.0.0.1:7443.
-    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    sets: Vec<String>,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = match Config::load_for_process(arguments.config.as_deref(), &arguments.sets) {
+    let config = match ironcast_config::CONTROLPLANE.flags().load() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("{error}");
@@ -61,11 +47,16 @@ async fn run(config: &Config) -> anyhow::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut server = Server::start(ServerConfig::from_config(config)).await?;
+    let pulse = server.pulse();
+    let status = ("attached to the dataplane", "serving; waits for the dataplane");
+    let life = ironcast_notify::report(pulse.attached(), status, || pulse.sign());
     let is_replaced = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
         () = server.replaced() => true,
+        never = life => match never {},
     };
+    ironcast_notify::stopping();
     tracing::info!("stopping; media flows on");
     server.stop().await;
     Ok(!is_replaced)

@@ -36,6 +36,7 @@ use crate::{
     addresses,
     delay::DelayHistogram,
     directory::Directory,
+    life::Pulse,
     messages::{Answer, ToHub, ToWorker},
     orders::Orders,
     ports::Ports,
@@ -73,7 +74,10 @@ pub struct Parts {
     pub hub: HubSender<ToHub>,
     /// The other workers.
     pub directory: Directory,
-    /// `__panic` as a router's id ends the worker: for tests of what happens then.
+    /// Says that the worker is alive.
+    pub pulse: Pulse,
+    /// `__panic` as a router's id ends the worker, `__stuck` stops it: for tests of what happens
+    /// then.
     pub test_hooks: bool,
 }
 
@@ -139,6 +143,9 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::CreateRouter(create) => {
                 let ends = self.parts.test_hooks && create.id == "__panic";
                 assert!(!ends, "asked to by a test");
+                while self.parts.test_hooks && create.id == "__stuck" {
+                    std::thread::park();
+                }
                 core.apply_create_router(&create)
             }
             Command::CreateWebRtcTransport(create) => self.create_transport(&create, io, now),
@@ -435,6 +442,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
 
     fn turn(&mut self, io: &mut Io, now: Nanos) {
         self.turned_at = now;
+        self.parts.pulse.turn();
         self.act(io, now);
         self.core.expire(now);
         self.go_on(io, now);

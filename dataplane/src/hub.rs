@@ -33,6 +33,7 @@ use self::{snapshot::Snapshot, workers::Gather};
 use crate::{
     connection::Connection,
     counters::{Counter, Counters},
+    life::Lives,
     messages::{Answer, ToHub, ToWorker},
     registry::{Entry, Name, Registry},
 };
@@ -75,6 +76,8 @@ pub struct Parts {
     pub event_seq: Arc<AtomicU64>,
     /// What the process counts.
     pub counters: Arc<Counters>,
+    /// Where it says that it is alive.
+    pub lives: Arc<Lives>,
     /// A room called `__panic_hub` makes the hub panic: for tests of what happens then.
     pub test_hooks: bool,
 }
@@ -161,6 +164,7 @@ impl Hub {
             ToHub::Events(events) => events.into_iter().for_each(|event| self.report(event)),
             ToHub::Running { worker, mailbox } => self.worker_runs(worker, mailbox),
             ToHub::Died { worker, reason } => self.worker_died(worker, reason),
+            ToHub::Sign => self.parts.lives.hub_answers(),
             ToHub::Stop => {}
         }
     }

@@ -10,6 +10,7 @@ mod delay;
 mod directory;
 mod engine;
 mod hub;
+mod life;
 mod log;
 mod messages;
 mod orders;
@@ -17,14 +18,10 @@ mod ports;
 mod registry;
 mod workers;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicU64, mpsc::channel},
-};
+use std::sync::{Arc, atomic::AtomicU64, mpsc::channel};
 
 use anyhow::Context;
-use clap::Parser;
-use ironcast_config::{Config, Transmit};
+use ironcast_config::{Flags, Transmit};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -32,6 +29,7 @@ use crate::{
     connection::{Identity, Server},
     counters::Counters,
     hub::Hub,
+    life::Lives,
     log::{LogCounts, Repeats},
     messages::ToHub,
     workers::Workers,
@@ -41,27 +39,15 @@ use crate::{
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The process that moves packets.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// Configuration file (default: ironcast.toml, if it is there).
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// One setting over the file's, such as rtc.ports=41000-41999; may be repeated.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
-}
-
 fn main() {
-    if let Err(error) = run(&Arguments::parse()) {
+    if let Err(error) = run(&ironcast_config::DATAPLANE.flags()) {
         eprintln!("ironcast-dataplane: {error:#}");
         std::process::exit(1);
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = flags.load()?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
     let _log = log_through(filter, &counters);
@@ -73,6 +59,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let (hub, inbox) = channel();
     let workers = Workers::prepare(&config, without, hub.clone(), &counters)?;
+    let (lives, first_turns) = Lives::new(workers.cores().len());
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
     let socket = config.dataplane_socket();
@@ -80,10 +67,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let server = Server { identity, queue_bytes_max, counters: counters.clone(), hub: hub.clone() };
     connection::listen(&socket, server)
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let status = format!("{} workers, {} ports", workers.cores().len(), config.rtc.ports);
+    life::watch(lives.clone(), first_turns, hub.clone(), status)?;
     stop_on_signal(hub)?;
 
     let cores = workers.cores();
-    let threads = workers.start()?;
+    let threads = workers.start(lives.clone())?;
     tracing::info!(
         workers = cores.len(),
         socket = %socket.display(),
@@ -91,7 +80,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "the dataplane runs"
     );
     let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
-    Hub::new(hub::Parts { cores, event_seq, counters, test_hooks }).run(&inbox);
+    Hub::new(hub::Parts { cores, event_seq, counters, lives, test_hooks }).run(&inbox);
     for thread in threads {
         let _ = thread.join();
     }
@@ -129,6 +118,7 @@ fn stop_on_signal(hub: std::sync::mpsc::Sender<ToHub>) -> anyhow::Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut ending = signals.forever().filter(|signal| [SIGTERM, SIGINT].contains(signal));
         if ending.next().is_some() {
+            ironcast_notify::stopping();
             let _ = hub.send(ToHub::Stop);
         }
         // A second signal does not wait for anything.

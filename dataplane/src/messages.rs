@@ -114,6 +114,8 @@ pub enum ToHub {
         /// What it said.
         reason: String,
     },
+    /// Is it alive?
+    Sign,
     /// The process is to end.
     Stop,
 }

@@ -6,7 +6,7 @@ use std::{
     any::Any,
     net::UdpSocket,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::Sender as HubSender,
+    sync::{Arc, mpsc::Sender as HubSender},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -29,6 +29,7 @@ use crate::{
     counters::Counters,
     directory::Directory,
     engine::{Parts, WorkerEngine},
+    life::{Lives, Pulse},
     messages::{ToHub, ToWorker},
     ports::Ports,
 };
@@ -113,18 +114,18 @@ impl Workers {
     ///
     /// # Errors
     /// A thread cannot be made.
-    pub fn start(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let all = std::sync::Arc::new(self);
+    pub fn start(self, lives: Arc<Lives>) -> anyhow::Result<Vec<JoinHandle<()>>> {
+        let all = Arc::new(self);
         let thread = |index: usize| {
-            let workers = all.clone();
+            let (workers, lives) = (all.clone(), lives.clone());
             let name = format!("worker-{index}");
-            std::thread::Builder::new().name(name).spawn(move || workers.supervise(index))
+            std::thread::Builder::new().name(name).spawn(move || workers.supervise(index, &lives))
         };
         Ok((0..all.cores.len()).map(thread).collect::<Result<_, _>>()?)
     }
 
     /// Runs one worker again and again until it is told to stop.
-    fn supervise(&self, index: usize) {
+    fn supervise(&self, index: usize, lives: &Arc<Lives>) {
         let worker = index as WorkerId;
         if let Err(error) =
             ironcast_driver::affinity::pin_current_thread(self.cores[index] as usize)
@@ -134,7 +135,7 @@ impl Workers {
         let mut pause = RESTART_PAUSE;
         loop {
             let began = Instant::now();
-            let run = catch_unwind(AssertUnwindSafe(|| self.run(index)));
+            let run = catch_unwind(AssertUnwindSafe(|| self.run(index, lives)));
             let ran = began.elapsed();
             self.directory.set(worker, None);
             let reason = match run {
@@ -150,18 +151,19 @@ impl Workers {
         }
     }
 
-    fn run(&self, index: usize) -> anyhow::Result<()> {
+    fn run(&self, index: usize, lives: &Arc<Lives>) -> anyhow::Result<()> {
+        let pulse = lives.pulse(index as WorkerId);
         match self.config.dataplane.sealer {
             #[cfg(feature = "ipsec-mb")]
             ironcast_config::Sealer::IpsecMb => {
-                self.run_with(index, ironcast_driver::ipsec_mb::MultiBufferSealer::new()?)
+                self.run_with(index, ironcast_driver::ipsec_mb::MultiBufferSealer::new()?, pulse)
             }
             // Without the feature, the other one was refused at the start.
-            _ => self.run_with(index, SoftwareSealer),
+            _ => self.run_with(index, SoftwareSealer, pulse),
         }
     }
 
-    fn run_with(&self, index: usize, sealer: impl Sealer) -> anyhow::Result<()> {
+    fn run_with(&self, index: usize, sealer: impl Sealer, pulse: Pulse) -> anyhow::Result<()> {
         let worker = index as WorkerId;
         let config = &self.config;
         let (sender, receiver) =
@@ -209,6 +211,7 @@ impl Workers {
                 handshakes,
                 hub: self.hub.clone(),
                 directory: self.directory.clone(),
+                pulse,
                 test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
             },
             sealer,

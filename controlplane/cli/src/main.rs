@@ -6,6 +6,7 @@
 
 mod child;
 mod doctor;
+mod pages;
 mod probe;
 mod service;
 mod up;
@@ -13,7 +14,7 @@ mod up;
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use ironcast_config::Config;
+use ironcast_config::{Config, Flags};
 
 #[derive(Parser)]
 #[command(name = "ironcast", version, about = "Ironcast: a media server for calls of many")]
@@ -30,6 +31,12 @@ enum Command {
     Doctor(Choice),
     /// Print the configuration: every value with its meaning, defaults as comments
     Config(Choice),
+    /// Write man pages and shell completions (used by `deploy/package`)
+    #[command(hide = true)]
+    Pages {
+        /// A folder; `man` and `completions` are made in it.
+        folder: PathBuf,
+    },
     /// Run one program that ends when this one's parent does (used by `up`)
     #[command(hide = true)]
     Child {
@@ -45,23 +52,19 @@ enum Command {
 /// The same two flags in every Ironcast binary.
 #[derive(Args, Debug, Clone)]
 struct Choice {
-    /// The configuration file [default: ironcast.toml here, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Set one value, over the file and the environment: --set rtc.ports=40000-49999
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 impl Choice {
     fn load(&self) -> anyhow::Result<Config> {
-        Ok(Config::load_for_process(self.config.as_deref(), &self.set)?)
+        Ok(self.flags.load()?)
     }
 
     /// The same choice as arguments of another Ironcast binary.
     fn arguments(&self) -> Vec<OsString> {
-        let file = self.config.iter().flat_map(|file| ["--config".into(), file.into()]);
-        let sets = self.set.iter().flat_map(|set| [OsString::from("--set"), set.into()]);
+        let file = self.flags.config.iter().flat_map(|file| ["--config".into(), file.into()]);
+        let sets = self.flags.set.iter().flat_map(|set| [OsString::from("--set"), set.into()]);
         file.chain(sets).collect()
     }
 }
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS
         }),
+        Command::Pages { folder } => pages::write(&folder).map(|()| ExitCode::SUCCESS),
         Command::Child { parent, program } => Err(child::become_child(parent, &program)),
     };
     outcome.unwrap_or_else(|error| {

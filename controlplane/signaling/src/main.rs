@@ -2,14 +2,13 @@
 //! media server, and on SIGTERM and Ctrl-C leaves its calls to the next start.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
-use ironcast_config::Config;
+use ironcast_config::{Config, Flags};
 use ironcast_signaling::control::{Access, ControlMedia};
+use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
 use ironcast_signaling::{certificate, identity, notices, server, web};
 use salvo::conn::rustls::RustlsConfig;
@@ -18,28 +17,19 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Longest that stopping may take.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// The reference signaling service and its page.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// Configuration file (default: ironcast.toml, if it is there).
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// One setting over the file's, such as signaling.listen=127.0.0.1:9000; may be repeated.
-    #[arg(long, value_name = "SECTION.KEY=VALUE")]
-    set: Vec<String>,
-}
+/// Between two looks at whether the media server is there.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[tokio::main]
 async fn main() {
-    if let Err(error) = run(&Arguments::parse()).await {
+    if let Err(error) = run(&ironcast_config::SIGNALING.flags()).await {
         eprintln!("ironcast-signaling: {error:#}");
         std::process::exit(1);
     }
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
+async fn run(flags: &Flags) -> anyhow::Result<()> {
+    let config = flags.load()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
     tracing_subscriber::fmt()
@@ -65,7 +55,16 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::spawn(notices::follow(Arc::clone(&service)));
     let serving = server::serve(site.clone(), listener, tls).await?;
     tracing::info!("serving {} (media server at {})", config.page_url(), config.control_url());
-    told_to_stop().await?;
+    let life = ironcast_notify::report(
+        ready(&service),
+        ("the media server is there", "serving; waits for the media server"),
+        || sign(&service),
+    );
+    tokio::select! {
+        told = told_to_stop() => told?,
+        never = life => match never {},
+    }
+    ironcast_notify::stopping();
     tracing::info!("stopping; calls go on");
     let stopping = async {
         service.stop().await;
@@ -74,6 +73,24 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let _ = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
     Ok(())
+}
+
+/// Ends when the media server is there.
+async fn ready(service: &Service) {
+    while !service.is_ready() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ends when a task got its turn and the rooms: where it does not, the service is stuck.
+async fn sign(service: &Arc<Service>) {
+    let service = Arc::clone(service);
+    let counted = tokio::spawn(async move { service.count() }).await;
+    if let Err(error) = counted {
+        // The rooms cannot be had any more: the watchdog ends this process.
+        tracing::error!(%error, "the rooms cannot be looked at");
+        std::future::pending().await
+    }
 }
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {

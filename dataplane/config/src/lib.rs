@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod flags;
 mod layers;
 mod problem;
 mod sections;
@@ -32,6 +33,7 @@ use std::{
 };
 
 pub use crate::{
+    flags::{CONTROLPLANE, DAEMONS, DATAPLANE, Daemon, Flags, SIGNALING},
     problem::{ConfigError, Place, Problem},
     sections::{Control, Dataplane, Events, Limits, Log, Rtc, Signaling},
     value::{Announced, Door, PortRange, Require, Sealer, Transmit},
@@ -42,6 +44,9 @@ const CORES_SHARED_MAX: usize = 4;
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "ironcast.toml";
+
+/// The file of an installed system, read when there is none here either.
+pub const SYSTEM_FILE: &str = "/etc/ironcast/ironcast.toml";
 
 /// Everything that can be configured. All values have defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,7 +72,7 @@ impl Config {
     /// Reads the file, the environment and the flags over the defaults, and checks the whole.
     ///
     /// `path`: the file named by `--config`; without one, `IRONCAST_CONFIG`, else `ironcast.toml`
-    /// in the current folder if it is there. `environment`: usually `std::env::vars()`.
+    /// in the current folder if it is there, else that of an installed system. `environment`: usually `std::env::vars()`.
     /// `overrides`: pairs such as `("rtc.ports", "40000-49999")`, see [`parse_override`].
     ///
     /// # Errors
@@ -82,7 +87,8 @@ impl Config {
         let named = path
             .map(Path::to_path_buf)
             .or_else(|| environment.get("IRONCAST_CONFIG").map(PathBuf::from));
-        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|file| file.exists()));
+        let usual = || [DEFAULT_FILE, SYSTEM_FILE].map(PathBuf::from).into_iter();
+        let file = named.or_else(|| usual().find(|file| file.exists()));
         let mut loading = layers::Loading::default();
         if let Some(file) = file {
             loading.read_file(&file);

@@ -41,6 +41,7 @@ impl Stage {
             cores: vec![0],
             event_seq: Arc::clone(&event_seq),
             counters: Arc::clone(&counters),
+            lives: Lives::new(1).0,
             test_hooks: true,
         };
         let mut hub = Hub::new(parts);

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod manager;
 mod pair;
 mod ports;
 mod signaling;
 
 pub use attach::{AttachError, Attachment};
+pub use manager::Manager;
 pub use pair::{Pair, PairBuilder};
 pub use signaling::{Joined, Member, Signaling};
 

@@ -188,8 +188,17 @@ impl Pair {
 
     /// Starts a signaling service on this control plane, with a state folder of its own.
     pub async fn start_signaling(&self, name: &str) -> Signaling {
+        self.start_signaling_with(name, &[]).await
+    }
+
+    /// The same with other variables of the environment.
+    pub async fn start_signaling_with(
+        &self,
+        name: &str,
+        environment: &[(String, String)],
+    ) -> Signaling {
         let certificate = self.state.join("control-cert.pem").display().to_string();
-        Signaling::start(self.state.join(name), self.api, &certificate).await
+        Signaling::start(self.state.join(name), self.api, &certificate, environment).await
     }
 
     /// Kills the control plane without a word (SIGKILL).
@@ -201,18 +210,14 @@ impl Pair {
 
     /// Ends the dataplane as a service manager does (SIGTERM), and waits for it.
     pub async fn end_dataplane(&mut self) -> ExitStatus {
-        let pid = self.dataplane_pid().to_string();
-        let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(sent.expect("kill runs").success());
-        let mut child = self.dataplane.take().expect("it was started");
-        for _ in 0..LIMIT.as_millis() / 20 {
-            if let Some(status) = child.try_wait().expect("its status") {
-                return status;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let _ = child.kill();
-        panic!("it does not end");
+        let child = self.dataplane.take().expect("it was started");
+        end(child).await
+    }
+
+    /// The same with the control plane.
+    pub async fn end_control(&mut self) -> ExitStatus {
+        let child = self.controlplane.take().expect("it was started");
+        end(child).await
     }
 
     fn spawn(&self, name: &str) -> Child {
@@ -343,6 +348,21 @@ impl Pair {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }
+}
+
+/// SIGTERM, and the end.
+async fn end(mut child: Child) -> ExitStatus {
+    let pid = child.id().to_string();
+    let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(sent.expect("kill runs").success());
+    for _ in 0..LIMIT.as_millis() / 20 {
+        if let Some(status) = child.try_wait().expect("its status") {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let _ = child.kill();
+    panic!("it does not end");
 }
 
 /// Where the binaries are.

@@ -22,6 +22,7 @@ pub struct Signaling {
     address: SocketAddr,
     state: PathBuf,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -38,7 +39,12 @@ impl Drop for Signaling {
 
 impl Signaling {
     /// With a state folder of its own, as on another machine.
-    pub(crate) async fn start(state: PathBuf, api: SocketAddr, ca: &str) -> Self {
+    pub(crate) async fn start(
+        state: PathBuf,
+        api: SocketAddr,
+        ca: &str,
+        environment: &[(String, String)],
+    ) -> Self {
         fs::create_dir_all(&state).expect("a folder for the state");
         let address = ports::loopback();
         let settings = [
@@ -48,7 +54,8 @@ impl Signaling {
             ("signaling.control_ca", ca.to_owned()),
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
-        let mut service = Self { address, state, settings, child: None };
+        let mut service =
+            Self { address, state, settings, environment: environment.to_vec(), child: None };
         service.start_again().await;
         service
     }
@@ -61,6 +68,7 @@ impl Signaling {
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        command.envs(self.environment.iter().cloned());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.expect("ironcast-signaling is built"));
         let http = ironcast_load::http::PlainHttp::new(self.address);

@@ -21,6 +21,8 @@ mod ice;
 mod layers;
 #[path = "all/leaving.rs"]
 mod leaving;
+#[path = "all/manager.rs"]
+mod manager;
 #[path = "all/media.rs"]
 mod media;
 #[path = "all/protocol.rs"]

@@ -1,0 +1,47 @@
+//! What the service manager is told by the socket that it names in `NOTIFY_SOCKET` (systemd's
+//! `Type=notify`): ready, alive, stopping, and a line for people. Where nobody asks, nothing is
+//! said. Each process decides itself when it is ready and what shows that it is alive.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+#[cfg(feature = "tokio")]
+mod report;
+#[cfg(feature = "tokio")]
+pub use report::report;
+
+/// It serves; `status` says what, in a line for people.
+pub fn ready(status: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Another line for people.
+pub fn status(status: &str) {
+    tell(&[NotifyState::Status(status)]);
+}
+
+/// It has begun to end.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+}
+
+/// What has to move in it moves.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// How long the service manager waits for [`alive`] before it ends the process; `None` when it
+/// does not wait for it.
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|time| !time.is_zero())
+}
+
+/// A manager that cannot be told is no reason to stop working.
+fn tell(what: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(what) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
