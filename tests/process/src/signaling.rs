@@ -177,7 +177,8 @@ impl Socket {
 }
 
 impl Member {
-    async fn join(address: SocketAddr, room: &str, name: &str) -> Self {
+    /// By the service at this address.
+    pub async fn join(address: SocketAddr, room: &str, name: &str) -> Self {
         let mut socket = Socket::connect(address).await;
         let joined = socket.ask("joinRoom", &json!({ "roomId": room, "name": name })).await;
         assert!(joined.get("error").is_none(), "{name}: {joined}");

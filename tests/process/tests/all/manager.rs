@@ -43,7 +43,8 @@ async fn a_worker_that_is_stuck_ends_the_signs_of_life() {
     manager.wait_for("WATCHDOG=1", 1);
     let mut us = pair.attach("us").await;
     let room = CreateRouter { id: "__stuck".to_owned(), worker: 0, note: Vec::new() };
-    let answer = us.command(&Command::CreateRouter(room));
+    let stuck = Command::CreateRouter(room);
+    let answer = us.command(&stuck);
     let noticed = eventually("it is noticed", || async {
         pair.log("dataplane").contains("worker 0 is stuck")
     });
