@@ -168,7 +168,7 @@ async fn is_hidden(stage: &Stage, stranger: &Client) {
     assert_eq!(status(stranger, "POST", "/v1/routers", again).await, taken);
     for list in ["routers", "transports", "producers", "consumers", "snapshot"] {
         let (_, answer) = call(stranger, "GET", &format!("/v1/{list}"), Value::Null).await;
-        let items = answer.get("items").or(answer.get("routers")).unwrap();
+        let items = answer.get("items").or_else(|| answer.get("routers")).unwrap();
         assert_eq!(items, &json!([]), "{list}");
     }
     assert_eq!(stage.fake.commands().len(), commands, "the dataplane was asked for nothing");
