@@ -16,6 +16,7 @@ mod messages;
 mod orders;
 mod ports;
 mod registry;
+mod settings;
 mod workers;
 
 use std::sync::{Arc, atomic::AtomicU64, mpsc::channel};
@@ -32,6 +33,7 @@ use crate::{
     life::Lives,
     log::{LogCounts, Repeats},
     messages::ToHub,
+    settings::{SetLog, Settings},
     workers::Workers,
 };
 
@@ -50,7 +52,8 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
-    let _log = log_through(filter, &counters);
+    let (_log, set_log) = log_through(filter, &counters);
+    let settings = Arc::new(Settings::new(&config, set_log));
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
@@ -58,7 +61,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
 
     let (hub, inbox) = channel();
-    let workers = Workers::prepare(&config, without, hub.clone(), &counters)?;
+    let workers = Workers::prepare(&config, without, hub.clone(), &counters, &settings)?;
     let (lives, first_turns) = Lives::new(workers.cores().len());
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
@@ -80,7 +83,8 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         "the dataplane runs"
     );
     let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
-    Hub::new(hub::Parts { cores, event_seq, counters, lives, test_hooks }).run(&inbox);
+    let parts = hub::Parts { cores, event_seq, counters, lives, settings, test_hooks };
+    Hub::new(parts).run(&inbox);
     for thread in threads {
         let _ = thread.join();
     }
@@ -88,8 +92,10 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Log lines go to standard error, without making anybody wait, until the guard is dropped.
-fn log_through(filter: EnvFilter, counters: &Counters) -> WorkerGuard {
+/// Log lines go to standard error, without making anybody wait, until the guard is dropped. Also gives
+/// how to take another filter.
+fn log_through(filter: EnvFilter, counters: &Counters) -> (WorkerGuard, SetLog) {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let (lines, guard) = log::lines(std::io::stderr());
     let counts = LogCounts::new(&lines);
     let layer = tracing_subscriber::fmt::layer()
@@ -98,7 +104,12 @@ fn log_through(filter: EnvFilter, counters: &Counters) -> WorkerGuard {
     let repeats = Repeats::new(counts.clone());
     tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
     counters.add_reader(move |tell| counts.tell(tell));
-    guard
+    let set_log = Box::new(move |filter| {
+        if let Err(error) = handle.reload(filter) {
+            tracing::error!(%error, "the log's filter stays as it is");
+        }
+    });
+    (guard, set_log)
 }
 
 /// Another value for every run: tells a control plane that all state is gone.

@@ -32,6 +32,7 @@ use crate::{
     life::{Lives, Pulse},
     messages::{ToHub, ToWorker},
     ports::Ports,
+    settings::Settings,
 };
 
 /// Before a worker that ended is started again; doubled each time it ends again soon.
@@ -43,6 +44,7 @@ const RAN_WELL: Duration = Duration::from_secs(10);
 /// All workers, before they start.
 pub struct Workers {
     config: Config,
+    settings: Arc<Settings>,
     cores: Vec<u32>,
     addresses: Vec<std::net::IpAddr>,
     certificate: Certificate,
@@ -68,6 +70,7 @@ impl Workers {
         without: Without,
         hub: HubSender<ToHub>,
         counters: &Counters,
+        settings: &Arc<Settings>,
     ) -> anyhow::Result<Self> {
         let allowed = ironcast_driver::affinity::allowed_cpus()?;
         let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
@@ -90,6 +93,7 @@ impl Workers {
             counts().iter().for_each(|(name, count)| tell(&format!("dtls_{name}"), count));
         });
         Ok(Self {
+            settings: Arc::clone(settings),
             config: config.clone(),
             directory: Directory::new(cores.len()),
             cores,
@@ -205,7 +209,7 @@ impl Workers {
                 core: self.cores[index],
                 slice,
                 addresses: self.addresses.clone(),
-                announced: config.rtc.announced_address.clone(),
+                settings: Arc::clone(&self.settings),
                 ports,
                 certificate: self.certificate.clone(),
                 handshakes,

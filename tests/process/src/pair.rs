@@ -188,17 +188,31 @@ impl Pair {
 
     /// Starts a signaling service on this control plane, with a state folder of its own.
     pub async fn start_signaling(&self, name: &str) -> Signaling {
-        self.start_signaling_with(name, &[]).await
+        let certificate = self.state.join("control-cert.pem").display().to_string();
+        Signaling::start(self.state.join(name), self.api, &certificate, &[], &[]).await
+    }
+
+    /// The same with more settings of its own.
+    pub async fn start_signaling_with(&self, name: &str, more: &[(&str, String)]) -> Signaling {
+        let certificate = self.state.join("control-cert.pem").display().to_string();
+        Signaling::start(self.state.join(name), self.api, &certificate, more, &[]).await
     }
 
     /// The same with other variables of the environment.
-    pub async fn start_signaling_with(
+    pub async fn start_signaling_in(
         &self,
         name: &str,
         environment: &[(String, String)],
     ) -> Signaling {
         let certificate = self.state.join("control-cert.pem").display().to_string();
-        Signaling::start(self.state.join(name), self.api, &certificate, environment).await
+        Signaling::start(self.state.join(name), self.api, &certificate, &[], environment).await
+    }
+
+    /// Has the control plane read its configuration again, as a service manager does (SIGHUP).
+    pub fn hang_up_control(&self) {
+        let pid = self.controlplane.as_ref().expect("it runs").id().to_string();
+        let sent = std::process::Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Kills the control plane without a word (SIGKILL).

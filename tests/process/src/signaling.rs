@@ -43,6 +43,7 @@ impl Signaling {
         state: PathBuf,
         api: SocketAddr,
         ca: &str,
+        more: &[(&str, String)],
         environment: &[(String, String)],
     ) -> Self {
         fs::create_dir_all(&state).expect("a folder for the state");
@@ -53,7 +54,8 @@ impl Signaling {
             ("signaling.control_url", format!("https://{api}")),
             ("signaling.control_ca", ca.to_owned()),
         ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
+        let settings = settings.iter().chain(more);
+        let settings = settings.map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         let mut service =
             Self { address, state, settings, environment: environment.to_vec(), child: None };
         service.start_again().await;

@@ -25,6 +25,8 @@ mod leaving;
 mod manager;
 #[path = "all/media.rs"]
 mod media;
+#[path = "all/proofs.rs"]
+mod proofs;
 #[path = "all/protocol.rs"]
 mod protocol;
 #[path = "all/recovery.rs"]

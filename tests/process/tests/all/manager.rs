@@ -78,8 +78,7 @@ async fn a_control_plane_is_ready_when_it_is_attached() {
 async fn signaling_is_ready_when_the_media_server_is_there() {
     let mut manager = manager("signaling");
     let pair = Pair::start().await;
-    let mut signaling =
-        pair.start_signaling_with("signaling", &manager.environment(WATCHDOG)).await;
+    let mut signaling = pair.start_signaling_in("signaling", &manager.environment(WATCHDOG)).await;
     manager.wait_for("READY=1", 1);
     manager.wait_for("STATUS=the media server is there", 1);
     manager.wait_for("WATCHDOG=1", 2);
