@@ -223,7 +223,7 @@ impl Worker {
         if producer.paused == paused {
             return Ok(Reply::Done);
         }
-        producer.paused = paused;
+        producer.pause(paused);
         for subscriber in &producer.subscribers {
             if let Some(consumer) = self.consumers.get_mut(subscriber.consumer) {
                 consumer.start_over();

@@ -95,6 +95,8 @@ pub struct Consumer {
     pub streams: u8,
     /// Already in its transport's list of this turn.
     pub queued: bool,
+    /// In this turn it begins at a key frame that came before: see [`Stream::restart`].
+    pub restarts: bool,
     /// Nothing is sent, because its receiver's network has no room for it.
     pub is_starved: bool,
     /// The last layers event said so.
@@ -223,6 +225,7 @@ impl Consumer {
             resync: true,
             streams: 0,
             queued: false,
+            restarts: false,
             is_starved: false,
             said_starved: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,

@@ -123,6 +123,9 @@ impl Worker {
     }
 
     fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {
+        if self.restart(key, now) {
+            return;
+        }
         let Some(consumer) = self.consumers.get(key) else { return };
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
         if let Some(stream) = consumer.target {

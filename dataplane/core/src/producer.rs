@@ -57,6 +57,14 @@ pub const PADDING_MAX: u16 = 8;
 const SEQ_BASE: u32 = 1 << 16;
 /// A publisher sends a frame in one go; its last packet is missed after so long.
 const TAIL_WAIT: Nanos = 15 * MS;
+/// Who begins to receive a stream begins at its last key frame where that came no longer ago than
+/// this, with all that came since: another one would cost everybody, and be ignored by an encoder
+/// that has just made one.
+const RESTART_WITHIN: Nanos = SECOND;
+/// What is sent in one go for that: payload bytes and packets.
+const RESTART_BYTES_MAX: usize = 96 << 10;
+const RESTART_PACKETS_MAX: usize = 256;
+
 /// One receiver's way out. Lies in its producer's list, so that a turn's fan-out visits those alone
 /// that have something to get: one line of memory says it of several.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +77,16 @@ pub struct Subscriber {
     ///
     /// [`Consumer::streams`]: crate::consumer::Consumer::streams
     pub streams: u8,
+}
+
+/// A key frame that came, and what came since.
+#[derive(Debug, Clone, Copy)]
+struct LastKeyFrame {
+    first: SourceSeq,
+    timestamp: u32,
+    arrival: Nanos,
+    /// Payload bytes from its first packet on.
+    bytes: usize,
 }
 
 /// A sender report, and when it came.
@@ -151,6 +169,7 @@ pub struct Stream {
     frame_timestamp: u32,
     /// Key frames asked for.
     pub key_frames: KeyFrameRequests,
+    last_key_frame: Option<LastKeyFrame>,
     /// Counts.
     pub counters: StreamCounters,
     /// 0 to 10.
@@ -190,6 +209,7 @@ impl Stream {
             frames: [0; FRAMES],
             frame_timestamp: 0,
             key_frames: KeyFrameRequests::default(),
+            last_key_frame: None,
             counters: StreamCounters::default(),
             score: 0,
             loss_share: 0.0,
@@ -224,7 +244,37 @@ impl Stream {
         self.score_base = (0, 0, self.counters.repaired);
         self.sender_report = None;
         self.open_since = None;
+        self.last_key_frame = None;
         self.fresh = FreshRun::default();
+    }
+
+    /// Where a receiver can begin that was sent nothing since `sent`: the first packet of the last key
+    /// frame. None where that is long ago, or something behind it is missing or too much.
+    #[must_use]
+    pub fn restart(&self, sent: Nanos, now: Nanos) -> Option<SourceSeq> {
+        let last = self.last_key_frame?;
+        let is_recent = last.arrival > sent && now < last.arrival + RESTART_WITHIN;
+        let fits = is_recent && last.bytes <= RESTART_BYTES_MAX;
+        (fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX)).then_some(last.first)
+    }
+
+    /// A kept packet: of a key frame, or behind one.
+    fn note_key_frame(&mut self, meta: &Meta) {
+        let begins = meta.info.key_frame && meta.info.start_of_frame && meta.payload_len > 0;
+        let is_next =
+            |last: LastKeyFrame| meta.seq > last.first && meta.timestamp != last.timestamp;
+        if begins && self.last_key_frame.is_none_or(is_next) {
+            let (first, timestamp, arrival) = (meta.seq, meta.timestamp, meta.arrival);
+            self.last_key_frame = Some(LastKeyFrame { first, timestamp, arrival, bytes: 0 });
+        }
+        if let Some(last) = self.last_key_frame.as_mut().filter(|last| meta.seq >= last.first) {
+            last.bytes += usize::from(meta.payload_len);
+        }
+    }
+
+    /// Nobody begins with what came until now.
+    fn forget_key_frame(&mut self) {
+        self.last_key_frame = None;
     }
 
     /// When the newest packet of a frame came that is not complete.
@@ -550,6 +600,7 @@ impl Producer {
             stream.counters.discarded += 1;
             return Err(reason);
         }
+        stream.note_key_frame(&meta);
         // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
         // that publishers probe with, nor what is here already.
         if payload_len > 0 {
@@ -593,6 +644,12 @@ impl Producer {
         for fresh in self.fresh.drain(..) {
             self.streams[usize::from(fresh.stream)].fresh = FreshRun::default();
         }
+    }
+
+    /// By the API. What comes while it is paused is not kept: nobody begins before the hole.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.streams.iter_mut().for_each(Stream::forget_key_frame);
     }
 
     /// The camera's orientation, when it is another than before.

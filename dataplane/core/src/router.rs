@@ -57,6 +57,29 @@ impl Worker {
         }
     }
 
+    /// A consumer that waits for a key frame begins at one that is here, in this turn. False when
+    /// there is none.
+    pub(crate) fn restart(&mut self, key: ConsumerKey, now: Nanos) -> bool {
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
+        let Some(producer) = self.producers.get(consumer.producer) else { return false };
+        let Some(transport) = self.transports.get_mut(consumer.transport) else { return false };
+        let target = consumer.target.filter(|_| consumer.resync && !producer.paused);
+        let stream = target.and_then(|index| producer.streams.get(usize::from(index)));
+        if stream.and_then(|stream| stream.restart(consumer.last_arrival, now)).is_none() {
+            return false;
+        }
+        consumer.restarts = true;
+        if !consumer.queued {
+            consumer.queued = true;
+            transport.pending.push(key);
+        }
+        if !transport.queued {
+            transport.queued = true;
+            self.ready_transports.push(consumer.transport);
+        }
+        true
+    }
+
     /// A consumer's producer and transport know it from now on.
     pub(crate) fn subscribe(&mut self, key: ConsumerKey, now: Nanos) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };

@@ -19,6 +19,8 @@ mod layers;
 mod loss;
 #[path = "all/reports.rs"]
 mod reports;
+#[path = "all/restart.rs"]
+mod restart;
 #[path = "all/thin.rs"]
 mod thin;
 #[path = "all/timeline.rs"]

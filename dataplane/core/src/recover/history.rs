@@ -110,6 +110,18 @@ impl History {
         self.slots[self.slot(seq)].as_ref().filter(|stored| stored.meta.seq.0 == seq)
     }
 
+    /// The packets from a number on, in their order.
+    pub fn from(&self, first: SourceSeq) -> impl Iterator<Item = &Stored> {
+        (first.0..=self.newest).filter_map(|seq| self.at(seq))
+    }
+
+    /// True when they are all here, and no more than `most`.
+    #[must_use]
+    pub fn is_whole_from(&self, first: SourceSeq, most: usize) -> bool {
+        let span = (self.newest as usize + 1).saturating_sub(first.0 as usize);
+        (1..=most).contains(&span) && self.from(first).count() == span
+    }
+
     /// Packets now.
     #[must_use]
     pub fn len(&self) -> usize {
