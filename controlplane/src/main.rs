@@ -25,8 +25,18 @@ struct Arguments {
     sets: Vec<String>,
 }
 
+/// Media first: where a core is shared with a worker of the dataplane, this process waits. Otherwise
+/// a command that keeps it busy costs packets milliseconds.
+const NICE: i32 = 10;
+
+fn main() -> ExitCode {
+    // Before there are threads: each has what it was made with. To give way is always allowed.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    start()
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     let arguments = Arguments::parse();
     let config = match Config::load_for_process(arguments.config.as_deref(), &arguments.sets) {
         Ok(config) => config,

@@ -94,8 +94,7 @@ check('six first frames in a call of three', async ({ join }) => {
       const list = await one.evaluate(() => [...window.sendWatch.tracks.values()]);
       return list.length === 2 && list.every(({ firstMs }) => firstMs !== undefined) && list;
     });
-    // 350 ms where nothing else runs; three browsers with three layers each share two cores here.
-    const limitMs = await one.joinLimitMs(700);
+    const limitMs = await one.joinLimitMs(350);
     for (const { participantId, firstMs } of first) {
       const other = people.find(({ id }) => id === participantId);
       atMost(name, `${one.name} < ${other.name}`, firstMs, limitMs, 'ms');

@@ -30,8 +30,17 @@ struct Arguments {
     set: Vec<String>,
 }
 
+/// Media first: on a host with a dataplane this process waits for it, as the control plane does.
+const NICE: i32 = 10;
+
+fn main() {
+    // Before there are threads: each has what it was made with. To give way is always allowed.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    start();
+}
+
 #[tokio::main]
-async fn main() {
+async fn start() {
     if let Err(error) = run(&Arguments::parse()).await {
         eprintln!("ironcast-signaling: {error:#}");
         std::process::exit(1);

@@ -14,6 +14,7 @@ use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
     key::TransportKey,
+    key_frame::Wish,
     numbers::SentSeq,
     producer::Producer,
     router::Router,
@@ -366,7 +367,7 @@ impl Worker {
             consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
         let producer_key = consumer.producer;
         if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
-            producer.request_key_frame(stream, now);
+            producer.request_key_frame(stream, Wish::Repair, now);
             let transport = producer.transport;
             self.schedule(transport, now);
         }

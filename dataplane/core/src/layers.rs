@@ -13,6 +13,7 @@ use crate::{
     consumer::Consumer,
     divide::{Demand, Options, divide},
     key::{ConsumerKey, ProducerKey, TransportKey},
+    key_frame::Wish,
     producer::{Producer, Stream, TEMPORAL_LAYERS},
     transport::Transport,
     worker::Worker,
@@ -133,7 +134,8 @@ impl Worker {
             if producer.streams.get(usize::from(stream)).is_some_and(|s| s.fresh.key_frame) {
                 return;
             }
-            producer.request_key_frame(stream, now);
+            let wish = if consumer.resync { Wish::Begin } else { Wish::Repair };
+            producer.request_key_frame(stream, wish, now);
             let transport = producer.transport;
             self.touch(transport);
         }

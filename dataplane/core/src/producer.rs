@@ -15,7 +15,7 @@ use ironcast_protocol::{
 use crate::{
     Discard, MS, Nanos, SECOND,
     key::{ConsumerKey, RouterKey, TransportKey},
-    key_frame::KeyFrameRequests,
+    key_frame::{KeyFrameRequests, Wish},
     meter::Meter,
     numbers::SourceSeq,
     recover::{
@@ -699,12 +699,12 @@ impl Producer {
     }
 
     /// Asks for a key frame of a stream; sent by [`KeyFrameRequests`]' rules.
-    pub fn request_key_frame(&mut self, stream: u8, now: Nanos) {
+    pub fn request_key_frame(&mut self, stream: u8, wish: Wish, now: Nanos) {
         if self.kind == MediaKind::Video
             && (self.pli || self.fir)
             && let Some(stream) = self.streams.get_mut(usize::from(stream))
         {
-            stream.key_frames.request(self.key_frame_delay, now);
+            stream.key_frames.request(wish, self.key_frame_delay, now);
         }
     }
 

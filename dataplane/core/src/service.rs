@@ -4,7 +4,7 @@
 
 use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, transport::ice::Change, worker::Worker};
+use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, transport::ice::Change, worker::Worker};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -76,7 +76,7 @@ impl Worker {
                 if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
                     nack.due(now, retry, &mut missing);
                     if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
-                        source.key_frames.request(0, now);
+                        source.key_frames.request(Wish::Repair, 0, now);
                         key_frame |= source.key_frames.take_due(now);
                     }
                 }

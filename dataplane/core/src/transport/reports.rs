@@ -7,6 +7,7 @@ use crate::{
     Discard, Nanos,
     consumer::rtp_units,
     key::{ConsumerKey, TransportKey},
+    key_frame::Wish,
     producer::SenderReport,
     srtp::KeySource,
     transport::{Transport, clock::unix_from_ntp},
@@ -284,7 +285,7 @@ impl Worker {
             && let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(consumer.producer)
         {
-            producer.request_key_frame(stream, now);
+            producer.request_key_frame(stream, Wish::Repair, now);
             let transport = producer.transport;
             self.touch(transport);
         }
