@@ -4,6 +4,7 @@
 use ironcast_core::{
     MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{MasterKey, SealKey, SoftwareSealer, Suite},
     transport::ice::Credentials,
     wire::stun,
@@ -150,7 +151,7 @@ fn a_million_packets_are_forwarded_without_an_allocation() {
             bytes[2..4].copy_from_slice(&(seq as u16).to_be_bytes());
             bytes[4..8].copy_from_slice(&(turn * 960).to_be_bytes());
             bytes[8..12].copy_from_slice(&1_111u32.to_be_bytes());
-            let len = seal.seal_rtp(&mut bytes, 12, 1_080, u64::from(seq));
+            let len = seal.seal_rtp(&mut bytes, 12, 1_080, PacketIndex(seq.into()));
             arrived.push((bytes, len));
             seq += 1;
         }

@@ -14,7 +14,7 @@ use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
     key::TransportKey,
-    numbers::SentSeq,
+    numbers::{RtcpIndex, SentSeq},
     producer::Producer,
     router::Router,
     transport::{
@@ -83,7 +83,8 @@ impl Worker {
         };
         let ice = Ice::new(credentials, timeouts);
         let initial = create.initial_available_outgoing_bitrate_bps;
-        let transport = Transport::new(create.id.clone(), router_key, ice, initial, 1, now);
+        let transport =
+            Transport::new(create.id.clone(), router_key, ice, initial, RtcpIndex(1), now);
         let key = self.transports.insert(transport);
         self.transport_ids.insert(create.id.clone(), key);
         self.username_fragments.insert(fragment, key);

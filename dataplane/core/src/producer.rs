@@ -17,7 +17,7 @@ use crate::{
     key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::KeyFrameRequests,
     meter::Meter,
-    numbers::SourceSeq,
+    numbers::{PacketIndex, SourceSeq},
     recover::{
         history::{History, Meta},
         nack::NackGenerator,
@@ -28,7 +28,7 @@ use crate::{
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
-        h264,
+        h264, rtp,
     },
 };
 
@@ -118,8 +118,8 @@ pub struct Stream {
     pub index: StreamIndex,
     /// SRTP index of retransmissions.
     pub rtx_index: StreamIndex,
-    /// Added to the lower half of an index: numbers in the history, which go on when the SSRC changes.
-    pub seq_base: u32,
+    /// Added to an index to get the number in the history, which goes on when the SSRC changes.
+    seq_base: u32,
     /// The publisher said goodbye to it, and has not come back.
     pub has_ended: bool,
     /// When its SSRC became another one; 0: never.
@@ -211,12 +211,32 @@ impl Stream {
         self.changed_at == 0 || now >= self.changed_at + spacing
     }
 
+    /// The number of a packet of its own SSRC.
+    #[must_use]
+    pub fn source_seq(&self, index: PacketIndex) -> SourceSeq {
+        SourceSeq((index.0 as u32).wrapping_add(self.seq_base))
+    }
+
+    /// The number of a packet that came by RTX, which names it by 16 bits; none before the first one
+    /// of its own SSRC.
+    #[must_use]
+    pub fn repeated_seq(&self, original: u16) -> Option<SourceSeq> {
+        let newest = self.source_seq(self.index.newest()?);
+        Some(SourceSeq(rtp::extend(original, newest.0)))
+    }
+
     /// Another SSRC goes on in its place, at `index`. `old` is where the one before was: numbers in
     /// the history go on above it, so that nothing that was sent for a number is sent for another.
-    pub fn begin_again(&mut self, old: &StreamIndex, index: u64, now: Nanos, pool: &mut Pool) {
-        let newest = (old.newest().unwrap_or(0) as u32).wrapping_add(self.seq_base);
-        let cycle = ((newest >> 16) + 2) << 16;
-        self.seq_base = cycle.wrapping_sub(index as u32 & 0xffff_0000);
+    pub fn begin_again(
+        &mut self,
+        old: &StreamIndex,
+        index: PacketIndex,
+        now: Nanos,
+        pool: &mut Pool,
+    ) {
+        let newest = self.source_seq(old.newest().unwrap_or_default());
+        let cycle = ((newest.0 >> 16) + 2) << 16;
+        self.seq_base = cycle.wrapping_sub(index.roc() << 16);
         (self.changed_at, self.has_ended) = (now, false);
         self.history.clear(pool);
         self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
@@ -530,7 +550,7 @@ impl Producer {
         stream.shows_sync |=
             info.opens_upper || info.layer_sync && info.temporal_layer > 0 && !info.key_frame;
         if let Some(nack) = &mut stream.nack {
-            let filled = nack.receive(meta.seq.0, meta.info.key_frame, arrived.rtx, now);
+            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
             if arrived.rtx && filled {
                 stream.counters.repaired += 1;
             }

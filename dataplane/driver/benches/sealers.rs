@@ -7,6 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ironcast_core::{
     batch::{SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{MasterKey, RTP_TAG_BYTES_MAX, SealJob, SealKey, Sealer, SoftwareSealer, Suite},
 };
 use ironcast_driver::ipsec_mb::MultiBufferSealer;
@@ -35,7 +36,7 @@ impl Turn {
             offset: number % in_slab * each,
             header_len: HEADER_BYTES,
             payload_len: bytes - HEADER_BYTES,
-            index: number.into(),
+            index: PacketIndex(number.into()),
         });
         let slab = |_| Slab { bytes: vec![0x5a; SLAB_BYTES].into_boxed_slice() };
         Self {

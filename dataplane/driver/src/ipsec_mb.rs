@@ -183,7 +183,7 @@ impl MultiBufferSealer {
             tag_len: tag_len as u32,
             kind: kind(prepared.suite),
             iv: key.rtp_iv(packet, job.index),
-            roc: ((job.index >> 16) as u32).to_be_bytes(),
+            roc: job.index.roc().to_be_bytes(),
         })
     }
 

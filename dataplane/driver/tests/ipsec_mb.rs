@@ -4,6 +4,7 @@
 
 use ironcast_core::{
     batch::{SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{
         KeySource, MasterKey, RTP_TAG_BYTES_MAX, SealJob, SealKey, Sealer, SoftwareSealer, Suite,
     },
@@ -44,7 +45,7 @@ impl Layout {
         if self.offset + len > SLAB_BYTES as u32 {
             (self.slab, self.offset) = (self.slab + 1, 0);
         }
-        let index = 0x2_fff0 + self.jobs.len() as u64;
+        let index = PacketIndex(0x2_fff0 + self.jobs.len() as u64);
         let (slab, offset) = (self.slab, self.offset);
         self.jobs.push(SealJob { key, slab, offset, header_len, payload_len, index });
         self.offset += len;

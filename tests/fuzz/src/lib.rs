@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use ironcast_core::{
+    numbers::{PacketIndex, RtcpIndex},
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
     wire::{
@@ -209,7 +210,7 @@ pub fn srtp(data: &[u8]) {
     if let Ok(header) = Header::parse_protected(packet) {
         let mut copy = packet.to_vec();
         let mut out = vec![0; packet.len()];
-        let index = u64::from(header.sequence_number);
+        let index = PacketIndex(header.sequence_number.into());
         let in_place = open.open_rtp(&mut copy, header.header_len(), index);
         let apart = open.open_rtp_into(packet, header.header_len(), index, &mut out);
         assert_eq!(in_place, apart);
@@ -221,7 +222,7 @@ pub fn srtp(data: &[u8]) {
 }
 
 fn sealed_rtp(seal: &SealKey, open: &OpenKey, packet: &[u8], header: &Header, flip: u8) {
-    let (head, index) = (header.header_len(), u64::from(header.sequence_number));
+    let (head, index) = (header.header_len(), PacketIndex(header.sequence_number.into()));
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + 64, 0);
     let len = seal.seal_rtp(&mut sealed, head, packet.len() - head, index);
@@ -240,7 +241,7 @@ fn sealed_rtp(seal: &SealKey, open: &OpenKey, packet: &[u8], header: &Header, fl
 fn sealed_rtcp(seal: &SealKey, open: &OpenKey, packet: &[u8], flip: u8) {
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + 64, 0);
-    let len = seal.seal_rtcp(&mut sealed, packet.len(), 5);
+    let len = seal.seal_rtcp(&mut sealed, packet.len(), RtcpIndex(5));
     if len == 0 {
         assert!(packet.len() < 8);
         return;
@@ -249,7 +250,7 @@ fn sealed_rtcp(seal: &SealKey, open: &OpenKey, packet: &[u8], flip: u8) {
     let mut broken = sealed.clone();
     let at = usize::from(flip) % len;
     broken[at] ^= 1 << (flip % 8);
-    assert_eq!(open.open_rtcp(&mut sealed), Ok((packet.len(), 5)));
+    assert_eq!(open.open_rtcp(&mut sealed), Ok((packet.len(), RtcpIndex(5))));
     assert_eq!(&sealed[..packet.len()], packet);
     assert!(open.open_rtcp(&mut broken).is_err());
 }

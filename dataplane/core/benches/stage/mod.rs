@@ -6,6 +6,7 @@
 use ironcast_core::{
     MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{KeySource, MasterKey, SealJob, SealKey, Sealer, Suite},
     transport::ice::Credentials,
     wire::stun,
@@ -179,8 +180,8 @@ impl Stage {
             bytes[8..12].copy_from_slice(&PUBLISHED_SSRC.to_be_bytes());
             let payload_len = bytes.len() - header_len;
             bytes.resize(bytes.len() + 16, 0);
-            let sealed =
-                self.seal.seal_rtp(&mut bytes, header_len, payload_len, u64::from(self.seq));
+            let index = PacketIndex(self.seq.into());
+            let sealed = self.seal.seal_rtp(&mut bytes, header_len, payload_len, index);
             assert_eq!(sealed, bytes.len());
             self.frame.push(bytes);
             self.seq += 1;

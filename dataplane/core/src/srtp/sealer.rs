@@ -3,7 +3,7 @@
 //! were written in the clear and before the batch leaves the core.
 
 use super::SealKey;
-use crate::batch::Slab;
+use crate::{batch::Slab, numbers::PacketIndex};
 
 /// One RTP packet in a slab, in the clear, with room for its tag behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub struct SealJob {
     pub header_len: u16,
     /// Bytes of the payload with padding.
     pub payload_len: u16,
-    /// Rollover counter and sequence number; never twice with other bytes.
-    pub index: u64,
+    /// Never twice with other bytes.
+    pub index: PacketIndex,
 }
 
 /// Where a sealer finds the keys of the jobs.

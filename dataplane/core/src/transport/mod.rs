@@ -37,7 +37,7 @@ use crate::{
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
-    numbers::SentSeq,
+    numbers::{RtcpIndex, SentSeq},
     recover::allowance::Allowance,
     srtp::{OpenKey, Suite},
     wire::{extension::parse_transport_sequence, rtp::Header},
@@ -98,7 +98,7 @@ pub struct Transport {
     pub suite: Option<Suite>,
     pub(crate) open_key: Option<Box<OpenKey>>,
     pub(crate) rtcp: RtcpWindows,
-    pub(crate) rtcp_index: u32,
+    pub(crate) rtcp_index: RtcpIndex,
     /// Which stream an SSRC, MID or RID is.
     pub demux: Demux,
     /// SSRCs that no stream has.
@@ -158,7 +158,7 @@ impl Transport {
         router: RouterKey,
         ice: Ice,
         initial_bps: u32,
-        rtcp_index: u32,
+        rtcp_index: RtcpIndex,
         now: Nanos,
     ) -> Self {
         Self {

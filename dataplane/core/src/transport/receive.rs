@@ -5,7 +5,7 @@
 use crate::{
     Discard, Nanos, SECOND,
     key::TransportKey,
-    numbers::SourceSeq,
+    numbers::PacketIndex,
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
@@ -14,7 +14,7 @@ use crate::{
     transport::demux::{Found, StreamRef},
     wire::{
         extension::{ExtensionKind, ExtensionMap, VideoOrientation, parse_transport_sequence},
-        rtp,
+        rtp, u16_at,
     },
     worker::Worker,
 };
@@ -73,7 +73,7 @@ impl Worker {
         datagram: &[u8],
         plain_len: usize,
         buffer: Box<[u8]>,
-        index: u64,
+        index: PacketIndex,
         arrival: Nanos,
     ) -> Result<(), Discard> {
         let producer = self.producers.get_mut(found.producer);
@@ -147,7 +147,7 @@ impl Worker {
         key: TransportKey,
         ssrc: u32,
         found: Found,
-        index: u64,
+        index: PacketIndex,
         arrival: Nanos,
     ) -> Result<StreamRef, Discard> {
         let Found { stream: found, is_named } = found;
@@ -206,7 +206,7 @@ impl Worker {
         plain_len: usize,
         buffer: Box<[u8]>,
         forwarded: Forwarded,
-        index: u64,
+        index: PacketIndex,
         arrival: Nanos,
     ) -> Result<(), Discard> {
         let Some(producer) = self.producers.get_mut(found.producer) else {
@@ -226,24 +226,20 @@ impl Worker {
         }
         let mut payload = header.payload_range();
         let stream = &producer.streams[usize::from(found.stream)];
-        let mut seq = (index as u32).wrapping_add(stream.seq_base);
+        let mut seq = stream.source_seq(index);
         if found.rtx {
             // RFC 4588 section 4: the original sequence number, then the original payload. RTX
             // without payload is probing for bandwidth.
-            let Some(highest) = stream.index.newest() else {
+            let original = u16_at(&buffer[payload.clone()], 0).filter(|_| payload.len() > 2);
+            let Some(original) = original.and_then(|original| stream.repeated_seq(original)) else {
                 self.pool.give(buffer);
                 return Err(Discard::RtxUseless);
             };
-            if payload.len() <= 2 {
-                self.pool.give(buffer);
-                return Err(Discard::RtxUseless);
-            }
-            let original = u16::from_be_bytes([buffer[payload.start], buffer[payload.start + 1]]);
-            seq = rtp::extend(original, (highest as u32).wrapping_add(stream.seq_base));
+            seq = original;
             payload.start += 2;
         }
         let meta = Meta {
-            seq: SourceSeq(seq),
+            seq,
             timestamp: header.timestamp,
             arrival,
             payload_offset: payload.start as u16,

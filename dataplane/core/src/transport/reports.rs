@@ -467,7 +467,7 @@ impl Worker {
             self.discards.count(Discard::OutputExhausted);
             return;
         }
-        transport.rtcp_index += 1;
+        transport.rtcp_index = transport.rtcp_index.next();
         transport.traffic.sent.add(total, now);
         self.control.push(path, &buffer[..total]);
     }

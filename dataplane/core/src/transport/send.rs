@@ -269,7 +269,7 @@ fn write_packet(
         offset,
         header_len: header_len as u16,
         payload_len: body_len as u16,
-        index: u64::from(body.index.0),
+        index: body.index.into(),
     });
     len
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::{feedback::TransportFeedback, recent::Recent};
-use crate::{Discard, Nanos, srtp::StreamIndex, wire::rtp};
+use crate::{Discard, Nanos, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
 
 /// SSRCs of one peer that are remembered.
 const SOURCES_MAX: usize = 256;
@@ -28,8 +28,9 @@ pub(crate) struct Sources(Recent<Source, SOURCES_MAX>);
 
 impl Sources {
     /// The most likely packet index, unless it came already or is too old.
-    pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<u64, Discard> {
-        self.0.peek(ssrc).map_or_else(|| Ok(u64::from(seq)), |source| source.index.estimate(seq))
+    pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<PacketIndex, Discard> {
+        let first = || Ok(PacketIndex(seq.into()));
+        self.0.peek(ssrc).map_or_else(first, |source| source.index.estimate(seq))
     }
 
     /// True for what was a stream's and is not any more.
@@ -38,7 +39,7 @@ impl Sources {
     }
 
     /// A packet of an SSRC without a stream, verified.
-    pub(crate) fn commit(&mut self, ssrc: u32, index: u64) {
+    pub(crate) fn commit(&mut self, ssrc: u32, index: PacketIndex) {
         if let Some(source) = self.0.get_mut(ssrc) {
             source.index.commit(index);
             return;
