@@ -230,7 +230,7 @@ impl Worker {
                 consumer.start_over();
             }
         }
-        self.touch_subscribers(key, now);
+        self.touch_subscribers(key);
         Ok(Reply::Done)
     }
 

@@ -12,7 +12,7 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    MS, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     key::{ProducerKey, TransportKey},
     meter::Meter,
     numbers::SentSeq,
@@ -110,7 +110,7 @@ pub struct Consumer {
     /// Rate.
     pub meter: Meter,
     /// Arrival of the packet that was sent last: for timestamps across a switch.
-    pub last_arrival: Nanos,
+    pub last_arrival: Arrival,
     /// Counts.
     pub sent: Sent,
 
@@ -230,7 +230,7 @@ impl Consumer {
             repeats_bytes: nack && rtx.is_none(),
             timeline: Timeline::new(first_seq),
             meter: Meter::default(),
-            last_arrival: 0,
+            last_arrival: Arrival::default(),
             sent: Sent::default(),
             template: Template::new(
                 media.payload_type,
@@ -317,7 +317,8 @@ impl Consumer {
         if switches && self.can_start_at(&meta.info, meta.payload_len) {
             let timestamp = self.switch_timestamp(stored, stream, sources);
             if let Some(left) = self.current.filter(|left| *left != stream) {
-                (self.left, self.left_at_ms) = (self.left | 1 << left, millis(meta.arrival));
+                (self.left, self.left_at_ms) =
+                    (self.left | 1 << left, millis(meta.arrival.moment()));
             }
             self.current = Some(stream);
             self.temporal = self.temporal_target;
@@ -394,7 +395,7 @@ impl Consumer {
         if self.current == Some(stream) {
             return later(meta.timestamp.wrapping_add(timestamp_add), last);
         }
-        let elapsed = meta.arrival.saturating_sub(self.last_arrival);
+        let elapsed = meta.arrival.since(self.last_arrival);
         let by_arrival = last.wrapping_add(rtp_units(elapsed, self.clock_rate));
         let report = |index: Option<u8>| {
             sources.get(usize::from(index?)).and_then(|stream| stream.sender_report)
@@ -527,8 +528,12 @@ mod tests {
     #[test]
     fn the_same_moment_on_another_streams_clock() {
         let second = 1u64 << 32;
-        let a = SenderReport { ntp: 1_000 * second, rtp: 5_000, arrival: 0 };
-        let b = SenderReport { ntp: 1_002 * second + second / 2, rtp: 900_000, arrival: 0 };
+        let a = SenderReport { ntp: 1_000 * second, rtp: 5_000, arrival: Arrival::default() };
+        let b = SenderReport {
+            ntp: 1_002 * second + second / 2,
+            rtp: 900_000,
+            arrival: Arrival::default(),
+        };
         // 0.1 s before b's report is 2.4 s after a's.
         assert_eq!(same_moment(900_000 - 9_000, &b, &a, 90_000), 5_000 + 216_000);
         assert_eq!(same_moment(5_000 + 216_000, &a, &b, 90_000), 900_000 - 9_000);

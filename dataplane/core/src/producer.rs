@@ -13,7 +13,7 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    Discard, MS, Nanos, SECOND,
+    Arrival, Discard, MS, Nanos, SECOND,
     key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::KeyFrameRequests,
     meter::Meter,
@@ -79,7 +79,7 @@ pub struct SenderReport {
     /// The same moment in RTP time.
     pub rtp: u32,
     /// Here.
-    pub arrival: Nanos,
+    pub arrival: Arrival,
 }
 
 /// Counts of a received stream.
@@ -122,8 +122,8 @@ pub struct Stream {
     seq_base: u32,
     /// The publisher said goodbye to it, and has not come back.
     pub has_ended: bool,
-    /// When its SSRC became another one; 0: never.
-    changed_at: Nanos,
+    /// When its SSRC became another one.
+    changed_at: Option<Arrival>,
     /// Recent packets.
     pub history: History,
     /// What is missing.
@@ -141,13 +141,13 @@ pub struct Stream {
     /// The publisher may be silent on purpose.
     dtx: bool,
     /// When the last media packet came.
-    pub last_packet_at: Option<Nanos>,
+    pub last_packet_at: Option<Arrival>,
     /// Packets come, and the other layers have not left it behind.
     flows: bool,
     /// Since when.
-    flows_since: Nanos,
-    /// When its last frames began, the newest first; 0: not so many since it flows.
-    frames: [Nanos; FRAMES],
+    flows_since: Arrival,
+    /// When its last frames began, the newest first.
+    frames: [Option<Arrival>; FRAMES],
     frame_timestamp: u32,
     /// Key frames asked for.
     pub key_frames: KeyFrameRequests,
@@ -162,7 +162,7 @@ pub struct Stream {
     score_base: (u32, i64, u64),
     newest: SourceSeq,
     /// Since when a frame has begun and its last packet (the marker) has not come.
-    open_since: Option<Nanos>,
+    open_since: Option<Arrival>,
 }
 
 impl Stream {
@@ -175,7 +175,7 @@ impl Stream {
             rtx_index: StreamIndex::default(),
             seq_base: SEQ_BASE,
             has_ended: false,
-            changed_at: 0,
+            changed_at: None,
             history: History::default(),
             nack: nack.then(NackGenerator::default),
             statistics: ReceiverStatistics::default(),
@@ -186,8 +186,8 @@ impl Stream {
             dtx: encoding.dtx,
             last_packet_at: None,
             flows: false,
-            flows_since: 0,
-            frames: [0; FRAMES],
+            flows_since: Arrival::default(),
+            frames: [None; FRAMES],
             frame_timestamp: 0,
             key_frames: KeyFrameRequests::default(),
             counters: StreamCounters::default(),
@@ -207,8 +207,8 @@ impl Stream {
 
     /// True when another SSRC may take the place of the one that it has.
     #[must_use]
-    pub fn may_change(&self, now: Nanos, spacing: Nanos) -> bool {
-        self.changed_at == 0 || now >= self.changed_at + spacing
+    pub fn may_change(&self, arrival: Arrival, spacing: Nanos) -> bool {
+        self.changed_at.is_none_or(|at| arrival.since(at) >= spacing)
     }
 
     /// The number of a packet of its own SSRC.
@@ -231,13 +231,13 @@ impl Stream {
         &mut self,
         old: &StreamIndex,
         index: PacketIndex,
-        now: Nanos,
+        arrival: Arrival,
         pool: &mut Pool,
     ) {
         let newest = self.source_seq(old.newest().unwrap_or_default());
         let cycle = ((newest.0 >> 16) + 2) << 16;
         self.seq_base = cycle.wrapping_sub(index.roc() << 16);
-        (self.changed_at, self.has_ended) = (now, false);
+        (self.changed_at, self.has_ended) = (Some(arrival), false);
         self.history.clear(pool);
         self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
         self.statistics = ReceiverStatistics::default();
@@ -249,7 +249,7 @@ impl Stream {
 
     /// When the newest packet of a frame came that is not complete.
     #[must_use]
-    pub fn open_since(&self) -> Option<Nanos> {
+    pub fn open_since(&self) -> Option<Arrival> {
         self.open_since
     }
 
@@ -284,29 +284,30 @@ impl Stream {
     pub fn is_settled(&self, now: Nanos) -> bool {
         !self.is_silent_for(SILENT_AFTER, now)
             && now >= self.flows_since + SETTLED_AFTER
-            && self.frames[1] >= self.flows_since
+            && self.frames[1].is_some_and(|at| at >= self.flows_since)
     }
 
     /// A frame begins: the stream flows, perhaps again. What was measured before a silence says
     /// nothing.
-    fn note_frame(&mut self, timestamp: u32, now: Nanos) {
-        if !self.flows || self.is_silent_for(SILENT_AFTER, now) {
-            (self.flows, self.flows_since) = (true, now);
+    fn note_frame(&mut self, timestamp: u32, arrival: Arrival) {
+        if !self.flows || self.is_silent_for(SILENT_AFTER, arrival.moment()) {
+            (self.flows, self.flows_since) = (true, arrival);
             self.meters = [Meter::default(); TEMPORAL_LAYERS];
         }
         self.frame_timestamp = timestamp;
         self.frames.rotate_right(1);
-        self.frames[0] = now;
+        self.frames[0] = Some(arrival);
     }
 
     /// True when another layer's last frames, the first of them at `since`, all came after this one's
     /// last, and this one has been quiet for longer than its own last frames took: neither a track
     /// that rests nor a layer of few frames is meant.
-    fn is_left_behind(&self, since: Nanos, now: Nanos) -> bool {
+    fn is_left_behind(&self, since: Option<Arrival>, arrival: Arrival) -> bool {
         let [newest, .., oldest] = self.frames;
-        let usual = if oldest > 0 { newest.saturating_sub(oldest) } else { 0 };
+        let quiet = newest.map_or(arrival.moment(), |newest| arrival.since(newest));
+        let usual = newest.zip(oldest).map_or(0, |(newest, oldest)| newest.since(oldest));
         let least = if self.dtx { LEFT_BEHIND_AFTER_DTX } else { LEFT_BEHIND_AFTER };
-        since > newest && now > newest + usual.max(least)
+        since > newest && quiet > usual.max(least)
     }
 
     /// Bits per second of the layers up to `temporal`.
@@ -516,22 +517,22 @@ impl Producer {
         buffer: Box<[u8]>,
         pool: &mut Pool,
     ) -> Result<(), Discard> {
-        let now = meta.arrival;
+        let arrival = meta.arrival;
         if !arrived.rtx && meta.payload_len > 0 {
             self.note_flow(usize::from(arrived.stream), &meta);
         }
         let stream = &mut self.streams[usize::from(arrived.stream)];
         if !arrived.rtx {
-            stream.last_packet_at = Some(now);
+            stream.last_packet_at = Some(arrival);
             stream.counters.packets += 1;
             stream.counters.bytes += arrived.len as u64;
-            stream.statistics.receive(meta.seq.0 as u16, meta.timestamp, now, self.clock_rate);
+            stream.statistics.receive(meta.seq.0 as u16, meta.timestamp, arrival, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
         }
         if meta.seq > stream.newest && meta.payload_len > 0 {
             stream.newest = meta.seq;
-            stream.open_since = (self.kind == MediaKind::Video && !meta.marker).then_some(now);
+            stream.open_since = (self.kind == MediaKind::Video && !meta.marker).then_some(arrival);
         }
         let start = usize::from(meta.payload_offset);
         let payload = &buffer[start..start + usize::from(meta.payload_len)];
@@ -550,7 +551,7 @@ impl Producer {
         stream.shows_sync |=
             info.opens_upper || info.layer_sync && info.temporal_layer > 0 && !info.key_frame;
         if let Some(nack) = &mut stream.nack {
-            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, now);
+            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, arrival);
             if arrived.rtx && filled {
                 stream.counters.repaired += 1;
             }
@@ -573,7 +574,7 @@ impl Producer {
         // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
         // that publishers probe with, nor what is here already.
         if payload_len > 0 {
-            stream.meters[temporal].add(arrived.len, now);
+            stream.meters[temporal].add(arrived.len, arrival.moment());
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
         self.fresh.push(Fresh { stream: arrived.stream, seq });
@@ -585,18 +586,18 @@ impl Producer {
 
     /// Which streams flow, now that one has a packet.
     fn note_flow(&mut self, index: usize, meta: &Meta) {
-        let now = meta.arrival;
+        let arrival = meta.arrival;
         let stream = &mut self.streams[index];
         let flowed = stream.is_active();
-        let known = flowed && !stream.is_silent_for(SILENT_AFTER, now);
+        let known = flowed && !stream.is_silent_for(SILENT_AFTER, arrival.moment());
         if known && (meta.seq <= stream.newest || meta.timestamp == stream.frame_timestamp) {
             return;
         }
-        stream.note_frame(meta.timestamp, now);
+        stream.note_frame(meta.timestamp, arrival);
         self.streams_changed |= !flowed;
         let since = stream.frames[FRAMES - 1];
         for stream in &mut self.streams {
-            if stream.flows && stream.is_left_behind(since, now) {
+            if stream.flows && stream.is_left_behind(since, arrival) {
                 stream.flows = false;
                 self.streams_changed = true;
             }

@@ -173,7 +173,7 @@ impl Worker {
                     producer.streams.iter().zip(&active).any(|(s, was)| (s.score > 0) != *was);
                 self.events.push(Event::ProducerScore { producer: producer_id, scores });
                 if changed {
-                    self.touch_subscribers(producer_key, now);
+                    self.touch_subscribers(producer_key);
                 }
             }
         }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use ironcast_core::{
+    Arrival,
     numbers::{PacketIndex, RtcpIndex},
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
@@ -114,7 +115,7 @@ pub fn rtcp(data: &[u8]) {
     for record in data.chunks_exact(4) {
         let [a, b, c, d] = [record[0], record[1], record[2], record[3]];
         let arrival = u64::from(u16::from_be_bytes([c, d])) * 1_000_000;
-        feedback.receive(u16::from_be_bytes([a, b]), arrival);
+        feedback.receive(u16::from_be_bytes([a, b]), Arrival::at(arrival));
     }
     while feedback.is_pending() {
         let mut buffer = [0; 300];

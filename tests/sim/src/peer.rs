@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use ironcast_core::{
-    MS, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     numbers::{PacketIndex, RtcpIndex},
     srtp::{OpenKey, ReplayWindow, SealKey},
     wire::{
@@ -640,7 +640,8 @@ fn take_packet(
         payload = rest;
     } else {
         let clock_rate = inbox.clock_rate();
-        inbox.statistics.receive(header.sequence_number, header.timestamp, now, clock_rate);
+        let arrival = Arrival::at(now);
+        inbox.statistics.receive(header.sequence_number, header.timestamp, arrival, clock_rate);
     }
     let (body, descriptor) = media::read(inbox.setup.codec, payload)?;
     let mut got = Got {

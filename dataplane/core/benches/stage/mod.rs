@@ -4,7 +4,7 @@
 //! finds them by their names (`bench/instructions`).
 
 use ironcast_core::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
     numbers::PacketIndex,
     srtp::{KeySource, MasterKey, SealJob, SealKey, Sealer, Suite},
@@ -154,7 +154,11 @@ impl Stage {
         let remote = ([10, 0, 0, 2], 10_000 + self.paths as u16).into();
         self.paths += 1;
         let path = PathId { slot: self.paths, generation: 0 };
-        self.worker.receive(Ingress::Listener { local, remote }, &check[..len], self.now);
+        self.worker.receive(
+            Ingress::Listener { local, remote },
+            &check[..len],
+            Arrival::at(self.now),
+        );
         let actions = std::mem::take(self.worker.actions());
         assert!(matches!(actions[..], [Action::OpenPath { .. }]), "{actions:?}");
         self.worker.path_opened(token, local, remote, Some(path), self.now);
@@ -193,7 +197,7 @@ impl Stage {
     #[inline(never)]
     pub fn receive_frame(&mut self) {
         for bytes in &self.frame {
-            self.worker.receive(Ingress::Path(self.publisher), bytes, self.now);
+            self.worker.receive(Ingress::Path(self.publisher), bytes, Arrival::at(self.now));
         }
     }
 

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{MS, Nanos, SECOND, numbers::SourceSeq};
+use crate::{Arrival, MS, Nanos, SECOND, numbers::SourceSeq};
 
 /// Numbers that may be missing at one time.
 pub const MISSING_MAX: usize = 1_000;
@@ -25,7 +25,7 @@ pub const RETRY_MIN: Nanos = 40 * MS;
 #[derive(Debug, Clone, Copy)]
 struct Missing {
     seq: SourceSeq,
-    since: Nanos,
+    since: Arrival,
     next_at: Nanos,
     tries: u8,
 }
@@ -58,7 +58,7 @@ impl NackGenerator {
         seq: SourceSeq,
         key_frame: bool,
         recovered: bool,
-        now: Nanos,
+        arrival: Arrival,
     ) -> bool {
         if key_frame && self.key_frame.is_none_or(|before| seq > before) {
             self.key_frame = Some(seq);
@@ -78,7 +78,7 @@ impl NackGenerator {
             return false;
         }
         self.highest = Some(seq);
-        self.insert(highest.0 + 1, seq.0, now);
+        self.insert(highest.0 + 1, seq.0, arrival);
         false
     }
 
@@ -94,7 +94,7 @@ impl NackGenerator {
     }
 
     /// All from `first` up to before `end` are missing.
-    fn insert(&mut self, first: u32, end: u32, now: Nanos) {
+    fn insert(&mut self, first: u32, end: u32, arrival: Arrival) {
         let gap = (end - first) as usize;
         if gap == 0 {
             return;
@@ -114,8 +114,8 @@ impl NackGenerator {
             self.wants_key_frame = true;
             return;
         }
-        let next_at = now + self.reorder_delay;
-        let missing = |seq| Missing { seq: SourceSeq(seq), since: now, next_at, tries: 0 };
+        let next_at = arrival + self.reorder_delay;
+        let missing = |seq| Missing { seq: SourceSeq(seq), since: arrival, next_at, tries: 0 };
         self.missing.extend((first..end).map(missing));
         if first < end {
             self.next_at = Some(self.next_at.map_or(next_at, |before| before.min(next_at)));
@@ -142,9 +142,8 @@ impl NackGenerator {
             return;
         }
         let before = self.missing.len();
-        self.missing.retain(|m| {
-            m.next_at > now || m.tries < TRIES_MAX && now.saturating_sub(m.since) < AGE_MAX
-        });
+        self.missing
+            .retain(|m| m.next_at > now || m.tries < TRIES_MAX && m.since.age(now) < AGE_MAX);
         self.given_up += (before - self.missing.len()) as u64;
         for missing in self.missing.iter_mut().filter(|m| m.next_at <= now) {
             missing.tries += 1;
@@ -202,17 +201,17 @@ mod tests {
     fn a_gap_is_asked_for_at_once_and_again_after_a_round_trip() {
         let mut nack = NackGenerator::default();
         for seq in [70_000, 70_001, 70_004] {
-            assert!(!nack.receive(SourceSeq(seq), false, false, 0));
+            assert!(!nack.receive(SourceSeq(seq), false, false, Arrival::at(0)));
         }
         assert_eq!(nack.deadline(), Some(0));
         assert_eq!(due(&mut nack, 0, 0), [4_466, 4_467]);
         assert_eq!(nack.deadline(), Some(RETRY_MIN));
         assert!(due(&mut nack, RETRY_MIN - 1, 0).is_empty());
-        assert!(nack.receive(SourceSeq(70_002), false, true, 20 * MS));
-        assert!(!nack.receive(SourceSeq(70_002), false, true, 20 * MS));
+        assert!(nack.receive(SourceSeq(70_002), false, true, Arrival::at(20 * MS)));
+        assert!(!nack.receive(SourceSeq(70_002), false, true, Arrival::at(20 * MS)));
         assert_eq!(due(&mut nack, RETRY_MIN, 90 * MS), [4_467]);
         assert_eq!(nack.deadline(), Some(RETRY_MIN + 90 * MS));
-        assert!(nack.receive(SourceSeq(70_003), false, false, 50 * MS));
+        assert!(nack.receive(SourceSeq(70_003), false, false, Arrival::at(50 * MS)));
         assert_eq!((nack.deadline(), nack.missing()), (None, 0));
     }
 
@@ -220,20 +219,20 @@ mod tests {
     #[test]
     fn a_repeat_that_overtakes_its_packet_makes_no_request() {
         let mut nack = NackGenerator::default();
-        nack.receive(SourceSeq(1), false, false, 0);
-        nack.receive(SourceSeq(4), false, true, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(4), false, true, Arrival::at(0));
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
-        nack.receive(SourceSeq(2), false, false, 0);
+        nack.receive(SourceSeq(2), false, false, Arrival::at(0));
         assert_eq!(nack.missing(), 0);
     }
 
     #[test]
     fn a_reordered_packet_is_not_asked_for_within_the_delay() {
         let mut nack = NackGenerator::new(10 * MS);
-        nack.receive(SourceSeq(1), false, false, 0);
-        nack.receive(SourceSeq(3), false, false, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(3), false, false, Arrival::at(0));
         assert!(due(&mut nack, 9 * MS, 0).is_empty());
-        assert!(nack.receive(SourceSeq(2), false, false, 9 * MS));
+        assert!(nack.receive(SourceSeq(2), false, false, Arrival::at(9 * MS)));
         assert!(due(&mut nack, 10 * MS, 0).is_empty());
     }
 
@@ -241,8 +240,8 @@ mod tests {
     fn it_gives_up_after_some_tries_and_after_some_time() {
         for (rtt, tries) in [(0, usize::from(TRIES_MAX)), (300 * MS, 4)] {
             let mut nack = NackGenerator::default();
-            nack.receive(SourceSeq(1), false, false, 0);
-            nack.receive(SourceSeq(3), false, false, 0);
+            nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+            nack.receive(SourceSeq(3), false, false, Arrival::at(0));
             let mut asked = 0;
             while let Some(at) = nack.deadline() {
                 asked += due(&mut nack, at, rtt).len();
@@ -255,10 +254,10 @@ mod tests {
     #[test]
     fn a_full_list_asks_for_a_key_frame_instead() {
         let mut nack = NackGenerator::default();
-        nack.receive(SourceSeq(1), true, false, 0);
-        nack.receive(SourceSeq(2 + MISSING_MAX as u32), false, false, 0);
+        nack.receive(SourceSeq(1), true, false, Arrival::at(0));
+        nack.receive(SourceSeq(2 + MISSING_MAX as u32), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (MISSING_MAX, false));
-        nack.receive(SourceSeq(4 + MISSING_MAX as u32), false, false, 0);
+        nack.receive(SourceSeq(4 + MISSING_MAX as u32), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
         assert!(nack.take_key_frame_request() && !nack.take_key_frame_request());
     }
@@ -266,13 +265,13 @@ mod tests {
     #[test]
     fn what_precedes_a_key_frame_makes_room() {
         let mut nack = NackGenerator::default();
-        nack.receive(SourceSeq(1), false, false, 0);
-        nack.receive(SourceSeq(900), false, false, 0);
-        nack.receive(SourceSeq(1_000), true, false, 0);
-        nack.receive(SourceSeq(1_201), false, false, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(900), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(1_000), true, false, Arrival::at(0));
+        nack.receive(SourceSeq(1_201), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (200, false));
         assert!(nack.is_missing(SourceSeq(1_001)) && !nack.is_missing(SourceSeq(999)));
-        nack.receive(SourceSeq(50_000), true, false, 0);
+        nack.receive(SourceSeq(50_000), true, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (0, false));
     }
 
@@ -292,7 +291,7 @@ mod tests {
                 let was_missing =
                     known && seq > first && !here.contains(&seq) && here.last() > Some(&seq);
                 let recovered = recovered && known;
-                prop_assert_eq!(nack.receive(SourceSeq(seq), false, recovered, 0), was_missing);
+                prop_assert_eq!(nack.receive(SourceSeq(seq), false, recovered, Arrival::at(0)), was_missing);
                 // A repeat of what is still on its way says nothing about where the stream is.
                 if !recovered || here.last() >= Some(&seq) {
                     here.insert(seq);
@@ -310,7 +309,7 @@ mod tests {
         fn it_always_ends(seqs in prop::collection::vec(0u32..3_000, 1..50)) {
             let mut nack = NackGenerator::default();
             for (now, seq) in seqs.into_iter().enumerate() {
-                nack.receive(SourceSeq(seq), false, false, now as Nanos);
+                nack.receive(SourceSeq(seq), false, false, Arrival::at(now as Nanos));
                 prop_assert!(nack.missing() <= MISSING_MAX);
             }
             let mut turns = 0;

@@ -33,7 +33,7 @@ use self::{
     sources::{EarlyNumbers, Sources},
 };
 use crate::{
-    Nanos,
+    Arrival, Nanos,
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
@@ -54,9 +54,9 @@ pub struct Traffic {
 
 impl Traffic {
     /// One more datagram.
-    pub fn add(&mut self, len: usize, now: Nanos) {
+    pub fn add(&mut self, len: usize, at: Nanos) {
         self.bytes += len as u64;
-        self.meter.add(len, now);
+        self.meter.add(len, at);
     }
 }
 
@@ -210,7 +210,7 @@ impl Transport {
     }
 
     /// A verified packet that no producer gets has arrived all the same.
-    pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Nanos) {
+    pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Arrival) {
         let Some(id) = self.transport_cc_id else {
             self.early.note(header, datagram, arrival);
             return;

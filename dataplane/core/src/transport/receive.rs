@@ -3,7 +3,7 @@
 //! its tag was verified.
 
 use crate::{
-    Discard, Nanos, SECOND,
+    Arrival, Discard, Nanos, SECOND,
     key::TransportKey,
     numbers::PacketIndex,
     producer::Arrived,
@@ -37,7 +37,7 @@ impl Worker {
         &mut self,
         key: TransportKey,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         if datagram.len() > LARGE_BYTES {
             return Err(Discard::Oversized);
@@ -74,7 +74,7 @@ impl Worker {
         plain_len: usize,
         buffer: Box<[u8]>,
         index: PacketIndex,
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let producer = self.producers.get_mut(found.producer);
         let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
@@ -87,9 +87,9 @@ impl Worker {
         let extensions = sort_extensions(&producer.extensions, &header, datagram);
         let traffic = &mut transport.traffic;
         if found.rtx {
-            traffic.rtx_received.add(datagram.len(), arrival);
+            traffic.rtx_received.add(datagram.len(), arrival.moment());
         } else {
-            traffic.rtp_received.add(datagram.len(), arrival);
+            traffic.rtp_received.add(datagram.len(), arrival.moment());
         }
         if let Some(seq) = extensions.transport_seq {
             transport.feedback.receive(seq, arrival);
@@ -106,7 +106,7 @@ impl Worker {
         key: TransportKey,
         header: rtp::Header,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
@@ -148,7 +148,7 @@ impl Worker {
         ssrc: u32,
         found: Found,
         index: PacketIndex,
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<StreamRef, Discard> {
         let Found { stream: found, is_named } = found;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
@@ -156,8 +156,8 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         let before = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
         let is_former = transport.sources.is_former(ssrc);
-        let has_ended =
-            stream.has_ended || stream.last_packet_at.is_some_and(|at| arrival > at + SILENT_AFTER);
+        let has_ended = stream.has_ended
+            || stream.last_packet_at.is_some_and(|at| arrival.since(at) > SILENT_AFTER);
         let may = match before {
             None => is_named || !is_former,
             Some(_) if has_ended => is_named || !is_former,
@@ -193,7 +193,7 @@ impl Worker {
         }
         transport.sources.retire(before, old);
         transport.rtcp.remove(before);
-        self.touch_subscribers(found.producer, arrival);
+        self.touch_subscribers(found.producer);
         Ok(found)
     }
 
@@ -207,7 +207,7 @@ impl Worker {
         buffer: Box<[u8]>,
         forwarded: Forwarded,
         index: PacketIndex,
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let Some(producer) = self.producers.get_mut(found.producer) else {
             self.pool.give(buffer);
@@ -258,7 +258,7 @@ impl Worker {
             self.fresh_producers.push(found.producer);
         }
         if streams_changed {
-            self.touch_subscribers(found.producer, arrival);
+            self.touch_subscribers(found.producer);
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {
             return result;

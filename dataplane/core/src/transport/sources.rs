@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::{feedback::TransportFeedback, recent::Recent};
-use crate::{Discard, Nanos, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
+use crate::{Arrival, Discard, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
 
 /// SSRCs of one peer that are remembered.
 const SOURCES_MAX: usize = 256;
@@ -75,11 +75,11 @@ impl Sources {
 
 /// What came before the first producer told the id of the transport-wide number.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Nanos)>);
+pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Arrival)>);
 
 impl EarlyNumbers {
     /// Every extension of a packet that may be such a number.
-    pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Nanos) {
+    pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Arrival) {
         for (id, value) in header.extensions(datagram) {
             if let Ok(value) = <[u8; 2]>::try_from(value) {
                 if self.0.len() >= EARLY_MAX {
