@@ -213,8 +213,8 @@ impl SealKeys {
 }
 
 impl KeySource for SealKeys {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        self.0.get(key as usize)?.as_ref()
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        self.0.get(transport as usize)?.as_ref()
     }
 }
 

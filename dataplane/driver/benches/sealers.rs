@@ -31,7 +31,7 @@ impl Turn {
         let each = u32::from(bytes) + RTP_TAG_BYTES_MAX as u32;
         let in_slab = SLAB_BYTES as u32 / each;
         let jobs = (0..KEYS * PACKETS).map(|number| SealJob {
-            key: number / PACKETS,
+            transport: number / PACKETS,
             slab: number / in_slab,
             offset: number % in_slab * each,
             header_len: HEADER_BYTES,

@@ -169,8 +169,8 @@ fn webrtc_srtp_agrees_across_a_rollover() {
 struct OneKey(SealKey);
 
 impl KeySource for OneKey {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        (key == 5).then_some(&self.0)
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        (transport == 5).then_some(&self.0)
     }
 }
 
@@ -181,8 +181,8 @@ fn a_turn_is_sealed_in_its_slabs_and_nothing_stays_in_the_clear() {
     let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
     let mut slabs = [Slab { bytes }];
     let (packet, header_len) = rtp(1, 2, 0, Some(1), &[7; 100]);
-    let job = |key, offset: usize, index| SealJob {
-        key,
+    let job = |transport, offset: usize, index| SealJob {
+        transport,
         slab: 0,
         offset: offset as u32,
         header_len: header_len as u16,
