@@ -148,8 +148,8 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::SetTransportBitrates(set) => core.apply_bitrates(&set, now),
             Command::Produce(create) => core.apply_produce(&create),
-            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true, now),
-            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false, now),
+            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true),
+            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false),
             Command::Consume(create) => {
                 let [a, b] = random::<2>()?;
                 core.apply_consume(&create, u16::from_be_bytes([a, b]), now)

@@ -216,7 +216,7 @@ impl Worker {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn apply_pause_producer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+    pub fn apply_pause_producer(&mut self, id: &str, paused: bool) -> Outcome<Reply> {
         let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         let Some(producer) = self.producers.get_mut(key) else {
             return Err(not_found("producer", id));

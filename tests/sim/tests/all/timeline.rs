@@ -78,7 +78,7 @@ fn pauses_at_both_ends_leave_no_hole() {
                 for paused in [true, false] {
                     let now = world.now;
                     let result = if by_producer {
-                        world.worker().apply_pause_producer(id, paused, now)
+                        world.worker().apply_pause_producer(id, paused)
                     } else {
                         world.worker().apply_pause_consumer(&format!("bob/{id}"), paused, now)
                     };
