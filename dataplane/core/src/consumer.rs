@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ironcast_protocol::{
     Id,
     command::{Consume, ConsumerScore},
-    event::LayersReason,
+    event::{LayersReason, SentStream},
     media::{Layers, MediaKind, RtpType},
 };
 
@@ -143,6 +143,8 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
+    /// Streams whose numbers are used up, as was told: media, repeats.
+    said_used_up: [bool; 2],
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
     left: u8,
@@ -228,6 +230,7 @@ impl Consumer {
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
             repeats_bytes: nack && rtx.is_none(),
+            said_used_up: [false; 2],
             timeline: Timeline::new(first_seq),
             meter: Meter::default(),
             last_arrival: Arrival::default(),
@@ -296,6 +299,7 @@ impl Consumer {
     pub fn needs_key_frame(&self) -> bool {
         self.kind == MediaKind::Video
             && !self.paused
+            && !self.timeline.is_used_up()
             && self.target.is_some()
             && (self.resync || self.current != self.target)
     }
@@ -476,6 +480,15 @@ impl Consumer {
             None => LayersReason::Available,
         };
         Some((current, reason))
+    }
+
+    /// Numbers that were used up since this was asked last: their stream ends without a word.
+    pub fn take_used_up(&mut self) -> Option<SentStream> {
+        let repeats = self.rtx.is_some() && self.rtx_seq > SentSeq::MAX;
+        let now = [self.timeline.is_used_up(), repeats];
+        let at = (0..2).find(|&at| now[at] && !self.said_used_up[at])?;
+        self.said_used_up[at] = true;
+        Some([SentStream::Media, SentStream::Repeats][at])
     }
 
     /// Quality, as the API says it.

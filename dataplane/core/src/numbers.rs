@@ -52,6 +52,11 @@ impl RtcpIndex {
 #[repr(transparent)]
 pub struct SourceSeq(pub u32);
 
+impl SourceSeq {
+    /// Numbers above it are not kept: they do not begin again, and another SSRC begins two cycles on.
+    pub const MAX: Self = Self(u32::MAX - 0x2_0000);
+}
+
 /// A packet of a stream that is sent, RTX or not: the index that it is sealed with. No index is used
 /// for two packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +64,9 @@ pub struct SourceSeq(pub u32);
 pub struct SentSeq(pub u32);
 
 impl SentSeq {
+    /// Numbers above it are not begun: the gap that one loss upstream leaves always fits.
+    pub const MAX: Self = Self(u32::MAX - 0x1_0000);
+
     /// As the header carries it.
     #[must_use]
     pub fn wire(self) -> u16 {

@@ -120,6 +120,8 @@ pub struct Stream {
     pub rtx_index: StreamIndex,
     /// Added to an index to get the number in the history, which goes on when the SSRC changes.
     seq_base: u32,
+    /// It has had 2^32 numbers: nothing more is taken of it.
+    pub is_used_up: bool,
     /// The publisher said goodbye to it, and has not come back.
     pub has_ended: bool,
     /// When its SSRC became another one.
@@ -174,6 +176,7 @@ impl Stream {
             index: StreamIndex::default(),
             rtx_index: StreamIndex::default(),
             seq_base: SEQ_BASE,
+            is_used_up: false,
             has_ended: false,
             changed_at: None,
             history: History::default(),
@@ -225,6 +228,12 @@ impl Stream {
         Some(SourceSeq(rtp::extend(original, newest.0)))
     }
 
+    /// Its numbers go on at another place, the next one at `to` for what has the index 0.
+    #[cfg(feature = "audit")]
+    pub(crate) fn skip_numbers(&mut self, to: u32) {
+        self.seq_base = to;
+    }
+
     /// Another SSRC goes on in its place, at `index`. `old` is where the one before was: numbers in
     /// the history go on above it, so that nothing that was sent for a number is sent for another.
     pub fn begin_again(
@@ -235,7 +244,8 @@ impl Stream {
         pool: &mut Pool,
     ) {
         let newest = self.source_seq(old.newest().unwrap_or_default());
-        let cycle = ((newest.0 >> 16) + 2) << 16;
+        // No cycle follows the last one: what is above the largest number is refused.
+        let cycle = ((newest.0 >> 16) + 2).min(0xffff) << 16;
         self.seq_base = cycle.wrapping_sub(index.roc() << 16);
         (self.changed_at, self.has_ended) = (Some(arrival), false);
         self.history.clear(pool);
@@ -304,10 +314,9 @@ impl Stream {
     /// that rests nor a layer of few frames is meant.
     fn is_left_behind(&self, since: Option<Arrival>, arrival: Arrival) -> bool {
         let [newest, .., oldest] = self.frames;
-        let quiet = newest.map_or(arrival.moment(), |newest| arrival.since(newest));
         let usual = newest.zip(oldest).map_or(0, |(newest, oldest)| newest.since(oldest));
         let least = if self.dtx { LEFT_BEHIND_AFTER_DTX } else { LEFT_BEHIND_AFTER };
-        since > newest && quiet > usual.max(least)
+        since > newest && newest.is_none_or(|newest| arrival.since(newest) > usual.max(least))
     }
 
     /// Bits per second of the layers up to `temporal`.

@@ -207,6 +207,10 @@ impl Worker {
                 continue;
             }
             consumer.report_at = now + REPORTS_EVERY;
+            if let Some(stream) = consumer.take_used_up() {
+                let consumer = consumer.id.clone();
+                self.events.push(Event::ConsumerExhausted { consumer, stream });
+            }
             let Some(producer) = self.producers.get(consumer.producer) else {
                 continue;
             };

@@ -2,10 +2,12 @@
 //! hand to [4] `producer.rs`; RTCP goes to `reports.rs`. Nothing is remembered of a packet before
 //! its tag was verified.
 
+use ironcast_protocol::Event;
+
 use crate::{
     Arrival, Discard, Nanos, SECOND,
     key::TransportKey,
-    numbers::PacketIndex,
+    numbers::{PacketIndex, SourceSeq},
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
@@ -238,6 +240,11 @@ impl Worker {
             seq = original;
             payload.start += 2;
         }
+        if stream.is_used_up || seq > SourceSeq::MAX {
+            self.pool.give(buffer);
+            self.report_used_up(found);
+            return Err(Discard::NumbersUsedUp);
+        }
         let meta = Meta {
             seq,
             timestamp: header.timestamp,
@@ -272,6 +279,19 @@ impl Worker {
         // Holes show at once: the publisher is asked in this very turn.
         self.touch(transport);
         result
+    }
+}
+
+impl Worker {
+    /// A stream's numbers do not begin again: it ends, and is told of once.
+    #[cold]
+    fn report_used_up(&mut self, found: StreamRef) {
+        let Some(producer) = self.producers.get_mut(found.producer) else { return };
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        if !std::mem::replace(&mut stream.is_used_up, true) {
+            let producer = producer.id.clone();
+            self.events.push(Event::ProducerExhausted { producer, encoding_idx: found.stream });
+        }
     }
 }
 

@@ -161,8 +161,7 @@ fn resend(
     let Some(rewritten) = consumer.timeline.repeated(seq, timestamp) else {
         return 0;
     };
-    let rtx_used_up = consumer.rtx_seq == SentSeq(u32::MAX);
-    if consumer.rtx.is_some() && rtx_used_up {
+    if consumer.rtx.is_some() && consumer.rtx_seq > SentSeq::MAX {
         return 0;
     }
     let Some((ssrc, payload_type)) = consumer.rtx else {

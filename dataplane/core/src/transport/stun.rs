@@ -217,7 +217,7 @@ impl Worker {
             self.actions.push(Action::ClosePath(id));
             return;
         };
-        let arrival = checks.first().map_or(Arrival::at(now), |(_, arrival)| *arrival);
+        let arrival = checks.first().map_or_else(|| Arrival::at(now), |(_, arrival)| *arrival);
         let gone = transport.ice.add_path(Path::new(id, local, remote, arrival));
         self.paths.open(id, key);
         if let Some(gone) = gone {
