@@ -88,9 +88,7 @@ impl Worker {
         let key = self.transports.insert(transport);
         self.transport_ids.insert(create.id.clone(), key);
         self.username_fragments.insert(fragment, key);
-        if let Some(router) = self.routers.get_mut(router_key) {
-            router.transports.push(key);
-        }
+        self.enter(key);
         Ok(key.into())
     }
 
@@ -196,6 +194,7 @@ impl Worker {
             }
         }
         if let Some(producer) = self.producers.get_mut(key) {
+            producer.at_transport = transport.producers.len() as u32;
             for stream in &mut producer.streams {
                 let sources = &mut transport.sources;
                 stream.index = stream.ssrc.map(|ssrc| sources.take(ssrc)).unwrap_or_default();

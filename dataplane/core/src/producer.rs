@@ -390,8 +390,9 @@ pub struct Producer {
     pub id: Id,
     /// Its room.
     pub router: RouterKey,
-    /// Where it arrives.
+    /// Where it arrives, and where it stands in its list.
     pub transport: TransportKey,
+    pub(crate) at_transport: u32,
     /// Audio or video.
     pub kind: MediaKind,
     /// What is inside.
@@ -482,6 +483,7 @@ impl Producer {
             id: create.id.clone(),
             router,
             transport,
+            at_transport: 0,
             kind: create.kind,
             codec: Codec::from_mime(&media.mime_type),
             mime_type: media.mime_type.clone(),

@@ -195,16 +195,16 @@ pub struct Counters {
     pub handed_over: u64,
 }
 
-/// Keys to seal with, by their transport's index.
+/// Keys to seal with, by their transport's index. Each lies apart: a table that grows moves none.
 #[derive(Debug, Default)]
-pub(crate) struct SealKeys(Vec<Option<SealKey>>);
+pub(crate) struct SealKeys(Vec<Option<Box<SealKey>>>);
 
 impl SealKeys {
     pub(crate) fn set(&mut self, index: usize, key: Option<SealKey>) {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        self.0[index] = key;
+        self.0[index] = key.map(Box::new);
     }
 
     fn trim(&mut self) {
@@ -214,7 +214,7 @@ impl SealKeys {
 
 impl KeySource for SealKeys {
     fn seal_key(&self, transport: u32) -> Option<&SealKey> {
-        self.0.get(transport as usize)?.as_ref()
+        self.0.get(transport as usize)?.as_deref()
     }
 }
 

@@ -82,8 +82,9 @@ pub struct TrafficCounters {
 pub struct Transport {
     /// The caller's id.
     pub id: Id,
-    /// Its room.
+    /// Its room, and where it stands in its list.
     pub router: RouterKey,
+    pub(crate) at_router: u32,
     /// Paths, checks, consent.
     pub ice: Ice,
     /// DTLS, as the handshake reports it.
@@ -164,6 +165,7 @@ impl Transport {
         Self {
             id,
             router,
+            at_router: 0,
             ice,
             dtls_state: DtlsState::New,
             dtls_role: None,
