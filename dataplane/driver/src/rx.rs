@@ -128,7 +128,7 @@ impl Io {
             return;
         }
         let arrival = stamp(message.control_data());
-        let arrival = arrival.map_or(Arrival::at(now), |ns| self.clock.arrival(ns));
+        let arrival = arrival.map_or_else(|| Arrival::at(now), |ns| self.clock.arrival(ns));
         let source = match usage {
             SlotUse::Listener { local } => match address(message.name_data()) {
                 Some(remote) => Inbound::Listener { local, remote },

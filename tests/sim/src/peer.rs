@@ -634,7 +634,7 @@ fn take_packet(
         let (original, rest) = payload.split_first_chunk().ok_or("RTX without a number")?;
         let original = u16::from_be_bytes(*original);
         // The first to arrive of a stream may be a repeat.
-        let newest = inbox.index.newest().map_or(u64::from(original), |newest| newest.0);
+        let newest = inbox.index.newest().map_or_else(|| original.into(), |newest| newest.0);
         let distance = original.wrapping_sub(newest as u16).cast_signed();
         index = newest.checked_add_signed(i64::from(distance)).ok_or("RTX of what never was")?;
         payload = rest;
