@@ -15,6 +15,7 @@ pub mod closing;
 mod commands;
 pub mod consumer;
 mod control;
+pub mod dependencies;
 pub mod discard;
 pub mod divide;
 pub mod figures;

@@ -14,6 +14,7 @@ use ironcast_protocol::{
 
 use crate::{
     Arrival, Discard, MS, Nanos, SECOND,
+    dependencies::Dependencies,
     key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::KeyFrameRequests,
     meter::Meter,
@@ -128,6 +129,8 @@ pub struct Stream {
     changed_at: Option<Arrival>,
     /// Recent packets.
     pub history: History,
+    /// Layers of its frames, where the payload does not tell them.
+    dependencies: Dependencies,
     /// What is missing.
     pub nack: Option<NackGenerator>,
     /// RFC 3550 figures.
@@ -180,6 +183,7 @@ impl Stream {
             has_ended: false,
             changed_at: None,
             history: History::default(),
+            dependencies: Dependencies::default(),
             nack: nack.then(NackGenerator::default),
             statistics: ReceiverStatistics::default(),
             sender_report: None,
@@ -249,6 +253,7 @@ impl Stream {
         self.seq_base = cycle.wrapping_sub(index.roc() << 16);
         (self.changed_at, self.has_ended) = (Some(arrival), false);
         self.history.clear(pool);
+        self.dependencies = Dependencies::default();
         self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
         self.statistics = ReceiverStatistics::default();
         self.score_base = (0, 0, self.counters.repaired);
@@ -550,10 +555,13 @@ impl Producer {
         meta.info = if payload.is_empty() {
             PayloadInfo::default()
         } else {
-            let dd = meta.extensions.dependency_descriptor;
-            let dd =
-                dd.map(|(at, len)| &buffer[usize::from(at)..usize::from(at) + usize::from(len)]);
-            describe(self.codec, payload, dd).unwrap_or_default()
+            let value = meta.extensions.dependency_descriptor;
+            let dependency = value.filter(|_| self.codec.has_dependencies());
+            let dependency = dependency.and_then(|(at, len)| {
+                let value = &buffer[usize::from(at)..usize::from(at) + usize::from(len)];
+                stream.dependencies.read(value, meta.seq)
+            });
+            describe(self.codec, payload, dependency.as_ref()).unwrap_or_default()
         };
         if self.has_parameter_sets {
             meta.info.key_frame |= h264::begins_idr(payload);

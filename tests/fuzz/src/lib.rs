@@ -9,7 +9,8 @@
 
 use ironcast_core::{
     Arrival,
-    numbers::{PacketIndex, RtcpIndex},
+    dependencies::Dependencies,
+    numbers::{PacketIndex, RtcpIndex, SourceSeq},
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
     wire::{
@@ -181,9 +182,16 @@ pub fn payload(data: &[u8]) {
     let &[codec, len, ref rest @ ..] = data else { return };
     let codec = CODECS[usize::from(codec) % CODECS.len()];
     let (descriptor, payload) = rest.split_at(usize::from(len).min(rest.len()));
-    let descriptor = (!descriptor.is_empty()).then_some(descriptor);
-    let info = describe(codec, payload, descriptor);
+    let mut kept = Dependencies::default();
+    let dependency = kept.read(descriptor, SourceSeq(2));
+    let info = describe(codec, payload, dependency.as_ref());
     assert!(info.is_none() || !payload.is_empty());
+    // Later packets of the stream name the templates that it brought: here by each byte of the payload.
+    for (seq, id) in (3..).zip(payload) {
+        let value = [*id, 0, 0];
+        let later = kept.read(&value, SourceSeq(seq)).expect("three bytes are a descriptor");
+        assert!(later.layers.is_none_or(|layers| layers.temporal <= 7));
+    }
     if codec == Codec::Vp8 {
         let mut copy = payload.to_vec();
         vp8::rewrite(&mut copy, 77, 5);

@@ -368,6 +368,11 @@ impl Peer {
             let (value, len) = AbsCaptureTime { ntp, clock_offset: None }.to_bytes();
             header.push(id(ExtensionKind::AbsCaptureTime), &value[..len])?;
         }
+        if let Some((value, id)) =
+            plain.dependency.as_deref().zip(map.id(ExtensionKind::DependencyDescriptor))
+        {
+            header.push(id, value)?;
+        }
         header.finish()
     }
 
