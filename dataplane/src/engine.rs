@@ -11,7 +11,7 @@ use std::{
 
 use ironcast_config::Announced;
 use ironcast_core::{
-    Nanos, SECOND,
+    Arrival, Nanos, SECOND,
     batch::Batch,
     closing::PORTION,
     srtp::Sealer,
@@ -83,7 +83,7 @@ pub struct WorkerEngine<S> {
     parts: Parts,
     sealer: S,
     ports_of: BTreeMap<u64, u16>,
-    arrivals: Vec<Nanos>,
+    arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
     /// A close that is carried out in portions, and what waits behind it: whoever asked later
@@ -148,8 +148,8 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::SetTransportBitrates(set) => core.apply_bitrates(&set, now),
             Command::Produce(create) => core.apply_produce(&create),
-            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true, now),
-            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false, now),
+            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true),
+            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false),
             Command::Consume(create) => {
                 let [a, b] = random::<2>()?;
                 core.apply_consume(&create, u16::from_be_bytes([a, b]), now)
@@ -364,7 +364,7 @@ impl<S: Sealer> WorkerEngine<S> {
 
     fn measure(&mut self, io: &Io, now: Nanos) {
         for arrival in self.arrivals.drain(..) {
-            self.delays.record(now.saturating_sub(arrival));
+            self.delays.record(arrival.age(now));
         }
         if now < self.rates.at + SECOND {
             return;
@@ -405,7 +405,7 @@ impl<S: Sealer> WorkerEngine<S> {
 impl<S: Sealer> Engine for WorkerEngine<S> {
     type Message = ToWorker;
 
-    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Arrival, _now: Nanos) {
         let source = match source {
             Inbound::Listener { local, remote, .. } => Ingress::Listener { local, remote },
             Inbound::Path(path) => Ingress::Path(path),
@@ -421,7 +421,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::YieldPath { path } => self.core.yield_path(path, now),
             ToWorker::Stun { local, remote, holder, datagram } => {
                 let source = Ingress::HandedOver { local, remote, holder };
-                self.core.receive(source, &datagram, now);
+                self.core.receive(source, &datagram, Arrival::at(now));
             }
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
@@ -446,7 +446,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         self.measure(io, now);
     }
 
-    fn incomplete_since(&self) -> Option<Nanos> {
+    fn incomplete_since(&self) -> Option<Arrival> {
         self.core.frame_open_since()
     }
 

@@ -15,7 +15,7 @@ use crate::{
     consumer::{Consumer, cap},
     key::TransportKey,
     key_frame::Wish,
-    numbers::SentSeq,
+    numbers::{RtcpIndex, SentSeq},
     producer::Producer,
     router::Router,
     transport::{
@@ -84,13 +84,12 @@ impl Worker {
         };
         let ice = Ice::new(credentials, timeouts);
         let initial = create.initial_available_outgoing_bitrate_bps;
-        let transport = Transport::new(create.id.clone(), router_key, ice, initial, 1, now);
+        let transport =
+            Transport::new(create.id.clone(), router_key, ice, initial, RtcpIndex(1), now);
         let key = self.transports.insert(transport);
         self.transport_ids.insert(create.id.clone(), key);
         self.username_fragments.insert(fragment, key);
-        if let Some(router) = self.routers.get_mut(router_key) {
-            router.transports.push(key);
-        }
+        self.enter(key);
         Ok(key.into())
     }
 
@@ -196,6 +195,7 @@ impl Worker {
             }
         }
         if let Some(producer) = self.producers.get_mut(key) {
+            producer.at_transport = transport.producers.len() as u32;
             for stream in &mut producer.streams {
                 let sources = &mut transport.sources;
                 stream.index = stream.ssrc.map(|ssrc| sources.take(ssrc)).unwrap_or_default();
@@ -216,7 +216,7 @@ impl Worker {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn apply_pause_producer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+    pub fn apply_pause_producer(&mut self, id: &str, paused: bool) -> Outcome<Reply> {
         let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         let Some(producer) = self.producers.get_mut(key) else {
             return Err(not_found("producer", id));
@@ -230,7 +230,7 @@ impl Worker {
                 consumer.start_over();
             }
         }
-        self.touch_subscribers(key, now);
+        self.touch_subscribers(key);
         Ok(Reply::Done)
     }
 

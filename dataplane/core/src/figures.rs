@@ -8,6 +8,8 @@ use ironcast_protocol::{
     stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
 };
 
+#[cfg(feature = "audit")]
+use crate::numbers::SentSeq;
 use crate::{
     MS, Nanos,
     consumer::Consumer,
@@ -56,6 +58,21 @@ impl Worker {
         let (sources, early_numbers) = transport.remembered();
         let (_, rtcp_senders) = transport.rtcp.len();
         Some(Remembered { sources, early_numbers, rtcp_senders })
+    }
+
+    /// Numbers of a track, received or sent, go on from here as if so many had come or left before.
+    #[cfg(feature = "audit")]
+    pub fn skip_numbers(&mut self, id: &str, to: u32) {
+        let producer = self.producer_ids.get(id).and_then(|key| self.producers.get_mut(*key));
+        for stream in producer.into_iter().flat_map(|producer| &mut producer.streams) {
+            stream.skip_numbers(to);
+        }
+        let consumer = self.consumer_ids.get(id).and_then(|key| self.consumers.get_mut(*key));
+        if let Some(consumer) = consumer {
+            consumer.timeline = crate::timeline::Timeline::new(SentSeq(to));
+            consumer.rtx_seq = SentSeq(to);
+            consumer.start_over();
+        }
     }
 
     /// State of a transport.

@@ -27,6 +27,9 @@ const LAYERS_EVERY_AT_BEST: Nanos = SECOND;
 /// forgotten with each look.
 const AUDIO_FORGOTTEN: u64 = 64;
 
+/// For [`Transport::layers_at`]: in this turn.
+pub(crate) const AT_ONCE: Nanos = 0;
+
 /// What a consumer is to get.
 #[derive(Debug, Clone, Copy)]
 enum Aim {
@@ -142,13 +145,13 @@ impl Worker {
     }
 
     /// A stream has started, stopped or been paused: everyone who gets it looks again, in this turn.
-    pub(crate) fn touch_subscribers(&mut self, key: ProducerKey, now: Nanos) {
+    pub(crate) fn touch_subscribers(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get(key) else {
             return;
         };
         for subscriber in &producer.subscribers {
             if let Some(transport) = self.transports.get_mut(subscriber.transport) {
-                transport.layers_at = transport.layers_at.min(now);
+                transport.layers_at = AT_ONCE;
                 if !transport.touched {
                     transport.touched = true;
                     self.touched.push(subscriber.transport);

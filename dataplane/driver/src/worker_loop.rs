@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use io_uring::{opcode, types};
 use ironcast_core::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     batch::{Batch, PathId},
 };
 
@@ -60,7 +60,7 @@ pub trait Engine {
     type Message: Send + 'static;
 
     /// A datagram; `arrival` is the kernel's stamp.
-    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, now: Nanos);
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Arrival, now: Nanos);
 
     /// A message from another thread.
     fn message(&mut self, message: Self::Message, io: &mut Io, now: Nanos);
@@ -70,7 +70,7 @@ pub trait Engine {
 
     /// When the newest part came of something that leaves cheaper as a whole (a frame): the loop
     /// waits for the rest for a moment before it asks for output.
-    fn incomplete_since(&self) -> Option<Nanos>;
+    fn incomplete_since(&self) -> Option<Arrival>;
 
     /// Fills the batch with a turn's output, or a portion of it; true when there is more, which is
     /// asked for after the batch was sent.
@@ -357,7 +357,7 @@ impl<E: Engine> Loop<'_, E> {
         }
         let now = self.io.clock.now();
         while let Some((source, mut bytes)) = self.io.strays.pop_front() {
-            self.engine.receive(source, &mut bytes, now, now);
+            self.engine.receive(source, &mut bytes, Arrival::at(now), now);
         }
         is_over
     }
@@ -455,12 +455,12 @@ mod tests {
 
     impl Engine for Counter {
         type Message = ();
-        fn receive(&mut self, _: Inbound, _: &mut [u8], _: Nanos, _: Nanos) {
+        fn receive(&mut self, _: Inbound, _: &mut [u8], _: Arrival, _: Nanos) {
             self.datagrams += 1;
         }
         fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
         fn turn(&mut self, _: &mut Io, _: Nanos) {}
-        fn incomplete_since(&self) -> Option<Nanos> {
+        fn incomplete_since(&self) -> Option<Arrival> {
             None
         }
         fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {

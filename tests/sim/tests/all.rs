@@ -5,6 +5,8 @@ mod bindings;
 mod closing;
 #[path = "all/early.rs"]
 mod early;
+#[path = "all/exhausted.rs"]
+mod exhausted;
 #[path = "all/forwarding.rs"]
 mod forwarding;
 #[path = "all/hostile.rs"]

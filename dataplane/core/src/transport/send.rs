@@ -25,7 +25,7 @@ const RUN_SLACK_BYTES: usize = 24;
 struct Way {
     path: PathId,
     suite: Suite,
-    key: u32,
+    transport: u32,
     abs_send_time: u32,
 }
 
@@ -46,7 +46,7 @@ impl Worker {
         let way = transport.ice.selected().zip(transport.suite).map(|(path, suite)| Way {
             path: path.id,
             suite,
-            key: key.index() as u32,
+            transport: key.index() as u32,
             abs_send_time: u32::from_be_bytes({
                 let [a, b, c] = abs_send_time(now);
                 [0, a, b, c]
@@ -187,8 +187,7 @@ fn resend(
     let Some(rewritten) = consumer.timeline.repeated(seq, timestamp) else {
         return 0;
     };
-    let rtx_used_up = consumer.rtx_seq == SentSeq(u32::MAX);
-    if consumer.rtx.is_some() && rtx_used_up {
+    if consumer.rtx.is_some() && consumer.rtx_seq > SentSeq::MAX {
         return 0;
     }
     let Some((ssrc, payload_type)) = consumer.rtx else {
@@ -290,12 +289,12 @@ fn write_packet(
     let len = header_len + body_len + out.way.suite.rtp_tag_len();
     let (slab, offset) = out.batch.commit(out.way.path, len);
     out.jobs.push(SealJob {
-        key: out.way.key,
+        transport: out.way.transport,
         slab,
         offset,
         header_len: header_len as u16,
         payload_len: body_len as u16,
-        index: u64::from(body.index.0),
+        index: body.index.into(),
     });
     len
 }

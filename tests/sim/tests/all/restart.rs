@@ -118,7 +118,7 @@ fn nor_one_from_before_a_pause() {
             let now = scene.world.now;
             let worker = scene.world.worker();
             if kind == "producer" {
-                worker.apply_pause_producer("camera", paused, now).unwrap();
+                worker.apply_pause_producer("camera", paused).unwrap();
             } else {
                 worker.apply_pause_consumer("eve/camera", paused, now).unwrap();
             }
