@@ -2,6 +2,8 @@
 //! Called by `attach` for every event, in order. An event about something that is already gone is
 //! nothing to tell.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use ironcast_api::{
     Id,
     events::{
@@ -16,6 +18,7 @@ use ironcast_protocol::{Event, WorkerId};
 use crate::{
     convert,
     engine::State,
+    events::Audience,
     registry::{Transport, consumer_event, producer_event},
 };
 
@@ -161,8 +164,25 @@ fn names(transport: &Transport) -> (Id, Option<Id>) {
 pub fn worker_died(state: &mut State, worker: WorkerId, routers: Vec<Id>, reason: String) {
     state.workers.set_running(worker, false);
     let worker_id = convert::worker_id(worker);
-    let event = WorkerEvent { worker_id, router_ids: routers.clone(), reason };
-    state.events.publish(None, EventData::WorkerDied(event));
+    // Admins are told of all routers, everybody else of his own.
+    let mut own: BTreeMap<Arc<str>, Vec<Id>> = BTreeMap::new();
+    for id in &routers {
+        let owner = state.registry.routers.get(id).and_then(|router| router.owner.clone());
+        if let Some(owner) = owner {
+            own.entry(owner).or_default().push(id.clone());
+        }
+    }
+    let event = WorkerEvent {
+        worker_id: worker_id.clone(),
+        router_ids: routers.clone(),
+        reason: reason.clone(),
+    };
+    state.events.publish_for(Audience::Admins, EventData::WorkerDied(event));
+    for (owner, router_ids) in own {
+        let event =
+            WorkerEvent { worker_id: worker_id.clone(), router_ids, reason: reason.clone() };
+        state.events.publish_for(Audience::Part(owner), EventData::WorkerDied(event));
+    }
     for router in routers {
         state.registry.close_router(&router, RouterClosedReason::WorkerDied, &mut state.events);
     }

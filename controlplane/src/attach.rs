@@ -194,6 +194,8 @@ fn begin(
     state.boot_id = Some(welcome.boot_id.clone());
     state.dataplane_version = Some(welcome.release.clone());
     let before = state.registry.replace(registry);
+    let routers = state.registry.routers.iter().map(|(id, router)| (id, router.owner.as_ref()));
+    state.events.own_all(routers);
     let full = state.full();
     state.workers.update(workers, full);
     before

@@ -1,29 +1,56 @@
-//! Who may call: bearer tokens of a file, and client certificates, which TLS has verified by then.
-//! Called by `doors` for every request; never logs a token.
+//! Who may call, in one place: client certificates, tokens of a file, JSON Web Tokens. `doors` asks for
+//! every request and gets a [`Principal`] or a refusal; nothing behind it knows of proofs. Never
+//! logs a proof, and keeps none but as a hash.
+
+mod certificates;
+mod jwt;
+mod principal;
+mod tokens;
 
 use std::{
-    io,
+    fmt::Display,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use ironcast_api::{ErrorCode, Problem};
 use ironcast_config::Require;
+use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
+
+use crate::config::ProofsConfig;
+use certificates::Certificates;
+use jwt::{Expected, Jwt};
+pub use principal::{Caller, Principal, Proven, Scope, Scopes};
+use tokens::Tokens;
 
 type Hash = [u8; 32];
 
-/// Who calls, as far as it is known. Rates are counted by it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Caller {
-    /// Nobody asked. `None` is whoever comes over a unix socket.
-    Address(Option<IpAddr>),
-    /// By the hash of the token.
-    Token(Hash),
-    /// By the hash of the certificate.
-    Certificate(Hash),
+fn hash_of(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
+/// Seconds of the Unix epoch.
+#[must_use]
+pub fn unix_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// A file with proofs cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}", path.display())]
+pub struct ProofError {
+    path: PathBuf,
+    what: String,
+}
+
+impl ProofError {
+    fn new(path: &Path, what: impl Display) -> Self {
+        Self { path: path.to_owned(), what: what.to_string() }
+    }
 }
 
 /// How a request came in.
@@ -42,105 +69,55 @@ pub enum Way {
 pub struct Shown<'a> {
     pub way: Way,
     pub authorization: Option<&'a str>,
-    /// The peer's certificate, DER.
-    pub certificate: Option<&'a [u8]>,
+    /// The peer's certificate and those that lead to its CA, DER.
+    pub chain: &'a [&'a [u8]],
     pub address: Option<IpAddr>,
+    /// Whether a signature may be checked for it: that takes time, and strangers have little of it.
+    pub may_verify: bool,
 }
 
-/// What has to be shown.
-pub struct Gate {
-    tokens: Option<TokenFile>,
-    wants_certificate: bool,
-    require: Require,
+/// What can be shown. Each is kept when another one changes, with what it has verified.
+#[derive(Clone, Default)]
+pub struct Proofs {
+    tokens: Option<Arc<Tokens>>,
+    jwt: Option<Arc<Jwt>>,
+    certificates: Option<Arc<Certificates>>,
+    require_all: bool,
 }
 
-impl Gate {
-    /// Reads the token file, if there is one.
-    pub fn new(
-        token_file: Option<&Path>,
-        wants_certificate: bool,
-        require: Require,
-    ) -> io::Result<Self> {
-        let tokens = token_file.map(TokenFile::read).transpose()?;
-        Ok(Self { tokens, wants_certificate, require })
-    }
-
-    /// Whether somebody may call without showing anything.
-    #[must_use]
-    pub fn asks_nobody(&self) -> bool {
-        self.tokens.is_none() && !self.wants_certificate
-    }
-
-    /// Reads the token file again: who was taken out of it may not call any more. Gives whether
-    /// that was possible.
-    pub fn refresh(&self) -> bool {
-        self.tokens.as_ref().is_none_or(TokenFile::refresh)
-    }
-
-    /// Who calls, if he may.
-    pub fn authenticate(&self, shown: &Shown<'_>) -> Result<Caller, Problem> {
-        let certificate = shown.certificate.filter(|_| self.wants_certificate);
-        let certificate = certificate.map(|der| Caller::Certificate(Sha256::digest(der).into()));
-        let Some(tokens) = &self.tokens else {
-            return match certificate {
-                Some(caller) => Ok(caller),
-                None if self.wants_certificate && shown.way != Way::Unix => {
-                    Err(unauthenticated("show a client certificate"))
-                }
-                None => Ok(Caller::Address(shown.address)),
-            };
+impl Proofs {
+    /// Reads all files.
+    pub fn read(config: &ProofsConfig) -> Result<Self, ProofError> {
+        let tokens = config.token_file.as_deref().map(Tokens::read).transpose()?;
+        let expected = || Expected {
+            audience: config.jwt_audience.clone(),
+            issuer: config.jwt_issuer.clone(),
+            remembered_max: config.jwt_remembered_max,
         };
-        let all = self.require == Require::All && self.wants_certificate;
-        match certificate {
-            Some(caller) if !all => Ok(caller),
-            None if all && shown.way != Way::Unix => {
-                Err(unauthenticated("show a client certificate and a token"))
-            }
-            _ => tokens.check(shown.authorization),
-        }
-    }
-}
-
-fn unauthenticated(detail: &str) -> Problem {
-    Problem::new(ErrorCode::Unauthenticated, detail)
-}
-
-/// The tokens of a file, as hashes.
-struct TokenFile {
-    path: PathBuf,
-    known: RwLock<Arc<[Hash]>>,
-}
-
-impl TokenFile {
-    fn read(path: &Path) -> io::Result<Self> {
-        let known = RwLock::new(read_tokens(path)?);
-        Ok(Self { path: path.to_owned(), known })
+        let jwt = config.jwt_keys.as_deref().map(|path| Jwt::read(path, expected())).transpose()?;
+        let scopes = Scopes::of_words(config.client_scopes.iter().map(String::as_str));
+        let certificates = config.client_ca.as_deref();
+        let certificates = certificates
+            .map(|ca| Certificates::read(ca, config.client_crl.as_deref(), scopes))
+            .transpose()?;
+        Ok(Self {
+            tokens: tokens.map(Arc::new),
+            jwt: jwt.map(Arc::new),
+            certificates: certificates.map(Arc::new),
+            require_all: config.require == Require::All,
+        })
     }
 
-    fn known(&self) -> Arc<[Hash]> {
-        Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner))
+    fn take_bearers(&self) -> bool {
+        self.tokens.is_some() || self.jwt.is_some()
     }
 
-    fn refresh(&self) -> bool {
-        match read_tokens(&self.path) {
-            Ok(tokens) if *tokens == *self.known() => true,
-            Ok(tokens) => {
-                tracing::info!(path = %self.path.display(), count = tokens.len(), "new tokens");
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = tokens;
-                true
-            }
-            // Half written, or gone for a moment: what was in it goes on to hold.
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "the tokens stay as they are");
-                false
-            }
-        }
-    }
-
-    /// Checks the `Authorization` header.
-    fn check(&self, authorization: Option<&str>) -> Result<Caller, Problem> {
-        let authorization = authorization
-            .ok_or_else(|| unauthenticated("send the header Authorization: Bearer TOKEN"))?;
+    fn bearer(
+        &self,
+        authorization: &str,
+        may_verify: bool,
+        now_s: u64,
+    ) -> Result<Principal, Problem> {
         let token = match authorization.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => {
@@ -148,90 +125,195 @@ impl TokenFile {
                 return Err(unauthenticated(detail));
             }
         };
-        // Hashes of equal length, compared in constant time: nothing about a token leaks by timing.
-        let shown = hash(token);
-        let known = self.known();
-        let is_known =
-            known.iter().fold(0u8, |found, known| found | known.ct_eq(&shown).unwrap_u8());
-        if is_known == 1 {
-            Ok(Caller::Token(shown))
-        } else {
-            Err(unauthenticated("this token is not known here"))
+        let hash = hash_of(token.as_bytes());
+        let of_file = self.tokens.as_ref().and_then(|tokens| tokens.find(&hash));
+        if let Some(known) = of_file {
+            return Ok(known);
+        }
+        let Some(jwt) = &self.jwt else {
+            return Err(unauthenticated("this token is not known here"));
+        };
+        match jwt.find(&hash, now_s) {
+            Some(known) => Ok(known),
+            None if !may_verify => {
+                let detail = "too many calls of this address showed nothing good";
+                Err(Problem::new(ErrorCode::RateLimited, detail).with_retry_after(1))
+            }
+            None => jwt.verify(token, &hash, now_s).map_err(unauthenticated),
         }
     }
 }
 
-/// One a line; empty lines and those that begin with `#` are left out.
-fn read_tokens(path: &Path) -> io::Result<Arc<[Hash]>> {
-    let text = std::fs::read_to_string(path)?;
-    let lines = text.lines().map(str::trim);
-    let tokens: Vec<_> =
-        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(hash).collect();
-    if tokens.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no token in it"));
-    }
-    Ok(tokens.into())
+/// Says who calls. See [`Gate::authenticate`].
+pub struct Gate {
+    proofs: RwLock<Arc<Proofs>>,
+    token_file: Mutex<Option<PathBuf>>,
+    /// Counts the changes: who follows events is looked at again then.
+    changes: watch::Sender<u64>,
 }
 
-fn hash(token: &str) -> Hash {
-    Sha256::digest(token).into()
+impl Gate {
+    /// With what was read.
+    #[must_use]
+    pub fn new(proofs: Proofs, token_file: Option<PathBuf>) -> Self {
+        Self {
+            proofs: RwLock::new(Arc::new(proofs)),
+            token_file: Mutex::new(token_file),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    fn proofs(&self) -> Arc<Proofs> {
+        Arc::clone(&self.proofs.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether somebody may call without showing anything.
+    #[must_use]
+    pub fn asks_nobody(&self) -> bool {
+        let proofs = self.proofs();
+        !proofs.take_bearers() && proofs.certificates.is_none()
+    }
+
+    /// What TLS asks about a certificate; nothing if there are none here.
+    #[must_use]
+    pub fn verifier(&self) -> Option<Arc<dyn ClientCertVerifier>> {
+        self.proofs().certificates.as_ref().map(|one| Arc::clone(one.verifier()))
+    }
+
+    /// Whether nobody may call without a certificate.
+    #[must_use]
+    pub fn needs_certificate(&self) -> bool {
+        let proofs = self.proofs();
+        proofs.certificates.is_some() && (proofs.require_all || !proofs.take_bearers())
+    }
+
+    /// Tells when proofs have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Takes other proofs from now on; those that are the same stay, with what they have verified.
+    pub fn replace(&self, mut proofs: Proofs, token_file: Option<PathBuf>) {
+        let mut path = self.token_file.lock().unwrap_or_else(PoisonError::into_inner);
+        *path = token_file;
+        let old = self.proofs();
+        if let (Some(new), Some(old)) = (&mut proofs.jwt, &old.jwt)
+            && new.is_as(old)
+        {
+            *new = Arc::clone(old);
+        }
+        if let (Some(new), Some(old)) = (&mut proofs.certificates, &old.certificates)
+            && new.is_as(old)
+        {
+            *new = Arc::clone(old);
+        }
+        self.set(proofs);
+    }
+
+    fn set(&self, proofs: Proofs) {
+        *self.proofs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(proofs);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Reads the token file again: who was taken out of it may not call any more. Gives whether
+    /// that was possible.
+    pub fn refresh(&self) -> bool {
+        let path = self.token_file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = path.as_deref() else { return true };
+        let old = self.proofs();
+        match Tokens::read(path) {
+            Ok(new) if old.tokens.as_ref().is_some_and(|old| old.are_as(&new)) => true,
+            Ok(new) => {
+                tracing::info!(path = %path.display(), count = new.count(), "new tokens");
+                self.set(Proofs { tokens: Some(Arc::new(new)), ..(*old).clone() });
+                true
+            }
+            // Half written, or gone for a moment: what was in it goes on to hold.
+            Err(error) => {
+                tracing::warn!(%error, "the tokens stay as they are");
+                false
+            }
+        }
+    }
+
+    /// Who calls, if he may. Where both a certificate and a token can be shown, the token says who it
+    /// is if there is one, and one that is shown has to be good; where both are needed, he may
+    /// do what both allow.
+    pub fn authenticate(&self, shown: &Shown<'_>) -> Result<Principal, Problem> {
+        let (proofs, now_s) = (self.proofs(), unix_s());
+        let certificate = match &proofs.certificates {
+            Some(certificates) if !shown.chain.is_empty() => {
+                let found = certificates.identify(shown.chain, now_s);
+                Some(found.map_err(unauthenticated)?)
+            }
+            _ => None,
+        };
+        // Over a unix socket none can be shown, and the permissions stand in its place.
+        let wants_certificate = proofs.certificates.is_some() && shown.way != Way::Unix;
+        if !proofs.take_bearers() {
+            return match certificate {
+                Some(principal) => Ok(principal),
+                None if wants_certificate => Err(unauthenticated("show a client certificate")),
+                None => Ok(Principal::local(shown.address)),
+            };
+        }
+        let bearer = shown.authorization;
+        let bearer =
+            bearer.map(|value| proofs.bearer(value, shown.may_verify, now_s)).transpose()?;
+        match (certificate, bearer) {
+            (Some(certificate), Some(bearer)) if proofs.require_all => {
+                Ok(both(&bearer, &certificate))
+            }
+            (_, None) | (None, _) if proofs.require_all && wants_certificate => {
+                Err(unauthenticated("show a client certificate and a token"))
+            }
+            (_, Some(bearer)) => Ok(bearer),
+            (Some(certificate), None) => Ok(certificate),
+            (None, None) => Err(unauthenticated("send the header Authorization: Bearer TOKEN")),
+        }
+    }
+
+    /// Whether somebody who has shown who he is would still be let in, as the same.
+    #[must_use]
+    pub fn holds(&self, principal: &Principal) -> bool {
+        let (proofs, now_s) = (self.proofs(), unix_s());
+        if principal.has_expired(now_s) {
+            return false;
+        }
+        let Proven { bearer, certificate } = principal.proven;
+        let scopes = principal.scopes;
+        let has_all = |now: &Principal| now.scopes.and(scopes) == scopes;
+        let is_bearer_good = bearer.is_none_or(|hash| {
+            let of_file = proofs.tokens.as_ref().and_then(|tokens| tokens.find(&hash));
+            let of_jwt = || proofs.jwt.as_ref().and_then(|jwt| jwt.find(&hash, now_s));
+            let found = of_file.or_else(of_jwt);
+            found.is_some_and(|now| now.name == principal.name && has_all(&now))
+        });
+        let is_certificate_good = certificate.is_none_or(|hash| {
+            let found = proofs.certificates.as_ref().and_then(|one| one.find(&hash, now_s));
+            found.is_some_and(|now| has_all(&now))
+        });
+        if bearer.is_none() && certificate.is_none() {
+            let in_unix = principal.caller == Caller::Address(None);
+            return !proofs.take_bearers() && (in_unix || proofs.certificates.is_none());
+        }
+        is_bearer_good && is_certificate_good
+    }
+}
+
+fn both(bearer: &Principal, certificate: &Principal) -> Principal {
+    let proven =
+        Proven { bearer: bearer.proven.bearer, certificate: certificate.proven.certificate };
+    let ends = [bearer.expires_s, certificate.expires_s];
+    let expires_s = ends.into_iter().flatten().min();
+    let scopes = bearer.scopes.and(certificate.scopes);
+    Principal::named(&bearer.name, scopes, proven, expires_s)
+}
+
+fn unauthenticated(detail: &str) -> Problem {
+    Problem::new(ErrorCode::Unauthenticated, detail)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tokens() -> TokenFile {
-        let known = [hash("one"), hash("two")];
-        TokenFile { path: PathBuf::new(), known: RwLock::new(Arc::new(known)) }
-    }
-
-    #[test]
-    fn tokens_are_compared_whole() {
-        let tokens = tokens();
-        for good in ["Bearer one", "bearer two", "BEARER  two "] {
-            assert!(tokens.check(Some(good)).is_ok(), "{good}");
-        }
-        for bad in ["Bearer on", "Bearer one two", "Basic one", "one", "", "Bearer"] {
-            let problem = tokens.check(Some(bad)).unwrap_err();
-            assert_eq!(problem.code, ErrorCode::Unauthenticated, "{bad}");
-        }
-        assert!(tokens.check(None).is_err());
-    }
-
-    #[test]
-    fn either_proof_is_enough_unless_all_are_required() {
-        let token = || Some(tokens());
-        let (none, good, bad) = (None, Some("Bearer one"), Some("Bearer x"));
-        let (no, cert) = (None, Some(&b"certificate"[..]));
-        // Tokens, certificates, all of them; the way, what is shown; whether that is enough.
-        let cases = [
-            (None, false, Require::Any, Way::Plain, none, no, true),
-            (token(), false, Require::Any, Way::Tls, good, no, true),
-            (token(), false, Require::All, Way::Tls, good, no, true),
-            (token(), false, Require::Any, Way::Tls, bad, cert, false),
-            (token(), false, Require::Any, Way::Unix, none, no, false),
-            (None, true, Require::Any, Way::Tls, none, cert, true),
-            (None, true, Require::All, Way::Tls, none, cert, true),
-            (None, true, Require::Any, Way::Tls, good, no, false),
-            (None, true, Require::Any, Way::Plain, good, no, false),
-            (None, true, Require::Any, Way::Unix, none, no, true),
-            (token(), true, Require::Any, Way::Tls, good, no, true),
-            (token(), true, Require::Any, Way::Tls, bad, cert, true),
-            (token(), true, Require::Any, Way::Tls, bad, no, false),
-            (token(), true, Require::Any, Way::Plain, good, no, true),
-            (token(), true, Require::Any, Way::Plain, none, no, false),
-            (token(), true, Require::All, Way::Tls, good, no, false),
-            (token(), true, Require::All, Way::Tls, none, cert, false),
-            (token(), true, Require::All, Way::Tls, good, cert, true),
-            (token(), true, Require::All, Way::Plain, good, no, false),
-            (token(), true, Require::All, Way::Unix, good, no, true),
-        ];
-        for (number, case) in cases.into_iter().enumerate() {
-            let (tokens, wants_certificate, require, way, authorization, certificate, may) = case;
-            let gate = Gate { tokens, wants_certificate, require };
-            let shown = Shown { way, authorization, certificate, address: None };
-            assert_eq!(gate.authenticate(&shown).is_ok(), may, "case {number}");
-        }
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{auth::Caller, note::BodyHash};
+use crate::{auth::Principal, note::BodyHash};
 
 /// A body: as it came, or already JSON (in a batch).
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Call {
     /// JSON, or nothing.
     pub body: Body,
     /// Who calls.
-    pub caller: Caller,
+    pub caller: Principal,
 }
 
 /// An answer that is no problem.
@@ -46,6 +46,15 @@ pub struct Answer {
     pub media_type: &'static str,
     /// The last event that the answer includes.
     pub seq: EventSeq,
+    /// What was made or closed by the call, for the audit.
+    pub about: Option<About>,
+}
+
+/// Something that was made or closed.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    pub id: Option<Id>,
+    pub router_id: Option<Id>,
 }
 
 /// JSON.
@@ -58,13 +67,45 @@ impl Answer {
             tracing::error!(%error, "an answer cannot be written");
             internal("the answer cannot be written")
         })?;
-        Ok(Self { status, body: body.into(), media_type: JSON, seq })
+        Ok(Self { status, body: body.into(), media_type: JSON, seq, about: None })
     }
 
     /// 204.
     #[must_use]
     pub fn empty(seq: EventSeq) -> Self {
-        Self { status: 204, body: Bytes::new(), media_type: JSON, seq }
+        Self { status: 204, body: Bytes::new(), media_type: JSON, seq, about: None }
+    }
+
+    /// This was made or closed, in this router.
+    #[must_use]
+    pub fn about(self, id: &Id, router_id: &Id) -> Self {
+        let about = About { id: Some(id.clone()), router_id: Some(router_id.clone()) };
+        Self { about: Some(about), ..self }
+    }
+
+    /// 201 with what was made, or 200 with what was there already.
+    pub fn made(
+        is_new: bool,
+        value: &impl Serialize,
+        id: &Id,
+        router_id: &Id,
+        seq: EventSeq,
+    ) -> Result<Self, Problem> {
+        if is_new {
+            Ok(Self::json(201, value, seq)?.about(id, router_id))
+        } else {
+            Self::json(200, value, seq)
+        }
+    }
+
+    /// 204 for what is closed: in this router, or it was not there.
+    #[must_use]
+    pub fn closed(id: &Id, router_id: Option<&Id>, seq: EventSeq) -> Self {
+        let empty = Self::empty(seq);
+        match router_id {
+            Some(router_id) => empty.about(id, router_id),
+            None => empty,
+        }
     }
 }
 
@@ -77,7 +118,7 @@ pub fn internal(detail: &str) -> Problem {
 impl Call {
     /// Splits a path and its query, and takes `/v1` away.
     #[must_use]
-    pub fn new(method: &str, target: &str, body: Body, caller: Caller) -> Self {
+    pub fn new(method: &str, target: &str, body: Body, caller: Principal) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let path = match path.strip_prefix("/v1") {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
@@ -179,7 +220,7 @@ mod tests {
     use super::*;
 
     fn call(target: &str) -> Call {
-        Call::new("GET", target, Body::Value(Value::Null), Caller::Address(None))
+        Call::new("GET", target, Body::Value(Value::Null), Principal::local(None))
     }
 
     #[test]
@@ -205,7 +246,7 @@ mod tests {
                 "GET",
                 &format!("/routers?after=a{bad}"),
                 Body::Value(Value::Null),
-                Caller::Address(None),
+                Principal::local(None),
             );
             let query = call.query(&["after"]).unwrap();
             assert_eq!(query.id("after").unwrap_err().pointer.as_deref(), Some("?after"), "{bad}");

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ironcast_config::{Config, Door, Require};
 
-use crate::limits::Limits;
+use crate::{limits::Limits, reload::Reload};
 
 /// See the head of this file.
 #[derive(Debug, Clone)]
@@ -28,12 +28,12 @@ pub struct ServerConfig {
     pub tls_key: PathBuf,
     /// Make a development certificate if there is none.
     pub may_make_cert: bool,
-    /// Callers prove who they are by a certificate of this one, PEM.
-    pub client_ca: Option<PathBuf>,
-    /// Callers prove who they are by a token of this file.
-    pub token_file: Option<PathBuf>,
-    /// With both: whether one of the two is enough.
-    pub require: Require,
+    /// How callers prove who they are.
+    pub proofs: ProofsConfig,
+    /// Where each audit entry is written, beside memory.
+    pub audit_file: Option<PathBuf>,
+    /// How to read all this again while the doors are open.
+    pub reload: Option<Reload>,
     /// HTTP/3.
     pub quic: bool,
     /// A connection that has shown nothing good by then ends.
@@ -48,6 +48,54 @@ pub struct ServerConfig {
     pub disconnected_timeout_s: u32,
     /// Default of new transports.
     pub initial_outgoing_bitrate_bps: u32,
+}
+
+/// How callers prove who they are. Without a CA, tokens or keys nobody is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofsConfig {
+    /// By a certificate of one of these, PEM.
+    pub client_ca: Option<PathBuf>,
+    /// Certificates that were revoked: lists of the CA's (CRL), PEM.
+    pub client_crl: Option<PathBuf>,
+    /// Scopes of a certificate that names none.
+    pub client_scopes: Vec<String>,
+    /// By a token of this file.
+    pub token_file: Option<PathBuf>,
+    /// By a JSON Web Token that one of these keys has signed: a JWK Set, or PEM.
+    pub jwt_keys: Option<PathBuf>,
+    /// For this audience.
+    pub jwt_audience: String,
+    /// Of this issuer.
+    pub jwt_issuer: Option<String>,
+    /// Verified ones that are remembered.
+    pub jwt_remembered_max: usize,
+    /// With a certificate and one of the others: whether one of the two is enough.
+    pub require: Require,
+}
+
+impl ProofsConfig {
+    /// From the configuration file.
+    #[must_use]
+    pub fn from_config(config: &Config) -> Self {
+        let control = &config.control;
+        Self {
+            client_ca: control.client_ca.clone(),
+            client_crl: control.client_crl.clone(),
+            client_scopes: control.client_scopes.clone(),
+            token_file: control.token_file.clone(),
+            jwt_keys: control.jwt_keys.clone(),
+            jwt_audience: control.jwt_audience.clone(),
+            jwt_issuer: control.jwt_issuer.clone(),
+            jwt_remembered_max: config.limits.jwt_remembered_max as usize,
+            require: control.require,
+        }
+    }
+
+    /// A token or a JSON Web Token can be shown.
+    #[must_use]
+    pub fn take_bearers(&self) -> bool {
+        self.token_file.is_some() || self.jwt_keys.is_some()
+    }
 }
 
 /// The event stream.
@@ -89,9 +137,9 @@ impl ServerConfig {
             tls_cert: config.control_cert(),
             tls_key: config.control_key(),
             may_make_cert: config.control.tls_cert.is_none() && config.control.tls_key.is_none(),
-            client_ca: config.control.client_ca.clone(),
-            token_file: config.control.token_file.clone(),
-            require: config.control.require,
+            proofs: ProofsConfig::from_config(config),
+            audit_file: config.control.audit_file.clone(),
+            reload: None,
             quic: config.control.quic,
             proof_time: Duration::from_secs(10),
             limits: Limits {
@@ -109,6 +157,12 @@ impl ServerConfig {
                 consumers_per_transport_max: limits.consumers_per_transport_max,
                 producers_per_worker_max: limits.producers_per_worker_max,
                 consumers_per_worker_max: limits.consumers_per_worker_max,
+                routers_per_principal_max: limits.routers_per_principal_max,
+                transports_per_principal_max: limits.transports_per_principal_max,
+                participants_per_principal_max: limits.participants_per_principal_max,
+                bits_per_principal_per_s_max: limits.bits_per_principal_per_s_max,
+                streams_per_principal_max: limits.streams_per_principal_max,
+                audit_entries_max: limits.audit_entries_max as usize,
                 worker_busy_max: f64::from(limits.worker_busy_max_percent) / 100.0,
             },
             events: EventsConfig {
@@ -127,16 +181,16 @@ impl ServerConfig {
     /// Whether callers have to show who they are.
     #[must_use]
     pub fn has_auth(&self) -> bool {
-        self.client_ca.is_some() || self.token_file.is_some()
+        self.proofs.client_ca.is_some() || self.proofs.take_bearers()
     }
 
     /// A plain door over TCP on which callers could not give the proof that is asked for elsewhere.
     #[must_use]
     pub fn unproven_plain(&self) -> bool {
         let is_tcp = matches!(self.plain, Some(Door::Tcp(_)));
-        let wants_certificate =
-            self.client_ca.is_some() && (self.token_file.is_none() || self.require == Require::All);
-        is_tcp && wants_certificate
+        let proofs = &self.proofs;
+        let is_enough = proofs.take_bearers() && proofs.require == Require::Any;
+        is_tcp && proofs.client_ca.is_some() && !is_enough
     }
 
     /// Addresses that are reached from other machines while nobody has to show who they are.

@@ -13,15 +13,10 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _};
 use ironcast_api::{ErrorCode, EventSeq, Problem, problem::PROBLEM_MEDIA_TYPE};
-use ironcast_config::Require;
 use salvo::{
     Depot, FlowCtrl, Handler, Listener as _, Request, Response, Router, Server, Service,
     async_trait,
-    conn::{
-        ConnCtrl, TcpListener, UnixListener,
-        rustls::{Keycert, RustlsConfig},
-        tcp::TcpAcceptor,
-    },
+    conn::{ConnCtrl, TcpListener, UnixListener, tcp::TcpAcceptor},
     http::{HeaderValue, Method, ParseError, ResBody, StatusCode, Version, header},
     server::ServerHandle,
 };
@@ -30,12 +25,12 @@ use tokio::{sync::watch, task::JoinHandle};
 use crate::{
     ServerError,
     admission::{Admission, Policy},
-    auth::{Caller, Gate, Shown, Way},
+    auth::{Caller, Gate, Principal, Shown, Way},
     call::{Answer, Body, Call, JSON},
     engine::Engine,
-    quic::{self, BreakOff, PeerCertificate, QuicServer},
+    quic::{self, BreakOff, PeerCertificates, QuicServer},
     routes::{self, NotFound, Op, snapshot, stream},
-    tls::KeyPair,
+    tls::DoorTls,
 };
 
 /// What a door lets through.
@@ -157,7 +152,7 @@ impl Door {
         let target =
             request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let method = request.method().as_str().to_owned();
-        let max = engine.config.limits.body_bytes_max;
+        let max = engine.limits().body_bytes_max;
         let has_no_body = matches!(method.as_str(), "GET" | "DELETE" | "HEAD");
         let body = if has_no_body { bytes::Bytes::new() } else { body_of(request, max).await? };
         if !body.is_empty() && self.reach == Reach::All {
@@ -167,37 +162,41 @@ impl Door {
     }
 
     /// Who calls, if he may and does not call too often.
-    fn admit(&self, request: &Request) -> Result<Caller, Problem> {
+    fn admit(&self, request: &Request) -> Result<Principal, Problem> {
         let (engine, now) = (&self.engine, Instant::now());
         let peer = request.remote_addr().clone().into_std();
         let address = peer.map(|peer| peer.ip().to_canonical());
         let prove = || peer.into_iter().for_each(|peer| self.admission.prove(peer));
         if self.reach == Reach::Ops {
             prove();
-            return Ok(Caller::Address(address));
+            return Ok(Principal::probe(address));
         }
-        let limits = &engine.config.limits;
+        let limits = engine.limits();
+        let stranger = Caller::Address(address);
         let refused = |problem: Problem| {
-            let stranger = Caller::Address(address);
             let limited = engine.strangers.check(&stranger, 1, limits.unauthenticated_per_s, now);
             Err(limited.err().unwrap_or(problem))
         };
         if let Err(problem) = self.check_origin(request) {
             return refused(problem);
         }
-        let certificate = request.extensions().get::<PeerCertificate>().map(|one| &*one.0);
-        let in_tls = request.tls_info().and_then(|tls| tls.peer_certificates().first());
+        let in_quic = request.extensions().get::<PeerCertificates>();
+        let in_quic = in_quic.into_iter().flat_map(|chain| chain.0.iter().map(AsRef::as_ref));
+        let in_tls = request.tls_info().into_iter().flat_map(|tls| tls.peer_certificates());
+        let chain: Vec<&[u8]> = in_quic.chain(in_tls.map(Vec::as_slice)).collect();
         let authorization = request.headers().get(header::AUTHORIZATION);
         let caller = self.gate.authenticate(&Shown {
             way: self.way,
             authorization: authorization.and_then(|value| value.to_str().ok()),
-            certificate: certificate.or_else(|| in_tls.map(Vec::as_slice)),
+            chain: &chain,
             address,
+            may_verify: engine.strangers.has_some(&stranger, limits.unauthenticated_per_s, now),
         });
         match caller {
-            Ok(caller) => {
+            Ok(mut caller) => {
                 prove();
-                engine.callers.check(&caller, 1, limits.requests_per_s, now)?;
+                caller.address = address;
+                engine.callers.check(&caller.caller, 1, limits.requests_per_s, now)?;
                 Ok(caller)
             }
             Err(problem) => refused(problem),
@@ -226,17 +225,20 @@ impl Door {
     async fn answer(&self, request: &Request, call: &Call) -> Outcome {
         #[cfg(test)]
         crate::tests::panic_if_wanted(&self.engine, call);
-        let found = match routes::find(call) {
+        let found = routes::find(call);
+        let is_for_probes =
+            |found: &routes::Found| matches!(found.op, Op::Health | Op::Ready | Op::Metrics);
+        if self.reach == Reach::Ops && !found.as_ref().is_ok_and(is_for_probes) {
+            let detail = "this door has /health, /ready and /metrics";
+            return Problem::new(ErrorCode::NotFound, detail).into();
+        }
+        let found = match found {
             Ok(found) => found,
             Err(NotFound::Problem(problem)) => return problem.into(),
             Err(NotFound::Method(methods)) => {
                 return Outcome::Method(routes::method_problem(call, &methods), methods);
             }
         };
-        if self.reach == Reach::Ops && !matches!(found.op, Op::Health | Op::Ready | Op::Metrics) {
-            let detail = "this door has /health, /ready and /metrics";
-            return Problem::new(ErrorCode::NotFound, detail).into();
-        }
         if found.op == Op::Events {
             return self.open_stream(request, call);
         }
@@ -262,8 +264,8 @@ impl Door {
             (None, Some(connection)) if is_alone => connection.abort(),
             _ => {}
         };
-        let stopping = self.stopping.clone();
-        match stream::open(&self.engine, call, last_event_id, stopping, break_off) {
+        let ends = stream::Ends { stopping: self.stopping.clone(), gate: Arc::clone(&self.gate) };
+        match stream::open(&self.engine, call, last_event_id, ends, break_off) {
             Ok(opened) => Outcome::Stream(opened),
             Err(problem) => problem.into(),
         }
@@ -367,29 +369,16 @@ async fn body_of(request: &mut Request, max: usize) -> Result<bytes::Bytes, Prob
 pub async fn open_tls(
     door: Door,
     address: SocketAddr,
-    keys: KeyPair,
-    client_ca: Option<Vec<u8>>,
+    tls: &DoorTls,
 ) -> Result<Vec<Open>, ServerError> {
     let config = &door.engine.config;
     let has_quic = config.quic;
     let address = if address.port() == 0 { free_port(address)? } else { address };
     let failed = |error: &dyn std::fmt::Display| ServerError::bind(address, error);
-    let keys = Keycert::new().cert(keys.cert_pem).key(keys.key_pem);
-    let mut tls = RustlsConfig::new(keys);
-    if let Some(client_ca) = client_ca {
-        // Where a token may be shown instead, the handshake asks for a certificate and goes on
-        // without one.
-        tls = if config.token_file.is_some() && config.require == Require::Any {
-            tls.client_auth_optional(client_ca)
-        } else {
-            tls.client_auth_required(client_ca)
-        };
-    }
-    let quic = tls.clone().build_quinn_config();
-    let acceptor = TcpListener::new(address).rustls(tls).try_bind().await;
+    let acceptor = TcpListener::new(address).rustls(tls.for_tcp()).try_bind().await;
     let mut open = vec![serve(acceptor.map_err(|error| failed(&error))?, &door, Some(address))];
     if has_quic {
-        let quic = quic.map_err(|error| ServerError::Tls(error.to_string()))?;
+        let quic = tls.for_quic().map_err(|error| ServerError::Tls(error.to_string()))?;
         // Connections over TCP have another count: their ports are others.
         let admission = new_admission(&door.engine, "quic");
         let door = Door { admission: Arc::clone(&admission), ..door };

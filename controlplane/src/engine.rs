@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use crate::{
+    audit::Audit,
     call,
     config::ServerConfig,
     convert,
@@ -30,6 +31,7 @@ use crate::{
     metrics::Metrics,
     placement::{Full, Workers},
     registry::{Kind, Registry},
+    reload::Reloader,
 };
 
 /// Everything that changes.
@@ -53,6 +55,8 @@ pub struct State {
     creating: BTreeMap<(Kind, Id), watch::Sender<()>>,
     /// How many of them there are in each place: limits count them as if they existed.
     on_their_way: HashMap<(Kind, Place), usize>,
+    /// Times that a principal had enough of something.
+    pub quota_refusals: u64,
 }
 
 /// Where something is made, for a limit that counts there.
@@ -64,6 +68,10 @@ pub enum Place {
     Worker(WorkerId),
     /// A router or a transport.
     Parent(Id),
+    /// What a principal has.
+    Owner(Arc<str>),
+    /// Participants of a principal's routers who have no transport there yet.
+    Newcomers(Arc<str>),
 }
 
 /// What a command makes, and where it counts until it is there.
@@ -185,6 +193,13 @@ pub struct Engine {
     pub callers: Callers,
     /// Rates of the addresses that do not show who calls.
     pub strangers: Callers,
+    /// Who has done what.
+    pub audit: Audit,
+    /// Reads the configuration again.
+    pub reloader: Reloader,
+    limits: RwLock<Arc<Limits>>,
+    /// Open event streams of each principal.
+    streams: Mutex<HashMap<Arc<str>, usize>>,
     pub config: ServerConfig,
     pub started: Instant,
 }
@@ -192,7 +207,7 @@ pub struct Engine {
 impl Engine {
     /// Without a dataplane yet.
     #[must_use]
-    pub fn new(config: ServerConfig) -> Arc<Self> {
+    pub fn new(config: ServerConfig, audit: Audit, reloader: Reloader) -> Arc<Self> {
         let keep = Keep { time: config.events.keep, bytes: config.events.keep_bytes };
         let state = State {
             registry: Registry::default(),
@@ -208,6 +223,7 @@ impl Engine {
             initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
             creating: BTreeMap::new(),
             on_their_way: HashMap::new(),
+            quota_refusals: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -215,6 +231,10 @@ impl Engine {
             calls: watch::Sender::new(0),
             callers: Callers::default(),
             strangers: Callers::default(),
+            audit,
+            reloader,
+            limits: RwLock::new(Arc::new(config.limits.clone())),
+            streams: Mutex::default(),
             config,
             started: Instant::now(),
         })
@@ -224,6 +244,23 @@ impl Engine {
     /// as consistent as its last finished step, so others go on.
     pub fn lock(&self) -> Guard<'_> {
         Guard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The limits that hold now.
+    #[must_use]
+    pub fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many event streams each principal has open.
+    pub fn streams(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Others hold from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        self.lock().limits = limits.clone();
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
     /// Something panicked: it is counted, and whoever waits for it is told this.
@@ -309,6 +346,7 @@ impl Engine {
 
 impl State {
     /// What the id of a create means now: `Ok(None)` is free, `Ok(Some(step))` was decided here.
+    /// `existing` gives what is there already, if the caller sees it.
     pub fn check_id<T>(
         &self,
         kind: Kind,
@@ -320,8 +358,11 @@ impl State {
             return Ok(Some(Step::Wait(creating.subscribe())));
         }
         let what = kind.as_str();
-        match self.registry.hash_of(kind, id) {
-            Some(other) if other == hash => Ok(existing(self).map(Step::Done)),
+        let found = self.registry.hash_of(kind, id);
+        let existing = if found == Some(hash) { existing(self) } else { None };
+        match found {
+            // Ids are of the host: one that another principal has taken is taken, too.
+            Some(other) if other == hash && existing.is_some() => Ok(existing.map(Step::Done)),
             Some(_) => {
                 let detail = format!("another {what} has the id {id:?}", id = id.as_str());
                 Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/id"))

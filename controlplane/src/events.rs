@@ -3,13 +3,15 @@
 //! streams read it with a cursor of their own, and nobody waits for a slow one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ironcast_api::{Event, EventData, EventSeq, Id};
 use tokio::sync::watch;
+
+use crate::auth::Principal;
 
 /// Milliseconds of the Unix epoch.
 #[must_use]
@@ -30,6 +32,32 @@ pub struct Keep {
     pub bytes: usize,
 }
 
+/// Whom an event is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// It is about no router.
+    Everybody,
+    /// Who has made the router that it is about, if that is known, and admins.
+    Owner(Option<Arc<str>>),
+    /// Admins: it is about several principals' routers.
+    Admins,
+    /// One principal: his part of what admins are told whole.
+    Part(Arc<str>),
+}
+
+impl Audience {
+    /// Whether somebody is told.
+    #[must_use]
+    pub fn has(&self, who: &Principal) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Owner(owner) => who.sees(owner.as_ref()),
+            Self::Admins => who.is_admin(),
+            Self::Part(name) => !who.is_admin() && who.sees(Some(name)),
+        }
+    }
+}
+
 /// One event, written as it goes out.
 #[derive(Debug)]
 pub struct Entry {
@@ -39,6 +67,8 @@ pub struct Entry {
     pub name: &'static str,
     /// The router it is about.
     pub router_id: Option<Id>,
+    /// Who is told.
+    pub audience: Audience,
     /// It follows from another one: what hung below something was closed with it.
     pub is_implied: bool,
     /// `id:`, `event:`, `data:` and the empty line.
@@ -78,6 +108,8 @@ pub struct EventLog {
     bytes: usize,
     /// The newest score of each resource.
     newest: BTreeMap<ScoreKey, u64>,
+    /// Who has made which router; of one that is not here nobody is told but admins.
+    owners: HashMap<Id, Arc<str>>,
     /// When somebody last followed the implied events: nobody pays for them otherwise.
     implied_followed: Option<Instant>,
     /// Below this number implied events were left out.
@@ -98,6 +130,7 @@ impl EventLog {
             entries: VecDeque::new(),
             bytes: 0,
             newest: BTreeMap::new(),
+            owners: HashMap::new(),
             implied_followed: None,
             implied_from: 0,
             wake: watch::Sender::new(head),
@@ -140,9 +173,32 @@ impl EventLog {
         }
     }
 
+    /// Events of a router are for its owner from now on.
+    pub fn own(&mut self, router_id: &Id, owner: Option<&Arc<str>>) {
+        if let Some(owner) = owner {
+            self.owners.insert(router_id.clone(), Arc::clone(owner));
+        }
+    }
+
+    /// A router has gone, and this was told.
+    pub fn disown(&mut self, router_id: &Id) {
+        self.owners.remove(router_id);
+    }
+
+    /// The same for all routers, whatever was known before.
+    pub fn own_all<'a>(&mut self, routers: impl Iterator<Item = (&'a Id, Option<&'a Arc<str>>)>) {
+        self.owners.clear();
+        routers.for_each(|(router_id, owner)| self.own(router_id, owner));
+    }
+
     /// Adds an event.
     pub fn publish(&mut self, router_id: Option<&Id>, data: EventData) {
         self.add(router_id, data, false);
+    }
+
+    /// Adds an event about several routers.
+    pub fn publish_for(&mut self, audience: Audience, data: EventData) {
+        self.write(None, audience, data, false);
     }
 
     /// Adds an event that follows from one that comes right behind it. The end of a large room has
@@ -167,6 +223,20 @@ impl EventLog {
     }
 
     fn add(&mut self, router_id: Option<&Id>, data: EventData, is_implied: bool) {
+        let audience = match router_id {
+            None => Audience::Everybody,
+            Some(id) => Audience::Owner(self.owners.get(id).cloned()),
+        };
+        self.write(router_id, audience, data, is_implied);
+    }
+
+    fn write(
+        &mut self,
+        router_id: Option<&Id>,
+        audience: Audience,
+        data: EventData,
+        is_implied: bool,
+    ) {
         let event =
             Event { seq: self.head.next(), time: unix_ms(), router_id: router_id.cloned(), data };
         let name = event.name();
@@ -188,7 +258,7 @@ impl EventLog {
         let number = event.seq.number;
         let router_id = event.router_id;
         let at = Instant::now();
-        let entry = Entry { number, name, router_id, is_implied, text, score_key };
+        let entry = Entry { number, name, router_id, audience, is_implied, text, score_key };
         self.bytes += entry.bytes();
         self.entries.push_back((at, Some(Arc::new(entry))));
         self.expire(at);

@@ -10,6 +10,7 @@
 mod admission;
 mod apply;
 mod attach;
+mod audit;
 mod auth;
 mod bounded;
 mod call;
@@ -25,8 +26,10 @@ mod note;
 mod openapi;
 mod placement;
 mod quic;
+mod quotas;
 mod rebuild;
 mod registry;
+mod reload;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -34,13 +37,17 @@ mod tls;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use ironcast_api::{Problem, Reloaded};
 use ironcast_config::Door as DoorAddress;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
-use auth::{Gate, Way};
-pub use config::{EventsConfig, ServerConfig};
+use audit::Audit;
+use auth::{Gate, ProofError, Proofs, Way};
+pub use config::{EventsConfig, ProofsConfig, ServerConfig};
 use doors::{Door, Open, Reach};
 use engine::Engine;
+pub use reload::Reload;
+use reload::Reloader;
 
 /// When we stop, calls have so long to be answered.
 const ANSWERS_MAX: Duration = Duration::from_secs(1);
@@ -56,20 +63,24 @@ pub enum ServerError {
     /// Certificates.
     #[error("the certificate cannot be used: {0}")]
     Tls(String),
+    /// What callers could prove who they are by.
+    #[error(transparent)]
+    Proofs(#[from] ProofError),
     /// A file or folder.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
     /// Open to everybody on the network.
     #[error(
         "{0} can be reached from other machines, but callers would not have to show who they are: \
-         set control.token_file or control.client_ca, or listen on loopback (control.plain has to, \
-         always)"
+         set control.client_ca, control.token_file or control.jwt_keys, or listen on loopback \
+         (control.plain has to, always)"
     )]
     Unprotected(SocketAddr),
     /// Nothing can be proven there.
     #[error(
         "control.plain is a TCP address, where no certificate can be shown, but control.client_ca \
-         asks for one: set control.token_file with control.require = \"any\", or make it a unix socket"
+         asks for one: set control.token_file or control.jwt_keys with control.require = \"any\", or \
+         make it a unix socket"
     )]
     Unproven,
 }
@@ -92,7 +103,7 @@ pub struct Server {
     doors: Vec<Open>,
     /// Ends only when a newer control plane has taken the dataplane over.
     attached: JoinHandle<()>,
-    background: JoinHandle<()>,
+    background: [JoinHandle<()>; 2],
     stopping: watch::Sender<bool>,
 }
 
@@ -108,28 +119,23 @@ impl Server {
         if !config.has_auth() {
             tracing::warn!(
                 "callers do not have to show who they are: listening on loopback only \
-                 (control.token_file and control.client_ca change that)"
+                 (control.client_ca, control.token_file and control.jwt_keys change that)"
             );
         }
         make_folder(config.tls_cert.parent())?;
-        let wants_certificate = config.client_ca.is_some();
-        let gate = Gate::new(config.token_file.as_deref(), wants_certificate, config.require);
-        let gate = gate.map_err(|error| {
-            let path = config.token_file.as_deref().unwrap_or_else(|| Path::new(""));
-            ServerError::File(path.display().to_string(), error)
-        })?;
-        let gate = Arc::new(gate);
-        let client_ca = match &config.client_ca {
-            None => None,
-            Some(path) => Some(
-                std::fs::read(path)
-                    .map_err(|error| ServerError::File(path.display().to_string(), error))?,
-            ),
-        };
-        let keys = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert)
+        let proofs = Proofs::read(&config.proofs)?;
+        let gate = Arc::new(Gate::new(proofs, config.proofs.token_file.clone()));
+        let key = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert)
             .map_err(|error| ServerError::Tls(error.to_string()))?;
+        let in_tls = Arc::new(tls::DoorTls::new(key, Arc::clone(&gate)));
         let (stopping, is_stopping) = watch::channel(false);
-        let engine = Engine::new(config);
+        let lines = config.audit_file.as_deref().map(|path| {
+            audit::Lines::open(path)
+                .map_err(|error| ServerError::File(path.display().to_string(), error))
+        });
+        let audit = Audit::new(config.limits.audit_entries_max, lines.transpose()?);
+        let reloader = Reloader::new(&config, Arc::clone(&gate), Arc::clone(&in_tls));
+        let engine = Engine::new(config, audit, reloader);
         let config = engine.config.clone();
         let door = |name, way, reach| Door {
             engine: Arc::clone(&engine),
@@ -140,7 +146,7 @@ impl Server {
             stopping: is_stopping.clone(),
         };
         let tls = door("tls", Way::Tls, Reach::All);
-        let mut doors = doors::open_tls(tls, config.listen, keys, client_ca).await?;
+        let mut doors = doors::open_tls(tls, config.listen, &in_tls).await?;
         let address = doors.first().and_then(|door| door.address).unwrap_or(config.listen);
         let mut plain = None;
         match &config.plain {
@@ -165,6 +171,8 @@ impl Server {
         tracing::info!(%address, ?plain, ?ops, "listening");
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
+        let sampling = tokio::spawn(quotas::sample(Arc::clone(&engine)));
+        let background = [background, sampling];
         Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
     }
 
@@ -174,6 +182,14 @@ impl Server {
         if !self.attached.is_finished() {
             let _ = (&mut self.attached).await;
         }
+    }
+
+    /// Reads the configuration again, as `POST /admin/reload` does: for SIGHUP. Gives what was
+    /// changed, or why nothing was.
+    pub async fn reload(&self) -> Result<Reloaded, Problem> {
+        let reloaded = self.engine.reloader.reload(&self.engine).await?;
+        self.engine.audit.note_signal("reload");
+        Ok(reloaded)
     }
 
     /// Ends event streams, lets calls finish, closes the doors. Media is not touched.
@@ -200,7 +216,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.attached.abort();
-        self.background.abort();
+        self.background.iter().for_each(JoinHandle::abort);
         for door in &self.doors {
             door.task.abort();
         }

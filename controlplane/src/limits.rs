@@ -45,6 +45,18 @@ pub struct Limits {
     pub producers_per_worker_max: u32,
     /// Sent tracks of one worker.
     pub consumers_per_worker_max: u32,
+    /// Rooms of one principal.
+    pub routers_per_principal_max: u32,
+    /// Transports of one principal, in all of its rooms.
+    pub transports_per_principal_max: u32,
+    /// Participants of one principal, in all of its rooms.
+    pub participants_per_principal_max: u32,
+    /// Media of one principal, both ways.
+    pub bits_per_principal_per_s_max: u64,
+    /// Event streams of one principal at once.
+    pub streams_per_principal_max: u32,
+    /// Audit entries that are kept.
+    pub audit_entries_max: usize,
     /// Above this busy share (0 to 1) a worker takes no new rooms.
     pub worker_busy_max: f64,
 }
@@ -66,6 +78,12 @@ impl Default for Limits {
             consumers_per_transport_max: 2_000,
             producers_per_worker_max: 0,
             consumers_per_worker_max: 0,
+            routers_per_principal_max: 0,
+            transports_per_principal_max: 0,
+            participants_per_principal_max: 0,
+            bits_per_principal_per_s_max: 0,
+            streams_per_principal_max: 128,
+            audit_entries_max: 10_000,
             worker_busy_max: 0.9,
         }
     }
@@ -133,6 +151,17 @@ pub fn rate_limited(what: &str, per_s: u32) -> Problem {
 pub struct Callers(Mutex<HashMap<Caller, Bucket>>);
 
 impl Callers {
+    /// Whether a caller may call once more now; it is not counted.
+    pub fn has_some(&self, caller: &Caller, per_s: u32, now: Instant) -> bool {
+        let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = callers.get_mut(caller);
+        per_s == 0
+            || bucket.is_none_or(|bucket| {
+                bucket.refill(per_s, now);
+                bucket.tokens >= 1.0
+            })
+    }
+
     /// Counts so many requests of a caller.
     pub fn check(
         &self,
@@ -184,7 +213,7 @@ mod tests {
         }
         assert_eq!(callers.check(&one, 1, 3, now).unwrap_err().code, ErrorCode::RateLimited);
         callers.check(&other, 1, 3, now).unwrap();
-        callers.check(&Caller::Token([0; 32]), 1, 3, now).unwrap();
+        callers.check(&Caller::Name("token:x".into()), 1, 3, now).unwrap();
         callers.check(&one, 1, 3, now + Duration::from_millis(400)).unwrap();
         assert!(callers.check(&one, 1, 3, now + Duration::from_millis(400)).is_err());
     }
@@ -193,7 +222,7 @@ mod tests {
     fn a_batch_counts_as_what_is_in_it() {
         let callers = Callers::default();
         let now = Instant::now();
-        let caller = Caller::Token([1; 32]);
+        let caller = Caller::Name("token:y".into());
         callers.check(&caller, 90, 100, now).unwrap();
         let refused = callers.check(&caller, 60, 100, now).unwrap_err();
         assert_eq!(refused.retry_after, Some(1));

@@ -1,13 +1,14 @@
-//! The process `ironcast-controlplane`: reads the configuration, starts the server, and stops it on
-//! SIGTERM or SIGINT. Everything else is in the library.
+//! The process `ironcast-controlplane`: reads the configuration, starts the server, reads the
+//! configuration again on SIGHUP, and stops on SIGTERM or SIGINT. Everything else is in the library.
 #![forbid(unsafe_code)]
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use ironcast_config::Config;
-use ironcast_controlplane::{Server, ServerConfig};
+use ironcast_controlplane::{Reload, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Gives memory back to the system when a large call has ended; the C library's keeps it.
 #[global_allocator]
@@ -45,13 +46,10 @@ async fn start() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = config.log.level.clone();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
-        .init();
-    match run(&config).await {
+    let set_log = log_by(&config.log.level);
+    let (path, sets) = (arguments.config, arguments.sets);
+    let load = Arc::new(move || Config::load_for_process(path.as_deref(), &sets));
+    match run(Reload { config, load, set_log }).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REPLACED),
         Err(error) => {
@@ -65,16 +63,38 @@ async fn start() -> ExitCode {
 /// supervises it must not start it again then: the two would take it from each other for ever.
 const REPLACED: u8 = 3;
 
+/// Writes the log to standard error, by a filter that can be replaced.
+fn log_by(level: &str) -> Arc<dyn Fn(EnvFilter) + Send + Sync> {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::new(level));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Arc::new(move |filter| {
+        if let Err(error) = handle.reload(filter) {
+            tracing::error!(%error, "the log's filter stays as it is");
+        }
+    })
+}
+
 /// Until it is stopped; false if it was replaced.
-async fn run(config: &Config) -> anyhow::Result<bool> {
+async fn run(reload: Reload) -> anyhow::Result<bool> {
     // Before the doors open, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut server = Server::start(ServerConfig::from_config(config)).await?;
-    let is_replaced = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        () = server.replaced() => true,
+    let mut hangup = signal(SignalKind::hangup())?;
+    let config = ServerConfig::from_config(&reload.config);
+    let mut server = Server::start(ServerConfig { reload: Some(reload), ..config }).await?;
+    let is_replaced = loop {
+        tokio::select! {
+            _ = terminate.recv() => break false,
+            _ = interrupt.recv() => break false,
+            () = server.replaced() => break true,
+            _ = hangup.recv() => {}
+        }
+        if let Err(problem) = server.reload().await {
+            tracing::error!(%problem, "the configuration was not read again");
+        }
     };
     tracing::info!("stopping; media flows on");
     server.stop().await;

@@ -133,6 +133,9 @@ pub fn text(engine: &Engine) -> String {
 struct Seen {
     uptime_s: u64,
     is_attached: bool,
+    /// Entries, and lines that were dropped.
+    audit: (u64, u64),
+    quota_refusals: u64,
     commands_waiting: usize,
     events: u64,
     event_bytes: usize,
@@ -152,11 +155,14 @@ impl Seen {
             (name, [count, refused, door.unproven.load(Ordering::Relaxed)])
         });
         let doors = doors.collect();
+        let audit = engine.audit.counts();
         let state = engine.lock();
         let registry = &state.registry;
         Self {
             uptime_s: engine.started.elapsed().as_secs(),
             is_attached: state.link.is_some(),
+            audit,
+            quota_refusals: state.quota_refusals,
             commands_waiting: state.link.as_ref().map_or(0, Link::waiting),
             events: state.events.head().number,
             event_bytes: state.events.bytes(),
@@ -201,6 +207,16 @@ impl Collector for Seen {
         let help = "Commands that wait for the dataplane's answer";
         gauge(encoder, "ironcast_control_commands_waiting", help, self.commands_waiting as u64)?;
         gauge(encoder, "ironcast_control_events", "Events of this epoch", self.events)?;
+        let counts = [
+            ("audit_entries", "Entries of the audit", self.audit.0),
+            ("audit_lines_dropped", "Audit entries that the file did not take", self.audit.1),
+            ("quota_refusals", "Calls of principals that had enough", self.quota_refusals),
+        ];
+        for (name, help, value) in counts {
+            let no_labels: [(&str, &str); 0] = [];
+            let values = [(no_labels, ConstCounter::new(value))];
+            family(encoder, &format!("ironcast_control_{name}"), help, values)?;
+        }
         let help = "Kept for resuming";
         gauge(encoder, "ironcast_control_events_kept_bytes", help, self.event_bytes as u64)?;
         let values =

@@ -74,6 +74,8 @@ pub struct RouterNote {
     pub common: Common,
     /// As given, or the default set.
     pub media_codecs: Option<Vec<RtpCodecCapability>>,
+    /// The name of the principal that made it.
+    pub owner: Option<String>,
 }
 
 /// On a transport.
@@ -202,6 +204,7 @@ mod tests {
                 hash: BodyHash::of(&json!(1)),
             },
             media_codecs: Some(ironcast_negotiate::default_media_codecs()),
+            owner: Some("token:one".to_owned()),
         };
         assert_eq!(read::<RouterNote>(&write(&note).unwrap()), Some(note.clone()));
         #[derive(Serialize)]

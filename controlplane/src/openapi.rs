@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use ironcast_api as api;
 use salvo::oapi::{
     Components, Content, OpenApi, Operation, Parameter, ParameterIn, PathItem, PathItemType, RefOr,
-    RequestBody, Response, ToSchema, schema::Schema,
+    RequestBody, Response, ToSchema,
+    schema::Schema,
+    security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
 };
 use serde_json::Value;
 
@@ -26,7 +28,19 @@ pub fn document() -> &'static Value {
             let mut item = item;
             entry.append(&mut item);
         }
-        document.components = components;
+        let bearer = Http::new(HttpAuthScheme::Bearer).description(
+            "A token of control.token_file, or a JSON Web Token (EdDSA, ES256, RS256) with sub, exp, \
+             aud and scope, signed by a key of control.jwt_keys",
+        );
+        let bearer = RefOr::Type(SecurityScheme::Http(bearer));
+        let certificate = "A client certificate of control.client_ca, not on control.client_crl";
+        let certificate = SecurityScheme::MutualTls {
+            description: Some(certificate.to_owned()),
+            deprecated: None,
+        };
+        document.components = components
+            .add_security_scheme(BEARER, bearer)
+            .add_security_scheme(CERTIFICATE, RefOr::Type(certificate));
         serde_json::to_value(&document).unwrap_or_else(|error| {
             tracing::error!(%error, "the OpenAPI document cannot be written");
             Value::Null
@@ -43,6 +57,10 @@ fn item_type(method: &str) -> PathItemType {
         _ => PathItemType::Get,
     }
 }
+
+/// Names of the security schemes.
+const BEARER: &str = "bearer";
+const CERTIFICATE: &str = "certificate";
 
 type SchemaOf = fn(&mut Components) -> RefOr<Schema>;
 
@@ -72,6 +90,11 @@ fn operation(route: &Route, components: &mut Components) -> (String, Operation) 
         response = response.add_content(media_type, Content::new(answer(components)));
     }
     operation.responses.insert(status, response);
+    // Either is enough, or both are needed: that is configured. The names are of the scope.
+    for scheme in [BEARER, CERTIFICATE] {
+        let scopes = [route.scope().as_str()];
+        operation = operation.add_security(SecurityRequirement::new(scheme, scopes));
+    }
     let problem = Content::new(api::Problem::to_schema(components));
     let problem = Response::new("A problem document (RFC 9457)")
         .add_content(api::problem::PROBLEM_MEDIA_TYPE, problem);
@@ -104,6 +127,11 @@ fn query_of(op: Op) -> &'static [(&'static str, SchemaOf)] {
             ("limit", u32::to_schema),
         ],
         Op::Leave => &[("routerId", api::Id::to_schema)],
+        Op::Audit => &[
+            ("principal", String::to_schema),
+            ("routerId", api::Id::to_schema),
+            ("limit", u32::to_schema),
+        ],
         Op::Events => &[
             ("after", api::EventSeq::to_schema),
             ("routerId", api::Id::to_schema),
@@ -136,6 +164,8 @@ fn answer_of(op: Op) -> (&'static str, &'static str, Option<SchemaOf>) {
     let schema: SchemaOf = match op {
         Op::Health | Op::Ready => api::Health::to_schema,
         Op::Snapshot => api::Snapshot::to_schema,
+        Op::Audit => api::AuditList::to_schema,
+        Op::Reload => api::Reloaded::to_schema,
         Op::Workers => Vec::<api::WorkerInfo>::to_schema,
         Op::Worker => api::WorkerInfo::to_schema,
         Op::CreateRouter => return ("201", JSON, Some(api::RouterInfo::to_schema)),

@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use h3::{error::Code, server::RequestResolver};
+use rustls::pki_types::CertificateDer;
 use salvo::{
     Service,
     conn::ConnCtrl,
@@ -46,9 +47,9 @@ impl BreakOff {
     }
 }
 
-/// The client's certificate; found in the request's extensions.
+/// The client's certificate and those that lead to its CA; found in the request's extensions.
 #[derive(Debug, Clone)]
-pub struct PeerCertificate(pub Arc<[u8]>);
+pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
 
 /// Takes connections.
 pub struct QuicServer {
@@ -217,7 +218,7 @@ async fn requests(
     handler: impl Handler,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let certificate = certificate_of(&connection);
+    let certificates = certificates_of(&connection);
     let mut http = h3::server::builder()
         .max_field_section_size(bounded::FRAME_BYTES_MAX)
         // Some clients wait for the end of a stream behind which such a frame was sent.
@@ -232,8 +233,8 @@ async fn requests(
         tokio::select! {
             accepted = http.accept() => match accepted {
                 Ok(Some(resolver)) => {
-                    let certificate = certificate.clone();
-                    answers.spawn(answer(resolver, handler.clone(), certificate));
+                    let certificates = certificates.clone();
+                    answers.spawn(answer(resolver, handler.clone(), certificates));
                 }
                 Ok(None) | Err(_) => return Ok(()),
             },
@@ -246,16 +247,15 @@ async fn requests(
     }
 }
 
-fn certificate_of(connection: &quinn::Connection) -> Option<PeerCertificate> {
-    type Chain = Vec<rustls::pki_types::CertificateDer<'static>>;
-    let chain = connection.peer_identity()?.downcast::<Chain>().ok()?;
-    Some(PeerCertificate(chain.first()?.as_ref().into()))
+fn certificates_of(connection: &quinn::Connection) -> Option<PeerCertificates> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    Some(PeerCertificates((*chain).into()))
 }
 
 async fn answer(
     resolver: RequestResolver<Bounded<h3_quinn::Connection>, Bytes>,
     handler: impl Handler,
-    certificate: Option<PeerCertificate>,
+    certificates: Option<PeerCertificates>,
 ) {
     let resolved = timeout(HEADER_TIME_MAX, resolver.resolve_request()).await;
     let (request, stream) = match resolved {
@@ -267,8 +267,8 @@ async fn answer(
     let break_off = BreakOff::default();
     let mut request: Request<ReqBody> = request.map(|()| H3ReqBody::new(body).into());
     request.extensions_mut().insert(break_off.clone());
-    if let Some(certificate) = certificate {
-        request.extensions_mut().insert(certificate);
+    if let Some(certificates) = certificates {
+        request.extensions_mut().insert(certificates);
     }
     let response = match handler.call(request).await {
         Ok(response) => response,

@@ -2,7 +2,11 @@
 //! since, and the notes. Called by `attach`. What has no note of ours (made by another controller)
 //! gets what can be derived from its parameters.
 
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use ironcast_api::{
     ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ProducerInfo, RouterInfo, TransportInfo,
@@ -85,6 +89,7 @@ fn add_router(
         worker_id: convert::worker_id(worker),
         rtp_capabilities,
         media_codecs,
+        owner: note.owner,
         created_at: note.common.created_at,
         app_data: note.common.app_data,
     };
@@ -100,10 +105,12 @@ pub fn new_router(
     hash: note::BodyHash,
 ) -> Router {
     Router {
+        owner: info.owner.as_deref().map(Arc::from),
         info,
         worker,
         hash,
         transports: BTreeSet::new(),
+        participants: BTreeMap::new(),
         producers: BTreeSet::new(),
         consumers: BTreeSet::new(),
         ssrcs: BTreeSet::new(),

@@ -22,6 +22,10 @@ use ironcast_protocol::{
     attic::{Attic, Stored},
 };
 
+mod tenants;
+
+pub use tenants::{Holdings, Owner};
+
 use crate::{
     events::EventLog,
     limits::Bucket,
@@ -65,7 +69,11 @@ pub struct Router {
     pub info: RouterInfo,
     pub worker: WorkerId,
     pub hash: BodyHash,
+    /// Who made it.
+    pub owner: Owner,
     pub transports: BTreeSet<Id>,
+    /// Those who have a transport, and how many.
+    pub participants: BTreeMap<Id, u32>,
     pub producers: BTreeSet<Id>,
     pub consumers: BTreeSet<Id>,
     /// SSRCs that we chose: mapped ones of producers, those of consumers.
@@ -89,6 +97,8 @@ pub struct Transport {
     /// MIDs of its consumers, those on their way included.
     pub mids: BTreeSet<String>,
     pub next_mid: u32,
+    /// What it last carried, both ways, bits per second; known where that is limited.
+    pub bps: u64,
     /// Of the producers whose client gives none: those of one peer are played in step.
     pub cname: String,
     pub srtp_profile: Option<String>,
@@ -113,6 +123,7 @@ impl Transport {
             consumers: BTreeSet::new(),
             mids: BTreeSet::new(),
             next_mid: 0,
+            bps: 0,
             cname,
             srtp_profile: None,
         }
@@ -210,6 +221,8 @@ pub struct Registry {
     /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
     pub consumers: BTreeMap<Id, Box<Consumer>>,
     fingerprints: Arc<[DtlsFingerprint]>,
+    /// By principal.
+    holdings: HashMap<Arc<str>, Holdings>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
     parameters: Attic,
     /// Hashes of kind and id: few bytes each, because a large call that ends leaves as many.
@@ -262,6 +275,7 @@ impl Registry {
 
     /// Adds a router.
     pub fn insert_router(&mut self, router: Router) {
+        self.count_router(&router.owner, &router.info.id);
         self.routers.insert(router.info.id.clone(), router);
     }
 
@@ -275,6 +289,9 @@ impl Registry {
         }
         transport.fingerprints = Arc::clone(&self.fingerprints);
         router.transports.insert(transport.info.id.clone());
+        let (router_id, participant) =
+            (transport.info.router_id.clone(), transport.info.participant_id.clone());
+        self.count_transport(&router_id, participant.as_ref());
         self.transports.insert(transport.info.id.clone(), transport);
         true
     }
@@ -320,12 +337,14 @@ impl Registry {
     pub fn close_router(&mut self, id: &Id, reason: RouterClosedReason, log: &mut EventLog) {
         // Removed first: what it holds goes with it and is not taken out of it one by one.
         let Some(router) = self.routers.remove(id) else { return };
+        self.uncount_router(&router);
         for transport in &router.transports {
             let reason = TransportClosedReason::RouterClosed;
             self.remove_transport(transport, reason, Told::Implied, log);
         }
         let worker_id = router.info.worker_id;
         log.publish(Some(id), EventData::RouterClosed(RouterClosed { worker_id, reason }));
+        log.disown(id);
         if reason == RouterClosedReason::Request {
             self.remember_deleted(Kind::Router, id);
         }
@@ -357,6 +376,7 @@ impl Registry {
         if let Some(router) = self.routers.get_mut(&info.router_id) {
             router.transports.remove(id);
         }
+        self.uncount_transport(&info.router_id, info.participant_id.as_ref(), transport.bps);
         told.publish(log, &info.router_id, || {
             EventData::TransportClosed(TransportClosed {
                 transport_id: info.id,

@@ -21,6 +21,7 @@ use ironcast_api::{ErrorCode, Id, Problem};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use crate::{
+    auth::Scope,
     call::{self, Answer, Call},
     engine::{Engine, State, Step},
 };
@@ -35,6 +36,8 @@ pub enum Op {
     Worker,
     OpenApi,
     Metrics,
+    Audit,
+    Reload,
     Batch,
     Events,
     CreateRouter,
@@ -83,6 +86,21 @@ pub struct Route {
     pub summary: &'static str,
 }
 
+impl Route {
+    /// What a caller has to have to make this call. A batch changes nothing itself: each of its
+    /// calls is looked at.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let is_admin = ["/admin/", "/audit"].iter().any(|prefix| self.path.starts_with(prefix));
+        match self.op {
+            _ if is_admin => Scope::Admin,
+            Op::Batch | Op::CanConsume => Scope::Read,
+            _ if self.method == "GET" => Scope::Read,
+            _ => Scope::Control,
+        }
+    }
+}
+
 const fn route(method: &'static str, path: &'static str, op: Op, summary: &'static str) -> Route {
     Route { method, path, op, summary }
 }
@@ -96,6 +114,8 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/workers/{}", Op::Worker, "One worker"),
     route("GET", "/openapi.json", Op::OpenApi, "This document"),
     route("GET", "/metrics", Op::Metrics, "Prometheus text"),
+    route("GET", "/audit", Op::Audit, "Who created, closed and drained what: the last entries"),
+    route("POST", "/admin/reload", Op::Reload, "Reads the configuration again: all or nothing"),
     route("POST", "/batch", Op::Batch, "Several calls in order"),
     route("GET", "/events", Op::Events, "The event stream (server-sent events)"),
     route("POST", "/routers", Op::CreateRouter, "Makes a router"),
@@ -197,7 +217,7 @@ fn paths() -> &'static matchit::Router<Vec<&'static Route>> {
     &PATHS
 }
 
-/// Looks a call up.
+/// Looks a call up, and whether its caller may make it.
 pub fn find(call: &Call) -> Result<Found, NotFound> {
     let Ok(found) = paths().at(&call.path) else {
         let detail = format!("there is no call {} {}", call.method, call.path);
@@ -211,6 +231,11 @@ pub fn find(call: &Call) -> Result<Found, NotFound> {
     let Some(route) = found.value.iter().find(is_it) else {
         return Err(NotFound::Method(found.value.iter().map(|route| route.method).collect()));
     };
+    let scope = route.scope();
+    if !call.caller.scopes.has(scope) {
+        let detail = format!("this call wants the scope {scope}, which {} lacks", call.caller.name);
+        return Err(NotFound::Problem(Problem::new(ErrorCode::Forbidden, detail)));
+    }
     let ids = found.params.iter().map(|(_, text)| call::id(&call::decode(text)?, ""));
     let ids = ids.collect::<Result<_, _>>().map_err(NotFound::Problem)?;
     Ok(Found { op: route.op, route, ids })
@@ -233,6 +258,9 @@ pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Resul
         _ => Err(unsupported(call)),
     };
     engine.metrics.time_call(found.route, began.elapsed());
+    if let Ok(answer) = &answer {
+        engine.audit.note(&call.caller, found.route, answer);
+    }
     answer
 }
 
@@ -243,6 +271,8 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
         Op::Workers => host::workers(engine).await,
         Op::OpenApi => host::openapi(engine),
         Op::Metrics => host::metrics(engine),
+        Op::Audit => host::audit(engine, call),
+        Op::Reload => host::reload(engine, call).await,
         Op::Batch => Box::pin(batch::batch(engine, call)).await,
         Op::CreateRouter => routers::create(engine, call).await,
         Op::ListRouters => list::routers(engine, call).await,
@@ -259,31 +289,31 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
 async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<Answer, Problem> {
     match op {
         Op::Worker => host::worker(engine, id).await,
-        Op::GetRouter => routers::get(engine, id).await,
-        Op::DeleteRouter => routers::delete(engine, id).await,
+        Op::GetRouter => routers::get(engine, call, id).await,
+        Op::DeleteRouter => routers::delete(engine, call, id).await,
         Op::CanConsume => routers::can_consume(engine, call, id).await,
-        Op::GetTransport => transports::get(engine, id).await,
+        Op::GetTransport => transports::get(engine, call, id).await,
         Op::PatchTransport => transports::patch(engine, call, id).await,
-        Op::DeleteTransport => transports::delete(engine, id).await,
+        Op::DeleteTransport => transports::delete(engine, call, id).await,
         Op::ConnectTransport => transports::connect(engine, call, id).await,
         Op::RestartIce => transports::restart_ice(engine, call, id).await,
-        Op::TransportStats => transports::stats(engine, id).await,
-        Op::TransportDump => transports::dump(engine, id).await,
+        Op::TransportStats => transports::stats(engine, call, id).await,
+        Op::TransportDump => transports::dump(engine, call, id).await,
         Op::Leave => transports::leave(engine, call, id).await,
-        Op::GetProducer => producers::get(engine, id).await,
-        Op::DeleteProducer => producers::delete(engine, id).await,
+        Op::GetProducer => producers::get(engine, call, id).await,
+        Op::DeleteProducer => producers::delete(engine, call, id).await,
         Op::PauseProducer => producers::pause(engine, call, id, true).await,
         Op::ResumeProducer => producers::pause(engine, call, id, false).await,
-        Op::ProducerStats => producers::stats(engine, id).await,
-        Op::ProducerDump => producers::dump(engine, id).await,
-        Op::GetConsumer => consumers::get(engine, id).await,
+        Op::ProducerStats => producers::stats(engine, call, id).await,
+        Op::ProducerDump => producers::dump(engine, call, id).await,
+        Op::GetConsumer => consumers::get(engine, call, id).await,
         Op::PatchConsumer => consumers::patch(engine, call, id).await,
-        Op::DeleteConsumer => consumers::delete(engine, id).await,
+        Op::DeleteConsumer => consumers::delete(engine, call, id).await,
         Op::PauseConsumer => consumers::pause(engine, call, id, true).await,
         Op::ResumeConsumer => consumers::pause(engine, call, id, false).await,
         Op::RequestKeyFrame => consumers::request_key_frame(engine, call, id).await,
-        Op::ConsumerStats => consumers::stats(engine, id).await,
-        Op::ConsumerDump => consumers::dump(engine, id).await,
+        Op::ConsumerStats => consumers::stats(engine, call, id).await,
+        Op::ConsumerDump => consumers::dump(engine, call, id).await,
         _ => Err(unsupported(call)),
     }
 }
@@ -311,7 +341,7 @@ fn closed(reply: Result<Reply, Problem>) -> Result<(), Problem> {
 }
 
 /// The answer to a command that only does something.
-fn done(reply: Result<Reply, Problem>) -> Result<(), Problem> {
+pub fn done(reply: Result<Reply, Problem>) -> Result<(), Problem> {
     match reply? {
         Reply::Done => Ok(()),
         other => Err(crate::engine::unexpected(&other)),

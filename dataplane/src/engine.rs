@@ -6,10 +6,9 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
-    sync::mpsc::Sender as HubSender,
+    sync::{Arc, mpsc::Sender as HubSender},
 };
 
-use ironcast_config::Announced;
 use ironcast_core::{
     Arrival, Nanos, SECOND,
     batch::Batch,
@@ -39,6 +38,7 @@ use crate::{
     messages::{Answer, ToHub, ToWorker},
     orders::Orders,
     ports::Ports,
+    settings::Settings,
 };
 
 /// Characters of a username fragment and a password (RFC 8839 section 5.4 allows these and more).
@@ -61,8 +61,8 @@ pub struct Parts {
     pub slice: (u16, u16),
     /// Local addresses to listen on.
     pub addresses: Vec<std::net::IpAddr>,
-    /// What candidates say instead.
-    pub announced: Vec<Announced>,
+    /// What candidates say instead, now.
+    pub settings: Arc<Settings>,
     /// Which port a transport gets.
     pub ports: Ports,
     /// The process's certificate.
@@ -175,7 +175,8 @@ impl<S: Sealer> WorkerEngine<S> {
             | Command::CloseProducer(_)
             | Command::Snapshot
             | Command::Dump(_)
-            | Command::Process => {
+            | Command::Process
+            | Command::SetSettings(_) => {
                 Err(CommandError::new(ErrorCode::UnknownCommand, "not a worker's command"))
             }
         }
@@ -272,7 +273,11 @@ impl<S: Sealer> WorkerEngine<S> {
                 username_fragment: credentials.username_fragment,
                 password: credentials.password,
             },
-            ice_candidates: addresses::candidates(&parts.addresses, &parts.announced, port),
+            ice_candidates: addresses::candidates(
+                &parts.addresses,
+                &parts.settings.announced(),
+                port,
+            ),
             dtls_fingerprints: parts
                 .certificate
                 .fingerprints()

@@ -35,6 +35,7 @@ use crate::{
     counters::{Counter, Counters},
     messages::{Answer, ToHub, ToWorker},
     registry::{Entry, Name, Registry},
+    settings::Settings,
 };
 
 /// Commands on their way at one time.
@@ -75,6 +76,8 @@ pub struct Parts {
     pub event_seq: Arc<AtomicU64>,
     /// What the process counts.
     pub counters: Arc<Counters>,
+    /// What may change while it runs.
+    pub settings: Arc<Settings>,
     /// A room called `__panic_hub` makes the hub panic: for tests of what happens then.
     pub test_hooks: bool,
 }
@@ -219,6 +222,11 @@ impl Hub {
             Command::Process => {
                 let reply = Reply::Process(self.parts.counters.process_stats());
                 self.respond(connection, request, Ok(reply));
+                Ok(())
+            }
+            Command::SetSettings(settings) => {
+                self.parts.settings.apply(&settings)?;
+                self.respond(connection, request, Ok(Reply::Done));
                 Ok(())
             }
             Command::Snapshot => self.begin_snapshot(connection, request),
@@ -441,7 +449,11 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         | Command::ConsumerStats(named) => (Kind::Consumer, &named.id, Changes),
         Command::SetPreferredLayers(set) => (Kind::Consumer, &set.id, Changes),
         Command::SetPriority(set) => (Kind::Consumer, &set.id, Changes),
-        Command::Workers | Command::Process | Command::Snapshot | Command::Dump(_) => return None,
+        Command::Workers
+        | Command::Process
+        | Command::SetSettings(_)
+        | Command::Snapshot
+        | Command::Dump(_) => return None,
     })
 }
 

@@ -15,6 +15,7 @@ mod messages;
 mod orders;
 mod ports;
 mod registry;
+mod settings;
 mod workers;
 
 use std::{
@@ -34,6 +35,7 @@ use crate::{
     hub::Hub,
     log::{LogCounts, Repeats},
     messages::ToHub,
+    settings::{SetLog, Settings},
     workers::Workers,
 };
 
@@ -64,7 +66,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
-    let _log = log_through(filter, &counters);
+    let (_log, set_log) = log_through(filter, &counters);
+    let settings = Arc::new(Settings::new(&config, set_log));
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
@@ -72,7 +75,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 
     let (hub, inbox) = channel();
-    let workers = Workers::prepare(&config, without, hub.clone(), &counters)?;
+    let workers = Workers::prepare(&config, without, hub.clone(), &counters, &settings)?;
     let event_seq = Arc::new(AtomicU64::new(0));
     let identity = Identity { boot_id: boot_id()?, event_seq: event_seq.clone() };
     let socket = config.dataplane_socket();
@@ -91,7 +94,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "the dataplane runs"
     );
     let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
-    Hub::new(hub::Parts { cores, event_seq, counters, test_hooks }).run(&inbox);
+    Hub::new(hub::Parts { cores, event_seq, counters, settings, test_hooks }).run(&inbox);
     for thread in threads {
         let _ = thread.join();
     }
@@ -99,8 +102,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Log lines go to standard error, without making anybody wait, until the guard is dropped.
-fn log_through(filter: EnvFilter, counters: &Counters) -> WorkerGuard {
+/// Log lines go to standard error, without making anybody wait, until the guard is dropped. Also gives
+/// how to take another filter.
+fn log_through(filter: EnvFilter, counters: &Counters) -> (WorkerGuard, SetLog) {
+    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let (lines, guard) = log::lines(std::io::stderr());
     let counts = LogCounts::new(&lines);
     let layer = tracing_subscriber::fmt::layer()
@@ -109,7 +114,12 @@ fn log_through(filter: EnvFilter, counters: &Counters) -> WorkerGuard {
     let repeats = Repeats::new(counts.clone());
     tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
     counters.add_reader(move |tell| counts.tell(tell));
-    guard
+    let set_log = Box::new(move |filter| {
+        if let Err(error) = handle.reload(filter) {
+            tracing::error!(%error, "the log's filter stays as it is");
+        }
+    });
+    (guard, set_log)
 }
 
 /// Another value for every run: tells a control plane that all state is gone.

@@ -6,7 +6,7 @@ use std::{
     any::Any,
     net::UdpSocket,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc::Sender as HubSender,
+    sync::{Arc, mpsc::Sender as HubSender},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -31,6 +31,7 @@ use crate::{
     engine::{Parts, WorkerEngine},
     messages::{ToHub, ToWorker},
     ports::Ports,
+    settings::Settings,
 };
 
 /// Before a worker that ended is started again; doubled each time it ends again soon.
@@ -42,6 +43,7 @@ const RAN_WELL: Duration = Duration::from_secs(10);
 /// All workers, before they start.
 pub struct Workers {
     config: Config,
+    settings: Arc<Settings>,
     cores: Vec<u32>,
     addresses: Vec<std::net::IpAddr>,
     certificate: Certificate,
@@ -67,6 +69,7 @@ impl Workers {
         without: Without,
         hub: HubSender<ToHub>,
         counters: &Counters,
+        settings: &Arc<Settings>,
     ) -> anyhow::Result<Self> {
         let allowed = ironcast_driver::affinity::allowed_cpus()?;
         let allowed: Vec<u32> = allowed.into_iter().map(|core| core as u32).collect();
@@ -89,6 +92,7 @@ impl Workers {
             counts().iter().for_each(|(name, count)| tell(&format!("dtls_{name}"), count));
         });
         Ok(Self {
+            settings: Arc::clone(settings),
             config: config.clone(),
             directory: Directory::new(cores.len()),
             cores,
@@ -114,7 +118,7 @@ impl Workers {
     /// # Errors
     /// A thread cannot be made.
     pub fn start(self) -> anyhow::Result<Vec<JoinHandle<()>>> {
-        let all = std::sync::Arc::new(self);
+        let all = Arc::new(self);
         let thread = |index: usize| {
             let workers = all.clone();
             let name = format!("worker-{index}");
@@ -203,7 +207,7 @@ impl Workers {
                 core: self.cores[index],
                 slice,
                 addresses: self.addresses.clone(),
-                announced: config.rtc.announced_address.clone(),
+                settings: Arc::clone(&self.settings),
                 ports,
                 certificate: self.certificate.clone(),
                 handshakes,

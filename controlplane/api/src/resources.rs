@@ -3,12 +3,14 @@
 //!
 //! Times are milliseconds of the Unix epoch.
 
+mod audit;
 mod consumers;
 mod host;
 mod producers;
 mod routers;
 mod transports;
 
+pub use audit::*;
 pub use consumers::*;
 pub use host::*;
 pub use producers::*;

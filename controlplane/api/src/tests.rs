@@ -195,6 +195,7 @@ fn router_info() -> RouterInfo {
         worker_id: id("0"),
         rtp_capabilities: RtpCapabilities::default(),
         media_codecs: Vec::new(),
+        owner: None,
         created_at: 5,
         app_data: AppData::default(),
     }

@@ -1,12 +1,13 @@
 //! `ironcast`, the operator's command: reads the arguments and hands over to one file per
-//! subcommand. It starts and watches processes and looks at the host; it never moves a packet and
-//! never takes a command of the control API itself.
+//! subcommand. It starts and watches processes, looks at the host, and asks the control plane like
+//! every other client; it never moves a packet.
 
 #![forbid(unsafe_code)]
 
 mod child;
 mod doctor;
 mod probe;
+mod reload;
 mod service;
 mod up;
 
@@ -28,6 +29,8 @@ enum Command {
     Up(Choice),
     /// Say whether this machine is ready, and what to do where it is not
     Doctor(Choice),
+    /// Have the running control plane read its configuration again: certificates, tokens, limits, ...
+    Reload(reload::Arguments),
     /// Print the configuration: every value with its meaning, defaults as comments
     Config(Choice),
     /// Run one program that ends when this one's parent does (used by `up`)
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Up(choice) => up::run(&choice),
         Command::Doctor(choice) => choice.load().map(|config| doctor::run(&config)),
+        Command::Reload(arguments) => reload::run(arguments),
         Command::Config(choice) => choice.load().map(|config| {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS

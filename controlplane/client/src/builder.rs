@@ -24,7 +24,8 @@ pub enum Trust {
 pub enum Token {
     /// As it is.
     Text(String),
-    /// The first line of a file, read again for each new connection.
+    /// The last word of the first line of a file that is neither empty nor a comment (`#`), read
+    /// again for each new connection: so the server's own file will do.
     File(PathBuf),
 }
 
@@ -154,8 +155,10 @@ impl Settings {
             Some(Token::Text(text)) => text.clone(),
             Some(Token::File(path)) => String::from_utf8_lossy(&read(path)?).into_owned(),
         };
-        let line = text.lines().next().unwrap_or_default().trim();
-        let mut value = http::HeaderValue::from_str(&format!("Bearer {line}")).map_err(|_| {
+        let mut lines = text.lines().map(str::trim);
+        let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+        let token = line.and_then(|line| line.split_whitespace().last()).unwrap_or_default();
+        let mut value = http::HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
             ClientError::Settings("the token has characters no header takes".into())
         })?;
         value.set_sensitive(true);

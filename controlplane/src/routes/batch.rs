@@ -17,15 +17,15 @@ use crate::{
 /// `POST /batch`.
 pub async fn batch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let batch = call.body::<Batch>()?;
-    let max = engine.config.limits.batch_calls_max;
+    let limits = engine.limits();
+    let max = limits.batch_calls_max;
     if batch.calls.len() > max {
         let detail = format!("a batch has at most {max} calls, this one has {}", batch.calls.len());
         return Err(Problem::invalid("/calls", detail));
     }
     // The batch itself was counted as one.
     let more = u32::try_from(batch.calls.len()).unwrap_or(u32::MAX).saturating_sub(1);
-    let per_s = engine.config.limits.requests_per_s;
-    engine.callers.check(&call.caller, more, per_s, Instant::now())?;
+    engine.callers.check(&call.caller.caller, more, limits.requests_per_s, Instant::now())?;
     let calls = batch.calls.into_iter().map(|one| to_call(one, call));
     let calls: Vec<One> = calls.collect();
     let mut answers = Answers::default();
@@ -45,7 +45,8 @@ pub async fn batch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem>
             break;
         }
     }
-    Ok(Answer { status: 200, body: answers.finish(), media_type: JSON, seq: engine.seq() })
+    let (body, seq) = (answers.finish(), engine.seq());
+    Ok(Answer { status: 200, body, media_type: JSON, seq, about: None })
 }
 
 /// Behind so many bytes of answers no further call is done.

@@ -15,6 +15,7 @@ use ironcast_protocol::{Command, Reply, command, media, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, producers::free_ssrcs, routers::check_rate};
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     convert,
     engine::{Creation, Engine, Place, State, Step, unexpected},
@@ -40,7 +41,7 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let wanted = Wanted { id, create, caps, common };
+    let wanted = Wanted { id, create, caps, common, caller: call.caller.clone() };
     let (found, seq) = engine.run(|state| find_inputs(state, &wanted)).await?;
     let inputs = match found {
         Found::Existing(info) => return Answer::json(200, &*info, seq),
@@ -48,7 +49,7 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
     };
     let negotiated = negotiate(&inputs, &wanted)?;
     let ((is_new, info), seq) = engine.run(|state| commit(state, &wanted, &negotiated)).await?;
-    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
 }
 
 /// A request, read and checked.
@@ -57,6 +58,7 @@ struct Wanted {
     create: CreateConsumer,
     caps: Option<Arc<ValidRtpCapabilities>>,
     common: Common,
+    caller: Principal,
 }
 
 /// What a first look gives.
@@ -102,7 +104,7 @@ impl Negotiated {
 
 fn check_id(state: &State, wanted: &Wanted) -> Result<Option<Step<Box<ConsumerInfo>>>, Problem> {
     let existing =
-        |state: &State| Some(Box::new(state.registry.consumers.get(&wanted.id)?.whole_info()));
+        |state: &State| Some(Box::new(seen(state, &wanted.caller, &wanted.id).ok()?.whole_info()));
     state.check_id(Kind::Consumer, &wanted.id, wanted.common.hash, existing)
 }
 
@@ -112,7 +114,7 @@ fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
         Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
         _ => {}
     }
-    let (_, transport, producer) = parents(state, &wanted.create)?;
+    let (_, transport, producer) = parents(state, wanted)?;
     let caps = wanted.caps.as_ref().or(transport.rtp_capabilities.as_ref());
     let caps = caps.ok_or_else(|| {
         let detail = "rtpCapabilities are needed, here or on the transport";
@@ -153,7 +155,8 @@ fn commit(
         Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
         _ => {}
     }
-    let (router, transport, producer) = parents(state, &wanted.create)?;
+    let (router, transport, producer) = parents(state, wanted)?;
+    let owner = router.owner.clone();
     let places =
         vec![Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)];
     let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
@@ -174,6 +177,7 @@ fn commit(
         ignore_dtx: wanted.create.ignore_dtx.unwrap_or(false),
         note: note::write(&note)?,
     });
+    state.check_traffic(&owner)?;
     check_rate(state, &info.router_id)?;
     if let Some(transport) = state.registry.transports.get_mut(&info.transport_id) {
         // Also when the dataplane refuses: a client must never see a MID again on another track.
@@ -221,15 +225,13 @@ fn consumed(
 /// The transport, the producer and their common router, with room for one more.
 fn parents<'a>(
     state: &'a State,
-    create: &CreateConsumer,
+    wanted: &Wanted,
 ) -> Result<(&'a Router, &'a Transport, &'a Producer), Problem> {
-    let registry = &state.registry;
-    let transport = registry.transports.get(&create.transport_id).ok_or_else(|| {
-        Problem::not_found("transport", &create.transport_id).with_pointer("/transportId")
-    })?;
-    let producer = registry.producers.get(&create.producer_id).ok_or_else(|| {
-        Problem::not_found("producer", &create.producer_id).with_pointer("/producerId")
-    })?;
+    let (registry, create, who) = (&state.registry, &wanted.create, &wanted.caller);
+    let transport = registry.transport(who, &create.transport_id);
+    let transport = transport.map_err(|problem| problem.with_pointer("/transportId"))?;
+    let producer = registry.producer(who, &create.producer_id);
+    let producer = producer.map_err(|problem| problem.with_pointer("/producerId"))?;
     if producer.info.router_id != transport.info.router_id {
         let detail = "the producer is on another router than the transport";
         return Err(Problem::invalid("/producerId", detail));
@@ -313,9 +315,15 @@ fn behind_mid(mid: &str, next: u32) -> u32 {
     }
 }
 
+/// One that was looked up for the caller before, or [`seen`] would have refused it.
 fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Consumer, Problem> {
     let consumer = state.registry.consumers.get_mut(id).map(Box::as_mut);
     consumer.ok_or_else(|| Problem::not_found("consumer", id))
+}
+
+/// One that the caller sees.
+fn seen<'a>(state: &'a State, who: &Principal, id: &Id) -> Result<&'a Consumer, Problem> {
+    state.registry.consumer(who, id)
 }
 
 fn named(id: &Id) -> command::Named {
@@ -323,28 +331,29 @@ fn named(id: &Id) -> command::Named {
 }
 
 /// `GET /consumers/{id}`.
-pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.whole_info()))).await?;
+pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| Ok(Step::Done(seen(state, &call.caller, id)?.whole_info()));
+    let (info, seq) = engine.run(look).await?;
     Answer::json(200, &info, seq)
 }
 
 /// `DELETE /consumers/{id}`.
-pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let ((), seq) = engine
+pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (router_id, seq) = engine
         .run(|state| {
-            if !state.registry.consumers.contains_key(id) {
-                return Ok(Step::Done(()));
-            }
+            // Another's is not there, and what is not there is deleted.
+            let Ok(consumer) = seen(state, &call.caller, id) else { return Ok(Step::Done(None)) };
+            let router_id = consumer.info.router_id.clone();
             let id = id.clone();
             Ok(Step::ask(Command::CloseConsumer(named(&id)), move |state, reply| {
                 closed(reply)?;
                 let reason = ConsumerClosedReason::Request;
                 state.registry.close_consumer(&id, reason, true, &mut state.events);
-                Ok(())
+                Ok(Some(router_id))
             }))
         })
         .await?;
-    Ok(Answer::empty(seq))
+    Ok(Answer::closed(id, router_id.as_ref(), seq))
 }
 
 /// `POST /consumers/{id}/pause` and `/resume`.
@@ -357,7 +366,7 @@ pub async fn pause(
     call.no_body()?;
     let (info, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, &call.caller, id)?;
             let id = id.clone();
             let command = if is_paused {
                 Command::PauseConsumer(named(&id))
@@ -395,7 +404,7 @@ pub async fn request_key_frame(
     call.no_body()?;
     let ((), seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, &call.caller, id)?;
             Ok(Step::ask(Command::RequestKeyFrame(named(id)), |_, reply| done(reply)))
         })
         .await?;
@@ -408,7 +417,7 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
     if let Some(asked) = patch.preferred_layers {
         engine
             .run(|state| {
-                let consumer = find(state, id)?;
+                let consumer = seen(state, &call.caller, id)?;
                 let layers = normalize_preferred_layers(
                     consumer.info.consumer_type,
                     &consumer.parameters(),
@@ -432,7 +441,7 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
     if let Some(priority) = patch.priority {
         engine
             .run(|state| {
-                find(state, id)?;
+                seen(state, &call.caller, id)?;
                 let command =
                     Command::SetPriority(command::SetPriority { id: id.to_string(), priority });
                 let id = id.clone();
@@ -444,14 +453,14 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
             })
             .await?;
     }
-    get(engine, id).await
+    get(engine, call, id).await
 }
 
 /// `GET /consumers/{id}/stats`.
-pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+pub async fn stats(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (stats, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, &call.caller, id)?;
             let id = id.clone();
             Ok(Step::ask(Command::ConsumerStats(named(&id)), move |state, reply| {
                 let stats = match reply? {
@@ -474,7 +483,7 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 }
 
 /// `GET /consumers/{id}/dump`.
-pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let look = |state: &mut State| find(state, id).map(drop);
+pub async fn dump(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| seen(state, &call.caller, id).map(drop);
     super::dump(engine, ResourceKind::Consumer, id, look).await
 }

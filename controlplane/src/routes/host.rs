@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use ironcast_api::{DataplaneHealth, DataplaneStatus, Health, HealthStatus, Id, Problem};
+use ironcast_api::{
+    AuditList, DataplaneHealth, DataplaneStatus, Health, HealthStatus, Id, LIST_LIMIT_DEFAULT,
+    LIST_LIMIT_MAX, Problem,
+};
 
 use crate::{
-    call::Answer,
+    audit::Filter,
+    call::{Answer, Call},
     engine::{Engine, Step, unavailable},
     metrics, openapi,
 };
@@ -62,7 +66,29 @@ pub fn metrics(engine: &Engine) -> Result<Answer, Problem> {
         body: metrics::text(engine).into(),
         media_type: metrics::CONTENT_TYPE,
         seq: engine.seq(),
+        about: None,
     })
+}
+
+/// `GET /audit`.
+pub fn audit(engine: &Engine, call: &Call) -> Result<Answer, Problem> {
+    let query = call.query(&["principal", "routerId", "limit"])?;
+    let limit = query.number("limit")?.unwrap_or(LIST_LIMIT_DEFAULT);
+    if !(1..=LIST_LIMIT_MAX).contains(&limit) {
+        return Err(Problem::invalid("?limit", format!("limit is 1 to {LIST_LIMIT_MAX}")));
+    }
+    let filter = Filter {
+        principal: query.get("principal").map(str::to_owned),
+        router_id: query.id("routerId")?,
+        limit: limit as usize,
+    };
+    Answer::json(200, &AuditList { items: engine.audit.last(&filter) }, engine.seq())
+}
+
+/// `POST /admin/reload`.
+pub async fn reload(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    call.no_body()?;
+    Answer::json(200, &engine.reloader.reload(engine).await?, engine.seq())
 }
 
 /// `GET /openapi.json`.

@@ -1,6 +1,6 @@
 //! Lists: pages of resources in ascending order of ids.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::sync::Arc;
 
 use ironcast_api::{
     ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, Problem, ProducerList, RouterList,
@@ -8,9 +8,10 @@ use ironcast_api::{
 };
 
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::{Registry, Transport},
+    registry::{Kind, Registry, Transport},
 };
 
 /// Which page.
@@ -19,6 +20,7 @@ struct Page {
     after: Option<Id>,
     limit: usize,
     router_id: Option<Id>,
+    caller: Principal,
 }
 
 impl Page {
@@ -33,29 +35,18 @@ impl Page {
             after: query.id("after")?,
             limit: limit as usize,
             router_id: query.id("routerId")?,
+            caller: call.caller.clone(),
         })
     }
 
-    /// The page's items and the `after` of the next one.
-    fn take<R, I>(
-        &self,
-        all: &BTreeMap<Id, R>,
-        info: impl Fn(&R) -> I,
-        router_of: impl Fn(&R) -> &Id,
-        id_of: impl Fn(&I) -> &Id,
-    ) -> (Vec<I>, Option<Id>) {
-        let from = self.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut items: Vec<I> = all
-            .range::<Id, _>((from, Bound::Unbounded))
-            .map(|(_, one)| one)
-            .filter(|one| self.router_id.as_ref().is_none_or(|id| router_of(one) == id))
-            .take(self.limit + 1)
-            .map(info)
-            .collect();
-        let has_more = items.len() > self.limit;
-        items.truncate(self.limit);
-        let next_after = items.last().filter(|_| has_more).map(|one| id_of(one).clone());
-        (items, next_after)
+    /// The ids on the page, and the `after` of the next one.
+    fn ids(&self, registry: &Registry, kind: Kind) -> (Vec<Id>, Option<Id>) {
+        let (only, after) = (self.router_id.as_ref(), self.after.as_ref());
+        let mut ids = registry.page(&self.caller, kind, only, after, self.limit + 1);
+        let has_more = ids.len() > self.limit;
+        ids.truncate(self.limit);
+        let next_after = ids.last().filter(|_| has_more).cloned();
+        (ids, next_after)
     }
 }
 
@@ -71,13 +62,9 @@ async fn list<T: serde::Serialize + Send + 'static>(
 pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
     list(engine, move |registry| {
-        let (items, next_after) = page.take(
-            &registry.routers,
-            |one| one.info.clone(),
-            |one| &one.info.id,
-            |info| &info.id,
-        );
-        RouterList { items, next_after }
+        let (ids, next_after) = page.ids(registry, Kind::Router);
+        let items = ids.iter().filter_map(|id| registry.routers.get(id));
+        RouterList { items: items.map(|one| one.info.clone()).collect(), next_after }
     })
     .await
 }
@@ -86,10 +73,9 @@ pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Proble
 pub async fn transports(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
     list(engine, move |registry| {
-        let all = &registry.transports;
-        let (items, next_after) =
-            page.take(all, Transport::whole_info, |one| &one.info.router_id, |info| &info.id);
-        TransportList { items, next_after }
+        let (ids, next_after) = page.ids(registry, Kind::Transport);
+        let items = ids.iter().filter_map(|id| registry.transports.get(id));
+        TransportList { items: items.map(Transport::whole_info).collect(), next_after }
     })
     .await
 }
@@ -98,10 +84,9 @@ pub async fn transports(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Pro
 pub async fn producers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
     list(engine, move |registry| {
-        let all = &registry.producers;
-        let (items, next_after) =
-            page.take(all, |one| one.info.clone(), |one| &one.info.router_id, |info| &info.id);
-        ProducerList { items, next_after }
+        let (ids, next_after) = page.ids(registry, Kind::Producer);
+        let items = ids.iter().filter_map(|id| registry.producers.get(id));
+        ProducerList { items: items.map(|one| one.info.clone()).collect(), next_after }
     })
     .await
 }
@@ -110,10 +95,9 @@ pub async fn producers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Prob
 pub async fn consumers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
     list(engine, move |registry| {
-        let all = &registry.consumers;
-        let (items, next_after) =
-            page.take(all, |one| one.whole_info(), |one| &one.info.router_id, |info| &info.id);
-        ConsumerList { items, next_after }
+        let (ids, next_after) = page.ids(registry, Kind::Consumer);
+        let items = ids.iter().filter_map(|id| registry.consumers.get(id));
+        ConsumerList { items: items.map(|one| one.whole_info()).collect(), next_after }
     })
     .await
 }

@@ -10,6 +10,7 @@ use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     convert,
     engine::{Creation, Engine, Place, State, Step, unexpected},
@@ -28,24 +29,26 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
-    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+    let ((is_new, info), seq) =
+        engine.run(|state| look(state, &call.caller, &id, &create, &common)).await?;
+    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
 }
 
 fn look(
     state: &mut State,
+    who: &Principal,
     id: &Id,
     create: &CreateProducer,
     common: &Common,
 ) -> Result<Step<(bool, ProducerInfo)>, Problem> {
-    let existing = |state: &State| Some((false, state.registry.producers.get(id)?.info.clone()));
+    let existing =
+        |state: &State| Some((false, state.registry.producer(who, id).ok()?.info.clone()));
     if let Some(step) = state.check_id(Kind::Producer, id, common.hash, existing)? {
         return Ok(step);
     }
     let registry = &state.registry;
-    let transport = registry.transports.get(&create.transport_id).ok_or_else(|| {
-        Problem::not_found("transport", &create.transport_id).with_pointer("/transportId")
-    })?;
+    let transport = registry.transport(who, &create.transport_id);
+    let transport = transport.map_err(|problem| problem.with_pointer("/transportId"))?;
     let router_id = transport.info.router_id.clone();
     let router = registry.routers.get(&router_id);
     let router = router.ok_or_else(|| Problem::not_found("router", &router_id))?;
@@ -82,6 +85,8 @@ fn look(
         app_data: common.app_data.clone(),
     };
     let command = produce(create, &info, &negotiated, common)?;
+    let owner = router.owner.clone();
+    state.check_traffic(&owner)?;
     check_rate(state, &router_id)?;
     let hash = common.hash;
     let places = vec![place, on_worker];
@@ -140,8 +145,14 @@ pub fn free_ssrcs(router: &Router, count: usize) -> u32 {
     }
 }
 
+/// One that was looked up for the caller before, or [`seen`] would have refused it.
 fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Producer, Problem> {
     state.registry.producers.get_mut(id).ok_or_else(|| Problem::not_found("producer", id))
+}
+
+/// One that the caller sees.
+fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Producer, Problem> {
+    state.registry.producer(&call.caller, id)
 }
 
 fn named(id: &Id) -> command::Named {
@@ -149,27 +160,28 @@ fn named(id: &Id) -> command::Named {
 }
 
 /// `GET /producers/{id}`.
-pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.info.clone()))).await?;
+pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| Ok(Step::Done(seen(state, call, id)?.info.clone()));
+    let (info, seq) = engine.run(look).await?;
     Answer::json(200, &info, seq)
 }
 
 /// `DELETE /producers/{id}`.
-pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let ((), seq) = engine
+pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (router_id, seq) = engine
         .run(|state| {
-            if !state.registry.producers.contains_key(id) {
-                return Ok(Step::Done(()));
-            }
+            // Another's is not there, and what is not there is deleted.
+            let Ok(producer) = seen(state, call, id) else { return Ok(Step::Done(None)) };
+            let router_id = producer.info.router_id.clone();
             let id = id.clone();
             Ok(Step::ask(Command::CloseProducer(named(&id)), move |state, reply| {
                 closed(reply)?;
                 state.registry.close_producer(&id, true, &mut state.events);
-                Ok(())
+                Ok(Some(router_id))
             }))
         })
         .await?;
-    Ok(Answer::empty(seq))
+    Ok(Answer::closed(id, router_id.as_ref(), seq))
 }
 
 /// `POST /producers/{id}/pause` and `/resume`.
@@ -182,7 +194,7 @@ pub async fn pause(
     call.no_body()?;
     let (info, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, call, id)?;
             let id = id.clone();
             let command = if is_paused {
                 Command::PauseProducer(named(&id))
@@ -230,10 +242,10 @@ fn set_paused(state: &mut State, id: &Id, is_paused: bool) -> Result<ProducerInf
 }
 
 /// `GET /producers/{id}/stats`.
-pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+pub async fn stats(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (stats, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, call, id)?;
             let id = id.clone();
             Ok(Step::ask(Command::ProducerStats(named(&id)), move |state, reply| {
                 let stats = match reply? {
@@ -255,7 +267,7 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 }
 
 /// `GET /producers/{id}/dump`.
-pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let look = |state: &mut State| find(state, id).map(drop);
+pub async fn dump(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| seen(state, call, id).map(drop);
     super::dump(engine, ResourceKind::Producer, id, look).await
 }

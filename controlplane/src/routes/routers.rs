@@ -13,6 +13,7 @@ use ironcast_protocol::{Command, Reply, WorkerId, command};
 
 use super::id_or_new;
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     convert,
     engine::{Creation, Engine, Place, State, Step, unexpected},
@@ -46,7 +47,12 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let note = RouterNote { common: common.clone(), media_codecs: Some(media_codecs.clone()) };
+    let owner = call.caller.owner().map(|name| name.to_string());
+    let note = RouterNote {
+        common: common.clone(),
+        media_codecs: Some(media_codecs.clone()),
+        owner: owner.clone(),
+    };
     let note = note::write(&note)?;
     let info = RouterInfo {
         id: id.clone(),
@@ -54,28 +60,32 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         worker_id: convert::worker_id(0),
         rtp_capabilities,
         media_codecs,
+        owner,
         created_at: common.created_at,
         app_data: common.app_data,
     };
     let ((is_new, info), seq) =
-        engine.run(|state| place(state, &create, &info, &note, hash)).await?;
-    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+        engine.run(|state| place(state, &call.caller, &create, &info, &note, hash)).await?;
+    Answer::made(is_new, &info, &info.id, &info.id, seq)
 }
 
 fn place(
     state: &mut State,
+    who: &Principal,
     create: &CreateRouter,
     info: &RouterInfo,
     note: &[u8],
     hash: BodyHash,
 ) -> Result<Step<Made<RouterInfo>>, Problem> {
     let id = &info.id;
-    let existing = |state: &State| Some((false, state.registry.routers.get(id)?.info.clone()));
+    let existing = |state: &State| Some((false, state.registry.router(who, id).ok()?.info.clone()));
     if let Some(step) = state.check_id(Kind::Router, id, hash, existing)? {
         return Ok(step);
     }
     let count = state.registry.routers.len() + state.on_their_way(Kind::Router, Place::Host);
     check_count(count, state.limits.routers_max, "routers on this host")?;
+    let owner = info.owner.as_deref().map(Arc::from);
+    state.check_routers(&owner)?;
     let placement = create.placement.unwrap_or_default();
     let full = state.full();
     let worker = state.workers.place(id, create.worker_id.as_ref(), placement, full)?;
@@ -85,7 +95,8 @@ fn place(
         worker,
         note: note.to_vec(),
     });
-    let creation = Creation { kind: Kind::Router, id: id.clone(), places: vec![Place::Host] };
+    let places = [Place::Host].into_iter().chain(owner.map(Place::Owner)).collect();
+    let creation = Creation { kind: Kind::Router, id: id.clone(), places };
     Ok(Step::create(creation, command, move |state, reply| {
         created(state, info, worker, hash, reply)
     }))
@@ -102,18 +113,19 @@ fn created(
         Reply::Done => {}
         other => return Err(unexpected(&other)),
     }
-    state.registry.insert_router(new_router(info.clone(), worker, hash));
+    let router = new_router(info.clone(), worker, hash);
+    state.events.own(&info.id, router.owner.as_ref());
+    state.registry.insert_router(router);
     let event = RouterCreated { worker_id: info.worker_id.clone() };
     state.events.publish(Some(&info.id), EventData::RouterCreated(event));
     Ok((true, info))
 }
 
 /// `GET /routers/{id}`.
-pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (details, seq) = engine
         .run(|state| {
-            let router = state.registry.routers.get(id);
-            let router = router.ok_or_else(|| Problem::not_found("router", id))?;
+            let router = state.registry.router(&call.caller, id)?;
             Ok(Step::Done(RouterDetails {
                 router: router.info.clone(),
                 transports: router.transports.iter().cloned().collect(),
@@ -126,11 +138,12 @@ pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 }
 
 /// `DELETE /routers/{id}`.
-pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let ((), seq) = engine
+pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (was_there, seq) = engine
         .run(|state| {
-            if !state.registry.routers.contains_key(id) {
-                return Ok(Step::Done(()));
+            // Another's is not there, and what is not there is deleted.
+            if state.registry.router(&call.caller, id).is_err() {
+                return Ok(Step::Done(false));
             }
             let command = Command::CloseRouter(command::Named { id: id.to_string() });
             let id = id.clone();
@@ -138,11 +151,11 @@ pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
                 super::closed(reply)?;
                 let reason = RouterClosedReason::Request;
                 state.registry.close_router(&id, reason, &mut state.events);
-                Ok(())
+                Ok(true)
             }))
         })
         .await?;
-    Ok(Answer::empty(seq))
+    Ok(Answer::closed(id, was_there.then_some(id), seq))
 }
 
 /// `POST /routers/{id}/can-consume`.
@@ -151,9 +164,7 @@ pub async fn can_consume(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<A
     let (consumable, seq) = engine
         .run(|state| {
             let registry = &state.registry;
-            if !registry.routers.contains_key(id) {
-                return Err(Problem::not_found("router", id));
-            }
+            registry.router(&call.caller, id)?;
             let producer = registry.producers.get(&asked.producer_id);
             let producer = producer.filter(|producer| producer.info.router_id == *id);
             let producer = producer.ok_or_else(|| {

@@ -2,7 +2,7 @@
 //! transport is copied under the lock by itself, so that nobody waits long, and the whole is never
 //! in memory. What changes meanwhile may be in it or not; its events come after `seq` in any case.
 
-use std::{collections::VecDeque, ops::Bound, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
@@ -12,6 +12,7 @@ use ironcast_api::{
 use serde::Serialize;
 
 use crate::{
+    auth::Principal,
     call::Call,
     engine::{Engine, State, unavailable},
     registry::PackedInfo,
@@ -39,6 +40,7 @@ enum Stage {
 
 struct Writer {
     engine: Arc<Engine>,
+    caller: Principal,
     /// What is written already and not handed out.
     out: Vec<u8>,
     stage: Stage,
@@ -65,15 +67,14 @@ pub fn open(engine: &Arc<Engine>, call: &Call) -> Result<Opened, Problem> {
         if state.link.is_none() {
             return Err(unavailable("there is no dataplane at the moment"));
         }
-        if let Some(id) = &router_id
-            && !state.registry.routers.contains_key(id)
-        {
-            return Err(Problem::not_found("router", id));
+        if let Some(id) = &router_id {
+            state.registry.router(&call.caller, id)?;
         }
         (state.events.head(), state.workers.infos())
     };
     let mut writer = Writer {
         engine: Arc::clone(engine),
+        caller: call.caller.clone(),
         out: Vec::new(),
         stage: Stage::Between,
         has_items: false,
@@ -146,13 +147,12 @@ impl Writer {
     }
 
     fn next_router(&mut self) {
-        let from = self.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let found = {
             let state = self.engine.lock();
-            let routers = &state.registry.routers;
+            let registry = &state.registry;
             let router = match &self.router_id {
-                Some(id) => routers.get(id),
-                None => routers.range::<Id, _>((from, Bound::Unbounded)).next().map(|(_, one)| one),
+                Some(id) => registry.router(&self.caller, id).ok(),
+                None => registry.next_router(&self.caller, self.after.as_ref()),
             };
             router.map(|router| (router.info.clone(), router.transports.clone()))
         };

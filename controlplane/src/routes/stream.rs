@@ -17,9 +17,11 @@ use tokio::{
 };
 
 use crate::{
+    auth::{Gate, Principal, unix_s},
     call::Call,
     engine::Engine,
     events::{Entry, Lost},
+    limits::check_count,
 };
 
 /// Events that are written at once.
@@ -52,8 +54,18 @@ pub struct Opened {
     pub slot: Slot,
 }
 
+/// What ends a stream beside its reader.
+pub struct Ends {
+    /// The server stops.
+    pub stopping: watch::Receiver<bool>,
+    /// The caller may not call any more.
+    pub gate: Arc<Gate>,
+}
+
 struct Stream {
     engine: Arc<Engine>,
+    caller: Principal,
+    gate: Arc<Gate>,
     cursor: EventSeq,
     /// Up to here it is a repetition: without scores.
     replay_end: u64,
@@ -66,12 +78,23 @@ struct Stream {
     stopping: watch::Receiver<bool>,
 }
 
-/// Counts the open streams.
-pub struct Slot(Arc<Engine>);
+/// Counts the open streams, all of them and those of each principal.
+pub struct Slot {
+    engine: Arc<Engine>,
+    owner: Option<Arc<str>>,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.metrics.streams.dec();
+        self.engine.metrics.streams.dec();
+        let Some(owner) = &self.owner else { return };
+        let mut streams = self.engine.streams();
+        if let Some(count) = streams.get_mut(owner) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(owner);
+            }
+        }
     }
 }
 
@@ -80,7 +103,7 @@ pub fn open(
     engine: &Arc<Engine>,
     call: &Call,
     last_event_id: Option<&str>,
-    stopping: watch::Receiver<bool>,
+    ends: Ends,
     break_off: impl FnOnce() + Send + 'static,
 ) -> Result<Opened, Problem> {
     let query = call.query(&["after", "routerId", "types", "children"])?;
@@ -89,7 +112,7 @@ pub fn open(
     let types = query.get("types").map(types_of).transpose()?;
     // A browser's EventSource repeats its address when it comes back: the header is newer.
     let after = last_event_id.or_else(|| query.get("after")).map(position).transpose()?;
-    let slot = take_slot(engine)?;
+    let slot = take_slot(engine, &call.caller)?;
     let mut state = engine.lock();
     let head = state.events.head();
     let cursor = after.unwrap_or(head);
@@ -104,6 +127,8 @@ pub fn open(
     let (out, pieces) = mpsc::channel(PIECES);
     let stream = Stream {
         engine: Arc::clone(engine),
+        caller: call.caller.clone(),
+        gate: ends.gate,
         cursor,
         replay_end: head.number,
         router_id,
@@ -111,7 +136,7 @@ pub fn open(
         with_children,
         wake,
         out,
-        stopping,
+        stopping: ends.stopping,
     };
     tokio::spawn(async move {
         if stream.run().await.is_err() {
@@ -121,9 +146,18 @@ pub fn open(
     Ok(Opened { pieces, seq: cursor, slot })
 }
 
-fn take_slot(engine: &Arc<Engine>) -> Result<Slot, Problem> {
+fn take_slot(engine: &Arc<Engine>, who: &Principal) -> Result<Slot, Problem> {
     let open = usize::try_from(engine.metrics.streams.inc()).unwrap_or_default();
-    let slot = Slot(Arc::clone(engine));
+    let owner = who.owner();
+    let own = owner.clone().map_or(0, |owner| {
+        let mut streams = engine.streams();
+        let count = streams.entry(owner).or_default();
+        *count += 1;
+        *count - 1
+    });
+    let slot = Slot { engine: Arc::clone(engine), owner };
+    let max = engine.limits().streams_per_principal_max;
+    check_count(own, max, "event streams of this principal")?;
     if open >= engine.config.events.streams_max {
         let detail = format!("{open} event streams are open already");
         return Err(Problem::new(ErrorCode::NoCapacity, detail).with_retry_after(5));
@@ -159,6 +193,14 @@ struct Stalled;
 impl Stream {
     async fn run(mut self) -> Result<(), Stalled> {
         let mut text = String::from(": ironcast\n\n");
+        let mut proofs = self.gate.changes();
+        // They may have changed since he was let in.
+        proofs.mark_changed();
+        let end =
+            self.caller.expires_s.map(|end| Duration::from_secs(end.saturating_sub(unix_s())));
+        // Further ahead than a timer goes is as good as never.
+        let expired = tokio::time::sleep(end.unwrap_or(Duration::MAX));
+        tokio::pin!(expired);
         loop {
             if !text.is_empty() && !self.write(Bytes::from(std::mem::take(&mut text))).await? {
                 return Ok(());
@@ -180,6 +222,13 @@ impl Stream {
                 },
                 () = tokio::time::sleep(comment_every) => true,
                 () = self.out.closed() => return Ok(()),
+                () = &mut expired => return Ok(()),
+                Ok(()) = proofs.changed() => {
+                    if !self.gate.holds(&self.caller) {
+                        return Ok(());
+                    }
+                    false
+                }
                 _ = self.stopping.wait_for(|is_stopping| *is_stopping) => return Ok(()),
             };
             if is_silent {
@@ -248,7 +297,8 @@ impl Stream {
         };
         let is_of_types = self.types.as_ref().is_none_or(|types| types.contains(entry.name));
         let is_asked_for = self.with_children || !entry.is_implied;
-        !is_repeated_score && is_of_router && is_of_types && is_asked_for
+        let is_for_him = entry.audience.has(&self.caller);
+        is_for_him && !is_repeated_score && is_of_router && is_of_types && is_asked_for
     }
 
     /// Also tells where to resume: with a filter, all events since may have been left out.

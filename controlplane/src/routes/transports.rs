@@ -13,6 +13,7 @@ use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, routers::check_rate};
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     convert,
     engine::{Creation, Engine, Place, State, Step, unexpected},
@@ -40,8 +41,9 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let ((is_new, info), seq) = engine.run(|state| look(state, &id, &create, &common)).await?;
-    Answer::json(if is_new { 201 } else { 200 }, &info, seq)
+    let ((is_new, info), seq) =
+        engine.run(|state| look(state, &call.caller, &id, &create, &common)).await?;
+    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
 }
 
 /// Options of what this version does not have, and options of other kinds of transports.
@@ -76,20 +78,23 @@ fn check_kind(create: &CreateTransport) -> Result<(), Problem> {
 
 fn look(
     state: &mut State,
+    who: &Principal,
     id: &Id,
     create: &CreateTransport,
     common: &Common,
 ) -> Result<Step<(bool, TransportInfo)>, Problem> {
-    let existing = |state: &State| Some((false, state.registry.transports.get(id)?.whole_info()));
+    let existing =
+        |state: &State| Some((false, state.registry.transport(who, id).ok()?.whole_info()));
     if let Some(step) = state.check_id(Kind::Transport, id, common.hash, existing)? {
         return Ok(step);
     }
-    let missing = || Problem::not_found("router", &create.router_id).with_pointer("/routerId");
-    let router = state.registry.routers.get(&create.router_id).ok_or_else(missing)?;
+    let router = state.registry.router(who, &create.router_id);
+    let router = router.map_err(|problem| problem.with_pointer("/routerId"))?;
     let max = state.limits.transports_per_router_max;
     let place = Place::Parent(create.router_id.clone());
     let count = router.transports.len() + state.on_their_way(Kind::Transport, place.clone());
     check_count(count, max, "transports in this router")?;
+    let (owner, is_newcomer) = router.newcomer(create.participant_id.as_ref());
     let caps = create.rtp_capabilities.as_ref();
     let note = TransportNote {
         common: common.clone(),
@@ -97,6 +102,8 @@ fn look(
         rtp_capabilities: caps.map(|caps| cut_down(caps, &router.info.rtp_capabilities)),
     };
     let bytes = note::write(&note)?;
+    state.check_transports(&owner, is_newcomer)?;
+    state.check_traffic(&owner)?;
     check_rate(state, &create.router_id)?;
     let command = Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
         id: id.to_string(),
@@ -111,7 +118,9 @@ fn look(
         note: bytes,
     });
     let (id, router_id) = (id.clone(), create.router_id.clone());
-    let creation = Creation { kind: Kind::Transport, id: id.clone(), places: vec![place] };
+    let newcomer = owner.clone().filter(|_| is_newcomer).map(Place::Newcomers);
+    let places = [place].into_iter().chain(owner.map(Place::Owner)).chain(newcomer).collect();
+    let creation = Creation { kind: Kind::Transport, id: id.clone(), places };
     Ok(Step::create(creation, command, move |state, reply| {
         let created = match reply? {
             Reply::TransportCreated(created) => created,
@@ -141,8 +150,14 @@ fn cut_down(caps: &RtpCapabilities, router: &RtpCapabilities) -> RtpCapabilities
     }
 }
 
+/// One that was looked up for the caller before, or [`seen`] would have refused it.
 fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Transport, Problem> {
     state.registry.transports.get_mut(id).ok_or_else(|| Problem::not_found("transport", id))
+}
+
+/// One that the caller sees.
+fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Transport, Problem> {
+    state.registry.transport(&call.caller, id)
 }
 
 fn named(id: &Id) -> command::Named {
@@ -150,8 +165,9 @@ fn named(id: &Id) -> command::Named {
 }
 
 /// `GET /transports/{id}`.
-pub async fn get(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let (info, seq) = engine.run(|state| Ok(Step::Done(find(state, id)?.whole_info()))).await?;
+pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| Ok(Step::Done(seen(state, call, id)?.whole_info()));
+    let (info, seq) = engine.run(look).await?;
     Answer::json(200, &info, seq)
 }
 
@@ -164,7 +180,7 @@ pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answe
     let note = note::write(&ConnectNote { hash })?;
     let (answer, seq) = engine
         .run(|state| {
-            let transport = find(state, id)?;
+            let transport = seen(state, call, id)?;
             match transport.connect_hash {
                 Some(other) if other == hash => {
                     let dtls_local_role = transport.info.dtls_parameters.role;
@@ -247,7 +263,7 @@ pub async fn restart_ice(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<A
     call.no_body()?;
     let (answer, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, call, id)?;
             let id = id.clone();
             Ok(Step::ask(Command::RestartIce(named(&id)), move |state, reply| {
                 let ice_parameters = match reply? {
@@ -267,7 +283,7 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
     let patch = call.body::<PatchTransport>()?;
     let (info, seq) = engine
         .run(|state| {
-            let transport = find(state, id)?;
+            let transport = seen(state, call, id)?;
             if patch == PatchTransport::default() {
                 return Ok(Step::Done(transport.whole_info()));
             }
@@ -304,22 +320,22 @@ pub async fn patch(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
 }
 
 /// `DELETE /transports/{id}`.
-pub async fn delete(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let ((), seq) = engine.run(|state| Ok(close(state, id))).await?;
-    Ok(Answer::empty(seq))
+pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (router_id, seq) = engine.run(|state| Ok(close(state, &call.caller, id))).await?;
+    Ok(Answer::closed(id, router_id.as_ref(), seq))
 }
 
-fn close(state: &mut State, id: &Id) -> Step<()> {
-    if !state.registry.transports.contains_key(id) {
-        return Step::Done(());
-    }
+/// Another's is not there, and what is not there is closed. Gives the router that it was in.
+fn close(state: &mut State, who: &Principal, id: &Id) -> Step<Option<Id>> {
+    let Ok(transport) = state.registry.transport(who, id) else { return Step::Done(None) };
+    let router_id = transport.info.router_id.clone();
     let command = Command::CloseTransport(named(id));
     let id = id.clone();
     Step::ask(command, move |state, reply| {
         closed(reply)?;
         let reason = TransportClosedReason::Request;
         state.registry.close_transport(&id, reason, &mut state.events);
-        Ok(())
+        Ok(Some(router_id))
     })
 }
 
@@ -332,7 +348,7 @@ pub async fn leave(engine: &Arc<Engine>, call: &Call, participant: &Id) -> Resul
     let (transport_ids, _) = engine
         .run(|state| {
             // A router that is gone has nobody in it: leaving is safe to repeat.
-            let Some(router) = state.registry.routers.get(&router_id) else {
+            let Ok(router) = state.registry.router(&call.caller, &router_id) else {
                 return Ok(Step::Done(Vec::new()));
             };
             let transports = router.transports.iter().filter(|id| {
@@ -342,18 +358,21 @@ pub async fn leave(engine: &Arc<Engine>, call: &Call, participant: &Id) -> Resul
             Ok(Step::Done(transports.cloned().collect::<Vec<Id>>()))
         })
         .await?;
-    let closing = transport_ids.iter().map(|id| engine.run(move |state| Ok(close(state, id))));
+    let who = &call.caller;
+    let closing = transport_ids.iter().map(|id| engine.run(move |state| Ok(close(state, who, id))));
     for result in join_all(closing).await {
         result?;
     }
-    Answer::json(200, &LeaveAnswer { transport_ids }, engine.seq())
+    let has_left = !transport_ids.is_empty();
+    let answer = Answer::json(200, &LeaveAnswer { transport_ids }, engine.seq())?;
+    Ok(if has_left { answer.about(participant, &router_id) } else { answer })
 }
 
 /// `GET /transports/{id}/stats`: a list of one record, as with mediasoup.
-pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
+pub async fn stats(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (stats, seq) = engine
         .run(|state| {
-            find(state, id)?;
+            seen(state, call, id)?;
             let id = id.clone();
             Ok(Step::ask(Command::TransportStats(named(&id)), move |state, reply| {
                 let stats = match reply? {
@@ -369,7 +388,7 @@ pub async fn stats(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 }
 
 /// `GET /transports/{id}/dump`.
-pub async fn dump(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
-    let look = |state: &mut State| find(state, id).map(drop);
+pub async fn dump(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let look = |state: &mut State| seen(state, call, id).map(drop);
     super::dump(engine, ResourceKind::Transport, id, look).await
 }

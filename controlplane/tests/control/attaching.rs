@@ -180,7 +180,7 @@ async fn a_fenced_control_plane_stays_away() {
         stage.fake.send_frame(FrameKind::Response, 0, &Err::<Reply, _>(error));
         eventually("the older one noticed", || async { stage.client.ready().await.is_err() }).await;
         let server = Server::start(config.clone()).await.unwrap();
-        let client = stage::client(&config, &server);
+        let client = stage::client(&config, &server, None);
         eventually("the newer one is ready", || async { client.ready().await.is_ok() }).await;
         (server, client)
     };
@@ -249,7 +249,7 @@ async fn what_is_no_dataplane_is_not_attached_to() {
     let fake = Fake::start(&config.dataplane_socket);
     fake.turn(|knobs| knobs.version = 0);
     let server = Server::start(config.clone()).await.unwrap();
-    let client = stage::client(&config, &server);
+    let client = stage::client(&config, &server, None);
     assert_eq!(stage::code(&client.ready().await.unwrap_err()), "dataplane_unavailable");
     fake.turn(|knobs| {
         knobs.version = ironcast_protocol::frame::VERSION;

@@ -105,9 +105,9 @@ async fn the_ops_door_has_what_probes_need_and_no_more() {
 async fn a_token_is_needed_where_one_is_configured() {
     let folder = stage::folder();
     let file = folder.join("tokens");
-    std::fs::write(&file, "# ours\nfirst-secret\n\nsecond-secret\n").unwrap();
+    std::fs::write(&file, "# ours\nada control first-secret\n\nsecond-secret\n").unwrap();
     let mut config = stage::config(&folder);
-    config.token_file = Some(file.clone());
+    config.proofs.token_file = Some(file.clone());
     let server = Server::start(config.clone()).await.unwrap();
     let with = |token: Option<Token>| {
         let mut builder = Client::builder(format!("https://{}", server.address))
@@ -117,11 +117,14 @@ async fn a_token_is_needed_where_one_is_configured() {
         }
         builder.build().unwrap()
     };
-    for good in [Token::Text("second-secret".into()), Token::Text("first-secret".into())] {
+    for good in [
+        Token::Text("second-secret".into()),
+        Token::Text("first-secret".into()),
+        Token::File(file.clone()),
+    ] {
         with(Some(good)).health().await.unwrap();
     }
-    for bad in [None, Some(Token::Text("first".into())), Some(Token::File(file.clone()))] {
-        // The file's first line is a comment, not a token.
+    for bad in [None, Some(Token::Text("first".into())), Some(Token::Text("# ours".into()))] {
         let error = with(bad).health().await.unwrap_err();
         assert_eq!(stage::code(&error), "unauthenticated");
     }

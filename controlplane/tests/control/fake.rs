@@ -2,7 +2,7 @@
 //! and does to its controller what the test wants.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -41,6 +41,8 @@ pub struct Knobs {
     pub follow: Vec<(&'static str, Event)>,
     /// Consumers that a snapshot counts but does not carry.
     pub lost_consumers: u64,
+    /// What transports carry, bits per second.
+    pub bitrates: BTreeMap<String, u64>,
 }
 
 struct State {
@@ -81,6 +83,7 @@ impl Fake {
             refuse: Vec::new(),
             follow: Vec::new(),
             lost_consumers: 0,
+            bitrates: BTreeMap::new(),
         };
         let state = State {
             knobs,
@@ -468,7 +471,14 @@ impl State {
             }
             C::SetPriority(set) => self.consumer(&set.id)?.priority = set.priority,
             C::RequestKeyFrame(named) => drop(self.consumer(&named.id)?),
-            C::TransportStats(_) => return Ok(Reply::TransportStats(Box::new(transport_stats()))),
+            C::SetSettings(_) => {}
+            C::TransportStats(named) => {
+                let mut stats = transport_stats();
+                if let Some(bps) = self.knobs.bitrates.get(&named.id) {
+                    (stats.send_bitrate, stats.recv_bitrate) = (*bps, 0);
+                }
+                return Ok(Reply::TransportStats(Box::new(stats)));
+            }
             C::ProducerStats(_) => {
                 let stats =
                     ProducerStats { stream: stream_stats(), bitrate_by_layer: Default::default() };
@@ -577,6 +587,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::ConsumerStats(_) => "ConsumerStats",
         Command::Dump(_) => "Dump",
         Command::Process => "Process",
+        Command::SetSettings(_) => "SetSettings",
         #[allow(unreachable_patterns)]
         _ => "Other",
     }

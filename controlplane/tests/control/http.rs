@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -104,7 +104,11 @@ pub async fn send(
     trust: &[u8],
     request: Request<Full<Bytes>>,
 ) -> Answer {
-    let response = open(way, address, trust, request).await.expect("an answer");
+    read(open(way, address, trust, request).await.expect("an answer")).await
+}
+
+/// Reads an answer to its end.
+pub async fn read(response: Response<Incoming>) -> Answer {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }
@@ -115,55 +119,106 @@ pub async fn open(
     way: Way,
     address: SocketAddr,
     trust: &[u8],
-    mut request: Request<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> Result<Response<Incoming>, Failure> {
+    connect(way, address, trust, None).await?.send(address, request).await
+}
+
+/// A certificate and its key, PEM.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub cert: String,
+    pub key: String,
+}
+
+/// A connection that takes requests.
+pub enum Sender {
+    Http1(hyper::client::conn::http1::SendRequest<Full<Bytes>>),
+    Http2(hyper::client::conn::http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    /// Sends a request and gives the answer unread.
+    pub async fn send(
+        mut self,
+        address: SocketAddr,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure> {
+        self.send_one(address, request).await
+    }
+
+    /// The same for one of several on this connection.
+    pub async fn send_one(
+        &mut self,
+        address: SocketAddr,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let (authority, path) = (address.to_string(), request.uri().to_string());
+        match self {
+            Self::Http1(sender) => {
+                request.headers_mut().insert("host", authority.parse()?);
+                Ok(sender.send_request(request).await?)
+            }
+            Self::Http2(sender) => {
+                *request.uri_mut() = format!("https://{authority}{path}").parse()?;
+                Ok(sender.send_request(request).await?)
+            }
+        }
+    }
+}
+
+/// A connection, with a certificate if there is one.
+pub async fn connect(
+    way: Way,
+    address: SocketAddr,
+    trust: &[u8],
+    identity: Option<&Identity>,
+) -> Result<Sender, Failure> {
     let tcp = TcpStream::connect(address).await?;
-    let authority = address.to_string();
-    let path = request.uri().to_string();
-    if way == Way::Http2 {
-        *request.uri_mut() = format!("https://{authority}{path}").parse()?;
-    } else {
-        request.headers_mut().insert("host", authority.parse()?);
-    }
     if way == Way::Plain {
-        return http1(TokioIo::new(tcp), request).await;
+        return http1(TokioIo::new(tcp)).await;
     }
-    let mut tls = tls(trust)?;
+    let mut tls = tls_as(trust, identity)?;
     let protocol: &[u8] = if way == Way::Http2 { b"h2" } else { b"http/1.1" };
     tls.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::try_from("localhost")?;
     let tls = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await?;
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(protocol));
     if way == Way::Http1 {
-        return http1(TokioIo::new(tls), request).await;
+        return http1(TokioIo::new(tls)).await;
     }
     let io = TokioIo::new(tls);
-    let (mut sender, connection) =
+    let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
     tokio::spawn(connection);
-    Ok(sender.send_request(request).await?)
+    Ok(Sender::Http2(sender))
 }
 
 /// What a client that trusts one certificate needs.
 pub fn tls(trust: &[u8]) -> Result<rustls::ClientConfig, Failure> {
+    tls_as(trust, None)
+}
+
+fn tls_as(trust: &[u8], identity: Option<&Identity>) -> Result<rustls::ClientConfig, Failure> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(trust) {
         roots.add(certificate?)?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions()?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots);
+    let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = CertificateDer::pem_slice_iter(identity.cert.as_bytes());
+    let chain = chain.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes())?;
+    Ok(builder.with_client_auth_cert(chain, key)?)
 }
 
-async fn http1<T>(
-    io: TokioIo<T>,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, Failure>
+async fn http1<T>(io: TokioIo<T>) -> Result<Sender, Failure>
 where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+    let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
     tokio::spawn(connection);
-    Ok(sender.send_request(request).await?)
+    Ok(Sender::Http1(sender))
 }

@@ -3,13 +3,18 @@
 
 mod attaching;
 mod batches;
+mod certificates;
 mod doors;
 mod fake;
 mod hostile;
 mod http;
+mod jwt;
+mod quotas;
+mod reload;
 mod resources;
 mod retries;
 mod snapshots;
 mod stage;
 mod strangers;
 mod streams;
+mod tenants;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ironcast_api::{Id, Problem};
-use ironcast_client::{Client, ClientError, Trust};
+use ironcast_client::{Client, ClientError, Token, Trust};
 use ironcast_config::Door;
 use ironcast_controlplane::{Server, ServerConfig};
 use serde_json::{Value, json};
@@ -26,6 +26,8 @@ pub struct Stage {
     pub server: Option<Server>,
     pub client: Client,
     pub config: ServerConfig,
+    /// What the client shows.
+    pub token: Option<String>,
 }
 
 impl Drop for Stage {
@@ -61,13 +63,42 @@ impl Stage {
 
     /// With other settings.
     pub async fn with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        Self::at(folder(), None, change).await
+    }
+
+    /// With a token file; the client shows one of them.
+    pub async fn with_tokens(tokens: &str, token: &str) -> Self {
+        Self::with_tokens_and(tokens, token, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn with_tokens_and(
+        tokens: &str,
+        token: &str,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let folder = folder();
+        let file = folder.join("tokens");
+        std::fs::write(&file, tokens).expect("a file");
+        let change = |config: &mut ServerConfig| {
+            config.proofs.token_file = Some(file);
+            change(config);
+        };
+        Self::at(folder, Some(token), change).await
+    }
+
+    async fn at(
+        folder: PathBuf,
+        token: Option<&str>,
+        change: impl FnOnce(&mut ServerConfig),
+    ) -> Self {
         let mut config = config(&folder);
         change(&mut config);
+        let token = token.map(str::to_owned);
         let fake = Fake::start(&config.dataplane_socket);
         let server = Server::start(config.clone()).await.expect("a server");
-        let client = client(&config, &server);
-        let stage = Self { folder, fake, server: Some(server), client, config };
+        let client = client(&config, &server, token.as_deref());
+        let stage = Self { folder, fake, server: Some(server), client, config, token };
         stage.ready().await;
         stage
     }
@@ -85,9 +116,14 @@ impl Stage {
     pub async fn replace_server(&mut self) {
         self.server = None;
         let server = Server::start(self.config.clone()).await.expect("a server");
-        self.client = client(&self.config, &server);
+        self.client = client(&self.config, &server, self.token.as_deref());
         self.server = Some(server);
         self.ready().await;
+    }
+
+    /// Another client, who shows this token.
+    pub fn client_of(&self, token: &str) -> Client {
+        client(&self.config, self.server(), Some(token))
     }
 
     pub fn trust(&self) -> Vec<u8> {
@@ -105,10 +141,7 @@ impl Stage {
 
     /// A call over HTTP/3 by its JSON: status and answer.
     pub async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() { None } else { Some(body.to_string().into()) };
-        let method = method.parse().expect("a method");
-        let answer = self.client.request(method, path, body).await.expect("an answer");
-        (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
+        call(&self.client, method, path, body).await
     }
 
     /// The same, which has to succeed.
@@ -163,12 +196,22 @@ impl Stage {
     }
 }
 
-pub fn client(config: &ServerConfig, server: &Server) -> Client {
-    Client::builder(format!("https://{}", server.address))
+/// A call over HTTP/3 by its JSON: status and answer.
+pub async fn call(client: &Client, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let body = if body.is_null() { None } else { Some(body.to_string().into()) };
+    let method = method.parse().expect("a method");
+    let answer = client.request(method, path, body).await.expect("an answer");
+    (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
+}
+
+pub fn client(config: &ServerConfig, server: &Server, token: Option<&str>) -> Client {
+    let mut builder = Client::builder(format!("https://{}", server.address))
         .trust(Trust::File(config.tls_cert.clone()))
-        .timeout(LIMIT)
-        .build()
-        .expect("a client")
+        .timeout(LIMIT);
+    if let Some(token) = token {
+        builder = builder.token(Token::Text(token.to_owned()));
+    }
+    builder.build().expect("a client")
 }
 
 /// What mediasoup-client in Chromium hands over, as recorded there.

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use crate::{
+    certificates::Ca,
     http::{self, Way},
     stage::{self, LIMIT, Stage},
 };
@@ -28,23 +29,16 @@ impl Proofs {
         let folder = stage::folder();
         let mut config = stage::config(&folder);
         config.plain = None;
-        let ca_key = rcgen::KeyPair::generate().unwrap();
-        let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_cert = ca.self_signed(&ca_key).unwrap();
-        let issuer = rcgen::Issuer::new(ca, ca_key);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let cert = rcgen::CertificateParams::new(vec!["caller".into()]).unwrap();
-        let cert = cert.signed_by(&key, &issuer).unwrap();
+        let ca = Ca::new();
+        let caller = ca.issue("caller", &[]);
         let file = |name: &str, text: String| {
             let path = folder.join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        config.client_ca = Some(file("ca.pem", ca_cert.pem()));
-        config.token_file = Some(file("tokens", "secret\n".into()));
-        let identity =
-            (file("caller.pem", cert.pem()), file("caller-key.pem", key.serialize_pem()));
+        config.proofs.client_ca = Some(file("ca.pem", ca.pem.clone()));
+        config.proofs.token_file = Some(file("tokens", "secret\n".into()));
+        let identity = (file("caller.pem", caller.cert), file("caller-key.pem", caller.key));
         Self { folder, config, identity }
     }
 
@@ -70,7 +64,7 @@ impl Drop for Proofs {
 #[tokio::test]
 async fn a_client_certificate_is_needed_where_only_that_is_configured() {
     let mut proofs = Proofs::new();
-    proofs.config.token_file = None;
+    proofs.config.proofs.token_file = None;
     let server = Server::start(proofs.config.clone()).await.unwrap();
     proofs.client(&server, true, None).health().await.unwrap();
     assert!(proofs.client(&server, false, Some("secret")).health().await.is_err());
@@ -85,7 +79,7 @@ async fn a_client_certificate_is_needed_where_only_that_is_configured() {
 async fn a_certificate_or_a_token_is_enough_unless_both_are_required() {
     let mut proofs = Proofs::new();
     for (require, one_is_enough) in [(Require::Any, true), (Require::All, false)] {
-        proofs.config.require = require;
+        proofs.config.proofs.require = require;
         let server = Server::start(proofs.config.clone()).await.unwrap();
         let may = async |has_certificate: bool, token: Option<&str>| {
             proofs.client(&server, has_certificate, token).health().await.is_ok()
@@ -108,14 +102,14 @@ async fn a_certificate_or_a_token_is_enough_unless_both_are_required() {
 async fn a_plain_door_where_nothing_can_be_shown_is_not_opened() {
     let mut proofs = Proofs::new();
     proofs.config.plain = Some(Door::Tcp("127.0.0.1:0".parse().unwrap()));
-    let tokens = proofs.config.token_file.clone();
+    let tokens = proofs.config.proofs.token_file.clone();
     for (token_file, require, opens) in [
         (None, Require::Any, false),
         (tokens.clone(), Require::All, false),
         (tokens, Require::Any, true),
     ] {
-        proofs.config.token_file = token_file;
-        proofs.config.require = require;
+        proofs.config.proofs.token_file = token_file;
+        proofs.config.proofs.require = require;
         match Server::start(proofs.config.clone()).await {
             Ok(server) => {
                 assert!(opens);

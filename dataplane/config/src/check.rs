@@ -34,6 +34,18 @@ impl Check<Option<u16>> for RealPort {
     }
 }
 
+/// What callers of the control API may do.
+pub(crate) struct ScopeWords;
+
+impl Check<Vec<String>> for ScopeWords {
+    fn check(&self, value: &Vec<String>) -> Result<(), Expected> {
+        if value.iter().all(|word| ["read", "control", "admin"].contains(&word.as_str())) {
+            return Ok(());
+        }
+        Err(Expected("expected some of \"read\", \"control\", \"admin\"".into()))
+    }
+}
+
 /// An address of the control API.
 pub(crate) struct Url;
 
@@ -123,10 +135,16 @@ pub(crate) fn whole(config: &Config) -> Vec<Problem> {
         refuse(&format!("{section}.{has}"), what, "a certificate and its key belong together");
     }
     let open = |ip: IpAddr| !ip.is_loopback();
-    let authenticated = control.client_ca.is_some() || control.token_file.is_some();
+    if control.client_crl.is_some() && control.client_ca.is_none() {
+        let what = "control.client_crl is set, but control.client_ca is not".into();
+        refuse("control.client_crl", what, "name the CA whose certificates it revokes");
+    }
+    let bearers = control.token_file.is_some() || control.jwt_keys.is_some();
+    let authenticated = control.client_ca.is_some() || bearers;
     if open(control.listen.ip()) && !authenticated {
         let what = format!("the control API on {} would take commands from anyone", control.listen);
-        let help = "set control.client_ca or control.token_file, or listen on \"127.0.0.1:7443\"";
+        let help = "set control.client_ca, control.token_file or control.jwt_keys, or listen on \
+                    \"127.0.0.1:7443\"";
         refuse("control.listen", what, help);
     }
     problems

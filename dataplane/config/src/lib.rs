@@ -63,6 +63,17 @@ pub struct Config {
     places: BTreeMap<String, Place>,
 }
 
+/// A setting with two values, as the file writes them; `None`: not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `section.key`.
+    pub setting: String,
+    /// Before.
+    pub from: Option<String>,
+    /// After.
+    pub to: Option<String>,
+}
+
 impl Config {
     /// Reads the file, the environment and the flags over the defaults, and checks the whole.
     ///
@@ -137,6 +148,22 @@ impl Config {
             }
         }
         text
+    }
+
+    /// Settings whose values are others in `newer`, in the order of the file.
+    #[must_use]
+    pub fn differences(&self, newer: &Self) -> Vec<Difference> {
+        let mut differences = Vec::new();
+        for (old, new) in self.sections().into_iter().zip(newer.sections()) {
+            for key in old.keys() {
+                let (from, to) = (old.show(key.name), new.show(key.name));
+                if from != to {
+                    let setting = format!("{}.{}", old.name(), key.name);
+                    differences.push(Difference { setting, from, to });
+                }
+            }
+        }
+        differences
     }
 
     /// Where the value of `section.key` came from.

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
-    check::{Between, Check, LogFilter, RealPort, Url},
+    check::{Between, Check, LogFilter, RealPort, ScopeWords, Url},
     value::{Announced, Door, Expected, PortRange, Raw, Require, Sealer, Transmit, Value},
 };
 
@@ -192,11 +192,28 @@ section! {
         tls_key: Option<PathBuf> = None;
         /// Callers prove who they are by a certificate that this one signed, PEM.
         client_ca: Option<PathBuf> = None;
-        /// Callers prove who they are by a token that stands in this file, one a line. It is read
-        /// again when it changes.
+        /// Certificates of it that were revoked: its list (CRL), PEM.
+        client_crl: Option<PathBuf> = None;
+        /// What a certificate may do whose subject has no organizational unit (OU) called "read",
+        /// "control" or "admin". Each includes those before it.
+        client_scopes: Vec<String> = vec!["control".into()], ScopeWords;
+        /// Callers prove who they are by a token that stands in this file. A line is NAME SCOPES
+        /// TOKEN, such as: signaling control s3cret (or sha256: and the token's hash in its place).
+        /// It is read again when it changes.
         token_file: Option<PathBuf> = None;
-        /// With both: "any" of the two is enough, or "all" are needed.
+        /// Callers prove who they are by a JSON Web Token (EdDSA, ES256, RS256) that one of the
+        /// public keys in this file has signed: a JWK Set, or PEM. Its `sub` is the name, its `scope`
+        /// has the scopes.
+        jwt_keys: Option<PathBuf> = None;
+        /// The audience (`aud`) of such tokens.
+        jwt_audience: String = "ironcast".into();
+        /// Their issuer (`iss`). Not set: any.
+        jwt_issuer: Option<String> = None;
+        /// With a certificate and one of the others: "any" is enough, or "all" are needed.
         require: Require = Require::Any;
+        /// A file for the audit: who created, closed and drained what, a line of JSON each. Not set: the
+        /// last entries are kept in memory alone. It is opened anew at a reload.
+        audit_file: Option<PathBuf> = None;
         /// HTTP/3. Without it there are HTTP/2 and HTTP/1.1 only; the signaling service needs it.
         quic: bool = true;
         /// A call waits for the dataplane for so long, then answers timeout.
@@ -209,11 +226,13 @@ section! {
     Limits = "limits" {
         /// Largest body of a call.
         body_bytes_max: u64 = MIB, Between(1_024, 64 * MIB);
-        /// Calls of one caller in a second: of a token, of a certificate or, where nobody is asked who
-        /// he is, of an address. Each call of a batch counts.
+        /// Calls of one caller in a second: of a name or, where nobody is asked who he is, of an
+        /// address. Each call of a batch counts.
         requests_per_s: u32 = 50_000;
         /// Calls of one address in a second that do not show who calls.
         unauthenticated_per_s: u32 = 100;
+        /// JSON Web Tokens that are remembered until they expire, so that a signature is checked once.
+        jwt_remembered_max: u32 = 10_000, Between(16, 1_000_000);
         /// Connections of one door of the control API at once.
         connections_max: u32 = 10_000, Between(1, 1_000_000);
         /// Connections of one address to one door.
@@ -236,6 +255,19 @@ section! {
         producers_per_worker_max: u32 = 0;
         /// Sent tracks of one worker.
         consumers_per_worker_max: u32 = 0;
+        /// Rooms of one principal (a name of a token, certificate or JSON Web Token).
+        routers_per_principal_max: u32 = 0;
+        /// Transports of one principal, in all of its rooms.
+        transports_per_principal_max: u32 = 0;
+        /// Participants of one principal, in all of its rooms.
+        participants_per_principal_max: u32 = 0;
+        /// Bits of media in a second, both ways, above which a principal gets no more transports,
+        /// producers and consumers. It is measured over some seconds.
+        bits_per_principal_per_s_max: u64 = 0;
+        /// Event streams of one principal at once.
+        streams_per_principal_max: u32 = 128;
+        /// Entries of the audit that are kept in memory.
+        audit_entries_max: u32 = 10_000, Between(1, 1_000_000);
         /// A worker that was busy for more than this share of the time takes no new rooms, percent.
         worker_busy_max_percent: u32 = 90, Between(1, 100);
     }

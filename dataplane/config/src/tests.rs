@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{Config, DEFAULT_FILE, Door, PortRange, Sealer, Transmit};
+use crate::{Config, DEFAULT_FILE, Difference, Door, PortRange, Sealer, Transmit};
 
 fn message(text: &str) -> String {
     Config::from_text(DEFAULT_FILE, text).unwrap_err().to_string()
@@ -232,6 +232,23 @@ fn a_file_that_is_not_there_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/i.toml")), [], &[]).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/i.toml: the file cannot be read"), "{error}");
     assert!(error.contains("ironcast config > ironcast.toml"), "{error}");
+}
+
+#[test]
+fn differences_are_named_with_both_values() {
+    let old = with(&[], &[("log.level", "warn")]).unwrap();
+    let new = with(&[], &[("log.level", "info"), ("control.token_file", "/t")]).unwrap();
+    assert!(old.differences(&old).is_empty());
+    let told = |setting: &str, from: Option<&str>, to: Option<&str>| Difference {
+        setting: setting.into(),
+        from: from.map(str::to_owned),
+        to: to.map(str::to_owned),
+    };
+    let expected = [
+        told("control.token_file", None, Some("\"/t\"")),
+        told("log.level", Some("\"warn\""), Some("\"info\"")),
+    ];
+    assert_eq!(old.differences(&new), expected);
 }
 
 #[test]

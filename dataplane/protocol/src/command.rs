@@ -1,7 +1,7 @@
 //! Commands, their answers and their errors. The level is that of mediasoup's worker channel: ids
 //! are the caller's, parameters are final, every command is answered exactly once.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,26 @@ pub enum Command {
     Dump(Dump),
     /// What the process counts beside its workers -> [`Reply::Process`].
     Process,
+    /// Settings that count from now on -> [`Reply::Done`].
+    SetSettings(Settings),
+}
+
+/// What of the configuration may change while the process runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What candidates of new transports carry; none: the addresses of the host.
+    pub announced: Vec<Announced>,
+    /// The log's filter.
+    pub log_filter: String,
+}
+
+/// An address that candidates carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// As browsers reach it.
+    pub ip: IpAddr,
+    /// Only where a router in front maps the single port to another.
+    pub port: Option<u16>,
 }
 
 /// A command about one existing resource.

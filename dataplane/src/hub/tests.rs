@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use ironcast_config::Config;
 use ironcast_core::figures::ResourceState;
 use ironcast_driver::mailbox::{self, Mail};
 use ironcast_protocol::{
-    command::{CreateRouter, CreateWebRtcTransport, Dump, Named},
+    command::{self, CreateRouter, CreateWebRtcTransport, Dump, Named},
     frame::FrameBuffer,
     snapshot::{Resource, ResourceCounts, SnapshotPart},
 };
@@ -41,6 +42,7 @@ impl Stage {
             cores: vec![0],
             event_seq: Arc::clone(&event_seq),
             counters: Arc::clone(&counters),
+            settings: Arc::new(Settings::new(&Config::default(), Box::new(|_| {}))),
             test_hooks: true,
         };
         let mut hub = Hub::new(parts);
@@ -289,6 +291,18 @@ fn a_fault_of_the_hub_is_answered_and_nothing_else_happens() {
     let asked = stage.ask(&Command::Process);
     let Ok(Reply::Process(stats)) = stage.reply(asked) else { panic!("no counts") };
     assert_eq!(stats.counters["hub_panics"], 1);
+}
+
+#[test]
+fn settings_are_taken_or_refused_as_a_whole() {
+    let mut stage = Stage::new(4);
+    let announced = vec![command::Announced { ip: [203, 0, 113, 7].into(), port: None }];
+    let settings = command::Settings { announced, log_filter: "warn".into() };
+    let asked = stage.ask(&Command::SetSettings(settings.clone()));
+    assert_eq!(stage.reply(asked), Ok(Reply::Done));
+    let wrong = command::Settings { log_filter: "ironcast=loud".into(), ..settings };
+    let asked = stage.ask(&Command::SetSettings(wrong));
+    assert_eq!(code(stage.reply(asked)), ErrorCode::Invalid);
 }
 
 #[test]

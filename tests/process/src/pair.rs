@@ -189,7 +189,20 @@ impl Pair {
     /// Starts a signaling service on this control plane, with a state folder of its own.
     pub async fn start_signaling(&self, name: &str) -> Signaling {
         let certificate = self.state.join("control-cert.pem").display().to_string();
-        Signaling::start(self.state.join(name), self.api, &certificate).await
+        Signaling::start(self.state.join(name), self.api, &certificate, &[]).await
+    }
+
+    /// The same with more settings of its own.
+    pub async fn start_signaling_with(&self, name: &str, more: &[(&str, String)]) -> Signaling {
+        let certificate = self.state.join("control-cert.pem").display().to_string();
+        Signaling::start(self.state.join(name), self.api, &certificate, more).await
+    }
+
+    /// Has the control plane read its configuration again, as a service manager does (SIGHUP).
+    pub fn hang_up_control(&self) {
+        let pid = self.controlplane.as_ref().expect("it runs").id().to_string();
+        let sent = std::process::Command::new("kill").args(["-HUP", &pid]).status();
+        assert!(sent.expect("kill runs").success());
     }
 
     /// Kills the control plane without a word (SIGKILL).

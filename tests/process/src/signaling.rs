@@ -38,7 +38,12 @@ impl Drop for Signaling {
 
 impl Signaling {
     /// With a state folder of its own, as on another machine.
-    pub(crate) async fn start(state: PathBuf, api: SocketAddr, ca: &str) -> Self {
+    pub(crate) async fn start(
+        state: PathBuf,
+        api: SocketAddr,
+        ca: &str,
+        more: &[(&str, String)],
+    ) -> Self {
         fs::create_dir_all(&state).expect("a folder for the state");
         let address = ports::loopback();
         let settings = [
@@ -47,7 +52,8 @@ impl Signaling {
             ("signaling.control_url", format!("https://{api}")),
             ("signaling.control_ca", ca.to_owned()),
         ];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value)).into();
+        let settings = settings.iter().chain(more);
+        let settings = settings.map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         let mut service = Self { address, state, settings, child: None };
         service.start_again().await;
         service

@@ -23,6 +23,8 @@ mod layers;
 mod leaving;
 #[path = "all/media.rs"]
 mod media;
+#[path = "all/proofs.rs"]
+mod proofs;
 #[path = "all/protocol.rs"]
 mod protocol;
 #[path = "all/recovery.rs"]

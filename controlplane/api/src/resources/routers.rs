@@ -59,6 +59,9 @@ pub struct RouterInfo {
     pub rtp_capabilities: RtpCapabilities,
     /// As given, or the default set.
     pub media_codecs: Vec<RtpCodecCapability>,
+    /// The name of who made it, and who alone sees it beside admins; none where nobody is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// When it was made.
     pub created_at: UnixMs,
     /// Opaque.
