@@ -17,6 +17,8 @@ mod control;
 pub mod discard;
 pub mod divide;
 pub mod figures;
+pub mod histogram;
+mod hottest;
 pub mod key;
 mod key_frame;
 mod layers;
