@@ -25,6 +25,7 @@ use crate::{
     config::ServerConfig,
     convert,
     dataplane::{Link, Refusal},
+    drain::Drain,
     events::{EventLog, Keep},
     limits::{Callers, Limits},
     metrics::Metrics,
@@ -44,6 +45,8 @@ pub struct State {
     /// Of the last dataplane.
     pub dataplane_version: Option<String>,
     pub boot_id: Option<String>,
+    /// While the host is being taken out of service.
+    pub drain: Option<Drain>,
     pub limits: Limits,
     /// Default of new transports.
     pub consent_timeout_s: u32,
@@ -202,6 +205,7 @@ impl Engine {
             link: None,
             dataplane_version: None,
             boot_id: None,
+            drain: None,
             limits: config.limits.clone(),
             consent_timeout_s: config.consent_timeout_s,
             disconnected_timeout_s: config.disconnected_timeout_s,

@@ -17,6 +17,7 @@ pub mod config;
 mod convert;
 mod dataplane;
 mod doors;
+mod drain;
 mod engine;
 mod events;
 pub mod limits;
@@ -28,6 +29,7 @@ mod quic;
 mod rebuild;
 mod registry;
 mod routes;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -93,6 +95,7 @@ pub struct Server {
     /// Ends only when a newer control plane has taken the dataplane over.
     attached: JoinHandle<()>,
     background: JoinHandle<()>,
+    draining: JoinHandle<()>,
     stopping: watch::Sender<bool>,
 }
 
@@ -165,7 +168,8 @@ impl Server {
         tracing::info!(%address, ?plain, ?ops, "listening");
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
-        Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
+        let draining = tokio::spawn(drain::watch(Arc::clone(&engine)));
+        Ok(Self { address, plain, ops, engine, doors, attached, background, draining, stopping })
     }
 
     /// Waits until a newer control plane has taken the dataplane over. This one can do nothing any
@@ -201,6 +205,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.attached.abort();
         self.background.abort();
+        self.draining.abort();
         for door in &self.doors {
             door.task.abort();
         }
@@ -216,8 +221,10 @@ fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
 /// Forgets what is too old, each second, and reads the tokens again.
 async fn expire(engine: Arc<Engine>, gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        let due = tick.tick().await;
+        engine.metrics.loop_lag.observe(due.elapsed().as_secs_f64());
         if !gate.refresh() {
             engine.metrics.token_reads_failed.inc();
         }

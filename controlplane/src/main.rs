@@ -5,7 +5,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use ironcast_config::Config;
+use ironcast_config::{Config, LogFormat};
 use ironcast_controlplane::{Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,12 +35,14 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let level = config.log.level.clone();
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
-        .init();
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log.level));
+    match config.log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
     match run(&config).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REPLACED),

@@ -103,6 +103,7 @@ fn query_of(op: Op) -> &'static [(&'static str, SchemaOf)] {
             ("after", api::Id::to_schema),
             ("limit", u32::to_schema),
         ],
+        Op::Top => &[("count", u32::to_schema)],
         Op::Leave => &[("routerId", api::Id::to_schema)],
         Op::Events => &[
             ("after", api::EventSeq::to_schema),
@@ -125,6 +126,7 @@ fn body_of(op: Op) -> Option<SchemaOf> {
         Op::CreateConsumer => api::CreateConsumer::to_schema,
         Op::PatchConsumer => api::PatchConsumer::to_schema,
         Op::Batch => api::Batch::to_schema,
+        Op::Drain => api::DrainRequest::to_schema,
         _ => return None,
     })
 }
@@ -136,6 +138,8 @@ fn answer_of(op: Op) -> (&'static str, &'static str, Option<SchemaOf>) {
     let schema: SchemaOf = match op {
         Op::Health | Op::Ready => api::Health::to_schema,
         Op::Snapshot => api::Snapshot::to_schema,
+        Op::Top => api::Top::to_schema,
+        Op::GetDrain | Op::Drain | Op::Undrain => api::DrainStatus::to_schema,
         Op::Workers => Vec::<api::WorkerInfo>::to_schema,
         Op::Worker => api::WorkerInfo::to_schema,
         Op::CreateRouter => return ("201", JSON, Some(api::RouterInfo::to_schema)),

@@ -4,15 +4,19 @@
 //! Times are milliseconds of the Unix epoch.
 
 mod consumers;
+mod drain;
 mod host;
 mod producers;
 mod routers;
+mod top;
 mod transports;
 
 pub use consumers::*;
+pub use drain::*;
 pub use host::*;
 pub use producers::*;
 pub use routers::*;
+pub use top::*;
 pub use transports::*;
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use ironcast_api::{
     ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, Problem, ProducerList, RouterList,
-    TransportList,
+    RouterListItem, TransportList,
 };
 
 use crate::{
@@ -73,9 +73,9 @@ pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Proble
     list(engine, move |registry| {
         let (items, next_after) = page.take(
             &registry.routers,
-            |one| one.info.clone(),
+            |one| RouterListItem { router: one.info.clone(), counts: registry.counts(one) },
             |one| &one.info.id,
-            |info| &info.id,
+            |item| &item.router.id,
         );
         RouterList { items, next_after }
     })

@@ -4,7 +4,9 @@
 mod attaching;
 mod batches;
 mod doors;
+mod draining;
 mod fake;
+mod glance;
 mod hostile;
 mod http;
 mod resources;
