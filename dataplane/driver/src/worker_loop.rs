@@ -518,6 +518,7 @@ mod tests {
             hold_us: 0,
             busy_poll: false,
             received: 0,
+            due: None,
         };
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let send = |count: usize| {
