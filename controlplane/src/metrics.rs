@@ -262,9 +262,10 @@ fn spread(
 ) -> fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     for (labels, told) in values {
-        let bounds = told.bounds.iter().map(|bound| *bound as f64 / unit).chain([f64::MAX]);
+        // What is above all bounds is in the count only: the encoder adds the bucket `+Inf` itself.
+        let bounds = told.bounds.iter().map(|bound| *bound as f64 / unit);
         let buckets: Vec<(f64, u64)> = bounds.zip(told.counts.iter().copied()).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
+        let count = told.counts.iter().sum();
         let mut metric = family.encode_family(labels)?;
         metric.encode_histogram::<NoLabelSet>(told.sum as f64 / unit, count, &buckets, None)?;
     }

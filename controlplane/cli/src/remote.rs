@@ -52,8 +52,8 @@ impl Reach {
         let url = self.url.clone().unwrap_or_else(|| config.control_url());
         let ca = self.ca.clone().unwrap_or_else(|| config.control_ca());
         let mut builder = Client::builder(&url).trust(Trust::File(ca)).timeout(TIMEOUT);
-        if let Some(file) = self.token_file.clone().or_else(|| token_file(&config)) {
-            builder = builder.token(Token::File(file));
+        if let Some(token) = self.token_file.clone().map(Token::File).or_else(|| token(&config)) {
+            builder = builder.token(token);
         }
         let configured = (&config.signaling.control_cert, &config.signaling.control_key);
         let identity = self.cert.clone().zip(self.key.clone());
@@ -67,9 +67,16 @@ impl Reach {
     }
 }
 
-/// The signaling service's token if there is one, else the first of those that are taken here.
-fn token_file(config: &Config) -> Option<PathBuf> {
-    config.signaling.control_token_file.clone().or_else(|| config.control.token_file.clone())
+/// The signaling service's token if there is one, else the first of those that are taken here, where
+/// whoever asks may read them.
+fn token(config: &Config) -> Option<Token> {
+    if let Some(file) = &config.signaling.control_token_file {
+        return Some(Token::File(file.clone()));
+    }
+    let text = std::fs::read_to_string(config.control.token_file.as_ref()?).ok()?;
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    Some(Token::Text(first.to_owned()))
 }
 
 impl Remote {

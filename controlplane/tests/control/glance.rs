@@ -129,11 +129,11 @@ async fn figures_of_workers_are_histograms_and_gauges() {
     stage.refused("GET", "/v1/routers/none", Value::Null).await;
     let ops = stage.server().ops.unwrap();
     let wanted = [
-        "ironcast_worker_turn_seconds_bucket{le=\"1.023e-6\",worker=\"1\"} 2",
-        "ironcast_worker_turn_seconds_bucket{le=\"2.047e-6\",worker=\"1\"} 5",
-        "ironcast_worker_turn_seconds_bucket{le=\"+Inf\",worker=\"1\"} 6",
+        "ironcast_worker_turn_seconds_bucket{worker=\"1\",le=\"1.023e-06\"} 2",
+        "ironcast_worker_turn_seconds_bucket{worker=\"1\",le=\"2.047e-06\"} 5",
+        "ironcast_worker_turn_seconds_bucket{worker=\"1\",le=\"+Inf\"} 6",
         "ironcast_worker_turn_seconds_count{worker=\"1\"} 6",
-        "ironcast_worker_turn_seconds_sum{worker=\"1\"} 9e-6",
+        "ironcast_worker_turn_seconds_sum{worker=\"1\"} 0.000009",
         "ironcast_worker_sockets{worker=\"1\"} 12",
         "ironcast_worker_dropped_datagrams_total{worker=\"1\",reason=\"oversized\"} 7",
         "ironcast_control_request_seconds_count{method=\"GET\",path=\"/routers/{}\",status=\"404\"}",

@@ -224,7 +224,7 @@ fn render_workers(screen: &Screen, area: Rect, buffer: &mut Buffer) {
     let widths = [6, 4, 10, 4, 5, 6, 6, 5, 8, 5, 5, 5].map(Constraint::Length);
     let names = [
         "worker", "core", "busy", "", "rooms", "transp", "cons", "pkt/s", "out", "p50", "p99",
-        "drop/s",
+        "drops",
     ];
     Widget::render(Table::new(rows, widths).header(head(names)), area, buffer);
 }
@@ -409,7 +409,7 @@ mod tests {
         for part in wanted {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
-        assert!(lines.iter().any(|line| line.starts_with("worker  core busy")), "{text}");
+        assert!(lines.iter().any(|line| line.starts_with("worker core busy")), "{text}");
         let transports = lines.iter().filter(|line| line.starts_with("transport-")).count();
         let routers = lines.iter().filter(|line| line.starts_with("room-")).count();
         assert!(transports >= 6 && routers >= 6, "{routers} {transports}\n{text}");
