@@ -68,6 +68,8 @@ pub(crate) fn duration(seconds: u64) -> String {
 
 /// Three digits and a prefix: `1.25M`, `870k`, `12`.
 pub(crate) fn short(value: f64) -> String {
+    // The sum of nothing is -0.
+    let value = value + 0.0;
     let (value, prefix) = match value.abs() {
         v if v >= 999.5e6 => (value / 1e9, "G"),
         v if v >= 999.5e3 => (value / 1e6, "M"),
@@ -90,7 +92,7 @@ pub(crate) fn bits(bps: u64) -> String {
 /// A share of 1 in percent.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
-    if percent > 0.0 && percent < 9.95 {
+    if (0.05..9.95).contains(&percent) {
         format!("{percent:.1}%")
     } else {
         format!("{percent:.0}%")
@@ -119,6 +121,7 @@ mod tests {
     fn figures_are_short_and_keep_three_digits() {
         let cases = [
             (0.0, "0"),
+            (-0.0, "0"),
             (999.0, "999"),
             (999.6, "1.00k"),
             (1_250_000.0, "1.25M"),
