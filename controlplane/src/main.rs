@@ -5,10 +5,12 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use ironcast_config::Config;
+use ironcast_config::{Config, LogFormat};
 use ironcast_controlplane::{Reload, Server, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Gives memory back to the system when a large call has ended; the C library's keeps it.
 #[global_allocator]
@@ -46,7 +48,7 @@ async fn start() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let set_log = log_by(&config.log.level);
+    let set_log = log_by(&config.log.level, config.log.format);
     let (path, sets) = (arguments.config, arguments.sets);
     let load = Arc::new(move || Config::load_for_process(path.as_deref(), &sets));
     match run(Reload { config, load, set_log }).await {
@@ -64,11 +66,15 @@ async fn start() -> ExitCode {
 const REPLACED: u8 = 3;
 
 /// Writes the log to standard error, by a filter that can be replaced.
-fn log_by(level: &str) -> Arc<dyn Fn(EnvFilter) + Send + Sync> {
+fn log_by(level: &str, format: LogFormat) -> Arc<dyn Fn(EnvFilter) + Send + Sync> {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::new(level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let lines = match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
     tracing_subscriber::registry().with(filter).with(lines).init();
     Arc::new(move |filter| {
         if let Err(error) = handle.reload(filter) {

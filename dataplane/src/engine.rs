@@ -24,8 +24,8 @@ use ironcast_handshake::{
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Reply, WorkerId,
     command::{
-        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, IceParameters,
-        TransportCreated,
+        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, HOTTEST_MAX,
+        IceParameters, TransportCreated,
     },
     event::DtlsFailure,
     stats::WorkerStats,
@@ -168,6 +168,10 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::ConsumerStats(named) => {
                 core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
+            }
+            Command::Hottest(most) => {
+                let count = usize::from(most.count.min(HOTTEST_MAX));
+                Ok(Reply::Hottest(core.hottest(count, now)))
             }
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
@@ -322,8 +326,9 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Output::Failed(failure) => {
                 let transport = self.core.dtls_failed(transport, dtls_failure(failure));
-                if let Some(transport) = transport {
-                    tracing::warn!(transport, reason = %failure, "a DTLS handshake failed");
+                if let Some(transport) = transport.map(str::to_owned) {
+                    let router = self.core.router_of(&transport);
+                    tracing::warn!(router, transport, reason = %failure, "a DTLS handshake failed");
                 }
             }
             Output::Closed => self.core.dtls_closed(transport),
@@ -403,6 +408,11 @@ impl<S: Sealer> WorkerEngine<S> {
             stats.counters.insert(name.to_owned(), count);
         }
         stats.counters.insert("dtls_delayed".to_owned(), self.orders.delayed);
+        stats.gauges.extend(io.gauges().map(|(name, value)| (name.to_owned(), value)));
+        let spread = io.statistics().spread.iter();
+        stats.distributions.extend(spread.map(|(name, told)| (name.to_owned(), told)));
+        let delays = self.delays.distribution();
+        stats.distributions.insert("forwarding_delay_ns".to_owned(), delays);
         stats
     }
 }

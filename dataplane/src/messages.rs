@@ -114,6 +114,8 @@ pub enum ToHub {
         /// What it said.
         reason: String,
     },
+    /// The process is to end when its rooms have.
+    Drain,
     /// The process is to end.
     Stop,
 }

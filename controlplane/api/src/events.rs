@@ -231,6 +231,8 @@ events! {
     HostDraining(HostEvent) = "host.draining",
     /// The last router is gone.
     HostDrained(HostEvent) = "host.drained",
+    /// New routers are taken again.
+    HostUndrained(HostEvent) = "host.undrained",
 }
 
 impl EventData {
@@ -541,7 +543,7 @@ pub struct CapacityEvent {
     pub worker_ids: Vec<Id>,
 }
 
-/// `host.draining`, `host.drained`.
+/// `host.draining`, `host.drained`, `host.undrained`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]

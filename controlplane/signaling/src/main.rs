@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use ironcast_config::Config;
+use ironcast_config::{Config, LogFormat};
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::settings::Settings;
 use ironcast_signaling::{certificate, identity, notices, server, web};
@@ -51,11 +51,14 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load_for_process(arguments.config.as_deref(), &arguments.set)?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    match config.log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
 
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)

@@ -75,6 +75,13 @@ impl Worker {
         }
     }
 
+    /// The room of a transport.
+    #[must_use]
+    pub fn router_of(&self, transport: &str) -> Option<&str> {
+        let transport = self.transports.get(*self.transport_ids.get(transport)?)?;
+        self.routers.get(transport.router).map(|router| router.id.as_str())
+    }
+
     /// State of a transport.
     #[must_use]
     pub fn transport_state(&self, id: &str) -> Option<TransportState> {
@@ -290,6 +297,11 @@ impl Worker {
             ("history_spare_buffers", self.pool.spare() as u64),
         ];
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        let gauges = [
+            ("history_packets", self.pool.lent() as u64),
+            ("history_packets_max", self.limits.packets_max as u64),
+            ("history_spare_buffers", self.pool.spare() as u64),
+        ];
         WorkerStats {
             id: self.number,
             running: true,
@@ -298,6 +310,7 @@ impl Worker {
             producers: self.producers.len() as u32,
             consumers: self.consumers.len() as u32,
             counters,
+            gauges: gauges.map(|(name, value)| (name.to_owned(), value)).into(),
             ..WorkerStats::default()
         }
     }

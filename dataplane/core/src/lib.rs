@@ -19,6 +19,8 @@ pub mod dependencies;
 pub mod discard;
 pub mod divide;
 pub mod figures;
+pub mod histogram;
+mod hottest;
 pub mod key;
 mod key_frame;
 mod layers;

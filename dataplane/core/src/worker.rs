@@ -27,6 +27,7 @@
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `figures.rs` | what the control plane is told |
+//! | `hottest.rs` | what moves the most |
 
 use std::{
     cmp::Reverse,

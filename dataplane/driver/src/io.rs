@@ -252,6 +252,17 @@ impl Io {
         &mut self.batch
     }
 
+    /// What there is now, and how much there may be.
+    pub fn gauges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("sockets", (self.slots.len() - self.free.len()) as u64),
+            ("sockets_max", self.files.into()),
+            ("slabs", self.slabs_made.into()),
+            ("slabs_max", self.slabs_max.into()),
+        ]
+        .into_iter()
+    }
+
     /// After a turn that used so many slabs: the next one may use twice as many.
     pub(crate) fn lend_for(&mut self, used: usize) {
         self.slabs_used = self.slabs_used.max(used);

@@ -187,6 +187,7 @@ pub fn run<E: Engine>(
         hold_us: config.turn_hold_us,
         busy_poll: config.busy_poll,
         received: 0,
+        due: None,
     };
     // The first turn does not wait: it arms what was adopted.
     while !mailbox.is_stopped() {
@@ -209,6 +210,8 @@ struct Loop<'a, E: Engine> {
     busy_poll: bool,
     /// Datagrams of the last turn.
     received: u64,
+    /// When the next turn is wanted at the latest.
+    due: Option<Nanos>,
 }
 
 impl<E: Engine> Loop<'_, E> {
@@ -216,6 +219,11 @@ impl<E: Engine> Loop<'_, E> {
         let began = self.io.clock.tick();
         self.sleep()?;
         let woke = self.io.clock.synchronise();
+        if let Some(due) = self.due.take()
+            && woke >= due
+        {
+            self.io.statistics.spread.lag.record(woke - due);
+        }
         self.io.statistics.idle_ns += woke - began;
         self.io.statistics.turns += 1;
         let before = self.io.statistics.datagrams_in;
@@ -229,13 +237,20 @@ impl<E: Engine> Loop<'_, E> {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
+        let worked = self.io.clock.tick();
         self.transmit(messages);
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
         self.io.statistics.enters = self.io.ring.enters;
         self.io.statistics.idle_ns += held;
-        self.io.statistics.busy_ns += (done - woke).saturating_sub(held);
+        let busy = (done - woke).saturating_sub(held);
+        self.io.statistics.busy_ns += busy;
+        let spread = &mut self.io.statistics.spread;
+        spread.turn.record(busy);
+        spread.receive.record((now - woke).saturating_sub(held));
+        spread.work.record(worked - now);
+        spread.send.record(done - worked);
         Ok(())
     }
 
@@ -401,6 +416,8 @@ impl<E: Engine> Loop<'_, E> {
         let deadline = self.engine.deadline().into_iter();
         let deadline = deadline.chain(rested).chain(pending).chain(locked).min();
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
+        // 0 is as soon as possible.
+        self.due = deadline.filter(|at| *at > 0);
         let has_work = until == 0
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
@@ -501,6 +518,7 @@ mod tests {
             hold_us: 0,
             busy_poll: false,
             received: 0,
+            due: None,
         };
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let send = |count: usize| {

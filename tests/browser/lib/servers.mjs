@@ -82,6 +82,7 @@ export class Servers {
     servers.mediaPort = media;
     servers.settings = {
       'control.state_dir': servers.folder,
+      'dataplane.drain_s': 0,
       'control.listen': `127.0.0.1:${control}`,
       'control.ops': `127.0.0.1:${ops}`,
       'signaling.listen': `127.0.0.1:${page}`,

@@ -71,6 +71,7 @@ struct Transport {
     /// `None` once it has ended: further datagrams are ignored.
     association: Option<Box<dyn Association>>,
     timer: Option<Nanos>,
+    began: Nanos,
     /// Its handshake is not done: one of those that are counted.
     running: bool,
 }
@@ -212,7 +213,7 @@ impl HandshakeThread {
         let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(role, fingerprints, now)));
         let association = made.ok();
         let panicked = association.is_none();
-        let transport = Transport { member, association, timer: None, running: true };
+        let transport = Transport { member, association, timer: None, began: now, running: true };
         self.transports.insert(token, transport);
         if panicked {
             return self.contain(token);
@@ -257,7 +258,11 @@ impl HandshakeThread {
         let Ok((outputs, deadline)) = result else { return self.contain(token) };
         let ended = outputs.iter().any(|o| matches!(o, Output::Failed(_) | Output::Closed));
         let deadline = deadline.filter(|_| !ended);
-        let done = ended || outputs.iter().any(|o| matches!(o, Output::Connected(_)));
+        let is_connected = outputs.iter().any(|o| matches!(o, Output::Connected(_)));
+        if is_connected {
+            self.counters.record_time(now.saturating_sub(transport.began));
+        }
+        let done = ended || is_connected;
         if ended {
             transport.association = None;
         }
