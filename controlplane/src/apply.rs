@@ -7,9 +7,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use ironcast_api::{
     Id,
     events::{
-        ConsumerLayersChange, ConsumerScoreEvent, EventData, ProducerScoreEvent,
-        ProducerVideoOrientationChange, RouterClosedReason, TransportDtlsStateChange,
-        TransportIceSelectedTupleChange, TransportIceStateChange, WorkerEvent,
+        ConsumerExhausted, ConsumerLayersChange, ConsumerScoreEvent, EventData, ProducerExhausted,
+        ProducerScoreEvent, ProducerVideoOrientationChange, RouterClosedReason,
+        TransportDtlsStateChange, TransportIceSelectedTupleChange, TransportIceStateChange,
+        WorkerEvent,
     },
 };
 use ironcast_protocol::{Event, WorkerId};
@@ -120,6 +121,29 @@ fn apply_to_stream(state: &mut State, event: Event) {
                 ConsumerLayersChange { consumer: consumer_event(&consumer.info), layers, reason };
             let router_id = consumer.info.router_id.clone();
             state.events.publish(Some(&router_id), EventData::ConsumerLayersChange(event));
+        }
+        other => apply_exhausted(state, other),
+    }
+}
+
+/// A stream that ends because its packet numbers do.
+fn apply_exhausted(state: &mut State, event: Event) {
+    match event {
+        Event::ProducerExhausted { producer, encoding_idx } => {
+            tracing::warn!(producer, encoding_idx, "a received stream has used up its numbers");
+            let Some(producer) = state.registry.producers.get(producer.as_str()) else { return };
+            let router_id = producer.info.router_id.clone();
+            let producer = producer_event(&producer.info);
+            let event = ProducerExhausted { producer, encoding_idx: encoding_idx.into() };
+            state.events.publish(Some(&router_id), EventData::ProducerExhausted(event));
+        }
+        Event::ConsumerExhausted { consumer, stream } => {
+            tracing::warn!(consumer, ?stream, "a sent stream has used up its numbers");
+            let Some(consumer) = state.registry.consumers.get(consumer.as_str()) else { return };
+            let router_id = consumer.info.router_id.clone();
+            let (consumer, stream) = (consumer_event(&consumer.info), convert::sent_stream(stream));
+            let event = ConsumerExhausted { consumer, stream };
+            state.events.publish(Some(&router_id), EventData::ConsumerExhausted(event));
         }
         _ => tracing::debug!("an event that this version does not know was ignored"),
     }

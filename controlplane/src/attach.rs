@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     apply,
     dataplane::{LinkError, Receiver, Refusal, Session},
+    drain,
     engine::{Engine, State},
     rebuild::Rebuild,
     registry::Registry,
@@ -112,6 +113,7 @@ async fn attached(engine: &Arc<Engine>, mut session: Session) -> End {
             let Some(registry) = rebuild.finish(counts) else { return End::Refused };
             let mut state = engine.lock();
             let before = begin(&mut state, &welcome, workers, registry);
+            drain::attached(&mut state, &engine.config.state_dir);
             for (_, event) in events.into_iter().filter(|(number, _)| *number > event_seq) {
                 apply::apply(&mut state, event);
             }
@@ -235,7 +237,9 @@ async fn poll_workers(engine: Arc<Engine>, link: crate::dataplane::Link) {
         // A dataplane of an earlier release does not know the question.
         let on_process = Box::new(move |reply: Result<Reply, Refusal>| {
             if let Ok(Reply::Process(stats)) = reply {
-                process.lock().process = stats;
+                let mut state = process.lock();
+                drain::follow_dataplane(&mut state, stats.drains_until_ms);
+                state.process = stats;
             }
         });
         let asked = link

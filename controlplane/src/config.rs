@@ -12,6 +12,8 @@ use crate::{limits::Limits, reload::Reload};
 pub struct ServerConfig {
     /// What it calls itself towards the dataplane.
     pub name: String,
+    /// Where it keeps what has to outlive it.
+    pub state_dir: PathBuf,
     /// The dataplane's unix socket.
     pub dataplane_socket: PathBuf,
     /// A call waits for the dataplane for so long.
@@ -129,6 +131,7 @@ impl ServerConfig {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         Self {
             name: format!("ironcast-controlplane pid {}", std::process::id()),
+            state_dir: config.state_dir().to_owned(),
             dataplane_socket: config.dataplane_socket(),
             dataplane_timeout: Duration::from_millis(config.control.dataplane_timeout_ms.into()),
             listen: config.control.listen,

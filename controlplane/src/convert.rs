@@ -333,6 +333,13 @@ pub fn layers_reason(reason: event::LayersReason) -> api::events::LayersChangeRe
     }
 }
 
+pub fn sent_stream(stream: event::SentStream) -> api::events::SentStream {
+    match stream {
+        event::SentStream::Media => api::events::SentStream::Media,
+        event::SentStream::Repeats => api::events::SentStream::Repeats,
+    }
+}
+
 pub fn producer_scores(scores: &[StreamScore]) -> Vec<api::ProducerScore> {
     let convert = |score: &StreamScore| api::ProducerScore {
         encoding_idx: score.encoding_idx.into(),

@@ -30,6 +30,7 @@ use crate::{
     engine::Engine,
     quic::{self, BreakOff, PeerCertificates, QuicServer},
     routes::{self, NotFound, Op, snapshot, stream},
+    status,
     tls::DoorTls,
 };
 
@@ -106,6 +107,7 @@ enum Outcome {
     Answer(Answer),
     Stream(stream::Opened),
     Snapshot(snapshot::Opened),
+    Page(&'static status::File),
     Problem(Problem),
     Method(Problem, Vec<&'static str>),
 }
@@ -139,6 +141,11 @@ impl Handler for Door {
 
 impl Door {
     async fn serve(&self, request: &mut Request) -> Outcome {
+        if let Some(page) = status::file(request.method(), request.uri().path())
+            && self.reach == Reach::All
+        {
+            return self.stranger_may(request).map_or_else(Into::into, |()| Outcome::Page(page));
+        }
         match self.read(request).await {
             Ok(call) => self.answer(request, &call).await,
             Err(problem) => problem.into(),
@@ -159,6 +166,14 @@ impl Door {
             check_media_type(request)?;
         }
         Ok(Call::new(&method, &target, Body::Bytes(body), caller))
+    }
+
+    /// Whether somebody who need not say who he is does not call too often.
+    fn stranger_may(&self, request: &Request) -> Result<(), Problem> {
+        let peer = request.remote_addr().clone().into_std();
+        let stranger = Caller::Address(peer.map(|peer| peer.ip().to_canonical()));
+        let per_s = self.engine.limits().unauthenticated_per_s;
+        self.engine.strangers.check(&stranger, 1, per_s, Instant::now())
     }
 
     /// Who calls, if he may and does not call too often.
@@ -295,6 +310,15 @@ impl Door {
                     held.0.recv().await.map(|piece| (piece, held))
                 });
                 response.stream(pieces.map(Ok::<_, std::convert::Infallible>));
+                200
+            }
+            Outcome::Page(page) => {
+                set(response, "content-type", page.media_type);
+                set(response, "content-security-policy", status::POLICY);
+                set(response, "x-content-type-options", "nosniff");
+                set(response, "referrer-policy", "no-referrer");
+                set(response, "cache-control", "no-cache");
+                response.body(page.text);
                 200
             }
             Outcome::Problem(problem) => self.write_problem(&problem, response),

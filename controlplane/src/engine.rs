@@ -26,6 +26,7 @@ use crate::{
     config::ServerConfig,
     convert,
     dataplane::{Link, Refusal},
+    drain::Drain,
     events::{EventLog, Keep},
     limits::{Callers, Limits},
     metrics::Metrics,
@@ -46,6 +47,8 @@ pub struct State {
     /// Of the last dataplane.
     pub dataplane_version: Option<String>,
     pub boot_id: Option<String>,
+    /// While the host is being taken out of service.
+    pub drain: Option<Drain>,
     pub limits: Limits,
     /// Default of new transports.
     pub consent_timeout_s: u32,
@@ -204,12 +207,12 @@ pub struct Engine {
     pub started: Instant,
 }
 
-impl Engine {
-    /// Without a dataplane yet.
+impl State {
+    /// Nothing is known yet.
     #[must_use]
-    pub fn new(config: ServerConfig, audit: Audit, reloader: Reloader) -> Arc<Self> {
+    pub fn new(config: &ServerConfig) -> Self {
         let keep = Keep { time: config.events.keep, bytes: config.events.keep_bytes };
-        let state = State {
+        Self {
             registry: Registry::default(),
             events: EventLog::new(keep),
             workers: Workers::default(),
@@ -217,6 +220,7 @@ impl Engine {
             link: None,
             dataplane_version: None,
             boot_id: None,
+            drain: None,
             limits: config.limits.clone(),
             consent_timeout_s: config.consent_timeout_s,
             disconnected_timeout_s: config.disconnected_timeout_s,
@@ -224,9 +228,16 @@ impl Engine {
             creating: BTreeMap::new(),
             on_their_way: HashMap::new(),
             quota_refusals: 0,
-        };
+        }
+    }
+}
+
+impl Engine {
+    /// Without a dataplane yet.
+    #[must_use]
+    pub fn new(config: ServerConfig, audit: Audit, reloader: Reloader) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(state),
+            state: Mutex::new(State::new(&config)),
             metrics: Metrics::default(),
             calls: watch::Sender::new(0),
             callers: Callers::default(),

@@ -73,6 +73,8 @@ pub struct Entry {
     pub is_implied: bool,
     /// `id:`, `event:`, `data:` and the empty line.
     pub text: Box<str>,
+    /// When it was published.
+    pub at: Instant,
     score_key: Option<ScoreKey>,
 }
 
@@ -248,6 +250,8 @@ impl EventLog {
             }
         };
         self.head = event.seq;
+        let router = event.router_id.as_ref().map(Id::as_str);
+        tracing::debug!(router, event = name, data = json, "told");
         let score_key = score_key(name, &event.data);
         if let Some(key) = &score_key
             && let Some(older) = self.newest.insert(key.clone(), event.seq.number)
@@ -258,7 +262,7 @@ impl EventLog {
         let number = event.seq.number;
         let router_id = event.router_id;
         let at = Instant::now();
-        let entry = Entry { number, name, router_id, audience, is_implied, text, score_key };
+        let entry = Entry { number, name, router_id, audience, is_implied, text, at, score_key };
         self.bytes += entry.bytes();
         self.entries.push_back((at, Some(Arc::new(entry))));
         self.expire(at);

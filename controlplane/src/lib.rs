@@ -18,6 +18,7 @@ pub mod config;
 mod convert;
 mod dataplane;
 mod doors;
+mod drain;
 mod engine;
 mod events;
 pub mod limits;
@@ -32,6 +33,7 @@ mod rebuild;
 mod registry;
 mod reload;
 mod routes;
+mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -105,7 +107,7 @@ pub struct Server {
     doors: Vec<Open>,
     /// Ends only when a newer control plane has taken the dataplane over.
     attached: JoinHandle<()>,
-    background: [JoinHandle<()>; 2],
+    background: [JoinHandle<()>; 3],
     stopping: watch::Sender<bool>,
 }
 
@@ -174,7 +176,8 @@ impl Server {
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
         let sampling = tokio::spawn(quotas::sample(Arc::clone(&engine)));
-        let background = [background, sampling];
+        let draining = tokio::spawn(drain::watch(Arc::clone(&engine)));
+        let background = [background, sampling, draining];
         Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
     }
 
@@ -240,8 +243,10 @@ fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
 /// Forgets what is too old, each second, and reads the tokens again.
 async fn expire(engine: Arc<Engine>, gate: Arc<Gate>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
+        let due = tick.tick().await;
+        engine.metrics.loop_lag.observe(due.elapsed().as_secs_f64());
         if !gate.refresh() {
             engine.metrics.token_reads_failed.inc();
         }

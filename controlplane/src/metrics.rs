@@ -8,12 +8,14 @@ use std::{
 };
 
 use ironcast_api::ErrorCode;
-use ironcast_protocol::stats::ProcessStats;
+use ironcast_protocol::stats::{Distribution, ProcessStats};
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, prometheus_text::encode},
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet, prometheus_text::encode,
+    },
     metrics::{
-        TypedMetric,
+        MetricType, TypedMetric,
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
@@ -23,13 +25,18 @@ use prometheus_client::{
 };
 
 use crate::{
-    admission::Admission, dataplane::Link, engine::Engine, placement::Worker, routes::Route,
+    admission::Admission,
+    dataplane::Link,
+    engine::Engine,
+    placement::Worker,
+    routes::{Route, top},
 };
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 
 type Label<V> = [(&'static str, V); 1];
-type Times = Family<[(&'static str, &'static str); 2], Histogram, fn() -> Histogram>;
+type Times<const LABELS: usize> =
+    Family<[(&'static str, &'static str); LABELS], Histogram, fn() -> Histogram>;
 
 /// Counts since the start.
 pub struct Metrics {
@@ -44,11 +51,35 @@ pub struct Metrics {
     pub panics: Counter,
     /// Times that the token file could not be read again.
     pub token_reads_failed: Counter,
-    calls: Times,
+    calls: Times<3>,
     commands: Histogram,
+    /// From an event to the moment that a stream takes it.
+    pub event_lag: Histogram,
+    /// How late a timer of this process is.
+    pub loop_lag: Histogram,
     /// The doors' connections.
     doors: Mutex<Vec<(&'static str, Arc<Admission>)>>,
 }
+
+/// Statuses of answers, as labels.
+const STATUSES: &[(u16, &str)] = &[
+    (200, "200"),
+    (201, "201"),
+    (204, "204"),
+    (400, "400"),
+    (401, "401"),
+    (403, "403"),
+    (404, "404"),
+    (409, "409"),
+    (410, "410"),
+    (413, "413"),
+    (415, "415"),
+    (422, "422"),
+    (429, "429"),
+    (500, "500"),
+    (503, "503"),
+    (504, "504"),
+];
 
 /// From 0.25 ms to 8 s.
 fn times() -> Histogram {
@@ -67,6 +98,8 @@ impl Default for Metrics {
             token_reads_failed: Counter::default(),
             calls: Family::new_with_constructor(times),
             commands: times(),
+            event_lag: times(),
+            loop_lag: times(),
             doors: Mutex::default(),
         };
         let mut registry = Registry::with_prefix("ironcast_control");
@@ -83,6 +116,10 @@ impl Default for Metrics {
         registry.register("request_seconds", help, metrics.calls.clone());
         let help = "Time from a command to the dataplane to its answer";
         registry.register("command_seconds", help, metrics.commands.clone());
+        let help = "Time from an event to the moment that a stream takes it";
+        registry.register("event_lag_seconds", help, metrics.event_lag.clone());
+        let help = "How late a timer of this process is";
+        registry.register("loop_lag_seconds", help, metrics.loop_lag.clone());
         Self { registry, ..metrics }
     }
 }
@@ -99,8 +136,10 @@ impl Metrics {
     }
 
     /// A call was answered, well or not.
-    pub fn time_call(&self, route: &Route, took: Duration) {
-        let labels = [("method", route.method), ("path", route.path)];
+    pub fn time_call(&self, route: &Route, status: u16, took: Duration) {
+        let status = STATUSES.iter().find(|(number, _)| *number == status);
+        let status = status.map_or("other", |(_, text)| text);
+        let labels = [("method", route.method), ("path", route.path), ("status", status)];
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
@@ -136,6 +175,7 @@ struct Seen {
     /// Entries, and lines that were dropped.
     audit: (u64, u64),
     quota_refusals: u64,
+    is_draining: bool,
     commands_waiting: usize,
     events: u64,
     event_bytes: usize,
@@ -163,6 +203,7 @@ impl Seen {
             is_attached: state.link.is_some(),
             audit,
             quota_refusals: state.quota_refusals,
+            is_draining: state.drain.is_some(),
             commands_waiting: state.link.as_ref().map_or(0, Link::waiting),
             events: state.events.head().number,
             event_bytes: state.events.bytes(),
@@ -204,6 +245,8 @@ impl Collector for Seen {
         gauge(encoder, "ironcast_control_uptime_seconds", "Since the start", self.uptime_s)?;
         let help = "1 while attached to the dataplane";
         gauge(encoder, "ironcast_control_dataplane_attached", help, self.is_attached.into())?;
+        let help = "1 while no new rooms are taken";
+        gauge(encoder, "ironcast_control_draining", help, self.is_draining.into())?;
         let help = "Commands that wait for the dataplane's answer";
         gauge(encoder, "ironcast_control_commands_waiting", help, self.commands_waiting as u64)?;
         gauge(encoder, "ironcast_control_events", "Events of this epoch", self.events)?;
@@ -227,7 +270,77 @@ impl Collector for Seen {
     }
 }
 
+/// One histogram of the dataplane; `unit` values are one of what is shown.
+fn spread(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, unit): (&str, &str, f64),
+    values: &[(Vec<(&'static str, String)>, &Distribution)],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, told) in values {
+        // What is above all bounds is in the count only: the encoder adds the bucket `+Inf` itself.
+        let bounds = told.bounds.iter().map(|bound| *bound as f64 / unit);
+        let buckets: Vec<(f64, u64)> = bounds.zip(told.counts.iter().copied()).collect();
+        let count = told.counts.iter().sum();
+        let mut metric = family.encode_family(labels)?;
+        metric.encode_histogram::<NoLabelSet>(told.sum as f64 / unit, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
+/// Of a worker: its name there, its name here, what it is, how many of its units are one of ours.
+type SpreadRow = (&'static str, &'static str, &'static str, f64);
+
+const SPREADS: &[SpreadRow] = &[
+    ("forwarding_delay_ns", "forwarding_delay_seconds", "Arrival to submit", 1e9),
+    ("turn_ns", "turn_seconds", "A turn of the loop, without waits", 1e9),
+    ("turn_receive_ns", "turn_receive_seconds", "Of a turn: receiving", 1e9),
+    ("turn_work_ns", "turn_work_seconds", "Of a turn: commands, timers, sockets", 1e9),
+    ("turn_send_ns", "turn_send_seconds", "Of a turn: building and sending output", 1e9),
+    ("lag_ns", "lag_seconds", "How late a turn is that was wanted at a time", 1e9),
+    ("run_datagrams", "run_datagrams", "Datagrams that left by one send", 1.0),
+];
+
+/// What a worker has, and how much it may have.
+const GAUGES: &[(&str, &str)] = &[
+    ("sockets", "Sockets that are open"),
+    ("sockets_max", "Sockets that may be open"),
+    ("slabs", "Pieces of memory for output"),
+    ("slabs_max", "Pieces of memory for output that there may be"),
+    ("history_packets", "Packets kept for retransmission"),
+    ("history_packets_max", "Packets that may be kept for retransmission"),
+];
+
 impl Seen {
+    fn encode_gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help) in GAUGES {
+            let values = self.workers.iter().filter_map(|one| {
+                let value = one.stats.gauges.get(*name)?;
+                Some(([("worker", u64::from(one.stats.id))], ConstGauge::new(*value)))
+            });
+            family(encoder, &format!("ironcast_worker_{name}"), help, values)?;
+        }
+        Ok(())
+    }
+
+    fn encode_distributions(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (theirs, ours, help, unit) in SPREADS {
+            let values: Vec<_> = self
+                .workers
+                .iter()
+                .filter_map(|one| {
+                    let told = one.stats.distributions.get(*theirs)?;
+                    Some((vec![("worker", one.stats.id.to_string())], told))
+                })
+                .collect();
+            spread(encoder, (&format!("ironcast_worker_{ours}"), help, *unit), &values)?;
+        }
+        let told = self.process.distributions.get("handshake_ns");
+        let values: Vec<_> = told.into_iter().map(|told| (Vec::new(), told)).collect();
+        let help = "DTLS handshakes that were completed, from the peer's first message";
+        spread(encoder, ("ironcast_dataplane_handshake_seconds", help, 1e9), &values)
+    }
+
     fn encode_doors(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let of = |figure: usize| {
             self.doors.iter().map(move |(name, figures)| ([("door", *name)], figures[figure]))
@@ -264,6 +377,17 @@ impl Seen {
                 .map(|one| ([("worker", u64::from(one.stats.id))], ConstGauge::new(figure(one))));
             family(encoder, &format!("ironcast_worker_{name}"), help, values)?;
         }
+        self.encode_gauges(encoder)?;
+        self.encode_distributions(encoder)?;
+        let dropped = self.workers.iter().flat_map(|one| {
+            let id = u64::from(one.stats.id);
+            top::drops(&one.stats.counters).map(move |(reason, count)| {
+                let labels = [("worker", id.to_string()), ("reason", reason)];
+                (labels, ConstCounter::new(count))
+            })
+        });
+        let help = "Datagrams that were dropped, by reason";
+        family(encoder, "ironcast_worker_dropped_datagrams", help, dropped)?;
         let counts = &self.process.counters;
         let told = counts
             .iter()

@@ -126,6 +126,7 @@ fn query_of(op: Op) -> &'static [(&'static str, SchemaOf)] {
             ("after", api::Id::to_schema),
             ("limit", u32::to_schema),
         ],
+        Op::Top => &[("count", u32::to_schema)],
         Op::Leave => &[("routerId", api::Id::to_schema)],
         Op::Audit => &[
             ("principal", String::to_schema),
@@ -153,6 +154,7 @@ fn body_of(op: Op) -> Option<SchemaOf> {
         Op::CreateConsumer => api::CreateConsumer::to_schema,
         Op::PatchConsumer => api::PatchConsumer::to_schema,
         Op::Batch => api::Batch::to_schema,
+        Op::Drain => api::DrainRequest::to_schema,
         _ => return None,
     })
 }
@@ -166,6 +168,8 @@ fn answer_of(op: Op) -> (&'static str, &'static str, Option<SchemaOf>) {
         Op::Snapshot => api::Snapshot::to_schema,
         Op::Audit => api::AuditList::to_schema,
         Op::Reload => api::Reloaded::to_schema,
+        Op::Top => api::Top::to_schema,
+        Op::GetDrain | Op::Drain | Op::Undrain => api::DrainStatus::to_schema,
         Op::Workers => Vec::<api::WorkerInfo>::to_schema,
         Op::Worker => api::WorkerInfo::to_schema,
         Op::CreateRouter => return ("201", JSON, Some(api::RouterInfo::to_schema)),

@@ -10,7 +10,8 @@ use std::{
 };
 
 use ironcast_api::{
-    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterInfo, RtpParameters, TransportInfo,
+    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterCounts, RouterInfo, RtpParameters,
+    TransportInfo,
     events::{
         ConsumerClosed, ConsumerClosedReason, ConsumerEvent, EventData, ProducerEvent,
         RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
@@ -270,6 +271,21 @@ impl Registry {
         // Beyond the limit a late repeat makes the resource again: harmless, it can be deleted.
         if self.deleted.len() < DELETED_MAX {
             self.deleted.insert(self.hashes.hash_one((kind, id)), Instant::now());
+        }
+    }
+
+    /// How much hangs below a router.
+    #[must_use]
+    pub fn counts(&self, router: &Router) -> RouterCounts {
+        let count = |ids: &BTreeSet<Id>| u32::try_from(ids.len()).unwrap_or(u32::MAX);
+        let transports = router.transports.iter().filter_map(|id| self.transports.get(id));
+        let people: BTreeSet<&Id> =
+            transports.filter_map(|one| one.info.participant_id.as_ref()).collect();
+        RouterCounts {
+            participants: u32::try_from(people.len()).unwrap_or(u32::MAX),
+            transports: count(&router.transports),
+            producers: count(&router.producers),
+            consumers: count(&router.consumers),
         }
     }
 

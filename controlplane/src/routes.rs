@@ -3,12 +3,14 @@
 
 mod batch;
 mod consumers;
+mod drain;
 mod host;
 mod list;
 mod producers;
 mod routers;
 pub mod snapshot;
 pub mod stream;
+pub mod top;
 mod transports;
 
 use std::{
@@ -73,6 +75,10 @@ pub enum Op {
     RequestKeyFrame,
     ConsumerStats,
     ConsumerDump,
+    Top,
+    GetDrain,
+    Drain,
+    Undrain,
     /// In the contract, but not in this version.
     Unsupported,
 }
@@ -167,8 +173,10 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/transports/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/producers/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/consumers/{}/trace", Op::Unsupported, "Not in this version"),
-    route("POST", "/admin/drain", Op::Unsupported, "Not in this version"),
-    route("POST", "/admin/undrain", Op::Unsupported, "Not in this version"),
+    route("GET", "/top", Op::Top, "The host, and what moves the most"),
+    route("GET", "/admin/drain", Op::GetDrain, "Whether the host drains, and what is left"),
+    route("POST", "/admin/drain", Op::Drain, "Takes no new routers"),
+    route("POST", "/admin/undrain", Op::Undrain, "Takes new routers again"),
 ];
 
 /// What a path leads to.
@@ -257,7 +265,8 @@ pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Resul
         [id] => with_id(engine, call, found.op, id).await,
         _ => Err(unsupported(call)),
     };
-    engine.metrics.time_call(found.route, began.elapsed());
+    let status = answer.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
+    engine.metrics.time_call(found.route, status, began.elapsed());
     if let Ok(answer) = &answer {
         engine.audit.note(&call.caller, found.route, answer);
     }
@@ -273,6 +282,10 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
         Op::Metrics => host::metrics(engine),
         Op::Audit => host::audit(engine, call),
         Op::Reload => host::reload(engine, call).await,
+        Op::Top => top::top(engine, call).await,
+        Op::GetDrain => drain::get(engine),
+        Op::Drain => drain::begin(engine, call),
+        Op::Undrain => drain::end(engine, call),
         Op::Batch => Box::pin(batch::batch(engine, call)).await,
         Op::CreateRouter => routers::create(engine, call).await,
         Op::ListRouters => list::routers(engine, call).await,
@@ -332,7 +345,7 @@ fn id_or_new(id: Option<Id>) -> Result<Id, Problem> {
 }
 
 /// What the answer to a close command means: what is not there is closed.
-fn closed(reply: Result<Reply, Problem>) -> Result<(), Problem> {
+pub fn closed(reply: Result<Reply, Problem>) -> Result<(), Problem> {
     match reply {
         Ok(_) => Ok(()),
         Err(problem) if problem.code == ErrorCode::NotFound => Ok(()),

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use ironcast_protocol::stats::ProcessStats;
+use ironcast_protocol::stats::{Distribution, ProcessStats};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident => $label:literal,)*) => {
@@ -40,12 +40,14 @@ counters! {
 
 /// Gives counts that are kept elsewhere.
 type CountReader = Box<dyn Fn(&mut dyn FnMut(&str, u64)) + Send>;
+type SpreadReader = (&'static str, Box<dyn Fn() -> Distribution + Send>);
 
 /// See the file's head.
 #[derive(Default)]
 pub struct Counters {
     own: [AtomicU64; Counter::ALL.len()],
     readers: Mutex<Vec<CountReader>>,
+    spreads: Mutex<Vec<SpreadReader>>,
 }
 
 impl Counters {
@@ -58,6 +60,16 @@ impl Counters {
     pub fn add_reader(&self, reader: impl Fn(&mut dyn FnMut(&str, u64)) + Send + 'static) {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.push(Box::new(reader));
+    }
+
+    /// How values are spread that somebody else records; the unit is last in the name.
+    pub fn add_spread(
+        &self,
+        name: &'static str,
+        reader: impl Fn() -> Distribution + Send + 'static,
+    ) {
+        let mut spreads = self.spreads.lock().unwrap_or_else(PoisonError::into_inner);
+        spreads.push((name, Box::new(reader)));
     }
 
     /// All of them.
@@ -73,7 +85,9 @@ impl Counters {
                 counters.insert(name.to_owned(), count);
             });
         }
-        ProcessStats { counters }
+        let spreads = self.spreads.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = spreads.iter().map(|(name, read)| ((*name).to_owned(), read()));
+        ProcessStats { counters, distributions: told.collect(), ..ProcessStats::default() }
     }
 }
 

@@ -1,7 +1,10 @@
 //! How long datagrams stay here: from the kernel's arrival stamp to the end of the turn. Logarithmic
 //! buckets with eight steps an octave (9 % wide); one add per datagram, no allocation.
 
-use ironcast_core::Nanos;
+use ironcast_core::{
+    Nanos,
+    histogram::{Distribution, Times},
+};
 
 const STEPS: usize = 8;
 const BUCKETS: usize = 40 * STEPS;
@@ -11,11 +14,16 @@ const BUCKETS: usize = 40 * STEPS;
 pub struct DelayHistogram {
     current: Box<[u32; BUCKETS]>,
     last: Box<[u32; BUCKETS]>,
+    all: Times,
 }
 
 impl Default for DelayHistogram {
     fn default() -> Self {
-        Self { current: Box::new([0; BUCKETS]), last: Box::new([0; BUCKETS]) }
+        Self {
+            current: Box::new([0; BUCKETS]),
+            last: Box::new([0; BUCKETS]),
+            all: Times::default(),
+        }
     }
 }
 
@@ -29,6 +37,17 @@ impl DelayHistogram {
     pub fn roll(&mut self) {
         std::mem::swap(&mut self.current, &mut self.last);
         self.current.fill(0);
+        for (place, count) in self.last.iter().enumerate().filter(|(_, count)| **count > 0) {
+            // The middle of the bucket, which is narrow.
+            let middle = ((place as f64 + 0.5) / STEPS as f64).exp2();
+            self.all.record_many(middle as u64, u64::from(*count));
+        }
+    }
+
+    /// Since the start, up to the last whole second, in nanoseconds.
+    #[must_use]
+    pub fn distribution(&self) -> Distribution {
+        self.all.distribution()
     }
 
     /// Of the last whole second: microseconds that this share of the datagrams did not exceed.
@@ -71,6 +90,10 @@ mod tests {
             let got = f64::from(histogram.quantile_us(share));
             assert!((0.95..1.15).contains(&(got / expected)), "{share}: {got}");
         }
+        let told = histogram.distribution();
+        assert_eq!(told.counts.iter().sum::<u64>(), 1_000);
+        let mean = told.sum as f64 / 1_000.0 / 500_000.0;
+        assert!((0.95..1.05).contains(&mean), "{mean}");
         assert_eq!(DelayHistogram::default().quantile_us(0.5), 0);
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ironcast_core::{
-    Nanos, SECOND,
+    Arrival, Nanos, SECOND,
     batch::Batch,
     closing::PORTION,
     srtp::Sealer,
@@ -24,8 +24,8 @@ use ironcast_handshake::{
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Reply, WorkerId,
     command::{
-        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, IceParameters,
-        TransportCreated,
+        ConnectTransport, CreateWebRtcTransport, DtlsFingerprint, DtlsRole, HOTTEST_MAX,
+        IceParameters, TransportCreated,
     },
     event::DtlsFailure,
     stats::WorkerStats,
@@ -87,7 +87,7 @@ pub struct WorkerEngine<S> {
     parts: Parts,
     sealer: S,
     ports_of: BTreeMap<u64, u16>,
-    arrivals: Vec<Nanos>,
+    arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
     /// A close that is carried out in portions, and what waits behind it: whoever asked later
@@ -157,8 +157,8 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::SetTransportBitrates(set) => core.apply_bitrates(&set, now),
             Command::Produce(create) => core.apply_produce(&create),
-            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true, now),
-            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false, now),
+            Command::PauseProducer(named) => core.apply_pause_producer(&named.id, true),
+            Command::ResumeProducer(named) => core.apply_pause_producer(&named.id, false),
             Command::Consume(create) => {
                 let [a, b] = random::<2>()?;
                 core.apply_consume(&create, u16::from_be_bytes([a, b]), now)
@@ -177,6 +177,10 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::ConsumerStats(named) => {
                 core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
+            }
+            Command::Hottest(most) => {
+                let count = usize::from(most.count.min(HOTTEST_MAX));
+                Ok(Reply::Hottest(core.hottest(count, now)))
             }
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
@@ -331,8 +335,9 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Output::Failed(failure) => {
                 let transport = self.core.dtls_failed(transport, dtls_failure(failure));
-                if let Some(transport) = transport {
-                    tracing::warn!(transport, reason = %failure, "a DTLS handshake failed");
+                if let Some(transport) = transport.map(str::to_owned) {
+                    let router = self.core.router_of(&transport);
+                    tracing::warn!(router, transport, reason = %failure, "a DTLS handshake failed");
                 }
             }
             Output::Closed => self.core.dtls_closed(transport),
@@ -378,7 +383,7 @@ impl<S: Sealer> WorkerEngine<S> {
 
     fn measure(&mut self, io: &Io, now: Nanos) {
         for arrival in self.arrivals.drain(..) {
-            self.delays.record(now.saturating_sub(arrival));
+            self.delays.record(arrival.age(now));
         }
         if now < self.rates.at + SECOND {
             return;
@@ -412,6 +417,11 @@ impl<S: Sealer> WorkerEngine<S> {
             stats.counters.insert(name.to_owned(), count);
         }
         stats.counters.insert("dtls_delayed".to_owned(), self.orders.delayed);
+        stats.gauges.extend(io.gauges().map(|(name, value)| (name.to_owned(), value)));
+        let spread = io.statistics().spread.iter();
+        stats.distributions.extend(spread.map(|(name, told)| (name.to_owned(), told)));
+        let delays = self.delays.distribution();
+        stats.distributions.insert("forwarding_delay_ns".to_owned(), delays);
         stats
     }
 }
@@ -419,7 +429,7 @@ impl<S: Sealer> WorkerEngine<S> {
 impl<S: Sealer> Engine for WorkerEngine<S> {
     type Message = ToWorker;
 
-    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, _now: Nanos) {
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Arrival, _now: Nanos) {
         let source = match source {
             Inbound::Listener { local, remote, .. } => Ingress::Listener { local, remote },
             Inbound::Path(path) => Ingress::Path(path),
@@ -435,7 +445,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::YieldPath { path } => self.core.yield_path(path, now),
             ToWorker::Stun { local, remote, holder, datagram } => {
                 let source = Ingress::HandedOver { local, remote, holder };
-                self.core.receive(source, &datagram, now);
+                self.core.receive(source, &datagram, Arrival::at(now));
             }
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
@@ -461,7 +471,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         self.measure(io, now);
     }
 
-    fn incomplete_since(&self) -> Option<Nanos> {
+    fn incomplete_since(&self) -> Option<Arrival> {
         self.core.frame_open_since()
     }
 

@@ -5,6 +5,7 @@
 //! A close is forgotten here as soon as its worker has taken it: a worker works in order, so
 //! whatever is asked after it finds the name free. What a worker did not take has changed nothing.
 
+mod drain;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, RecvTimeoutError},
     },
+    time::{Duration, Instant},
 };
 
 use ironcast_driver::mailbox::{SendError, Sender};
@@ -29,7 +31,7 @@ use ironcast_protocol::{
     stats::WorkerStats,
 };
 
-use self::{snapshot::Snapshot, workers::Gather};
+use self::{drain::Drain, snapshot::Snapshot, workers::Gather};
 use crate::{
     connection::Connection,
     counters::{Counter, Counters},
@@ -58,7 +60,7 @@ enum Then {
     Restart(Id, u64),
     Dump(Name),
     Snapshot,
-    Workers(u64),
+    Gather(u64),
 }
 
 /// What a command does to a resource.
@@ -81,6 +83,8 @@ pub struct Parts {
     pub lives: Arc<Lives>,
     /// What may change while it runs.
     pub settings: Arc<Settings>,
+    /// Told to end, it waits for its rooms for so long.
+    pub drain: Duration,
     /// A room called `__panic_hub` makes the hub panic: for tests of what happens then.
     pub test_hooks: bool,
 }
@@ -97,6 +101,7 @@ pub struct Hub {
     pending: BTreeMap<u64, Pending>,
     gathers: BTreeMap<u64, Gather>,
     snapshot: Option<Snapshot>,
+    drain: Option<Drain>,
     next_token: u64,
 }
 
@@ -115,17 +120,30 @@ impl Hub {
             pending: BTreeMap::new(),
             gathers: BTreeMap::new(),
             snapshot: None,
+            drain: None,
             next_token: 0,
         }
     }
 
     /// Works until told to stop.
     pub fn run(mut self, inbox: &Receiver<ToHub>) {
-        while let Ok(message) = inbox.recv() {
-            if matches!(message, ToHub::Stop) {
-                break;
+        let mut looked = Instant::now();
+        loop {
+            let message = match self.drain {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(_) => inbox.recv_timeout(drain::LOOK),
+            };
+            match message {
+                Ok(ToHub::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            self.take(message);
+            if looked.elapsed() >= drain::LOOK {
+                looked = Instant::now();
+                if self.is_drained(looked) {
+                    break;
+                }
+            }
         }
         for mailbox in self.mailboxes.iter().flatten() {
             mailbox.stop();
@@ -168,6 +186,7 @@ impl Hub {
             ToHub::Running { worker, mailbox } => self.worker_runs(worker, mailbox),
             ToHub::Died { worker, reason } => self.worker_died(worker, reason),
             ToHub::Sign => self.parts.lives.hub_answers(),
+            ToHub::Drain => self.begin_drain(),
             ToHub::Stop => {}
         }
     }
@@ -219,13 +238,14 @@ impl Hub {
         command: Command,
     ) -> Result<(), CommandError> {
         match command {
-            Command::Workers => {
-                self.gather_workers(connection, request);
+            Command::Workers | Command::Hottest(_) => {
+                self.gather(connection, request, &command);
                 Ok(())
             }
             Command::Process => {
-                let reply = Reply::Process(self.parts.counters.process_stats());
-                self.respond(connection, request, Ok(reply));
+                let mut stats = self.parts.counters.process_stats();
+                stats.drains_until_ms = self.drain.as_ref().map(|drain| drain.deadline_ms);
+                self.respond(connection, request, Ok(Reply::Process(stats)));
                 Ok(())
             }
             Command::SetSettings(settings) => {
@@ -336,8 +356,8 @@ impl Hub {
         let reply = match (pending.then, answer) {
             (Then::Snapshot, answer) => return self.receive_states(connection, request, answer),
             (Then::Dump(name), answer) => self.describe(&name, answer),
-            (Then::Workers(gather), answer) => {
-                return self.receive_stats(gather, pending.worker, answer);
+            (Then::Gather(gather), answer) => {
+                return self.receive_figures(gather, pending.worker, answer);
             }
             (_, Ok(Answer::States(_))) => {
                 Err(CommandError::new(ErrorCode::Internal, "not what was asked for"))
@@ -456,6 +476,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::Workers
         | Command::Process
         | Command::SetSettings(_)
+        | Command::Hottest(_)
         | Command::Snapshot
         | Command::Dump(_) => return None,
     })

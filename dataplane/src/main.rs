@@ -19,12 +19,17 @@ mod registry;
 mod settings;
 mod workers;
 
-use std::sync::{Arc, atomic::AtomicU64, mpsc::channel};
+use std::{
+    sync::{Arc, atomic::AtomicU64, mpsc::channel},
+    time::Duration,
+};
 
 use anyhow::Context;
-use ironcast_config::{Flags, Transmit};
+use ironcast_config::{Flags, LogFormat, Transmit};
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     connection::{Identity, Server},
@@ -52,7 +57,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
-    let (_log, set_log) = log_through(filter, &counters);
+    let (_log, set_log) = log_through(filter, config.log.format, &counters);
     let settings = Arc::new(Settings::new(&config, set_log));
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
@@ -72,7 +77,8 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         .with_context(|| format!("cannot listen on {}", socket.display()))?;
     let status = format!("{} workers, {} ports", workers.cores().len(), config.rtc.ports);
     life::watch(lives.clone(), first_turns, hub.clone(), status)?;
-    stop_on_signal(hub)?;
+    let drain = Duration::from_secs(config.dataplane.drain_s.into());
+    stop_on_signal(hub, drain)?;
 
     let cores = workers.cores();
     let threads = workers.start(lives.clone())?;
@@ -83,7 +89,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         "the dataplane runs"
     );
     let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
-    let parts = hub::Parts { cores, event_seq, counters, lives, settings, test_hooks };
+    let parts = hub::Parts { cores, event_seq, counters, lives, settings, drain, test_hooks };
     Hub::new(parts).run(&inbox);
     for thread in threads {
         let _ = thread.join();
@@ -94,13 +100,17 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
 
 /// Log lines go to standard error, without making anybody wait, until the guard is dropped. Also gives
 /// how to take another filter.
-fn log_through(filter: EnvFilter, counters: &Counters) -> (WorkerGuard, SetLog) {
+fn log_through(filter: EnvFilter, format: LogFormat, counters: &Counters) -> (WorkerGuard, SetLog) {
     let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
     let (lines, guard) = log::lines(std::io::stderr());
     let counts = LogCounts::new(&lines);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(lines)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
     let repeats = Repeats::new(counts.clone());
     tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
     counters.add_reader(move |tell| counts.tell(tell));
@@ -120,19 +130,25 @@ fn boot_id() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// SIGTERM and SIGINT end the process after the current turn; a terminal that goes away (SIGHUP),
-/// and signals that nobody has a use for, do not.
-fn stop_on_signal(hub: std::sync::mpsc::Sender<ToHub>) -> anyhow::Result<()> {
+/// SIGTERM lets the process wait for its rooms for so long, and a second signal ends it then; SIGINT
+/// ends it after the current turn. A terminal that goes away (SIGHUP), and signals that nobody has a
+/// use for, do not.
+fn stop_on_signal(hub: std::sync::mpsc::Sender<ToHub>, drain: Duration) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
     let mut signals =
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let mut ending = signals.forever().filter(|signal| [SIGTERM, SIGINT].contains(signal));
-        if ending.next().is_some() {
-            ironcast_notify::stopping();
+        let mut next = ending.next();
+        ironcast_notify::stopping();
+        if next == Some(SIGTERM) && !drain.is_zero() {
+            let _ = hub.send(ToHub::Drain);
+            next = ending.next();
+        }
+        if next.is_some() {
             let _ = hub.send(ToHub::Stop);
         }
-        // A second signal does not wait for anything.
+        // One more does not wait for anything.
         if ending.next().is_some() {
             std::process::exit(130);
         }

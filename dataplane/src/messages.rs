@@ -116,6 +116,8 @@ pub enum ToHub {
     },
     /// Is it alive?
     Sign,
+    /// The process is to end when its rooms have.
+    Drain,
     /// The process is to end.
     Stop,
 }

@@ -2,7 +2,7 @@
 //! port up to eight transports, then another is opened, then all fill up to the cap (a listener's
 //! look-up walks the connected sockets of its port: see `deploy`'s notes and the README's limits).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Transports on a port before another one is opened (the cap, where that is less).
 const COMFORTABLE: u32 = 8;
@@ -16,6 +16,8 @@ pub struct Ports {
     last: u16,
     cap: u32,
     open: BTreeMap<u16, u32>,
+    /// The same, the least used first.
+    by_use: BTreeSet<(u32, u16)>,
     occupied: u32,
 }
 
@@ -23,44 +25,55 @@ impl Ports {
     /// A slice of ports, each for at most `cap` transports.
     #[must_use]
     pub fn slice(first: u16, last: u16, cap: u32) -> Self {
-        Self { next: Some(first), last, cap, open: BTreeMap::new(), occupied: 0 }
+        Self {
+            next: Some(first),
+            last,
+            cap,
+            open: BTreeMap::new(),
+            by_use: BTreeSet::new(),
+            occupied: 0,
+        }
     }
 
     /// One port that is open already.
     #[must_use]
     pub fn single(port: u16, cap: u32) -> Self {
-        let open = BTreeMap::from([(port, 0)]);
-        Self { next: None, last: port, cap, open, occupied: 0 }
+        let (open, by_use) = (BTreeMap::from([(port, 0)]), BTreeSet::from([(0, port)]));
+        Self { next: None, last: port, cap, open, by_use, occupied: 0 }
     }
 
     /// A port for one more transport; `open` is called to open one. `None`: all are full.
     pub fn take(&mut self, mut open: impl FnMut(u16) -> bool) -> Option<u16> {
-        let least = |ports: &BTreeMap<u16, u32>| {
-            ports.iter().min_by_key(|(_, used)| **used).map(|(port, used)| (*port, *used))
-        };
-        let mut best = least(&self.open);
-        while best.is_none_or(|(_, used)| used >= COMFORTABLE.min(self.cap))
+        let mut best = self.by_use.first().copied();
+        while best.is_none_or(|(used, _)| used >= COMFORTABLE.min(self.cap))
             && self.occupied < OCCUPIED_MAX
         {
             let Some(port) = self.next else { break };
             self.next = (port < self.last).then(|| port + 1);
             if open(port) {
                 self.open.insert(port, 0);
-                best = Some((port, 0));
+                self.by_use.insert((0, port));
+                best = Some((0, port));
                 break;
             }
             self.occupied += 1;
         }
-        let (port, _) = best.filter(|(_, used)| *used < self.cap)?;
-        *self.open.get_mut(&port)? += 1;
+        let (used, port) = best.filter(|(used, _)| *used < self.cap)?;
+        self.set(port, used + 1);
         Some(port)
     }
 
     /// A transport on that port is gone.
     pub fn give(&mut self, port: u16) {
-        if let Some(used) = self.open.get_mut(&port) {
-            *used = used.saturating_sub(1);
+        if let Some(used) = self.open.get(&port) {
+            self.set(port, used.saturating_sub(1));
         }
+    }
+
+    fn set(&mut self, port: u16, used: u32) {
+        let before = self.open.insert(port, used);
+        self.by_use.remove(&(before.unwrap_or(0), port));
+        self.by_use.insert((used, port));
     }
 }
 
@@ -78,6 +91,26 @@ mod tests {
         assert_eq!(taken[20], None);
         ports.give(101);
         assert_eq!(ports.take(|_| true), Some(101));
+    }
+
+    /// Found without a look at all ports: the order is kept where it changes.
+    #[test]
+    fn the_least_used_port_is_known() {
+        let mut ports = Ports::slice(1_000, 1_999, 1_000);
+        let mut held = Vec::new();
+        for step in 0..20_000usize {
+            if step % 3 == 2 {
+                ports.give(held.swap_remove(step * 7 % held.len()));
+            } else {
+                held.extend(ports.take(|_| true));
+            }
+            let by_use: BTreeSet<_> =
+                ports.open.iter().map(|(port, used)| (*used, *port)).collect();
+            if step % 100 == 0 {
+                assert_eq!(ports.by_use, by_use, "step {step}");
+            }
+        }
+        assert!(ports.open.len() > 500, "{}", ports.open.len());
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Registry {
         self.entries[kind as usize].get(id).map(Box::as_ref)
     }
 
+    /// How many there are of a kind.
+    #[must_use]
+    pub fn count(&self, kind: Kind) -> usize {
+        self.entries[kind as usize].len()
+    }
+
     fn entry_mut(&mut self, kind: Kind, id: &str) -> Option<&mut Entry> {
         self.entries[kind as usize].get_mut(id).map(Box::as_mut)
     }

@@ -88,6 +88,7 @@ impl Workers {
             .context("rtc.single_port cannot be opened")?;
         let certificate = Certificate::generate()?;
         let handshakes = start_handshakes(config, &certificate, &allowed, &cores)?;
+        counters.add_spread("handshake_ns", handshakes.times());
         let counts = handshakes.counts();
         counters.add_reader(move |tell| {
             counts().iter().for_each(|(name, count)| tell(&format!("dtls_{name}"), count));

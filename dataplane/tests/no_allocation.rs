@@ -2,8 +2,9 @@
 //! datagram to sealed datagrams in the batch, under an allocator that counts.
 
 use ironcast_core::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{MasterKey, SealKey, SoftwareSealer, Suite},
     transport::ice::Credentials,
     wire::stun,
@@ -54,7 +55,7 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
     let remote = ([10, 0, 0, 2], 10_000 + slot as u16).into();
     // A new turn: few sockets are opened in one.
     worker.expire(NOW);
-    worker.receive(Ingress::Listener { local, remote }, &check[..len], NOW);
+    worker.receive(Ingress::Listener { local, remote }, &check[..len], Arrival::at(NOW));
     assert!(matches!(std::mem::take(worker.actions())[..], [Action::OpenPath { .. }]));
     let path = PathId { slot, generation: 0 };
     worker.path_opened(token, local, remote, Some(path), NOW);
@@ -150,13 +151,13 @@ fn a_million_packets_are_forwarded_without_an_allocation() {
             bytes[2..4].copy_from_slice(&(seq as u16).to_be_bytes());
             bytes[4..8].copy_from_slice(&(turn * 960).to_be_bytes());
             bytes[8..12].copy_from_slice(&1_111u32.to_be_bytes());
-            let len = seal.seal_rtp(&mut bytes, 12, 1_080, u64::from(seq));
+            let len = seal.seal_rtp(&mut bytes, 12, 1_080, PacketIndex(seq.into()));
             arrived.push((bytes, len));
             seq += 1;
         }
         let (datagrams, counted) = allocator::count(|| {
             for (bytes, len) in &arrived {
-                worker.receive(Ingress::Path(publisher), &bytes[..*len], now);
+                worker.receive(Ingress::Path(publisher), &bytes[..*len], Arrival::at(now));
             }
             drain(&mut worker, &mut batch, now)
         });

@@ -11,7 +11,7 @@ use super::{CIPHER, quantiles, undisturbed};
 use crate::{
     edge, interrupt, keep,
     load::Said,
-    measure::{Window, merged_delay},
+    measure::{LoadProcess, Window, merged_delay},
     servers::Running,
     stage::{self, Stage},
 };
@@ -36,9 +36,31 @@ pub(crate) struct Options {
     pub(crate) window: f64,
 }
 
-/// What happened, and the delay meanwhile.
-struct Step {
-    name: &'static str,
+/// What happens beside the room that is measured.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Gather,
+    End,
+    GatherAgain,
+    NewControlPlane,
+}
+
+impl Step {
+    const ALL: [Self; 4] = [Self::Gather, Self::End, Self::GatherAgain, Self::NewControlPlane];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gather => "a room is made",
+            Self::End => "it ends",
+            Self::GatherAgain => "it is made again",
+            Self::NewControlPlane => "a new control plane",
+        }
+    }
+}
+
+/// A step that is done, and the delay meanwhile.
+struct Done {
+    step: Step,
     took: Duration,
     window: Window,
 }
@@ -50,44 +72,49 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let length = Duration::from_secs_f64(options.window);
     let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
     let own = edge::read(&running.target)?.consumers;
-    let mut steps = Vec::new();
+    let mut done = Vec::new();
     let mut consumers = 0;
-    for name in ["a room is made", "it ends", "it is made again", "a new control plane"] {
+    for step in Step::ALL {
         bar.inc(1);
-        bar.set_message(name);
+        bar.set_message(step.name());
         // What was measured until now belongs to nothing.
         load.counts()?;
         let start = Instant::now();
-        match name {
-            "it ends" => {
+        match step {
+            Step::Gather => consumers = gather(&mut load, "crowd-1", options.people)?,
+            Step::End => {
                 let Said::Done = load.ask("end crowd-1", CALL_LIMIT)? else { bail!("no end") };
                 wait_for_consumers(&running, own)?;
             }
-            "a new control plane" => {
+            // A name that ended is free again only a minute after.
+            Step::GatherAgain => consumers = gather(&mut load, "crowd-2", options.people)?,
+            Step::NewControlPlane => {
                 running.restart_control_plane(&topology)?;
                 wait_for_consumers(&running, own + consumers as u64)?;
-            }
-            _ => {
-                let crowd = if consumers == 0 { "crowd-1" } else { "crowd-2" };
-                let said = load.ask(&format!("gather {crowd} {}", options.people), CALL_LIMIT)?;
-                let Said::Crowd(made) = said else { bail!("not an answer: {said:?}") };
-                consumers = made;
             }
         }
         let took = start.elapsed();
         let counts = load.counts()?;
         let window =
             Window { delay_us: counts.delay_us, pause_ms: counts.pause_ms, ..before.clone() };
-        steps.push(Step { name, took, window });
+        done.push(Done { step, took, window });
         interrupt::pause(Duration::from_secs(1))?;
     }
     running.check()?;
     bar.finish_and_clear();
     load.stop();
-    let line = line(options, topology.name(), consumers, &before, &steps);
-    let windows = std::iter::once(before).chain(steps.into_iter().map(|step| step.window));
+    let line = line(options, topology.name(), consumers, &before, &done);
+    let windows = std::iter::once(before).chain(done.into_iter().map(|done| done.window));
     keep::keep(&line, &windows.collect::<Vec<_>>())?;
     Ok(line)
+}
+
+/// A room of so many: how many sent tracks it has.
+fn gather(load: &mut LoadProcess, room: &str, people: usize) -> Result<usize> {
+    match load.ask(&format!("gather {room} {people}"), CALL_LIMIT)? {
+        Said::Crowd(made) => Ok(made),
+        said => bail!("not an answer: {said:?}"),
+    }
 }
 
 /// Prints the table; gives the last line.
@@ -96,7 +123,7 @@ fn line(
     topology: &str,
     consumers: usize,
     before: &Window,
-    steps: &[Step],
+    done: &[Done],
 ) -> Value {
     println!(
         "{} receivers of a camera; beside them a room of {} with {consumers} consumers\n\n\
@@ -114,7 +141,7 @@ fn line(
         json!({ "what": name, "took_ms": took_ms as u64, "delay_us": delay, "pause_ms": pause_ms })
     };
     let first = show("before", Duration::from_secs_f64(before.seconds), before);
-    let rest = steps.iter().map(|step| show(step.name, step.took, &step.window));
+    let rest = done.iter().map(|done| show(done.step.name(), done.took, &done.window));
     let all: Vec<Value> = std::iter::once(first).chain(rest).collect();
     println!();
     json!({

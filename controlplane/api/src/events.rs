@@ -200,6 +200,9 @@ events! {
     /// The camera was turned.
     ProducerVideoOrientationChange(ProducerVideoOrientationChange)
         = "producer.videoorientationchange",
+    /// The packet numbers of one of its streams are used up (2^32): nothing more of it is forwarded.
+    /// Publish the track anew.
+    ProducerExhausted(ProducerExhausted) = "producer.exhausted",
     /// Encodings that nobody watches.
     ProducerLayersUnwatched(ProducerLayersUnwatched) = "producer.layersunwatched",
     /// A consumer was made.
@@ -218,6 +221,8 @@ events! {
     ConsumerScore(ConsumerScoreEvent) = "consumer.score",
     /// Other layers are sent.
     ConsumerLayersChange(ConsumerLayersChange) = "consumer.layerschange",
+    /// Its packet numbers are used up (2^32): make another one in its place.
+    ConsumerExhausted(ConsumerExhausted) = "consumer.exhausted",
     /// These workers take no more.
     CapacityExhausted(CapacityEvent) = "capacity.exhausted",
     /// They do again.
@@ -226,6 +231,8 @@ events! {
     HostDraining(HostEvent) = "host.draining",
     /// The last router is gone.
     HostDrained(HostEvent) = "host.drained",
+    /// New routers are taken again.
+    HostUndrained(HostEvent) = "host.undrained",
 }
 
 impl EventData {
@@ -400,6 +407,18 @@ pub struct ProducerVideoOrientationChange {
     pub rotation: u16,
 }
 
+/// `producer.exhausted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerExhausted {
+    /// Which.
+    #[serde(flatten)]
+    pub producer: ProducerEvent,
+    /// Index into `rtpParameters.encodings`.
+    pub encoding_idx: u32,
+}
+
 /// `producer.layersunwatched`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
@@ -479,6 +498,29 @@ pub struct ConsumerLayersChange {
     pub reason: LayersChangeReason,
 }
 
+/// `consumer.exhausted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerExhausted {
+    /// Which.
+    #[serde(flatten)]
+    pub consumer: ConsumerEvent,
+    /// What is not sent any more.
+    pub stream: SentStream,
+}
+
+/// One of the streams that a consumer is sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SentStream {
+    /// The track itself.
+    Media,
+    /// Its retransmissions (RTX); the track goes on without them.
+    Repeats,
+}
+
 /// Why other layers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
@@ -501,7 +543,7 @@ pub struct CapacityEvent {
     pub worker_ids: Vec<Id>,
 }
 
-/// `host.draining`, `host.drained`.
+/// `host.draining`, `host.drained`, `host.undrained`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]

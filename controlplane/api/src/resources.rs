@@ -5,16 +5,20 @@
 
 mod audit;
 mod consumers;
+mod drain;
 mod host;
 mod producers;
 mod routers;
+mod top;
 mod transports;
 
 pub use audit::*;
 pub use consumers::*;
+pub use drain::*;
 pub use host::*;
 pub use producers::*;
 pub use routers::*;
+pub use top::*;
 pub use transports::*;
 
 use serde::{Deserialize, Serialize};

@@ -6,10 +6,14 @@
 
 mod child;
 mod doctor;
+mod drain;
+mod look;
 mod pages;
 mod probe;
 mod reload;
+mod remote;
 mod service;
+mod top;
 mod up;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -32,6 +36,18 @@ enum Command {
     Doctor(Choice),
     /// Have the running control plane read its configuration again: certificates, tokens, limits, ...
     Reload(reload::Arguments),
+    /// List what there is: workers, routers, transports, participants, producers, consumers
+    Ls(look::ls::Arguments),
+    /// Show one thing and what hangs below it
+    Show(look::show::Arguments),
+    /// Show the figures of one thing: bit rates, losses, estimates
+    Stats(look::stats::Arguments),
+    /// Watch the host on one screen: workers, the busiest routers and transports, delay, drops
+    Top(top::Arguments),
+    /// Close a router, transport, producer or consumer, or send a participant away
+    Close(look::close::Arguments),
+    /// Take no new rooms, and show how those that are there end
+    Drain(drain::Arguments),
     /// Print the configuration: every value with its meaning, defaults as comments
     Config(Choice),
     /// Write man pages and shell completions (used by `deploy/package`)
@@ -77,6 +93,12 @@ fn main() -> ExitCode {
         Command::Up(choice) => up::run(&choice),
         Command::Doctor(choice) => choice.load().map(|config| doctor::run(&config)),
         Command::Reload(arguments) => reload::run(arguments),
+        Command::Ls(arguments) => remote::ask(look::ls::run(arguments)),
+        Command::Show(arguments) => remote::ask(look::show::run(arguments)),
+        Command::Stats(arguments) => remote::ask(look::stats::run(arguments)),
+        Command::Top(arguments) => remote::ask(top::run(arguments)),
+        Command::Close(arguments) => remote::ask(look::close::run(arguments)),
+        Command::Drain(arguments) => remote::ask(drain::run(arguments)),
         Command::Config(choice) => choice.load().map(|config| {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS

@@ -86,7 +86,7 @@ impl Service {
     }
 
     /// Watches over a running child until told to stop, then ends it.
-    pub(crate) async fn supervise(self, mut child: Child, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn supervise(self, mut child: Child, mut stop: watch::Receiver<Stop>) {
         let mut pause = PAUSE_MIN;
         let mut started = Instant::now();
         loop {
@@ -100,7 +100,18 @@ impl Service {
                     let ended = describe(status);
                     println!("{} {ended}; starting it again. Log: {}", self.name, self.log.display());
                 }
-                () = told(&mut stop) => return end(&mut child).await,
+                () = told(&mut stop) => {
+                    if *stop.borrow() == Stop::Patiently {
+                        signal(&child, Signal::SIGTERM);
+                        let at_once = stop.wait_for(|stop| *stop == Stop::AtOnce);
+                        tokio::select! {
+                            _ = child.wait() => return,
+                            // Nobody is left to say so: it goes on as it was told.
+                            told = at_once => drop(told),
+                        }
+                    }
+                    return end(&mut child).await;
+                }
             }
             if started.elapsed() > HEALTHY {
                 pause = PAUSE_MIN;
@@ -148,14 +159,25 @@ fn describe(status: Option<ExitStatus>) -> String {
     status.map_or_else(|| "ended".into(), |status| format!("ended ({status})"))
 }
 
-/// Also when nobody is left to tell.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    stop.wait_for(|stop| *stop).await.ok();
+/// How a service is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Not yet.
+    Not,
+    /// It may wait for what it has to wait for.
+    Patiently,
+    /// Now.
+    AtOnce,
 }
 
-/// Asks politely, then insists.
+/// Also when nobody is left to tell.
+async fn told(stop: &mut watch::Receiver<Stop>) {
+    stop.wait_for(|stop| *stop != Stop::Not).await.ok();
+}
+
+/// Asks politely, in the form in which the dataplane does not wait for its rooms, then insists.
 pub(crate) async fn end(child: &mut Child) {
-    signal(child, Signal::SIGTERM);
+    signal(child, Signal::SIGINT);
     if timeout(GRACE, child.wait()).await.is_err() {
         signal(child, Signal::SIGKILL);
         // A killed process always ends; if its wait fails there is nobody left to wait for.

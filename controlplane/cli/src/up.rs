@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     Choice, doctor,
     probe::{Probe, require_media_ports, require_port},
-    service::{self, Service},
+    service::{self, Service, Stop},
 };
 
 /// A first start makes certificates and binds thousands of ports; on a busy machine that takes
@@ -53,19 +53,33 @@ async fn run_all(config: &Config, services: Vec<Service>) -> anyhow::Result<Exit
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut running: Vec<Running> = Vec::new();
-    let told_to_end = async {
+    let mut told_to_end = async || {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+            _ = interrupt.recv() => Stop::AtOnce,
+            _ = terminate.recv() => Stop::Patiently,
+            _ = hangup.recv() => Stop::AtOnce,
         }
     };
-    let outcome = tokio::select! {
-        () = told_to_end => Ok(()),
-        outcome = start_and_stay(config, services, &mut running) => outcome,
+    let (stop, outcome) = tokio::select! {
+        stop = told_to_end() => (stop, Ok(())),
+        outcome = start_and_stay(config, services, &mut running) => (Stop::AtOnce, outcome),
     };
     if std::io::stdout().is_terminal() {
         println!();
+    }
+    // The packets' process waits for its rooms while the others still serve them.
+    if stop == Stop::Patiently && config.dataplane.drain_s > 0 && !running.is_empty() {
+        println!("Waits for rooms to end, {} s at most.", config.dataplane.drain_s);
+        let dataplane = running.remove(0);
+        dataplane.stop.send(Stop::Patiently).ok();
+        let Running { stop, mut task } = dataplane;
+        tokio::select! {
+            _ = &mut task => {}
+            _ = told_to_end() => {
+                stop.send(Stop::AtOnce).ok();
+                task.await.ok();
+            }
+        }
     }
     // Signaling first, so that it can still say goodbye; the packets' process last.
     while let Some(service) = running.pop() {
@@ -101,19 +115,19 @@ async fn start_and_stay(
 
 /// A supervised service and how to stop it.
 struct Running {
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
     task: JoinHandle<()>,
 }
 
 impl Running {
     fn new(service: Service, child: Child) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(Stop::Not);
         Self { stop, task: tokio::spawn(service.supervise(child, stopped)) }
     }
 
     async fn end(self) {
         // Both fail only if the task is gone, and then its child is too.
-        self.stop.send(true).ok();
+        self.stop.send(Stop::AtOnce).ok();
         self.task.await.ok();
     }
 }

@@ -6,9 +6,10 @@ use http::Method;
 use ironcast_api::{
     Batch, BatchAnswers, CanConsume, CanConsumeAnswer, ConnectAnswer, ConnectTransport,
     ConsumerInfo, ConsumerList, CreateConsumer, CreateProducer, CreateRouter, CreateTransport,
-    DtlsParameters, EventSeq, Health, Id, LeaveAnswer, PatchConsumer, PatchTransport, ProducerInfo,
-    ProducerList, RestartIceAnswer, RouterDetails, RouterInfo, RouterList, RtpCapabilities,
-    RtpStreamStats, Snapshot, TransportInfo, TransportList, WebRtcTransportStats, WorkerInfo,
+    DrainRequest, DrainStatus, DtlsParameters, EventSeq, Health, Id, LeaveAnswer, PatchConsumer,
+    PatchTransport, ProducerInfo, ProducerList, RestartIceAnswer, RouterDetails, RouterInfo,
+    RouterList, RtpCapabilities, RtpStreamStats, Snapshot, Top, TransportInfo, TransportList,
+    WebRtcTransportStats, WorkerInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -336,6 +337,26 @@ impl Client {
     pub async fn leave(&self, router_id: &Id, participant_id: &Id) -> Answer<LeaveAnswer> {
         let path = format!("/v1/participants/{participant_id}/leave?routerId={router_id}");
         self.call(Method::POST, &path, None).await
+    }
+
+    /// `GET /top`: the host, and the `count` busiest routers and transports.
+    pub async fn top(&self, count: u32) -> Answer<Top> {
+        self.get(&format!("/v1/top?count={count}")).await
+    }
+
+    /// `GET /admin/drain`.
+    pub async fn drain_status(&self) -> Answer<DrainStatus> {
+        self.get("/v1/admin/drain").await
+    }
+
+    /// `POST /admin/drain`: no new rooms; those that are there are closed at the deadline, if any.
+    pub async fn drain(&self, request: &DrainRequest) -> Answer<DrainStatus> {
+        self.send(Method::POST, "/v1/admin/drain", request).await
+    }
+
+    /// `POST /admin/undrain`: new rooms again.
+    pub async fn undrain(&self) -> Answer<DrainStatus> {
+        self.call(Method::POST, "/v1/admin/undrain", None).await
     }
 
     /// `POST /batch`. Give ids to what it creates: a batch is repeated as it is.

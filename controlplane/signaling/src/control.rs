@@ -9,8 +9,8 @@ use futures::{FutureExt, StreamExt};
 use ironcast_api::{
     AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
     CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters, ErrorCode,
-    Event, EventData, EventSeq, Id, PatchConsumer, Problem, RouterSnapshot, TransportInfo,
-    TransportSnapshot,
+    Event, EventData, EventSeq, HealthStatus, Id, PatchConsumer, Problem, RouterSnapshot,
+    TransportInfo, TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -18,9 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::media::{
-    Answer, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent, MediaResult, New,
-    NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
-    TransportView,
+    Answer, Consumed, ConsumerView, Draining, Events, Made, Media, MediaError, MediaEvent,
+    MediaResult, New, NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView,
+    Snapshot, TransportView,
 };
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
@@ -332,7 +332,14 @@ impl Media for ControlMedia {
             }
             let snapshot = self.client.snapshot(None).await.map_err(translate)?;
             let routers = snapshot.routers.iter().map(view).collect();
-            Ok(Snapshot { seq: snapshot.seq.to_string(), routers })
+            let draining = match health.status {
+                HealthStatus::Draining => {
+                    let status = self.client.drain_status().await.map_err(translate)?;
+                    Draining::Until(status.deadline)
+                }
+                _ => Draining::No,
+            };
+            Ok(Snapshot { seq: snapshot.seq.to_string(), routers, draining })
         }
         .boxed()
     }
@@ -425,6 +432,8 @@ fn numbered(event: Event) -> Numbered {
             layers: json!(change.layers),
             reason: Some(word(change.reason)),
         },
+        EventData::HostDraining(host) => MediaEvent::Draining(Draining::Until(host.deadline)),
+        EventData::HostUndrained(_) => MediaEvent::Draining(Draining::No),
         EventData::ConsumerScore(score) => MediaEvent::Score {
             consumer_id: score.consumer.consumer_id.into(),
             score: json!(score.score),

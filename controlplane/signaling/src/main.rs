@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ironcast_config::{Config, Flags};
+use ironcast_config::{Config, Flags, LogFormat};
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
@@ -20,8 +20,17 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at whether the media server is there.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Media first: on a host with a dataplane this process waits for it, as the control plane does.
+const NICE: i32 = 10;
+
+fn main() {
+    // Before there are threads: each has what it was made with. To give way is always allowed.
+    let _ = rustix::process::setpriority_process(None, NICE);
+    start();
+}
+
 #[tokio::main]
-async fn main() {
+async fn start() {
     if let Err(error) = run(&ironcast_config::SIGNALING.flags()).await {
         eprintln!("ironcast-signaling: {error:#}");
         std::process::exit(1);
@@ -32,11 +41,14 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    match config.log.format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
 
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)

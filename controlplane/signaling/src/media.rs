@@ -187,6 +187,18 @@ pub struct Snapshot {
     pub seq: String,
     /// The routers.
     pub routers: Vec<RouterView>,
+    /// Whether it takes new ones.
+    pub draining: Draining,
+}
+
+/// Whether the media server is being taken out of service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Draining {
+    /// It takes new rooms.
+    #[default]
+    No,
+    /// It does not, and closes what is left then, in ms of the Unix epoch, if it said when.
+    Until(Option<u64>),
 }
 
 /// What the media server reports and we tell on.
@@ -242,6 +254,8 @@ pub enum MediaEvent {
         /// Mediasoup's shape.
         score: Value,
     },
+    /// It takes no new rooms any more, or does again.
+    Draining(Draining),
     /// Something that signaling has no use for.
     Other,
 }

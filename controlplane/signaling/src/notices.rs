@@ -97,6 +97,7 @@ async fn watch(service: &Arc<Service>) {
 async fn compare(service: &Arc<Service>) -> MediaResult<String> {
     let known = service.known();
     let snapshot = service.media().snapshot().await?;
+    service.set_draining(snapshot.draining);
     service.take_over(&snapshot);
     service.settle(known, &snapshot);
     Ok(snapshot.seq)
@@ -119,7 +120,7 @@ impl Service {
                     let Ok(router_id) = Id::new(router_id) else { continue };
                     let room = self.rooms().room_of_router(&router_id).cloned();
                     if let Some(room_id) = room {
-                        tracing::warn!(%router_id, reason, "a router died");
+                        tracing::warn!(router = %router_id, reason, "a router died");
                         self.close_dead_room(&room_id);
                     }
                 }
@@ -143,6 +144,7 @@ impl Service {
                 let payload = json!({ "consumerId": consumer_id, "score": score });
                 self.tell_owner(&consumer_id, "consumer-score", &payload);
             }
+            MediaEvent::Draining(draining) => self.set_draining(draining),
             MediaEvent::Other => {}
         }
     }
@@ -163,7 +165,8 @@ impl Service {
         let Some(seat) = rooms.owner(&id).cloned() else { return };
         let producers = rooms.remove_transport(&seat, &id);
         self.tell_closed(&mut rooms, &seat, &producers);
-        tracing::info!(reason, "a participant's transport is gone");
+        let router = rooms.room(&seat.room_id).map(|room| room.router.id.to_string());
+        tracing::info!(router, transport = %id, reason, "a participant's transport is gone");
         let socket = rooms.participant(&seat).ok().and_then(|participant| participant.socket);
         drop(rooms);
         if let Some(socket) = socket {
@@ -176,7 +179,8 @@ impl Service {
         let Ok(id) = Id::new(id) else { return };
         let rooms = self.rooms();
         let Some(seat) = rooms.owner(&id).cloned() else { return };
-        tracing::warn!(transport_id = %id, reason, "a participant's DTLS handshake failed");
+        let router = rooms.room(&seat.room_id).map(|room| room.router.id.to_string());
+        tracing::warn!(router, transport = %id, reason, "a participant's DTLS handshake failed");
         let why = match reason {
             "certificate" => "the browser's certificate cannot be used",
             "fingerprint" => "the browser's certificate is not the one that it announced",
@@ -271,7 +275,7 @@ impl Service {
         let Ok(router_id) = Id::new(router.id.clone()) else { return };
         let room_id = self.rooms().room_of_router(&router_id).cloned();
         let Some(room_id) = room_id else {
-            tracing::info!(%router_id, "freeing a router that no room uses");
+            tracing::info!(router = %router_id, "freeing a router that no room uses");
             self.free(Thing::Router, router_id);
             return;
         };
@@ -280,7 +284,7 @@ impl Service {
             self.free_session(router_id.clone(), session);
         }
         for (thing, id) in things {
-            tracing::info!(?thing, %id, "freeing what belongs to nobody");
+            tracing::info!(router = router.id, ?thing, %id, "freeing what belongs to nobody");
             self.free(thing, id);
         }
     }

@@ -10,6 +10,7 @@ use ironcast_api::{
 use crate::{
     audit::Filter,
     call::{Answer, Call},
+    drain,
     engine::{Engine, Step, unavailable},
     metrics, openapi,
 };
@@ -19,7 +20,11 @@ pub fn health(engine: &Engine) -> Result<Answer, Problem> {
     let state = engine.lock();
     let is_attached = state.link.is_some();
     let health = Health {
-        status: if is_attached { HealthStatus::Ok } else { HealthStatus::DataplaneUnavailable },
+        status: match (is_attached, &state.drain) {
+            (false, _) => HealthStatus::DataplaneUnavailable,
+            (true, Some(_)) => HealthStatus::Draining,
+            (true, None) => HealthStatus::Ok,
+        },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_s: engine.started.elapsed().as_secs(),
         dataplane: DataplaneHealth {
@@ -36,9 +41,12 @@ pub fn health(engine: &Engine) -> Result<Answer, Problem> {
 
 /// `GET /ready`: 503 while no room can be made.
 pub fn ready(engine: &Engine) -> Result<Answer, Problem> {
-    if engine.lock().link.is_none() {
+    let state = engine.lock();
+    if state.link.is_none() {
         return Err(unavailable("there is no dataplane at the moment"));
     }
+    drain::check(&state)?;
+    drop(state);
     health(engine)
 }
 

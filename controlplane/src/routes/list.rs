@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use ironcast_api::{
     ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, Problem, ProducerList, RouterList,
-    TransportList,
+    RouterListItem, TransportList,
 };
 
 use crate::{
     auth::Principal,
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::{Kind, Registry, Transport},
+    registry::{Kind, Registry, Router, Transport},
 };
 
 /// Which page.
@@ -64,7 +64,11 @@ pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Proble
     list(engine, move |registry| {
         let (ids, next_after) = page.ids(registry, Kind::Router);
         let items = ids.iter().filter_map(|id| registry.routers.get(id));
-        RouterList { items: items.map(|one| one.info.clone()).collect(), next_after }
+        let item = |one: &Router| RouterListItem {
+            router: one.info.clone(),
+            counts: registry.counts(one),
+        };
+        RouterList { items: items.map(item).collect(), next_after }
     })
     .await
 }

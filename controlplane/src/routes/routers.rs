@@ -15,7 +15,7 @@ use super::id_or_new;
 use crate::{
     auth::Principal,
     call::{Answer, Call},
-    convert,
+    convert, drain,
     engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::{check_count, rate_limited},
@@ -82,6 +82,7 @@ fn place(
     if let Some(step) = state.check_id(Kind::Router, id, hash, existing)? {
         return Ok(step);
     }
+    drain::check(state)?;
     let count = state.registry.routers.len() + state.on_their_way(Kind::Router, Place::Host);
     check_count(count, state.limits.routers_max, "routers on this host")?;
     let owner = info.owner.as_deref().map(Arc::from);

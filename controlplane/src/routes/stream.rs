@@ -284,6 +284,10 @@ impl Stream {
         self.cursor.number = last.number;
         for entry in entries.iter().filter(|entry| self.is_wanted(entry)) {
             text.push_str(&entry.text);
+            // What is repeated for who resumes is old by intention.
+            if entry.number > self.replay_end {
+                self.engine.metrics.event_lag.observe(entry.at.elapsed().as_secs_f64());
+            }
         }
         Ok(true)
     }

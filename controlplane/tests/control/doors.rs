@@ -86,7 +86,7 @@ async fn the_ops_door_has_what_probes_need_and_no_more() {
     assert!(text.contains("ironcast_resources{kind=\"consumer\"} 2\n"), "{text}");
     assert!(text.contains("ironcast_control_dataplane_attached 1\n"));
     // How long calls took, and the dataplane's part of it.
-    let made = "ironcast_control_request_seconds_count{method=\"POST\",path=\"/consumers\"} 2\n";
+    let made = "ironcast_control_request_seconds_count{method=\"POST\",path=\"/consumers\",status=\"201\"} 2\n";
     assert!(text.contains(made), "{text}");
     let buckets = text.lines().filter(|line| line.starts_with("ironcast_control_command_seconds_"));
     assert!(buckets.count() > 10, "{text}");

@@ -19,7 +19,10 @@ use ironcast_protocol::{
     snapshot::{
         ConsumerState, ProducerState, Resource, ResourceCounts, SnapshotPart, TransportState,
     },
-    stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
+    stats::{
+        ConsumerStats, Hottest, ProcessStats, ProducerStats, StreamStats, TransportStats,
+        WorkerStats,
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -33,6 +36,8 @@ pub struct Knobs {
     pub magic: String,
     pub version: u16,
     pub workers: Vec<WorkerStats>,
+    pub process: ProcessStats,
+    pub hottest: Hottest,
     /// Names of commands (their variant) that are carried out but never answered.
     pub mute: BTreeSet<&'static str>,
     /// Names of commands that are refused.
@@ -79,6 +84,8 @@ impl Fake {
             magic: MAGIC.into(),
             version: VERSION,
             workers: vec![worker(0), worker(1)],
+            process: ProcessStats::default(),
+            hottest: Hottest::default(),
             mute: BTreeSet::new(),
             refuse: Vec::new(),
             follow: Vec::new(),
@@ -337,6 +344,8 @@ impl State {
         let missing = || CommandError::new(ErrorCode::NotFound, "there is no such resource");
         match command {
             Command::Workers => Ok(Reply::Workers(self.knobs.workers.clone())),
+            Command::Hottest(_) => Ok(Reply::Hottest(self.knobs.hottest.clone())),
+            Command::Process => Ok(Reply::Process(self.knobs.process.clone())),
             Command::Snapshot => {
                 let mut counts = ResourceCounts::default();
                 for resources in self.resources.chunks(3) {
@@ -588,6 +597,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Dump(_) => "Dump",
         Command::Process => "Process",
         Command::SetSettings(_) => "SetSettings",
+        Command::Hottest(_) => "Hottest",
         #[allow(unreachable_patterns)]
         _ => "Other",
     }

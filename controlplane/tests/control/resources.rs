@@ -327,7 +327,7 @@ async fn wrong_input_names_its_place() {
         ("POST", "/v1/participants/alice/leave", Value::Null, 400, "invalid_request", "?routerId"),
         ("POST", "/v1/observers", json!({}), 422, "unsupported", ""),
         ("PUT", "/v1/consumers/x/trace", json!({}), 422, "unsupported", ""),
-        ("POST", "/v1/admin/drain", json!({}), 422, "unsupported", ""),
+        ("POST", "/v1/pipes", json!({}), 422, "unsupported", ""),
     ];
     let before = stage.state().await;
     for (method, path, body, status, code, pointer) in cases {
@@ -365,7 +365,7 @@ async fn lists_are_paged_by_id() {
     loop {
         let list = stage.client.routers(&page).await.unwrap();
         assert!(list.items.len() <= 10);
-        ids.extend(list.items.into_iter().map(|router| router.id.into_string()));
+        ids.extend(list.items.into_iter().map(|item| item.router.id.into_string()));
         match list.next_after {
             Some(after) => page.after = Some(after),
             None => break,

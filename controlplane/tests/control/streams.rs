@@ -8,7 +8,7 @@ use ironcast_api::{Event, EventData, EventSeq};
 use ironcast_client::{EventStream, EventsError};
 use ironcast_protocol::{
     command::ConsumerScore,
-    event::{Event as Reported, IceState, TransportCloseReason},
+    event::{Event as Reported, IceState, SentStream, TransportCloseReason},
 };
 use serde_json::{Value, json};
 
@@ -62,6 +62,16 @@ async fn everything_that_happens_is_told_in_order() {
         (event.router_id, change.participant_id.clone()),
         (Some(id("room")), Some(id("alice")))
     );
+    let producer = "room-cam".to_owned();
+    stage.fake.emit(Reported::ProducerExhausted { producer, encoding_idx: 1 });
+    let consumer = "room-bob-cam".to_owned();
+    stage.fake.emit(Reported::ConsumerExhausted { consumer, stream: SentStream::Media });
+    let (of_producer, of_consumer) = (next(&mut events).await, next(&mut events).await);
+    let EventData::ProducerExhausted(end) = &of_producer.data else { panic!("{of_producer:?}") };
+    assert_eq!((&end.producer.producer_id, end.encoding_idx), (&id("room-cam"), 1));
+    let told = serde_json::to_value(&of_consumer.data).unwrap();
+    assert_eq!(of_consumer.name(), "consumer.exhausted");
+    assert_eq!((&told["consumerId"], &told["stream"]), (&json!("room-bob-cam"), &json!("media")));
     stage.ok("DELETE", "/v1/producers/room-mic", Value::Null).await;
     let names = until(&mut events, "producer.closed").await;
     assert_eq!(names, ["consumer.closed", "producer.closed"]);

@@ -36,7 +36,7 @@ pub use crate::{
     flags::{CONTROLPLANE, DAEMONS, DATAPLANE, Daemon, Flags, SIGNALING},
     problem::{ConfigError, Place, Problem},
     sections::{Control, Dataplane, Events, Limits, Log, Rtc, Signaling},
-    value::{Announced, Door, PortRange, Require, Sealer, Transmit},
+    value::{Announced, Door, LogFormat, PortRange, Require, Sealer, Transmit},
 };
 
 /// With more cores than this, one of them is left without a worker.

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     check::{Between, Check, LogFilter, RealPort, ScopeWords, Url},
-    value::{Announced, Door, Expected, PortRange, Raw, Require, Sealer, Transmit, Value},
+    value::{
+        Announced, Door, Expected, LogFormat, PortRange, Raw, Require, Sealer, Transmit, Value,
+    },
 };
 
 /// One key of a section.
@@ -138,6 +140,11 @@ section! {
         /// Output is handed to the kernel in portions of so many bytes, while they are in the cache
         /// of the core.
         portion_bytes: u32 = 262_144, Between(65_536, 67_108_864);
+        /// At SIGTERM the dataplane waits for so long until its rooms are empty, and tells the control
+        /// plane, which takes no new ones meanwhile; a second signal ends the waiting, and SIGINT does
+        /// not wait. 0: it ends at once. A service manager has to wait for longer than this before
+        /// it kills (TimeoutStopSec, terminationGracePeriodSeconds).
+        drain_s: u32 = 20, Between(0, 86_400);
         /// Workers never sleep: each spends its whole core for a shorter delay.
         busy_poll: bool = false;
         /// How packets are handed to the kernel: "io_uring", "sendmmsg", or "xdp": what cannot leave
@@ -342,5 +349,8 @@ section! {
     Log = "log" {
         /// "error", "warn", "info", "debug" or "trace"; for one part: "info,ironcast_core=debug".
         level: String = "info".into(), LogFilter;
+        /// "text" for people, or "json": one object a line, with the fields of each line by name. What is
+        /// about a room has its id in the field `router`.
+        format: LogFormat = LogFormat::Text;
     }
 }

@@ -389,6 +389,34 @@ impl Value for Transmit {
     }
 }
 
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs, one object a line.
+    Json,
+}
+
+impl Value for LogFormat {
+    fn expected() -> String {
+        "expected \"text\" or \"json\"".into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        match word {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(Expected(Self::expected())),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        quoted(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
 /// What seals the dataplane's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sealer {

@@ -4,7 +4,10 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use ironcast_core::srtp::{MasterKey, OpenKey, RTP_TAG_BYTES_MAX, SealKey, Suite};
+use ironcast_core::{
+    numbers::PacketIndex,
+    srtp::{MasterKey, OpenKey, RTP_TAG_BYTES_MAX, SealKey, Suite},
+};
 
 const HEADER_BYTES: usize = 20;
 
@@ -27,23 +30,32 @@ fn srtp(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new("seal", bytes), |b| {
                 b.iter(|| {
                     index += 1;
-                    seal.seal_rtp(&mut plain, HEADER_BYTES, bytes - HEADER_BYTES, index)
+                    seal.seal_rtp(
+                        &mut plain,
+                        HEADER_BYTES,
+                        bytes - HEADER_BYTES,
+                        PacketIndex(index),
+                    )
                 });
             });
             let mut sealed = packet(bytes);
-            let len = seal.seal_rtp(&mut sealed, HEADER_BYTES, bytes - HEADER_BYTES, 7);
+            let len =
+                seal.seal_rtp(&mut sealed, HEADER_BYTES, bytes - HEADER_BYTES, PacketIndex(7));
             sealed.truncate(len);
             group.bench_function(BenchmarkId::new("open", bytes), |b| {
                 b.iter_batched_ref(
                     || sealed.clone(),
-                    |copy| open.open_rtp(black_box(copy), HEADER_BYTES, 7).expect("the right tag"),
+                    |copy| {
+                        open.open_rtp(black_box(copy), HEADER_BYTES, PacketIndex(7))
+                            .expect("the right tag")
+                    },
                     BatchSize::SmallInput,
                 );
             });
             let mut out = packet(bytes);
             group.bench_function(BenchmarkId::new("open_into", bytes), |b| {
                 b.iter(|| {
-                    open.open_rtp_into(black_box(&sealed), HEADER_BYTES, 7, &mut out)
+                    open.open_rtp_into(black_box(&sealed), HEADER_BYTES, PacketIndex(7), &mut out)
                         .expect("the right tag")
                 });
             });

@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use ironcast_core::{
-    MS,
+    Arrival, MS,
     numbers::SourceSeq,
     recover::{
         history::{Forwarded, History, Meta},
@@ -29,7 +29,7 @@ fn header(criterion: &mut Criterion) {
     let meta = Meta {
         seq: SourceSeq(1),
         timestamp: 1,
-        arrival: 0,
+        arrival: Arrival::at(0),
         payload_offset: 20,
         payload_len: 100,
         padding: 0,
@@ -113,7 +113,8 @@ fn compound(buffer: &mut [u8]) -> usize {
 fn feedback_of(packets: u16) -> TransportFeedback {
     let mut feedback = TransportFeedback::default();
     for seq in (0..packets).filter(|seq| seq % 20 != 7) {
-        feedback.receive(seq, 1_000 * MS + u64::from(seq / 10) * 10 * MS + u64::from(seq % 10));
+        let at = 1_000 * MS + u64::from(seq / 10) * 10 * MS + u64::from(seq % 10);
+        feedback.receive(seq, Arrival::at(at));
     }
     feedback
 }
@@ -164,7 +165,7 @@ fn reports(criterion: &mut Criterion) {
             for _ in 0..100 {
                 seq = seq.wrapping_add(1);
                 now += MS;
-                feedback.receive(seq, now);
+                feedback.receive(seq, Arrival::at(now));
             }
             let mut writer = CompoundWriter::new(black_box(&mut out));
             feedback.write(&mut writer, 1, 2).expect("room");

@@ -11,7 +11,7 @@
 use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportCloseReason};
 
 use crate::{
-    key::{ConsumerKey, Key, ProducerKey, TransportKey},
+    key::{ConsumerKey, ProducerKey, TransportKey},
     transport::dtls::say_goodbye,
     worker::{Action, Worker},
 };
@@ -199,9 +199,7 @@ impl Worker {
         }
         self.transport_ids.remove(&transport.id);
         self.seal_keys.set(key.index(), None);
-        if let Some(router) = self.routers.get_mut(transport.router) {
-            forget(&mut router.transports, key);
-        }
+        self.leave(key, &transport);
         let id = transport.id;
         if let Some(reason) = reason {
             self.events.push(Event::TransportClosed { transport: id.clone(), reason });
@@ -231,8 +229,8 @@ impl Worker {
             }
             transport.demux.remove(key);
             transport.clocks.remove(key);
-            forget(&mut transport.producers, key);
         }
+        self.unpublish(key, &producer);
     }
 
     fn remove_consumer(&mut self, key: ConsumerKey) {
@@ -252,12 +250,5 @@ impl Worker {
                 transport.retired.insert(ssrc, next);
             }
         }
-    }
-}
-
-/// Takes a key out of a list; found at once at its end.
-fn forget<K>(list: &mut Vec<Key<K>>, key: Key<K>) {
-    if let Some(at) = list.iter().rposition(|one| *one == key) {
-        list.remove(at);
     }
 }

@@ -14,7 +14,8 @@ use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
     key::TransportKey,
-    numbers::SentSeq,
+    key_frame::Wish,
+    numbers::{RtcpIndex, SentSeq},
     producer::Producer,
     router::Router,
     transport::{
@@ -83,13 +84,12 @@ impl Worker {
         };
         let ice = Ice::new(credentials, timeouts);
         let initial = create.initial_available_outgoing_bitrate_bps;
-        let transport = Transport::new(create.id.clone(), router_key, ice, initial, 1, now);
+        let transport =
+            Transport::new(create.id.clone(), router_key, ice, initial, RtcpIndex(1), now);
         let key = self.transports.insert(transport);
         self.transport_ids.insert(create.id.clone(), key);
         self.username_fragments.insert(fragment, key);
-        if let Some(router) = self.routers.get_mut(router_key) {
-            router.transports.push(key);
-        }
+        self.enter(key);
         Ok(key.into())
     }
 
@@ -195,6 +195,7 @@ impl Worker {
             }
         }
         if let Some(producer) = self.producers.get_mut(key) {
+            producer.at_transport = transport.producers.len() as u32;
             for stream in &mut producer.streams {
                 let sources = &mut transport.sources;
                 stream.index = stream.ssrc.map(|ssrc| sources.take(ssrc)).unwrap_or_default();
@@ -215,7 +216,7 @@ impl Worker {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn apply_pause_producer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
+    pub fn apply_pause_producer(&mut self, id: &str, paused: bool) -> Outcome<Reply> {
         let key = *self.producer_ids.get(id).ok_or_else(|| not_found("producer", id))?;
         let Some(producer) = self.producers.get_mut(key) else {
             return Err(not_found("producer", id));
@@ -223,13 +224,13 @@ impl Worker {
         if producer.paused == paused {
             return Ok(Reply::Done);
         }
-        producer.paused = paused;
+        producer.pause(paused);
         for subscriber in &producer.subscribers {
             if let Some(consumer) = self.consumers.get_mut(subscriber.consumer) {
                 consumer.start_over();
             }
         }
-        self.touch_subscribers(key, now);
+        self.touch_subscribers(key);
         Ok(Reply::Done)
     }
 
@@ -366,7 +367,7 @@ impl Worker {
             consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
         let producer_key = consumer.producer;
         if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
-            producer.request_key_frame(stream, now);
+            producer.request_key_frame(stream, Wish::Repair, now);
             let transport = producer.transport;
             self.schedule(transport, now);
         }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use ironcast_protocol::{
     Id,
     command::{Consume, ConsumerScore},
-    event::LayersReason,
+    event::{LayersReason, SentStream},
     media::{Layers, MediaKind, RtpType},
 };
 
 use crate::{
-    MS, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     key::{ProducerKey, TransportKey},
     meter::Meter,
     numbers::SentSeq,
@@ -95,6 +95,8 @@ pub struct Consumer {
     pub streams: u8,
     /// Already in its transport's list of this turn.
     pub queued: bool,
+    /// In this turn it begins at a key frame that came before: see [`Stream::restart`].
+    pub restarts: bool,
     /// Nothing is sent, because its receiver's network has no room for it.
     pub is_starved: bool,
     /// The last layers event said so.
@@ -110,7 +112,7 @@ pub struct Consumer {
     /// Rate.
     pub meter: Meter,
     /// Arrival of the packet that was sent last: for timestamps across a switch.
-    pub last_arrival: Nanos,
+    pub last_arrival: Arrival,
     /// Counts.
     pub sent: Sent,
 
@@ -143,6 +145,8 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
+    /// Streams whose numbers are used up, as was told: media, repeats.
+    said_used_up: [bool; 2],
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
     left: u8,
@@ -223,14 +227,16 @@ impl Consumer {
             resync: true,
             streams: 0,
             queued: false,
+            restarts: false,
             is_starved: false,
             said_starved: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
             repeats_bytes: nack && rtx.is_none(),
+            said_used_up: [false; 2],
             timeline: Timeline::new(first_seq),
             meter: Meter::default(),
-            last_arrival: 0,
+            last_arrival: Arrival::default(),
             sent: Sent::default(),
             template: Template::new(
                 media.payload_type,
@@ -296,6 +302,7 @@ impl Consumer {
     pub fn needs_key_frame(&self) -> bool {
         self.kind == MediaKind::Video
             && !self.paused
+            && !self.timeline.is_used_up()
             && self.target.is_some()
             && (self.resync || self.current != self.target)
     }
@@ -317,7 +324,8 @@ impl Consumer {
         if switches && self.can_start_at(&meta.info, meta.payload_len) {
             let timestamp = self.switch_timestamp(stored, stream, sources);
             if let Some(left) = self.current.filter(|left| *left != stream) {
-                (self.left, self.left_at_ms) = (self.left | 1 << left, millis(meta.arrival));
+                (self.left, self.left_at_ms) =
+                    (self.left | 1 << left, millis(meta.arrival.moment()));
             }
             self.current = Some(stream);
             self.temporal = self.temporal_target;
@@ -394,7 +402,7 @@ impl Consumer {
         if self.current == Some(stream) {
             return later(meta.timestamp.wrapping_add(timestamp_add), last);
         }
-        let elapsed = meta.arrival.saturating_sub(self.last_arrival);
+        let elapsed = meta.arrival.since(self.last_arrival);
         let by_arrival = last.wrapping_add(rtp_units(elapsed, self.clock_rate));
         let report = |index: Option<u8>| {
             sources.get(usize::from(index?)).and_then(|stream| stream.sender_report)
@@ -477,6 +485,15 @@ impl Consumer {
         Some((current, reason))
     }
 
+    /// Numbers that were used up since this was asked last: their stream ends without a word.
+    pub fn take_used_up(&mut self) -> Option<SentStream> {
+        let repeats = self.rtx.is_some() && self.rtx_seq > SentSeq::MAX;
+        let now = [self.timeline.is_used_up(), repeats];
+        let at = (0..2).find(|&at| now[at] && !self.said_used_up[at])?;
+        self.said_used_up[at] = true;
+        Some([SentStream::Media, SentStream::Repeats][at])
+    }
+
     /// Quality, as the API says it.
     #[must_use]
     pub fn score(&self, producer: &Producer) -> ConsumerScore {
@@ -527,8 +544,12 @@ mod tests {
     #[test]
     fn the_same_moment_on_another_streams_clock() {
         let second = 1u64 << 32;
-        let a = SenderReport { ntp: 1_000 * second, rtp: 5_000, arrival: 0 };
-        let b = SenderReport { ntp: 1_002 * second + second / 2, rtp: 900_000, arrival: 0 };
+        let a = SenderReport { ntp: 1_000 * second, rtp: 5_000, arrival: Arrival::default() };
+        let b = SenderReport {
+            ntp: 1_002 * second + second / 2,
+            rtp: 900_000,
+            arrival: Arrival::default(),
+        };
         // 0.1 s before b's report is 2.4 s after a's.
         assert_eq!(same_moment(900_000 - 9_000, &b, &a, 90_000), 5_000 + 216_000);
         assert_eq!(same_moment(5_000 + 216_000, &a, &b, 90_000), 900_000 - 9_000);

@@ -62,6 +62,8 @@ discards! {
     Duplicate => "duplicate",
     /// Too far from what was expected.
     OutOfWindow => "out_of_window",
+    /// The stream has had 2^32 numbers.
+    NumbersUsedUp => "numbers_used_up",
     /// Not a well-formed RTCP packet.
     RtcpMalformed => "rtcp_malformed",
     /// RTCP about streams that are not there.

@@ -8,6 +8,8 @@ use ironcast_protocol::{
     stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
 };
 
+#[cfg(feature = "audit")]
+use crate::numbers::SentSeq;
 use crate::{
     MS, Nanos,
     consumer::Consumer,
@@ -56,6 +58,28 @@ impl Worker {
         let (sources, early_numbers) = transport.remembered();
         let (_, rtcp_senders) = transport.rtcp.len();
         Some(Remembered { sources, early_numbers, rtcp_senders })
+    }
+
+    /// Numbers of a track, received or sent, go on from here as if so many had come or left before.
+    #[cfg(feature = "audit")]
+    pub fn skip_numbers(&mut self, id: &str, to: u32) {
+        let producer = self.producer_ids.get(id).and_then(|key| self.producers.get_mut(*key));
+        for stream in producer.into_iter().flat_map(|producer| &mut producer.streams) {
+            stream.skip_numbers(to);
+        }
+        let consumer = self.consumer_ids.get(id).and_then(|key| self.consumers.get_mut(*key));
+        if let Some(consumer) = consumer {
+            consumer.timeline = crate::timeline::Timeline::new(SentSeq(to));
+            consumer.rtx_seq = SentSeq(to);
+            consumer.start_over();
+        }
+    }
+
+    /// The room of a transport.
+    #[must_use]
+    pub fn router_of(&self, transport: &str) -> Option<&str> {
+        let transport = self.transports.get(*self.transport_ids.get(transport)?)?;
+        self.routers.get(transport.router).map(|router| router.id.as_str())
     }
 
     /// State of a transport.
@@ -273,6 +297,11 @@ impl Worker {
             ("history_spare_buffers", self.pool.spare() as u64),
         ];
         counters.extend(own.map(|(name, count)| (name.to_owned(), count)));
+        let gauges = [
+            ("history_packets", self.pool.lent() as u64),
+            ("history_packets_max", self.limits.packets_max as u64),
+            ("history_spare_buffers", self.pool.spare() as u64),
+        ];
         WorkerStats {
             id: self.number,
             running: true,
@@ -281,6 +310,7 @@ impl Worker {
             producers: self.producers.len() as u32,
             consumers: self.consumers.len() as u32,
             counters,
+            gauges: gauges.map(|(name, value)| (name.to_owned(), value)).into(),
             ..WorkerStats::default()
         }
     }

@@ -6,8 +6,8 @@ use crate::{MS, Nanos, SECOND};
 /// Time between two requests. libwebrtc's encoder drops one that comes within 300 ms of the last
 /// that it took, so that a sooner one would be lost, and a later one keeps somebody waiting.
 const SPACING: Nanos = 320 * MS;
-/// Each key frame that was asked for so soon after the one before makes the next wait longer: a
-/// receiver that loses many packets must not have a publisher send key frames only.
+/// Each key frame that was asked for so soon after the one before makes the next [`Wish::Repair`]
+/// wait longer: a receiver that loses many packets must not have a publisher send key frames only.
 const BUSY: Nanos = 2 * SECOND;
 /// So long at most.
 const SPACING_MAX: Nanos = 2 * SECOND;
@@ -16,25 +16,38 @@ const BURST: u8 = 8;
 /// Requests that stay unanswered.
 const REPEATS_MAX: u8 = 20;
 
+/// Why a key frame is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Somebody begins to receive the stream. They share one: the next who begins within a second of a
+    /// key frame begins at that one ([`Stream::restart`](crate::producer::Stream::restart)).
+    Begin,
+    /// Somebody says that he cannot go on without.
+    Repair,
+}
+
 /// Requests for key frames of one received stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyFrameRequests {
     due: Option<Nanos>,
     sent: u8,
     last_sent: Option<Nanos>,
-    /// First requests of the last time, each soon after the one before.
+    /// The one that is due was wanted for a [`Wish::Repair`].
+    repairs: bool,
+    /// First requests for repairs of the last time, each soon after the one before.
     burst: u8,
 }
 
 impl KeyFrameRequests {
     /// Somebody needs one; `delay` collects further wishes (`keyFrameRequestDelay`).
-    pub fn request(&mut self, delay: Nanos, now: Nanos) {
-        if self.due.is_some() {
+    pub fn request(&mut self, wish: Wish, delay: Nanos, now: Nanos) {
+        if self.due.is_some() && (self.sent > 0 || wish == Wish::Repair) {
             return;
         }
-        self.sent = 0;
-        let earliest = self.last_sent.map_or(0, |at| at + self.spacing());
-        self.due = Some(earliest.max(now + delay));
+        let spacing = if wish == Wish::Begin { SPACING } else { self.spacing() };
+        let at = self.last_sent.map_or(0, |at| at + spacing).max(now + delay);
+        (self.sent, self.repairs) = (0, wish == Wish::Repair);
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     fn spacing(&self) -> Nanos {
@@ -67,7 +80,7 @@ impl KeyFrameRequests {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        if self.sent == 0 {
+        if self.sent == 0 && self.repairs {
             let soon = self.last_sent.is_some_and(|at| now < at + BUSY + self.spacing());
             self.burst = if soon { self.burst.saturating_add(1) } else { 0 };
         }
@@ -86,7 +99,7 @@ mod tests {
     fn many_wishes_are_one_request_and_it_is_repeated_until_answered() {
         let mut requests = KeyFrameRequests::default();
         for i in 0..50 {
-            requests.request(0, SECOND + i);
+            requests.request(Wish::Begin, 0, SECOND + i);
         }
         assert!(requests.take_due(SECOND));
         assert!(!requests.take_due(SECOND + 10 * MS));
@@ -98,10 +111,10 @@ mod tests {
     #[test]
     fn a_wish_right_after_a_request_waits_until_an_encoder_takes_it() {
         let mut requests = KeyFrameRequests::default();
-        requests.request(0, SECOND);
+        requests.request(Wish::Repair, 0, SECOND);
         assert!(requests.take_due(SECOND));
         requests.receive_key_frame();
-        requests.request(0, SECOND + 200 * MS);
+        requests.request(Wish::Repair, 0, SECOND + 200 * MS);
         assert!(!requests.take_due(SECOND + 300 * MS));
         assert!(requests.take_due(SECOND + SPACING));
     }
@@ -111,7 +124,7 @@ mod tests {
         let mut requests = KeyFrameRequests::default();
         let mut sent = Vec::new();
         for now in (0..30_000).map(|i| i * MS) {
-            requests.request(0, now);
+            requests.request(Wish::Repair, 0, now);
             if requests.take_due(now) {
                 sent.push(now);
                 requests.receive_key_frame();
@@ -123,16 +136,32 @@ mod tests {
         requests.withdraw();
         for wait in [0, SPACING] {
             let now = 60 * SECOND + wait;
-            requests.request(0, now);
+            requests.request(Wish::Repair, 0, now);
             assert!(requests.take_due(now));
             requests.receive_key_frame();
         }
     }
 
     #[test]
+    fn who_begins_does_not_wait_for_another_who_asks_without_end() {
+        let mut requests = KeyFrameRequests::default();
+        for now in (0..20_000).map(|i| i * MS) {
+            requests.request(Wish::Repair, 0, now);
+            if requests.take_due(now) {
+                requests.receive_key_frame();
+            }
+        }
+        let now = 20 * SECOND;
+        requests.request(Wish::Repair, 0, now);
+        let before = requests.deadline().unwrap();
+        requests.request(Wish::Begin, 0, now);
+        assert!(requests.deadline().unwrap() <= before.min(now + SPACING));
+    }
+
+    #[test]
     fn nobody_is_asked_for_ever() {
         let mut requests = KeyFrameRequests::default();
-        requests.request(0, 0);
+        requests.request(Wish::Begin, 0, 0);
         let sent = (0..100).filter(|i| requests.take_due(i * SPACING)).count();
         assert_eq!(sent, usize::from(REPEATS_MAX));
     }

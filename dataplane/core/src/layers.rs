@@ -13,6 +13,7 @@ use crate::{
     consumer::Consumer,
     divide::{Demand, Options, divide},
     key::{ConsumerKey, ProducerKey, TransportKey},
+    key_frame::Wish,
     producer::{Producer, Stream, TEMPORAL_LAYERS},
     transport::Transport,
     worker::Worker,
@@ -25,6 +26,9 @@ const LAYERS_EVERY_AT_BEST: Nanos = SECOND;
 /// What audio takes is remembered for a while, since speech begins at any time: this much of it is
 /// forgotten with each look.
 const AUDIO_FORGOTTEN: u64 = 64;
+
+/// For [`Transport::layers_at`]: in this turn.
+pub(crate) const AT_ONCE: Nanos = 0;
 
 /// What a consumer is to get.
 #[derive(Debug, Clone, Copy)]
@@ -123,6 +127,9 @@ impl Worker {
     }
 
     fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {
+        if self.restart(key, now) {
+            return;
+        }
         let Some(consumer) = self.consumers.get(key) else { return };
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
         if let Some(stream) = consumer.target {
@@ -130,20 +137,21 @@ impl Worker {
             if producer.streams.get(usize::from(stream)).is_some_and(|s| s.fresh.key_frame) {
                 return;
             }
-            producer.request_key_frame(stream, now);
+            let wish = if consumer.resync { Wish::Begin } else { Wish::Repair };
+            producer.request_key_frame(stream, wish, now);
             let transport = producer.transport;
             self.touch(transport);
         }
     }
 
     /// A stream has started, stopped or been paused: everyone who gets it looks again, in this turn.
-    pub(crate) fn touch_subscribers(&mut self, key: ProducerKey, now: Nanos) {
+    pub(crate) fn touch_subscribers(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get(key) else {
             return;
         };
         for subscriber in &producer.subscribers {
             if let Some(transport) = self.transports.get_mut(subscriber.transport) {
-                transport.layers_at = transport.layers_at.min(now);
+                transport.layers_at = AT_ONCE;
                 if !transport.touched {
                     transport.touched = true;
                     self.touched.push(subscriber.transport);

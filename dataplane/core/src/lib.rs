@@ -4,7 +4,8 @@
 //! time, a command, or the time itself; what goes out is a [`batch::Batch`], a deadline, actions
 //! for the driver and events for the control plane. State is plain data.
 //!
-//! Time is monotonic nanoseconds ([`Nanos`]); wall time, for sender reports, is an input.
+//! Time is monotonic nanoseconds: [`Nanos`] of the turn, [`Arrival`] of what came in. Wall time, for
+//! sender reports, is an input.
 #![forbid(unsafe_code)]
 
 pub mod arena;
@@ -14,9 +15,12 @@ pub mod closing;
 mod commands;
 pub mod consumer;
 mod control;
+pub mod dependencies;
 pub mod discard;
 pub mod divide;
 pub mod figures;
+pub mod histogram;
+mod hottest;
 pub mod key;
 mod key_frame;
 mod layers;
@@ -28,17 +32,11 @@ pub mod router;
 mod service;
 pub mod srtp;
 pub mod template;
+mod time;
 pub mod timeline;
 pub mod transport;
 pub mod wire;
 pub mod worker;
 
 pub use discard::Discard;
-
-/// Monotonic nanoseconds. The zero point is the driver's.
-pub type Nanos = u64;
-
-/// One millisecond.
-pub const MS: Nanos = 1_000_000;
-/// One second.
-pub const SECOND: Nanos = 1_000_000_000;
+pub use time::{Arrival, MS, Nanos, SECOND};

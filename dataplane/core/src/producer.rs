@@ -13,11 +13,12 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    Discard, MS, Nanos, SECOND,
+    Arrival, Discard, MS, Nanos, SECOND,
+    dependencies::Dependencies,
     key::{ConsumerKey, RouterKey, TransportKey},
-    key_frame::KeyFrameRequests,
+    key_frame::{KeyFrameRequests, Wish},
     meter::Meter,
-    numbers::SourceSeq,
+    numbers::{PacketIndex, SourceSeq},
     recover::{
         history::{History, Meta},
         nack::NackGenerator,
@@ -28,7 +29,7 @@ use crate::{
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
-        h264,
+        h264, rtp,
     },
 };
 
@@ -57,6 +58,14 @@ pub const PADDING_MAX: u16 = 8;
 const SEQ_BASE: u32 = 1 << 16;
 /// A publisher sends a frame in one go; its last packet is missed after so long.
 const TAIL_WAIT: Nanos = 15 * MS;
+/// Who begins to receive a stream begins at its last key frame where that came no longer ago than
+/// this, with all that came since: another one would cost everybody, and be ignored by an encoder
+/// that has just made one.
+const RESTART_WITHIN: Nanos = SECOND;
+/// What is sent in one go for that: payload bytes and packets.
+const RESTART_BYTES_MAX: usize = 96 << 10;
+const RESTART_PACKETS_MAX: usize = 256;
+
 /// One receiver's way out. Lies in its producer's list, so that a turn's fan-out visits those alone
 /// that have something to get: one line of memory says it of several.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +80,16 @@ pub struct Subscriber {
     pub streams: u8,
 }
 
+/// A key frame that came, and what came since.
+#[derive(Debug, Clone, Copy)]
+struct LastKeyFrame {
+    first: SourceSeq,
+    timestamp: u32,
+    arrival: Arrival,
+    /// Payload bytes from its first packet on.
+    bytes: usize,
+}
+
 /// A sender report, and when it came.
 #[derive(Debug, Clone, Copy)]
 pub struct SenderReport {
@@ -79,7 +98,7 @@ pub struct SenderReport {
     /// The same moment in RTP time.
     pub rtp: u32,
     /// Here.
-    pub arrival: Nanos,
+    pub arrival: Arrival,
 }
 
 /// Counts of a received stream.
@@ -118,14 +137,18 @@ pub struct Stream {
     pub index: StreamIndex,
     /// SRTP index of retransmissions.
     pub rtx_index: StreamIndex,
-    /// Added to the lower half of an index: numbers in the history, which go on when the SSRC changes.
-    pub seq_base: u32,
+    /// Added to an index to get the number in the history, which goes on when the SSRC changes.
+    seq_base: u32,
+    /// It has had 2^32 numbers: nothing more is taken of it.
+    pub is_used_up: bool,
     /// The publisher said goodbye to it, and has not come back.
     pub has_ended: bool,
-    /// When its SSRC became another one; 0: never.
-    changed_at: Nanos,
+    /// When its SSRC became another one.
+    changed_at: Option<Arrival>,
     /// Recent packets.
     pub history: History,
+    /// Layers of its frames, where the payload does not tell them.
+    dependencies: Dependencies,
     /// What is missing.
     pub nack: Option<NackGenerator>,
     /// RFC 3550 figures.
@@ -141,16 +164,17 @@ pub struct Stream {
     /// The publisher may be silent on purpose.
     dtx: bool,
     /// When the last media packet came.
-    pub last_packet_at: Option<Nanos>,
+    pub last_packet_at: Option<Arrival>,
     /// Packets come, and the other layers have not left it behind.
     flows: bool,
     /// Since when.
-    flows_since: Nanos,
-    /// When its last frames began, the newest first; 0: not so many since it flows.
-    frames: [Nanos; FRAMES],
+    flows_since: Arrival,
+    /// When its last frames began, the newest first.
+    frames: [Option<Arrival>; FRAMES],
     frame_timestamp: u32,
     /// Key frames asked for.
     pub key_frames: KeyFrameRequests,
+    last_key_frame: Option<LastKeyFrame>,
     /// Counts.
     pub counters: StreamCounters,
     /// 0 to 10.
@@ -162,7 +186,7 @@ pub struct Stream {
     score_base: (u32, i64, u64),
     newest: SourceSeq,
     /// Since when a frame has begun and its last packet (the marker) has not come.
-    open_since: Option<Nanos>,
+    open_since: Option<Arrival>,
 }
 
 impl Stream {
@@ -174,9 +198,11 @@ impl Stream {
             index: StreamIndex::default(),
             rtx_index: StreamIndex::default(),
             seq_base: SEQ_BASE,
+            is_used_up: false,
             has_ended: false,
-            changed_at: 0,
+            changed_at: None,
             history: History::default(),
+            dependencies: Dependencies::default(),
             nack: nack.then(NackGenerator::default),
             statistics: ReceiverStatistics::default(),
             sender_report: None,
@@ -186,10 +212,11 @@ impl Stream {
             dtx: encoding.dtx,
             last_packet_at: None,
             flows: false,
-            flows_since: 0,
-            frames: [0; FRAMES],
+            flows_since: Arrival::default(),
+            frames: [None; FRAMES],
             frame_timestamp: 0,
             key_frames: KeyFrameRequests::default(),
+            last_key_frame: None,
             counters: StreamCounters::default(),
             score: 0,
             loss_share: 0.0,
@@ -207,29 +234,87 @@ impl Stream {
 
     /// True when another SSRC may take the place of the one that it has.
     #[must_use]
-    pub fn may_change(&self, now: Nanos, spacing: Nanos) -> bool {
-        self.changed_at == 0 || now >= self.changed_at + spacing
+    pub fn may_change(&self, arrival: Arrival, spacing: Nanos) -> bool {
+        self.changed_at.is_none_or(|at| arrival.since(at) >= spacing)
+    }
+
+    /// The number of a packet of its own SSRC.
+    #[must_use]
+    pub fn source_seq(&self, index: PacketIndex) -> SourceSeq {
+        SourceSeq((index.0 as u32).wrapping_add(self.seq_base))
+    }
+
+    /// The number of a packet that came by RTX, which names it by 16 bits; none before the first one
+    /// of its own SSRC.
+    #[must_use]
+    pub fn repeated_seq(&self, original: u16) -> Option<SourceSeq> {
+        let newest = self.source_seq(self.index.newest()?);
+        Some(SourceSeq(rtp::extend(original, newest.0)))
+    }
+
+    /// Its numbers go on at another place, the next one at `to` for what has the index 0.
+    #[cfg(feature = "audit")]
+    pub(crate) fn skip_numbers(&mut self, to: u32) {
+        self.seq_base = to;
     }
 
     /// Another SSRC goes on in its place, at `index`. `old` is where the one before was: numbers in
     /// the history go on above it, so that nothing that was sent for a number is sent for another.
-    pub fn begin_again(&mut self, old: &StreamIndex, index: u64, now: Nanos, pool: &mut Pool) {
-        let newest = (old.newest().unwrap_or(0) as u32).wrapping_add(self.seq_base);
-        let cycle = ((newest >> 16) + 2) << 16;
-        self.seq_base = cycle.wrapping_sub(index as u32 & 0xffff_0000);
-        (self.changed_at, self.has_ended) = (now, false);
+    pub fn begin_again(
+        &mut self,
+        old: &StreamIndex,
+        index: PacketIndex,
+        arrival: Arrival,
+        pool: &mut Pool,
+    ) {
+        let newest = self.source_seq(old.newest().unwrap_or_default());
+        // No cycle follows the last one: what is above the largest number is refused.
+        let cycle = ((newest.0 >> 16) + 2).min(0xffff) << 16;
+        self.seq_base = cycle.wrapping_sub(index.roc() << 16);
+        (self.changed_at, self.has_ended) = (Some(arrival), false);
         self.history.clear(pool);
+        self.dependencies = Dependencies::default();
         self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
         self.statistics = ReceiverStatistics::default();
         self.score_base = (0, 0, self.counters.repaired);
         self.sender_report = None;
         self.open_since = None;
+        self.last_key_frame = None;
         self.fresh = FreshRun::default();
+    }
+
+    /// Where a receiver can begin that was sent nothing since `sent`: the first packet of the last key
+    /// frame. None where that is long ago, or something behind it is missing or too much.
+    #[must_use]
+    pub fn restart(&self, sent: Arrival, now: Nanos) -> Option<SourceSeq> {
+        let last = self.last_key_frame?;
+        let is_recent = last.arrival > sent && last.arrival.age(now) < RESTART_WITHIN;
+        let fits = is_recent && last.bytes <= RESTART_BYTES_MAX;
+        (fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX)).then_some(last.first)
+    }
+
+    /// A kept packet: of a key frame, or behind one.
+    fn note_key_frame(&mut self, meta: &Meta) {
+        let begins = meta.info.key_frame && meta.info.start_of_frame && meta.payload_len > 0;
+        let is_next =
+            |last: LastKeyFrame| meta.seq > last.first && meta.timestamp != last.timestamp;
+        if begins && self.last_key_frame.is_none_or(is_next) {
+            let (first, timestamp, arrival) = (meta.seq, meta.timestamp, meta.arrival);
+            self.last_key_frame = Some(LastKeyFrame { first, timestamp, arrival, bytes: 0 });
+        }
+        if let Some(last) = self.last_key_frame.as_mut().filter(|last| meta.seq >= last.first) {
+            last.bytes += usize::from(meta.payload_len);
+        }
+    }
+
+    /// Nobody begins with what came until now.
+    fn forget_key_frame(&mut self) {
+        self.last_key_frame = None;
     }
 
     /// When the newest packet of a frame came that is not complete.
     #[must_use]
-    pub fn open_since(&self) -> Option<Nanos> {
+    pub fn open_since(&self) -> Option<Arrival> {
         self.open_since
     }
 
@@ -264,29 +349,29 @@ impl Stream {
     pub fn is_settled(&self, now: Nanos) -> bool {
         !self.is_silent_for(SILENT_AFTER, now)
             && now >= self.flows_since + SETTLED_AFTER
-            && self.frames[1] >= self.flows_since
+            && self.frames[1].is_some_and(|at| at >= self.flows_since)
     }
 
     /// A frame begins: the stream flows, perhaps again. What was measured before a silence says
     /// nothing.
-    fn note_frame(&mut self, timestamp: u32, now: Nanos) {
-        if !self.flows || self.is_silent_for(SILENT_AFTER, now) {
-            (self.flows, self.flows_since) = (true, now);
+    fn note_frame(&mut self, timestamp: u32, arrival: Arrival) {
+        if !self.flows || self.is_silent_for(SILENT_AFTER, arrival.moment()) {
+            (self.flows, self.flows_since) = (true, arrival);
             self.meters = [Meter::default(); TEMPORAL_LAYERS];
         }
         self.frame_timestamp = timestamp;
         self.frames.rotate_right(1);
-        self.frames[0] = now;
+        self.frames[0] = Some(arrival);
     }
 
     /// True when another layer's last frames, the first of them at `since`, all came after this one's
     /// last, and this one has been quiet for longer than its own last frames took: neither a track
     /// that rests nor a layer of few frames is meant.
-    fn is_left_behind(&self, since: Nanos, now: Nanos) -> bool {
+    fn is_left_behind(&self, since: Option<Arrival>, arrival: Arrival) -> bool {
         let [newest, .., oldest] = self.frames;
-        let usual = if oldest > 0 { newest.saturating_sub(oldest) } else { 0 };
+        let usual = newest.zip(oldest).map_or(0, |(newest, oldest)| newest.since(oldest));
         let least = if self.dtx { LEFT_BEHIND_AFTER_DTX } else { LEFT_BEHIND_AFTER };
-        since > newest && now > newest + usual.max(least)
+        since > newest && newest.is_none_or(|newest| arrival.since(newest) > usual.max(least))
     }
 
     /// Bits per second of the layers up to `temporal`.
@@ -360,8 +445,9 @@ pub struct Producer {
     pub id: Id,
     /// Its room.
     pub router: RouterKey,
-    /// Where it arrives.
+    /// Where it arrives, and where it stands in its list.
     pub transport: TransportKey,
+    pub(crate) at_transport: u32,
     /// Audio or video.
     pub kind: MediaKind,
     /// What is inside.
@@ -452,6 +538,7 @@ impl Producer {
             id: create.id.clone(),
             router,
             transport,
+            at_transport: 0,
             kind: create.kind,
             codec: Codec::from_mime(&media.mime_type),
             mime_type: media.mime_type.clone(),
@@ -496,32 +583,35 @@ impl Producer {
         buffer: Box<[u8]>,
         pool: &mut Pool,
     ) -> Result<(), Discard> {
-        let now = meta.arrival;
+        let arrival = meta.arrival;
         if !arrived.rtx && meta.payload_len > 0 {
             self.note_flow(usize::from(arrived.stream), &meta);
         }
         let stream = &mut self.streams[usize::from(arrived.stream)];
         if !arrived.rtx {
-            stream.last_packet_at = Some(now);
+            stream.last_packet_at = Some(arrival);
             stream.counters.packets += 1;
             stream.counters.bytes += arrived.len as u64;
-            stream.statistics.receive(meta.seq.0 as u16, meta.timestamp, now, self.clock_rate);
+            stream.statistics.receive(meta.seq.0 as u16, meta.timestamp, arrival, self.clock_rate);
         } else {
             stream.counters.retransmitted += 1;
         }
         if meta.seq > stream.newest && meta.payload_len > 0 {
             stream.newest = meta.seq;
-            stream.open_since = (self.kind == MediaKind::Video && !meta.marker).then_some(now);
+            stream.open_since = (self.kind == MediaKind::Video && !meta.marker).then_some(arrival);
         }
         let start = usize::from(meta.payload_offset);
         let payload = &buffer[start..start + usize::from(meta.payload_len)];
         meta.info = if payload.is_empty() {
             PayloadInfo::default()
         } else {
-            let dd = meta.extensions.dependency_descriptor;
-            let dd =
-                dd.map(|(at, len)| &buffer[usize::from(at)..usize::from(at) + usize::from(len)]);
-            describe(self.codec, payload, dd).unwrap_or_default()
+            let value = meta.extensions.dependency_descriptor;
+            let dependency = value.filter(|_| self.codec.has_dependencies());
+            let dependency = dependency.and_then(|(at, len)| {
+                let value = &buffer[usize::from(at)..usize::from(at) + usize::from(len)];
+                stream.dependencies.read(value, meta.seq)
+            });
+            describe(self.codec, payload, dependency.as_ref()).unwrap_or_default()
         };
         if self.has_parameter_sets {
             meta.info.key_frame |= h264::begins_idr(payload);
@@ -530,7 +620,7 @@ impl Producer {
         stream.shows_sync |=
             info.opens_upper || info.layer_sync && info.temporal_layer > 0 && !info.key_frame;
         if let Some(nack) = &mut stream.nack {
-            let filled = nack.receive(meta.seq.0, meta.info.key_frame, arrived.rtx, now);
+            let filled = nack.receive(meta.seq, meta.info.key_frame, arrived.rtx, arrival);
             if arrived.rtx && filled {
                 stream.counters.repaired += 1;
             }
@@ -550,10 +640,11 @@ impl Producer {
             stream.counters.discarded += 1;
             return Err(reason);
         }
+        stream.note_key_frame(&meta);
         // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
         // that publishers probe with, nor what is here already.
         if payload_len > 0 {
-            stream.meters[temporal].add(arrived.len, now);
+            stream.meters[temporal].add(arrived.len, arrival.moment());
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
         self.fresh.push(Fresh { stream: arrived.stream, seq });
@@ -565,18 +656,18 @@ impl Producer {
 
     /// Which streams flow, now that one has a packet.
     fn note_flow(&mut self, index: usize, meta: &Meta) {
-        let now = meta.arrival;
+        let arrival = meta.arrival;
         let stream = &mut self.streams[index];
         let flowed = stream.is_active();
-        let known = flowed && !stream.is_silent_for(SILENT_AFTER, now);
+        let known = flowed && !stream.is_silent_for(SILENT_AFTER, arrival.moment());
         if known && (meta.seq <= stream.newest || meta.timestamp == stream.frame_timestamp) {
             return;
         }
-        stream.note_frame(meta.timestamp, now);
+        stream.note_frame(meta.timestamp, arrival);
         self.streams_changed |= !flowed;
         let since = stream.frames[FRAMES - 1];
         for stream in &mut self.streams {
-            if stream.flows && stream.is_left_behind(since, now) {
+            if stream.flows && stream.is_left_behind(since, arrival) {
                 stream.flows = false;
                 self.streams_changed = true;
             }
@@ -593,6 +684,12 @@ impl Producer {
         for fresh in self.fresh.drain(..) {
             self.streams[usize::from(fresh.stream)].fresh = FreshRun::default();
         }
+    }
+
+    /// By the API. What comes while it is paused is not kept: nobody begins before the hole.
+    pub fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        self.streams.iter_mut().for_each(Stream::forget_key_frame);
     }
 
     /// The camera's orientation, when it is another than before.
@@ -642,12 +739,12 @@ impl Producer {
     }
 
     /// Asks for a key frame of a stream; sent by [`KeyFrameRequests`]' rules.
-    pub fn request_key_frame(&mut self, stream: u8, now: Nanos) {
+    pub fn request_key_frame(&mut self, stream: u8, wish: Wish, now: Nanos) {
         if self.kind == MediaKind::Video
             && (self.pli || self.fir)
             && let Some(stream) = self.streams.get_mut(usize::from(stream))
         {
-            stream.key_frames.request(self.key_frame_delay, now);
+            stream.key_frames.request(wish, self.key_frame_delay, now);
         }
     }
 

@@ -7,8 +7,9 @@ use ironcast_protocol::Id;
 use crate::{
     Nanos,
     consumer::Consumer,
-    key::{ConsumerKey, TransportKey},
-    producer::Subscriber,
+    key::{ConsumerKey, Key, ProducerKey, TransportKey},
+    producer::{Producer, Subscriber},
+    transport::Transport,
     worker::Worker,
 };
 
@@ -17,7 +18,7 @@ use crate::{
 pub struct Router {
     /// The caller's id.
     pub id: Id,
-    /// Its peers.
+    /// Its peers. Each knows its place: [`Transport::at_router`].
     pub transports: Vec<TransportKey>,
 }
 
@@ -57,6 +58,57 @@ impl Worker {
         }
     }
 
+    /// A consumer that waits for a key frame begins at one that is here, in this turn. False when
+    /// there is none.
+    pub(crate) fn restart(&mut self, key: ConsumerKey, now: Nanos) -> bool {
+        let Some(consumer) = self.consumers.get_mut(key) else { return false };
+        let Some(producer) = self.producers.get(consumer.producer) else { return false };
+        let Some(transport) = self.transports.get_mut(consumer.transport) else { return false };
+        let target = consumer.target.filter(|_| consumer.resync && !producer.paused);
+        let stream = target.and_then(|index| producer.streams.get(usize::from(index)));
+        if stream.and_then(|stream| stream.restart(consumer.last_arrival, now)).is_none() {
+            return false;
+        }
+        consumer.restarts = true;
+        if !consumer.queued {
+            consumer.queued = true;
+            transport.pending.push(key);
+        }
+        if !transport.queued {
+            transport.queued = true;
+            self.ready_transports.push(consumer.transport);
+        }
+        true
+    }
+
+    /// A room knows its new peer.
+    pub(crate) fn enter(&mut self, key: TransportKey) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(router) = self.routers.get_mut(transport.router) else { return };
+        transport.at_router = router.transports.len() as u32;
+        router.transports.push(key);
+    }
+
+    /// The reverse, at a cost that does not grow with the room: the last one takes its place.
+    pub(crate) fn leave(&mut self, key: TransportKey, transport: &Transport) {
+        let Some(router) = self.routers.get_mut(transport.router) else { return };
+        if let Some(moved) = take(&mut router.transports, key, transport.at_router)
+            && let Some(moved) = self.transports.get_mut(moved)
+        {
+            moved.at_router = transport.at_router;
+        }
+    }
+
+    /// A transport's track is gone, the same way.
+    pub(crate) fn unpublish(&mut self, key: ProducerKey, producer: &Producer) {
+        let Some(transport) = self.transports.get_mut(producer.transport) else { return };
+        if let Some(moved) = take(&mut transport.producers, key, producer.at_transport)
+            && let Some(moved) = self.producers.get_mut(moved)
+        {
+            moved.at_transport = producer.at_transport;
+        }
+    }
+
     /// A consumer's producer and transport know it from now on.
     pub(crate) fn subscribe(&mut self, key: ConsumerKey, now: Nanos) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
@@ -81,15 +133,11 @@ impl Worker {
                 moved.at_producer = at as u32;
             }
         }
-        let at = consumer.at_transport as usize;
         if let Some(transport) = self.transports.get_mut(consumer.transport)
-            && transport.consumers.get(at) == Some(&key)
+            && let Some(moved) = take(&mut transport.consumers, key, consumer.at_transport)
+            && let Some(moved) = self.consumers.get_mut(moved)
         {
-            transport.consumers.swap_remove(at);
-            let moved = transport.consumers.get(at).copied();
-            if let Some(moved) = moved.and_then(|moved| self.consumers.get_mut(moved)) {
-                moved.at_transport = at as u32;
-            }
+            moved.at_transport = consumer.at_transport;
         }
     }
 
@@ -113,5 +161,68 @@ impl Worker {
                 producer.forget_fresh();
             }
         }
+    }
+}
+
+/// Takes a key out of its place in a list. Returns the one that has the place now.
+fn take<K>(list: &mut Vec<Key<K>>, key: Key<K>, at: u32) -> Option<Key<K>> {
+    let at = at as usize;
+    if list.get(at) != Some(&key) {
+        return None;
+    }
+    list.swap_remove(at);
+    list.get(at).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use ironcast_protocol::command::{CreateRouter, CreateWebRtcTransport};
+
+    use super::*;
+    use crate::{transport::ice::Credentials, worker::Limits};
+
+    const PEERS: usize = 500;
+
+    fn room() -> Worker {
+        let mut worker = Worker::new(0, Limits::default());
+        let create = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+        worker.apply_create_router(&create).unwrap();
+        for number in 0..PEERS {
+            let create = CreateWebRtcTransport {
+                id: number.to_string(),
+                router: "room".into(),
+                consent_timeout_s: 0,
+                disconnected_timeout_s: 0,
+                initial_available_outgoing_bitrate_bps: 0,
+                note: Vec::new(),
+            };
+            let credentials =
+                Credentials { username_fragment: format!("00{number}"), password: String::new() };
+            worker.apply_create_transport(&create, credentials, 0).unwrap();
+        }
+        worker
+    }
+
+    fn peers(worker: &Worker) -> Vec<TransportKey> {
+        worker.routers.get(worker.router_ids["room"]).unwrap().transports.clone()
+    }
+
+    /// Whoever leaves, one other is moved and nobody is looked for.
+    #[test]
+    fn a_peer_that_leaves_moves_one_other() {
+        let mut worker = room();
+        for number in (0..PEERS).step_by(3) {
+            let before = peers(&worker);
+            worker.apply_close_transport(&number.to_string()).unwrap();
+            let after = peers(&worker);
+            assert_eq!(after.len() + 1, before.len());
+            let moved = after.iter().zip(&before).filter(|(after, before)| after != before);
+            assert!(moved.count() <= 1);
+            for (at, key) in after.iter().enumerate() {
+                assert_eq!(worker.transports.get(*key).map(|t| t.at_router), Some(at as u32));
+            }
+        }
+        worker.apply_close_router("room").unwrap();
+        assert!(worker.transports.is_empty());
     }
 }

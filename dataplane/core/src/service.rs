@@ -4,7 +4,9 @@
 
 use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, transport::ice::Change, worker::Worker};
+use crate::{
+    MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, transport::ice::Change, worker::Worker,
+};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -76,7 +78,7 @@ impl Worker {
                 if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
                     nack.due(now, retry, &mut missing);
                     if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
-                        source.key_frames.request(0, now);
+                        source.key_frames.request(Wish::Repair, 0, now);
                         key_frame |= source.key_frames.take_due(now);
                     }
                 }
@@ -173,7 +175,7 @@ impl Worker {
                     producer.streams.iter().zip(&active).any(|(s, was)| (s.score > 0) != *was);
                 self.events.push(Event::ProducerScore { producer: producer_id, scores });
                 if changed {
-                    self.touch_subscribers(producer_key, now);
+                    self.touch_subscribers(producer_key);
                 }
             }
         }
@@ -207,6 +209,10 @@ impl Worker {
                 continue;
             }
             consumer.report_at = now + REPORTS_EVERY;
+            if let Some(stream) = consumer.take_used_up() {
+                let consumer = consumer.id.clone();
+                self.events.push(Event::ConsumerExhausted { consumer, stream });
+            }
             let Some(producer) = self.producers.get(consumer.producer) else {
                 continue;
             };

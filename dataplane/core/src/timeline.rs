@@ -22,9 +22,6 @@ use crate::numbers::{SentSeq, SourceSeq};
 /// Segments remembered: with every second frame dropped, more than two seconds of 30 frames/s.
 const SEGMENTS_MAX: usize = 64;
 
-/// Numbers above it are not begun: the gap that one loss upstream leaves always fits.
-const SEQ_MAX: SentSeq = SentSeq(u32::MAX - 0x1_0000);
-
 /// A range of source numbers with constant differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Segment {
@@ -117,7 +114,7 @@ impl Timeline {
     /// with another SSRC.
     #[must_use]
     pub fn is_used_up(&self) -> bool {
-        self.next_seq > SEQ_MAX
+        self.next_seq > SentSeq::MAX
     }
 
     /// The newest sent timestamp.

@@ -7,8 +7,9 @@
 //! expire   -> timers, reports, requests
 //! drain    -> [5] [6] [7] -> Batch          (second phase: transport by transport)
 //! ```
-//! Under `receive` the time is the datagram's `arrival`, the kernel's stamp, which may lie behind;
-//! under everything else it is `now`, the turn's.
+//! Under `receive` the time is the datagram's [`Arrival`], the kernel's stamp, which may lie behind;
+//! under everything else it is `now`, the turn's. What is to happen in a turn's time is touched by the
+//! first and done by the second.
 //!
 //! Methods of [`Worker`] are in the files of what they are about:
 //!
@@ -26,6 +27,7 @@
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `figures.rs` | what the control plane is told |
+//! | `hottest.rs` | what moves the most |
 
 use std::{
     cmp::Reverse,
@@ -36,7 +38,7 @@ use std::{
 use ironcast_protocol::{Event, Id};
 
 use crate::{
-    Discard, Nanos, SECOND,
+    Arrival, Discard, Nanos, SECOND,
     arena::Arena,
     batch::{Batch, PathId},
     closing::{Closing, PORTION},
@@ -194,16 +196,16 @@ pub struct Counters {
     pub handed_over: u64,
 }
 
-/// Keys to seal with, by their transport's index.
+/// Keys to seal with, by their transport's index. Each lies apart: a table that grows moves none.
 #[derive(Debug, Default)]
-pub(crate) struct SealKeys(Vec<Option<SealKey>>);
+pub(crate) struct SealKeys(Vec<Option<Box<SealKey>>>);
 
 impl SealKeys {
     pub(crate) fn set(&mut self, index: usize, key: Option<SealKey>) {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        self.0[index] = key;
+        self.0[index] = key.map(Box::new);
     }
 
     fn trim(&mut self) {
@@ -212,8 +214,8 @@ impl SealKeys {
 }
 
 impl KeySource for SealKeys {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        self.0.get(key as usize)?.as_ref()
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        self.0.get(transport as usize)?.as_deref()
     }
 }
 
@@ -321,7 +323,7 @@ impl Worker {
     }
 
     /// A datagram. `arrival` is the kernel's stamp. Whatever it is, it is handled or counted.
-    pub fn receive(&mut self, source: Ingress, datagram: &[u8], arrival: Nanos) {
+    pub fn receive(&mut self, source: Ingress, datagram: &[u8], arrival: Arrival) {
         if let Err(reason) = self.receive_datagram(source, datagram, arrival) {
             self.discards.count(reason);
         }
@@ -331,7 +333,7 @@ impl Worker {
         &mut self,
         source: Ingress,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let path = match source {
             Ingress::Path(id) => id,
@@ -362,10 +364,10 @@ impl Worker {
         key: TransportKey,
         path: PathId,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        transport.traffic.received.add(datagram.len(), arrival);
+        transport.traffic.received.add(datagram.len(), arrival.moment());
         // RTP first: it is what comes.
         match wire::classify(datagram) {
             Protocol::Rtp => {
@@ -405,7 +407,7 @@ impl Worker {
         key: TransportKey,
         path: PathId,
         result: Result<(), Discard>,
-        arrival: Nanos,
+        arrival: Arrival,
     ) {
         if result.is_err_and(Discard::is_before_verification) {
             return;
@@ -513,7 +515,7 @@ impl Worker {
     /// it are about to be forwarded. Publishers send a frame in one burst: held back for the rest of
     /// it, it leaves in one send for each receiver instead of several.
     #[must_use]
-    pub fn frame_open_since(&self) -> Option<Nanos> {
+    pub fn frame_open_since(&self) -> Option<Arrival> {
         let fresh = self.fresh_producers.iter().filter_map(|&key| self.producers.get(key));
         let watched = fresh.filter(|producer| !producer.subscribers.is_empty());
         let streams = watched.flat_map(|producer| &producer.streams);

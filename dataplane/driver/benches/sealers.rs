@@ -7,6 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ironcast_core::{
     batch::{SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{MasterKey, RTP_TAG_BYTES_MAX, SealJob, SealKey, Sealer, SoftwareSealer, Suite},
 };
 use ironcast_driver::ipsec_mb::MultiBufferSealer;
@@ -30,12 +31,12 @@ impl Turn {
         let each = u32::from(bytes) + RTP_TAG_BYTES_MAX as u32;
         let in_slab = SLAB_BYTES as u32 / each;
         let jobs = (0..KEYS * PACKETS).map(|number| SealJob {
-            key: number / PACKETS,
+            transport: number / PACKETS,
             slab: number / in_slab,
             offset: number % in_slab * each,
             header_len: HEADER_BYTES,
             payload_len: bytes - HEADER_BYTES,
-            index: number.into(),
+            index: PacketIndex(number.into()),
         });
         let slab = |_| Slab { bytes: vec![0x5a; SLAB_BYTES].into_boxed_slice() };
         Self {

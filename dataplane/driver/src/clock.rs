@@ -1,7 +1,7 @@
 //! Time as the worker sees it: monotonic nanoseconds, and their distance to the wall clock, which
 //! the kernel stamps datagrams with. Read once or twice a turn, never per packet.
 
-use ironcast_core::{Nanos, SECOND};
+use ironcast_core::{Arrival, Nanos, SECOND};
 
 /// Older stamps are not believed: the wall clock has been set meanwhile.
 const STAMP_AGE_MAX: Nanos = 10 * SECOND;
@@ -64,10 +64,10 @@ impl Clock {
     /// A kernel stamp (wall clock) as monotonic time. Never later than now; a stamp that makes no
     /// sense (the wall clock was set) becomes now.
     #[must_use]
-    pub fn arrival(&self, stamp_ns: u64) -> Nanos {
+    pub fn arrival(&self, stamp_ns: u64) -> Arrival {
         let arrival = stamp_ns.wrapping_sub(self.wall_offset_ns as u64);
         let age = self.now.wrapping_sub(arrival);
-        if age <= STAMP_AGE_MAX { arrival } else { self.now }
+        Arrival::at(if age <= STAMP_AGE_MAX { arrival } else { self.now })
     }
 }
 
@@ -87,16 +87,16 @@ mod tests {
         let clock = Clock { now: 100 * SECOND, wall_offset_ns: 1_000_000 * SECOND as i64 };
         let wall = clock.wall_clock_ns();
         assert_eq!(wall, 1_000_100 * SECOND);
-        assert_eq!(clock.arrival(wall - 500), clock.now - 500);
-        assert_eq!(clock.arrival(wall + 500), clock.now, "the future");
-        assert_eq!(clock.arrival(wall - 20 * SECOND), clock.now, "a set clock");
-        assert_eq!(clock.arrival(0), clock.now);
+        assert_eq!(clock.arrival(wall - 500), Arrival::at(clock.now - 500));
+        assert_eq!(clock.arrival(wall + 500), Arrival::at(clock.now), "the future");
+        assert_eq!(clock.arrival(wall - 20 * SECOND), Arrival::at(clock.now), "a set clock");
+        assert_eq!(clock.arrival(0), Arrival::at(clock.now));
     }
 
     #[test]
     fn a_negative_offset_works() {
         let clock = Clock { now: 100 * SECOND, wall_offset_ns: -(60 * SECOND as i64) };
         assert_eq!(clock.wall_clock_ns(), 40 * SECOND);
-        assert_eq!(clock.arrival(39 * SECOND), 99 * SECOND);
+        assert_eq!(clock.arrival(39 * SECOND), Arrival::at(99 * SECOND));
     }
 }

@@ -12,7 +12,7 @@
 //! A completion carries slot and generation: what an older generation left behind is ignored.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd},
@@ -98,6 +98,8 @@ pub struct Io {
     pub(crate) xdp: Option<Box<Xdp>>,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
+    /// Slots of the open listeners.
+    listeners: BTreeMap<SocketAddr, u32>,
     /// Of slots that are made now: above that of every slot that was given back.
     generation: u32,
     files: u32,
@@ -155,6 +157,7 @@ impl Io {
             },
             slots: Vec::new(),
             free: Vec::new(),
+            listeners: BTreeMap::new(),
             generation: 0,
             files,
             unarmed: Vec::new(),
@@ -189,12 +192,14 @@ impl Io {
     /// The file table is full.
     pub fn adopt_listener(&mut self, socket: OwnedFd, local: SocketAddr) -> io::Result<ListenerId> {
         let slot = self.register(socket, SlotUse::Listener { local }, None)?;
+        self.listeners.insert(local, slot);
         Ok(ListenerId(slot))
     }
 
     /// Closes a listener.
     pub fn close_listener(&mut self, listener: ListenerId) {
-        if self.local_addr(listener).is_some() {
+        if let Some(local) = self.local_addr(listener) {
+            self.listeners.remove(&local);
             self.unregister(listener.0);
         }
     }
@@ -216,11 +221,7 @@ impl Io {
         let connected = sockets::connect(local, remote)?;
         let via = match self.transmit {
             Transmit::IoUring | Transmit::Xdp => None,
-            Transmit::Sendmmsg => self
-                .slots
-                .iter()
-                .position(|slot| slot.usage == SlotUse::Listener { local })
-                .map(|slot| slot as u32),
+            Transmit::Sendmmsg => self.listeners.get(&local).copied(),
         };
         let source = connected.local;
         let slot = self.register(connected.socket, SlotUse::Path { remote }, via)?;
@@ -249,6 +250,17 @@ impl Io {
             self.slabs_made += 1;
         }
         &mut self.batch
+    }
+
+    /// What there is now, and how much there may be.
+    pub fn gauges(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("sockets", (self.slots.len() - self.free.len()) as u64),
+            ("sockets_max", self.files.into()),
+            ("slabs", self.slabs_made.into()),
+            ("slabs_max", self.slabs_max.into()),
+        ]
+        .into_iter()
     }
 
     /// After a turn that used so many slabs: the next one may use twice as many.

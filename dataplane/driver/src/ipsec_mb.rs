@@ -106,7 +106,7 @@ impl Raw {
 /// See the file's head. One for each worker; it stays on the worker's thread.
 pub struct MultiBufferSealer {
     manager: NonNull<Manager>,
-    /// By the jobs' key numbers.
+    /// By the transports of the jobs.
     prepared: Vec<Option<Prepared>>,
     /// The entry that was looked at last, whether its key is still there.
     swept: usize,
@@ -165,8 +165,8 @@ impl MultiBufferSealer {
     /// The task of a job whose key is prepared, its packet not yet named; `None` for what the
     /// software has to look at: it is wrong in some way, without a payload, or faster there.
     fn task<K: KeySource + ?Sized>(&self, keys: &K, job: &SealJob, slabs: &[Slab]) -> Option<Task> {
-        let key = keys.seal_key(job.key)?;
-        let prepared = self.prepared.get(job.key as usize)?.as_ref()?;
+        let key = keys.seal_key(job.transport)?;
+        let prepared = self.prepared.get(job.transport as usize)?.as_ref()?;
         let packet = slabs.get(job.slab as usize)?.bytes.get(job.offset as usize..)?;
         let (header_len, payload_len) = (usize::from(job.header_len), usize::from(job.payload_len));
         let tag_len = prepared.suite.rtp_tag_len();
@@ -183,7 +183,7 @@ impl MultiBufferSealer {
             tag_len: tag_len as u32,
             kind: kind(prepared.suite),
             iv: key.rtp_iv(packet, job.index),
-            roc: ((job.index >> 16) as u32).to_be_bytes(),
+            roc: job.index.roc().to_be_bytes(),
         })
     }
 
@@ -198,11 +198,11 @@ impl MultiBufferSealer {
         self.tasks.clear();
         self.places.clear();
         for job in jobs {
-            if prepared != Some(job.key)
-                && let Some(key) = keys.seal_key(job.key)
+            if prepared != Some(job.transport)
+                && let Some(key) = keys.seal_key(job.transport)
             {
-                self.prepare(job.key, key);
-                prepared = Some(job.key);
+                self.prepare(job.transport, key);
+                prepared = Some(job.transport);
             }
             if let Some(task) = self.task(keys, job, slabs) {
                 self.tasks.push(task);

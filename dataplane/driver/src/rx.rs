@@ -8,7 +8,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use io_uring::{cqueue, types::RecvMsgOut};
-use ironcast_core::{MS, Nanos, batch::PathId};
+use ironcast_core::{Arrival, MS, Nanos, batch::PathId};
 
 use crate::{
     Engine, Inbound,
@@ -127,7 +127,8 @@ impl Io {
             self.statistics.truncated += 1;
             return;
         }
-        let arrival = stamp(message.control_data()).map_or(now, |ns| self.clock.arrival(ns));
+        let arrival = stamp(message.control_data());
+        let arrival = arrival.map_or_else(|| Arrival::at(now), |ns| self.clock.arrival(ns));
         let source = match usage {
             SlotUse::Listener { local } => match address(message.name_data()) {
                 Some(remote) => Inbound::Listener { local, remote },

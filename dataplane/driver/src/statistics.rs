@@ -1,6 +1,8 @@
 //! What the driver counts: plain numbers that only ever grow, written by the worker's thread and
 //! read by its engine. Nothing here is shared between threads.
 
+use ironcast_core::histogram::{Distribution, Numbers, Times};
+
 /// Totals since the worker started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -72,6 +74,40 @@ pub struct Statistics {
     pub busy_ns: u64,
     /// Nanoseconds inside of waits.
     pub idle_ns: u64,
+    /// How turns and sends are spread.
+    pub spread: Spread,
+}
+
+/// What is recorded once a turn, or once a send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// A turn, without waits.
+    pub turn: Times,
+    /// Of it: receiving.
+    pub receive: Times,
+    /// Of it: messages, timers, sockets.
+    pub work: Times,
+    /// Of it: building the output and handing it to the kernel.
+    pub send: Times,
+    /// From the moment that the engine wanted its turn at to the turn.
+    pub lag: Times,
+    /// Datagrams of one send.
+    pub run: Numbers,
+}
+
+impl Spread {
+    /// All, with their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, Distribution)> {
+        [
+            ("turn_ns", self.turn.distribution()),
+            ("turn_receive_ns", self.receive.distribution()),
+            ("turn_work_ns", self.work.distribution()),
+            ("turn_send_ns", self.send.distribution()),
+            ("lag_ns", self.lag.distribution()),
+            ("run_datagrams", self.run.distribution()),
+        ]
+        .into_iter()
+    }
 }
 
 impl Statistics {

@@ -130,6 +130,7 @@ impl Io {
         }
         self.statistics.datagrams_out += u64::from(send.count);
         self.statistics.bytes_out += u64::from(send.len);
+        self.statistics.spread.run.record(send.count.into());
         true
     }
 

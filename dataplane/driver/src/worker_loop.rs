@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use io_uring::{opcode, types};
 use ironcast_core::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     batch::{Batch, PathId},
 };
 
@@ -60,7 +60,7 @@ pub trait Engine {
     type Message: Send + 'static;
 
     /// A datagram; `arrival` is the kernel's stamp.
-    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, now: Nanos);
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Arrival, now: Nanos);
 
     /// A message from another thread.
     fn message(&mut self, message: Self::Message, io: &mut Io, now: Nanos);
@@ -70,7 +70,7 @@ pub trait Engine {
 
     /// When the newest part came of something that leaves cheaper as a whole (a frame): the loop
     /// waits for the rest for a moment before it asks for output.
-    fn incomplete_since(&self) -> Option<Nanos>;
+    fn incomplete_since(&self) -> Option<Arrival>;
 
     /// Fills the batch with a turn's output, or a portion of it; true when there is more, which is
     /// asked for after the batch was sent.
@@ -187,6 +187,7 @@ pub fn run<E: Engine>(
         hold_us: config.turn_hold_us,
         busy_poll: config.busy_poll,
         received: 0,
+        due: None,
     };
     // The first turn does not wait: it arms what was adopted.
     while !mailbox.is_stopped() {
@@ -209,6 +210,8 @@ struct Loop<'a, E: Engine> {
     busy_poll: bool,
     /// Datagrams of the last turn.
     received: u64,
+    /// When the next turn is wanted at the latest.
+    due: Option<Nanos>,
 }
 
 impl<E: Engine> Loop<'_, E> {
@@ -216,6 +219,11 @@ impl<E: Engine> Loop<'_, E> {
         let began = self.io.clock.tick();
         self.sleep()?;
         let woke = self.io.clock.synchronise();
+        if let Some(due) = self.due.take()
+            && woke >= due
+        {
+            self.io.statistics.spread.lag.record(woke - due);
+        }
         self.io.statistics.idle_ns += woke - began;
         self.io.statistics.turns += 1;
         let before = self.io.statistics.datagrams_in;
@@ -229,13 +237,20 @@ impl<E: Engine> Loop<'_, E> {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
+        let worked = self.io.clock.tick();
         self.transmit(messages);
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
         self.io.statistics.enters = self.io.ring.enters;
         self.io.statistics.idle_ns += held;
-        self.io.statistics.busy_ns += (done - woke).saturating_sub(held);
+        let busy = (done - woke).saturating_sub(held);
+        self.io.statistics.busy_ns += busy;
+        let spread = &mut self.io.statistics.spread;
+        spread.turn.record(busy);
+        spread.receive.record((now - woke).saturating_sub(held));
+        spread.work.record(worked - now);
+        spread.send.record(done - worked);
         Ok(())
     }
 
@@ -357,7 +372,7 @@ impl<E: Engine> Loop<'_, E> {
         }
         let now = self.io.clock.now();
         while let Some((source, mut bytes)) = self.io.strays.pop_front() {
-            self.engine.receive(source, &mut bytes, now, now);
+            self.engine.receive(source, &mut bytes, Arrival::at(now), now);
         }
         is_over
     }
@@ -401,6 +416,8 @@ impl<E: Engine> Loop<'_, E> {
         let deadline = self.engine.deadline().into_iter();
         let deadline = deadline.chain(rested).chain(pending).chain(locked).min();
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
+        // 0 is as soon as possible.
+        self.due = deadline.filter(|at| *at > 0);
         let has_work = until == 0
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
@@ -455,12 +472,12 @@ mod tests {
 
     impl Engine for Counter {
         type Message = ();
-        fn receive(&mut self, _: Inbound, _: &mut [u8], _: Nanos, _: Nanos) {
+        fn receive(&mut self, _: Inbound, _: &mut [u8], _: Arrival, _: Nanos) {
             self.datagrams += 1;
         }
         fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
         fn turn(&mut self, _: &mut Io, _: Nanos) {}
-        fn incomplete_since(&self) -> Option<Nanos> {
+        fn incomplete_since(&self) -> Option<Arrival> {
             None
         }
         fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {
@@ -501,6 +518,7 @@ mod tests {
             hold_us: 0,
             busy_poll: false,
             received: 0,
+            due: None,
         };
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let send = |count: usize| {

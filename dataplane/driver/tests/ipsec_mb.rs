@@ -4,6 +4,7 @@
 
 use ironcast_core::{
     batch::{SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{
         KeySource, MasterKey, RTP_TAG_BYTES_MAX, SealJob, SealKey, Sealer, SoftwareSealer, Suite,
     },
@@ -14,8 +15,8 @@ use ironcast_driver::ipsec_mb::MultiBufferSealer;
 struct Keys(Vec<Option<SealKey>>);
 
 impl KeySource for Keys {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        self.0.get(key as usize)?.as_ref()
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        self.0.get(transport as usize)?.as_ref()
     }
 }
 
@@ -39,14 +40,14 @@ struct Layout {
 }
 
 impl Layout {
-    fn add(&mut self, key: u32, header_len: u16, payload_len: u16) {
+    fn add(&mut self, transport: u32, header_len: u16, payload_len: u16) {
         let len = u32::from(header_len + payload_len) + RTP_TAG_BYTES_MAX as u32;
         if self.offset + len > SLAB_BYTES as u32 {
             (self.slab, self.offset) = (self.slab + 1, 0);
         }
-        let index = 0x2_fff0 + self.jobs.len() as u64;
+        let index = PacketIndex(0x2_fff0 + self.jobs.len() as u64);
         let (slab, offset) = (self.slab, self.offset);
-        self.jobs.push(SealJob { key, slab, offset, header_len, payload_len, index });
+        self.jobs.push(SealJob { transport, slab, offset, header_len, payload_len, index });
         self.offset += len;
     }
 
@@ -66,7 +67,7 @@ fn compare(library: &mut MultiBufferSealer, keys: &Keys, layout: &Layout) -> usi
     assert_eq!(library.seal(keys, &layout.jobs, &mut theirs), refused);
     for job in &layout.jobs {
         let Some(slab) = ours.get(job.slab as usize) else { continue };
-        let suite = keys.seal_key(job.key).map(SealKey::suite);
+        let suite = keys.seal_key(job.transport).map(SealKey::suite);
         let len = usize::from(job.header_len + job.payload_len) + RTP_TAG_BYTES_MAX;
         let from = (job.offset as usize).min(SLAB_BYTES);
         let part = |slab: &Slab| slab.bytes[from..(from + len).min(SLAB_BYTES)].to_vec();
@@ -84,8 +85,8 @@ fn every_suite_and_every_size_gives_the_same_bytes() {
     let mut layout = Layout::default();
     for payload_len in 0..=1_400 {
         for suite in 0..4u32 {
-            let key = suite + 4 * (u32::from(payload_len) % 10);
-            layout.add(key, 12 + 4 * (payload_len % 9), payload_len);
+            let transport = suite + 4 * (u32::from(payload_len) % 10);
+            layout.add(transport, 12 + 4 * (payload_len % 9), payload_len);
         }
     }
     assert_eq!(compare(&mut library, &keys, &layout), 0);
@@ -107,13 +108,13 @@ fn batches_of_any_length_and_mixture_give_the_same_bytes() {
     for count in 0..200 {
         let mut layout = Layout::default();
         let run = 1 + random(12);
-        let mut key = 0;
+        let mut transport = 0;
         for packet in 0..count {
             if packet % run == 0 {
-                key = random(300);
+                transport = random(300);
             }
             let payload_len = if random(3) == 0 { 1_180 } else { random(1_400) as u16 };
-            layout.add(key, 12 + 4 * random(8) as u16, payload_len);
+            layout.add(transport, 12 + 4 * random(8) as u16, payload_len);
         }
         assert_eq!(compare(&mut library, &keys, &layout), 0);
     }
@@ -126,7 +127,7 @@ fn what_cannot_be_sealed_is_refused_in_the_same_way() {
     keys.0[5] = None;
     let mut layout = Layout::default();
     // Without a key, with a header that is none, without a payload; and right ones around them.
-    for (key, header_len, payload_len) in [
+    for (transport, header_len, payload_len) in [
         (2, 20, 100),
         (5, 20, 100),
         (99, 20, 100),
@@ -135,7 +136,7 @@ fn what_cannot_be_sealed_is_refused_in_the_same_way() {
         (3, 12, 0),
         (0, 12, 0),
     ] {
-        layout.add(key, header_len, payload_len);
+        layout.add(transport, header_len, payload_len);
         layout.add(1, 20, 200);
     }
     let right = layout.jobs[0];
@@ -148,7 +149,7 @@ fn what_cannot_be_sealed_is_refused_in_the_same_way() {
     // A tag of 10 bytes fits to the byte where one of 16 does not.
     layout.jobs = vec![SealJob { offset: end - 130, ..right }];
     assert_eq!(compare(&mut library, &keys, &layout), 0);
-    layout.jobs[0].key = 0;
+    layout.jobs[0].transport = 0;
     assert_eq!(compare(&mut library, &keys, &layout), 1);
 }
 

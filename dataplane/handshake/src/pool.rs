@@ -27,7 +27,7 @@ use std::{
     time::Instant,
 };
 
-use ironcast_core::Nanos;
+use ironcast_core::{Nanos, histogram::Distribution};
 
 pub use self::counts::PoolCounts;
 use self::{
@@ -179,6 +179,12 @@ impl Pool {
     pub fn counts(&self) -> impl Fn() -> PoolCounts + Send + 'static {
         let counters = Arc::clone(&self.shared.counters);
         move || counters.read()
+    }
+
+    /// How long the handshakes took that were completed, in nanoseconds, whenever it is called.
+    pub fn times(&self) -> impl Fn() -> Distribution + Send + 'static {
+        let counters = Arc::clone(&self.shared.counters);
+        move || counters.times()
     }
 }
 

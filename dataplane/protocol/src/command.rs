@@ -9,7 +9,7 @@ use crate::{
     Id, WorkerId,
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
     snapshot::{ResourceCounts, ResourceKind},
-    stats::{ConsumerStats, ProcessStats, ProducerStats, TransportStats, WorkerStats},
+    stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
 };
 
 /// Upper bound of a note, bytes.
@@ -73,6 +73,8 @@ pub enum Command {
     Process,
     /// Settings that count from now on -> [`Reply::Done`].
     SetSettings(Settings),
+    /// What moves the most, of all workers -> [`Reply::Hottest`].
+    Hottest(CountMax),
 }
 
 /// What of the configuration may change while the process runs.
@@ -92,6 +94,16 @@ pub struct Announced {
     /// Only where a router in front maps the single port to another.
     pub port: Option<u16>,
 }
+
+/// How many at most, of each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountMax {
+    /// At most [`HOTTEST_MAX`].
+    pub count: u16,
+}
+
+/// Most that [`Command::Hottest`] gives of each kind and worker.
+pub const HOTTEST_MAX: u16 = 100;
 
 /// A command about one existing resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,6 +326,8 @@ pub enum Reply {
     Resource(Box<crate::snapshot::Resource>),
     /// To `Process`.
     Process(ProcessStats),
+    /// To `Hottest`: in no order between workers.
+    Hottest(Hottest),
 }
 
 /// Our side of a new transport.

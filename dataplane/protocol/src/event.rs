@@ -95,6 +95,22 @@ pub enum Event {
         /// Why.
         reason: LayersReason,
     },
+    /// The packet numbers of a received stream are used up (2^32): nothing of it is forwarded any
+    /// more. Its producer is to be made anew. Told once.
+    ProducerExhausted {
+        /// Which.
+        producer: Id,
+        /// Index of its encoding.
+        encoding_idx: u8,
+    },
+    /// The packet numbers of a sent stream are used up (2^32). The consumer is to be made anew. Told
+    /// once for each kind.
+    ConsumerExhausted {
+        /// Which.
+        consumer: Id,
+        /// What is not sent any more.
+        stream: SentStream,
+    },
     /// An event this build does not know: ignored.
     #[serde(other)]
     Unknown,
@@ -175,6 +191,16 @@ pub enum LayersReason {
     Bandwidth,
     /// The source stopped or started a layer.
     Available,
+}
+
+/// One of the streams that a consumer is sent as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SentStream {
+    /// The track.
+    Media,
+    /// Its repeats (RTX).
+    Repeats,
 }
 
 /// Score of one received stream.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    WorkerId,
+    Id, WorkerId,
     command::{DtlsRole, Tuple},
     event::{DtlsState, IceState, LayersReason},
     media::MediaKind,
@@ -43,6 +43,23 @@ pub struct WorkerStats {
     pub forwarding_delay_us_p99: u32,
     /// Everything that is counted, by name: packets in and out, dropped by reason, turns, ...
     pub counters: BTreeMap<String, u64>,
+    /// What there is now, by name: sockets, slabs, packets that are kept, and how many there may be.
+    pub gauges: BTreeMap<String, u64>,
+    /// How values are spread, by name, the unit last in it: `turn_ns`, `run_datagrams`, ...
+    pub distributions: BTreeMap<String, Distribution>,
+}
+
+/// How values are spread, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Distribution {
+    /// Upper bounds, ascending, each included.
+    pub bounds: Vec<u64>,
+    /// How many values were at most so large, but larger than the bound before; one more than there
+    /// are bounds: what is above all of them.
+    pub counts: Vec<u64>,
+    /// Of all values.
+    pub sum: u64,
 }
 
 /// The process: what no worker counts.
@@ -51,6 +68,10 @@ pub struct WorkerStats {
 pub struct ProcessStats {
     /// Everything that is counted, by name: handshakes, log lines dropped, connections refused, ...
     pub counters: BTreeMap<String, u64>,
+    /// How values are spread, by name, the unit last in it.
+    pub distributions: BTreeMap<String, Distribution>,
+    /// It was told to end, and waits for its rooms until then: wall time, ms since 1970.
+    pub drains_until_ms: Option<u64>,
 }
 
 /// One transport.
@@ -104,6 +125,38 @@ pub struct TransportStats {
     pub rtp_packet_loss_received: Option<f64>,
     /// Share lost, 0 to 1, as the peer reports it.
     pub rtp_packet_loss_sent: Option<f64>,
+}
+
+/// What moves the most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hottest {
+    /// The busiest first, of each worker.
+    pub routers: Vec<RouterRates>,
+    /// The busiest first, of each worker.
+    pub transports: Vec<TransportRates>,
+}
+
+/// A router's traffic, all transports together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouterRates {
+    /// Which.
+    pub id: Id,
+    /// bits/s, last second.
+    pub recv_bitrate: u64,
+    /// bits/s, last second.
+    pub send_bitrate: u64,
+}
+
+/// A transport's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TransportRates {
+    /// Which.
+    pub id: Id,
+    /// Its room.
+    pub router: Id,
+    /// All of them.
+    pub stats: TransportStats,
 }
 
 /// What received and sent streams share.

@@ -44,6 +44,7 @@ impl Stage {
             counters: Arc::clone(&counters),
             lives: Lives::new(1).0,
             settings: Arc::new(Settings::new(&Config::default(), Box::new(|_| {}))),
+            drain: Duration::from_secs(60),
             test_hooks: true,
         };
         let mut hub = Hub::new(parts);
@@ -321,4 +322,37 @@ fn a_worker_that_is_too_busy_to_answer_is_not_taken_for_dead() {
     let asked = stage.ask(&Command::Workers);
     let Ok(Reply::Workers(stopped)) = stage.reply(asked) else { panic!("no figures") };
     assert!(!stopped[0].running);
+}
+
+#[test]
+fn told_to_end_it_waits_for_its_rooms_and_says_until_when() {
+    let mut stage = Stage::new(16);
+    let request = stage.ask(&room("room"));
+    stage.work();
+    stage.reply(request).unwrap();
+    let now = Instant::now();
+    assert!(!stage.hub.is_drained(now), "nobody told it to end");
+    stage.hub.take(ToHub::Drain);
+    let request = stage.ask(&Command::Process);
+    let Ok(Reply::Process(stats)) = stage.reply(request) else { panic!("no figures") };
+    assert!(stats.drains_until_ms.is_some());
+    assert!(!stage.hub.is_drained(now) && !stage.hub.is_drained(now), "there is a room");
+    stage.ask(&close("room"));
+    assert!(!stage.hub.is_drained(now) && !stage.hub.is_drained(now), "it is being closed");
+    stage.work();
+    assert!(!stage.hub.is_drained(now), "the answer is being written");
+    assert!(stage.hub.is_drained(now));
+}
+
+#[test]
+fn it_does_not_wait_for_ever_and_alone_not_for_empty_rooms() {
+    let mut stage = Stage::new(16);
+    stage.fill(1, 0);
+    stage.hub.take(ToHub::Drain);
+    let now = Instant::now();
+    assert!(!stage.hub.is_drained(now + Duration::from_secs(61)), "the control plane closes it");
+    assert!(stage.hub.is_drained(now + Duration::from_secs(63)));
+    stage.hub.take(ToHub::Detached { connection: US });
+    assert!(!stage.hub.is_drained(now));
+    assert!(stage.hub.is_drained(now), "nobody is in it, and nobody can close it");
 }

@@ -50,10 +50,10 @@ export async function launchMortal() {
 }
 
 /** Below this share of idle time the cores count as full. */
-const FULL = 0.1;
+export const FULL = 0.1;
 
 /** Share of the time between two readings of `os.cpus()` that the cores had nothing to do. */
-function idleShare(before, after) {
+export function idleShare(before, after) {
   const sum = (cores, of) => cores.reduce((all, { times }) => all + of(times), 0);
   const between = (of) => sum(after, of) - sum(before, of);
   const all = between((times) => times.user + times.nice + times.sys + times.idle + times.irq);

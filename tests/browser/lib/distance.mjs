@@ -24,7 +24,8 @@ export function watchSending() {
     const pair = records.find(({ availableOutgoingBitrate }) => availableOutgoingBitrate);
     const streams = records
       .filter(({ type, kind }) => type === 'outbound-rtp' && kind === 'video')
-      .map(({ rid, ssrc, mid, framesSent, framesEncoded, frameWidth, pliCount }) => ({ rid, ssrc, mid, framesSent, framesEncoded, frameWidth, pliCount }));
+      .map(({ rid, ssrc, mid, framesSent, framesEncoded, frameWidth, pliCount, qualityLimitationReason }) =>
+        ({ rid, ssrc, mid, framesSent, framesEncoded, frameWidth, pliCount, qualityLimitationReason }));
     samples.push({ time, estimate: pair?.availableOutgoingBitrate ?? 0, streams });
   }, 100);
   setInterval(async () => {

@@ -30,6 +30,7 @@ export class Relay {
     this.random = seeded(seed);
     this.listeners = new Map();
     this.counts = { up: 0, down: 0, upLost: 0, downLost: 0, rebinds: 0 };
+    this.lateMs = 0;
     this.closed = false;
   }
 
@@ -80,8 +81,10 @@ export class Relay {
 
   /** Sends after the delay; a socket that is closed by then sends nothing. */
   later(send) {
+    const due = performance.now() + this.delayMs;
     const now = () => {
       if (this.closed) return;
+      this.lateMs = Math.max(this.lateMs, performance.now() - due);
       try {
         send();
       } catch {
@@ -90,6 +93,13 @@ export class Relay {
     };
     if (this.delayMs) setTimeout(now, this.delayMs);
     else now();
+  }
+
+  /** How much later than meant the latest packet left since the last question, in ms. */
+  latestMs() {
+    const latest = this.lateMs;
+    this.lateMs = 0;
+    return latest;
   }
 
   /** As when a NAT forgets: from now on the server sees other ports, and old ones lead nowhere. */

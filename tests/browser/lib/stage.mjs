@@ -36,6 +36,8 @@ export function stage(name, settings = {}) {
         browser: stage.browser,
         label,
         signal: context.signal,
+        /** Says that this machine gave no result, and why; the check ends there. */
+        skip: (why) => context.skip(why),
         /** Joins this check's own room. */
         join: async (name, options = {}) => {
           const browser = options.browser ?? stage.browser;

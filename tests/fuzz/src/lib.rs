@@ -8,6 +8,9 @@
 #![forbid(unsafe_code)]
 
 use ironcast_core::{
+    Arrival,
+    dependencies::Dependencies,
+    numbers::{PacketIndex, RtcpIndex, SourceSeq},
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
     wire::{
@@ -113,7 +116,7 @@ pub fn rtcp(data: &[u8]) {
     for record in data.chunks_exact(4) {
         let [a, b, c, d] = [record[0], record[1], record[2], record[3]];
         let arrival = u64::from(u16::from_be_bytes([c, d])) * 1_000_000;
-        feedback.receive(u16::from_be_bytes([a, b]), arrival);
+        feedback.receive(u16::from_be_bytes([a, b]), Arrival::at(arrival));
     }
     while feedback.is_pending() {
         let mut buffer = [0; 300];
@@ -179,9 +182,16 @@ pub fn payload(data: &[u8]) {
     let &[codec, len, ref rest @ ..] = data else { return };
     let codec = CODECS[usize::from(codec) % CODECS.len()];
     let (descriptor, payload) = rest.split_at(usize::from(len).min(rest.len()));
-    let descriptor = (!descriptor.is_empty()).then_some(descriptor);
-    let info = describe(codec, payload, descriptor);
+    let mut kept = Dependencies::default();
+    let dependency = kept.read(descriptor, SourceSeq(2));
+    let info = describe(codec, payload, dependency.as_ref());
     assert!(info.is_none() || !payload.is_empty());
+    // Later packets of the stream name the templates that it brought: here by each byte of the payload.
+    for (seq, id) in (3..).zip(payload) {
+        let value = [*id, 0, 0];
+        let later = kept.read(&value, SourceSeq(seq)).expect("three bytes are a descriptor");
+        assert!(later.layers.is_none_or(|layers| layers.temporal <= 7));
+    }
     if codec == Codec::Vp8 {
         let mut copy = payload.to_vec();
         vp8::rewrite(&mut copy, 77, 5);
@@ -209,7 +219,7 @@ pub fn srtp(data: &[u8]) {
     if let Ok(header) = Header::parse_protected(packet) {
         let mut copy = packet.to_vec();
         let mut out = vec![0; packet.len()];
-        let index = u64::from(header.sequence_number);
+        let index = PacketIndex(header.sequence_number.into());
         let in_place = open.open_rtp(&mut copy, header.header_len(), index);
         let apart = open.open_rtp_into(packet, header.header_len(), index, &mut out);
         assert_eq!(in_place, apart);
@@ -221,7 +231,7 @@ pub fn srtp(data: &[u8]) {
 }
 
 fn sealed_rtp(seal: &SealKey, open: &OpenKey, packet: &[u8], header: &Header, flip: u8) {
-    let (head, index) = (header.header_len(), u64::from(header.sequence_number));
+    let (head, index) = (header.header_len(), PacketIndex(header.sequence_number.into()));
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + 64, 0);
     let len = seal.seal_rtp(&mut sealed, head, packet.len() - head, index);
@@ -240,7 +250,7 @@ fn sealed_rtp(seal: &SealKey, open: &OpenKey, packet: &[u8], header: &Header, fl
 fn sealed_rtcp(seal: &SealKey, open: &OpenKey, packet: &[u8], flip: u8) {
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + 64, 0);
-    let len = seal.seal_rtcp(&mut sealed, packet.len(), 5);
+    let len = seal.seal_rtcp(&mut sealed, packet.len(), RtcpIndex(5));
     if len == 0 {
         assert!(packet.len() < 8);
         return;
@@ -249,7 +259,7 @@ fn sealed_rtcp(seal: &SealKey, open: &OpenKey, packet: &[u8], flip: u8) {
     let mut broken = sealed.clone();
     let at = usize::from(flip) % len;
     broken[at] ^= 1 << (flip % 8);
-    assert_eq!(open.open_rtcp(&mut sealed), Ok((packet.len(), 5)));
+    assert_eq!(open.open_rtcp(&mut sealed), Ok((packet.len(), RtcpIndex(5))));
     assert_eq!(&sealed[..packet.len()], packet);
     assert!(open.open_rtcp(&mut broken).is_err());
 }

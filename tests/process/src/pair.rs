@@ -15,6 +15,7 @@ use std::{
 use ironcast_load::{Control, ControlError, Participant, call::JoinOptions, http::PlainHttp};
 use ironcast_protocol::{Command, Reply};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{Attachment, LIMIT, Signaling, eventually, ports};
 
@@ -68,6 +69,7 @@ impl PairBuilder {
             ("rtc.listen".to_owned(), "127.0.0.1".to_owned()),
             ("dataplane.workers".to_owned(), "1".to_owned()),
             ("dataplane.receive_buffers".to_owned(), "1024".to_owned()),
+            ("dataplane.drain_s".to_owned(), "0".to_owned()),
             ("log.level".to_owned(), "info".to_owned()),
         ];
         settings.extend(self.settings);
@@ -186,6 +188,76 @@ impl Pair {
         .await;
     }
 
+    /// The same where the host is being taken out of service: it is not ready, and says why.
+    pub async fn start_control_draining(&mut self) {
+        self.controlplane = Some(self.spawn("controlplane"));
+        let ops = PlainHttp::new(self.ops);
+        eventually("the control plane drains", || async {
+            let answer = ops.send("GET", "/ready", &[], &[]).await;
+            answer.is_ok_and(|answer| answer.json()["code"] == "draining")
+        })
+        .await;
+    }
+
+    /// Runs the operator's command with these processes' settings. Gives its exit code, what it wrote
+    /// to standard output, and to standard error.
+    pub async fn ironcast(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = tokio::process::Command::new(binary_dir().join("ironcast"));
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let output = tokio::time::timeout(LIMIT, command.output()).await;
+        let output = output.expect("ironcast ends").expect("ironcast is built");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let code = output.status.code().expect("it ends by itself");
+        (code, text(output.stdout), text(output.stderr))
+    }
+
+    /// Runs the operator's command on a pseudo-terminal of 80 by 24 until it has shown all of `wanted`,
+    /// then presses `keys`. Gives its exit code, and everything that it wrote.
+    pub async fn ironcast_on_terminal(
+        &self,
+        arguments: &str,
+        wanted: &[&str],
+        keys: &str,
+    ) -> (i32, String) {
+        let program = binary_dir().join("ironcast").display().to_string();
+        let sets = self.settings.iter().map(|(key, value)| format!(" --set {key}={value}"));
+        let sets: String = sets.collect();
+        let line = format!("stty rows 24 cols 80; exec {program} {arguments}{sets}");
+        let mut child = tokio::process::Command::new("script")
+            .args(["-qfec", &line, "/dev/null"])
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("script(1) is there");
+        let (mut stdin, mut stdout) =
+            (child.stdin.take(), child.stdout.take().expect("its output"));
+        let (mut shown, mut chunk) = (String::new(), [0; 4_096]);
+        let watching = async {
+            loop {
+                let read = stdout.read(&mut chunk).await.expect("its output");
+                if read == 0 {
+                    return;
+                }
+                shown.push_str(&String::from_utf8_lossy(&chunk[..read]));
+                if wanted.iter().all(|part| shown.contains(part))
+                    && let Some(mut stdin) = stdin.take()
+                {
+                    stdin.write_all(keys.as_bytes()).await.expect("it reads keys");
+                }
+            }
+        };
+        if tokio::time::timeout(LIMIT, watching).await.is_err() {
+            panic!("it does not show {wanted:?} and end, but:\n{shown}");
+        }
+        let status = tokio::time::timeout(LIMIT, child.wait()).await.expect("it ends");
+        (status.expect("its status").code().expect("it ends by itself"), shown)
+    }
+
     /// Starts a signaling service on this control plane, with a state folder of its own.
     pub async fn start_signaling(&self, name: &str) -> Signaling {
         let certificate = self.state.join("control-cert.pem").display().to_string();
@@ -224,14 +296,25 @@ impl Pair {
 
     /// Ends the dataplane as a service manager does (SIGTERM), and waits for it.
     pub async fn end_dataplane(&mut self) -> ExitStatus {
-        let child = self.dataplane.take().expect("it was started");
-        end(child).await
+        self.signal_dataplane("TERM");
+        self.dataplane_exit().await
     }
 
-    /// The same with the control plane.
+    /// Sends the dataplane a signal, such as `TERM`.
+    pub fn signal_dataplane(&self, signal: &str) {
+        send(signal, self.dataplane.as_ref().expect("it was started"));
+    }
+
+    /// Waits until the dataplane has ended by itself.
+    pub async fn dataplane_exit(&mut self) -> ExitStatus {
+        exit(self.dataplane.take().expect("it was started")).await
+    }
+
+    /// Ends the control plane as a service manager does, and waits for it.
     pub async fn end_control(&mut self) -> ExitStatus {
         let child = self.controlplane.take().expect("it was started");
-        end(child).await
+        send("TERM", &child);
+        exit(child).await
     }
 
     fn spawn(&self, name: &str) -> Child {
@@ -364,11 +447,13 @@ impl Pair {
     }
 }
 
-/// SIGTERM, and the end.
-async fn end(mut child: Child) -> ExitStatus {
-    let pid = child.id().to_string();
-    let sent = std::process::Command::new("kill").args(["-TERM", &pid]).status();
+fn send(signal: &str, child: &Child) {
+    let (signal, pid) = (format!("-{signal}"), child.id().to_string());
+    let sent = std::process::Command::new("kill").args([&signal, &pid]).status();
     assert!(sent.expect("kill runs").success());
+}
+
+async fn exit(mut child: Child) -> ExitStatus {
     for _ in 0..LIMIT.as_millis() / 20 {
         if let Some(status) = child.try_wait().expect("its status") {
             return status;

@@ -9,8 +9,12 @@ mod common;
 mod control_restart;
 #[path = "all/doors.rs"]
 mod doors;
+#[path = "all/draining.rs"]
+mod draining;
 #[path = "all/feedback.rs"]
 mod feedback;
+#[path = "all/figures.rs"]
+mod figures;
 #[path = "all/handshakes.rs"]
 mod handshakes;
 #[path = "all/hostile.rs"]

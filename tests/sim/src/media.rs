@@ -63,7 +63,9 @@ pub fn write(codec: Codec, descriptor: Descriptor, body: Body, len: usize) -> Ve
         Codec::H264 => {
             let kind = if descriptor.key_frame { 5 } else { 1 };
             let first = first || descriptor.key_frame && body.packet == 1;
-            vec![0x7c, u8::from(first) << 7 | u8::from(last && !first) << 6 | kind, 0x88]
+            // The layer is for the receiver's eyes: no SFU finds it here.
+            let third = 0x88 | descriptor.temporal << 4;
+            vec![0x7c, u8::from(first) << 7 | u8::from(last && !first) << 6 | kind, third]
         }
         // I, P but for key frames, L, B, E; 15 bits of picture id; TID and U; TL0PICIDX.
         Codec::Vp9 => {
@@ -89,6 +91,27 @@ pub fn write(codec: Codec, descriptor: Descriptor, body: Body, len: usize) -> Ve
     out
 }
 
+/// The dependency descriptor of a packet of three temporal layers, as browsers write it: the first
+/// packet of a key frame brings the templates, whose ids begin anew each time.
+#[must_use]
+pub fn dependency(descriptor: Descriptor, (first, last): (bool, bool), frame: u16) -> Vec<u8> {
+    const FIRST_ID: u8 = 62;
+    let template = if descriptor.key_frame { 0 } else { 1 + descriptor.temporal };
+    let id = (FIRST_ID + template) % 64;
+    let mut out = vec![u8::from(first) << 7 | u8::from(last) << 6 | id];
+    out.extend(frame.to_be_bytes());
+    if first && descriptor.key_frame {
+        // Four templates of three targets: T0 S S S, T0 S S S, T1 - D S, T2 - - D.
+        let templates = 0b10000 << 43 // of 48 bits
+            | u64::from(FIRST_ID) << 37
+            | 2 << 32
+            | 0b00_01_01_11 << 24
+            | 0b10_10_10_10_10_10_00_01_10_00_00_01;
+        out.extend(&u64::to_be_bytes(templates)[2..]);
+    }
+    out
+}
+
 /// Reads a payload back.
 ///
 /// # Errors
@@ -111,7 +134,9 @@ pub fn read(codec: Codec, payload: &[u8]) -> Result<(Body, Descriptor), String> 
             let kind = payload.first().map_or(0, |byte| byte & 0x1f);
             let of_idr = payload.get(1).is_some_and(|byte| byte & 0x1f == 5);
             let key_frame = kind == 7 || kind == 28 && of_idr;
-            (3, Descriptor { key_frame, ..Descriptor::default() })
+            let third = payload.get(2).copied().unwrap_or(0);
+            let temporal = if kind == 28 { third >> 4 & 0x07 } else { 0 };
+            (3, Descriptor { key_frame, temporal, ..Descriptor::default() })
         }
         Codec::Vp9 => {
             let d = vp9::Descriptor::parse(payload).ok_or("no VP9 descriptor")?;

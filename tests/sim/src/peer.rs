@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use ironcast_core::{
-    MS, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
+    numbers::{PacketIndex, RtcpIndex},
     srtp::{OpenKey, ReplayWindow, SealKey},
     wire::{
         self, Protocol,
@@ -140,7 +141,7 @@ pub struct Peer {
     seal: SealKey,
     open: OpenKey,
     rtcp_windows: BTreeMap<u32, ReplayWindow>,
-    rtcp_index: u32,
+    rtcp_index: RtcpIndex,
     transport_seq: u16,
     transaction: u64,
     extensions_in: ExtensionMap,
@@ -205,7 +206,7 @@ impl Peer {
             seal: parts.seal,
             open: parts.open,
             rtcp_windows: BTreeMap::new(),
-            rtcp_index: 0,
+            rtcp_index: RtcpIndex(0),
             transport_seq: (token as u16).wrapping_sub(40),
             transaction: token << 32,
             extensions_in: extension_map(&RECEIVER_EXTENSIONS),
@@ -324,7 +325,8 @@ impl Peer {
         let header_len = header_len.expect("room for a header");
         let end = header_len + plain.payload.len();
         bytes[header_len..end].copy_from_slice(&plain.payload);
-        let len = self.seal.seal_rtp(&mut bytes, header_len, plain.payload.len(), plain.index);
+        let index = PacketIndex(plain.index);
+        let len = self.seal.seal_rtp(&mut bytes, header_len, plain.payload.len(), index);
         bytes.truncate(len);
         Outgoing { after: 0, bytes, transport_seq }
     }
@@ -366,6 +368,11 @@ impl Peer {
             let (value, len) = AbsCaptureTime { ntp, clock_offset: None }.to_bytes();
             header.push(id(ExtensionKind::AbsCaptureTime), &value[..len])?;
         }
+        if let Some((value, id)) =
+            plain.dependency.as_deref().zip(map.id(ExtensionKind::DependencyDescriptor))
+        {
+            header.push(id, value)?;
+        }
         header.finish()
     }
 
@@ -389,7 +396,7 @@ impl Peer {
         let mut bytes = plain.to_vec();
         bytes.resize(plain.len() + 100, 0);
         let len = self.seal.seal_rtcp(&mut bytes, plain.len(), self.rtcp_index);
-        self.rtcp_index += 1;
+        self.rtcp_index = self.rtcp_index.next();
         bytes.truncate(len);
         bytes
     }
@@ -518,7 +525,7 @@ impl Peer {
         let len = self.open.open_rtp(&mut bytes, header.header_len(), index);
         let len = len.map_err(|_| "unauthenticated")?;
         state.commit(index);
-        let result = take_packet(inbox, &self.extensions_in, &bytes[..len], index, rtx, now);
+        let result = take_packet(inbox, &self.extensions_in, &bytes[..len], index.0, rtx, now);
         if let Err(fault) = result {
             self.faults.push(format!("{} at {now}: {fault}", self.name));
         }
@@ -533,11 +540,12 @@ impl Peer {
         };
         let ssrc = u32::from_be_bytes(bytes[4..8].try_into().expect("opened"));
         let window = self.rtcp_windows.entry(ssrc).or_default();
-        if window.check(u64::from(index)).is_err() {
+        let index = PacketIndex(index.0.into());
+        if window.check(index).is_err() {
             *self.refused.entry("rtcp replayed").or_default() += 1;
             return;
         }
-        window.commit(u64::from(index));
+        window.commit(index);
         for packet in rtcp::packets(&bytes[..len]) {
             match packet {
                 Ok(packet) => self.take_rtcp(&packet, now, out),
@@ -631,13 +639,14 @@ fn take_packet(
         let (original, rest) = payload.split_first_chunk().ok_or("RTX without a number")?;
         let original = u16::from_be_bytes(*original);
         // The first to arrive of a stream may be a repeat.
-        let newest = inbox.index.newest().unwrap_or_else(|| u64::from(original));
+        let newest = inbox.index.newest().map_or_else(|| original.into(), |newest| newest.0);
         let distance = original.wrapping_sub(newest as u16).cast_signed();
         index = newest.checked_add_signed(i64::from(distance)).ok_or("RTX of what never was")?;
         payload = rest;
     } else {
         let clock_rate = inbox.clock_rate();
-        inbox.statistics.receive(header.sequence_number, header.timestamp, now, clock_rate);
+        let arrival = Arrival::at(now);
+        inbox.statistics.receive(header.sequence_number, header.timestamp, arrival, clock_rate);
     }
     let (body, descriptor) = media::read(inbox.setup.codec, payload)?;
     let mut got = Got {

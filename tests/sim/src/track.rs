@@ -46,6 +46,8 @@ pub struct Plain {
     pub orientation: Option<u8>,
     /// NTP time of the capture.
     pub captured_ntp: Option<u64>,
+    /// Dependency descriptor.
+    pub dependency: Option<Vec<u8>>,
     /// Payload.
     pub payload: Vec<u8>,
 }
@@ -179,6 +181,8 @@ pub struct Track {
     pub muted: bool,
     /// CVO byte, when the publisher sends one.
     pub orientation: Option<u8>,
+    /// It sends dependency descriptors: of three temporal layers.
+    pub describes_dependencies: bool,
     /// Ids of its header extensions.
     pub extensions: Vec<(u8, ExtensionKind)>,
     /// Streams, lowest layer first.
@@ -203,6 +207,7 @@ impl Track {
             dtx: false,
             muted: false,
             orientation: None,
+            describes_dependencies: false,
             extensions: parameters::PUBLISHER_EXTENSIONS.to_vec(),
             sources: Vec::new(),
         }
@@ -265,6 +270,13 @@ impl Track {
                 audio_level: audio.then_some((frame % 127) as u8 | 0x80),
                 orientation: self.orientation,
                 captured_ntp: (packet + 1 == packets).then_some(ntp),
+                dependency: self.describes_dependencies.then(|| {
+                    media::dependency(
+                        descriptor,
+                        (packet == 0, packet + 1 == packets),
+                        frame as u16,
+                    )
+                }),
                 payload,
             });
             source.index += 1;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ironcast_core::{
-    MS, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
     transport::ice::Credentials,
@@ -483,7 +483,11 @@ impl World {
     pub fn send_from(&mut self, worker: usize, remote: SocketAddr, bytes: &[u8]) {
         let local = SocketAddr::from(([192, 0, 2, 1], 40_000));
         let now = self.now;
-        self.worker_at(worker).receive(Ingress::Listener { local, remote }, bytes, now);
+        self.worker_at(worker).receive(
+            Ingress::Listener { local, remote },
+            bytes,
+            Arrival::at(now),
+        );
     }
 
     /// Forgets what peers and events have recorded, for calls that are longer than memory.
@@ -509,7 +513,11 @@ impl World {
             return;
         };
         let now = self.now;
-        self.worker_at(worker).receive(Ingress::Path(PathId { slot, generation }), bytes, now);
+        self.worker_at(worker).receive(
+            Ingress::Path(PathId { slot, generation }),
+            bytes,
+            Arrival::at(now),
+        );
     }
 
     /// The socket of an address fails.
@@ -598,7 +606,7 @@ impl World {
                 let source = path.map_or(Ingress::Listener { local, remote }, |(id, _)| {
                     Ingress::Path(PathId { slot: id.0, generation: id.1 })
                 });
-                host.worker.receive(source, &flight.bytes, flight.arrival);
+                host.worker.receive(source, &flight.bytes, Arrival::at(flight.arrival));
                 host.due = true;
             }
         }
@@ -671,7 +679,7 @@ impl World {
                 let holder = holder.map(|path| (index as u16, path));
                 if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
                     let from = Ingress::HandedOver { local, remote, holder };
-                    other.worker.receive(from, &datagram, now);
+                    other.worker.receive(from, &datagram, Arrival::at(now));
                     other.due = true;
                 }
             }

@@ -5,6 +5,8 @@ mod bindings;
 mod closing;
 #[path = "all/early.rs"]
 mod early;
+#[path = "all/exhausted.rs"]
+mod exhausted;
 #[path = "all/forwarding.rs"]
 mod forwarding;
 #[path = "all/hostile.rs"]
@@ -19,6 +21,8 @@ mod layers;
 mod loss;
 #[path = "all/reports.rs"]
 mod reports;
+#[path = "all/restart.rs"]
+mod restart;
 #[path = "all/thin.rs"]
 mod thin;
 #[path = "all/timeline.rs"]

@@ -85,13 +85,41 @@ pub struct RouterDetails {
     pub consumers: Vec<Id>,
 }
 
+/// A router in a list, with how much hangs below it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterListItem {
+    /// The router.
+    #[serde(flatten)]
+    pub router: RouterInfo,
+    /// What hangs below it.
+    #[serde(default)]
+    pub counts: RouterCounts,
+}
+
+/// How much hangs below a router.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RouterCounts {
+    /// Different ones of its transports.
+    pub participants: u32,
+    /// Transports.
+    pub transports: u32,
+    /// Producers.
+    pub producers: u32,
+    /// Consumers.
+    pub consumers: u32,
+}
+
 /// `GET /routers`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RouterList {
     /// In ascending order of ids.
-    pub items: Vec<RouterInfo>,
+    pub items: Vec<RouterListItem>,
     /// `after` of the next page, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_after: Option<Id>,

@@ -97,6 +97,7 @@ impl Service {
         if let Some(ousted) = joined.ousted {
             self.clear_up_after(ousted);
         }
+        self.tell_if_draining(from.socket);
         self.answer_joined(&joined.seat, joined.resumed).await
     }
 
@@ -264,8 +265,12 @@ impl Service {
 
     /// A room whose router is gone: its browsers are told to join again, which makes a new one.
     pub(crate) fn close_dead_room(&self, room_id: &Id) {
-        let sockets = self.rooms().close(room_id);
-        tracing::warn!(%room_id, sockets = sockets.len(), "the room's router is gone");
+        let (router, sockets) = {
+            let mut rooms = self.rooms();
+            let router = rooms.room(room_id).map(|room| room.router.id.to_string());
+            (router, rooms.close(room_id))
+        };
+        tracing::warn!(router, %room_id, sockets = sockets.len(), "the room's router is gone");
         for socket in sockets {
             self.tell_rejoin(socket, "the media server lost this room; join again");
         }
@@ -284,7 +289,7 @@ impl Service {
             (sockets, made.map(|(_, room)| room.router.id.clone()).collect::<Vec<_>>())
         };
         for socket in sockets {
-            self.emit(socket, "server-draining", &json!({}));
+            self.emit(socket, "server-draining", &json!({ "what": "signaling" }));
         }
         let deletions = empty.into_iter().map(|id| self.media.delete_router(id));
         futures::future::join_all(deletions).await;

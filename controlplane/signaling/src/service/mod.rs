@@ -2,6 +2,7 @@
 //! answer goes back the same way. State is changed under the lock of `rooms`, the media server is
 //! asked without it, and what was asked for is thrown away again if its owner left meanwhile.
 
+mod draining;
 mod joining;
 mod making;
 mod takeover;
@@ -29,7 +30,7 @@ use socketioxide::socket::Sid;
 use crate::events::Action;
 use crate::failure::Failure;
 use crate::limits::Addresses;
-use crate::media::{Media, MediaError, MediaResult};
+use crate::media::{Draining, Media, MediaError, MediaResult};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::settings::Settings;
@@ -97,6 +98,8 @@ pub struct Service {
     connected: AtomicBool,
     /// Whether the media server said so last.
     media_ready: AtomicBool,
+    /// Whether it is being taken out of service.
+    draining: Mutex<Draining>,
 }
 
 impl Service {
@@ -121,6 +124,7 @@ impl Service {
             out_of_step: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             media_ready: AtomicBool::new(false),
+            draining: Mutex::default(),
         })
     }
 

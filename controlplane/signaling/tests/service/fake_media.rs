@@ -349,7 +349,8 @@ impl Media for FakeMedia {
                     .map(|(id, transport)| view_transport(inside, id, transport))
                     .collect(),
             };
-            Ok(Snapshot { seq, routers: inside.routers.iter().map(view).collect() })
+            let routers = inside.routers.iter().map(view).collect();
+            Ok(Snapshot { seq, routers, ..Snapshot::default() })
         })
     }
 

@@ -3,6 +3,7 @@
 mod client;
 mod coming_and_going;
 mod dialects;
+mod draining;
 mod fake_media;
 mod joins;
 mod media_away;

@@ -61,6 +61,14 @@ interface Listed {
 }
 
 const STEPS_MAX = 2_000;
+/** What people are told when the server stops taking calls. */
+function drainingText(notice: { what?: string; deadline?: number | null }): string {
+  if (notice.what !== 'media') return 'The server is restarting. You will be back in a moment.';
+  const until = notice.deadline ? new Date(notice.deadline).toLocaleTimeString([], { timeStyle: 'short' }) : '';
+  const rest = until ? `This call can go on until ${until}.` : 'This call goes on until everybody has left.';
+  return `This server is being taken out of service. ${rest}`;
+}
+
 /** A failure that passes by itself sooner than this many tries is not worth a word. */
 const QUIET_TRIES = 3;
 const REJOIN_MS_FIRST = 300;
@@ -157,7 +165,8 @@ export class Call {
         if (code === 'no_capacity' || code === 'invalid_request' || code === 'unsupported') throw error;
         if (!(error instanceof Refused)) throw error;
         const busy = code === 'rate_limited';
-        const why = busy ? 'Many people are joining at this moment' : 'The media server is not available yet';
+        const leaving = code === 'draining' ? 'This server is being taken out of service and opens no new rooms' : '';
+        const why = leaving ? leaving : busy ? 'Many people are joining at this moment' : 'The media server is not available yet';
         if (!told) this.tell('problem', `${why}. Trying again…`);
         told = true;
         this.setState('reconnecting');
@@ -378,7 +387,11 @@ export class Call {
       if (problem.rejoin) void this.rejoin(problem.message);
       else this.tell('problem', problem.message);
     });
-    socket.on('server-draining', () => this.tell('problem', 'The server is restarting. You will be back in a moment.'));
+    socket.on('server-draining', (notice?: { what?: string; deadline?: number | null }) => {
+      this.step('serverDraining', notice ?? {});
+      this.tell('problem', drainingText(notice ?? {}));
+    });
+    socket.on('server-undrained', () => this.tell('problem', 'The server takes new calls again.'));
     // A notice about the room; payloads are the service's, see its contract.
     const on = (event: string, read: (payload: any) => void) => {
       socket.on(event, (payload) => {

@@ -4,8 +4,9 @@
 //! finds them by their names (`bench/instructions`).
 
 use ironcast_core::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    numbers::PacketIndex,
     srtp::{KeySource, MasterKey, SealJob, SealKey, Sealer, Suite},
     transport::ice::Credentials,
     wire::stun,
@@ -153,7 +154,11 @@ impl Stage {
         let remote = ([10, 0, 0, 2], 10_000 + self.paths as u16).into();
         self.paths += 1;
         let path = PathId { slot: self.paths, generation: 0 };
-        self.worker.receive(Ingress::Listener { local, remote }, &check[..len], self.now);
+        self.worker.receive(
+            Ingress::Listener { local, remote },
+            &check[..len],
+            Arrival::at(self.now),
+        );
         let actions = std::mem::take(self.worker.actions());
         assert!(matches!(actions[..], [Action::OpenPath { .. }]), "{actions:?}");
         self.worker.path_opened(token, local, remote, Some(path), self.now);
@@ -179,8 +184,8 @@ impl Stage {
             bytes[8..12].copy_from_slice(&PUBLISHED_SSRC.to_be_bytes());
             let payload_len = bytes.len() - header_len;
             bytes.resize(bytes.len() + 16, 0);
-            let sealed =
-                self.seal.seal_rtp(&mut bytes, header_len, payload_len, u64::from(self.seq));
+            let index = PacketIndex(self.seq.into());
+            let sealed = self.seal.seal_rtp(&mut bytes, header_len, payload_len, index);
             assert_eq!(sealed, bytes.len());
             self.frame.push(bytes);
             self.seq += 1;
@@ -192,7 +197,7 @@ impl Stage {
     #[inline(never)]
     pub fn receive_frame(&mut self) {
         for bytes in &self.frame {
-            self.worker.receive(Ingress::Path(self.publisher), bytes, self.now);
+            self.worker.receive(Ingress::Path(self.publisher), bytes, Arrival::at(self.now));
         }
     }
 

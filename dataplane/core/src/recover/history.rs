@@ -9,7 +9,7 @@
 //! ```
 
 use super::pool::Pool;
-use crate::{Discard, Nanos, numbers::SourceSeq, wire::PayloadInfo};
+use crate::{Arrival, Discard, Nanos, numbers::SourceSeq, wire::PayloadInfo};
 
 /// How long a packet can be asked for again.
 pub const KEEP: Nanos = 1_200 * crate::MS;
@@ -42,7 +42,7 @@ pub struct Meta {
     /// RTP timestamp.
     pub timestamp: u32,
     /// Kernel's arrival time.
-    pub arrival: Nanos,
+    pub arrival: Arrival,
     /// First byte of the payload.
     pub payload_offset: u16,
     /// Bytes of the payload, without padding.
@@ -110,6 +110,18 @@ impl History {
         self.slots[self.slot(seq)].as_ref().filter(|stored| stored.meta.seq.0 == seq)
     }
 
+    /// The packets from a number on, in their order.
+    pub fn from(&self, first: SourceSeq) -> impl Iterator<Item = &Stored> {
+        (first.0..=self.newest).filter_map(|seq| self.at(seq))
+    }
+
+    /// True when they are all here, and no more than `most`.
+    #[must_use]
+    pub fn is_whole_from(&self, first: SourceSeq, most: usize) -> bool {
+        let span = (self.newest as usize + 1).saturating_sub(first.0 as usize);
+        (1..=most).contains(&span) && self.from(first).count() == span
+    }
+
     /// Packets now.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -152,7 +164,7 @@ impl History {
             pool.give(buffer);
             return Err(Discard::OutOfWindow);
         }
-        self.expire(meta.arrival, pool);
+        self.expire(meta.arrival.moment(), pool);
         if self.len == 0 {
             (self.oldest, self.newest) = (seq, seq.max(self.newest));
         }
@@ -241,7 +253,7 @@ mod tests {
         Meta {
             seq: SourceSeq(seq),
             timestamp: 0,
-            arrival,
+            arrival: Arrival::at(arrival),
             payload_offset: 12,
             payload_len: 4,
             padding: 0,
@@ -262,7 +274,7 @@ mod tests {
         let (mut history, mut pool) = (History::default(), Pool::new(10));
         put(&mut history, &mut pool, 7, 0).unwrap();
         assert_eq!(put(&mut history, &mut pool, 7, 1), Err(Discard::Duplicate));
-        assert_eq!(history.packet(SourceSeq(7)).unwrap().meta.arrival, 0);
+        assert_eq!(history.packet(SourceSeq(7)).unwrap().meta.arrival, Arrival::at(0));
         assert_eq!((history.len(), pool.lent()), (1, 1));
     }
 

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{MS, Nanos, SECOND};
+use crate::{Arrival, MS, Nanos, SECOND, numbers::SourceSeq};
 
 /// Numbers that may be missing at one time.
 pub const MISSING_MAX: usize = 1_000;
@@ -24,8 +24,8 @@ pub const RETRY_MIN: Nanos = 40 * MS;
 
 #[derive(Debug, Clone, Copy)]
 struct Missing {
-    seq: u32,
-    since: Nanos,
+    seq: SourceSeq,
+    since: Arrival,
     next_at: Nanos,
     tries: u8,
 }
@@ -35,8 +35,8 @@ struct Missing {
 pub struct NackGenerator {
     /// Ascending.
     missing: VecDeque<Missing>,
-    highest: Option<u32>,
-    key_frame: Option<u32>,
+    highest: Option<SourceSeq>,
+    key_frame: Option<SourceSeq>,
     reorder_delay: Nanos,
     wants_key_frame: bool,
     given_up: u64,
@@ -53,7 +53,13 @@ impl NackGenerator {
     }
 
     /// A packet is here, as it was sent or by a retransmission. True when it was missing.
-    pub fn receive(&mut self, seq: u32, key_frame: bool, recovered: bool, now: Nanos) -> bool {
+    pub fn receive(
+        &mut self,
+        seq: SourceSeq,
+        key_frame: bool,
+        recovered: bool,
+        arrival: Arrival,
+    ) -> bool {
         if key_frame && self.key_frame.is_none_or(|before| seq > before) {
             self.key_frame = Some(seq);
         }
@@ -72,11 +78,11 @@ impl NackGenerator {
             return false;
         }
         self.highest = Some(seq);
-        self.insert(highest + 1, seq, now);
+        self.insert(highest.0 + 1, seq.0, arrival);
         false
     }
 
-    fn remove(&mut self, seq: u32) -> bool {
+    fn remove(&mut self, seq: SourceSeq) -> bool {
         let Ok(index) = self.missing.binary_search_by_key(&seq, |m| m.seq) else {
             return false;
         };
@@ -88,7 +94,7 @@ impl NackGenerator {
     }
 
     /// All from `first` up to before `end` are missing.
-    fn insert(&mut self, first: u32, end: u32, now: Nanos) {
+    fn insert(&mut self, first: u32, end: u32, arrival: Arrival) {
         let gap = (end - first) as usize;
         if gap == 0 {
             return;
@@ -98,7 +104,7 @@ impl NackGenerator {
         }
         let first = match self.key_frame {
             // The packet that ends the gap begins a key frame: nobody needs what was before it.
-            Some(key_frame) if key_frame == end && gap > MISSING_MAX => end,
+            Some(key_frame) if key_frame.0 == end && gap > MISSING_MAX => end,
             _ => first,
         };
         if self.missing.len() + (end - first) as usize > MISSING_MAX {
@@ -108,8 +114,9 @@ impl NackGenerator {
             self.wants_key_frame = true;
             return;
         }
-        let next_at = now + self.reorder_delay;
-        self.missing.extend((first..end).map(|seq| Missing { seq, since: now, next_at, tries: 0 }));
+        let next_at = arrival + self.reorder_delay;
+        let missing = |seq| Missing { seq: SourceSeq(seq), since: arrival, next_at, tries: 0 };
+        self.missing.extend((first..end).map(missing));
         if first < end {
             self.next_at = Some(self.next_at.map_or(next_at, |before| before.min(next_at)));
         }
@@ -135,14 +142,13 @@ impl NackGenerator {
             return;
         }
         let before = self.missing.len();
-        self.missing.retain(|m| {
-            m.next_at > now || m.tries < TRIES_MAX && now.saturating_sub(m.since) < AGE_MAX
-        });
+        self.missing
+            .retain(|m| m.next_at > now || m.tries < TRIES_MAX && m.since.age(now) < AGE_MAX);
         self.given_up += (before - self.missing.len()) as u64;
         for missing in self.missing.iter_mut().filter(|m| m.next_at <= now) {
             missing.tries += 1;
             missing.next_at = now + rtt.max(RETRY_MIN);
-            sequences.push(missing.seq as u16);
+            sequences.push(missing.seq.0 as u16);
         }
         self.next_at = self.missing.iter().map(|m| m.next_at).min();
     }
@@ -166,7 +172,7 @@ impl NackGenerator {
 
     /// True while that packet is being asked for.
     #[must_use]
-    pub fn is_missing(&self, seq: u32) -> bool {
+    pub fn is_missing(&self, seq: SourceSeq) -> bool {
         self.missing.binary_search_by_key(&seq, |m| m.seq).is_ok()
     }
 
@@ -195,17 +201,17 @@ mod tests {
     fn a_gap_is_asked_for_at_once_and_again_after_a_round_trip() {
         let mut nack = NackGenerator::default();
         for seq in [70_000, 70_001, 70_004] {
-            assert!(!nack.receive(seq, false, false, 0));
+            assert!(!nack.receive(SourceSeq(seq), false, false, Arrival::at(0)));
         }
         assert_eq!(nack.deadline(), Some(0));
         assert_eq!(due(&mut nack, 0, 0), [4_466, 4_467]);
         assert_eq!(nack.deadline(), Some(RETRY_MIN));
         assert!(due(&mut nack, RETRY_MIN - 1, 0).is_empty());
-        assert!(nack.receive(70_002, false, true, 20 * MS));
-        assert!(!nack.receive(70_002, false, true, 20 * MS));
+        assert!(nack.receive(SourceSeq(70_002), false, true, Arrival::at(20 * MS)));
+        assert!(!nack.receive(SourceSeq(70_002), false, true, Arrival::at(20 * MS)));
         assert_eq!(due(&mut nack, RETRY_MIN, 90 * MS), [4_467]);
         assert_eq!(nack.deadline(), Some(RETRY_MIN + 90 * MS));
-        assert!(nack.receive(70_003, false, false, 50 * MS));
+        assert!(nack.receive(SourceSeq(70_003), false, false, Arrival::at(50 * MS)));
         assert_eq!((nack.deadline(), nack.missing()), (None, 0));
     }
 
@@ -213,20 +219,20 @@ mod tests {
     #[test]
     fn a_repeat_that_overtakes_its_packet_makes_no_request() {
         let mut nack = NackGenerator::default();
-        nack.receive(1, false, false, 0);
-        nack.receive(4, false, true, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(4), false, true, Arrival::at(0));
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
-        nack.receive(2, false, false, 0);
+        nack.receive(SourceSeq(2), false, false, Arrival::at(0));
         assert_eq!(nack.missing(), 0);
     }
 
     #[test]
     fn a_reordered_packet_is_not_asked_for_within_the_delay() {
         let mut nack = NackGenerator::new(10 * MS);
-        nack.receive(1, false, false, 0);
-        nack.receive(3, false, false, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(3), false, false, Arrival::at(0));
         assert!(due(&mut nack, 9 * MS, 0).is_empty());
-        assert!(nack.receive(2, false, false, 9 * MS));
+        assert!(nack.receive(SourceSeq(2), false, false, Arrival::at(9 * MS)));
         assert!(due(&mut nack, 10 * MS, 0).is_empty());
     }
 
@@ -234,8 +240,8 @@ mod tests {
     fn it_gives_up_after_some_tries_and_after_some_time() {
         for (rtt, tries) in [(0, usize::from(TRIES_MAX)), (300 * MS, 4)] {
             let mut nack = NackGenerator::default();
-            nack.receive(1, false, false, 0);
-            nack.receive(3, false, false, 0);
+            nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+            nack.receive(SourceSeq(3), false, false, Arrival::at(0));
             let mut asked = 0;
             while let Some(at) = nack.deadline() {
                 asked += due(&mut nack, at, rtt).len();
@@ -248,10 +254,10 @@ mod tests {
     #[test]
     fn a_full_list_asks_for_a_key_frame_instead() {
         let mut nack = NackGenerator::default();
-        nack.receive(1, true, false, 0);
-        nack.receive(2 + MISSING_MAX as u32, false, false, 0);
+        nack.receive(SourceSeq(1), true, false, Arrival::at(0));
+        nack.receive(SourceSeq(2 + MISSING_MAX as u32), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (MISSING_MAX, false));
-        nack.receive(4 + MISSING_MAX as u32, false, false, 0);
+        nack.receive(SourceSeq(4 + MISSING_MAX as u32), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.deadline()), (0, None));
         assert!(nack.take_key_frame_request() && !nack.take_key_frame_request());
     }
@@ -259,13 +265,13 @@ mod tests {
     #[test]
     fn what_precedes_a_key_frame_makes_room() {
         let mut nack = NackGenerator::default();
-        nack.receive(1, false, false, 0);
-        nack.receive(900, false, false, 0);
-        nack.receive(1_000, true, false, 0);
-        nack.receive(1_201, false, false, 0);
+        nack.receive(SourceSeq(1), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(900), false, false, Arrival::at(0));
+        nack.receive(SourceSeq(1_000), true, false, Arrival::at(0));
+        nack.receive(SourceSeq(1_201), false, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (200, false));
-        assert!(nack.is_missing(1_001) && !nack.is_missing(999));
-        nack.receive(50_000, true, false, 0);
+        assert!(nack.is_missing(SourceSeq(1_001)) && !nack.is_missing(SourceSeq(999)));
+        nack.receive(SourceSeq(50_000), true, false, Arrival::at(0));
         assert_eq!((nack.missing(), nack.take_key_frame_request()), (0, false));
     }
 
@@ -285,7 +291,7 @@ mod tests {
                 let was_missing =
                     known && seq > first && !here.contains(&seq) && here.last() > Some(&seq);
                 let recovered = recovered && known;
-                prop_assert_eq!(nack.receive(seq, false, recovered, 0), was_missing);
+                prop_assert_eq!(nack.receive(SourceSeq(seq), false, recovered, Arrival::at(0)), was_missing);
                 // A repeat of what is still on its way says nothing about where the stream is.
                 if !recovered || here.last() >= Some(&seq) {
                     here.insert(seq);
@@ -295,7 +301,7 @@ mod tests {
                 prop_assert_eq!(nack.missing(), missing.clone().count());
                 let list = due(&mut nack, 0, 0);
                 prop_assert!(list.is_sorted());
-                prop_assert!(missing.clone().all(|seq| nack.is_missing(seq)));
+                prop_assert!(missing.clone().all(|seq| nack.is_missing(SourceSeq(seq))));
             }
         }
 
@@ -303,7 +309,7 @@ mod tests {
         fn it_always_ends(seqs in prop::collection::vec(0u32..3_000, 1..50)) {
             let mut nack = NackGenerator::default();
             for (now, seq) in seqs.into_iter().enumerate() {
-                nack.receive(seq, false, false, now as Nanos);
+                nack.receive(SourceSeq(seq), false, false, Arrival::at(now as Nanos));
                 prop_assert!(nack.missing() <= MISSING_MAX);
             }
             let mut turns = 0;

@@ -2,7 +2,7 @@
 //! section 6.4.1, appendices A.1, A.3, A.8). Called for every packet as it was sent first (a
 //! retransmission on its own SSRC is not counted), and once per report. Owns numbers only.
 
-use crate::{Nanos, SECOND, wire::rtcp::ReportBlock};
+use crate::{Arrival, SECOND, wire::rtcp::ReportBlock};
 
 /// Cumulative losses have 24 bits and a sign.
 const LOST_MAX: i64 = 0x7f_ffff;
@@ -32,10 +32,11 @@ pub struct ReceiverStatistics {
 
 impl ReceiverStatistics {
     /// A packet, with its arrival and the stream's clock in Hz.
-    pub fn receive(&mut self, seq: u16, timestamp: u32, arrival: Nanos, clock_rate: u32) {
+    pub fn receive(&mut self, seq: u16, timestamp: u32, arrival: Arrival, clock_rate: u32) {
         self.received = self.received.wrapping_add(1);
         // Nanoseconds in units of the RTP clock; only differences count, so that it may wrap.
         let rate = u64::from(clock_rate);
+        let arrival = arrival.moment();
         let clock = (arrival / SECOND).wrapping_mul(rate) + arrival % SECOND * rate / SECOND;
         let transit = (clock as u32).wrapping_sub(timestamp);
         if !self.started {
@@ -152,7 +153,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::MS;
+    use crate::{MS, Nanos};
 
     #[test]
     fn losses_since_the_last_report_and_in_all() {
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(statistics.report(1, 0, 0), ReportBlock { ssrc: 1, ..Default::default() });
         for seq in (65_530..=65_535).chain(0..6) {
             if seq % 4 != 0 {
-                statistics.receive(seq, 0, 0, 90_000);
+                statistics.receive(seq, 0, Arrival::at(0), 90_000);
             }
         }
         // 65,532, 0 and 4 did not come.
@@ -168,13 +169,13 @@ mod tests {
         assert_eq!((report.cumulative_lost, report.fraction_lost), (3, (3 * 256 / 12) as u8));
         assert_eq!((report.highest_sequence, report.ssrc), (0x1_0005, 9));
         assert_eq!((report.last_sender_report, report.delay), (7, 8));
-        statistics.receive(4, 0, 0, 90_000);
-        statistics.receive(6, 0, 0, 90_000);
+        statistics.receive(4, 0, Arrival::at(0), 90_000);
+        statistics.receive(6, 0, Arrival::at(0), 90_000);
         let report = statistics.report(9, 7, 8);
         assert_eq!((report.cumulative_lost, report.fraction_lost), (2, 0));
         assert_eq!((statistics.late(), statistics.duplicates()), (1, 0));
         for _ in 0..3 {
-            statistics.receive(6, 0, 0, 90_000);
+            statistics.receive(6, 0, Arrival::at(0), 90_000);
         }
         assert_eq!((statistics.lost(), statistics.duplicates()), (-1, 3));
         assert_eq!(statistics.report(9, 0, 0).cumulative_lost, -1);
@@ -186,9 +187,9 @@ mod tests {
         let mut shaken = ReceiverStatistics::default();
         for n in 0..500u32 {
             let arrival = SECOND + Nanos::from(n) * 20 * MS;
-            steady.receive(n as u16, n * 960, arrival, 48_000);
+            steady.receive(n as u16, n * 960, Arrival::at(arrival), 48_000);
             let late = Nanos::from(n % 2) * 5 * MS;
-            shaken.receive(n as u16, n * 960, arrival + late, 48_000);
+            shaken.receive(n as u16, n * 960, Arrival::at(arrival + late), 48_000);
         }
         assert_eq!(steady.jitter(), 0);
         // Each transit differs by 5 ms from the one before: 240 units of the clock.
@@ -198,8 +199,8 @@ mod tests {
     #[test]
     fn a_step_of_the_clock_is_not_jitter() {
         let mut statistics = ReceiverStatistics::default();
-        statistics.receive(1, 0, 0, 90_000);
-        statistics.receive(2, 3_000_000_000, 33 * MS, 90_000);
+        statistics.receive(1, 0, Arrival::at(0), 90_000);
+        statistics.receive(2, 3_000_000_000, Arrival::at(33 * MS), 90_000);
         assert_eq!(statistics.jitter(), 0);
     }
 
@@ -211,7 +212,7 @@ mod tests {
         ) {
             let mut statistics = ReceiverStatistics::default();
             for (seq, timestamp, arrival) in packets {
-                statistics.receive(seq, timestamp, arrival, clock_rate);
+                statistics.receive(seq, timestamp, Arrival::at(arrival), clock_rate);
             }
             let report = statistics.report(0, 0, 0);
             prop_assert!((LOST_MIN..=LOST_MAX).contains(&i64::from(report.cumulative_lost)));

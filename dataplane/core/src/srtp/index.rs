@@ -1,19 +1,16 @@
-//! Packet indices: how 16 bits of sequence number become 48 (RFC 3711 section 3.3.1), on both
-//! sides, and which indices have been received already (section 3.3.2). Plain numbers, no key; the
-//! receiving side changes nothing before a packet's tag was verified.
+//! Indices of received packets: how 16 bits of sequence number become 48 (RFC 3711 section 3.3.1),
+//! and which came already (section 3.3.2). No key; nothing changes before a packet's tag was verified.
 
-use crate::Discard;
+use crate::{Discard, numbers::PacketIndex};
 
 /// Packets remembered behind the newest one: several frames of video that arrive in disorder.
 const WINDOW: u64 = 1024;
 const WORDS: usize = (WINDOW / 64) as usize;
-/// Largest packet index; at the end the key is used up.
-const INDEX_MAX: u64 = (1 << 48) - 1;
 
-/// Which of the newest indices came already: for one received SSRC, of RTP or of RTCP.
+/// Which of the newest indices of one received SSRC came already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayWindow {
-    newest: Option<u64>,
+    newest: Option<PacketIndex>,
     /// Bit `i` of the ring belongs to the index that is `i` modulo [`WINDOW`].
     seen: [u64; WORDS],
 }
@@ -27,16 +24,16 @@ impl Default for ReplayWindow {
 impl ReplayWindow {
     /// The newest index that was committed.
     #[must_use]
-    pub fn newest(&self) -> Option<u64> {
+    pub fn newest(&self) -> Option<PacketIndex> {
         self.newest
     }
 
     /// Refuses what came already, and what is too old to know.
-    pub fn check(&self, index: u64) -> Result<(), Discard> {
+    pub fn check(&self, index: PacketIndex) -> Result<(), Discard> {
         match self.newest {
             Some(newest) if index <= newest => {
                 let (word, bit) = place(index);
-                if newest - index >= WINDOW || self.seen[word] & bit != 0 {
+                if newest.0 - index.0 >= WINDOW || self.seen[word] & bit != 0 {
                     return Err(Discard::SrtpReplayed);
                 }
                 Ok(())
@@ -46,10 +43,10 @@ impl ReplayWindow {
     }
 
     /// Remembers an index whose packet was verified. One that is too old changes nothing.
-    pub fn commit(&mut self, index: u64) {
+    pub fn commit(&mut self, index: PacketIndex) {
         match self.newest {
             Some(newest) if index <= newest => {
-                if newest - index >= WINDOW {
+                if newest.0 - index.0 >= WINDOW {
                     return;
                 }
             }
@@ -64,20 +61,20 @@ impl ReplayWindow {
     }
 
     /// Frees the places of `newest + 1 ..= index`.
-    fn forget(&mut self, newest: u64, index: u64) {
-        if index - newest >= WINDOW {
+    fn forget(&mut self, newest: PacketIndex, index: PacketIndex) {
+        if index.0 - newest.0 >= WINDOW {
             self.seen = [0; WORDS];
             return;
         }
-        for index in newest + 1..=index {
-            let (word, bit) = place(index);
+        for index in newest.0 + 1..=index.0 {
+            let (word, bit) = place(PacketIndex(index));
             self.seen[word] &= !bit;
         }
     }
 }
 
-fn place(index: u64) -> (usize, u64) {
-    ((index % WINDOW / 64) as usize, 1 << (index % 64))
+fn place(index: PacketIndex) -> (usize, u64) {
+    ((index.0 % WINDOW / 64) as usize, 1 << (index.0 % 64))
 }
 
 /// The index of one received SSRC. For an SSRC that is new, take a fresh one and keep it only
@@ -90,14 +87,15 @@ pub struct StreamIndex {
 impl StreamIndex {
     /// The most likely index of a packet with that sequence number (RFC 3711 section 3.3.1 and
     /// appendix A), unless it came already or is too old. Changes nothing.
-    pub fn estimate(&self, seq: u16) -> Result<u64, Discard> {
+    pub fn estimate(&self, seq: u16) -> Result<PacketIndex, Discard> {
         let Some(newest) = self.window.newest() else {
-            return Ok(u64::from(seq));
+            return Ok(PacketIndex(seq.into()));
         };
         // The distance to the newest one, taken to be within half of the number space.
-        let distance = i64::from(seq.wrapping_sub(newest as u16) as i16);
-        let index = newest.checked_add_signed(distance).ok_or(Discard::SrtpReplayed)?;
-        if index > INDEX_MAX {
+        let distance = i64::from(seq.wrapping_sub(newest.0 as u16) as i16);
+        let index = newest.0.checked_add_signed(distance).map(PacketIndex);
+        let index = index.ok_or(Discard::SrtpReplayed)?;
+        if index > PacketIndex::MAX {
             return Err(Discard::SrtpReplayed);
         }
         self.window.check(index)?;
@@ -105,35 +103,14 @@ impl StreamIndex {
     }
 
     /// Remembers an index that [`Self::estimate`] gave and whose tag was right.
-    pub fn commit(&mut self, index: u64) {
+    pub fn commit(&mut self, index: PacketIndex) {
         self.window.commit(index);
     }
 
     /// The newest index that was committed.
     #[must_use]
-    pub fn newest(&self) -> Option<u64> {
+    pub fn newest(&self) -> Option<PacketIndex> {
         self.window.newest()
-    }
-}
-
-/// The index of one sent SSRC, from the extended sequence number of its timeline. The first number
-/// must be below 2^16, and better below 2^15, so that a receiver that misses the first packets
-/// still begins with rollover counter 0. An extended number of 32 bits wraps after 2^32 packets,
-/// an index must not: that is all this type is about.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SendIndex {
-    newest: u64,
-}
-
-impl SendIndex {
-    /// The index of the packet with this number: a new one, or one that was sent before (a repeat
-    /// must have the same bytes). `None` when the key is used up, or for a number that is older
-    /// than the first.
-    pub fn index(&mut self, extended_seq: u32) -> Option<u64> {
-        let distance = i64::from(extended_seq.wrapping_sub(self.newest as u32) as i32);
-        let index = self.newest.checked_add_signed(distance).filter(|&i| i <= INDEX_MAX)?;
-        self.newest = self.newest.max(index);
-        Some(index)
     }
 }
 
@@ -149,37 +126,22 @@ mod tests {
     fn doubles_and_old_ones_are_refused_before_and_after_a_rollover() {
         let mut stream = StreamIndex::default();
         for index in 65_000..66_000 {
-            assert_eq!(stream.estimate(index as u16), Ok(index));
-            stream.commit(index);
+            assert_eq!(stream.estimate(index as u16), Ok(PacketIndex(index)));
+            stream.commit(PacketIndex(index));
             assert_eq!(stream.estimate(index as u16), Err(Discard::SrtpReplayed));
         }
-        assert_eq!(stream.estimate(64_999), Ok(64_999));
+        assert_eq!(stream.estimate(64_999), Ok(PacketIndex(64_999)));
         assert_eq!(stream.estimate((65_999 - WINDOW) as u16), Err(Discard::SrtpReplayed));
     }
 
     #[test]
     fn a_number_before_the_first_rollover_counter_is_refused() {
         let mut stream = StreamIndex::default();
-        stream.commit(3);
+        stream.commit(PacketIndex(3));
         assert_eq!(stream.estimate(65_535), Err(Discard::SrtpReplayed));
         stream = StreamIndex::default();
-        stream.commit(INDEX_MAX);
+        stream.commit(PacketIndex::MAX);
         assert_eq!(stream.estimate(0), Err(Discard::SrtpReplayed));
-    }
-
-    #[test]
-    fn a_sent_index_goes_on_where_32_bits_end() {
-        let mut sent = SendIndex::default();
-        assert_eq!(sent.index(7), Some(7));
-        let mut expected = 7u64;
-        for _ in 0..10 {
-            expected += 1 << 30;
-            assert_eq!(sent.index(expected as u32), Some(expected));
-        }
-        assert_eq!(sent.index((expected - 5) as u32), Some(expected - 5));
-        assert_eq!(SendIndex::default().index(u32::MAX), None);
-        let mut last = SendIndex { newest: INDEX_MAX };
-        assert_eq!((last.index(u32::MAX), last.index(0)), (Some(INDEX_MAX), None));
     }
 
     proptest! {
@@ -193,18 +155,18 @@ mod tests {
             let mut stream = StreamIndex::default();
             let mut taken = BTreeSet::new();
             let mut newest = first;
-            stream.commit(first);
+            stream.commit(PacketIndex(first));
             taken.insert(first);
             for (ahead, behind) in steps {
                 newest += ahead;
                 for index in [newest, newest.saturating_sub(behind)] {
                     let expected = !taken.contains(&index)
-                        && stream.newest().unwrap().saturating_sub(index) < WINDOW;
+                        && stream.newest().unwrap().0.saturating_sub(index) < WINDOW;
                     match stream.estimate(index as u16) {
                         Ok(estimate) => {
                             prop_assert!(expected);
-                            prop_assert_eq!(estimate, index);
-                            stream.commit(index);
+                            prop_assert_eq!(estimate, PacketIndex(index));
+                            stream.commit(estimate);
                             taken.insert(index);
                         }
                         Err(_) => prop_assert!(!expected, "index {} refused", index),
@@ -221,8 +183,8 @@ mod tests {
             for index in indices {
                 let newest = seen.last().copied().unwrap_or(0u64);
                 let fresh = !seen.contains(&index) && newest.saturating_sub(index) < WINDOW;
-                prop_assert_eq!(window.check(index).is_ok(), fresh);
-                window.commit(index);
+                prop_assert_eq!(window.check(PacketIndex(index)).is_ok(), fresh);
+                window.commit(PacketIndex(index));
                 seen.insert(index);
             }
         }

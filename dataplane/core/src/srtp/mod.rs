@@ -6,7 +6,7 @@
 //! ```text
 //! receive: StreamIndex::estimate -> OpenKey::open_rtp -> StreamIndex::commit
 //!          refuses doubles          verifies the tag     only after it was right
-//! send:    SendIndex::index -> SealJob ... Sealer::seal, once a turn
+//! send:    SentSeq -> SealJob ... Sealer::seal, once a turn
 //! ```
 //! RTP and RTCP have separate session keys; both directions have separate master keys. There is
 //! no MKI and no key derivation rate, as in DTLS-SRTP (RFC 5764 section 4.1.2).
@@ -25,7 +25,7 @@ mod tests;
 
 #[cfg(any(test, feature = "audit"))]
 pub use audit::{SealedOnce, SealedTwice};
-pub use index::{ReplayWindow, SendIndex, StreamIndex};
+pub use index::{ReplayWindow, StreamIndex};
 pub use key::{KeyLengthError, MasterKey};
 pub use sealer::{KeySource, SealJob, Sealer, SoftwareSealer};
 #[cfg(feature = "session-keys")]

@@ -3,13 +3,13 @@
 //! were written in the clear and before the batch leaves the core.
 
 use super::SealKey;
-use crate::batch::Slab;
+use crate::{batch::Slab, numbers::PacketIndex};
 
 /// One RTP packet in a slab, in the clear, with room for its tag behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SealJob {
-    /// Whose key, as the [`KeySource`] knows it.
-    pub key: u32,
+    /// Whose packet it is, as the [`KeySource`] numbers them: the transport's index.
+    pub transport: u32,
     /// Index in the slabs.
     pub slab: u32,
     /// First byte of the packet.
@@ -18,19 +18,19 @@ pub struct SealJob {
     pub header_len: u16,
     /// Bytes of the payload with padding.
     pub payload_len: u16,
-    /// Rollover counter and sequence number; never twice with other bytes.
-    pub index: u64,
+    /// Never twice with other bytes.
+    pub index: PacketIndex,
 }
 
 /// Where a sealer finds the keys of the jobs.
 pub trait KeySource {
-    /// The key with that number; `None` when it is gone.
-    fn seal_key(&self, key: u32) -> Option<&SealKey>;
+    /// What seals the packets of that transport; `None` when it is gone.
+    fn seal_key(&self, transport: u32) -> Option<&SealKey>;
 }
 
 impl KeySource for [SealKey] {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        self.get(key as usize)
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        self.get(transport as usize)
     }
 }
 
@@ -74,7 +74,7 @@ impl Sealer for SoftwareSealer {
             };
             let (header_len, payload_len) = (job.header_len.into(), job.payload_len.into());
             let sealed = keys
-                .seal_key(job.key)
+                .seal_key(job.transport)
                 .map_or(0, |key| key.seal_rtp(packet, header_len, payload_len, job.index));
             if sealed == 0 {
                 failed += 1;

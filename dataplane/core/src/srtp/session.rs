@@ -1,6 +1,6 @@
 //! Session keys: what seals the packets of one direction, and what opens those of the other.
-//! Plain functions on byte slices; no stream state. The caller gives the packet index of RTP, see
-//! [`StreamIndex`](super::StreamIndex) and [`SendIndex`](super::SendIndex).
+//! Plain functions on byte slices; no stream state. The caller gives the index: for what came see
+//! [`StreamIndex`](super::StreamIndex), for what leaves [`SentSeq`](crate::numbers::SentSeq).
 //!
 //! ```text
 //! SRTP    | header (clear) | payload (sealed) | tag |
@@ -15,7 +15,10 @@ use super::{
     cipher::{AesCtr, AesGcm, HmacSha1},
     key::Derived,
 };
-use crate::Discard;
+use crate::{
+    Discard,
+    numbers::{PacketIndex, RtcpIndex},
+};
 
 /// Bytes of the fixed RTP header.
 const RTP_HEADER_BYTES: usize = 12;
@@ -23,8 +26,6 @@ const RTP_HEADER_BYTES: usize = 12;
 const RTCP_CLEAR_BYTES: usize = 8;
 /// The bit that says that an SRTCP packet is encrypted.
 const E_BIT: u32 = 1 << 31;
-/// Largest SRTCP index.
-const RTCP_INDEX_MAX: u32 = E_BIT - 1;
 
 /// Seals what we send on one transport.
 pub struct SealKey {
@@ -83,15 +84,15 @@ impl SealKey {
     /// nonce of GCM and four zeros, or the first block of the counter mode.
     #[cfg(feature = "session-keys")]
     #[must_use]
-    pub fn rtp_iv(&self, packet: &[u8], index: u64) -> [u8; 16] {
+    pub fn rtp_iv(&self, packet: &[u8], index: PacketIndex) -> [u8; 16] {
         let ssrc = word(packet, 8);
         match self.rtp.cipher {
             Cipher::Gcm(_) => {
                 let mut iv = [0; 16];
-                iv[..12].copy_from_slice(&self.rtp.gcm_nonce(ssrc, index));
+                iv[..12].copy_from_slice(&self.rtp.gcm_nonce(ssrc, index.0));
                 iv
             }
-            Cipher::Cm(_) => self.rtp.cm_iv(ssrc, index),
+            Cipher::Cm(_) => self.rtp.cm_iv(ssrc, index.0),
         }
     }
 
@@ -105,7 +106,7 @@ impl SealKey {
         packet: &mut [u8],
         header_len: usize,
         payload_len: usize,
-        index: u64,
+        index: PacketIndex,
     ) -> usize {
         let session = &self.rtp;
         let text_end = header_len + payload_len;
@@ -118,11 +119,11 @@ impl SealKey {
         match &session.cipher {
             Cipher::Gcm(gcm) => {
                 let (header, text) = head.split_at_mut(header_len);
-                gcm.seal(session.gcm_nonce(ssrc, index), header, text, tag);
+                gcm.seal(session.gcm_nonce(ssrc, index.0), header, text, tag);
             }
             Cipher::Cm(cm) => {
-                cm.ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
-                let right = cm.hmac.sign(head, &roc(index));
+                cm.ctr.apply(&session.cm_iv(ssrc, index.0), &mut head[header_len..]);
+                let right = cm.hmac.sign(head, &index.roc().to_be_bytes());
                 tag.copy_from_slice(&right.as_ref()[..tag.len()]);
             }
         }
@@ -133,25 +134,25 @@ impl SealKey {
     /// from 0 up and must never come twice; only 31 bits of it exist. Returns the new length, or
     /// 0, with nothing changed, when there is no room or the index is used up.
     #[must_use]
-    pub fn seal_rtcp(&self, packet: &mut [u8], len: usize, index: u32) -> usize {
+    pub fn seal_rtcp(&self, packet: &mut [u8], len: usize, index: RtcpIndex) -> usize {
         let session = &self.rtcp;
         let total = len + session.suite.rtcp_trailer_len();
-        if len < RTCP_CLEAR_BYTES || packet.len() < total || index > RTCP_INDEX_MAX {
+        if len < RTCP_CLEAR_BYTES || packet.len() < total || index > RtcpIndex::MAX {
             return 0;
         }
         let ssrc = word(packet, 4);
-        let index_word = (E_BIT | index).to_be_bytes();
+        let index_word = (E_BIT | index.0).to_be_bytes();
         let (head, trailer) = packet[..total].split_at_mut(len);
         match &session.cipher {
             Cipher::Gcm(gcm) => {
                 let (clear, text) = head.split_at_mut(RTCP_CLEAR_BYTES);
                 let (tag, word) = trailer.split_at_mut(session.suite.rtcp_tag_len());
-                let nonce = session.gcm_nonce(ssrc, u64::from(index));
+                let nonce = session.gcm_nonce(ssrc, index.0.into());
                 gcm.seal(nonce, &rtcp_aad(clear, index_word), text, tag);
                 word.copy_from_slice(&index_word);
             }
             Cipher::Cm(cm) => {
-                let iv = session.cm_iv(ssrc, u64::from(index));
+                let iv = session.cm_iv(ssrc, index.0.into());
                 cm.ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
                 let (word, tag) = trailer.split_at_mut(4);
                 word.copy_from_slice(&index_word);
@@ -184,7 +185,7 @@ impl OpenKey {
         &self,
         packet: &mut [u8],
         header_len: usize,
-        index: u64,
+        index: PacketIndex,
     ) -> Result<usize, Discard> {
         let session = &self.rtp;
         let text_end = session.rtp_text_end(packet.len(), header_len)?;
@@ -193,11 +194,11 @@ impl OpenKey {
         match &session.cipher {
             Cipher::Gcm(gcm) => {
                 let (header, text) = head.split_at_mut(header_len);
-                verified(gcm.open(session.gcm_nonce(ssrc, index), header, text, tag))?;
+                verified(gcm.open(session.gcm_nonce(ssrc, index.0), header, text, tag))?;
             }
             Cipher::Cm(cm) => {
-                verified(cm.hmac.verify(head, &roc(index), tag))?;
-                cm.ctr.apply(&session.cm_iv(ssrc, index), &mut head[header_len..]);
+                verified(cm.hmac.verify(head, &index.roc().to_be_bytes(), tag))?;
+                cm.ctr.apply(&session.cm_iv(ssrc, index.0), &mut head[header_len..]);
             }
         }
         Ok(text_end)
@@ -209,7 +210,7 @@ impl OpenKey {
         &self,
         packet: &[u8],
         header_len: usize,
-        index: u64,
+        index: PacketIndex,
         out: &mut [u8],
     ) -> Result<usize, Discard> {
         let session = &self.rtp;
@@ -221,13 +222,13 @@ impl OpenKey {
         let (header_out, text_out) = out.split_at_mut(header_len);
         match &session.cipher {
             Cipher::Gcm(gcm) => {
-                let nonce = session.gcm_nonce(ssrc, index);
+                let nonce = session.gcm_nonce(ssrc, index.0);
                 verified(gcm.open_into(nonce, header, text, tag, text_out))?;
             }
             Cipher::Cm(cm) => {
-                verified(cm.hmac.verify(head, &roc(index), tag))?;
+                verified(cm.hmac.verify(head, &index.roc().to_be_bytes(), tag))?;
                 text_out.copy_from_slice(text);
-                cm.ctr.apply(&session.cm_iv(ssrc, index), text_out);
+                cm.ctr.apply(&session.cm_iv(ssrc, index.0), text_out);
             }
         }
         header_out.copy_from_slice(header);
@@ -238,22 +239,22 @@ impl OpenKey {
     /// trailer, and its index, which the caller checks for repeats by a
     /// [`ReplayWindow`](super::ReplayWindow) per SSRC. Packets that are not encrypted (E is 0) are
     /// refused: no profile of DTLS-SRTP sends them.
-    pub fn open_rtcp(&self, packet: &mut [u8]) -> Result<(usize, u32), Discard> {
+    pub fn open_rtcp(&self, packet: &mut [u8]) -> Result<(usize, RtcpIndex), Discard> {
         let session = &self.rtcp;
         let (text_end, index) = session.rtcp_index(packet)?;
         let ssrc = word(packet, 4);
-        let index_word = (E_BIT | index).to_be_bytes();
+        let index_word = (E_BIT | index.0).to_be_bytes();
         let (head, trailer) = packet.split_at_mut(text_end);
         match &session.cipher {
             Cipher::Gcm(gcm) => {
                 let (clear, text) = head.split_at_mut(RTCP_CLEAR_BYTES);
                 let tag = &trailer[..session.suite.rtcp_tag_len()];
-                let nonce = session.gcm_nonce(ssrc, u64::from(index));
+                let nonce = session.gcm_nonce(ssrc, index.0.into());
                 verified(gcm.open(nonce, &rtcp_aad(clear, index_word), text, tag))?;
             }
             Cipher::Cm(cm) => {
                 verified(cm.hmac.verify(head, &index_word, &trailer[4..]))?;
-                let iv = session.cm_iv(ssrc, u64::from(index));
+                let iv = session.cm_iv(ssrc, index.0.into());
                 cm.ctr.apply(&iv, &mut head[RTCP_CLEAR_BYTES..]);
             }
         }
@@ -262,7 +263,7 @@ impl OpenKey {
 
     /// The index that an SRTCP packet claims, before anything is verified: enough to refuse a
     /// repeat without cryptography.
-    pub fn claimed_rtcp_index(&self, packet: &[u8]) -> Result<u32, Discard> {
+    pub fn claimed_rtcp_index(&self, packet: &[u8]) -> Result<RtcpIndex, Discard> {
         self.rtcp.rtcp_index(packet).map(|(_, index)| index)
     }
 }
@@ -364,7 +365,7 @@ impl Session {
     }
 
     /// Where the trailer of an SRTCP packet begins, and which index it names.
-    fn rtcp_index(&self, packet: &[u8]) -> Result<(usize, u32), Discard> {
+    fn rtcp_index(&self, packet: &[u8]) -> Result<(usize, RtcpIndex), Discard> {
         let end = packet.len().checked_sub(self.suite.rtcp_trailer_len());
         let Some(end) = end.filter(|&end| end >= RTCP_CLEAR_BYTES) else {
             return Err(Discard::SrtpUnauthenticated);
@@ -374,7 +375,7 @@ impl Session {
         if index & E_BIT == 0 {
             Err(Discard::SrtpUnauthenticated)
         } else {
-            Ok((end, index & !E_BIT))
+            Ok((end, RtcpIndex(index & !E_BIT)))
         }
     }
 }
@@ -385,11 +386,6 @@ fn rtcp_aad(clear: &[u8], index_word: [u8; 4]) -> [u8; RTCP_CLEAR_BYTES + 4] {
     aad[..RTCP_CLEAR_BYTES].copy_from_slice(clear);
     aad[RTCP_CLEAR_BYTES..].copy_from_slice(&index_word);
     aad
-}
-
-/// RFC 3711 section 4.2: HMAC covers the rollover counter, which is not sent.
-fn roc(index: u64) -> [u8; 4] {
-    ((index >> 16) as u32).to_be_bytes()
 }
 
 /// The big-endian number at `at`; callers have checked the length.

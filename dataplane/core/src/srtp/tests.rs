@@ -10,6 +10,7 @@ use super::{
 use crate::{
     Discard,
     batch::{SLAB_BYTES, Slab},
+    numbers::{PacketIndex, RtcpIndex},
 };
 
 pub(super) fn hex(digits: &str) -> Vec<u8> {
@@ -59,7 +60,7 @@ fn rtp(
 fn seal(key: &SealKey, packet: &[u8], header_len: usize, index: u64) -> Vec<u8> {
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + super::RTP_TAG_BYTES_MAX, 0xee);
-    let len = key.seal_rtp(&mut sealed, header_len, packet.len() - header_len, index);
+    let len = key.seal_rtp(&mut sealed, header_len, packet.len() - header_len, PacketIndex(index));
     assert_eq!(len, packet.len() + key.suite().rtp_tag_len());
     sealed.truncate(len);
     sealed
@@ -68,7 +69,7 @@ fn seal(key: &SealKey, packet: &[u8], header_len: usize, index: u64) -> Vec<u8> 
 fn seal_rtcp(key: &SealKey, packet: &[u8], index: u32) -> Vec<u8> {
     let mut sealed = packet.to_vec();
     sealed.resize(packet.len() + super::RTCP_TRAILER_BYTES_MAX, 0xee);
-    let len = key.seal_rtcp(&mut sealed, packet.len(), index);
+    let len = key.seal_rtcp(&mut sealed, packet.len(), RtcpIndex(index));
     assert_eq!(len, packet.len() + key.suite().rtcp_trailer_len());
     sealed.truncate(len);
     sealed
@@ -106,10 +107,10 @@ fn rfc_7714_sections_16_and_17() {
         assert_eq!(seal(&sealer, &rtp, 12, 0xf17b), hex(sealed_rtp));
         assert_eq!(seal_rtcp(&sealer, &rtcp, 0x5d4), hex(sealed_rtcp));
         let mut packet = hex(sealed_rtp);
-        let len = opener.open_rtp(&mut packet, 12, 0xf17b).unwrap();
+        let len = opener.open_rtp(&mut packet, 12, PacketIndex(0xf17b)).unwrap();
         assert_eq!(packet[..len], rtp);
         let mut packet = hex(sealed_rtcp);
-        assert_eq!(opener.open_rtcp(&mut packet), Ok((rtcp.len(), 0x5d4)));
+        assert_eq!(opener.open_rtcp(&mut packet), Ok((rtcp.len(), RtcpIndex(0x5d4))));
         assert_eq!(packet[..rtcp.len()], rtcp);
     }
 }
@@ -155,21 +156,21 @@ fn webrtc_srtp_agrees_across_a_rollover() {
                 assert_eq!(theirs.decrypt_rtp(&sealed).unwrap(), packet);
                 let mut sealed = their_sender.encrypt_rtp(&packet).unwrap().to_vec();
                 let estimate = stream.estimate(index as u16).unwrap();
-                assert_eq!(estimate, index);
+                assert_eq!(estimate, PacketIndex(index));
                 assert_eq!(opener.open_rtp(&mut sealed, header_len, estimate), Ok(packet.len()));
                 stream.commit(estimate);
                 assert_eq!(sealed[..packet.len()], packet);
             }
         }
-        assert_eq!(stream.newest().map(|newest| newest >> 16), Some(1));
+        assert_eq!(stream.newest().map(PacketIndex::roc), Some(1));
     }
 }
 
 struct OneKey(SealKey);
 
 impl KeySource for OneKey {
-    fn seal_key(&self, key: u32) -> Option<&SealKey> {
-        (key == 5).then_some(&self.0)
+    fn seal_key(&self, transport: u32) -> Option<&SealKey> {
+        (transport == 5).then_some(&self.0)
     }
 }
 
@@ -180,13 +181,13 @@ fn a_turn_is_sealed_in_its_slabs_and_nothing_stays_in_the_clear() {
     let bytes = vec![0; SLAB_BYTES].into_boxed_slice();
     let mut slabs = [Slab { bytes }];
     let (packet, header_len) = rtp(1, 2, 0, Some(1), &[7; 100]);
-    let job = |key, offset: usize, index| SealJob {
-        key,
+    let job = |transport, offset: usize, index| SealJob {
+        transport,
         slab: 0,
         offset: offset as u32,
         header_len: header_len as u16,
         payload_len: 100,
-        index,
+        index: PacketIndex(index),
     };
     let last = SLAB_BYTES - packet.len();
     let jobs = [job(5, 0, 1), job(5, 500, 2), job(6, 1000, 3), job(5, last, 4)];
@@ -209,11 +210,11 @@ fn lengths_that_do_not_fit_change_nothing() {
         let key = SealKey::new(&master(suite, 9));
         let (packet, header_len) = rtp(1, 2, 0, None, &[7; 20]);
         let mut bytes = packet.clone();
-        assert_eq!(key.seal_rtp(&mut bytes, header_len, 20, 1), 0);
-        assert_eq!(key.seal_rtp(&mut bytes, 4, 1, 1), 0);
-        assert_eq!(key.seal_rtcp(&mut bytes, packet.len(), 1), 0);
-        assert_eq!(key.seal_rtcp(&mut bytes, 4, 1), 0);
-        assert_eq!(key.seal_rtcp(&mut bytes, 8, 1 << 31), 0);
+        assert_eq!(key.seal_rtp(&mut bytes, header_len, 20, PacketIndex(1)), 0);
+        assert_eq!(key.seal_rtp(&mut bytes, 4, 1, PacketIndex(1)), 0);
+        assert_eq!(key.seal_rtcp(&mut bytes, packet.len(), RtcpIndex(1)), 0);
+        assert_eq!(key.seal_rtcp(&mut bytes, 4, RtcpIndex(1)), 0);
+        assert_eq!(key.seal_rtcp(&mut bytes, 8, RtcpIndex::MAX.next()), 0);
         assert_eq!(bytes, packet);
     }
 }
@@ -244,13 +245,13 @@ proptest! {
         let sealed = seal(&SealKey::new(&master), &packet, header_len, u64::from(seq));
         prop_assert_eq!(&oracle(&master).encrypt_rtp(&packet).unwrap()[..], &sealed[..]);
         prop_assert_eq!(&oracle(&master).decrypt_rtp(&sealed).unwrap()[..], &packet[..]);
-        let opener = OpenKey::new(&master);
+        let (opener, index) = (OpenKey::new(&master), PacketIndex(seq.into()));
         let mut out = vec![0; packet.len()];
-        let opened = opener.open_rtp_into(&sealed, header_len, u64::from(seq), &mut out);
+        let opened = opener.open_rtp_into(&sealed, header_len, index, &mut out);
         prop_assert_eq!(opened, Ok(packet.len()));
         prop_assert_eq!(&out, &packet);
         let mut sealed = sealed;
-        prop_assert_eq!(opener.open_rtp(&mut sealed, header_len, u64::from(seq)), Ok(packet.len()));
+        prop_assert_eq!(opener.open_rtp(&mut sealed, header_len, index), Ok(packet.len()));
         prop_assert_eq!(&sealed[..packet.len()], &packet[..]);
     }
 
@@ -269,8 +270,8 @@ proptest! {
         prop_assert_eq!(&oracle(&master).decrypt_rtcp(&sealed).unwrap()[..], &packet[..]);
         let mut sealed = sealed;
         let opener = OpenKey::new(&master);
-        prop_assert_eq!(opener.claimed_rtcp_index(&sealed), Ok(1));
-        prop_assert_eq!(opener.open_rtcp(&mut sealed), Ok((packet.len(), 1)));
+        prop_assert_eq!(opener.claimed_rtcp_index(&sealed), Ok(RtcpIndex(1)));
+        prop_assert_eq!(opener.open_rtcp(&mut sealed), Ok((packet.len(), RtcpIndex(1))));
         prop_assert_eq!(&sealed[..packet.len()], &packet[..]);
     }
 
@@ -290,11 +291,12 @@ proptest! {
         damaged[position.index(sealed.len())] ^= 1 << bit;
         let mut out = vec![0; sealed.len()];
         let refused = Err(Discard::SrtpUnauthenticated);
-        prop_assert_eq!(opener.open_rtp_into(&damaged, header_len, 77, &mut out), refused);
-        prop_assert_eq!(opener.open_rtp(&mut damaged, header_len, 77), refused);
-        prop_assert_eq!(opener.open_rtp(&mut sealed.clone(), header_len, 77 + (1 << 16)), refused);
+        let (right, wrong) = (PacketIndex(77), PacketIndex(77 + (1 << 16)));
+        prop_assert_eq!(opener.open_rtp_into(&damaged, header_len, right, &mut out), refused);
+        prop_assert_eq!(opener.open_rtp(&mut damaged, header_len, right), refused);
+        prop_assert_eq!(opener.open_rtp(&mut sealed.clone(), header_len, wrong), refused);
         prop_assert_eq!(OpenKey::new(&self::master(suite, 12))
-            .open_rtp(&mut sealed.clone(), header_len, 77), refused);
+            .open_rtp(&mut sealed.clone(), header_len, right), refused);
 
         let (rtcp, _) = rtp(77, 88, 0, None, &payload);
         let mut damaged = seal_rtcp(&sealer, &rtcp, 5);
@@ -311,13 +313,14 @@ proptest! {
         index in any::<u64>(),
         room in 0usize..100,
     ) {
-        let opener = OpenKey::new(&master(suite, 13));
+        let (opener, rtcp_index) = (OpenKey::new(&master(suite, 13)), RtcpIndex(index as u32));
+        let index = PacketIndex(index);
         let mut out = vec![0; room];
         prop_assert!(opener.open_rtp_into(&bytes, header_len, index, &mut out).is_err());
         prop_assert!(opener.open_rtp(&mut bytes.clone(), header_len, index).is_err());
         prop_assert!(opener.open_rtcp(&mut bytes.clone()).is_err());
         let sealer = SealKey::new(&master(suite, 13));
         let _ = sealer.seal_rtp(&mut bytes.clone(), header_len, room, index);
-        let _ = sealer.seal_rtcp(&mut bytes.clone(), header_len, index as u32);
+        let _ = sealer.seal_rtcp(&mut bytes.clone(), header_len, rtcp_index);
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 
 use crate::{
-    MS, Nanos,
+    Arrival, MS, Nanos,
     wire::{
         Full,
         rtcp::CompoundWriter,
@@ -40,13 +40,13 @@ pub struct TransportFeedback {
     base: u32,
     next: u32,
     /// The oldest arrival that was not reported yet.
-    since: Option<Nanos>,
+    since: Option<Arrival>,
     feedback_count: u8,
 }
 
 impl TransportFeedback {
     /// A packet with that transport-wide number arrived. Of two arrivals the first one counts.
-    pub fn receive(&mut self, seq: u16, arrival: Nanos) {
+    pub fn receive(&mut self, seq: u16, arrival: Arrival) {
         if self.ring.is_empty() {
             self.ring.resize(CAPACITY, 0);
             self.base = 0x1_0000 | u32::from(seq);
@@ -60,7 +60,7 @@ impl TransportFeedback {
             return;
         }
         let slot = self.slot(seq);
-        self.ring[slot] = arrival / TICK + 1;
+        self.ring[slot] = arrival.moment() / TICK + 1;
         self.since.get_or_insert(arrival);
     }
 
@@ -124,7 +124,7 @@ impl TransportFeedback {
     /// When the next report is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
-        let since = self.since?;
+        let since = self.since?.moment();
         let crowded = self.next.wrapping_sub(self.base) >= CROWDED;
         Some(if crowded { since } else { since.saturating_add(INTERVAL) })
     }

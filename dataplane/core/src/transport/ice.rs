@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use ironcast_protocol::event::IceState;
 
-use crate::{MS, Nanos, SECOND, batch::PathId};
+use crate::{Arrival, MS, Nanos, SECOND, batch::PathId};
 
 /// Paths of one transport; a peer with more interfaces replaces its oldest.
 pub const PATHS_MAX: usize = 4;
@@ -49,18 +49,18 @@ pub struct Path {
     /// The peer's.
     pub remote: SocketAddr,
     /// Last authenticated check.
-    pub checked_at: Nanos,
+    pub checked_at: Arrival,
     /// A check was answered with success: media may go there.
     is_valid: bool,
-    /// When another one was selected in its place; 0: never.
-    left_at: Nanos,
+    /// When another one was selected in its place.
+    left_at: Option<Arrival>,
 }
 
 impl Path {
     /// A path whose first check has come and is not answered yet.
     #[must_use]
-    pub fn new(id: PathId, local: SocketAddr, remote: SocketAddr, now: Nanos) -> Self {
-        Self { id, local, remote, checked_at: now, is_valid: false, left_at: 0 }
+    pub fn new(id: PathId, local: SocketAddr, remote: SocketAddr, arrival: Arrival) -> Self {
+        Self { id, local, remote, checked_at: arrival, is_valid: false, left_at: None }
     }
 }
 
@@ -105,15 +105,14 @@ pub struct Ice {
     former: Option<Credentials>,
     paths: Vec<Path>,
     selected: Option<PathId>,
-    selected_at: Nanos,
     /// When verified media or RTCP came on the selected path.
-    heard_at: Nanos,
+    heard_at: Arrival,
     /// Highest number of a nomination.
     nomination: u32,
     /// What is left of [`OPENINGS`], in time, and when that was.
-    openings: (Nanos, Nanos),
+    openings: (Nanos, Arrival),
     state: IceState,
-    consent_at: Nanos,
+    consent_at: Arrival,
     timeouts: Timeouts,
     disconnected_at: Option<Nanos>,
 }
@@ -127,12 +126,11 @@ impl Ice {
             former: None,
             paths: Vec::new(),
             selected: None,
-            selected_at: 0,
-            heard_at: 0,
+            heard_at: Arrival::default(),
             nomination: 0,
-            openings: (OPENINGS * OPENING_EVERY, 0),
+            openings: (OPENINGS * OPENING_EVERY, Arrival::default()),
             state: IceState::New,
-            consent_at: 0,
+            consent_at: Arrival::default(),
             timeouts,
             disconnected_at: None,
         }
@@ -205,11 +203,11 @@ impl Ice {
     }
 
     /// True when a new path may be opened for it now; that is one less.
-    pub fn take_opening(&mut self, now: Nanos) -> bool {
+    pub fn take_opening(&mut self, arrival: Arrival) -> bool {
         let (left, at) = self.openings;
-        let left = left.saturating_add(now.saturating_sub(at)).min(OPENINGS * OPENING_EVERY);
+        let left = left.saturating_add(arrival.since(at)).min(OPENINGS * OPENING_EVERY);
         let may = left >= OPENING_EVERY;
-        self.openings = (if may { left - OPENING_EVERY } else { left }, at.max(now));
+        self.openings = (if may { left - OPENING_EVERY } else { left }, at.max(arrival));
         may
     }
 
@@ -226,22 +224,22 @@ impl Ice {
         id: PathId,
         username_fragment: &str,
         nomination: Nomination,
-        now: Nanos,
+        arrival: Arrival,
     ) -> Change {
         let mut change = Change::default();
         let Some(path) = self.paths.iter_mut().find(|path| path.id == id) else {
             return change;
         };
-        (path.checked_at, path.is_valid) = (now, true);
+        (path.checked_at, path.is_valid) = (arrival, true);
         let left_at = path.left_at;
-        self.consent_at = now;
+        self.consent_at = arrival;
         if username_fragment == self.credentials.username_fragment && self.former.take().is_some() {
             change.restarted = true;
             self.nomination = 0;
         }
         let wins = match nomination {
             Nomination::None => false,
-            Nomination::Plain => left_at == 0 || now > left_at + SWING,
+            Nomination::Plain => left_at.is_none_or(|at| arrival.since(at) > SWING),
             Nomination::Numbered(number) => number > self.nomination,
         };
         if let (true, Nomination::Numbered(number)) = (wins, nomination) {
@@ -249,7 +247,7 @@ impl Ice {
         }
         if self.selected.is_none() || (wins && self.selected != Some(id)) {
             change.resumed = self.selected.is_none();
-            self.select(id, now);
+            self.select(id, arrival);
             change.selected = true;
         }
         let was_over = self.disconnected_at.take().is_some();
@@ -264,25 +262,25 @@ impl Ice {
         change
     }
 
-    fn select(&mut self, id: PathId, now: Nanos) {
+    fn select(&mut self, id: PathId, arrival: Arrival) {
         let before = self.selected.replace(id);
         for path in &mut self.paths {
             if Some(path.id) == before {
-                path.left_at = now;
+                path.left_at = Some(arrival);
             }
         }
-        (self.selected_at, self.heard_at) = (now, now);
+        self.heard_at = arrival;
     }
 
     /// Verified media or RTCP came on a path. Another one than the selected is followed where that
     /// one is quiet: the peer has moved, and its next check would say so only seconds later.
     #[inline]
-    pub fn hear(&mut self, id: PathId, arrival: Nanos) -> Option<Change> {
+    pub fn hear(&mut self, id: PathId, arrival: Arrival) -> Option<Change> {
         if self.selected == Some(id) {
             self.heard_at = arrival;
             return None;
         }
-        let is_quiet = self.selected.is_some() && arrival > self.heard_at + QUIET;
+        let is_quiet = self.selected.is_some() && arrival.since(self.heard_at) > QUIET;
         let is_valid = self.paths.iter().any(|path| path.id == id && path.is_valid);
         (is_quiet && is_valid).then(|| {
             self.select(id, arrival);
@@ -359,9 +357,13 @@ mod tests {
         Credentials { username_fragment: name.into(), password: format!("{name}-secret") }
     }
 
+    fn at(moment: Nanos) -> Arrival {
+        Arrival::at(moment)
+    }
+
     fn path(slot: u32, now: Nanos) -> Path {
         let address = |port: u32| SocketAddr::from(([127, 0, 0, 1], port as u16));
-        Path::new(id(slot), address(1), address(1_000 + slot), now)
+        Path::new(id(slot), address(1), address(1_000 + slot), at(now))
     }
 
     fn id(slot: u32) -> PathId {
@@ -373,9 +375,9 @@ mod tests {
         let mut ice = Ice::new(credentials("a"), LASTING);
         for slot in [1, 2] {
             ice.add_path(path(slot, 0));
-            ice.receive_check(id(slot), "a", Nomination::None, 0);
+            ice.receive_check(id(slot), "a", Nomination::None, at(0));
         }
-        ice.receive_check(id(1), "a", Nomination::Plain, 0);
+        ice.receive_check(id(1), "a", Nomination::Plain, at(0));
         ice
     }
 
@@ -387,11 +389,11 @@ mod tests {
     fn the_first_path_is_used_and_a_nominated_one_replaces_it() {
         let mut ice = Ice::new(credentials("a"), LASTING);
         ice.add_path(path(1, 0));
-        let change = ice.receive_check(id(1), "a", Nomination::None, 0);
+        let change = ice.receive_check(id(1), "a", Nomination::None, at(0));
         assert!(change.selected && change.state);
         ice.add_path(path(2, 0));
-        assert_eq!(ice.receive_check(id(2), "a", Nomination::None, 1), Change::default());
-        let change = ice.receive_check(id(2), "a", Nomination::Plain, 2);
+        assert_eq!(ice.receive_check(id(2), "a", Nomination::None, at(1)), Change::default());
+        let change = ice.receive_check(id(2), "a", Nomination::Plain, at(2));
         assert!(change.selected && change.state);
         assert_eq!((selected(&ice), ice.state()), (id(2), IceState::Completed));
     }
@@ -400,13 +402,13 @@ mod tests {
     fn the_highest_nomination_wins_with_or_without_use_candidate() {
         let mut ice = two_paths();
         for (slot, number, expected) in [(2, 5, 2), (1, 4, 2), (1, 5, 2), (2, 5, 2), (1, 6, 1)] {
-            ice.receive_check(id(slot), "a", Nomination::Numbered(number), 1);
+            ice.receive_check(id(slot), "a", Nomination::Numbered(number), at(1));
             assert_eq!(selected(&ice), id(expected), "{slot} {number}");
         }
         assert_eq!(ice.state(), IceState::Completed);
         // A restart counts anew.
         ice.restart(credentials("b"));
-        assert!(ice.receive_check(id(2), "b", Nomination::Numbered(1), 2).selected);
+        assert!(ice.receive_check(id(2), "b", Nomination::Numbered(1), at(2)).selected);
     }
 
     #[test]
@@ -414,7 +416,7 @@ mod tests {
         let mut ice = two_paths();
         let turns = (0..200u64).map(|turn| {
             let slot = 1 + (turn % 2) as u32;
-            ice.receive_check(id(slot), "a", Nomination::Plain, 1 + turn * 10 * MS).selected
+            ice.receive_check(id(slot), "a", Nomination::Plain, at(1 + turn * 10 * MS)).selected
         });
         assert_eq!(turns.filter(|changed| *changed).count(), 1);
     }
@@ -422,22 +424,22 @@ mod tests {
     #[test]
     fn media_is_followed_where_the_selected_path_is_quiet() {
         let mut ice = two_paths();
-        assert_eq!(ice.hear(id(1), SECOND), None);
-        assert_eq!(ice.hear(id(2), SECOND + QUIET), None);
-        assert!(ice.hear(id(2), SECOND + QUIET + 1).unwrap().selected);
+        assert_eq!(ice.hear(id(1), at(SECOND)), None);
+        assert_eq!(ice.hear(id(2), at(SECOND + QUIET)), None);
+        assert!(ice.hear(id(2), at(SECOND + QUIET + 1)).unwrap().selected);
         // A late one of the old path changes nothing.
-        assert_eq!(ice.hear(id(1), SECOND + QUIET + 2), None);
+        assert_eq!(ice.hear(id(1), at(SECOND + QUIET + 2)), None);
         assert_eq!(selected(&ice), id(2));
         // Nor does one of a path whose check was never answered with success.
         ice.add_path(path(3, 0));
-        assert_eq!(ice.hear(id(3), 100 * SECOND), None);
+        assert_eq!(ice.hear(id(3), at(100 * SECOND)), None);
     }
 
     #[test]
     fn when_the_selected_path_fails_the_one_checked_last_is_used() {
         let mut ice = two_paths();
         ice.add_path(path(3, 0));
-        ice.receive_check(id(3), "a", Nomination::None, SECOND);
+        ice.receive_check(id(3), "a", Nomination::None, at(SECOND));
         ice.add_path(path(4, 2 * SECOND));
         assert!(ice.remove_path(id(1)).selected);
         assert_eq!(selected(&ice), id(3));
@@ -450,8 +452,8 @@ mod tests {
     fn four_sockets_at_once_and_then_two_a_second() {
         let mut ice = Ice::new(credentials("a"), LASTING);
         let start = 50 * SECOND;
-        assert_eq!((0..100).filter(|_| ice.take_opening(start)).count(), 4);
-        let opened = (0..10_000).filter(|n| ice.take_opening(start + n * MS)).count();
+        assert_eq!((0..100).filter(|_| ice.take_opening(at(start))).count(), 4);
+        let opened = (0..10_000).filter(|n| ice.take_opening(at(start + n * MS))).count();
         assert_eq!(opened, 19);
     }
 
@@ -461,7 +463,7 @@ mod tests {
         for slot in 0..4 {
             assert_eq!(ice.add_path(path(slot, u64::from(slot))), None);
         }
-        ice.receive_check(id(0), "a", Nomination::Plain, 0);
+        ice.receive_check(id(0), "a", Nomination::Plain, at(0));
         assert_eq!(ice.add_path(path(9, 9)), Some(id(1)));
         assert_eq!(selected(&ice), id(0));
     }
@@ -470,10 +472,10 @@ mod tests {
     fn both_passwords_hold_until_the_new_one_is_used() {
         let mut ice = Ice::new(credentials("a"), Timeouts::default());
         ice.add_path(path(1, 0));
-        ice.receive_check(id(1), "a", Nomination::Plain, 0);
+        ice.receive_check(id(1), "a", Nomination::Plain, at(0));
         assert_eq!(ice.restart(credentials("b")), None);
         assert!(ice.password("a").is_some() && ice.password("b").is_some());
-        assert!(ice.receive_check(id(1), "b", Nomination::Plain, 1).restarted);
+        assert!(ice.receive_check(id(1), "b", Nomination::Plain, at(1)).restarted);
         assert_eq!((ice.password("a"), ice.password("b")), (None, Some("b-secret")));
     }
 
@@ -483,19 +485,19 @@ mod tests {
         let mut ice = Ice::new(credentials("a"), timeouts);
         assert!(!ice.consent_lost(100 * SECOND));
         ice.add_path(path(1, 0));
-        ice.receive_check(id(1), "a", Nomination::Plain, SECOND);
+        ice.receive_check(id(1), "a", Nomination::Plain, at(SECOND));
         assert!(!ice.consent_lost(31 * SECOND));
-        let at = ice.consent_deadline().unwrap();
-        assert!(ice.consent_lost(at));
-        assert_eq!((ice.disconnect(at), ice.state()), (vec![id(1)], IceState::Disconnected));
-        assert!(ice.selected().is_none() && !ice.consent_lost(at + SECOND));
-        assert_eq!(ice.consent_deadline(), Some(at + 60 * SECOND));
+        let lost = ice.consent_deadline().unwrap();
+        assert!(ice.consent_lost(lost));
+        assert_eq!((ice.disconnect(lost), ice.state()), (vec![id(1)], IceState::Disconnected));
+        assert!(ice.selected().is_none() && !ice.consent_lost(lost + SECOND));
+        assert_eq!(ice.consent_deadline(), Some(lost + 60 * SECOND));
         ice.add_path(path(2, 0));
-        let change = ice.receive_check(id(2), "a", Nomination::None, at + 59 * SECOND);
+        let change = ice.receive_check(id(2), "a", Nomination::None, at(lost + 59 * SECOND));
         assert!(change.selected && change.state);
         assert_eq!(ice.state(), IceState::Connected);
-        assert!(!ice.is_over(at + 61 * SECOND));
-        ice.disconnect(at + 100 * SECOND);
-        assert!(!ice.is_over(at + 159 * SECOND) && ice.is_over(at + 160 * SECOND));
+        assert!(!ice.is_over(lost + 61 * SECOND));
+        ice.disconnect(lost + 100 * SECOND);
+        assert!(!ice.is_over(lost + 159 * SECOND) && ice.is_over(lost + 160 * SECOND));
     }
 }

@@ -33,11 +33,11 @@ use self::{
     sources::{EarlyNumbers, Sources},
 };
 use crate::{
-    Nanos,
+    Arrival, Nanos,
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     meter::Meter,
-    numbers::SentSeq,
+    numbers::{RtcpIndex, SentSeq},
     recover::allowance::Allowance,
     srtp::{OpenKey, Suite},
     wire::{extension::parse_transport_sequence, rtp::Header},
@@ -54,9 +54,9 @@ pub struct Traffic {
 
 impl Traffic {
     /// One more datagram.
-    pub fn add(&mut self, len: usize, now: Nanos) {
+    pub fn add(&mut self, len: usize, at: Nanos) {
         self.bytes += len as u64;
-        self.meter.add(len, now);
+        self.meter.add(len, at);
     }
 }
 
@@ -82,8 +82,9 @@ pub struct TrafficCounters {
 pub struct Transport {
     /// The caller's id.
     pub id: Id,
-    /// Its room.
+    /// Its room, and where it stands in its list.
     pub router: RouterKey,
+    pub(crate) at_router: u32,
     /// Paths, checks, consent.
     pub ice: Ice,
     /// DTLS, as the handshake reports it.
@@ -98,7 +99,7 @@ pub struct Transport {
     pub suite: Option<Suite>,
     pub(crate) open_key: Option<Box<OpenKey>>,
     pub(crate) rtcp: RtcpWindows,
-    pub(crate) rtcp_index: u32,
+    pub(crate) rtcp_index: RtcpIndex,
     /// Which stream an SSRC, MID or RID is.
     pub demux: Demux,
     /// SSRCs that no stream has.
@@ -158,12 +159,13 @@ impl Transport {
         router: RouterKey,
         ice: Ice,
         initial_bps: u32,
-        rtcp_index: u32,
+        rtcp_index: RtcpIndex,
         now: Nanos,
     ) -> Self {
         Self {
             id,
             router,
+            at_router: 0,
             ice,
             dtls_state: DtlsState::New,
             dtls_role: None,
@@ -210,7 +212,7 @@ impl Transport {
     }
 
     /// A verified packet that no producer gets has arrived all the same.
-    pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Nanos) {
+    pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Arrival) {
         let Some(id) = self.transport_cc_id else {
             self.early.note(header, datagram, arrival);
             return;

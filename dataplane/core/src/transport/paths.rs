@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::ice::Path;
 use crate::{
-    Discard, Nanos,
+    Arrival, Discard, Nanos,
     batch::PathId,
     key::TransportKey,
     wire,
@@ -109,13 +109,13 @@ impl Worker {
         key: TransportKey,
         id: PathId,
         (local, remote): (SocketAddr, SocketAddr),
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let owners = self.paths.owners(id);
         if owners.len() >= SHARERS_MAX {
             let idle = owners.iter().find(|owner| {
                 let transport = self.transports.get(**owner);
-                transport.is_none_or(|t| t.ice.is_silent_on(id, arrival))
+                transport.is_none_or(|t| t.ice.is_silent_on(id, arrival.moment()))
             });
             let idle = *idle.ok_or(Discard::StunTooManyPaths)?;
             self.lose_path(idle, id);
@@ -162,7 +162,7 @@ impl Worker {
         &mut self,
         path: PathId,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let mut owners = self.paths.owners(path);
         let protocol = wire::classify(datagram);

@@ -2,10 +2,12 @@
 //! hand to [4] `producer.rs`; RTCP goes to `reports.rs`. Nothing is remembered of a packet before
 //! its tag was verified.
 
+use ironcast_protocol::Event;
+
 use crate::{
-    Discard, Nanos, SECOND,
+    Arrival, Discard, Nanos, SECOND,
     key::TransportKey,
-    numbers::SourceSeq,
+    numbers::{PacketIndex, SourceSeq},
     producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
@@ -14,7 +16,7 @@ use crate::{
     transport::demux::{Found, StreamRef},
     wire::{
         extension::{ExtensionKind, ExtensionMap, VideoOrientation, parse_transport_sequence},
-        rtp,
+        rtp, u16_at,
     },
     worker::Worker,
 };
@@ -37,7 +39,7 @@ impl Worker {
         &mut self,
         key: TransportKey,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         if datagram.len() > LARGE_BYTES {
             return Err(Discard::Oversized);
@@ -73,8 +75,8 @@ impl Worker {
         datagram: &[u8],
         plain_len: usize,
         buffer: Box<[u8]>,
-        index: u64,
-        arrival: Nanos,
+        index: PacketIndex,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let producer = self.producers.get_mut(found.producer);
         let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
@@ -87,9 +89,9 @@ impl Worker {
         let extensions = sort_extensions(&producer.extensions, &header, datagram);
         let traffic = &mut transport.traffic;
         if found.rtx {
-            traffic.rtx_received.add(datagram.len(), arrival);
+            traffic.rtx_received.add(datagram.len(), arrival.moment());
         } else {
-            traffic.rtp_received.add(datagram.len(), arrival);
+            traffic.rtp_received.add(datagram.len(), arrival.moment());
         }
         if let Some(seq) = extensions.transport_seq {
             transport.feedback.receive(seq, arrival);
@@ -106,7 +108,7 @@ impl Worker {
         key: TransportKey,
         header: rtp::Header,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
@@ -147,8 +149,8 @@ impl Worker {
         key: TransportKey,
         ssrc: u32,
         found: Found,
-        index: u64,
-        arrival: Nanos,
+        index: PacketIndex,
+        arrival: Arrival,
     ) -> Result<StreamRef, Discard> {
         let Found { stream: found, is_named } = found;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
@@ -156,8 +158,8 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         let before = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
         let is_former = transport.sources.is_former(ssrc);
-        let has_ended =
-            stream.has_ended || stream.last_packet_at.is_some_and(|at| arrival > at + SILENT_AFTER);
+        let has_ended = stream.has_ended
+            || stream.last_packet_at.is_some_and(|at| arrival.since(at) > SILENT_AFTER);
         let may = match before {
             None => is_named || !is_former,
             Some(_) if has_ended => is_named || !is_former,
@@ -193,7 +195,7 @@ impl Worker {
         }
         transport.sources.retire(before, old);
         transport.rtcp.remove(before);
-        self.touch_subscribers(found.producer, arrival);
+        self.touch_subscribers(found.producer);
         Ok(found)
     }
 
@@ -206,8 +208,8 @@ impl Worker {
         plain_len: usize,
         buffer: Box<[u8]>,
         forwarded: Forwarded,
-        index: u64,
-        arrival: Nanos,
+        index: PacketIndex,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let Some(producer) = self.producers.get_mut(found.producer) else {
             self.pool.give(buffer);
@@ -226,24 +228,25 @@ impl Worker {
         }
         let mut payload = header.payload_range();
         let stream = &producer.streams[usize::from(found.stream)];
-        let mut seq = (index as u32).wrapping_add(stream.seq_base);
+        let mut seq = stream.source_seq(index);
         if found.rtx {
             // RFC 4588 section 4: the original sequence number, then the original payload. RTX
             // without payload is probing for bandwidth.
-            let Some(highest) = stream.index.newest() else {
+            let original = u16_at(&buffer[payload.clone()], 0).filter(|_| payload.len() > 2);
+            let Some(original) = original.and_then(|original| stream.repeated_seq(original)) else {
                 self.pool.give(buffer);
                 return Err(Discard::RtxUseless);
             };
-            if payload.len() <= 2 {
-                self.pool.give(buffer);
-                return Err(Discard::RtxUseless);
-            }
-            let original = u16::from_be_bytes([buffer[payload.start], buffer[payload.start + 1]]);
-            seq = rtp::extend(original, (highest as u32).wrapping_add(stream.seq_base));
+            seq = original;
             payload.start += 2;
         }
+        if stream.is_used_up || seq > SourceSeq::MAX {
+            self.pool.give(buffer);
+            self.report_used_up(found);
+            return Err(Discard::NumbersUsedUp);
+        }
         let meta = Meta {
-            seq: SourceSeq(seq),
+            seq,
             timestamp: header.timestamp,
             arrival,
             payload_offset: payload.start as u16,
@@ -262,7 +265,7 @@ impl Worker {
             self.fresh_producers.push(found.producer);
         }
         if streams_changed {
-            self.touch_subscribers(found.producer, arrival);
+            self.touch_subscribers(found.producer);
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {
             return result;
@@ -276,6 +279,19 @@ impl Worker {
         // Holes show at once: the publisher is asked in this very turn.
         self.touch(transport);
         result
+    }
+}
+
+impl Worker {
+    /// A stream's numbers do not begin again: it ends, and is told of once.
+    #[cold]
+    fn report_used_up(&mut self, found: StreamRef) {
+        let Some(producer) = self.producers.get_mut(found.producer) else { return };
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        if !std::mem::replace(&mut stream.is_used_up, true) {
+            let producer = producer.id.clone();
+            self.events.push(Event::ProducerExhausted { producer, encoding_idx: found.stream });
+        }
     }
 }
 

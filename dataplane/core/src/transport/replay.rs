@@ -3,7 +3,7 @@
 //! long call: the window that was used longest ago goes, and leaves the newest index as a floor.
 
 use super::recent::Recent;
-use crate::Discard;
+use crate::{Discard, numbers::RtcpIndex};
 
 /// SSRCs of one peer with a window.
 const WINDOWS_MAX: usize = 1_024;
@@ -15,13 +15,13 @@ const WINDOW: u32 = 64;
 /// Bit n of `seen`: `newest - n` came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Window {
-    newest: u32,
+    newest: RtcpIndex,
     seen: u64,
 }
 
 impl Window {
-    fn check(self, index: u32) -> Result<(), Discard> {
-        let behind = self.newest.checked_sub(index);
+    fn check(self, index: RtcpIndex) -> Result<(), Discard> {
+        let behind = self.newest.0.checked_sub(index.0);
         match behind {
             Some(behind) if behind >= WINDOW || self.seen >> behind & 1 != 0 => {
                 Err(Discard::SrtpReplayed)
@@ -30,12 +30,12 @@ impl Window {
         }
     }
 
-    fn commit(&mut self, index: u32) {
-        if let Some(behind) = self.newest.checked_sub(index) {
+    fn commit(&mut self, index: RtcpIndex) {
+        if let Some(behind) = self.newest.0.checked_sub(index.0) {
             self.seen |= 1u64.checked_shl(behind).unwrap_or(0);
             return;
         }
-        self.seen = self.seen.checked_shl(index - self.newest).unwrap_or(0) | 1;
+        self.seen = self.seen.checked_shl(index.0 - self.newest.0).unwrap_or(0) | 1;
         self.newest = index;
     }
 }
@@ -44,7 +44,7 @@ impl Window {
 #[derive(Debug, Default)]
 pub(crate) struct RtcpWindows {
     windows: Recent<Window, WINDOWS_MAX>,
-    floors: Recent<u32, FLOORS_MAX>,
+    floors: Recent<RtcpIndex, FLOORS_MAX>,
 }
 
 impl RtcpWindows {
@@ -52,7 +52,7 @@ impl RtcpWindows {
     ///
     /// # Errors
     /// `SrtpReplayed`.
-    pub(crate) fn check(&self, ssrc: u32, index: u32) -> Result<(), Discard> {
+    pub(crate) fn check(&self, ssrc: u32, index: RtcpIndex) -> Result<(), Discard> {
         if let Some(window) = self.windows.peek(ssrc) {
             return window.check(index);
         }
@@ -63,14 +63,14 @@ impl RtcpWindows {
     }
 
     /// Remembers an index that [`Self::check`] let pass and whose packet was verified.
-    pub(crate) fn commit(&mut self, ssrc: u32, index: u32) {
+    pub(crate) fn commit(&mut self, ssrc: u32, index: RtcpIndex) {
         if let Some(window) = self.windows.get_mut(ssrc) {
             window.commit(index);
             return;
         }
         let mut window = Window { newest: index, seen: 1 };
         if let Some(floor) = self.floors.remove(ssrc) {
-            window.seen |= u64::MAX.checked_shl(index.saturating_sub(floor)).unwrap_or(0);
+            window.seen |= u64::MAX.checked_shl(index.0.saturating_sub(floor.0)).unwrap_or(0);
         }
         if let Some((evicted, window)) = self.windows.put(ssrc, window) {
             self.floors.put(evicted, window.newest);
@@ -103,22 +103,22 @@ mod tests {
     fn an_evicted_window_leaves_a_floor() {
         let mut windows = RtcpWindows::default();
         for ssrc in 0..20_000 {
-            assert_eq!(windows.check(ssrc, 7), Ok(()));
-            windows.commit(ssrc, 7);
-            assert_eq!(windows.check(ssrc, 7), Err(Discard::SrtpReplayed));
+            assert_eq!(windows.check(ssrc, RtcpIndex(7)), Ok(()));
+            windows.commit(ssrc, RtcpIndex(7));
+            assert_eq!(windows.check(ssrc, RtcpIndex(7)), Err(Discard::SrtpReplayed));
         }
         assert_eq!(windows.len(), (WINDOWS_MAX, WINDOWS_MAX + FLOORS_MAX));
         // Gone from the windows, not forgotten.
         let evicted = 20_000 - WINDOWS_MAX as u32 - 5;
-        assert_eq!(windows.check(evicted, 7), Err(Discard::SrtpReplayed));
-        assert_eq!(windows.check(evicted, 8), Ok(()));
-        windows.commit(evicted, 8);
-        assert_eq!(windows.check(evicted, 7), Err(Discard::SrtpReplayed));
+        assert_eq!(windows.check(evicted, RtcpIndex(7)), Err(Discard::SrtpReplayed));
+        assert_eq!(windows.check(evicted, RtcpIndex(8)), Ok(()));
+        windows.commit(evicted, RtcpIndex(8));
+        assert_eq!(windows.check(evicted, RtcpIndex(7)), Err(Discard::SrtpReplayed));
         windows.remove(evicted);
-        assert_eq!(windows.check(evicted, 8), Err(Discard::SrtpReplayed));
-        windows.commit(evicted, 12);
+        assert_eq!(windows.check(evicted, RtcpIndex(8)), Err(Discard::SrtpReplayed));
+        windows.commit(evicted, RtcpIndex(12));
         assert_eq!(
-            (8..14).filter(|&i| windows.check(evicted, i).is_ok()).collect::<Vec<_>>(),
+            (8..14).filter(|&i| windows.check(evicted, RtcpIndex(i)).is_ok()).collect::<Vec<_>>(),
             [9, 10, 11, 13]
         );
     }
@@ -132,9 +132,9 @@ mod tests {
             for index in indices {
                 let newest = seen.last().copied().unwrap_or(0u32);
                 let fresh = !seen.contains(&index) && newest.saturating_sub(index) < WINDOW;
-                prop_assert_eq!(windows.check(1, index).is_ok(), fresh);
+                prop_assert_eq!(windows.check(1, RtcpIndex(index)).is_ok(), fresh);
                 if fresh {
-                    windows.commit(1, index);
+                    windows.commit(1, RtcpIndex(index));
                     seen.insert(index);
                 }
             }

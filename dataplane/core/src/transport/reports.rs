@@ -4,9 +4,11 @@
 use ironcast_protocol::media::MediaKind;
 
 use crate::{
-    Discard, Nanos,
+    Arrival, Discard, Nanos,
     consumer::rtp_units,
     key::{ConsumerKey, TransportKey},
+    key_frame::Wish,
+    layers::AT_ONCE,
     producer::SenderReport,
     srtp::KeySource,
     transport::{Transport, clock::unix_from_ntp},
@@ -40,7 +42,7 @@ impl Worker {
         &mut self,
         key: TransportKey,
         datagram: &[u8],
-        now: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         if datagram.len() > RTCP_BYTES_MAX {
             return Err(Discard::Oversized);
@@ -58,7 +60,7 @@ impl Worker {
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
             // What one packet is about may be gone; the others are none the worse for it.
-            if let Err(reason) = self.receive_rtcp_packet(key, &packet?, &mut losses, now) {
+            if let Err(reason) = self.receive_rtcp_packet(key, &packet?, &mut losses, arrival) {
                 self.discards.count(reason);
             }
         }
@@ -66,9 +68,11 @@ impl Worker {
             && let Some(transport) = self.transports.get_mut(key)
         {
             // Without repeats: they grow with the losses and would hide the fall.
-            let sent = transport.traffic.rtp_sent.meter.rate_bps(now);
-            if transport.budget.receive_loss(lost, expected, sent, now) {
-                self.select_layers(key, now);
+            let at = arrival.moment();
+            let sent = transport.traffic.rtp_sent.meter.rate_bps(at);
+            if transport.budget.receive_loss(lost, expected, sent, at) {
+                transport.layers_at = AT_ONCE;
+                self.touch(key);
             }
         }
         Ok(())
@@ -79,28 +83,30 @@ impl Worker {
         key: TransportKey,
         packet: &Packet<'_>,
         losses: &mut Losses,
-        now: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         match packet {
             Packet::SenderReport(report) => {
                 for block in report.reports.iter() {
-                    self.receive_report_block(key, &block, losses, now);
+                    self.receive_report_block(key, &block, losses, arrival);
                 }
-                self.receive_sender_info(key, &report.info, now)
+                self.receive_sender_info(key, &report.info, arrival)
             }
             Packet::ReceiverReport(report) => {
                 for block in report.reports.iter() {
-                    self.receive_report_block(key, &block, losses, now);
+                    self.receive_report_block(key, &block, losses, arrival);
                 }
                 Ok(())
             }
             Packet::Nack(nack) => self.receive_nack(key, nack),
             Packet::PictureLoss { media_ssrc, .. } => {
-                self.receive_key_frame_wish(key, *media_ssrc, None, now)
+                self.receive_key_frame_wish(key, *media_ssrc, None, arrival)
             }
             Packet::FullIntraRequest(fir) => {
                 for (ssrc, number) in fir.entries() {
-                    if let Err(reason) = self.receive_key_frame_wish(key, ssrc, Some(number), now) {
+                    if let Err(reason) =
+                        self.receive_key_frame_wish(key, ssrc, Some(number), arrival)
+                    {
                         self.discards.count(reason);
                     }
                 }
@@ -110,9 +116,11 @@ impl Worker {
                 let Some(transport) = self.transports.get_mut(key) else {
                     return Ok(());
                 };
-                let sent = transport.traffic.sent.meter.rate_bps(now);
-                if transport.budget.receive_remb(remb.bitrate_bps, sent, now) {
-                    self.select_layers(key, now);
+                let at = arrival.moment();
+                let sent = transport.traffic.sent.meter.rate_bps(at);
+                if transport.budget.receive_remb(remb.bitrate_bps, sent, at) {
+                    transport.layers_at = AT_ONCE;
+                    self.touch(key);
                 }
                 Ok(())
             }
@@ -124,9 +132,9 @@ impl Worker {
                 });
                 if let Some(last_reference_time) = reference {
                     let answer = DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
-                    self.send_rtcp(key, now, |w| w.dlrr(OUR_SSRC, &[answer]));
+                    self.send_rtcp(key, arrival.moment(), |w| w.dlrr(OUR_SSRC, &[answer]));
                 }
-                self.receive_answers(key, report, now);
+                self.receive_answers(key, report, arrival);
                 Ok(())
             }
             Packet::Goodbye(goodbye) => {
@@ -142,9 +150,9 @@ impl Worker {
         &mut self,
         key: TransportKey,
         report: &rtcp::ExtendedReport<'_>,
-        now: Nanos,
+        arrival: Arrival,
     ) {
-        let ntp = rtcp::ntp_from_unix(now + self.unix_offset_ns);
+        let ntp = rtcp::ntp_from_unix(arrival + self.unix_offset_ns);
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -177,9 +185,9 @@ impl Worker {
         &mut self,
         key: TransportKey,
         info: &SenderInfo,
-        now: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
-        let unix = now + self.unix_offset_ns;
+        let unix = arrival + self.unix_offset_ns;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let found = transport.demux.by_ssrc(info.ssrc).ok_or(Discard::RtcpUnknownStream)?;
         if found.rtx || !transport.clocks.receive(found.producer, info.ntp, unix) {
@@ -187,7 +195,7 @@ impl Worker {
         }
         let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
         producer.streams[usize::from(found.stream)].sender_report =
-            Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival: now });
+            Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival });
         Ok(())
     }
 
@@ -196,9 +204,9 @@ impl Worker {
         key: TransportKey,
         block: &ReportBlock,
         losses: &mut Losses,
-        now: Nanos,
+        arrival: Arrival,
     ) {
-        let ntp = rtcp::ntp_middle(rtcp::ntp_from_unix(now + self.unix_offset_ns));
+        let ntp = rtcp::ntp_middle(rtcp::ntp_from_unix(arrival + self.unix_offset_ns));
         let Some(transport) = self.transports.get(key) else {
             return;
         };
@@ -268,7 +276,7 @@ impl Worker {
         key: TransportKey,
         ssrc: u32,
         fir: Option<u8>,
-        now: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&ssrc).ok_or(Discard::RtcpUnknownStream)?;
@@ -284,7 +292,7 @@ impl Worker {
             && let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(consumer.producer)
         {
-            producer.request_key_frame(stream, now);
+            producer.request_key_frame(stream, Wish::Repair, arrival.moment());
             let transport = producer.transport;
             self.touch(transport);
         }
@@ -335,7 +343,7 @@ impl Worker {
                 loss = loss.max(stream.loss_share);
                 let report = stream.sender_report;
                 let (lsr, delay) = report.map_or((0, 0), |report| {
-                    let delay = now.saturating_sub(report.arrival);
+                    let delay = report.arrival.age(now);
                     (rtcp::ntp_middle(report.ntp), rtcp::short_from_nanos(delay))
                 });
                 if stream.last_packet_at.is_some() {
@@ -467,7 +475,7 @@ impl Worker {
             self.discards.count(Discard::OutputExhausted);
             return;
         }
-        transport.rtcp_index += 1;
+        transport.rtcp_index = transport.rtcp_index.next();
         transport.traffic.sent.add(total, now);
         self.control.push(path, &buffer[..total]);
     }

@@ -25,7 +25,7 @@ const RUN_SLACK_BYTES: usize = 24;
 struct Way {
     path: PathId,
     suite: Suite,
-    key: u32,
+    transport: u32,
     abs_send_time: u32,
 }
 
@@ -46,7 +46,7 @@ impl Worker {
         let way = transport.ice.selected().zip(transport.suite).map(|(path, suite)| Way {
             path: path.id,
             suite,
-            key: key.index() as u32,
+            transport: key.index() as u32,
             abs_send_time: u32::from_be_bytes({
                 let [a, b, c] = abs_send_time(now);
                 [0, a, b, c]
@@ -107,32 +107,31 @@ fn forward(
         let around = consumer.template.bare_len() + RUN_SLACK_BYTES;
         out.batch.begin_run(fresh.bytes + fresh.packets * around);
     }
+    // A receiver begins with what came before, and then has the rest of this turn too.
+    let mut restarted = None;
+    if std::mem::take(&mut consumer.restarts)
+        && let Some(index) = consumer.target.filter(|index| consumer.streams & 1 << index != 0)
+        && let Some(stream) = producer.streams.get(usize::from(index))
+        && let Some(first) = stream.restart(consumer.last_arrival, now)
+    {
+        restarted = Some(index);
+        for stored in stream.history.from(first) {
+            let len = forward_one(out, consumer, producer, index, stored, now);
+            packets += u64::from(len > 0);
+            bytes += len;
+        }
+    }
     for fresh in &producer.fresh {
-        if consumer.streams & 1 << fresh.stream == 0 {
+        if consumer.streams & 1 << fresh.stream == 0 || restarted == Some(fresh.stream) {
             continue;
         }
         let history = &producer.streams[usize::from(fresh.stream)].history;
         let Some(stored) = history.packet(fresh.seq) else {
             continue;
         };
-        let Some(rewritten) = consumer.choose(fresh.stream, stored, &producer.streams) else {
-            continue;
-        };
-        let parts =
-            SentParts { abs_send_time: out.way.abs_send_time, padding: stored.meta.padding };
-        let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
-        if len == 0 {
-            continue;
-        }
-        if consumer.repeats_bytes {
-            consumer.resends.note_sent(rewritten.seq, parts);
-        }
-        consumer.sent.payload_bytes += u64::from(stored.meta.payload_len);
-        packets += 1;
+        let len = forward_one(out, consumer, producer, fresh.stream, stored, now);
+        packets += u64::from(len > 0);
         bytes += len;
-        if stored.meta.marker && consumer.repeats_tails() {
-            resend(out, consumer, producer, rewritten.seq, now);
-        }
     }
     // Figures of a stream are of its packets, not of what protects them.
     let plain = bytes - packets as usize * out.way.suite.rtp_tag_len();
@@ -140,6 +139,33 @@ fn forward(
     consumer.sent.bytes += plain as u64;
     consumer.meter.add(plain, now);
     (packets, bytes)
+}
+
+/// One packet, if it is chosen. Returns the datagram's length, 0 when nothing is sent.
+fn forward_one(
+    out: &mut Out<'_>,
+    consumer: &mut Consumer,
+    producer: &Producer,
+    stream: u8,
+    stored: &Stored,
+    now: Nanos,
+) -> usize {
+    let Some(rewritten) = consumer.choose(stream, stored, &producer.streams) else {
+        return 0;
+    };
+    let parts = SentParts { abs_send_time: out.way.abs_send_time, padding: stored.meta.padding };
+    let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
+    if len == 0 {
+        return 0;
+    }
+    if consumer.repeats_bytes {
+        consumer.resends.note_sent(rewritten.seq, parts);
+    }
+    consumer.sent.payload_bytes += u64::from(stored.meta.payload_len);
+    if stored.meta.marker && consumer.repeats_tails() {
+        resend(out, consumer, producer, rewritten.seq, now);
+    }
+    len
 }
 
 /// One packet, once more: as RTX (RFC 4588) where negotiated, else byte for byte.
@@ -161,8 +187,7 @@ fn resend(
     let Some(rewritten) = consumer.timeline.repeated(seq, timestamp) else {
         return 0;
     };
-    let rtx_used_up = consumer.rtx_seq == SentSeq(u32::MAX);
-    if consumer.rtx.is_some() && rtx_used_up {
+    if consumer.rtx.is_some() && consumer.rtx_seq > SentSeq::MAX {
         return 0;
     }
     let Some((ssrc, payload_type)) = consumer.rtx else {
@@ -264,12 +289,12 @@ fn write_packet(
     let len = header_len + body_len + out.way.suite.rtp_tag_len();
     let (slab, offset) = out.batch.commit(out.way.path, len);
     out.jobs.push(SealJob {
-        key: out.way.key,
+        transport: out.way.transport,
         slab,
         offset,
         header_len: header_len as u16,
         payload_len: body_len as u16,
-        index: u64::from(body.index.0),
+        index: body.index.into(),
     });
     len
 }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::{feedback::TransportFeedback, recent::Recent};
-use crate::{Discard, Nanos, srtp::StreamIndex, wire::rtp};
+use crate::{Arrival, Discard, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
 
 /// SSRCs of one peer that are remembered.
 const SOURCES_MAX: usize = 256;
@@ -28,8 +28,9 @@ pub(crate) struct Sources(Recent<Source, SOURCES_MAX>);
 
 impl Sources {
     /// The most likely packet index, unless it came already or is too old.
-    pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<u64, Discard> {
-        self.0.peek(ssrc).map_or_else(|| Ok(u64::from(seq)), |source| source.index.estimate(seq))
+    pub(crate) fn estimate(&self, ssrc: u32, seq: u16) -> Result<PacketIndex, Discard> {
+        let first = || Ok(PacketIndex(seq.into()));
+        self.0.peek(ssrc).map_or_else(first, |source| source.index.estimate(seq))
     }
 
     /// True for what was a stream's and is not any more.
@@ -38,7 +39,7 @@ impl Sources {
     }
 
     /// A packet of an SSRC without a stream, verified.
-    pub(crate) fn commit(&mut self, ssrc: u32, index: u64) {
+    pub(crate) fn commit(&mut self, ssrc: u32, index: PacketIndex) {
         if let Some(source) = self.0.get_mut(ssrc) {
             source.index.commit(index);
             return;
@@ -74,11 +75,11 @@ impl Sources {
 
 /// What came before the first producer told the id of the transport-wide number.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Nanos)>);
+pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Arrival)>);
 
 impl EarlyNumbers {
     /// Every extension of a packet that may be such a number.
-    pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Nanos) {
+    pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Arrival) {
         for (id, value) in header.extensions(datagram) {
             if let Ok(value) = <[u8; 2]>::try_from(value) {
                 if self.0.len() >= EARLY_MAX {

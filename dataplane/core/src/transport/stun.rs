@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use ironcast_protocol::Event;
 
 use crate::{
-    Discard, Nanos,
+    Arrival, Discard, Nanos,
     batch::PathId,
     key::TransportKey,
+    layers::AT_ONCE,
     transport::ice::{Change, Nomination, Path},
     wire::stun,
     worker::{ACTIONS_MAX, Action, Worker},
@@ -41,6 +42,7 @@ pub(crate) struct WaitingCheck {
     local: SocketAddr,
     remote: SocketAddr,
     check: Check,
+    arrival: Arrival,
 }
 
 /// What is needed of an authenticated check.
@@ -85,7 +87,7 @@ impl Worker {
         local: SocketAddr,
         remote: SocketAddr,
         datagram: &[u8],
-        arrival: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         self.counters.stun_received += 1;
         let message = stun::Message::parse(datagram)?;
@@ -123,14 +125,14 @@ impl Worker {
         match known {
             Some(id) => self.answer_check(key, id, remote, &check, arrival),
             None => {
-                self.ask_for_path(WaitingCheck { transport: key, local, remote, check }, arrival)
+                self.ask_for_path(WaitingCheck { transport: key, local, remote, check, arrival })
             }
         }
     }
 
     /// A check from an address that is new: answered when its path is open, and refused by it, too.
-    fn ask_for_path(&mut self, waiting: WaitingCheck, arrival: Nanos) -> Result<(), Discard> {
-        let WaitingCheck { transport: key, local, remote, .. } = waiting;
+    fn ask_for_path(&mut self, waiting: WaitingCheck) -> Result<(), Discard> {
+        let WaitingCheck { transport: key, local, remote, arrival, .. } = waiting;
         let mut same = self.waiting.iter().filter(|w| (w.local, w.remote) == (local, remote));
         // One address is one peer: who else claims it in the same turn checks again later.
         let is_first = match same.next() {
@@ -203,7 +205,7 @@ impl Worker {
         self.waiting.retain(|waiting| {
             let ours = (waiting.transport, waiting.local, waiting.remote) == (key, local, remote);
             if ours {
-                checks.push(waiting.check.clone());
+                checks.push((waiting.check.clone(), waiting.arrival));
             }
             !ours
         });
@@ -215,13 +217,14 @@ impl Worker {
             self.actions.push(Action::ClosePath(id));
             return;
         };
-        let gone = transport.ice.add_path(Path::new(id, local, remote, now));
+        let arrival = checks.first().map_or_else(|| Arrival::at(now), |(_, arrival)| *arrival);
+        let gone = transport.ice.add_path(Path::new(id, local, remote, arrival));
         self.paths.open(id, key);
         if let Some(gone) = gone {
             self.leave_path(key, gone);
         }
-        for check in checks {
-            if let Err(reason) = self.answer_check(key, id, remote, &check, now) {
+        for (check, arrival) in checks {
+            if let Err(reason) = self.answer_check(key, id, remote, &check, arrival) {
                 self.discards.count(reason);
             }
         }
@@ -234,7 +237,7 @@ impl Worker {
         path: PathId,
         remote: SocketAddr,
         check: &Check,
-        now: Nanos,
+        arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
         let own = &check.username_fragment;
@@ -248,7 +251,7 @@ impl Worker {
             None => stun::write_success(&mut answer, id, remote, password),
         };
         if let Ok(len) = written {
-            transport.traffic.sent.add(len, now);
+            transport.traffic.sent.add(len, arrival.moment());
             self.control.push(path, &answer[..len]);
         }
         match check.refusal {
@@ -257,7 +260,7 @@ impl Worker {
             None => {}
         }
         let former = transport.ice.former().map(|former| former.username_fragment.clone());
-        let change = transport.ice.receive_check(path, own, check.nomination, now);
+        let change = transport.ice.receive_check(path, own, check.nomination, arrival);
         if change.restarted
             && let Some(former) = former
         {
@@ -265,7 +268,7 @@ impl Worker {
         }
         self.report_ice(key, change);
         if change.resumed {
-            self.resume_consumers(key, now);
+            self.resume_consumers(key);
         }
         self.touch(key);
         Ok(())
@@ -273,11 +276,11 @@ impl Worker {
 
     /// Nothing could be sent for a while: numbers go on where they were, at the next key frame. A
     /// receiver would lose count of the rollovers that it has not seen (RFC 3711 section 3.3.1).
-    fn resume_consumers(&mut self, key: TransportKey, now: Nanos) {
+    fn resume_consumers(&mut self, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        transport.layers_at = now;
+        transport.layers_at = AT_ONCE;
         for consumer in &transport.consumers {
             if let Some(consumer) = self.consumers.get_mut(*consumer) {
                 consumer.start_over();

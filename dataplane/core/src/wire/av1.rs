@@ -1,13 +1,12 @@
-//! AV1 payloads (AOM, "RTP Payload Format For AV1" v1.0): the aggregation header, enough of the
-//! OBUs to see where a coded video sequence begins, and the mandatory fields of the dependency
-//! descriptor. Never changes a payload; keeps no template structure.
+//! AV1 payloads (AOM, "RTP Payload Format For AV1" v1.0): the aggregation header, and enough of the
+//! OBUs to see where a coded video sequence begins. Never changes a payload.
 //!
 //! ```text
 //!  0 1 2 3 4 5 6 7
 //! |Z|Y| W |N| RSV |   aggregation header (section 4.4)
 //! ```
 
-use super::{PayloadInfo, u16_at};
+use super::{PayloadInfo, dependency::Dependency};
 
 const Z: u8 = 0x80;
 const N: u8 = 0x08;
@@ -16,52 +15,13 @@ const SEQUENCE_HEADER: u8 = 1;
 const FRAME_HEADER: u8 = 3;
 const FRAME: u8 = 6;
 
-/// The mandatory fields of a dependency descriptor (section A.8.2), and whether a template
-/// structure follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DependencyDescriptor {
-    /// First packet of a frame.
-    pub start_of_frame: bool,
-    /// Last packet of a frame.
-    pub end_of_frame: bool,
-    /// Which template describes the frame, 0 to 63.
-    pub template_id: u8,
-    /// Counts frames.
-    pub frame_number: u16,
-    /// A template structure is attached: only at the start of a coded video sequence, or when
-    /// the layers change.
-    pub has_structure: bool,
-    /// Which decode targets are active follows.
-    pub has_active_targets: bool,
-}
-
-impl DependencyDescriptor {
-    /// Reads the extension's value: 3 bytes, or more with the optional fields.
-    #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let first = *value.first()?;
-        let flags = value.get(3).copied().unwrap_or(0);
-        Some(Self {
-            start_of_frame: first & 0x80 != 0,
-            end_of_frame: first & 0x40 != 0,
-            template_id: first & 0x3f,
-            frame_number: u16_at(value, 1)?,
-            has_structure: flags & 0x80 != 0,
-            has_active_targets: flags & 0x40 != 0,
-        })
-    }
-}
-
-/// `None` for an empty payload or OBU elements that are cut short. A malformed dependency
-/// descriptor counts as none.
+/// `None` for an empty payload or OBU elements that are cut short.
 #[must_use]
-pub fn describe(payload: &[u8], descriptor: Option<&[u8]>) -> Option<PayloadInfo> {
+pub fn describe(payload: &[u8], dependency: Option<&Dependency<'_>>) -> Option<PayloadInfo> {
     let mut info = elements(payload)?;
-    if let Some(descriptor) = descriptor.and_then(DependencyDescriptor::parse) {
+    if let Some(Dependency { descriptor, .. }) = dependency {
         info.start_of_frame = descriptor.start_of_frame;
-        info.end_of_frame = descriptor.end_of_frame;
-        info.frame_number = Some(descriptor.frame_number);
-        info.key_frame |= descriptor.start_of_frame && descriptor.has_structure;
+        info.key_frame |= descriptor.start_of_frame && descriptor.has_templates;
     }
     info.layer_sync = info.key_frame || info.temporal_layer == 0;
     Some(info)
@@ -143,16 +103,6 @@ mod tests {
     }
 
     #[test]
-    fn the_descriptor_knows_frames() {
-        let payload = [0x10, 0x30, 1];
-        let info = describe(&payload, Some(&[0xc5, 1, 2])).unwrap();
-        assert!(info.start_of_frame && info.end_of_frame && !info.key_frame);
-        assert_eq!(info.frame_number, Some(0x102));
-        assert!(describe(&payload, Some(&[0x80, 0, 0, 0x80])).unwrap().key_frame);
-        assert_eq!(describe(&payload, Some(&[0x80])).unwrap().frame_number, None);
-    }
-
-    #[test]
     fn cut_short_is_malformed() {
         for payload in [&[][..], &[0x00], &[0x00, 5, 1], &[0x00, 0x80], &[0x20, 0xff, 0xff, 0xff]] {
             assert_eq!(describe(payload, None), None, "{payload:x?}");
@@ -170,11 +120,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(
-            payload in prop::collection::vec(any::<u8>(), 0..80),
-            descriptor in prop::option::of(prop::collection::vec(any::<u8>(), 0..20)),
-        ) {
-            let _ = describe(&payload, descriptor.as_deref());
+        fn arbitrary_bytes_never_panic(payload in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = describe(&payload, None);
         }
     }
 }

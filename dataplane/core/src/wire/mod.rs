@@ -7,6 +7,7 @@
 //! [`Discard`]: crate::Discard
 
 pub mod av1;
+pub mod dependency;
 pub mod extension;
 pub mod h264;
 pub mod opus;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ironcast_core::{
-    Nanos, SECOND,
+    Arrival, Nanos, SECOND,
     batch::{Batch, PathId},
 };
 use ironcast_driver::{
@@ -41,7 +41,7 @@ pub struct TestEngine {
     pub alarm: Option<(Nanos, mpsc::SyncSender<i64>)>,
     /// So long each datagram takes.
     pub slow: Duration,
-    incomplete: Option<Nanos>,
+    incomplete: Option<Arrival>,
     hellos: Vec<(SocketAddr, SocketAddr)>,
     queued: Vec<(PathId, usize)>,
     bytes: Vec<u8>,
@@ -60,8 +60,9 @@ impl TestEngine {
 impl Engine for TestEngine {
     type Message = Message;
 
-    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Nanos, now: Nanos) {
-        self.odd_arrivals += u64::from(arrival > now || now - arrival > 10 * SECOND);
+    fn receive(&mut self, source: Inbound, datagram: &mut [u8], arrival: Arrival, now: Nanos) {
+        self.odd_arrivals +=
+            u64::from(arrival > Arrival::at(now) || arrival.age(now) > 10 * SECOND);
         spin(self.slow);
         match source {
             Inbound::Listener { local, remote } if &*datagram == b"hello" => {
@@ -71,7 +72,7 @@ impl Engine for TestEngine {
             Inbound::Listener { .. } => self.from_strangers += 1,
             Inbound::Path(path) => {
                 self.from_paths += 1;
-                self.incomplete = (&*datagram == b"part").then_some(now);
+                self.incomplete = (&*datagram == b"part").then_some(Arrival::at(now));
                 if self.fan.is_empty() {
                     self.send(path, datagram);
                     return;
@@ -106,7 +107,7 @@ impl Engine for TestEngine {
         }
     }
 
-    fn incomplete_since(&self) -> Option<Nanos> {
+    fn incomplete_since(&self) -> Option<Arrival> {
         self.incomplete
     }
 

@@ -2,6 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use ironcast_core::{
+    Nanos,
+    histogram::{BUCKETS, Distribution, Times},
+};
+
 use crate::{Failure, Output};
 
 macro_rules! counts {
@@ -23,6 +28,8 @@ macro_rules! counts {
         pub(super) struct Counters {
             /// Handshakes that are not done.
             pub(super) running: AtomicUsize,
+            times: [AtomicU64; BUCKETS],
+            times_sum: AtomicU64,
             $(pub(super) $name: AtomicU64,)*
         }
 
@@ -67,6 +74,18 @@ counts! {
 }
 
 impl Counters {
+    /// A handshake took so long, in nanoseconds.
+    pub(super) fn record_time(&self, time: Nanos) {
+        self.times[Times::place(time)].fetch_add(1, Relaxed);
+        self.times_sum.fetch_add(time, Relaxed);
+    }
+
+    /// How long those took that were completed, in nanoseconds.
+    pub(super) fn times(&self) -> Distribution {
+        let counts = std::array::from_fn(|place| self.times[place].load(Relaxed));
+        Times::distribution_of(counts, self.times_sum.load(Relaxed))
+    }
+
     pub(super) fn count(&self, output: &Output) {
         match output {
             Output::Connected(_) => self.connected.fetch_add(1, Relaxed),

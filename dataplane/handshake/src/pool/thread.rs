@@ -48,8 +48,8 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A transport: the worker's number, then the token.
-type Key = (u64, TransportToken);
+/// A transport among those of all workers: the number of its worker's run, then its token there.
+type MemberToken = (u64, TransportToken);
 
 /// See the file's head.
 pub(super) struct HandshakeThread {
@@ -59,10 +59,10 @@ pub(super) struct HandshakeThread {
     /// Datagrams in the queue.
     queued: Arc<AtomicUsize>,
     start: Instant,
-    transports: BTreeMap<Key, Transport>,
-    timers: BTreeSet<(Nanos, Key)>,
+    transports: BTreeMap<MemberToken, Transport>,
+    timers: BTreeSet<(Nanos, MemberToken)>,
     /// Datagrams of transports that were not started yet.
-    early: BTreeMap<Key, Vec<Vec<u8>>>,
+    early: BTreeMap<MemberToken, Vec<Vec<u8>>>,
     stopped: bool,
 }
 
@@ -71,6 +71,7 @@ struct Transport {
     /// `None` once it has ended: further datagrams are ignored.
     association: Option<Box<dyn Association>>,
     timer: Option<Nanos>,
+    began: Nanos,
     /// Its handshake is not done: one of those that are counted.
     running: bool,
 }
@@ -130,16 +131,16 @@ impl HandshakeThread {
     fn begin_anew(&mut self) {
         self.timers.clear();
         self.early.clear();
-        let keys: Vec<Key> = self.transports.keys().copied().collect();
-        for key in keys {
-            let Some(transport) = self.transports.get_mut(&key) else { continue };
+        let tokens: Vec<MemberToken> = self.transports.keys().copied().collect();
+        for token in tokens {
+            let Some(transport) = self.transports.get_mut(&token) else { continue };
             transport.timer = None;
             let (association, running) = (transport.association.take(), transport.running);
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 drop(association);
-                self.handshake_done(key);
+                self.handshake_done(token);
                 if running {
-                    self.emit(key, Output::Failed(Failure::Internal));
+                    self.emit(token, Output::Failed(Failure::Internal));
                 }
             }));
         }
@@ -167,30 +168,30 @@ impl HandshakeThread {
             }
             Command::Datagram { token, bytes } => {
                 self.queued.fetch_sub(1, Relaxed);
-                let key = (number, token);
-                if self.transports.contains_key(&key) {
-                    self.drive(key, |association, now| association.handle_datagram(&bytes, now));
+                let token = (number, token);
+                if self.transports.contains_key(&token) {
+                    self.drive(token, |association, now| association.handle_datagram(&bytes, now));
                 } else {
-                    self.keep(key, bytes);
+                    self.keep(token, bytes);
                 }
             }
             Command::Remove { token } => self.remove((number, token)),
             Command::Leave => {
                 let all = (number, 0)..=(number, TransportToken::MAX);
-                let early = self.early.range(all.clone()).map(|(key, _)| *key);
-                let known = self.transports.range(all).map(|(key, _)| *key);
-                let keys: Vec<Key> = early.chain(known).collect();
-                keys.into_iter().for_each(|key| self.remove(key));
+                let early = self.early.range(all.clone()).map(|(token, _)| *token);
+                let known = self.transports.range(all).map(|(token, _)| *token);
+                let tokens: Vec<MemberToken> = early.chain(known).collect();
+                tokens.into_iter().for_each(|token| self.remove(token));
             }
             Command::Stop => self.stopped = true,
         }
     }
 
-    fn remove(&mut self, key: Key) {
-        self.early.remove(&key);
-        self.handshake_done(key);
-        if let Some(Transport { timer: Some(at), .. }) = self.transports.remove(&key) {
-            self.timers.remove(&(at, key));
+    fn remove(&mut self, token: MemberToken) {
+        self.early.remove(&token);
+        self.handshake_done(token);
+        if let Some(Transport { timer: Some(at), .. }) = self.transports.remove(&token) {
+            self.timers.remove(&(at, token));
         }
     }
 
@@ -201,32 +202,32 @@ impl HandshakeThread {
         role: Role,
         fingerprints: &[Fingerprint],
     ) {
-        let key = (member.number, token);
-        if self.transports.contains_key(&key) {
+        let token = (member.number, token);
+        if self.transports.contains_key(&token) {
             // It was counted when it was ordered.
             self.counters.running.fetch_sub(1, Relaxed);
             return;
         }
-        let early = self.early.remove(&key).unwrap_or_default();
+        let early = self.early.remove(&token).unwrap_or_default();
         let now = self.now();
         let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(role, fingerprints, now)));
         let association = made.ok();
         let panicked = association.is_none();
-        let transport = Transport { member, association, timer: None, running: true };
-        self.transports.insert(key, transport);
+        let transport = Transport { member, association, timer: None, began: now, running: true };
+        self.transports.insert(token, transport);
         if panicked {
-            return self.contain(key);
+            return self.contain(token);
         }
-        self.drive(key, move |association, now| {
+        self.drive(token, move |association, now| {
             early.iter().for_each(|datagram| association.handle_datagram(datagram, now));
         });
     }
 
     /// Keeps a datagram until signalling has told whom it may come from.
-    fn keep(&mut self, key: Key, bytes: Vec<u8>) {
-        let known = self.early.contains_key(&key);
+    fn keep(&mut self, token: MemberToken, bytes: Vec<u8>) {
+        let known = self.early.contains_key(&token);
         if known || self.early.len() < self.config.early_transports_max {
-            let datagrams = self.early.entry(key).or_default();
+            let datagrams = self.early.entry(token).or_default();
             if datagrams.len() < self.config.early_datagrams_max {
                 return datagrams.push(bytes);
             }
@@ -239,44 +240,48 @@ impl HandshakeThread {
         // Only those that are due now: one that becomes due at once again waits for its turn.
         let last = (now, (u64::MAX, TransportToken::MAX));
         let due: Vec<_> = self.timers.range(..=last).copied().collect();
-        for (_, key) in due {
-            self.drive(key, |association, now| association.handle_timeout(now));
+        for (_, token) in due {
+            self.drive(token, |association, now| association.handle_timeout(now));
         }
     }
 
     /// Does something with an association, passes its outputs on, and sets its timer.
-    fn drive(&mut self, key: Key, act: impl FnOnce(&mut dyn Association, Nanos)) {
+    fn drive(&mut self, token: MemberToken, act: impl FnOnce(&mut dyn Association, Nanos)) {
         let now = self.now();
-        let Some(transport) = self.transports.get_mut(&key) else { return };
+        let Some(transport) = self.transports.get_mut(&token) else { return };
         let Some(association) = &mut transport.association else { return };
         let result = catch_unwind(AssertUnwindSafe(|| {
             act(association.as_mut(), now);
             let outputs: Vec<_> = std::iter::from_fn(|| association.poll()).collect();
             (outputs, association.deadline())
         }));
-        let Ok((outputs, deadline)) = result else { return self.contain(key) };
+        let Ok((outputs, deadline)) = result else { return self.contain(token) };
         let ended = outputs.iter().any(|o| matches!(o, Output::Failed(_) | Output::Closed));
         let deadline = deadline.filter(|_| !ended);
-        let done = ended || outputs.iter().any(|o| matches!(o, Output::Connected(_)));
+        let is_connected = outputs.iter().any(|o| matches!(o, Output::Connected(_)));
+        if is_connected {
+            self.counters.record_time(now.saturating_sub(transport.began));
+        }
+        let done = ended || is_connected;
         if ended {
             transport.association = None;
         }
         let previous = std::mem::replace(&mut transport.timer, deadline);
         if let Some(at) = previous {
-            self.timers.remove(&(at, key));
+            self.timers.remove(&(at, token));
         }
         if let Some(at) = deadline {
-            self.timers.insert((at, key));
+            self.timers.insert((at, token));
         }
         if done {
-            self.handshake_done(key);
+            self.handshake_done(token);
         }
-        outputs.into_iter().for_each(|output| self.emit(key, output));
+        outputs.into_iter().for_each(|output| self.emit(token, output));
     }
 
     /// It is not one of those that are limited any more.
-    fn handshake_done(&mut self, key: Key) {
-        if let Some(transport) = self.transports.get_mut(&key)
+    fn handshake_done(&mut self, token: MemberToken) {
+        if let Some(transport) = self.transports.get_mut(&token)
             && std::mem::take(&mut transport.running)
         {
             self.counters.running.fetch_sub(1, Relaxed);
@@ -284,26 +289,26 @@ impl HandshakeThread {
     }
 
     /// An association has panicked: it ends, the thread goes on.
-    fn contain(&mut self, key: Key) {
+    fn contain(&mut self, token: MemberToken) {
         self.counters.panics.fetch_add(1, Relaxed);
-        tracing::error!(token = key.1, "an association has panicked");
-        let timer = self.transports.get_mut(&key).and_then(|transport| {
+        tracing::error!(token = token.1, "an association has panicked");
+        let timer = self.transports.get_mut(&token).and_then(|transport| {
             // What a broken association does when it is dropped is not to be trusted either.
             let association = transport.association.take();
             let _ = catch_unwind(AssertUnwindSafe(|| drop(association)));
             transport.timer.take()
         });
         if let Some(at) = timer {
-            self.timers.remove(&(at, key));
+            self.timers.remove(&(at, token));
         }
-        self.handshake_done(key);
-        self.emit(key, Output::Failed(Failure::Internal));
+        self.handshake_done(token);
+        self.emit(token, Output::Failed(Failure::Internal));
     }
 
-    fn emit(&self, key: Key, output: Output) {
+    fn emit(&self, token: MemberToken, output: Output) {
         self.counters.count(&output);
-        if let Some(transport) = self.transports.get(&key) {
-            (transport.member.output)(key.1, output);
+        if let Some(transport) = self.transports.get(&token) {
+            (transport.member.output)(token.1, output);
         }
     }
 }

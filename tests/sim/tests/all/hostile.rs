@@ -399,7 +399,7 @@ impl Session {
             Step::Pause { producer, audio, paused } => {
                 let id = if audio { "mic" } else { "camera" };
                 let _ = if producer {
-                    worker.apply_pause_producer(id, paused, now)
+                    worker.apply_pause_producer(id, paused)
                 } else {
                     worker.apply_pause_consumer(&format!("bob/{id}"), paused, now)
                 };

@@ -221,7 +221,7 @@ fn layers_are_reported_as_they_change() {
         for paused in [true, false] {
             let now = world.now;
             if by_producer {
-                world.worker().apply_pause_producer("camera", paused, now).unwrap();
+                world.worker().apply_pause_producer("camera", paused).unwrap();
             } else {
                 world.worker().apply_pause_consumer("bob/camera", paused, now).unwrap();
             }

@@ -51,8 +51,7 @@ fn sender_reports_name_the_capture_moment_through_switches_and_pauses() {
             world.run(3 * SECOND);
         }
         for paused in [true, false] {
-            let now = world.now;
-            world.worker().apply_pause_producer("camera", paused, now).unwrap();
+            world.worker().apply_pause_producer("camera", paused).unwrap();
             world.run(3 * SECOND);
         }
         world.assert_no_faults();

@@ -1,6 +1,9 @@
 //! The receiver sees one continuous stream through switches, pauses and dropped temporal layers.
 
-use ironcast_core::{MS, Nanos, SECOND, wire::Codec};
+use ironcast_core::{
+    MS, Nanos, SECOND,
+    wire::{Codec, extension::ExtensionKind},
+};
 use ironcast_protocol::{command::SetPreferredLayers, media::Layers};
 use ironcast_sim::{World, inbox::Frame};
 
@@ -78,7 +81,7 @@ fn pauses_at_both_ends_leave_no_hole() {
                 for paused in [true, false] {
                     let now = world.now;
                     let result = if by_producer {
-                        world.worker().apply_pause_producer(id, paused, now)
+                        world.worker().apply_pause_producer(id, paused)
                     } else {
                         world.worker().apply_pause_consumer(&format!("bob/{id}"), paused, now)
                     };
@@ -170,8 +173,56 @@ fn numbers_and_times_roll_over() {
         world.assert_no_faults();
         let inbox = world.peers[bob].inbox(ssrc);
         assert_eq!(inbox.holes(), [], "seed {seed}");
-        assert!(inbox.index.newest().unwrap() > 66_000, "seed {seed}");
+        assert!(inbox.index.newest().unwrap().0 > 66_000, "seed {seed}");
         assert_continuous(&inbox.frames(), 90_000, MS, seed);
+    }
+}
+
+/// H264 says nothing of its layers; its publisher's dependency descriptors do, and stay here: a receiver
+/// takes none, and would find frame numbers missing in them.
+#[test]
+fn h264_has_the_layers_of_its_dependency_descriptors() {
+    for (seed, loss) in (260..266).zip([0.0, 0.01].repeat(3)) {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        let mut track = world.simulcast("camera", 2);
+        (track.codec, track.describes_dependencies) = (Codec::H264, true);
+        track.extensions.push((7, ExtensionKind::DependencyDescriptor));
+        world.publish(alice, track);
+        let ssrc = world.consume(bob, "camera");
+        world.peers[alice].up.network.loss = loss;
+        world.run(5 * SECOND);
+        // Every second frame is of layer 2, every fourth of layer 1.
+        for (temporal, expected) in [(0, 30), (2, 120), (1, 60), (2, 120)] {
+            prefer(&mut world, "bob/camera", 1, temporal);
+            world.run(6 * SECOND);
+            let settled = world.now - 4 * SECOND;
+            let frames = world.peers[bob].inbox(ssrc).frames();
+            let late: Vec<_> = frames.iter().filter(|frame| frame.at > settled).collect();
+            let highest = late.iter().map(|frame| frame.descriptor.temporal).max();
+            assert_eq!(highest, Some(temporal), "seed {seed}");
+            let few = expected - 5 - (100.0 * loss) as usize * 5;
+            assert!((few..=expected + 5).contains(&late.len()), "seed {seed}: {}", late.len());
+        }
+        let now = world.now;
+        let stats = world.worker().producer_stats("camera", now).unwrap();
+        for layer in ["0.0", "0.1", "0.2"] {
+            assert!(stats[1].bitrate_by_layer[layer] > 0, "{:?}", stats[1].bitrate_by_layer);
+        }
+        world.peers[alice].track("camera").muted = true;
+        world.run(2 * SECOND);
+        world.assert_no_faults();
+        let inbox = world.peers[bob].inbox(ssrc);
+        if loss == 0.0 {
+            assert_eq!(inbox.holes(), [], "seed {seed}");
+            for pair in inbox.frames().windows(2) {
+                let next = pair[0].index + u64::from(pair[0].packets);
+                assert_eq!(pair[1].index, next, "seed {seed}: {pair:?}");
+            }
+            // Up at a frame of the base layer: no key frame was asked for.
+            let asked = world.peers[alice].track("camera").sources[1].asked.len();
+            assert!(asked <= 2, "seed {seed}: {asked}");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use ironcast_protocol::command::{CreateRouter, CreateWebRtcTransport, DtlsRole};
 
 use super::*;
 use crate::{
-    MS, SECOND,
+    Arrival, MS, SECOND,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
     srtp::{SoftwareSealer, Suite},
     transport::ice::Credentials,
@@ -50,7 +50,7 @@ fn check(worker: &mut Worker, token: u64) {
     let password = credentials().password;
     let len = stun::write_request(&mut check, &request, password.as_bytes()).unwrap();
     let (local, remote) = (([10, 0, 0, 1], 40_000).into(), ([10, 0, 0, 2], 10_000).into());
-    worker.receive(Ingress::Listener { local, remote }, &check[..len], NOW);
+    worker.receive(Ingress::Listener { local, remote }, &check[..len], Arrival::at(NOW));
     worker.path_opened(token, local, remote, Some(PATH), NOW);
 }
 

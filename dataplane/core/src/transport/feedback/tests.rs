@@ -44,9 +44,9 @@ fn read(datagrams: &[Vec<u8>]) -> BTreeMap<u16, Option<i64>> {
 fn arrivals_losses_and_reordering_across_the_wrap() {
     let mut feedback = TransportFeedback::default();
     for (seq, ms) in [(65_534, 1_000), (0, 1_005), (65_535, 1_007), (3, 1_100)] {
-        feedback.receive(seq, ms * MS);
+        feedback.receive(seq, Arrival::at(ms * MS));
     }
-    feedback.receive(0, 2_000 * MS);
+    feedback.receive(0, Arrival::at(2_000 * MS));
     assert_eq!(feedback.deadline(), Some(1_100 * MS));
     let datagrams = drain(&mut feedback, 200);
     assert_eq!(datagrams.len(), 1);
@@ -65,28 +65,28 @@ fn arrivals_losses_and_reordering_across_the_wrap() {
 #[test]
 fn a_late_packet_is_reported_with_all_since_then() {
     let mut feedback = TransportFeedback::default();
-    feedback.receive(10, 0);
-    feedback.receive(12, MS);
+    feedback.receive(10, Arrival::at(0));
+    feedback.receive(12, Arrival::at(MS));
     assert_eq!(read(&drain(&mut feedback, 200)).get(&11), Some(&None));
-    feedback.receive(11, 2 * MS);
-    feedback.receive(13, 3 * MS);
+    feedback.receive(11, Arrival::at(2 * MS));
+    feedback.receive(13, Arrival::at(3 * MS));
     let again = read(&drain(&mut feedback, 200));
     assert_eq!(again.keys().copied().collect::<Vec<_>>(), [11, 12, 13]);
     assert_eq!(again[&11], Some(2_000));
     // Too late, or before the very first: nothing happens.
-    feedback.receive(13 + LATE_MAX as u16 + 1, 4 * MS);
+    feedback.receive(13 + LATE_MAX as u16 + 1, Arrival::at(4 * MS));
     drain(&mut feedback, 200);
-    feedback.receive(12, 4 * MS);
-    feedback.receive(9, 4 * MS);
+    feedback.receive(12, Arrival::at(4 * MS));
+    feedback.receive(9, Arrival::at(4 * MS));
     assert!(!feedback.is_pending());
 }
 
 #[test]
 fn long_silence_starts_a_new_message() {
     let mut feedback = TransportFeedback::default();
-    feedback.receive(1, 0);
-    feedback.receive(2, 9_000 * MS);
-    feedback.receive(3, 9_001 * MS);
+    feedback.receive(1, Arrival::at(0));
+    feedback.receive(2, Arrival::at(9_000 * MS));
+    feedback.receive(3, Arrival::at(9_001 * MS));
     let datagrams = drain(&mut feedback, 200);
     assert_eq!(datagrams.len(), 2);
     assert_eq!(read(&datagrams)[&3], Some(9_001_000));
@@ -98,31 +98,31 @@ fn long_silence_starts_a_new_message() {
 fn a_crowd_is_reported_at_once_and_the_ring_is_never_exceeded() {
     let mut feedback = TransportFeedback::default();
     for seq in 0..CROWDED as u16 {
-        feedback.receive(seq, Nanos::from(seq) * 1_000);
+        feedback.receive(seq, Arrival::at(Nanos::from(seq) * 1_000));
     }
     assert_eq!(feedback.deadline(), Some(0));
     for seq in CROWDED as u16..5_000 {
-        feedback.receive(seq, Nanos::from(seq) * 1_000);
+        feedback.receive(seq, Arrival::at(Nanos::from(seq) * 1_000));
     }
     let all = read(&drain(&mut feedback, 1_200));
     assert_eq!((all.len(), all.values().flatten().count()), (5_000, 5_000));
     for seq in 5_000..20_000 {
-        feedback.receive(seq, Nanos::from(seq) * 1_000);
+        feedback.receive(seq, Arrival::at(Nanos::from(seq) * 1_000));
     }
     let all = read(&drain(&mut feedback, 1_200));
     assert_eq!(all.len(), CAPACITY_MAX);
     assert_eq!(all.keys().next(), Some(&(20_000 - CAPACITY_MAX as u16)));
     assert_eq!(feedback.ring.len(), CAPACITY);
     // Far jumps, forward and backward.
-    feedback.receive(20_000 + 0x7000, 0);
-    feedback.receive(17_000, 0);
+    feedback.receive(20_000 + 0x7000, Arrival::at(0));
+    feedback.receive(17_000, Arrival::at(0));
     assert_eq!(read(&drain(&mut feedback, 1_200)).len(), CAPACITY);
 }
 
 #[test]
 fn a_buffer_that_is_too_small_loses_nothing() {
     let mut feedback = TransportFeedback::default();
-    feedback.receive(1, 0);
+    feedback.receive(1, Arrival::at(0));
     let mut buffer = [0; 20];
     let mut compound = CompoundWriter::new(&mut buffer);
     assert_eq!(feedback.write(&mut compound, 1, 2), Err(Full));
@@ -156,7 +156,7 @@ proptest! {
         let mut datagrams = Vec::new();
         for chunk in arrivals.chunks(50) {
             for &(seq, arrival) in chunk {
-                feedback.receive(seq, arrival);
+                feedback.receive(seq, Arrival::at(arrival));
                 expected.insert(seq, arrival);
             }
             datagrams.extend(drain(&mut feedback, room));
@@ -208,7 +208,7 @@ proptest! {
     ) {
         let mut feedback = TransportFeedback::default();
         for (seq, arrival, report) in arrivals {
-            feedback.receive(seq, arrival);
+            feedback.receive(seq, Arrival::at(arrival));
             if report {
                 read(&drain(&mut feedback, 300));
             }

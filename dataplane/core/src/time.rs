@@ -1,0 +1,64 @@
+//! Time: a turn's, and that of what comes in. Two types, so that the compiler keeps them apart.
+
+use std::ops::Add;
+
+/// Monotonic nanoseconds: a moment of the turn, a deadline, or a span. The zero point is the driver's.
+pub type Nanos = u64;
+
+/// One millisecond.
+pub const MS: Nanos = 1_000_000;
+/// One second.
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// When a datagram came: the kernel's stamp, on the clock of the turn's time and never after it. One
+/// that is handled later may have come earlier, so that arrivals, other than the turn's time, go back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Arrival(Nanos);
+
+impl Arrival {
+    /// From the kernel's stamp; what has none came now.
+    #[must_use]
+    pub const fn at(moment: Nanos) -> Self {
+        Self(moment)
+    }
+
+    /// As a moment of the turn's clock: for what is measured, and limited, by both.
+    #[must_use]
+    pub const fn moment(self) -> Nanos {
+        self.0
+    }
+
+    /// Time since another arrival; 0 where that one came later.
+    #[must_use]
+    pub const fn since(self, other: Self) -> Nanos {
+        self.0.saturating_sub(other.0)
+    }
+
+    /// Time until now.
+    #[must_use]
+    pub const fn age(self, now: Nanos) -> Nanos {
+        now.saturating_sub(self.0)
+    }
+}
+
+/// A deadline is the turn's.
+impl Add<Nanos> for Arrival {
+    type Output = Nanos;
+
+    fn add(self, span: Nanos) -> Nanos {
+        self.0 + span
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arrival_before_another_is_no_time_after_it() {
+        let (first, second) = (Arrival::at(SECOND), Arrival::at(SECOND + MS));
+        assert_eq!((second.since(first), first.since(second)), (MS, 0));
+        assert_eq!((first.age(2 * SECOND), first.age(0), first + MS), (SECOND, 0, SECOND + MS));
+    }
+}
