@@ -94,6 +94,7 @@ impl Worker {
 }
 
 /// All fresh packets of a producer, for one consumer: choose, renumber, write.
+#[inline]
 fn forward(
     out: &mut Out<'_>,
     consumer: &mut Consumer,
@@ -142,6 +143,7 @@ fn forward(
 }
 
 /// One packet, if it is chosen. Returns the datagram's length, 0 when nothing is sent.
+#[inline]
 fn forward_one(
     out: &mut Out<'_>,
     consumer: &mut Consumer,
