@@ -99,6 +99,8 @@ impl Route {
     pub fn scope(&self) -> Scope {
         let is_admin = ["/admin/", "/audit"].iter().any(|prefix| self.path.starts_with(prefix));
         match self.op {
+            // A signaling service tells its users until when.
+            Op::GetDrain => Scope::Read,
             _ if is_admin => Scope::Admin,
             Op::Batch | Op::CanConsume => Scope::Read,
             _ if self.method == "GET" => Scope::Read,

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Up(choice) => up::run(&choice),
         Command::Doctor(choice) => choice.load().map(|config| doctor::run(&config)),
-        Command::Reload(arguments) => reload::run(arguments),
+        Command::Reload(arguments) => remote::ask(reload::run(arguments)),
         Command::Ls(arguments) => remote::ask(look::ls::run(arguments)),
         Command::Show(arguments) => remote::ask(look::show::run(arguments)),
         Command::Stats(arguments) => remote::ask(look::stats::run(arguments)),

@@ -1,53 +1,23 @@
 //! `ironcast reload`: has the running control plane read its configuration and the files that it names
 //! again, and says what is different now, or why nothing is.
 
-use std::{path::PathBuf, process::ExitCode};
-
 use clap::Args;
 use ironcast_api::{ChangedSetting, Reloaded};
-use ironcast_client::{Client, Token, Trust};
 
-use crate::Choice;
+use crate::remote::{EXIT_CODES, Failure, Reach};
 
 #[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
-    choice: Choice,
-    /// Address of the control API [default: as configured]
-    #[arg(long, value_name = "https://HOST:PORT")]
-    url: Option<String>,
-    /// Certificate to trust there, PEM [default: as configured]
-    #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// File with an admin's token [default: control.token_file, its first token]
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// An admin's client certificate to show, PEM
-    #[arg(long, value_name = "FILE", requires = "key")]
-    cert: Option<PathBuf>,
-    /// Its private key, PEM
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    key: Option<PathBuf>,
+    reach: Reach,
 }
 
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config = arguments.choice.load()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let reloaded = runtime.block_on(async {
-        let url = arguments.url.unwrap_or_else(|| config.control_url());
-        let ca = arguments.ca.unwrap_or_else(|| config.control_ca());
-        let mut builder = Client::builder(url).trust(Trust::File(ca));
-        if let Some((cert, key)) = arguments.cert.zip(arguments.key) {
-            builder = builder.identity(cert, key);
-        } else if let Some(file) =
-            arguments.token_file.or_else(|| config.control.token_file.clone())
-        {
-            builder = builder.token(Token::File(file));
-        }
-        anyhow::Ok(builder.build()?.reload().await?)
-    })?;
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let remote = arguments.reach.connect()?;
+    let reloaded = remote.client.reload().await.map_err(|error| remote.failure(error))?;
     print!("{}", describe(&reloaded));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn describe(reloaded: &Reloaded) -> String {

@@ -28,7 +28,7 @@ pub(crate) struct Reach {
     /// Certificate to trust there, PEM [default: as configured]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// File whose first line is the token to show [default: as configured]
+    /// File with the token to show [default: an admin's of control.token_file]
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Client certificate to show, PEM [default: as configured]
@@ -67,16 +67,27 @@ impl Reach {
     }
 }
 
-/// The signaling service's token if there is one, else the first of those that are taken here, where
-/// whoever asks may read them.
+/// An admin's token of those that are taken here, where whoever asks may read them; else the signaling
+/// service's, which sees its own rooms only.
 fn token(config: &Config) -> Option<Token> {
-    if let Some(file) = &config.signaling.control_token_file {
-        return Some(Token::File(file.clone()));
-    }
-    let text = std::fs::read_to_string(config.control.token_file.as_ref()?).ok()?;
-    let mut lines = text.lines().map(str::trim);
-    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    Some(Token::Text(first.to_owned()))
+    let file = config.control.token_file.as_ref();
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    let of_signaling = || config.signaling.control_token_file.clone().map(Token::File);
+    admin_token(&text).map(Token::Text).or_else(of_signaling)
+}
+
+/// The first token that may do everything. A line is a token, or its name, its scopes and the token;
+/// of some only a hash is there.
+fn admin_token(text: &str) -> Option<String> {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let token = match words.as_slice() {
+            [token] => token,
+            [_, scopes, token] if scopes.split(',').any(|scope| scope == "admin") => token,
+            _ => return None,
+        };
+        (!token.starts_with("sha256:")).then(|| (*token).to_owned())
+    })
 }
 
 impl Remote {
@@ -175,6 +186,15 @@ mod tests {
     use ironcast_api::Problem;
 
     use super::*;
+
+    #[test]
+    fn an_admins_token_is_found_among_others() {
+        let text =
+            "# ours\n\nsig control s1\nops sha256 x y z\nops read,admin t2\nother admin t3\n";
+        assert_eq!(admin_token(text).as_deref(), Some("t2"));
+        assert_eq!(admin_token("alone\n").as_deref(), Some("alone"));
+        assert_eq!(admin_token("ops admin sha256:00\nsig control s1\n"), None);
+    }
 
     #[test]
     fn exit_codes_say_what_kind_of_failure_it_was() {

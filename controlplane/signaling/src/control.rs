@@ -333,9 +333,10 @@ impl Media for ControlMedia {
             let snapshot = self.client.snapshot(None).await.map_err(translate)?;
             let routers = snapshot.routers.iter().map(view).collect();
             let draining = match health.status {
+                // Until when is worth less than being in step.
                 HealthStatus::Draining => {
-                    let status = self.client.drain_status().await.map_err(translate)?;
-                    Draining::Until(status.deadline)
+                    let status = self.client.drain_status().await;
+                    Draining::Until(status.ok().and_then(|status| status.deadline))
                 }
                 _ => Draining::No,
             };

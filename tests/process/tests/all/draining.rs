@@ -70,6 +70,9 @@ async fn a_second_signal_ends_the_waiting() {
 async fn the_command_drains_to_the_deadline_and_takes_it_back() {
     let pair = Pair::start().await;
     pair.create_room("room").await;
+    // A room without any transport would be closed after a while.
+    let transport = json!({ "id": "t", "routerId": "room", "type": "webrtc" });
+    pair.call("POST", "/v1/transports", transport).await;
     let (code, said, _) = pair.ironcast(&["drain", "--no-wait"]).await;
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("1 room with 0 participants left, no deadline"), "{said}");
