@@ -61,7 +61,7 @@ async fn a_worker_that_is_stuck_ends_the_signs_of_life() {
 
 /// The dataplane has the same socket here: what the control plane says is known by its words.
 #[tokio::test]
-async fn a_control_plane_is_ready_when_it_is_attached() {
+async fn a_control_plane_is_ready_and_says_when_it_is_attached() {
     let mut manager = manager("control");
     let mut pair = told_to(&manager).start().await;
     manager.wait_for("STATUS=attached to the dataplane", 1);
@@ -75,7 +75,7 @@ async fn a_control_plane_is_ready_when_it_is_attached() {
 }
 
 #[tokio::test]
-async fn signaling_is_ready_when_the_media_server_is_there() {
+async fn signaling_is_ready_and_says_when_the_media_server_is_there() {
     let mut manager = manager("signaling");
     let pair = Pair::start().await;
     let mut signaling = pair.start_signaling_in("signaling", &manager.environment(WATCHDOG)).await;
