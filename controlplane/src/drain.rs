@@ -291,7 +291,7 @@ mod tests {
         begin(&mut state, None);
         assert!(check(&state).is_err());
         assert!(look(&mut state, began, u64::MAX).is_empty(), "it may be new");
-        assert_eq!(look(&mut state, began + EMPTY_TIME, u64::MAX), [id.clone()]);
+        assert_eq!(look(&mut state, began + EMPTY_TIME, u64::MAX), std::slice::from_ref(&id));
         begin(&mut state, Some(1_000));
         assert!(look(&mut state, began, 999).is_empty());
         assert_eq!(look(&mut state, began, 1_000), [id]);

@@ -31,7 +31,7 @@ impl Hub {
         let rooms = self.registry.count(Kind::Router);
         tracing::info!(rooms, seconds = time.as_secs(), "ending; waits for its rooms first");
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + time;
-        self.drain.get_or_insert(Drain {
+        self.drain.get_or_insert_with(|| Drain {
             deadline_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
             deadline: Instant::now() + time,
             was_empty: false,
