@@ -131,11 +131,16 @@ struct SocketOutbox {
     metrics: Arc<Metrics>,
     /// Sockets that could not take something and are being closed: nothing more is said to them.
     closing: Arc<Mutex<HashSet<Sid>>>,
+    open: Open,
 }
+
+/// Sockets that are there, from before their first message until their loss is handled. The library
+/// calls a socket connected only when it has told it so, and by then its first message may be here.
+type Open = Arc<Mutex<HashSet<Sid>>>;
 
 impl Outbox for SocketOutbox {
     fn is_open(&self, socket: Sid) -> bool {
-        self.io.get_socket(socket).is_some_and(|socket| socket.connected())
+        self.open.lock().expect("nobody panics with it").contains(&socket)
     }
 
     fn emit(&self, socket: Sid, event: &str, payload: &RawValue) {
@@ -195,14 +200,19 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
         .ping_timeout(settings.ping_timeout)
         .build_svc();
     let metrics = Arc::new(Metrics::default());
-    let outbox =
-        SocketOutbox { io: io.clone(), metrics: Arc::clone(&metrics), closing: Arc::default() };
+    let open = Open::default();
+    let outbox = SocketOutbox {
+        io: io.clone(),
+        metrics: Arc::clone(&metrics),
+        closing: Arc::default(),
+        open: Arc::clone(&open),
+    };
     let service = Service::new(settings, media, Box::new(outbox), metrics);
     let for_sockets = Arc::clone(&service);
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
     let prepare = move |socket: SocketRef| {
-        welcome(&socket, Arc::clone(&for_sockets));
+        welcome(&socket, Arc::clone(&for_sockets), &open);
         async { Ok::<(), Infallible>(()) }
     };
     io.ns("/", (async || {}).with(prepare));
@@ -218,7 +228,8 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
 }
 
 /// Registers all names of all events for a new socket.
-fn welcome(socket: &SocketRef, service: Arc<Service>) {
+fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open) {
+    open.lock().expect("nobody panics with it").insert(socket.id);
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
     let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let bytes_max = service.settings.message_bytes_max * MESSAGES_OF_FULL_SIZE_MAX;
@@ -243,9 +254,11 @@ fn welcome(socket: &SocketRef, service: Arc<Service>) {
         },
     );
     let (for_loss, its_queue) = (Arc::clone(&service), Arc::clone(&queue));
+    let was_open = Arc::clone(open);
     socket.on_disconnect(move |socket: SocketRef| {
-        // First the mark, then the loss: who is being seated meanwhile is found by one of both.
+        // First the marks, then the loss: who is being seated meanwhile is found by one of both.
         its_queue.is_gone.store(true, Ordering::SeqCst);
+        was_open.lock().expect("nobody panics with it").remove(&socket.id);
         for_loss.lose_socket(socket.id);
         async {}
     });
@@ -257,7 +270,13 @@ fn welcome(socket: &SocketRef, service: Arc<Service>) {
         requests,
         ahead: VecDeque::new(),
     };
-    tokio::spawn(worker.run());
+    // A socket that never got so far as to be lost is forgotten with its queue.
+    let was_open = Arc::clone(open);
+    tokio::spawn(async move {
+        let socket = worker.from.socket;
+        worker.run().await;
+        was_open.lock().expect("nobody panics with it").remove(&socket);
+    });
 }
 
 /// An unknown name comes from outside: only its beginning is said back.
