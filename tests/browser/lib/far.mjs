@@ -12,6 +12,7 @@ export class FarRelay {
   /** `delayMs`: how much later each packet comes, each way. */
   constructor({ delayMs }) {
     this.questions = new Map();
+    this.asked = 0;
     this.child = fork(FILE, ['serve', String(delayMs)]);
     this.child.on('message', ({ number, answer }) => {
       this.questions.get(number)?.(answer);
@@ -21,7 +22,8 @@ export class FarRelay {
   }
 
   ask(what, ...values) {
-    const number = this.questions.size ? Math.max(...this.questions.keys()) + 1 : 1;
+    this.asked += 1;
+    const number = this.asked;
     return new Promise((resolve, reject) => {
       this.questions.set(number, resolve);
       this.child.send({ number, what, values }, (error) => error && reject(error));

@@ -40,10 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err(Failure::Other(anyhow::anyhow!(what)));
     }
     let remote = arguments.reach.connect()?;
-    let router = match &arguments.router {
-        None => None,
-        Some(text) => Some(remote.find(Kind::Routers, text, None).await?.id),
-    };
+    let router = remote.find_router(arguments.router.as_deref()).await?;
     // All are found before one is closed.
     let mut all = Vec::new();
     for text in &arguments.ids {

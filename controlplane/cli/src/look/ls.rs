@@ -37,10 +37,7 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let remote = arguments.reach.connect()?;
     let limit = if arguments.all { usize::MAX } else { arguments.limit.max(1) };
-    let router = match &arguments.router {
-        None => None,
-        Some(text) => Some(remote.find(Kind::Routers, text, None).await?.id),
-    };
+    let router = remote.find_router(arguments.router.as_deref()).await?;
     let Some(kind) = arguments.kind else {
         return overview(&remote, router.as_ref(), limit, arguments.json).await;
     };

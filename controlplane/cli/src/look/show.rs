@@ -36,10 +36,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let remote = arguments.reach.connect()?;
-    let router = match &arguments.router {
-        None => None,
-        Some(text) => Some(remote.find(Kind::Routers, text, None).await?.id),
-    };
+    let router = remote.find_router(arguments.router.as_deref()).await?;
     let found = remote.find(arguments.kind, &arguments.id, router.as_ref()).await?;
     if arguments.json {
         print_json(&found.value);

@@ -30,10 +30,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let remote = arguments.reach.connect()?;
-    let router = match &arguments.router {
-        None => None,
-        Some(text) => Some(remote.find(Kind::Routers, text, None).await?.id),
-    };
+    let router = remote.find_router(arguments.router.as_deref()).await?;
     let kind = arguments.kind;
     let found = remote.find(kind, &arguments.id, router.as_ref()).await?;
     let (kind, ids) = match kind {

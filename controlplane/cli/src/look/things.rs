@@ -176,6 +176,14 @@ impl Remote {
         Ok(Found { value: whole(&id).await?, id, is_exact: false })
     }
 
+    /// The router that a call is about, if one is named.
+    pub(crate) async fn find_router(&self, text: Option<&str>) -> Result<Option<Id>, Failure> {
+        match text {
+            None => Ok(None),
+            Some(text) => Ok(Some(self.find(Kind::Routers, text, None).await?.id)),
+        }
+    }
+
     async fn find_participant(&self, id: &Id, router: Option<&Id>) -> Result<Found, Failure> {
         let all = self.participants(router, usize::MAX).await?.items;
         let name = |one: &Value| one["id"].as_str().unwrap_or_default().to_owned();
