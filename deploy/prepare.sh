@@ -4,6 +4,7 @@
 
 target=${CARGO_TARGET_DIR:-target}
 page=controlplane/signaling/web
+client_node=controlplane/client-node
 export DEBIAN_FRONTEND=noninteractive
 
 if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); else bold='' plain=''; fi
@@ -128,6 +129,12 @@ build_page() {
     need_modules "$page" || return
     step "building the page" npm run --prefix "$page" build || return
     printf '%s\n' "$now" >"$stamp"
+}
+
+build_client_node() {
+    need_node
+    need_modules "$client_node" || return
+    step "building the client for Node" npm run --prefix "$client_node" build
 }
 
 build_release() {

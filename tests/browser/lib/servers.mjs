@@ -64,9 +64,9 @@ const get = (url) =>
 export class Servers {
   /**
    * `settings`: values over the tests' own, such as `{ 'rtc.single_port': 3478 }`; `unset`: those of
-   * the tests' own that are left to the defaults of the product.
+   * the tests' own that are left to the defaults of the product; `names`: which processes.
    */
-  static async start(name, settings = {}, unset = []) {
+  static async start(name, settings = {}, unset = [], names = NAMES) {
     const servers = new Servers();
     servers.name = name;
     servers.folder = fs.mkdtempSync(path.join(os.tmpdir(), `ironcast-${name}-`));
@@ -94,7 +94,7 @@ export class Servers {
     };
     for (const key of unset) delete servers.settings[key];
     try {
-      for (const process of NAMES) await servers.startOne(process);
+      for (const process of names) await servers.startOne(process);
       const certificate = path.join(servers.folder, 'control-cert.pem');
       servers.control = new Control(`https://127.0.0.1:${control}`, certificate);
     } catch (error) {

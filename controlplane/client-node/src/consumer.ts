@@ -1,0 +1,202 @@
+// A consumer: media that the server sends to a peer, from one producer.
+
+import { unsupported } from './errors.js';
+import type {
+  ConsumerInfo, ConsumerLayers, ConsumerScore, ConsumerType, MediaKind, RtpParameters, RtpStreamStats,
+} from './openapi.js';
+import { type ClosedReason, Resource } from './resource.js';
+import type { Seq } from './seq.js';
+import type { Session } from './session.js';
+import type { ServerEvent } from './stream.js';
+import type { AppData } from './types.js';
+
+export interface ConsumerEvents {
+  transportclose: [];
+  producerclose: [];
+  producerpause: [];
+  producerresume: [];
+  score: [ConsumerScore];
+  /** Undefined: nothing is sent. */
+  layerschange: [ConsumerLayers | undefined];
+  /** The server closed it, for a reason for which mediasoup has no event. */
+  close: [ClosedReason];
+}
+
+export interface ConsumerObserverEvents {
+  close: [];
+  pause: [];
+  resume: [];
+  score: [ConsumerScore];
+  layerschange: [ConsumerLayers | undefined];
+}
+
+type News = Partial<Pick<ConsumerInfo, 'paused' | 'producerPaused' | 'score' | 'priority' | 'preferredLayers'>> & {
+  /** Null: none. */
+  currentLayers?: ConsumerLayers | null;
+};
+
+const isEqual = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
+  /** @internal */
+  readonly resource = 'consumer';
+  readonly #info: ConsumerInfo;
+  readonly #onEnd: () => void;
+  #paused: boolean;
+  #producerPaused: boolean;
+  #priority: number;
+  #score: ConsumerScore;
+  #preferredLayers: ConsumerLayers | undefined;
+  #currentLayers: ConsumerLayers | undefined;
+
+  /** @internal */
+  constructor(session: Session, info: ConsumerInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+    super(session, info.id, appData, seq);
+    this.#info = info;
+    this.#onEnd = onEnd;
+    this.#paused = info.paused;
+    this.#producerPaused = info.producerPaused;
+    this.#priority = info.priority;
+    this.#score = info.score;
+    this.#preferredLayers = info.preferredLayers ?? undefined;
+    this.#currentLayers = info.currentLayers ?? undefined;
+  }
+
+  get producerId(): string {
+    return this.#info.producerId;
+  }
+
+  get kind(): MediaKind {
+    return this.#info.kind;
+  }
+
+  get type(): ConsumerType {
+    return this.#info.type;
+  }
+
+  get rtpParameters(): RtpParameters {
+    return this.#info.rtpParameters;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get producerPaused(): boolean {
+    return this.#producerPaused;
+  }
+
+  get priority(): number {
+    return this.#priority;
+  }
+
+  get score(): ConsumerScore {
+    return this.#score;
+  }
+
+  get preferredLayers(): ConsumerLayers | undefined {
+    return this.#preferredLayers;
+  }
+
+  get currentLayers(): ConsumerLayers | undefined {
+    return this.#currentLayers;
+  }
+
+  close(): Promise<void> {
+    return this.closedByCaller();
+  }
+
+  pause(): Promise<void> {
+    return this.callAndUpdate('POST', '/pause');
+  }
+
+  /** A video consumer asks its producer for a key frame by itself. */
+  resume(): Promise<void> {
+    return this.callAndUpdate('POST', '/resume');
+  }
+
+  setPreferredLayers({ spatialLayer, temporalLayer }: ConsumerLayers): Promise<void> {
+    return this.callAndUpdate('PATCH', '', { preferredLayers: { spatialLayer, temporalLayer } });
+  }
+
+  /** 1 to 255: who gets better layers first. */
+  setPriority(priority: number): Promise<void> {
+    return this.callAndUpdate('PATCH', '', { priority });
+  }
+
+  unsetPriority(): Promise<void> {
+    return this.setPriority(1);
+  }
+
+  requestKeyFrame(): Promise<void> {
+    return this.call('POST', '/request-key-frame');
+  }
+
+  /** What is sent, then the producer's stream that it is made of. */
+  getStats(): Promise<RtpStreamStats[]> {
+    return this.call('GET', '/stats');
+  }
+
+  /** The dataplane's whole view. */
+  dump(): Promise<Record<string, unknown>> {
+    return this.call('GET', '/dump');
+  }
+
+  /** Not in this version. */
+  async enableTraceEvent(_types?: string[]): Promise<never> {
+    throw unsupported('trace events');
+  }
+
+  /** @internal */
+  receive(what: string, data: ServerEvent['data'], seq: Seq): void {
+    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
+    else if (what === 'paused' || what === 'resumed') this.update({ paused: what === 'paused' }, seq);
+    else if (what === 'producerpause' || what === 'producerresume') this.update({ producerPaused: what === 'producerpause' }, seq);
+    else if (what === 'score') this.update({ score: data['score'] }, seq);
+    else if (what === 'layerschange') this.update({ currentLayers: data['layers'] ?? null }, seq);
+  }
+
+  override update(info: News, seq: Seq): void {
+    // An answer that shows the whole leaves out what is not there.
+    const isWhole = 'producerId' in info;
+    super.update(isWhole ? { ...info, currentLayers: info.currentLayers ?? null } : info, seq);
+  }
+
+  protected change({ paused, producerPaused, score, priority, preferredLayers, currentLayers }: News): void {
+    const wasSilent = this.#paused || this.#producerPaused;
+    const producerChanged = producerPaused !== undefined && producerPaused !== this.#producerPaused;
+    this.#paused = paused ?? this.#paused;
+    this.#producerPaused = producerPaused ?? this.#producerPaused;
+    this.#priority = priority ?? this.#priority;
+    this.#preferredLayers = preferredLayers ?? this.#preferredLayers;
+    if (producerChanged) this.safeEmit(producerPaused ? 'producerpause' : 'producerresume');
+    const isSilent = this.#paused || this.#producerPaused;
+    if (isSilent !== wasSilent) this.observer.safeEmit(isSilent ? 'pause' : 'resume');
+    if (score !== undefined && !isEqual(score, this.#score)) {
+      this.#score = score;
+      this.safeEmit('score', score);
+      this.observer.safeEmit('score', score);
+    }
+    if (currentLayers !== undefined && !isEqual(currentLayers ?? undefined, this.#currentLayers)) {
+      this.#currentLayers = currentLayers ?? undefined;
+      this.safeEmit('layerschange', this.#currentLayers);
+      this.observer.safeEmit('layerschange', this.#currentLayers);
+    }
+  }
+
+  protected closedByServer(reason: ClosedReason): void {
+    // Its transport is there, or it would have been closed with it.
+    const event = { producer_closed: 'producerclose', transport_closed: 'transportclose', lost: 'producerclose' } as const;
+    const named = event[reason as keyof typeof event];
+    this.end(() => (named ? this.safeEmit(named) : this.safeEmit('close', reason)));
+  }
+
+  /** @internal */
+  transportClosed(): void {
+    this.end(() => this.safeEmit('transportclose'));
+  }
+
+  protected override endChildren(): void {
+    this.#onEnd();
+  }
+}

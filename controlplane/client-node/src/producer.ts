@@ -1,0 +1,141 @@
+// A producer: media that a peer sends to the server.
+
+import { unsupported } from './errors.js';
+import type { MediaKind, ProducerInfo, ProducerScore, ProducerType, RtpParameters, RtpStreamStats } from './openapi.js';
+import { type ClosedReason, Resource } from './resource.js';
+import type { Seq } from './seq.js';
+import type { Session } from './session.js';
+import type { ServerEvent } from './stream.js';
+import type { AppData } from './types.js';
+
+export interface ProducerVideoOrientation {
+  camera: boolean;
+  flip: boolean;
+  rotation: number;
+}
+
+export interface ProducerEvents {
+  transportclose: [];
+  score: [ProducerScore[]];
+  videoorientationchange: [ProducerVideoOrientation];
+  /** Indexes into `rtpParameters.encodings` that nobody watches. */
+  layersunwatched: [number[]];
+  /** The server closed it, for a reason for which mediasoup has no event. */
+  close: [ClosedReason];
+}
+
+export interface ProducerObserverEvents {
+  close: [];
+  pause: [];
+  resume: [];
+  score: [ProducerScore[]];
+  videoorientationchange: [ProducerVideoOrientation];
+}
+
+export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
+  /** @internal */
+  readonly resource = 'producer';
+  readonly #info: ProducerInfo;
+  readonly #onEnd: () => void;
+  #paused: boolean;
+  #score: ProducerScore[];
+
+  /** @internal */
+  constructor(session: Session, info: ProducerInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+    super(session, info.id, appData, seq);
+    this.#info = info;
+    this.#onEnd = onEnd;
+    this.#paused = info.paused;
+    this.#score = info.score ?? [];
+  }
+
+  get kind(): MediaKind {
+    return this.#info.kind;
+  }
+
+  get type(): ProducerType {
+    return this.#info.type;
+  }
+
+  get rtpParameters(): RtpParameters {
+    return this.#info.rtpParameters;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  get score(): ProducerScore[] {
+    return this.#score;
+  }
+
+  close(): Promise<void> {
+    return this.closedByCaller();
+  }
+
+  pause(): Promise<void> {
+    return this.callAndUpdate('POST', '/pause');
+  }
+
+  resume(): Promise<void> {
+    return this.callAndUpdate('POST', '/resume');
+  }
+
+  /** One record for each stream. */
+  getStats(): Promise<RtpStreamStats[]> {
+    return this.call('GET', '/stats');
+  }
+
+  /** The dataplane's whole view. */
+  dump(): Promise<Record<string, unknown>> {
+    return this.call('GET', '/dump');
+  }
+
+  /** Not in this version. */
+  async enableTraceEvent(_types?: string[]): Promise<never> {
+    throw unsupported('trace events');
+  }
+
+  /** Not in this version: there are no direct transports. */
+  send(_packet: Uint8Array): never {
+    throw unsupported('direct transports');
+  }
+
+  /** @internal */
+  receive(what: string, data: ServerEvent['data'], seq: Seq): void {
+    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
+    else if (what === 'paused' || what === 'resumed') this.update({ paused: what === 'paused' }, seq);
+    else if (what === 'score') this.update({ score: data['score'] }, seq);
+    else if (what === 'layersunwatched') this.safeEmit('layersunwatched', data['encodings']);
+    else if (what === 'videoorientationchange') {
+      const orientation = { camera: data['camera'], flip: data['flip'], rotation: data['rotation'] };
+      this.safeEmit('videoorientationchange', orientation);
+      this.observer.safeEmit('videoorientationchange', orientation);
+    }
+  }
+
+  protected change({ paused, score }: Partial<ProducerInfo>): void {
+    if (paused !== undefined && paused !== this.#paused) {
+      this.#paused = paused;
+      this.observer.safeEmit(paused ? 'pause' : 'resume');
+    }
+    if (score !== undefined && JSON.stringify(score) !== JSON.stringify(this.#score)) {
+      this.#score = score;
+      this.safeEmit('score', score);
+      this.observer.safeEmit('score', score);
+    }
+  }
+
+  protected closedByServer(reason: ClosedReason): void {
+    this.end(() => this.safeEmit('close', reason));
+  }
+
+  /** @internal */
+  transportClosed(): void {
+    this.end(() => this.safeEmit('transportclose'));
+  }
+
+  protected override endChildren(): void {
+    this.#onEnd();
+  }
+}

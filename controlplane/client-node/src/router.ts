@@ -1,0 +1,226 @@
+// A router: one room, on one worker of the host.
+
+import { closedError, unsupported } from './errors.js';
+import type {
+  CanConsumeAnswer, CreateTransport, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot, TransportInfo,
+} from './openapi.js';
+import { type ClosedReason, Resource } from './resource.js';
+import type { Seq } from './seq.js';
+import type { Session } from './session.js';
+import type { ServerEvent } from './stream.js';
+import { WebRtcTransport } from './transport.js';
+import type { AppData } from './types.js';
+
+export interface WebRtcTransportOptions {
+  id?: string;
+  /** Whose it is. */
+  participantId?: string;
+  /** The default of the consumers made on it. */
+  rtpCapabilities?: RtpCapabilities;
+  /** Bits per second, where the estimate begins. */
+  initialAvailableOutgoingBitrate?: number;
+  /** Seconds without a check until the peer counts as disconnected; 0 for never. */
+  iceConsentTimeout?: number;
+  /** Seconds that a disconnected peer may take to come back until its transport is closed. */
+  iceDisconnectedTimeout?: number;
+  enableUdp?: boolean;
+  enableTcp?: boolean;
+  preferUdp?: boolean;
+  preferTcp?: boolean;
+  /** Not in this version. */
+  enableSctp?: boolean;
+  appData?: AppData;
+  /** Taken and not used: addresses and ports are the host's configuration (`rtc.*`). */
+  webRtcServer?: unknown;
+  listenInfos?: unknown;
+  listenIps?: unknown;
+  listenIp?: unknown;
+  port?: unknown;
+}
+
+export interface RouterEvents {
+  /** The server closed it (its worker died, the host was drained, an operator asked for it), or `worker.close()` did. */
+  workerclose: [ClosedReason];
+}
+
+export interface RouterObserverEvents {
+  close: [];
+  newtransport: [WebRtcTransport];
+}
+
+export interface RouterDump {
+  id: string;
+  transportIds: string[];
+  rtpObserverIds: string[];
+  mapProducerIdConsumerIds: { key: string; values: string[] }[];
+  mapConsumerIdProducerId: { key: string; value: string }[];
+}
+
+export class Router extends Resource<RouterEvents, RouterObserverEvents> {
+  /** @internal */
+  readonly resource = 'router';
+  readonly #info: RouterInfo;
+  readonly #onEnd: () => void;
+  readonly #transports = new Map<string, WebRtcTransport>();
+
+  /** @internal */
+  constructor(session: Session, info: RouterInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+    super(session, info.id, appData, seq);
+    this.#info = info;
+    this.#onEnd = onEnd;
+  }
+
+  /** For `device.load({ routerRtpCapabilities })` of mediasoup-client. */
+  get rtpCapabilities(): RtpCapabilities {
+    return this.#info.rtpCapabilities;
+  }
+
+  get mediaCodecs(): RtpCodecCapability[] {
+    return this.#info.mediaCodecs;
+  }
+
+  /** The worker of the host that it lives on. */
+  get workerId(): string {
+    return this.#info.workerId;
+  }
+
+  close(): Promise<void> {
+    return this.closedByCaller();
+  }
+
+  async createWebRtcTransport(options: WebRtcTransportOptions = {}): Promise<WebRtcTransport> {
+    if (this.closed) throw closedError('router');
+    const { appData = {} } = options;
+    const body: CreateTransport = {
+      id: options.id,
+      routerId: this.id,
+      type: 'webrtc',
+      participantId: options.participantId,
+      rtpCapabilities: options.rtpCapabilities,
+      initialAvailableOutgoingBitrate: options.initialAvailableOutgoingBitrate,
+      iceConsentTimeout: options.iceConsentTimeout,
+      iceDisconnectedTimeout: options.iceDisconnectedTimeout,
+      enableUdp: options.enableUdp,
+      enableTcp: options.enableTcp,
+      preferUdp: options.preferUdp,
+      preferTcp: options.preferTcp,
+      enableSctp: options.enableSctp,
+      appData,
+    };
+    const make = (info: TransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
+    const transport = await this.session.create('transport', '/transports', body, make);
+    this.observer.safeEmit('newtransport', transport);
+    return transport;
+  }
+
+  /** Asks the server: unlike mediasoup's it has to be waited for. */
+  async canConsume({ producerId, rtpCapabilities }: { producerId: string; rtpCapabilities: RtpCapabilities }): Promise<boolean> {
+    const { canConsume } = await this.call<CanConsumeAnswer>('POST', '/can-consume', { producerId, rtpCapabilities });
+    return canConsume;
+  }
+
+  /** Who is in it, asked of the server: what other processes made is shown too. */
+  async dump(): Promise<RouterDump> {
+    if (this.closed) throw closedError('router');
+    const { routers } = await this.session.client.call<Snapshot>('GET', `/snapshot?routerId=${this.id}`);
+    const transports = routers[0]?.transports ?? [];
+    const consumers = transports.flatMap((transport) => transport.consumers);
+    const producers = transports.flatMap((transport) => transport.producers);
+    const ofProducer = (id: string) => consumers.filter(({ producerId }) => producerId === id).map((consumer) => consumer.id);
+    return {
+      id: this.id,
+      transportIds: transports.map(({ id }) => id),
+      rtpObserverIds: [],
+      mapProducerIdConsumerIds: producers.map(({ id }) => ({ key: id, values: ofProducer(id) })),
+      mapConsumerIdProducerId: consumers.map(({ id, producerId }) => ({ key: id, value: producerId })),
+    };
+  }
+
+  /** The transports that this process knows. */
+  get transports(): WebRtcTransport[] {
+    return [...this.#transports.values()];
+  }
+
+  /** Not in this version. */
+  async createPlainTransport(_options?: object): Promise<never> {
+    throw unsupported('plain transports');
+  }
+
+  /** Not in this version. */
+  async createPipeTransport(_options?: object): Promise<never> {
+    throw unsupported('pipe transports');
+  }
+
+  /** Not in this version. */
+  async createDirectTransport(_options?: object): Promise<never> {
+    throw unsupported('direct transports');
+  }
+
+  /** Not in this version. */
+  async pipeToRouter(_options?: object): Promise<never> {
+    throw unsupported('pipes between routers');
+  }
+
+  /** Not in this version. */
+  async createAudioLevelObserver(_options?: object): Promise<never> {
+    throw unsupported('audio level observers');
+  }
+
+  /** Not in this version. */
+  async createActiveSpeakerObserver(_options?: object): Promise<never> {
+    throw unsupported('active speaker observers');
+  }
+
+  /** Not in this version. */
+  updateMediaCodecs(_mediaCodecs?: RtpCodecCapability[]): never {
+    throw unsupported('other codecs for a router that exists');
+  }
+
+  #addTransport(info: TransportInfo, appData: AppData, seq: Seq): WebRtcTransport {
+    if (this.closed) throw closedError('router');
+    const transport = new WebRtcTransport(this.session, info, appData, seq, () => this.#transports.delete(info.id));
+    this.#transports.set(info.id, transport);
+    return transport;
+  }
+
+  /** Makes objects of what is in the room at the server. @internal */
+  adopt({ transports }: RouterSnapshot, seq: Seq): void {
+    for (const info of transports) {
+      const transport = this.#addTransport(info, info.appData ?? {}, seq);
+      this.session.add(transport);
+      for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));
+      for (const each of info.consumers) this.session.add(transport.addConsumer(each, each.appData ?? {}, seq));
+    }
+  }
+
+  /** @internal */
+  receive(what: string, data: ServerEvent['data'], _seq: Seq): void {
+    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
+  }
+
+  protected change(): void {
+    // Nothing of a router changes but its end.
+  }
+
+  protected closedByServer(reason: ClosedReason): void {
+    this.end(() => this.safeEmit('workerclose', reason));
+  }
+
+  /** `worker.close()`: gone at the server, too. @internal */
+  workerClosed(): Promise<void> {
+    if (this.closed) return Promise.resolve();
+    const done = this.session.delete(this.path);
+    this.closedByServer('request');
+    return done;
+  }
+
+  /** `worker.disconnect()`: nobody tells of it any more. @internal */
+  leftAlone(): void {
+    this.closedByServer('lost');
+  }
+
+  protected override endChildren(): void {
+    this.#onEnd();
+    for (const transport of [...this.#transports.values()]) transport.routerClosed();
+  }
+}

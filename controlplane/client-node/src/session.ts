@@ -1,0 +1,221 @@
+// What all objects of one host share: its client, its event stream, who is there by id, creates that
+// are on their way, and deletes that have to reach the server. Puts answers and events in order.
+
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Client, jittered } from './client.js';
+import { closedError, IroncastError } from './errors.js';
+import type { RouterSnapshot, Snapshot } from './openapi.js';
+import { isAfter, parseSeq, type Seq } from './seq.js';
+import { EventStream, type ServerEvent } from './stream.js';
+
+export type Kind = 'router' | 'transport' | 'producer' | 'consumer';
+
+const KINDS = new Set<string>(['router', 'transport', 'producer', 'consumer']);
+/** Events that wait for one object, or for one router that is being taken up. */
+const WAITING_EVENTS_MAX = 1_000;
+const SNAPSHOT_ROUTERS = 100;
+/** A snapshot that meets a new epoch is begun again so often. */
+const SNAPSHOT_BEGINNINGS_MAX = 5;
+const DELETE_RETRY_MS_MAX = 5_000;
+
+/** An object as the session sees it. */
+export interface Known {
+  readonly resource: Kind;
+  readonly id: string;
+  readonly closed: boolean;
+  /** An event about it; `what` is its name without the kind. */
+  receive(what: string, data: ServerEvent['data'], seq: Seq): void;
+  /** Its state as the server shows it, as of `seq`. */
+  update(info: any, seq: Seq): void;
+  /** Its state is as of this. */
+  readonly seq: Seq;
+  /** The server does not have it any more, and the event that said why is lost. */
+  vanished(): void;
+}
+
+/** What the host itself hears. */
+export interface SessionOwner {
+  hostEvent(event: ServerEvent): void;
+  connected(): void;
+  disconnected(error: IroncastError): void;
+}
+
+export class Session {
+  readonly client: Client;
+  readonly #owner: SessionOwner;
+  readonly #stream: EventStream;
+  readonly #known = new Map<string, Known>();
+  readonly #waiting = new Map<string, ServerEvent[]>();
+  /** Events of routers that are being taken up. */
+  readonly #gathering = new Map<string, ServerEvent[]>();
+  readonly #deleting = new Set<Promise<void>>();
+  #closed = false;
+
+  constructor(client: Client, owner: SessionOwner) {
+    this.client = client;
+    this.#owner = owner;
+    this.#stream = new EventStream(client, {
+      event: (event) => this.#dispatch(event),
+      lost: () => this.#reconcile(),
+      up: () => owner.connected(),
+      down: (error) => owner.disconnected(error),
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#stream.start();
+  }
+
+  /**
+   * Creates something, with an id chosen here if the caller has none. Events about it that come before
+   * the answer wait for it, and are told when the caller has had the time to listen.
+   */
+  async create<Info, T extends Known>(kind: Kind, path: string, body: { id?: string | null | undefined }, make: (info: Info, seq: Seq) => T): Promise<T> {
+    if (this.#closed) throw closedError('worker');
+    const id = body.id ?? randomUUID();
+    const key = `${kind}/${id}`;
+    if (this.#known.has(key) || this.#waiting.has(key)) {
+      throw new IroncastError('already_exists', `this process has the ${kind} ${id} already`);
+    }
+    this.#waiting.set(key, []);
+    try {
+      const { value, seq } = await this.client.called<Info>('POST', path, { ...body, id });
+      const made = make(value, seq ?? NOTHING);
+      this.#known.set(key, made);
+      setImmediate(() => this.#tellWhatWaited(key, made));
+      return made;
+    } catch (error) {
+      this.#waiting.delete(key);
+      // Nobody knows whether it was made; an id of the caller's may be somebody else's, too.
+      const { code } = error as IroncastError;
+      if (!body.id && (code === 'timeout' || code === 'unreachable')) void this.delete(`${path}/${id}`);
+      throw error;
+    }
+  }
+
+  /** Makes objects of a router that the server has; what happens meanwhile is told to them afterwards. */
+  async adopt<T>(routerId: string, make: (router: RouterSnapshot, seq: Seq) => T): Promise<T> {
+    if (this.#closed) throw closedError('worker');
+    const gathered: ServerEvent[] = [];
+    this.#gathering.set(routerId, gathered);
+    try {
+      const path = `/snapshot?routerId=${encodeURIComponent(routerId)}`;
+      const snapshot = await this.client.call<Snapshot>('GET', path);
+      const seq = parseSeq(snapshot.seq) ?? NOTHING;
+      const made = make(snapshot.routers[0]!, seq);
+      setImmediate(() => {
+        this.#gathering.delete(routerId);
+        for (const event of gathered) if (isAfter(event.seq, seq)) this.#dispatch(event);
+      });
+      return made;
+    } catch (error) {
+      this.#gathering.delete(routerId);
+      throw error;
+    }
+  }
+
+  /** Knows an object that was there before. */
+  add(known: Known): void {
+    this.#known.set(`${known.resource}/${known.id}`, known);
+  }
+
+  forget({ resource, id }: Known): void {
+    this.#known.delete(`${resource}/${id}`);
+  }
+
+  /** Deletes on the server, until it has answered; never rejects. */
+  delete(path: string): Promise<void> {
+    const done = this.#delete(path).finally(() => this.#deleting.delete(done));
+    this.#deleting.add(done);
+    return done;
+  }
+
+  async #delete(path: string): Promise<void> {
+    for (let wait = 100; ; wait = Math.min(wait * 2, DELETE_RETRY_MS_MAX)) {
+      try {
+        await this.client.call('DELETE', path);
+        return;
+      } catch (error) {
+        // What is refused for good stays; after the session's end nobody is there to try again.
+        if (this.#closed || !(error as IroncastError).isTemporary) return;
+      }
+      await delay(jittered(wait));
+    }
+  }
+
+  /** Ends the stream, and the client when the deletes that are on their way are done. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stream.close();
+    await Promise.all(this.#deleting);
+    this.client.close();
+  }
+
+  #dispatch(event: ServerEvent): void {
+    const dot = event.name.indexOf('.');
+    const kind = event.name.slice(0, dot);
+    const id: unknown = event.data[`${kind}Id`];
+    if (!KINDS.has(kind) || typeof id !== 'string') return this.#owner.hostEvent(event);
+    const key = `${kind}/${id}`;
+    const waiting = this.#waiting.get(key) ?? this.#gathering.get(String(event.data['routerId']));
+    if (!waiting) {
+      this.#known.get(key)?.receive(event.name.slice(dot + 1), event.data, event.seq);
+      return;
+    }
+    if (waiting.length === WAITING_EVENTS_MAX) waiting.shift();
+    waiting.push(event);
+  }
+
+  #tellWhatWaited(key: string, made: Known): void {
+    const waited = this.#waiting.get(key) ?? [];
+    this.#waiting.delete(key);
+    for (const { name, data, seq } of waited) {
+      if (!made.closed && isAfter(seq, made.seq)) made.receive(name.slice(name.indexOf('.') + 1), data, seq);
+    }
+  }
+
+  /** Events were lost: what the server still has is brought up to date, what it has not is closed. */
+  async #reconcile(): Promise<Seq> {
+    const { seq, routers } = await this.#snapshot();
+    const infos = new Map<string, unknown>();
+    for (const router of routers) {
+      infos.set(`router/${router.id}`, router);
+      for (const transport of router.transports) {
+        infos.set(`transport/${transport.id}`, transport);
+        for (const producer of transport.producers) infos.set(`producer/${producer.id}`, producer);
+        for (const consumer of transport.consumers) infos.set(`consumer/${consumer.id}`, consumer);
+      }
+    }
+    for (const [key, known] of [...this.#known]) {
+      const info = infos.get(key);
+      // What was made after the snapshot was begun may be missing in it.
+      if (known.closed || isAfter(known.seq, seq)) continue;
+      if (info) known.update(info, seq);
+      else known.vanished();
+    }
+    return seq;
+  }
+
+  async #snapshot(): Promise<{ seq: Seq; routers: RouterSnapshot[] }> {
+    for (let begun = 0; begun < SNAPSHOT_BEGINNINGS_MAX; begun += 1) {
+      const routers: RouterSnapshot[] = [];
+      let first: Seq | undefined;
+      let after: string | null | undefined;
+      do {
+        const next = after ? `&after=${after}` : '';
+        const page = await this.client.call<Snapshot>('GET', `/snapshot?limit=${SNAPSHOT_ROUTERS}${next}`);
+        const seq = parseSeq(page.seq) ?? NOTHING;
+        first ??= seq;
+        if (seq.epoch !== first.epoch) break;
+        routers.push(...page.routers);
+        after = page.nextAfter;
+        if (!after) return { seq: first, routers };
+      } while (after);
+    }
+    throw new IroncastError('answer', 'the server begins anew again and again');
+  }
+}
+
+const NOTHING: Seq = { epoch: 0n, number: 0n };

@@ -1,0 +1,176 @@
+// The event stream: opened, read, and opened again behind the last event when it breaks, for as long
+// as it is not closed. What is gone meanwhile (410 `events_lost`) is left to the owner, who says where
+// to go on.
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { type Client, jittered } from './client.js';
+import { IroncastError } from './errors.js';
+import { kindOf } from './http.js';
+import { formatSeq, parseSeq, type Seq } from './seq.js';
+import { Events } from './sse.js';
+
+/** The server writes a comment every 15 s: without one the connection is dead. */
+const SILENCE_MS_MAX = 40_000;
+const OPEN_MS_MAX = 10_000;
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 5_000;
+
+/** An event as the server tells it; `data` has `seq`, `time` and what belongs to the name. */
+export interface ServerEvent {
+  name: string;
+  seq: Seq;
+  data: Record<string, any>;
+}
+
+export interface StreamOwner {
+  event(event: ServerEvent): void;
+  /** Events are lost: looks at what there is, and gives the place that it has seen. */
+  lost(): Promise<Seq>;
+  /** The stream is open, at first or again. */
+  up(): void;
+  /** It broke; it is opened again. Told once until it is up. */
+  down(error: IroncastError): void;
+}
+
+export class EventStream {
+  readonly #client: Client;
+  readonly #owner: StreamOwner;
+  readonly #closing = new AbortController();
+  #after: Seq | undefined;
+  #isDown = false;
+
+  constructor(client: Client, owner: StreamOwner) {
+    this.#client = client;
+    this.#owner = owner;
+  }
+
+  /** Resolves when the stream is open for the first time; from then on it keeps itself open. */
+  async start(): Promise<void> {
+    const end = performance.now() + this.#client.timeoutMs;
+    for (let wait = RETRY_MS_MIN; ; wait = Math.min(wait * 2, RETRY_MS_MAX)) {
+      try {
+        const response = await this.#open();
+        void this.#run(response);
+        return;
+      } catch (error) {
+        const failed = error as IroncastError;
+        const pause = jittered(wait);
+        if (!failed.isTemporary || performance.now() + pause > end) throw failed;
+        await delay(pause);
+      }
+    }
+  }
+
+  close(): void {
+    this.#closing.abort(new IroncastError('closed', 'the event stream is closed'));
+  }
+
+  async #run(first: AsyncIterable<string>): Promise<void> {
+    let response: AsyncIterable<string> | undefined = first;
+    let wait = RETRY_MS_MIN;
+    while (!this.#closing.signal.aborted) {
+      try {
+        response ??= await this.#open();
+        if (this.#isDown) this.#owner.up();
+        this.#isDown = false;
+        wait = RETRY_MS_MIN;
+        await this.#read(response);
+      } catch (error) {
+        const failed = await this.#recover(kindOf(error as Error, this.#closing.signal));
+        if (this.#closing.signal.aborted) return;
+        if (failed && !this.#isDown) this.#owner.down(failed);
+        if (failed) {
+          this.#isDown = true;
+          await delay(jittered(Math.max(wait, (failed.retryAfter ?? 0) * 1_000)), undefined, { signal: this.#closing.signal }).catch(() => {});
+          wait = Math.min(wait * 2, RETRY_MS_MAX);
+        }
+      }
+      response = undefined;
+    }
+  }
+
+  /** What is left of an error when it was looked after. */
+  async #recover(error: IroncastError): Promise<IroncastError | undefined> {
+    if (error.code !== 'events_lost') return error;
+    try {
+      this.#after = await this.#owner.lost();
+      return undefined;
+    } catch (again) {
+      return kindOf(again as Error);
+    }
+  }
+
+  async #open(): Promise<AsyncIterable<string>> {
+    const headers: Record<string, string> = { accept: 'text/event-stream' };
+    if (this.#after) headers['last-event-id'] = formatSeq(this.#after);
+    const silence = new Silence(this.#closing.signal);
+    silence.within(OPEN_MS_MAX);
+    try {
+      const response = await this.#client.stream('/events', headers, silence.signal);
+      // Where a stream that began at "now" has to resume even if no event came.
+      this.#after ??= parseSeq(response.headers['ironcast-seq']);
+      response.setEncoding('utf8');
+      return silence.watched(response);
+    } catch (error) {
+      silence.end();
+      throw kindOf(error as Error, silence.signal);
+    }
+  }
+
+  async #read(pieces: AsyncIterable<string>): Promise<void> {
+    const events = new Events();
+    for await (const piece of pieces) {
+      for (const { name, data } of events.push(piece)) this.#take(name, data);
+      this.#after = parseSeq(events.lastId) ?? this.#after;
+    }
+    throw new IroncastError('unreachable', 'the server ended the event stream');
+  }
+
+  /** A newer server may have events that cannot be read: they are passed over. */
+  #take(name: string, text: string): void {
+    let data: Record<string, unknown>;
+    try {
+      data = JSON.parse(text) as Record<string, unknown>;
+    } catch {
+      return;
+    }
+    const seq = parseSeq(data?.['seq']);
+    if (!seq) return;
+    this.#after = seq;
+    this.#owner.event({ name, seq, data });
+  }
+}
+
+/** Aborts when nothing comes for too long. */
+class Silence {
+  readonly #controller = new AbortController();
+  readonly signal: AbortSignal;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(closing: AbortSignal) {
+    this.signal = AbortSignal.any([this.#controller.signal, closing]);
+  }
+
+  within(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#controller.abort(new IroncastError('unreachable', 'the event stream is silent')), ms);
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
+
+  async *watched(response: AsyncIterable<string>): AsyncGenerator<string> {
+    try {
+      this.within(SILENCE_MS_MAX);
+      for await (const piece of response) {
+        this.within(SILENCE_MS_MAX);
+        yield piece;
+      }
+    } catch (error) {
+      throw kindOf(error as Error, this.signal);
+    } finally {
+      this.end();
+    }
+  }
+}

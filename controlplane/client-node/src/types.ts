@@ -1,0 +1,26 @@
+// The types that callers write down: the API's own, by mediasoup's names where they have another.
+
+export type {
+  ConsumerLayers, ConsumerScore, ConsumerType, DrainStatus, DtlsFingerprint, DtlsParameters, DtlsRole, DtlsState,
+  ErrorCode, Health, IceCandidate, IceParameters, IceRole, IceState, MediaKind, ProducerScore, ProducerType,
+  RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters, RtpEncodingParameters,
+  RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, RtpStreamStats, TransportTuple, WorkerInfo,
+} from './openapi.js';
+export type {
+  ProducerInfo, ConsumerInfo, TransportInfo, RouterInfo,
+  WebRtcTransportStats as WebRtcTransportStat, RtpStreamStats as ProducerStat, RtpStreamStats as ConsumerStat,
+} from './openapi.js';
+export type { ClientOptions } from './options.js';
+export type { Code } from './errors.js';
+export type { ClosedReason } from './resource.js';
+export type { ServerEvent } from './stream.js';
+export type { Seq } from './seq.js';
+export type { CreateWorkerOptions, RouterOptions, Worker, WorkerEvents } from './worker.js';
+export type { Router, RouterEvents, RouterDump, WebRtcTransportOptions } from './router.js';
+export type { ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransportEvents } from './transport.js';
+export type { WebRtcTransport as Transport } from './transport.js';
+export type { Producer, ProducerEvents, ProducerVideoOrientation } from './producer.js';
+export type { Consumer, ConsumerEvents } from './consumer.js';
+
+/** The caller's own data. It is sent to the server as JSON, at most 8 KiB. */
+export type AppData = Record<string, unknown>;

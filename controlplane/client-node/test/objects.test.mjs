@@ -1,0 +1,178 @@
+// mediasoup's calls and events, against a real control plane and dataplane.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { errors, observer } from '@ironcast/client';
+import { AUDIO, DTLS, Host, listen, room, SIMULCAST, until } from './host.mjs';
+
+const timeout = 60_000;
+let host;
+let worker;
+before(async () => {
+  host = await Host.start('objects');
+  worker = await host.worker();
+});
+after(() => host?.stop());
+
+test('a room: codecs, transports, connect, produce, consume', { timeout }, async () => {
+  const made = [];
+  worker.observer.once('newrouter', (router) => made.push(router));
+  const mediaCodecs = [
+    { kind: 'audio', mimeType: 'audio/opus', clockRate: 48000, channels: 2 },
+    { kind: 'video', mimeType: 'video/VP8', clockRate: 90000, parameters: { 'x-google-start-bitrate': 1000 } },
+  ];
+  const router = await worker.createRouter({ mediaCodecs, appData: { room: 7 } });
+  assert.deepEqual(made, [router]);
+  assert.deepEqual(router.appData, { room: 7 });
+  assert.deepEqual(new Set(router.rtpCapabilities.codecs.map(({ mimeType }) => mimeType)), new Set(['audio/opus', 'video/VP8', 'video/rtx']));
+
+  router.observer.on('newtransport', (transport) => made.push(transport));
+  const from = await router.createWebRtcTransport({ listenInfos: [{ protocol: 'udp', ip: '127.0.0.1' }], enableUdp: true, preferUdp: true });
+  const to = await router.createWebRtcTransport({ appData: { way: 'down' }, rtpCapabilities: router.rtpCapabilities });
+  assert.deepEqual(made.slice(1), [from, to]);
+  assert.equal(from.iceParameters.iceLite, true);
+  assert.ok(from.iceCandidates.every(({ address, port, protocol, type }) => address && port && protocol === 'udp' && type === 'host'));
+  assert.ok(from.dtlsParameters.fingerprints.length > 0);
+  assert.deepEqual([from.iceState, from.dtlsState, from.iceRole, from.type], ['new', 'new', 'controlled', 'webrtc']);
+  await from.connect({ dtlsParameters: DTLS });
+  assert.equal(from.dtlsParameters.role, 'server');
+  const before = from.iceParameters;
+  assert.notEqual((await from.restartIce()).usernameFragment, before.usernameFragment);
+  await from.setMaxIncomingBitrate(500_000);
+
+  const camera = await from.produce({ kind: 'video', rtpParameters: SIMULCAST, appData: { source: 'camera' }, keyFrameRequestDelay: 500 });
+  assert.deepEqual([camera.kind, camera.type, camera.paused, camera.appData], ['video', 'simulcast', false, { source: 'camera' }]);
+  assert.deepEqual(camera.rtpParameters.encodings.map(({ rid }) => rid), ['r0', 'r1', 'r2']);
+  assert.equal(await router.canConsume({ producerId: camera.id, rtpCapabilities: router.rtpCapabilities }), true);
+  const onlyOpus = { codecs: router.rtpCapabilities.codecs.filter(({ kind }) => kind === 'audio') };
+  assert.equal(await router.canConsume({ producerId: camera.id, rtpCapabilities: onlyOpus }), false);
+
+  const consumer = await to.consume({ producerId: camera.id, paused: true, preferredLayers: { spatialLayer: 1, temporalLayer: 1 } });
+  assert.deepEqual([consumer.producerId, consumer.kind, consumer.type], [camera.id, 'video', 'simulcast']);
+  assert.deepEqual([consumer.paused, consumer.producerPaused, consumer.priority], [true, false, 1]);
+  assert.deepEqual(consumer.preferredLayers, { spatialLayer: 1, temporalLayer: 1 });
+  assert.equal(consumer.rtpParameters.encodings.length, 1);
+  await consumer.setPreferredLayers({ spatialLayer: 2, temporalLayer: 2 });
+  assert.deepEqual(consumer.preferredLayers, { spatialLayer: 2, temporalLayer: 2 });
+  await consumer.setPriority(7);
+  assert.equal(consumer.priority, 7);
+  await consumer.unsetPriority();
+  assert.equal(consumer.priority, 1);
+  await consumer.requestKeyFrame();
+
+  assert.equal((await from.getStats())[0].transportId, from.id);
+  assert.equal((await consumer.getStats())[0].type, 'outbound-rtp');
+  assert.ok(Array.isArray(await camera.getStats()));
+  for (const each of [from, camera, consumer]) assert.equal(typeof (await each.dump()), 'object');
+  const dump = await router.dump();
+  assert.deepEqual(dump.mapConsumerIdProducerId, [{ key: consumer.id, value: camera.id }]);
+  assert.deepEqual(new Set(dump.transportIds), new Set([from.id, to.id]));
+  assert.ok((await worker.dump()).routerIds.includes(router.id));
+  await router.close();
+});
+
+test('pausing is seen on both sides, once', { timeout }, async () => {
+  const { router, producer, consumer } = await room(worker);
+  const seen = [];
+  consumer.observer.on('pause', () => seen.push('pause'));
+  consumer.observer.on('resume', () => seen.push('resume'));
+  const heard = listen({ consumer });
+  await consumer.resume();
+  assert.equal(consumer.paused, false);
+  await producer.pause();
+  assert.equal(producer.paused, true);
+  await until('the consumer hears it', () => heard.length === 1);
+  assert.equal(consumer.producerPaused, true);
+  await consumer.pause();
+  await producer.resume();
+  await until('the consumer hears that it goes on', () => heard.length === 2);
+  await consumer.resume();
+  assert.deepEqual(heard, ['consumer producerpause', 'consumer producerresume']);
+  assert.deepEqual(seen, ['resume', 'pause', 'resume']);
+  await router.close();
+});
+
+test('what the caller closes tells what hangs below, and the server does not have it any more', { timeout }, async () => {
+  const { router, from, to, producer, consumer } = await room(worker);
+  const heard = listen({ router, from, to, producer, consumer });
+  const closed = [];
+  consumer.observer.on('close', () => closed.push('consumer'));
+  from.observer.on('close', () => closed.push('from'));
+  await from.close();
+  assert.equal(heard[0], 'producer transportclose');
+  assert.ok(from.closed && producer.closed);
+  await until('the other side hears it', () => consumer.closed);
+  assert.deepEqual(heard, ['producer transportclose', 'consumer producerclose']);
+  assert.deepEqual(closed, ['from', 'consumer']);
+  const second = await to.produce({ kind: 'audio', rtpParameters: AUDIO });
+  const more = listen({ router, to, second });
+  const done = router.close();
+  assert.deepEqual(more, ['second transportclose', 'to routerclose']);
+  await done;
+  await assert.rejects(worker.client.call('GET', `/routers/${router.id}`), { code: 'not_found' });
+  await assert.rejects(to.produce({ kind: 'audio', rtpParameters: AUDIO }), errors.WorkerClosedError);
+  await assert.rejects(producer.pause(), { code: 'closed' });
+  await router.close();
+});
+
+test('what somebody else closes is told', { timeout }, async () => {
+  const { router, from, to, producer, consumer } = await room(worker);
+  const heard = listen({ router, from, to, producer, consumer });
+  await worker.client.call('DELETE', `/producers/${producer.id}`);
+  await until('both are closed', () => producer.closed && consumer.closed);
+  assert.deepEqual(heard.splice(0).sort(), ['consumer producerclose', 'producer close request']);
+  await worker.client.call('DELETE', `/transports/${to.id}`);
+  await until('the transport is closed', () => to.closed);
+  assert.deepEqual(heard.splice(0), ['to dtlsstatechange closed', 'to close request']);
+  await worker.client.call('DELETE', `/routers/${router.id}`);
+  await until('the router is closed', () => router.closed);
+  assert.deepEqual(heard, ['from routerclose', 'router workerclose request']);
+});
+
+test('errors have codes, and the wrong field is named', { timeout }, async () => {
+  const { router, from, to, producer } = await room(worker);
+  await assert.rejects(to.consume({ producerId: 'nobody', rtpCapabilities: router.rtpCapabilities }), errors.NotFoundError);
+  const refused = await from.produce({ kind: 'audio', rtpParameters: { ...AUDIO, codecs: [{ mimeType: 'audio/G7110', payloadType: 8, clockRate: 8000 }] } }).catch((error) => error);
+  assert.ok(refused instanceof errors.UnsupportedError, String(refused));
+  await assert.rejects(worker.createRouter({ id: 'no spaces, please' }), { code: 'invalid_request', status: 400, pointer: '/id' });
+  await assert.rejects(worker.createRouter({ id: router.id }), { code: 'already_exists' });
+  await assert.rejects(from.produce({ id: producer.id, kind: 'audio', rtpParameters: AUDIO }), { code: 'already_exists' });
+  const circle = {};
+  circle.self = circle;
+  await assert.rejects(worker.createRouter({ appData: circle }), { code: 'invalid_request' });
+  await router.close();
+});
+
+test('a room that is there is taken up by another process, and stays when that one goes', { timeout }, async () => {
+  const { router, producer, consumer } = await room(worker, { appData: { name: 'old' } });
+  const other = await host.worker();
+  const found = await other.findRouter(router.id);
+  assert.deepEqual(found.appData, { name: 'old' });
+  assert.equal(found.transports.length, 2);
+  assert.equal(await other.findRouter(router.id), found);
+  await assert.rejects(other.findRouter('nobody'), { code: 'not_found' });
+  const transport = await found.createWebRtcTransport();
+  const second = await transport.consume({ producerId: producer.id, rtpCapabilities: found.rtpCapabilities });
+  const heard = listen({ second });
+  await producer.pause();
+  await until('the other process hears it', () => heard.length > 0);
+  assert.deepEqual(heard, ['second producerpause']);
+  await other.disconnect();
+  assert.ok(found.closed && second.closed);
+  assert.equal(router.closed || consumer.closed, false);
+  assert.equal((await router.dump()).mapConsumerIdProducerId.length, 2);
+  await router.close();
+});
+
+test('a worker that is closed takes its rooms with it', { timeout }, async () => {
+  const made = [];
+  observer.once('newworker', (worker) => made.push(worker));
+  const other = await host.worker({ appData: { number: 2 } });
+  assert.deepEqual(made, [other]);
+  const { router, to } = await room(other);
+  const heard = listen({ router, to });
+  await other.close();
+  assert.deepEqual(heard, ['to routerclose', 'router workerclose request']);
+  await assert.rejects(worker.client.call('GET', `/routers/${router.id}`), { code: 'not_found' });
+  await assert.rejects(other.createRouter(), { code: 'closed' });
+});
