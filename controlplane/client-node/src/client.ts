@@ -26,12 +26,14 @@ export const jittered = (ms: number): number => ms * (0.5 + Math.random() / 2);
 
 export class Client {
   readonly timeoutMs: number;
+  readonly silenceMs: number;
   readonly #door: Door;
   readonly #closing = new AbortController();
 
   constructor(options: ClientOptions = {}) {
     const settings = settingsOf(options);
     this.timeoutMs = settings.timeoutMs;
+    this.silenceMs = settings.silenceMs;
     this.#door = new Door(settings);
   }
 

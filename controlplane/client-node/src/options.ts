@@ -27,12 +27,15 @@ export interface ClientOptions {
   token?: string | (() => string | Promise<string>);
   /** Longest time for one call, milliseconds, with all its repetitions (default 10,000). */
   timeoutMs?: number;
+  /** An event stream that is silent for so long is opened anew (default 40,000; the server writes every 15 s). */
+  silenceMs?: number;
 }
 
 export interface Settings {
   url: URL;
   socketPath: string | undefined;
   timeoutMs: number;
+  silenceMs: number;
   tls(): Pick<ConnectionOptions, 'ca' | 'cert' | 'key'>;
   authorization(): Promise<string | undefined>;
 }
@@ -45,13 +48,15 @@ export function settingsOf(options: ClientOptions): Settings {
     throw new IroncastError('settings', 'url begins with https:// or, for the plain door, with http://');
   }
   const timeoutMs = options.timeoutMs ?? 10_000;
-  if (!(timeoutMs > 0)) throw new IroncastError('settings', 'timeoutMs is more than 0');
+  const silenceMs = options.silenceMs ?? 40_000;
+  if (!(timeoutMs > 0 && silenceMs > 0)) throw new IroncastError('settings', 'timeoutMs and silenceMs are more than 0');
   const caFile = options.caFile ?? (options.ca ? undefined : env['IRONCAST_CA']);
   const token = options.token ?? env['IRONCAST_TOKEN'];
   return {
     url,
     socketPath: options.socketPath,
     timeoutMs,
+    silenceMs,
     tls: () => {
       const read = (text: string | Buffer | undefined, file: string | undefined) => text ?? (file ? fs.readFileSync(file) : undefined);
       const pem = { ca: read(options.ca, caFile), cert: read(options.cert, options.certFile), key: read(options.key, options.keyFile) };

@@ -9,8 +9,6 @@ import { kindOf } from './http.js';
 import { formatSeq, parseSeq, type Seq } from './seq.js';
 import { Events } from './sse.js';
 
-/** The server writes a comment every 15 s: without one the connection is dead. */
-const SILENCE_MS_MAX = 40_000;
 const OPEN_MS_MAX = 10_000;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
@@ -110,7 +108,7 @@ export class EventStream {
       // Where a stream that began at "now" has to resume even if no event came.
       this.#after ??= parseSeq(response.headers['ironcast-seq']);
       response.setEncoding('utf8');
-      return silence.watched(response);
+      return silence.watched(response, this.#client.silenceMs);
     } catch (error) {
       silence.end();
       throw kindOf(error as Error, silence.signal);
@@ -160,11 +158,11 @@ class Silence {
     clearTimeout(this.#timer);
   }
 
-  async *watched(response: AsyncIterable<string>): AsyncGenerator<string> {
+  async *watched(response: AsyncIterable<string>, ms: number): AsyncGenerator<string> {
     try {
-      this.within(SILENCE_MS_MAX);
+      this.within(ms);
       for await (const piece of response) {
-        this.within(SILENCE_MS_MAX);
+        this.within(ms);
         yield piece;
       }
     } catch (error) {

@@ -1,5 +1,6 @@
 // A control plane with its dataplane for one test file, and a worker connected to it.
 
+import net from 'node:net';
 import path from 'node:path';
 import { createWorker } from '@ironcast/client';
 import { Servers } from '../../../tests/browser/lib/servers.mjs';
@@ -48,6 +49,62 @@ export class Host {
   async stop() {
     await Promise.all(this.workers.map((worker) => worker.close()));
     await this.servers.stop();
+  }
+}
+
+/** A way to the server that can be cut. TLS goes through it as it is. */
+export class Way {
+  static async to(url) {
+    const way = new Way();
+    const { hostname, port } = new URL(url);
+    way.sockets = new Set();
+    way.server = net.createServer((near) => {
+      if (way.isCut) return near.destroy();
+      const far = net.connect(port, hostname);
+      for (const [from, other] of [[near, far], [far, near]]) {
+        way.sockets.add(from);
+        from.on('error', () => {});
+        from.on('close', () => other.destroy());
+        from.on('data', (data) => {
+          if (from === far && way.losesAnswer) return way.losesAnswer();
+          return other.write(data);
+        });
+        from.on('end', () => other.end());
+      }
+    });
+    await new Promise((resolve) => way.server.listen(0, '127.0.0.1', resolve));
+    way.url = `https://127.0.0.1:${way.server.address().port}`;
+    return way;
+  }
+
+  cut() {
+    this.isCut = true;
+    this.#breakAll();
+  }
+
+  mend() {
+    this.isCut = false;
+  }
+
+  /** The connections break when the server next says something, and what it said is lost. */
+  loseAnAnswer() {
+    return new Promise((resolve) => {
+      this.losesAnswer = () => {
+        this.losesAnswer = undefined;
+        this.#breakAll();
+        resolve();
+      };
+    });
+  }
+
+  #breakAll() {
+    for (const socket of this.sockets) socket.destroy();
+    this.sockets.clear();
+  }
+
+  close() {
+    this.cut();
+    this.server.close();
   }
 }
 
