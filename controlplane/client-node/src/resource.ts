@@ -4,7 +4,7 @@
 import { Emitter } from './emitter.js';
 import { closedError } from './errors.js';
 import { isAfter, type Seq } from './seq.js';
-import type { Kind, Known, Session } from './session.js';
+import type { Kind, Session } from './session.js';
 import type { ServerEvent } from './stream.js';
 import type { AppData } from './types.js';
 
@@ -16,7 +16,7 @@ export type ClosedReason =
 export abstract class Resource<
   Events extends Record<keyof Events, unknown[]>,
   ObserverEvents extends Record<keyof ObserverEvents, unknown[]>,
-> extends Emitter<Events> implements Known {
+> extends Emitter<Events> {
   /** @internal */
   abstract readonly resource: Kind;
   readonly id: string;
