@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ironcast_config::{Config, Door, Require};
 
-use crate::{limits::Limits, reload::Reload};
+use crate::{limits::Limits, reload::Reload, webhooks};
 
 /// See the head of this file.
 #[derive(Debug, Clone)]
@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// The event stream.
     pub events: EventsConfig,
+    /// Events for those who hold no stream.
+    pub webhooks: webhooks::Settings,
     /// Default of new transports, seconds.
     pub consent_timeout_s: u32,
     /// Default of new transports, seconds; 0: never.
@@ -174,6 +176,15 @@ impl ServerConfig {
                 streams_max: config.events.streams_max as usize,
                 waiting_max: config.events.waiting_max.into(),
                 comment_every: Duration::from_secs(15),
+            },
+            webhooks: webhooks::Settings {
+                file: config.control.webhooks.clone(),
+                count_max: config.events.webhooks_max as usize,
+                waiting_max: config.events.webhook_waiting_max as usize,
+                waiting_bytes_max: size(config.events.keep_bytes),
+                batch_max: config.events.webhook_batch_max as usize,
+                answer_within: Duration::from_secs(config.events.webhook_answer_s.into()),
+                pause_max: Duration::from_secs(config.events.webhook_pause_max_s.into()),
             },
             consent_timeout_s: config.rtc.consent_timeout_s,
             disconnected_timeout_s: config.rtc.disconnected_timeout_s,

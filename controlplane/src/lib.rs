@@ -37,6 +37,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod webhooks;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -52,6 +53,8 @@ use engine::Engine;
 pub use pulse::Pulse;
 pub use reload::Reload;
 use reload::Reloader;
+use webhooks::Hooks;
+pub use webhooks::Settings as WebhookSettings;
 
 /// When we stop, calls have so long to be answered.
 const ANSWERS_MAX: Duration = Duration::from_secs(1);
@@ -70,6 +73,9 @@ pub enum ServerError {
     /// What callers could prove who they are by.
     #[error(transparent)]
     Proofs(#[from] ProofError),
+    /// Who is sent events.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::FileError),
     /// A file or folder.
     #[error("{0}: {1}")]
     File(String, std::io::Error),
@@ -138,6 +144,7 @@ impl Server {
                 .map_err(|error| ServerError::File(path.display().to_string(), error))
         });
         let audit = Audit::new(config.limits.audit_entries_max, lines.transpose()?);
+        let hooks = Hooks::read(config.webhooks.file.as_deref(), config.webhooks.count_max)?;
         let reloader = Reloader::new(&config, Arc::clone(&gate), Arc::clone(&in_tls));
         let engine = Engine::new(config, audit, reloader);
         let config = engine.config.clone();
@@ -173,6 +180,8 @@ impl Server {
             doors.push(open);
         }
         tracing::info!(%address, ?plain, ?ops, "listening");
+        // Before anything happens that they are told of.
+        engine.reloader.webhooks.replace(&engine, hooks.hooks, &engine.config.webhooks);
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
         let sampling = tokio::spawn(quotas::sample(Arc::clone(&engine)));
@@ -221,12 +230,14 @@ impl Server {
             ends.iter().for_each(doors::End::forceful);
             closing.await;
         }
+        self.engine.reloader.webhooks.stop(&self.engine);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.attached.abort();
+        self.engine.reloader.webhooks.abort();
         self.background.iter().for_each(JoinHandle::abort);
         for door in &self.doors {
             door.task.abort();

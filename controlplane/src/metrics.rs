@@ -30,6 +30,7 @@ use crate::{
     engine::Engine,
     placement::Worker,
     routes::{Route, top},
+    webhooks::Figures,
 };
 
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
@@ -182,6 +183,7 @@ struct Seen {
     resources: [(&'static str, usize); 4],
     /// Open, refused and unproven connections of each door.
     doors: Vec<(&'static str, [u64; 3])>,
+    webhooks: Vec<Figures>,
     workers: Vec<Worker>,
     process: ProcessStats,
 }
@@ -196,6 +198,7 @@ impl Seen {
         });
         let doors = doors.collect();
         let audit = engine.audit.counts();
+        let webhooks = engine.reloader.webhooks.figures();
         let state = engine.lock();
         let registry = &state.registry;
         Self {
@@ -214,6 +217,7 @@ impl Seen {
                 ("consumer", registry.consumers.len()),
             ],
             doors,
+            webhooks,
             workers: state.workers.iter().cloned().collect(),
             process: state.process.clone(),
         }
@@ -266,6 +270,7 @@ impl Collector for Seen {
             self.resources.map(|(kind, count)| ([("kind", kind)], ConstGauge::new(count as u64)));
         family(encoder, "ironcast_resources", "What exists", values)?;
         self.encode_doors(encoder)?;
+        self.encode_webhooks(encoder)?;
         self.encode_workers(encoder)
     }
 }
@@ -339,6 +344,25 @@ impl Seen {
         let values: Vec<_> = told.into_iter().map(|told| (Vec::new(), told)).collect();
         let help = "DTLS handshakes that were completed, from the peer's first message";
         spread(encoder, ("ironcast_dataplane_handshake_seconds", help, 1e9), &values)
+    }
+
+    fn encode_webhooks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let label = |one: &Figures| [("webhook", one.name.clone())];
+        let waiting = self.webhooks.iter().map(|one| (label(one), ConstGauge::new(one.waiting)));
+        let help = "Events that wait for a receiver of webhooks";
+        family(encoder, "ironcast_control_webhook_events_waiting", help, waiting)?;
+        type Count = fn(&Figures) -> u64;
+        let counts: [(&str, &str, Count); 3] = [
+            ("events_delivered", "Events that a receiver took", |one| one.delivered),
+            ("events_dropped", "Events that were too many to wait", |one| one.dropped),
+            ("failures", "Deliveries that failed and were tried again", |one| one.failures),
+        ];
+        for (name, help, count) in counts {
+            let values =
+                self.webhooks.iter().map(|one| (label(one), ConstCounter::new(count(one))));
+            family(encoder, &format!("ironcast_control_webhook_{name}"), help, values)?;
+        }
+        Ok(())
     }
 
     fn encode_doors(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -19,6 +19,7 @@ use crate::{
     engine::{Engine, Step},
     routes,
     tls::{self, DoorTls},
+    webhooks::{Hooks, Webhooks},
 };
 
 /// Where the configuration comes from, and what of it is not in this library.
@@ -52,6 +53,7 @@ const MAY_CHANGE: &[&str] = &[
     "control.jwt_issuer",
     "control.require",
     "control.audit_file",
+    "control.webhooks",
     "log.level",
 ];
 /// Limits that do not: doors are made with them.
@@ -68,6 +70,8 @@ pub struct Reloader {
     gate: Arc<Gate>,
     tls: Arc<DoorTls>,
     holds: Mutex<Holds>,
+    /// Who is sent events.
+    pub webhooks: Webhooks,
 }
 
 /// What holds now.
@@ -95,6 +99,13 @@ fn files_of(config: &ServerConfig) -> Files {
     read.collect()
 }
 
+/// The same of all files that belong to webhooks.
+fn hash_of(hooks: &Hooks) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hooks.files.iter().for_each(|file| hasher.update(Sha256::digest(file)));
+    hasher.finalize().into()
+}
+
 /// Everything that is read and checked, and not taken yet.
 struct Next {
     config: Config,
@@ -103,6 +114,7 @@ struct Next {
     key: rustls::sign::CertifiedKey,
     lines: Option<Lines>,
     filter: EnvFilter,
+    hooks: Hooks,
     files: Files,
 }
 
@@ -125,8 +137,13 @@ impl Next {
         });
         let filter = EnvFilter::try_new(&config.log.level);
         let filter = filter.map_err(|error| wrong(format!("log.level: {error}")))?;
-        let files = files_of(&server);
-        Ok(Self { lines: lines.transpose()?, config, server, proofs, key, filter, files })
+        let hooks = Hooks::read(server.webhooks.file.as_deref(), now.webhooks.count_max)
+            .map_err(|error| wrong(error.to_string()))?;
+        let mut files = files_of(&server);
+        if server.webhooks.file.is_some() {
+            files.insert("control.webhooks", hash_of(&hooks));
+        }
+        Ok(Self { lines: lines.transpose()?, config, server, proofs, key, filter, hooks, files })
     }
 
     fn differences(&self, holds: &Holds) -> Reloaded {
@@ -157,8 +174,15 @@ impl Reloader {
     pub fn new(config: &ServerConfig, gate: Arc<Gate>, tls: Arc<DoorTls>) -> Self {
         let source = config.reload.clone();
         let read = source.as_ref().map(|source| source.config.clone()).unwrap_or_default();
-        let holds = Mutex::new(Holds { config: read, files: files_of(config) });
-        Self { source, gate, tls, holds }
+        let mut files = files_of(config);
+        let settings = &config.webhooks;
+        if let Ok(hooks) = Hooks::read(settings.file.as_deref(), settings.count_max)
+            && settings.file.is_some()
+        {
+            files.insert("control.webhooks", hash_of(&hooks));
+        }
+        let holds = Mutex::new(Holds { config: read, files });
+        Self { source, gate, tls, holds, webhooks: Webhooks::default() }
     }
 
     /// Reads all of it again. Says what is different now, or why nothing is.
@@ -181,11 +205,12 @@ impl Reloader {
                 ..problem
             })?;
         }
-        let Next { config, server, proofs, key, lines, filter, files } = next;
+        let Next { config, server, proofs, key, lines, filter, hooks, files } = next;
         self.gate.replace(proofs, server.proofs.token_file.clone());
         self.tls.replace(key);
         engine.audit.replace(server.limits.audit_entries_max, lines);
         engine.set_limits(server.limits);
+        self.webhooks.replace(engine, hooks.hooks, &engine.config.webhooks);
         (source.set_log)(filter);
         *holds = Holds { config, files };
         let names = |list: &[ChangedSetting]| {

@@ -20,3 +20,4 @@ mod stage;
 mod strangers;
 mod streams;
 mod tenants;
+mod webhooks;

@@ -221,6 +221,11 @@ section! {
         /// A file for the audit: who created, closed and drained what, a line of JSON each. Not set: the
         /// last entries are kept in memory alone. It is opened anew at a reload.
         audit_file: Option<PathBuf> = None;
+        /// A file that says whom events are sent to (webhooks). For each receiver, relative paths being
+        /// beside this file: [[webhook]], name = "billing", url = "https://...", secret_file =
+        /// "billing.secret", and if wanted events = ["router.*"], principal = "token:name" (only its
+        /// routers), ca = "ca.pem". It is read again at a reload.
+        webhooks: Option<PathBuf> = None;
         /// HTTP/3. Without it there are HTTP/2 and HTTP/1.1 only; the signaling service needs it.
         quic: bool = true;
         /// A call waits for the dataplane for so long, then answers timeout.
@@ -291,6 +296,17 @@ section! {
         streams_max: u32 = 256, Between(1, 100_000);
         /// Events that may wait for one caller who takes nothing for 2 s; then he is cut off.
         waiting_max: u32 = 8_192, Between(16, 1_000_000);
+        /// Receivers of webhooks.
+        webhooks_max: u32 = 16, Between(1, 1_000);
+        /// Events that may wait for one of them, and no more bytes than keep_bytes; beyond, the oldest
+        /// are dropped, and it is told so.
+        webhook_waiting_max: u32 = 10_000, Between(16, 1_000_000);
+        /// Events of one delivery.
+        webhook_batch_max: u32 = 100, Between(1, 10_000);
+        /// A receiver answers within so long, or the delivery is repeated.
+        webhook_answer_s: u32 = 10, Between(1, 300);
+        /// Longest pause between two attempts.
+        webhook_pause_max_s: u32 = 300, Between(1, 86_400);
     }
 }
 
