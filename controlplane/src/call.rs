@@ -173,16 +173,22 @@ impl Call {
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// A field that is there and not empty.
+    /// A field that is there. An empty one is not the same as none: who filters by what he does not
+    /// have must not be shown everything.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let field = self.0.iter().find(|(field, _)| field == name);
-        field.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        field.map(|(_, value)| value.as_str())
     }
 
     /// An id.
     pub fn id(&self, name: &str) -> Result<Option<Id>, Problem> {
         self.get(name).map(|text| id(text, &format!("?{name}"))).transpose()
+    }
+
+    /// The last id of the page before; an empty one is before all.
+    pub fn after(&self) -> Result<Option<Id>, Problem> {
+        if self.get("after") == Some("") { Ok(None) } else { self.id("after") }
     }
 
     /// `1` or `0`.
@@ -197,8 +203,10 @@ impl Query {
     /// A number.
     pub fn number(&self, name: &str) -> Result<Option<u32>, Problem> {
         let parse = |text: &str| {
-            let wrong = || Problem::invalid(format!("?{name}"), "a whole number is needed");
-            text.parse().map_err(|_| wrong())
+            // A sign would be taken, too.
+            let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+            let number = text.parse().ok().filter(|_| is_digits);
+            number.ok_or_else(|| Problem::invalid(format!("?{name}"), "a whole number is needed"))
         };
         self.get(name).map(parse).transpose()
     }
@@ -237,7 +245,10 @@ mod tests {
         let call = call("/routers?after=a%3Ab&limit=7&&x");
         let query = call.query(&["after", "limit", "x"]).unwrap();
         assert_eq!(query.id("after").unwrap().unwrap(), "a:b");
-        assert_eq!((query.number("limit").unwrap(), query.get("x")), (Some(7), None));
+        assert_eq!((query.number("limit").unwrap(), query.get("x")), (Some(7), Some("")));
+        for empty in [query.id("x").map(drop), query.number("x").map(drop), query.flag("x").map(drop)] {
+            assert_eq!(empty.unwrap_err().pointer.as_deref(), Some("?x"));
+        }
         assert_eq!(call.query(&["after"]).unwrap_err().pointer.as_deref(), Some("?limit"));
         // What is not well encoded is no id, and says so.
         for bad in ["%", "%4", "%zz", "%+1", "%ff"] {

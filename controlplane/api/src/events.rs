@@ -138,14 +138,18 @@ impl Event {
     }
 }
 
+/// Name, meaning, and schema of the data of an event.
+#[cfg(feature = "openapi")]
+pub type EventSchema = (&'static str, &'static str, salvo_oapi::RefOr<salvo_oapi::schema::Schema>);
+
 /// Writes the enum of all events, their names, and how to read one.
 macro_rules! events {
-    ($($(#[$doc:meta])* $variant:ident($data:ty) = $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident($data:ty) = $name:literal,)*) => {
         /// What an event says beside `seq`, `time` and `routerId`.
         #[derive(Debug, Clone, PartialEq, Serialize)]
         #[serde(untagged)]
         pub enum EventData {
-            $($(#[$doc])* $variant($data),)*
+            $($(#[doc = $doc])* $variant($data),)*
         }
 
         impl EventData {
@@ -157,6 +161,13 @@ macro_rules! events {
                 match self {
                     $(Self::$variant(_) => $name,)*
                 }
+            }
+
+            /// Of every event its name, what it means, and the schema of its own data.
+            #[cfg(feature = "openapi")]
+            pub fn schemas(components: &mut salvo_oapi::Components) -> Vec<EventSchema> {
+                use salvo_oapi::ToSchema as _;
+                vec![$(($name, concat!($($doc),*), <$data>::to_schema(components)),)*]
             }
 
             fn parse(name: &str, data: &str) -> Result<Self, EventError> {

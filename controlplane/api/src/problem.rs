@@ -152,10 +152,12 @@ pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// `urn:ironcast:problem:` and the code.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", salvo(schema(pattern = "^urn:ironcast:problem:[a-z_]+$")))]
     pub kind: String,
     /// The same for every problem of one code.
     pub title: String,
     /// HTTP status.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 400, maximum = 599)))]
     pub status: u16,
     /// Stable.
     pub code: ErrorCode,

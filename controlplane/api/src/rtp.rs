@@ -42,9 +42,11 @@ impl fmt::Display for MediaKind {
 pub struct RtpCapabilities {
     /// Media codecs, each followed by its RTX codec if it has one.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 256)))]
     pub codecs: Vec<RtpCodecCapability>,
     /// RTP header extensions.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 512)))]
     pub header_extensions: Vec<RtpHeaderExtension>,
 }
 
@@ -57,12 +59,21 @@ pub struct RtpCodecCapability {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<MediaKind>,
     /// `audio/opus`, `video/VP8`, `video/rtx`, ... (compared without case).
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(
+            max_length = 64,
+            pattern = "^([Aa][Uu][Dd][Ii][Oo]|[Vv][Ii][Dd][Ee][Oo])/.+$"
+        ))
+    )]
     pub mime_type: String,
     /// Payload type (RFC 3551) that the owner prefers. Optional in the codecs of a new router,
     /// which then choose one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 127)))]
     pub preferred_payload_type: Option<u8>,
     /// RTP clock, Hz.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1)))]
     pub clock_rate: u32,
     /// Audio channels; 1 if missing. Never set for video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +83,7 @@ pub struct RtpCodecCapability {
     pub parameters: CodecParameters,
     /// RTCP feedback.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 32)))]
     pub rtcp_feedback: Vec<RtcpFeedback>,
 }
 
@@ -195,9 +207,11 @@ impl salvo_oapi::ToSchema for ParameterValue {
 pub struct RtcpFeedback {
     /// `nack`, `ccm`, `goog-remb`, `transport-cc`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", salvo(schema(min_length = 1, max_length = 255)))]
     pub kind: String,
     /// `pli`, `fir`, or empty.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_length = 255)))]
     pub parameter: String,
 }
 
@@ -232,8 +246,10 @@ pub struct RtpHeaderExtension {
     /// Audio or video.
     pub kind: MediaKind,
     /// Its URI.
+    #[cfg_attr(feature = "openapi", salvo(schema(min_length = 1, max_length = 255)))]
     pub uri: String,
     /// The id that the owner prefers.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1)))]
     pub preferred_id: u8,
     /// Whether the owner prefers it encrypted (RFC 6904).
     #[serde(default, deserialize_with = "null_as_default")]
@@ -250,20 +266,32 @@ pub struct RtpHeaderExtension {
 pub struct RtpParameters {
     /// Media identification (RFC 9143).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(
+            min_length = 1,
+            max_length = 16,
+            pattern = "^[A-Za-z0-9!#$%&'*+.^_`{|}~-]+$"
+        ))
+    )]
     pub mid: Option<String>,
     /// The media codec first, then its RTX codec if there is one.
+    #[cfg_attr(feature = "openapi", salvo(schema(min_items = 1, max_items = 256)))]
     pub codecs: Vec<RtpCodecParameters>,
     /// Header extensions in use.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 512)))]
     pub header_extensions: Vec<RtpHeaderExtensionParameters>,
     /// One per simulcast stream, lowest first; one for everything else.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 8)))]
     pub encodings: Vec<RtpEncodingParameters>,
     /// RTCP.
     #[serde(default, deserialize_with = "null_as_default")]
     pub rtcp: RtcpParameters,
     /// `a=msid` of the stream (RFC 8830): who receives it groups tracks by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_length = 255)))]
     pub msid: Option<String>,
 }
 
@@ -273,10 +301,19 @@ pub struct RtpParameters {
 #[serde(rename_all = "camelCase")]
 pub struct RtpCodecParameters {
     /// `audio/opus`, `video/VP8`, `video/rtx`, ... (compared without case).
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(
+            max_length = 64,
+            pattern = "^([Aa][Uu][Dd][Ii][Oo]|[Vv][Ii][Dd][Ee][Oo])/.+$"
+        ))
+    )]
     pub mime_type: String,
     /// Payload type on the wire, 0 to 127.
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 127)))]
     pub payload_type: u8,
     /// RTP clock, Hz.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1)))]
     pub clock_rate: u32,
     /// Audio channels; 1 if missing. Never set for video.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,6 +323,7 @@ pub struct RtpCodecParameters {
     pub parameters: CodecParameters,
     /// RTCP feedback.
     #[serde(default, deserialize_with = "null_as_default")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 32)))]
     pub rtcp_feedback: Vec<RtcpFeedback>,
 }
 
@@ -295,8 +333,10 @@ pub struct RtpCodecParameters {
 #[serde(rename_all = "camelCase")]
 pub struct RtpHeaderExtensionParameters {
     /// Its URI.
+    #[cfg_attr(feature = "openapi", salvo(schema(min_length = 1, max_length = 255)))]
     pub uri: String,
     /// Its id on the wire, 1 to 14 in the one-byte form.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1)))]
     pub id: u8,
     /// Encrypted (RFC 6904)?
     #[serde(default, deserialize_with = "null_as_default")]
@@ -316,6 +356,10 @@ pub struct RtpEncodingParameters {
     pub ssrc: Option<u32>,
     /// RTP stream id (RFC 8852).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(min_length = 1, max_length = 16, pattern = "^[A-Za-z0-9_-]+$"))
+    )]
     pub rid: Option<String>,
     /// Which codec, if not the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -328,6 +372,7 @@ pub struct RtpEncodingParameters {
     pub dtx: Option<bool>,
     /// `L1T3`, `S3T3`, `L3T3_KEY`, ... (W3C webrtc-svc).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_length = 255)))]
     pub scalability_mode: Option<String>,
     /// Upper bound, bits per second.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_number")]
@@ -350,6 +395,7 @@ pub struct RtxEncoding {
 pub struct RtcpParameters {
     /// Canonical name (RFC 3550 section 6.5.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(max_length = 255)))]
     pub cname: Option<String>,
     /// Reduced-size RTCP (RFC 5506).
     #[serde(default = "yes")]

@@ -169,6 +169,7 @@ pub struct DtlsParameters {
     pub role: DtlsRole,
     /// At least one whose hash is better than SHA-1 (RFC 8122 section 5.1). Those of a hash that is
     /// not known are passed over.
+    #[cfg_attr(feature = "openapi", salvo(schema(min_items = 1, max_items = 16)))]
     pub fingerprints: Vec<DtlsFingerprint>,
 }
 

@@ -32,7 +32,7 @@ impl Page {
             return Err(Problem::invalid("?limit", detail));
         }
         Ok(Self {
-            after: query.id("after")?,
+            after: query.after()?,
             limit: limit as usize,
             router_id: query.id("routerId")?,
             caller: call.caller.clone(),

@@ -111,7 +111,8 @@ pub fn open(
     let router_id = query.id("routerId")?;
     let types = query.get("types").map(types_of).transpose()?;
     // A browser's EventSource repeats its address when it comes back: the header is newer.
-    let after = last_event_id.or_else(|| query.get("after")).map(position).transpose()?;
+    let after = last_event_id.or_else(|| query.get("after").filter(|after| !after.is_empty()));
+    let after = after.map(position).transpose()?;
     let slot = take_slot(engine, &call.caller)?;
     let mut state = engine.lock();
     let head = state.events.head();

@@ -84,16 +84,23 @@ async fn what_moves_the_most_comes_first() {
 }
 
 #[tokio::test]
-async fn the_status_page_is_for_everybody_and_what_it_shows_is_not() {
+async fn the_pages_are_for_everybody_and_what_they_show_is_not() {
     let stage = Stage::new().await;
-    for (path, kind) in
-        [("/status", "text/html"), ("/status.css", "text/css"), ("/status.js", "text/javascript")]
-    {
+    for (path, kind) in [
+        ("/status", "text/html"),
+        ("/status.css", "text/css"),
+        ("/status.js", "text/javascript"),
+        ("/docs", "text/html"),
+        ("/docs.css", "text/css"),
+        ("/docs.js", "text/javascript"),
+    ] {
         for way in [Way::Plain, Way::Http1, Way::Http2] {
             let answer = stage.send(way, "GET", path, "").await;
             assert_eq!(answer.status, 200, "{path}");
             assert!(answer.header("content-type").starts_with(kind), "{path}");
             assert!(answer.header("content-security-policy").contains("default-src 'none'"));
+            let text = String::from_utf8(answer.body.to_vec()).unwrap();
+            assert!(!text.contains("https://"), "{path} has an address outside");
         }
     }
     let answer = stage.send(Way::Http1, "POST", "/status", "").await;
@@ -113,6 +120,8 @@ async fn the_status_page_is_for_everybody_and_what_it_shows_is_not() {
         |path: &'static str| http::send(Way::Plain, plain, &[], http::request("GET", path, ""));
     assert_eq!(get("/status").await.status, 200);
     assert_eq!(get("/v1/top").await.status, 401);
+    assert_eq!(get("/docs").await.status, 200);
+    assert_eq!(get("/openapi.json").await.status, 401);
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -30,6 +30,14 @@ pub struct CreateConsumer {
     pub preferred_layers: Option<ConsumerLayers>,
     /// MID of the stream, or made: unique on the transport, at most 16 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(
+            min_length = 1,
+            max_length = 16,
+            pattern = "^[A-Za-z0-9!#$%&'*+.^_`{|}~-]+$"
+        ))
+    )]
     pub mid: Option<String>,
     /// Retransmissions (default: for video, not for audio).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,8 +86,10 @@ pub struct ConsumerLayers {
 #[serde(rename_all = "camelCase")]
 pub struct ConsumerScore {
     /// Of the stream to the receiver, 0 to 10.
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 10)))]
     pub score: u8,
     /// Of the producer's stream that is forwarded now.
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 10)))]
     pub producer_score: u8,
     /// Of each stream of the producer.
     #[serde(default)]
@@ -114,6 +124,7 @@ pub struct ConsumerInfo {
     /// Whether its producer is paused.
     pub producer_paused: bool,
     /// 1 (default) to 255: who gets better layers first.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1, maximum = 255)))]
     pub priority: u8,
     /// How well.
     pub score: ConsumerScore,
@@ -152,6 +163,7 @@ pub struct PatchConsumer {
     pub preferred_layers: Option<ConsumerLayers>,
     /// 1 to 255; 1 is the default.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "priority")]
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1, maximum = 255)))]
     pub priority: Option<u8>,
 }
 

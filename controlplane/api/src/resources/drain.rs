@@ -15,6 +15,7 @@ pub struct DrainRequest {
     /// Rooms that are left after so many seconds are closed, at most [`DRAIN_DEADLINE_S_MAX`].
     /// Without it they end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 86400)))]
     pub deadline_s: Option<u64>,
 }
 

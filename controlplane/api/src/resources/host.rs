@@ -80,12 +80,14 @@ pub struct WorkerInfo {
     /// How many consumers.
     pub consumers: u32,
     /// Share of the time that its thread works, 0 to 1.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 0)))]
     pub cpu_busy: f64,
     /// Datagrams sent per second.
     pub packets_out_per_second: f64,
     /// Bits per second sent.
     pub bitrate_out_bps: u64,
     /// What placement goes by, 0 (idle) to 1 (full).
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 0)))]
     pub load: f64,
     /// From a packet's arrival to its departure.
     pub forwarding_delay_us: ForwardingDelay,
@@ -176,6 +178,7 @@ pub const BATCH_CALLS_MAX: usize = 300;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
     /// At most [`BATCH_CALLS_MAX`].
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 300)))]
     pub calls: Vec<BatchCall>,
     /// Do not execute what follows a call that failed.
     #[serde(default)]
@@ -211,6 +214,7 @@ pub struct BatchAnswers {
 #[serde(rename_all = "camelCase")]
 pub struct BatchAnswer {
     /// HTTP status.
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 200, maximum = 599)))]
     pub status: u16,
     /// What the call alone would have answered; a problem document if it failed.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]

@@ -57,6 +57,7 @@ pub struct ProducerScore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<String>,
     /// 0 (nothing comes) to 10 (all is well).
+    #[cfg_attr(feature = "openapi", salvo(schema(maximum = 10)))]
     pub score: u8,
 }
 
