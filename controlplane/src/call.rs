@@ -246,7 +246,9 @@ mod tests {
         let query = call.query(&["after", "limit", "x"]).unwrap();
         assert_eq!(query.id("after").unwrap().unwrap(), "a:b");
         assert_eq!((query.number("limit").unwrap(), query.get("x")), (Some(7), Some("")));
-        for empty in [query.id("x").map(drop), query.number("x").map(drop), query.flag("x").map(drop)] {
+        for empty in
+            [query.id("x").map(drop), query.number("x").map(drop), query.flag("x").map(drop)]
+        {
             assert_eq!(empty.unwrap_err().pointer.as_deref(), Some("?x"));
         }
         assert_eq!(call.query(&["after"]).unwrap_err().pointer.as_deref(), Some("?limit"));

@@ -4,39 +4,56 @@ export type paths = Record<string, never>;
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description Answer of [`CanConsume`]. */
+        /** @description Answer of `CanConsume`. */
         CanConsumeAnswer: {
             /** @description Whether `POST /consumers` would succeed as far as codecs go. */
             canConsume: boolean;
         };
-        /** @description Answer of [`ConnectTransport`]. */
+        /** @description Answer of `ConnectTransport`. */
         ConnectAnswer: {
-            dtlsLocalRole: components["schemas"]["DtlsRole"] & unknown;
+            /** @description Ours. */
+            dtlsLocalRole: components["schemas"]["DtlsRole"];
         };
         /** @description A consumer. `id`, `producerId`, `kind` and `rtpParameters` go to mediasoup-client's `consume`. */
         ConsumerInfo: {
-            appData?: Record<string, unknown> & unknown;
-            createdAt: number & unknown;
-            currentLayers?: (null | components["schemas"]["ConsumerLayers"]) & unknown;
-            id: string & unknown;
-            kind: components["schemas"]["MediaKind"] & unknown;
-            participantId?: (null | string) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown>;
+            /**
+             * Format: uint64
+             * @description When it was made.
+             */
+            createdAt: number;
+            /** @description As sent now. */
+            currentLayers?: null | components["schemas"]["ConsumerLayers"];
+            /** @description Id. */
+            id: string;
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
+            /** @description Whose it is. */
+            participantId?: string | null;
             /** @description Nothing is sent while true. */
             paused: boolean;
-            preferredLayers?: (null | components["schemas"]["ConsumerLayers"]) & unknown;
+            /** @description As asked for. */
+            preferredLayers?: null | components["schemas"]["ConsumerLayers"];
             /**
              * Format: uint8
              * @description 1 (default) to 255: who gets better layers first.
              */
             priority: number;
-            producerId: string & unknown;
+            /** @description Where it comes from. */
+            producerId: string;
             /** @description Whether its producer is paused. */
             producerPaused: boolean;
-            routerId: string & unknown;
-            rtpParameters: components["schemas"]["RtpParameters"] & unknown;
-            score: components["schemas"]["ConsumerScore"] & unknown;
-            transportId: string & unknown;
-            type: components["schemas"]["ConsumerType"] & unknown;
+            /** @description Its router. */
+            routerId: string;
+            /** @description What it receives. */
+            rtpParameters: components["schemas"]["RtpParameters"];
+            /** @description How well. */
+            score: components["schemas"]["ConsumerScore"];
+            /** @description Its transport. */
+            transportId: string;
+            /** @description How it receives. */
+            type: components["schemas"]["ConsumerType"];
         };
         /** @description Spatial and temporal layer, from 0. */
         ConsumerLayers: {
@@ -73,10 +90,12 @@ export interface components {
         ConsumerType: "simple" | "simulcast" | "svc" | "pipe";
         /** @description `POST /consumers`. */
         CreateConsumer: {
-            appData?: (null | Record<string, unknown>) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown> | null;
             /** @description Retransmissions (default: for video, not for audio). */
             enableRtx?: boolean | null;
-            id?: (null | string) & unknown;
+            /** @description Chosen by the caller, or made. */
+            id?: string | null;
             /** @description Do not forward packets of discontinuous transmission. */
             ignoreDtx?: boolean | null;
             /** @description MID of the stream, or made: unique on the transport, at most 16 bytes. */
@@ -85,30 +104,41 @@ export interface components {
             paused?: boolean | null;
             /** @description All streams as they come. Not in this version. */
             pipe?: boolean | null;
-            preferredLayers?: (null | components["schemas"]["ConsumerLayers"]) & unknown;
-            producerId: string & unknown;
-            rtpCapabilities?: (null | components["schemas"]["RtpCapabilities"]) & unknown;
-            transportId: string & unknown;
+            /** @description Layers to begin with, with simulcast and SVC. */
+            preferredLayers?: null | components["schemas"]["ConsumerLayers"];
+            /** @description From this producer, of the same router. */
+            producerId: string;
+            /** @description What the receiver can do; those of the transport if missing. */
+            rtpCapabilities?: null | components["schemas"]["RtpCapabilities"];
+            /** @description On this transport. */
+            transportId: string;
         };
         /** @description `POST /producers`. */
         CreateProducer: {
-            appData?: (null | Record<string, unknown>) & unknown;
-            id?: (null | string) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown> | null;
+            /** @description Chosen by the caller, or made. */
+            id?: string | null;
             /**
              * Format: uint32
              * @description Milliseconds to gather requests for a key frame before one is asked for (default 0).
              */
             keyFrameRequestDelay?: number | null;
-            kind: components["schemas"]["MediaKind"] & unknown;
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
             /** @description Begin paused. */
             paused?: boolean | null;
-            rtpParameters: components["schemas"]["RtpParameters"] & unknown;
-            transportId: string & unknown;
+            /** @description As mediasoup-client's `produce` event gives them. */
+            rtpParameters: components["schemas"]["RtpParameters"];
+            /** @description On this transport. */
+            transportId: string;
         };
         /** @description `POST /routers`. */
         CreateRouter: {
-            appData?: (null | Record<string, unknown>) & unknown;
-            id?: (null | string) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown> | null;
+            /** @description Chosen by the caller, or made. */
+            id?: string | null;
             /**
              * Format: uint32
              * @description How many videos each receiver gets, the latest speakers first. Not in this version.
@@ -121,15 +151,15 @@ export interface components {
             loudestN?: number | null;
             /** @description Codecs in the order of preference; the default set if missing. */
             mediaCodecs?: components["schemas"]["RtpCodecCapability"][] | null;
-            placement?: (null | components["schemas"]["Placement"]) & unknown;
-            workerId?: (null | string) & unknown;
+            /** @description How a worker is chosen when none is named. */
+            placement?: null | components["schemas"]["Placement"];
+            /** @description On this worker, and no other. */
+            workerId?: string | null;
         };
-        /**
-         * @description `POST /transports`. The fields of kinds that this version does not have are known, so that
-         *     asking for them is `unsupported` and not a spelling mistake.
-         */
+        /** @description `POST /transports`. The fields of kinds that this version does not have are known, so that asking for them is `unsupported` and not a spelling mistake. */
         CreateTransport: {
-            appData?: (null | Record<string, unknown>) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown> | null;
             /** @description plain: the peer's address is where its first packet comes from. */
             comedia?: boolean | null;
             /** @description pipe: RTX between routers. */
@@ -144,17 +174,16 @@ export interface components {
             enableUdp?: boolean | null;
             /**
              * Format: uint8
-             * @description webrtc: seconds without a check until the peer counts as disconnected (default 30, 0 for
-             *     never). Its transport stays; a check or an ICE restart connects it again.
+             * @description webrtc: seconds without a check until the peer counts as disconnected (default 30, 0 for never). Its transport stays; a check or an ICE restart connects it again.
              */
             iceConsentTimeout?: number | null;
             /**
              * Format: uint16
-             * @description webrtc: seconds that a disconnected peer may take to come back until its transport is closed
-             *     (default `rtc.disconnected_timeout_s`; 0 for any time).
+             * @description webrtc: seconds that a disconnected peer may take to come back until its transport is closed (default `rtc.disconnected_timeout_s`; 0 for any time).
              */
             iceDisconnectedTimeout?: number | null;
-            id?: (null | string) & unknown;
+            /** @description Chosen by the caller, or made. */
+            id?: string | null;
             /**
              * Format: uint32
              * @description webrtc: where the estimate begins, bits per second (default 600000).
@@ -162,7 +191,8 @@ export interface components {
             initialAvailableOutgoingBitrate?: number | null;
             /** @description plain, pipe: local address. */
             listenAddress?: string | null;
-            participantId?: (null | string) & unknown;
+            /** @description Whose transport it is: `POST /participants/{id}/leave` closes all that carry the same. */
+            participantId?: string | null;
             /**
              * Format: uint16
              * @description plain, pipe: local port.
@@ -172,17 +202,21 @@ export interface components {
             preferTcp?: boolean | null;
             /** @description webrtc: UDP candidates first. Taken, and without effect: there are no others. */
             preferUdp?: boolean | null;
-            routerId: string & unknown;
+            /** @description On this router. */
+            routerId: string;
             /** @description plain: RTCP on the port of RTP. */
             rtcpMux?: boolean | null;
-            rtpCapabilities?: (null | components["schemas"]["RtpCapabilities"]) & unknown;
+            /** @description Default of the consumers made on it. */
+            rtpCapabilities?: null | components["schemas"]["RtpCapabilities"];
             /** @description plain: SRTP profile. */
             srtpCryptoSuite?: string | null;
-            type: components["schemas"]["TransportType"] & unknown;
+            /** @description Kind. */
+            type: components["schemas"]["TransportType"];
         };
         /** @description State of the dataplane, seen from the control plane. */
         DataplaneHealth: {
-            status: components["schemas"]["DataplaneStatus"] & unknown;
+            /** @description Attached to it? */
+            status: components["schemas"]["DataplaneStatus"];
             /** @description Its version, once it said so. */
             version?: string | null;
         };
@@ -193,7 +227,11 @@ export interface components {
         DataplaneStatus: "connected" | "disconnected";
         /** @description `GET /admin/drain`, and what the calls that change it answer. */
         DrainStatus: {
-            deadline?: (null | number) & unknown;
+            /**
+             * Format: uint64
+             * @description When what is left is closed.
+             */
+            deadline?: number | null;
             /** @description And none is left. */
             drained: boolean;
             /** @description No new routers are taken. */
@@ -210,7 +248,11 @@ export interface components {
              * @description Routers that are left.
              */
             routers: number;
-            since?: (null | number) & unknown;
+            /**
+             * Format: uint64
+             * @description When it began.
+             */
+            since?: number | null;
             /**
              * Format: uint32
              * @description Transports that are left.
@@ -219,18 +261,17 @@ export interface components {
         };
         /** @description Hash of a certificate (RFC 8122). */
         DtlsFingerprint: {
-            algorithm: components["schemas"]["FingerprintAlgorithm"] & unknown;
+            /** @description Hash function. */
+            algorithm: components["schemas"]["FingerprintAlgorithm"];
             /** @description Upper-case hex with colons. */
             value: string;
         };
         /** @description DTLS parameters of one side. Unknown fields are ignored. */
         DtlsParameters: {
-            /**
-             * @description At least one whose hash is better than SHA-1 (RFC 8122 section 5.1). Those of a hash that is
-             *     not known are passed over.
-             */
+            /** @description At least one whose hash is better than SHA-1 (RFC 8122 section 5.1). Those of a hash that is not known are passed over. */
             fingerprints: components["schemas"]["DtlsFingerprint"][];
-            role?: components["schemas"]["DtlsRole"] & unknown;
+            /** @description Role of the side that these parameters describe; `auto` if missing. */
+            role?: components["schemas"]["DtlsRole"];
         };
         /**
          * @description Who begins the DTLS handshake (RFC 8842).
@@ -267,8 +308,10 @@ export interface components {
         };
         /** @description `GET /health` and `GET /ready`. */
         Health: {
-            dataplane: components["schemas"]["DataplaneHealth"] & unknown;
-            status: components["schemas"]["HealthStatus"] & unknown;
+            /** @description The dataplane. */
+            dataplane: components["schemas"]["DataplaneHealth"];
+            /** @description Of the control plane. */
+            status: components["schemas"]["HealthStatus"];
             /**
              * Format: uint64
              * @description Seconds since the control plane started.
@@ -300,9 +343,12 @@ export interface components {
              * @description Priority (RFC 8445 section 5.1.2).
              */
             priority: number;
-            protocol: components["schemas"]["TransportProtocol"] & unknown;
-            tcpType?: (null | components["schemas"]["IceCandidateTcpType"]) & unknown;
-            type: components["schemas"]["IceCandidateType"] & unknown;
+            /** @description UDP or TCP. */
+            protocol: components["schemas"]["TransportProtocol"];
+            /** @description Always `passive`; only with TCP (RFC 6544). */
+            tcpType?: null | components["schemas"]["IceCandidateTcpType"];
+            /** @description Always `host`. */
+            type: components["schemas"]["IceCandidateType"];
         };
         /**
          * @description Who opens the TCP connection.
@@ -363,7 +409,8 @@ export interface components {
         };
         /** @description An error as the API answers it. */
         Problem: {
-            code: components["schemas"]["ErrorCode"] & unknown;
+            /** @description Stable. */
+            code: components["schemas"]["ErrorCode"];
             /** @description What happened here, and what would be right. */
             detail: string;
             /** @description JSON pointer (RFC 6901) to the field, with `invalid_request` and `unsupported`. */
@@ -385,19 +432,31 @@ export interface components {
         };
         /** @description A producer. */
         ProducerInfo: {
-            appData?: Record<string, unknown> & unknown;
-            createdAt: number & unknown;
-            id: string & unknown;
-            kind: components["schemas"]["MediaKind"] & unknown;
-            participantId?: (null | string) & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown>;
+            /**
+             * Format: uint64
+             * @description When it was made.
+             */
+            createdAt: number;
+            /** @description Id. */
+            id: string;
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
+            /** @description Whose it is. */
+            participantId?: string | null;
             /** @description Nothing is forwarded while true. */
             paused: boolean;
-            routerId: string & unknown;
-            rtpParameters: components["schemas"]["RtpParameters"] & unknown;
+            /** @description Its router. */
+            routerId: string;
+            /** @description What it sends. */
+            rtpParameters: components["schemas"]["RtpParameters"];
             /** @description Of each stream that has arrived. */
             score?: components["schemas"]["ProducerScore"][];
-            transportId: string & unknown;
-            type: components["schemas"]["ProducerType"] & unknown;
+            /** @description Its transport. */
+            transportId: string;
+            /** @description How it sends. */
+            type: components["schemas"]["ProducerType"];
         };
         /** @description How well one stream of a producer arrives. */
         ProducerScore: {
@@ -426,22 +485,31 @@ export interface components {
         ProducerType: "simple" | "simulcast" | "svc";
         /** @description Answer of `POST /transports/{id}/restart-ice`. */
         RestartIceAnswer: {
-            iceParameters: components["schemas"]["IceParameters"] & unknown;
+            /** @description The new credentials. */
+            iceParameters: components["schemas"]["IceParameters"];
         };
         /** @description A router, as `POST /routers` and lists show it. */
         RouterInfo: {
-            appData?: Record<string, unknown> & unknown;
-            createdAt: number & unknown;
-            id: string & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown>;
+            /**
+             * Format: uint64
+             * @description When it was made.
+             */
+            createdAt: number;
+            /** @description Id. */
+            id: string;
             /** @description As given, or the default set. */
             mediaCodecs: components["schemas"]["RtpCodecCapability"][];
             /** @description The name of who made it, and who alone sees it beside admins; none where nobody is asked. */
             owner?: string | null;
-            rtpCapabilities: components["schemas"]["RtpCapabilities"] & unknown;
-            workerId: string & unknown;
+            /** @description For `device.load({ routerRtpCapabilities })` of mediasoup-client. */
+            rtpCapabilities: components["schemas"]["RtpCapabilities"];
+            /** @description The worker that it lives on. */
+            workerId: string;
         };
         /** @description A router and what hangs below it. */
-        RouterSnapshot: (components["schemas"]["RouterInfo"] & unknown) & {
+        RouterSnapshot: components["schemas"]["RouterInfo"] & {
             /** @description Its transports. */
             transports: components["schemas"]["TransportSnapshot"][];
         };
@@ -478,16 +546,17 @@ export interface components {
              * @description RTP clock, Hz.
              */
             clockRate: number;
-            kind?: (null | components["schemas"]["MediaKind"]) & unknown;
+            /** @description Audio or video. May be missing: the MIME type says it too. */
+            kind?: null | components["schemas"]["MediaKind"];
             /** @description `audio/opus`, `video/VP8`, `video/rtx`, ... (compared without case). */
             mimeType: string;
+            /** @description Format parameters, such as `packetization-mode` or `apt`. */
             parameters?: {
                 [key: string]: number | string;
-            } & unknown;
+            };
             /**
              * Format: uint8
-             * @description Payload type (RFC 3551) that the owner prefers. Optional in the codecs of a new router,
-             *     which then choose one.
+             * @description Payload type (RFC 3551) that the owner prefers. Optional in the codecs of a new router, which then choose one.
              */
             preferredPayloadType?: number | null;
             /** @description RTCP feedback. */
@@ -507,9 +576,10 @@ export interface components {
             clockRate: number;
             /** @description `audio/opus`, `video/VP8`, `video/rtx`, ... (compared without case). */
             mimeType: string;
+            /** @description Format parameters, such as `packetization-mode` or `apt`. */
             parameters?: {
                 [key: string]: number | string;
-            } & unknown;
+            };
             /**
              * Format: uint8
              * @description Payload type on the wire, 0 to 127.
@@ -534,7 +604,8 @@ export interface components {
             maxBitrate?: number | null;
             /** @description RTP stream id (RFC 8852). */
             rid?: string | null;
-            rtx?: (null | components["schemas"]["RtxEncoding"]) & unknown;
+            /** @description Its RTX stream. */
+            rtx?: null | components["schemas"]["RtxEncoding"];
             /** @description `L1T3`, `S3T3`, `L3T3_KEY`, ... (W3C webrtc-svc). */
             scalabilityMode?: string | null;
             /**
@@ -545,8 +616,10 @@ export interface components {
         };
         /** @description One header extension (RFC 8285) that a router or device supports. */
         RtpHeaderExtension: {
-            direction?: components["schemas"]["RtpHeaderExtensionDirection"] & unknown;
-            kind: components["schemas"]["MediaKind"] & unknown;
+            /** @description Which way. */
+            direction?: components["schemas"]["RtpHeaderExtensionDirection"];
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
             /** @description Whether the owner prefers it encrypted (RFC 6904). */
             preferredEncrypt?: boolean;
             /**
@@ -571,9 +644,10 @@ export interface components {
              * @description Its id on the wire, 1 to 14 in the one-byte form.
              */
             id: number;
+            /** @description Its own parameters. */
             parameters?: {
                 [key: string]: number | string;
-            } & unknown;
+            };
             /** @description Its URI. */
             uri: string;
         };
@@ -589,22 +663,17 @@ export interface components {
             mid?: string | null;
             /** @description `a=msid` of the stream (RFC 8830): who receives it groups tracks by it. */
             msid?: string | null;
-            rtcp?: components["schemas"]["RtcpParameters"] & unknown;
+            /** @description RTCP. */
+            rtcp?: components["schemas"]["RtcpParameters"];
         };
-        /**
-         * @description An RTP stream's record. A producer answers one `inbound-rtp` for each stream; a consumer answers
-         *     its `outbound-rtp` followed by the `inbound-rtp` of the stream that it takes.
-         */
+        /** @description An RTP stream's record. A producer answers one `inbound-rtp` for each stream; a consumer answers its `outbound-rtp` followed by the `inbound-rtp` of the stream that it takes. */
         RtpStreamStats: {
             /**
              * Format: uint64
              * @description Bits per second.
              */
             bitrate: number;
-            /**
-             * @description Bits per second up to each layer, by `spatial.temporal`; `inbound-rtp` of producers only. Each
-             *     stream of a simulcast is a spatial layer 0 of its own; a track without layers shows none.
-             */
+            /** @description Bits per second up to each layer, by `spatial.temporal`; `inbound-rtp` of producers only. Each stream of a simulcast is a spatial layer 0 of its own; a track without layers shows none. */
             bitrateByLayer?: {
                 [key: string]: number;
             } | null;
@@ -628,8 +697,10 @@ export interface components {
              * @description Inter-arrival jitter, in units of the stream's RTP clock (RFC 3550 section 6.4.1).
              */
             jitter: number;
-            kind: components["schemas"]["MediaKind"] & unknown;
-            layersReason?: (null | components["schemas"]["LayersChangeReason"]) & unknown;
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
+            /** @description Why these layers are sent; `outbound-rtp` of a track with layers only. Not of mediasoup. */
+            layersReason?: null | components["schemas"]["LayersChangeReason"];
             /** @description Codec. */
             mimeType: string;
             /**
@@ -704,7 +775,8 @@ export interface components {
              * @description Milliseconds of the Unix epoch.
              */
             timestamp: number;
-            type: components["schemas"]["RtpStreamStatsType"] & unknown;
+            /** @description Which way. */
+            type: components["schemas"]["RtpStreamStatsType"];
         };
         /**
          * @description Which way an RTP stream flows, seen from the server.
@@ -719,34 +791,42 @@ export interface components {
              */
             ssrc: number;
         };
-        /**
-         * @description `GET /snapshot`: everything there is, as of the event `seq`. What changes while it is read may be
-         *     in it already; its event comes behind `seq` too.
-         */
+        /** @description `GET /snapshot`: everything there is, as of the event `seq`. What changes while it is read may be in it already; its event comes behind `seq` too. */
         Snapshot: {
-            nextAfter?: (null | string) & unknown;
+            /** @description With `limit`: the `after` of the next page, if there is one. */
+            nextAfter?: string | null;
             /** @description Routers, in ascending order of their ids. */
             routers: components["schemas"]["RouterSnapshot"][];
-            seq: string & unknown;
+            /** @description The last event that is included. */
+            seq: string;
             /** @description Workers. */
             workers: components["schemas"]["WorkerInfo"][];
         };
-        /**
-         * @description A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport`
-         *     want have their names.
-         */
+        /** @description A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
         TransportInfo: {
-            appData?: Record<string, unknown> & unknown;
-            createdAt: number & unknown;
-            dtlsParameters: components["schemas"]["DtlsParameters"] & unknown;
-            dtlsState: components["schemas"]["DtlsState"] & unknown;
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown>;
+            /**
+             * Format: uint64
+             * @description When it was made.
+             */
+            createdAt: number;
+            /** @description Our role and fingerprints. */
+            dtlsParameters: components["schemas"]["DtlsParameters"];
+            /** @description DTLS. */
+            dtlsState: components["schemas"]["DtlsState"];
             /** @description Our addresses. */
             iceCandidates: components["schemas"]["IceCandidate"][];
-            iceParameters: components["schemas"]["IceParameters"] & unknown;
-            iceRole: components["schemas"]["IceRole"] & unknown;
-            iceSelectedTuple?: (null | components["schemas"]["TransportTuple"]) & unknown;
-            iceState: components["schemas"]["IceState"] & unknown;
-            id: string & unknown;
+            /** @description Our credentials. */
+            iceParameters: components["schemas"]["IceParameters"];
+            /** @description Always `controlled`. */
+            iceRole: components["schemas"]["IceRole"];
+            /** @description The path in use. */
+            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description ICE. */
+            iceState: components["schemas"]["IceState"];
+            /** @description Id. */
+            id: string;
             /**
              * Format: uint32
              * @description As set by `PATCH`, bits per second.
@@ -762,9 +842,12 @@ export interface components {
              * @description As set by `PATCH`, bits per second.
              */
             minOutgoingBitrate?: number | null;
-            participantId?: (null | string) & unknown;
-            routerId: string & unknown;
-            type: components["schemas"]["TransportType"] & unknown;
+            /** @description Whose it is. */
+            participantId?: string | null;
+            /** @description Its router. */
+            routerId: string;
+            /** @description Kind. */
+            type: components["schemas"]["TransportType"];
         };
         /**
          * @description UDP or TCP.
@@ -772,7 +855,7 @@ export interface components {
          */
         TransportProtocol: "udp" | "tcp";
         /** @description A transport and what hangs below it. */
-        TransportSnapshot: (components["schemas"]["TransportInfo"] & unknown) & {
+        TransportSnapshot: components["schemas"]["TransportInfo"] & {
             /** @description Its consumers. */
             consumers: components["schemas"]["ConsumerInfo"][];
             /** @description Its producers. */
@@ -789,7 +872,8 @@ export interface components {
              * @description Our port.
              */
             localPort: number;
-            protocol: components["schemas"]["TransportProtocol"] & unknown;
+            /** @description UDP or TCP. */
+            protocol: components["schemas"]["TransportProtocol"];
             /** @description The peer's address. */
             remoteIp?: string | null;
             /**
@@ -825,10 +909,14 @@ export interface components {
              * @description All bytes sent.
              */
             bytesSent: number;
-            dtlsState: components["schemas"]["DtlsState"] & unknown;
-            iceRole: components["schemas"]["IceRole"] & unknown;
-            iceSelectedTuple?: (null | components["schemas"]["TransportTuple"]) & unknown;
-            iceState: components["schemas"]["IceState"] & unknown;
+            /** @description DTLS. */
+            dtlsState: components["schemas"]["DtlsState"];
+            /** @description Always `controlled`. */
+            iceRole: components["schemas"]["IceRole"];
+            /** @description The path in use. */
+            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description ICE. */
+            iceState: components["schemas"]["IceState"];
             /**
              * Format: uint64
              * @description As set by `PATCH /transports/{id}`.
@@ -923,10 +1011,11 @@ export interface components {
             timestamp: number;
             /** @description Id. */
             transportId: string;
-            type: components["schemas"]["WebRtcTransportStatsType"] & unknown;
+            /** @description `webrtc-transport`. */
+            type: components["schemas"]["WebRtcTransportStatsType"];
         };
         /**
-         * @description `type` of [`WebRtcTransportStats`].
+         * @description `type` of `WebRtcTransportStats`.
          * @enum {string}
          */
         WebRtcTransportStatsType: "webrtc-transport";
@@ -952,8 +1041,10 @@ export interface components {
              * @description Share of the time that its thread works, 0 to 1.
              */
             cpuBusy: number;
-            forwardingDelayUs: components["schemas"]["ForwardingDelay"] & unknown;
-            id: string & unknown;
+            /** @description From a packet's arrival to its departure. */
+            forwardingDelayUs: components["schemas"]["ForwardingDelay"];
+            /** @description Id. */
+            id: string;
             /**
              * Format: double
              * @description What placement goes by, 0 (idle) to 1 (full).
@@ -964,7 +1055,8 @@ export interface components {
              * @description Datagrams sent per second.
              */
             packetsOutPerSecond: number;
-            ports: components["schemas"]["PortRange"] & unknown;
+            /** @description Its slice of the UDP port range, both ends included. */
+            ports: components["schemas"]["PortRange"];
             /**
              * Format: uint32
              * @description How many producers.
@@ -975,7 +1067,8 @@ export interface components {
              * @description How many routers.
              */
             routers: number;
-            status: components["schemas"]["WorkerStatus"] & unknown;
+            /** @description Running or restarting. */
+            status: components["schemas"]["WorkerStatus"];
             /**
              * Format: uint32
              * @description How many transports.

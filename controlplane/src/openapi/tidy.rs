@@ -14,12 +14,21 @@ pub fn tidy(value: &mut Value) {
                     tidy(one);
                 }
             }
+            if let Some(Value::String(words)) = map.get_mut("description") {
+                *words = readable(words);
+            }
             join_description(map);
             join_null(map);
             bound(map);
         }
         _ => {}
     }
+}
+
+/// Without links within our code and line breaks within paragraphs.
+fn readable(words: &str) -> String {
+    let paragraphs = words.split("\n\n").map(|one| one.replace('\n', " "));
+    paragraphs.collect::<Vec<_>>().join("\n\n").replace("[`", "`").replace("`]", "`")
 }
 
 /// `allOf: [schema, {description}]` is the schema with this description.

@@ -57,8 +57,7 @@ struct Writer {
 /// Begins a snapshot.
 pub fn open(engine: &Arc<Engine>, call: &Call) -> Result<Opened, Problem> {
     let query = call.query(&["routerId", "after", "limit"])?;
-    let (router_id, after, limit) =
-        (query.id("routerId")?, query.after()?, query.number("limit")?);
+    let (router_id, after, limit) = (query.id("routerId")?, query.after()?, query.number("limit")?);
     if limit.is_some_and(|limit| !(1..=LIST_LIMIT_MAX).contains(&limit)) {
         return Err(Problem::invalid("?limit", format!("limit is 1 to {LIST_LIMIT_MAX}")));
     }

@@ -48,7 +48,7 @@ pub struct CreateConsumer {
     /// All streams as they come. Not in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipe: Option<bool>,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
 }
@@ -136,7 +136,7 @@ pub struct ConsumerInfo {
     pub current_layers: Option<ConsumerLayers>,
     /// When it was made.
     pub created_at: UnixMs,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default)]
     pub app_data: AppData,
 }

@@ -12,7 +12,7 @@ pub const DRAIN_DEADLINE_S_MAX: u64 = 86_400;
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Rooms that are left after so many seconds are closed, at most [`DRAIN_DEADLINE_S_MAX`].
+    /// Rooms that are left after so many seconds are closed, at most a day.
     /// Without it they end by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", salvo(schema(maximum = 86400)))]

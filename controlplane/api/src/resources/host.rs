@@ -177,7 +177,7 @@ pub const BATCH_CALLS_MAX: usize = 300;
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
-    /// At most [`BATCH_CALLS_MAX`].
+    /// At most as many as `limits.batch_calls_max` of the server says, commonly 300.
     #[cfg_attr(feature = "openapi", salvo(schema(max_items = 300)))]
     pub calls: Vec<BatchCall>,
     /// Do not execute what follows a call that failed.

@@ -26,7 +26,7 @@ pub struct CreateProducer {
     /// Milliseconds to gather requests for a key frame before one is asked for (default 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_frame_request_delay: Option<u32>,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
 }
@@ -89,7 +89,7 @@ pub struct ProducerInfo {
     pub score: Vec<ProducerScore>,
     /// When it was made.
     pub created_at: UnixMs,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default)]
     pub app_data: AppData,
 }

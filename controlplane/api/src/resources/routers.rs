@@ -29,7 +29,7 @@ pub struct CreateRouter {
     /// How many voices are forwarded, the loudest. Not in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loudest_n: Option<u32>,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
 }
@@ -64,7 +64,7 @@ pub struct RouterInfo {
     pub owner: Option<String>,
     /// When it was made.
     pub created_at: UnixMs,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default)]
     pub app_data: AppData,
 }

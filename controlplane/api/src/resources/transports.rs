@@ -43,7 +43,7 @@ pub struct CreateTransport {
     /// Default of the consumers made on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtp_capabilities: Option<RtpCapabilities>,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
 
@@ -168,7 +168,7 @@ pub struct TransportInfo {
     pub min_outgoing_bitrate: Option<u32>,
     /// When it was made.
     pub created_at: UnixMs,
-    /// Opaque.
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default)]
     pub app_data: AppData,
 }
