@@ -4,7 +4,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type http from 'node:http';
-import { IroncastError, refusal } from './errors.js';
+import { closedError, IroncastError, refusal } from './errors.js';
 import { Door, kindOf } from './http.js';
 import { type ClientOptions, settingsOf } from './options.js';
 import { parseSeq, type Seq } from './seq.js';
@@ -28,7 +28,8 @@ export class Client {
   readonly timeoutMs: number;
   readonly silenceMs: number;
   readonly #door: Door;
-  readonly #closing = new AbortController();
+  readonly #running = new Set<AbortController>();
+  #closed = false;
 
   constructor(options: ClientOptions = {}) {
     const settings = settingsOf(options);
@@ -69,7 +70,7 @@ export class Client {
           throw failed;
         }
       }
-      if (this.#closing.signal.aborted || performance.now() + wait >= end) throw failed;
+      if (this.#closed || performance.now() + wait >= end) throw failed;
       await delay(wait);
     }
   }
@@ -78,10 +79,12 @@ export class Client {
   async #once<T>(method: string, path: string, body: string | undefined, end: number): Promise<Called<T>> {
     const limit = Math.max(1, Math.min(end - performance.now(), this.timeoutMs / 2));
     const late = new IroncastError('timeout', `${method} ${path}: no answer within ${Math.round(limit)} ms`);
-    const timer = new AbortController();
-    const timeout = setTimeout(() => timer.abort(late), limit);
-    const signal = AbortSignal.any([timer.signal, this.#closing.signal]);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const timeout = setTimeout(() => controller.abort(late), limit);
+    this.#running.add(controller);
     try {
+      if (this.#closed) throw closedError('client');
       const { status, headers, text } = await this.#door.ask({ method, path: `/v1${path}`, body, signal });
       if (status < 200 || status > 299) throw refusal(`${method} ${path}`, status, text);
       return { value: (text === '' ? undefined : JSON.parse(text)) as T, seq: parseSeq(headers['ironcast-seq']) };
@@ -90,6 +93,7 @@ export class Client {
       throw kindOf(error as Error, signal);
     } finally {
       clearTimeout(timeout);
+      this.#running.delete(controller);
     }
   }
 
@@ -109,7 +113,8 @@ export class Client {
 
   /** Ends its connections; calls that wait fail. */
   close(): void {
-    this.#closing.abort(new IroncastError('closed', 'the client is closed'));
+    this.#closed = true;
+    for (const controller of this.#running) controller.abort(closedError('client'));
     this.#door.close();
   }
 }

@@ -4,7 +4,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Client, jittered } from './client.js';
-import { IroncastError } from './errors.js';
+import { closedError, IroncastError } from './errors.js';
 import { kindOf } from './http.js';
 import { formatSeq, parseSeq, type Seq } from './seq.js';
 import { Events } from './sse.js';
@@ -34,6 +34,7 @@ export class EventStream {
   readonly #client: Client;
   readonly #owner: StreamOwner;
   readonly #closing = new AbortController();
+  #silence: Silence | undefined;
   #after: Seq | undefined;
   #isDown = false;
 
@@ -60,7 +61,8 @@ export class EventStream {
   }
 
   close(): void {
-    this.#closing.abort(new IroncastError('closed', 'the event stream is closed'));
+    this.#closing.abort();
+    this.#silence?.abort(closedError('event stream'));
   }
 
   async #run(first: AsyncIterable<string>): Promise<void> {
@@ -74,7 +76,8 @@ export class EventStream {
         wait = RETRY_MS_MIN;
         await this.#read(response);
       } catch (error) {
-        const failed = await this.#recover(kindOf(error as Error, this.#closing.signal));
+        if (this.#closing.signal.aborted) return;
+        const failed = await this.#recover(kindOf(error as Error));
         if (this.#closing.signal.aborted) return;
         if (failed && !this.#isDown) this.#owner.down(failed);
         if (failed) {
@@ -101,7 +104,8 @@ export class EventStream {
   async #open(): Promise<AsyncIterable<string>> {
     const headers: Record<string, string> = { accept: 'text/event-stream' };
     if (this.#after) headers['last-event-id'] = formatSeq(this.#after);
-    const silence = new Silence(this.#closing.signal);
+    const silence = new Silence();
+    this.#silence = silence;
     silence.within(OPEN_MS_MAX);
     try {
       const response = await this.#client.stream('/events', headers, silence.signal);
@@ -139,19 +143,23 @@ export class EventStream {
   }
 }
 
-/** Aborts when nothing comes for too long. */
+/** Aborts when nothing comes for too long, or when it is told to. */
 class Silence {
   readonly #controller = new AbortController();
-  readonly signal: AbortSignal;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(closing: AbortSignal) {
-    this.signal = AbortSignal.any([this.#controller.signal, closing]);
+  get signal(): AbortSignal {
+    return this.#controller.signal;
   }
 
   within(ms: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#controller.abort(new IroncastError('unreachable', 'the event stream is silent')), ms);
+    this.#timer = setTimeout(() => this.abort(new IroncastError('unreachable', 'the event stream is silent')), ms);
+  }
+
+  abort(reason: IroncastError): void {
+    this.end();
+    this.#controller.abort(reason);
   }
 
   end(): void {
