@@ -11,7 +11,7 @@ import { after, before, test } from 'node:test';
 import { connect, createClient } from '@ironcast/client';
 import { Host, until, Way } from './host.mjs';
 
-const timeout = 60_000;
+const timeout = 120_000;
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ironcast-client-node-calls-'));
 const file = (name) => path.join(folder, name);
 let host;

@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import { Host, listen, room, until, Way } from './host.mjs';
 
-const timeout = 60_000;
+const timeout = 120_000;
 const within = 20_000;
 let host;
 let door;

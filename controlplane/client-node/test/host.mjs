@@ -41,7 +41,7 @@ export class Host {
 
   /** A worker that the end of the test closes. */
   async worker(options = {}) {
-    const worker = await createWorker({ url: this.url, caFile: this.caFile, ...options });
+    const worker = await createWorker({ url: this.url, caFile: this.caFile, timeoutMs: 30_000, ...options });
     this.workers.push(worker);
     return worker;
   }

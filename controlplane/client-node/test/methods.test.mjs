@@ -7,7 +7,7 @@ import { after, before, test } from 'node:test';
 import * as mediasoup from '@ironcast/client';
 import { AUDIO, Host, room } from './host.mjs';
 
-const timeout = 60_000;
+const timeout = 120_000;
 const page = fs.readFileSync(new URL('../COMING-FROM-MEDIASOUP.md', import.meta.url), 'utf8');
 const rows = [...page.matchAll(/^\| `(\w+)\.(\w+)(\(\))?` \| (same|not here|–) \|/gm)].map(([, owner, name, call, here]) => ({ owner, name, isMethod: Boolean(call), here }));
 

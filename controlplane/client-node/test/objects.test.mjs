@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test';
 import { errors, observer } from '@ironcast/client';
 import { AUDIO, DTLS, Host, listen, room, SIMULCAST, until } from './host.mjs';
 
-const timeout = 60_000;
+const timeout = 120_000;
 let host;
 let worker;
 before(async () => {
