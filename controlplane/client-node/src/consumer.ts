@@ -2,7 +2,7 @@
 
 import { unsupported } from './errors.js';
 import type {
-  ConsumerInfo, ConsumerLayers, ConsumerScore, ConsumerType, MediaKind, RtpParameters, RtpStreamStats,
+  ConsumerInfo, ConsumerLayers, ConsumerScore, ConsumerType, MediaKind, RtpParameters, RtpStreamStats, SentStream,
 } from './openapi.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
@@ -18,6 +18,8 @@ export interface ConsumerEvents {
   score: [ConsumerScore];
   /** Undefined: nothing is sent. */
   layerschange: [ConsumerLayers | undefined];
+  /** The packet numbers of the track, or of its repetitions, are used up (2^32): make another consumer in its place. */
+  exhausted: [SentStream];
   /** The server closed it, for a reason for which mediasoup has no event. */
   close: [ClosedReason];
 }
@@ -148,12 +150,14 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
   }
 
   /** @internal */
-  receive(what: string, data: ServerEvent['data'], seq: Seq): void {
-    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
-    else if (what === 'paused' || what === 'resumed') this.update({ paused: what === 'paused' }, seq);
-    else if (what === 'producerpause' || what === 'producerresume') this.update({ producerPaused: what === 'producerpause' }, seq);
-    else if (what === 'score') this.update({ score: data['score'] }, seq);
-    else if (what === 'layerschange') this.update({ currentLayers: data['layers'] ?? null }, seq);
+  receive({ name, data, seq }: ServerEvent): void {
+    if (name === 'consumer.closed') this.closedByServer(data.reason);
+    else if (name === 'consumer.paused' || name === 'consumer.resumed') this.update({ paused: name === 'consumer.paused' }, seq);
+    else if (name === 'consumer.producerpause') this.update({ producerPaused: true }, seq);
+    else if (name === 'consumer.producerresume') this.update({ producerPaused: false }, seq);
+    else if (name === 'consumer.score') this.update({ score: data.score }, seq);
+    else if (name === 'consumer.layerschange') this.update({ currentLayers: data.layers ?? null }, seq);
+    else if (name === 'consumer.exhausted') this.safeEmit('exhausted', data.stream);
   }
 
   override update(info: News, seq: Seq): void {

@@ -9,10 +9,41 @@ export interface components {
             /** @description Whether `POST /consumers` would succeed as far as codecs go. */
             canConsume: boolean;
         };
+        /** @description `capacity.exhausted`, `capacity.available`. */
+        CapacityEvent: {
+            /** @description Which workers. */
+            workerIds: string[];
+        };
         /** @description Answer of `ConnectTransport`. */
         ConnectAnswer: {
             /** @description Ours. */
             dtlsLocalRole: components["schemas"]["DtlsRole"];
+        };
+        /** @description `consumer.closed`. */
+        ConsumerClosed: components["schemas"]["ConsumerEvent"] & {
+            /** @description Why. */
+            reason: components["schemas"]["ConsumerClosedReason"];
+        };
+        /**
+         * @description Why a consumer was closed.
+         * @enum {string}
+         */
+        ConsumerClosedReason: "request" | "transport_closed" | "producer_closed";
+        /** @description `consumer.created`, `paused`, `resumed`, `producerpause`, `producerresume`. */
+        ConsumerEvent: {
+            /** @description Which. */
+            consumerId: string;
+            /** @description Whose: the receiver. */
+            participantId?: string | null;
+            /** @description Its producer. */
+            producerId: string;
+            /** @description Its transport. */
+            transportId: string;
+        };
+        /** @description `consumer.exhausted`. */
+        ConsumerExhausted: components["schemas"]["ConsumerEvent"] & {
+            /** @description What is not sent any more. */
+            stream: components["schemas"]["SentStream"];
         };
         /** @description A consumer. `id`, `producerId`, `kind` and `rtpParameters` go to mediasoup-client's `consume`. */
         ConsumerInfo: {
@@ -68,6 +99,13 @@ export interface components {
              */
             temporalLayer?: number | null;
         };
+        /** @description `consumer.layerschange`. */
+        ConsumerLayersChange: components["schemas"]["ConsumerEvent"] & {
+            /** @description As sent now; `null` if nothing is sent. */
+            layers?: null | components["schemas"]["ConsumerLayers"];
+            /** @description Why. */
+            reason: components["schemas"]["LayersChangeReason"];
+        };
         /** @description How well a consumer receives. */
         ConsumerScore: {
             /**
@@ -82,6 +120,11 @@ export interface components {
              * @description Of the stream to the receiver, 0 to 10.
              */
             score: number;
+        };
+        /** @description `consumer.score`. */
+        ConsumerScoreEvent: components["schemas"]["ConsumerEvent"] & {
+            /** @description How well. */
+            score: components["schemas"]["ConsumerScore"];
         };
         /**
          * @description How a consumer receives.
@@ -259,6 +302,11 @@ export interface components {
              */
             transports: number;
         };
+        /**
+         * @description Why a DTLS handshake failed.
+         * @enum {string}
+         */
+        DtlsFailure: "certificate" | "fingerprint" | "no_common_cipher" | "no_common_srtp_profile" | "timeout" | "refused" | "protocol" | "internal";
         /** @description Hash of a certificate (RFC 8122). */
         DtlsFingerprint: {
             /** @description Hash function. */
@@ -288,6 +336,309 @@ export interface components {
          * @enum {string}
          */
         ErrorCode: "invalid_request" | "unauthenticated" | "forbidden" | "not_found" | "method_not_allowed" | "already_exists" | "wrong_state" | "events_lost" | "too_large" | "unsupported_media_type" | "unsupported" | "rate_limited" | "internal" | "no_capacity" | "draining" | "dataplane_unavailable" | "timeout";
+        /** @description The events of the stream: for each name, which stands in `event:`, what stands in `data:`. A map for generators of types; no message has this form. */
+        EventsByName: {
+            /** @description They do again. */
+            "capacity.available"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["CapacityEvent"];
+            /** @description These workers take no more. */
+            "capacity.exhausted"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["CapacityEvent"];
+            /** @description It is gone. */
+            "consumer.closed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerClosed"];
+            /** @description A consumer was made. */
+            "consumer.created"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerEvent"];
+            /** @description Its packet numbers are used up (2^32): make another one in its place. */
+            "consumer.exhausted"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerExhausted"];
+            /** @description Other layers are sent. */
+            "consumer.layerschange"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerLayersChange"];
+            /** @description Paused through the API. */
+            "consumer.paused"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerEvent"];
+            /** @description Its producer was paused. */
+            "consumer.producerpause"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerEvent"];
+            /** @description Its producer was resumed. */
+            "consumer.producerresume"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerEvent"];
+            /** @description Resumed through the API. */
+            "consumer.resumed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerEvent"];
+            /** @description How well it arrives; the newest only. */
+            "consumer.score"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ConsumerScoreEvent"];
+            /** @description The last router is gone. */
+            "host.drained"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["HostEvent"];
+            /** @description No new routers are taken. */
+            "host.draining"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["HostEvent"];
+            /** @description New routers are taken again. */
+            "host.undrained"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["HostEvent"];
+            /** @description It is gone, and with it its consumers. */
+            "producer.closed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerEvent"];
+            /** @description A producer was made. */
+            "producer.created"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerEvent"];
+            /** @description The packet numbers of one of its streams are used up (2^32): nothing more of it is forwarded. Publish the track anew. */
+            "producer.exhausted"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerExhausted"];
+            /** @description Encodings that nobody watches. */
+            "producer.layersunwatched"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerLayersUnwatched"];
+            /** @description Paused through the API. */
+            "producer.paused"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerEvent"];
+            /** @description Resumed through the API. */
+            "producer.resumed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerEvent"];
+            /** @description How well it arrives; the newest only. */
+            "producer.score"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerScoreEvent"];
+            /** @description The camera was turned. */
+            "producer.videoorientationchange"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ProducerVideoOrientationChange"];
+            /** @description A router is gone, and with it all below it. */
+            "router.closed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["RouterClosed"];
+            /** @description A router was made. */
+            "router.created"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["RouterCreated"];
+            /** @description A transport is gone, and with it its producers and consumers. */
+            "transport.closed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportClosed"];
+            /** @description DTLS. */
+            "transport.dtlsstatechange"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportDtlsStateChange"];
+            /** @description The path in use. */
+            "transport.iceselectedtuplechange"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportIceSelectedTupleChange"];
+            /** @description ICE. */
+            "transport.icestatechange"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportIceStateChange"];
+            /** @description A worker died, and with it its routers. */
+            "worker.died"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["WorkerEvent"];
+            /** @description It runs again. */
+            "worker.restarted"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["WorkerEvent"];
+        };
         /**
          * @description Hash function of a fingerprint. Its name is read in any case (RFC 8122 section 5: a token).
          * @enum {string}
@@ -325,6 +676,14 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "draining" | "dataplane_unavailable";
+        /** @description `host.draining`, `host.drained`, `host.undrained`. */
+        HostEvent: {
+            /**
+             * Format: uint64
+             * @description When remaining routers are closed.
+             */
+            deadline?: number | null;
+        };
         /** @description An address at which our ICE agent listens. */
         IceCandidate: {
             /** @description IP address or host name. */
@@ -430,6 +789,25 @@ export interface components {
             /** @description `urn:ironcast:problem:` and the code. */
             type: string;
         };
+        /** @description `producer.created`, `closed`, `paused`, `resumed`. */
+        ProducerEvent: {
+            /** @description Audio or video. */
+            kind: components["schemas"]["MediaKind"];
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Which. */
+            producerId: string;
+            /** @description Its transport. */
+            transportId: string;
+        };
+        /** @description `producer.exhausted`. */
+        ProducerExhausted: components["schemas"]["ProducerEvent"] & {
+            /**
+             * Format: uint32
+             * @description Index into `rtpParameters.encodings`.
+             */
+            encodingIdx: number;
+        };
         /** @description A producer. */
         ProducerInfo: {
             /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
@@ -458,6 +836,11 @@ export interface components {
             /** @description How it sends. */
             type: components["schemas"]["ProducerType"];
         };
+        /** @description `producer.layersunwatched`. */
+        ProducerLayersUnwatched: components["schemas"]["ProducerEvent"] & {
+            /** @description Indexes into `rtpParameters.encodings` that nobody watches. */
+            encodings: number[];
+        };
         /** @description How well one stream of a producer arrives. */
         ProducerScore: {
             /**
@@ -478,15 +861,49 @@ export interface components {
              */
             ssrc: number;
         };
+        /** @description `producer.score`. */
+        ProducerScoreEvent: components["schemas"]["ProducerEvent"] & {
+            /** @description Of each stream that has arrived. */
+            score: components["schemas"]["ProducerScore"][];
+        };
         /**
          * @description How a producer sends.
          * @enum {string}
          */
         ProducerType: "simple" | "simulcast" | "svc";
+        /** @description `producer.videoorientationchange` (3GPP TS 26.114, coordination of video orientation). */
+        ProducerVideoOrientationChange: components["schemas"]["ProducerEvent"] & {
+            /** @description The back camera. */
+            camera: boolean;
+            /** @description Mirrored. */
+            flip: boolean;
+            /**
+             * Format: uint16
+             * @description 0, 90, 180 or 270 degrees.
+             */
+            rotation: number;
+        };
         /** @description Answer of `POST /transports/{id}/restart-ice`. */
         RestartIceAnswer: {
             /** @description The new credentials. */
             iceParameters: components["schemas"]["IceParameters"];
+        };
+        /** @description `router.closed`. */
+        RouterClosed: {
+            /** @description Why. */
+            reason: components["schemas"]["RouterClosedReason"];
+            /** @description Where. */
+            workerId: string;
+        };
+        /**
+         * @description Why a router was closed.
+         * @enum {string}
+         */
+        RouterClosedReason: "request" | "worker_died" | "drained";
+        /** @description `router.created`. */
+        RouterCreated: {
+            /** @description Where. */
+            workerId: string;
         };
         /** @description A router, as `POST /routers` and lists show it. */
         RouterInfo: {
@@ -791,6 +1208,11 @@ export interface components {
              */
             ssrc: number;
         };
+        /**
+         * @description One of the streams that a consumer is sent as.
+         * @enum {string}
+         */
+        SentStream: "media" | "repeats";
         /** @description `GET /snapshot`: everything there is, as of the event `seq`. What changes while it is read may be in it already; its event comes behind `seq` too. */
         Snapshot: {
             /** @description With `limit`: the `after` of the next page, if there is one. */
@@ -801,6 +1223,49 @@ export interface components {
             seq: string;
             /** @description Workers. */
             workers: components["schemas"]["WorkerInfo"][];
+        };
+        /** @description `transport.closed`. */
+        TransportClosed: {
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Why. */
+            reason: components["schemas"]["TransportClosedReason"];
+            /** @description Which. */
+            transportId: string;
+        };
+        /**
+         * @description Why a transport was closed.
+         * @enum {string}
+         */
+        TransportClosedReason: "request" | "router_closed" | "consent_lost" | "dtls_closed";
+        /** @description `transport.dtlsstatechange`. */
+        TransportDtlsStateChange: {
+            /** @description New state. */
+            dtlsState: components["schemas"]["DtlsState"];
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Why it is `failed`. */
+            reason?: null | components["schemas"]["DtlsFailure"];
+            /** @description Which. */
+            transportId: string;
+        };
+        /** @description `transport.iceselectedtuplechange`. */
+        TransportIceSelectedTupleChange: {
+            /** @description New path. */
+            iceSelectedTuple: components["schemas"]["TransportTuple"];
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Which. */
+            transportId: string;
+        };
+        /** @description `transport.icestatechange`. */
+        TransportIceStateChange: {
+            /** @description New state. */
+            iceState: components["schemas"]["IceState"];
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Which. */
+            transportId: string;
         };
         /** @description A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
         TransportInfo: {
@@ -1019,6 +1484,15 @@ export interface components {
          * @enum {string}
          */
         WebRtcTransportStatsType: "webrtc-transport";
+        /** @description `worker.died`, `worker.restarted`. */
+        WorkerEvent: {
+            /** @description For people. */
+            reason: string;
+            /** @description The routers that it had. */
+            routerIds: string[];
+            /** @description Which. */
+            workerId: string;
+        };
         /** @description One worker: `GET /workers` (an array of these) and `GET /workers/{id}`. */
         WorkerInfo: {
             /**
@@ -1088,10 +1562,17 @@ export interface components {
     pathItems: never;
 }
 export type CanConsumeAnswer = components['schemas']['CanConsumeAnswer'];
+export type CapacityEvent = components['schemas']['CapacityEvent'];
 export type ConnectAnswer = components['schemas']['ConnectAnswer'];
+export type ConsumerClosed = components['schemas']['ConsumerClosed'];
+export type ConsumerClosedReason = components['schemas']['ConsumerClosedReason'];
+export type ConsumerEvent = components['schemas']['ConsumerEvent'];
+export type ConsumerExhausted = components['schemas']['ConsumerExhausted'];
 export type ConsumerInfo = components['schemas']['ConsumerInfo'];
 export type ConsumerLayers = components['schemas']['ConsumerLayers'];
+export type ConsumerLayersChange = components['schemas']['ConsumerLayersChange'];
 export type ConsumerScore = components['schemas']['ConsumerScore'];
+export type ConsumerScoreEvent = components['schemas']['ConsumerScoreEvent'];
 export type ConsumerType = components['schemas']['ConsumerType'];
 export type CreateConsumer = components['schemas']['CreateConsumer'];
 export type CreateProducer = components['schemas']['CreateProducer'];
@@ -1100,15 +1581,18 @@ export type CreateTransport = components['schemas']['CreateTransport'];
 export type DataplaneHealth = components['schemas']['DataplaneHealth'];
 export type DataplaneStatus = components['schemas']['DataplaneStatus'];
 export type DrainStatus = components['schemas']['DrainStatus'];
+export type DtlsFailure = components['schemas']['DtlsFailure'];
 export type DtlsFingerprint = components['schemas']['DtlsFingerprint'];
 export type DtlsParameters = components['schemas']['DtlsParameters'];
 export type DtlsRole = components['schemas']['DtlsRole'];
 export type DtlsState = components['schemas']['DtlsState'];
 export type ErrorCode = components['schemas']['ErrorCode'];
+export type EventsByName = components['schemas']['EventsByName'];
 export type FingerprintAlgorithm = components['schemas']['FingerprintAlgorithm'];
 export type ForwardingDelay = components['schemas']['ForwardingDelay'];
 export type Health = components['schemas']['Health'];
 export type HealthStatus = components['schemas']['HealthStatus'];
+export type HostEvent = components['schemas']['HostEvent'];
 export type IceCandidate = components['schemas']['IceCandidate'];
 export type IceCandidateTcpType = components['schemas']['IceCandidateTcpType'];
 export type IceCandidateType = components['schemas']['IceCandidateType'];
@@ -1120,10 +1604,18 @@ export type MediaKind = components['schemas']['MediaKind'];
 export type Placement = components['schemas']['Placement'];
 export type PortRange = components['schemas']['PortRange'];
 export type Problem = components['schemas']['Problem'];
+export type ProducerEvent = components['schemas']['ProducerEvent'];
+export type ProducerExhausted = components['schemas']['ProducerExhausted'];
 export type ProducerInfo = components['schemas']['ProducerInfo'];
+export type ProducerLayersUnwatched = components['schemas']['ProducerLayersUnwatched'];
 export type ProducerScore = components['schemas']['ProducerScore'];
+export type ProducerScoreEvent = components['schemas']['ProducerScoreEvent'];
 export type ProducerType = components['schemas']['ProducerType'];
+export type ProducerVideoOrientationChange = components['schemas']['ProducerVideoOrientationChange'];
 export type RestartIceAnswer = components['schemas']['RestartIceAnswer'];
+export type RouterClosed = components['schemas']['RouterClosed'];
+export type RouterClosedReason = components['schemas']['RouterClosedReason'];
+export type RouterCreated = components['schemas']['RouterCreated'];
 export type RouterInfo = components['schemas']['RouterInfo'];
 export type RouterSnapshot = components['schemas']['RouterSnapshot'];
 export type RtcpFeedback = components['schemas']['RtcpFeedback'];
@@ -1139,7 +1631,13 @@ export type RtpParameters = components['schemas']['RtpParameters'];
 export type RtpStreamStats = components['schemas']['RtpStreamStats'];
 export type RtpStreamStatsType = components['schemas']['RtpStreamStatsType'];
 export type RtxEncoding = components['schemas']['RtxEncoding'];
+export type SentStream = components['schemas']['SentStream'];
 export type Snapshot = components['schemas']['Snapshot'];
+export type TransportClosed = components['schemas']['TransportClosed'];
+export type TransportClosedReason = components['schemas']['TransportClosedReason'];
+export type TransportDtlsStateChange = components['schemas']['TransportDtlsStateChange'];
+export type TransportIceSelectedTupleChange = components['schemas']['TransportIceSelectedTupleChange'];
+export type TransportIceStateChange = components['schemas']['TransportIceStateChange'];
 export type TransportInfo = components['schemas']['TransportInfo'];
 export type TransportProtocol = components['schemas']['TransportProtocol'];
 export type TransportSnapshot = components['schemas']['TransportSnapshot'];
@@ -1147,6 +1645,7 @@ export type TransportTuple = components['schemas']['TransportTuple'];
 export type TransportType = components['schemas']['TransportType'];
 export type WebRtcTransportStats = components['schemas']['WebRtcTransportStats'];
 export type WebRtcTransportStatsType = components['schemas']['WebRtcTransportStatsType'];
+export type WorkerEvent = components['schemas']['WorkerEvent'];
 export type WorkerInfo = components['schemas']['WorkerInfo'];
 export type WorkerStatus = components['schemas']['WorkerStatus'];
 export type $defs = Record<string, never>;

@@ -20,6 +20,8 @@ export interface ProducerEvents {
   videoorientationchange: [ProducerVideoOrientation];
   /** Indexes into `rtpParameters.encodings` that nobody watches. */
   layersunwatched: [number[]];
+  /** The packet numbers of this encoding are used up (2^32): publish the track anew. */
+  exhausted: [number];
   /** The server closed it, for a reason for which mediasoup has no event. */
   close: [ClosedReason];
 }
@@ -102,15 +104,16 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
   }
 
   /** @internal */
-  receive(what: string, data: ServerEvent['data'], seq: Seq): void {
-    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
-    else if (what === 'paused' || what === 'resumed') this.update({ paused: what === 'paused' }, seq);
-    else if (what === 'score') this.update({ score: data['score'] }, seq);
-    else if (what === 'layersunwatched') this.safeEmit('layersunwatched', data['encodings']);
-    else if (what === 'videoorientationchange') {
-      const orientation = { camera: data['camera'], flip: data['flip'], rotation: data['rotation'] };
-      this.safeEmit('videoorientationchange', orientation);
-      this.observer.safeEmit('videoorientationchange', orientation);
+  receive({ name, data, seq }: ServerEvent): void {
+    if (name === 'producer.closed') this.closedByServer('request');
+    else if (name === 'producer.paused' || name === 'producer.resumed') this.update({ paused: name === 'producer.paused' }, seq);
+    else if (name === 'producer.score') this.update({ score: data.score }, seq);
+    else if (name === 'producer.layersunwatched') this.safeEmit('layersunwatched', data.encodings);
+    else if (name === 'producer.exhausted') this.safeEmit('exhausted', data.encodingIdx);
+    else if (name === 'producer.videoorientationchange') {
+      const { camera, flip, rotation } = data;
+      this.safeEmit('videoorientationchange', { camera, flip, rotation });
+      this.observer.safeEmit('videoorientationchange', { camera, flip, rotation });
     }
   }
 

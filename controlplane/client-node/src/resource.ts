@@ -47,7 +47,7 @@ export abstract class Resource<
   }
 
   /** @internal */
-  abstract receive(what: string, data: ServerEvent['data'], seq: Seq): void;
+  abstract receive(event: ServerEvent): void;
 
   /** @internal */
   vanished(): void {

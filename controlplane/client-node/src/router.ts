@@ -194,8 +194,8 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   }
 
   /** @internal */
-  receive(what: string, data: ServerEvent['data'], _seq: Seq): void {
-    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
+  receive({ name, data }: ServerEvent): void {
+    if (name === 'router.closed') this.closedByServer(data.reason);
   }
 
   protected change(): void {

@@ -24,8 +24,8 @@ export interface Known {
   readonly resource: Kind;
   readonly id: string;
   readonly closed: boolean;
-  /** An event about it; `what` is its name without the kind. */
-  receive(what: string, data: ServerEvent['data'], seq: Seq): void;
+  /** An event about it. */
+  receive(event: ServerEvent): void;
   /** Its state as the server shows it, as of `seq`. */
   update(info: any, seq: Seq): void;
   /** Its state is as of this. */
@@ -154,14 +154,13 @@ export class Session {
   }
 
   #dispatch(event: ServerEvent): void {
-    const dot = event.name.indexOf('.');
-    const kind = event.name.slice(0, dot);
-    const id: unknown = event.data[`${kind}Id`];
+    const kind = event.name.slice(0, event.name.indexOf('.'));
+    const { [`${kind}Id`]: id, routerId } = event.data as Record<string, unknown>;
     if (!KINDS.has(kind) || typeof id !== 'string') return this.#owner.hostEvent(event);
     const key = `${kind}/${id}`;
-    const waiting = this.#waiting.get(key) ?? this.#gathering.get(String(event.data['routerId']));
+    const waiting = this.#waiting.get(key) ?? this.#gathering.get(String(routerId));
     if (!waiting) {
-      this.#known.get(key)?.receive(event.name.slice(dot + 1), event.data, event.seq);
+      this.#known.get(key)?.receive(event);
       return;
     }
     if (waiting.length === WAITING_EVENTS_MAX) waiting.shift();
@@ -171,9 +170,7 @@ export class Session {
   #tellWhatWaited(key: string, made: Known): void {
     const waited = this.#waiting.get(key) ?? [];
     this.#waiting.delete(key);
-    for (const { name, data, seq } of waited) {
-      if (!made.closed && isAfter(seq, made.seq)) made.receive(name.slice(name.indexOf('.') + 1), data, seq);
-    }
+    for (const event of waited) if (!made.closed && isAfter(event.seq, made.seq)) made.receive(event);
   }
 
   /** Events were lost: what the server still has is brought up to date, what it has not is closed. */

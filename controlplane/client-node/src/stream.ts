@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type Client, jittered } from './client.js';
 import { closedError, IroncastError } from './errors.js';
 import { kindOf } from './http.js';
+import type { EventsByName } from './openapi.js';
 import { formatSeq, parseSeq, type Seq } from './seq.js';
 import { Events } from './sse.js';
 
@@ -13,12 +14,12 @@ const OPEN_MS_MAX = 10_000;
 const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 5_000;
 
+type EventData = Required<EventsByName>;
+
 /** An event as the server tells it; `data` has `seq`, `time` and what belongs to the name. */
-export interface ServerEvent {
-  name: string;
-  seq: Seq;
-  data: Record<string, any>;
-}
+export type ServerEvent = {
+  [Name in keyof EventData]: { name: Name; seq: Seq; data: EventData[Name] };
+}[keyof EventData];
 
 export interface StreamOwner {
   event(event: ServerEvent): void;
@@ -130,16 +131,16 @@ export class EventStream {
 
   /** A newer server may have events that cannot be read: they are passed over. */
   #take(name: string, text: string): void {
-    let data: Record<string, unknown>;
+    let data: { seq?: unknown };
     try {
-      data = JSON.parse(text) as Record<string, unknown>;
+      data = JSON.parse(text) as { seq?: unknown };
     } catch {
       return;
     }
-    const seq = parseSeq(data?.['seq']);
+    const seq = parseSeq(data?.seq);
     if (!seq) return;
     this.#after = seq;
-    this.#owner.event({ name, seq, data });
+    this.#owner.event({ name, seq, data } as ServerEvent);
   }
 }
 

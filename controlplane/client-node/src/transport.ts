@@ -220,11 +220,11 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
   }
 
   /** @internal */
-  receive(what: string, data: ServerEvent['data'], seq: Seq): void {
-    if (what === 'closed') this.closedByServer(data['reason'] ?? 'request');
-    else if (what === 'icestatechange') this.update({ iceState: data['iceState'] }, seq);
-    else if (what === 'iceselectedtuplechange') this.update({ iceSelectedTuple: data['iceSelectedTuple'] }, seq);
-    else if (what === 'dtlsstatechange') this.update({ dtlsState: data['dtlsState'] }, seq);
+  receive({ name, data, seq }: ServerEvent): void {
+    if (name === 'transport.closed') this.closedByServer(data.reason);
+    else if (name === 'transport.icestatechange') this.update({ iceState: data.iceState }, seq);
+    else if (name === 'transport.iceselectedtuplechange') this.update({ iceSelectedTuple: data.iceSelectedTuple }, seq);
+    else if (name === 'transport.dtlsstatechange') this.update({ dtlsState: data.dtlsState }, seq);
   }
 
   protected change({ iceParameters, iceState, iceSelectedTuple, dtlsParameters, dtlsState }: News): void {

@@ -185,13 +185,12 @@ export class Worker extends Emitter<WorkerEvents> {
   }
 
   #take({ name, data }: ServerEvent): void {
-    const worker = { workerId: data['workerId'], routerIds: data['routerIds'], reason: data['reason'] };
-    if (name === 'worker.died') this.safeEmit('workerdied', worker);
-    else if (name === 'worker.restarted') this.safeEmit('workerrestarted', worker);
-    else if (name === 'host.draining') this.safeEmit('draining', data['deadline'] ? { deadline: data['deadline'] } : {});
+    if (name === 'worker.died') this.safeEmit('workerdied', data);
+    else if (name === 'worker.restarted') this.safeEmit('workerrestarted', data);
+    else if (name === 'host.draining') this.safeEmit('draining', data.deadline == null ? {} : { deadline: data.deadline });
     else if (name === 'host.drained') this.safeEmit('drained');
     else if (name === 'host.undrained') this.safeEmit('undrained');
-    else if (name === 'capacity.exhausted') this.safeEmit('capacityexhausted', { workerIds: data['workerIds'] });
-    else if (name === 'capacity.available') this.safeEmit('capacityavailable', { workerIds: data['workerIds'] });
+    else if (name === 'capacity.exhausted') this.safeEmit('capacityexhausted', data);
+    else if (name === 'capacity.available') this.safeEmit('capacityavailable', data);
   }
 }
