@@ -34,7 +34,8 @@ with a greater number happened later.
 a path that does not exist is 404 `not_found`, and a method that it lacks is 405 \
 `method_not_allowed` with the header `Allow`. `HEAD` answers as `GET` does, without the body. What is \
 in no schema here is refused in a request, except within `rtpParameters`, `rtpCapabilities`, \
-`dtlsParameters` and `appData`; answers may have more fields in later versions.
+`dtlsParameters` and `appData`; answers may have more fields in later versions. Whole numbers are \
+written without a point: `7`, not `7.0`.
 
 **Who sees what.** A caller sees and touches the routers that it made, and what hangs below them. \
 Who has the scope `admin` sees all.";
