@@ -143,6 +143,11 @@ test('the example: three in a room, one leaves, the control plane is killed, a f
     await ada.close();
     await dan.close();
     await until('an empty room is closed', async () => (await servers.control.count()).routers === 0, { within });
+
+    await come('Eve');
+    await until('she is in', async () => (await servers.control.count()).producers === 2, { within });
+    await example.close();
+    assert.equal((await servers.control.count()).routers, 0, 'who ends takes his rooms with him');
   } catch (error) {
     for (const { who, page } of everybody) await page.screenshot({ path: path.join(OUTPUT, `client-${who}.png`), timeout: 5_000 }).catch(() => {});
     servers.keepLogs();

@@ -10,9 +10,9 @@ import { build } from 'esbuild';
 import { WebSocketServer } from 'ws';
 
 const worker = await createWorker();
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => worker.close().then(() => process.exit()));
 const rooms = new Map(); // name -> { router, peers }
 
-/** What a page may ask for. */
 const steps = {
   async enter(peer, { room: roomName, name }) {
     const room = rooms.get(roomName) ?? { peers: new Set(), router: worker.createRouter({ appData: { roomName } }) };
