@@ -188,6 +188,10 @@ function show() {
   const operations = Object.entries(api.paths).flatMap(([path, item]) =>
     METHODS.filter((method) => item[method]).map((method) => ({ path, method, operation: item[method] })),
   );
+  // The other way round: what the server sends to those who hold no stream.
+  for (const item of Object.values(api.webhooks ?? {})) {
+    operations.push({ path: 'address of a webhook', method: 'post', operation: item.post });
+  }
   const [calls, index] = [[], []];
   for (const tag of api.tags) {
     const own = operations.filter((one) => one.operation.tags?.[0] === tag.name);
