@@ -23,6 +23,7 @@ mod report;
 mod scenario;
 mod servers;
 mod stage;
+mod stand_in;
 mod statistics;
 mod table;
 mod topology;
@@ -63,12 +64,21 @@ enum Scenario {
     JoinStorm(scenario::join_storm::Options),
     /// What the making and the end of a large room, and a new control plane, cost those who receive.
     Control(scenario::control::Options),
+    /// What the control API carries: joins a second, and how long calls take, with many rooms.
+    Api(scenario::api::Options),
     /// Changes between layers.
     Switching(scenario::switching::Options),
     /// All servers in the scenarios that all of them can run, and how we stand to each.
     Compare(compare::Options),
     /// One page from the newest results.
     Report(report::Options),
+    /// A dataplane that moves no packet, for the scenario `api`.
+    #[command(hide = true)]
+    StandIn {
+        /// Where it listens.
+        #[arg(long)]
+        socket: PathBuf,
+    },
     /// The load's own process.
     #[command(hide = true)]
     Load,
@@ -90,7 +100,10 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     match arguments.scenario {
         // These measure nothing themselves.
-        Scenario::Load | Scenario::Reflect { .. } | Scenario::Report(_) => {}
+        Scenario::Load
+        | Scenario::StandIn { .. }
+        | Scenario::Reflect { .. }
+        | Scenario::Report(_) => {}
         _ => {
             raise_file_limit();
             keep::set_folder(arguments.results.clone());
@@ -107,9 +120,11 @@ fn main() -> Result<()> {
         Scenario::Memory(options) => measured(move || scenario::memory::run(&options)),
         Scenario::JoinStorm(options) => measured(move || scenario::join_storm::run(&options)),
         Scenario::Control(options) => measured(move || scenario::control::run(&options)),
+        Scenario::Api(options) => measured(move || scenario::api::run(&options)),
         Scenario::Switching(options) => measured(move || scenario::switching::run(&options)),
         Scenario::Compare(options) => measured(move || compare::run(&options)),
         Scenario::Report(options) => report::run(&options, &arguments.results),
+        Scenario::StandIn { socket } => runtime()?.block_on(stand_in::run(&socket)),
         Scenario::Load => runtime()?.block_on(load::run()),
         Scenario::Reflect { listen, method, fault } => reflector::run(listen, method, fault),
     }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+pub(crate) use ironcast::{Dataplane, Door};
 
 use crate::{
     interrupt,
@@ -190,6 +191,11 @@ impl Drop for Running {
 impl Running {
     fn new(target: Target, folder: PathBuf) -> Self {
         Self { children: Vec::new(), helpers: Vec::new(), target, folder: Some(folder) }
+    }
+
+    /// Our control plane alone, with a dataplane on the load's core.
+    pub(crate) fn control_plane(topology: &Topology, dataplane: Dataplane) -> Result<(Self, Door)> {
+        ironcast::start_control_plane(topology, dataplane)
     }
 
     /// All processes of the server, and those that they have started.

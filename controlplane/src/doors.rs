@@ -29,7 +29,7 @@ use crate::{
     call::{Answer, Body, Call, JSON},
     engine::Engine,
     quic::{self, BreakOff, PeerCertificates, QuicServer},
-    routes::{self, NotFound, Op, snapshot, stream},
+    routes::{self, NotFound, Op, capture, snapshot, stream},
     status,
     tls::DoorTls,
 };
@@ -107,6 +107,7 @@ enum Outcome {
     Answer(Answer),
     Stream(stream::Opened),
     Snapshot(snapshot::Opened),
+    Capture(capture::Opened),
     Page(&'static status::File),
     Problem(Problem),
     Method(Problem, Vec<&'static str>),
@@ -260,6 +261,10 @@ impl Door {
         if found.op == Op::Snapshot {
             return snapshot::open(&self.engine, call).map_or_else(Into::into, Outcome::Snapshot);
         }
+        if let (Op::Capture, [id]) = (found.op, found.ids.as_slice()) {
+            let opened = capture::open(&self.engine, call, id, self.ends()).await;
+            return opened.map_or_else(Into::into, Outcome::Capture);
+        }
         match routes::dispatch(&self.engine, call, &found).await {
             Ok(answer) => Outcome::Answer(answer),
             Err(problem) => problem.into(),
@@ -279,11 +284,14 @@ impl Door {
             (None, Some(connection)) if is_alone => connection.abort(),
             _ => {}
         };
-        let ends = stream::Ends { stopping: self.stopping.clone(), gate: Arc::clone(&self.gate) };
-        match stream::open(&self.engine, call, last_event_id, ends, break_off) {
+        match stream::open(&self.engine, call, last_event_id, self.ends(), break_off) {
             Ok(opened) => Outcome::Stream(opened),
             Err(problem) => problem.into(),
         }
+    }
+
+    fn ends(&self) -> stream::Ends {
+        stream::Ends { stopping: self.stopping.clone(), gate: Arc::clone(&self.gate) }
     }
 
     fn write(&self, outcome: Outcome, response: &mut Response) {
@@ -299,6 +307,13 @@ impl Door {
             Outcome::Snapshot(snapshot::Opened { pieces, seq }) => {
                 set(response, "ironcast-seq", &seq.to_string());
                 set(response, "content-type", JSON);
+                response.stream(pieces.map(Ok::<_, std::convert::Infallible>));
+                200
+            }
+            Outcome::Capture(capture::Opened { pieces, seq }) => {
+                set(response, "ironcast-seq", &seq.to_string());
+                set(response, "content-type", capture::MEDIA_TYPE);
+                set(response, "cache-control", "no-store");
                 response.stream(pieces.map(Ok::<_, std::convert::Infallible>));
                 200
             }

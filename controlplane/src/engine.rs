@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use crate::{
     convert,
     dataplane::{Link, Refusal},
     drain::Drain,
-    events::{EventLog, Keep},
+    events::{EventLog, EventReader, Keep},
     limits::{Callers, Limits},
     metrics::Metrics,
     placement::{Full, Workers},
@@ -86,25 +86,30 @@ pub struct Creation {
 }
 
 /// The state, for a moment. What was published meanwhile wakes the streams once, at the end.
-pub struct Guard<'a>(MutexGuard<'a, State>);
+pub struct Guard<'a> {
+    state: MutexGuard<'a, State>,
+    since: Instant,
+    metrics: &'a Metrics,
+}
 
 impl Deref for Guard<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
-        &self.0
+        &self.state
     }
 }
 
 impl DerefMut for Guard<'_> {
     fn deref_mut(&mut self) -> &mut State {
-        &mut self.0
+        &mut self.state
     }
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.0.events.wake();
+        self.state.events.wake();
+        self.metrics.time_state(self.since.elapsed());
     }
 }
 
@@ -189,6 +194,8 @@ impl<T> Step<T> {
 /// Shared by all tasks.
 pub struct Engine {
     state: Mutex<State>,
+    /// What streams read: without the state's lock.
+    pub events: EventReader,
     pub metrics: Metrics,
     /// Requests that are not answered yet.
     pub calls: watch::Sender<usize>,
@@ -201,6 +208,8 @@ pub struct Engine {
     /// Reads the configuration again.
     pub reloader: Reloader,
     limits: RwLock<Arc<Limits>>,
+    /// Captures that run.
+    pub captures: AtomicUsize,
     /// Open event streams of each principal.
     streams: Mutex<HashMap<Arc<str>, usize>>,
     pub config: ServerConfig,
@@ -236,8 +245,10 @@ impl Engine {
     /// Without a dataplane yet.
     #[must_use]
     pub fn new(config: ServerConfig, audit: Audit, reloader: Reloader) -> Arc<Self> {
+        let state = State::new(&config);
         Arc::new(Self {
-            state: Mutex::new(State::new(&config)),
+            events: state.events.reader(),
+            state: Mutex::new(state),
             metrics: Metrics::default(),
             calls: watch::Sender::new(0),
             callers: Callers::default(),
@@ -245,6 +256,7 @@ impl Engine {
             audit,
             reloader,
             limits: RwLock::new(Arc::new(config.limits.clone())),
+            captures: AtomicUsize::new(0),
             streams: Mutex::default(),
             config,
             started: Instant::now(),
@@ -254,7 +266,8 @@ impl Engine {
     /// The state, for a moment. A panic under the lock is a bug of one call: what it left is still
     /// as consistent as its last finished step, so others go on.
     pub fn lock(&self) -> Guard<'_> {
-        Guard(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Guard { state, since: Instant::now(), metrics: &self.metrics }
     }
 
     /// The limits that hold now.
@@ -284,7 +297,7 @@ impl Engine {
     /// The last event that an answer given now includes.
     #[must_use]
     pub fn seq(&self) -> EventSeq {
-        self.lock().events.head()
+        self.events.head()
     }
 
     /// Does one call: `look` decides on the state what is to be done, as often as it has to.

@@ -1,10 +1,13 @@
 //! The log of events: numbers them, keeps them for a while so that a caller can resume, and wakes
-//! the streams. Owned by the state (so that an event and the change it tells of are one step);
-//! streams read it with a cursor of their own, and nobody waits for a slow one.
+//! the streams. [`EventLog`] is its writing end, owned by the state, so that an event and the change
+//! it tells of are one step. Streams have the reading end, [`EventReader`], each with a cursor of
+//! its own: they take the log's lock, never the state's, and nobody waits for a slow one.
+//! [`kept`] is what is kept.
+
+mod kept;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,6 +15,7 @@ use ironcast_api::{Event, EventData, EventSeq, Id};
 use tokio::sync::watch;
 
 use crate::auth::Principal;
+use kept::Kept;
 
 /// Milliseconds of the Unix epoch.
 #[must_use]
@@ -19,9 +23,6 @@ pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// Who follows the implied events says so at least this often.
-const FOLLOWED_MIN: Duration = Duration::from_secs(60);
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
@@ -100,97 +101,94 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost;
 
-/// See the head of this file.
+/// The log, as its two ends share it.
+#[derive(Debug)]
+struct Shared {
+    kept: Mutex<Kept>,
+    wake: watch::Sender<EventSeq>,
+}
+
+impl Shared {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writing end. There is one: a number that it has looked up is still the next one when the
+/// event is written.
 #[derive(Debug)]
 pub struct EventLog {
-    head: EventSeq,
-    keep: Keep,
-    /// Without gaps, the last one is `head`. `None`: a score that a newer one replaced.
-    entries: VecDeque<(Instant, Option<Arc<Entry>>)>,
-    bytes: usize,
-    /// The newest score of each resource.
-    newest: BTreeMap<ScoreKey, u64>,
-    /// Who has made which router; of one that is not here nobody is told but admins.
-    owners: HashMap<Id, Arc<str>>,
-    /// When somebody last followed the implied events: nobody pays for them otherwise.
-    implied_followed: Option<Instant>,
-    /// Below this number implied events were left out.
-    implied_from: u64,
-    wake: watch::Sender<EventSeq>,
+    shared: Arc<Shared>,
     /// Something was published since the streams were woken.
     has_news: bool,
 }
+
+/// A reading end.
+#[derive(Debug, Clone)]
+pub struct EventReader(Arc<Shared>);
 
 impl EventLog {
     /// An empty log of a new epoch.
     #[must_use]
     pub fn new(keep: Keep) -> Self {
         let head = EventSeq::new(unix_ms(), 0);
-        Self {
-            head,
-            keep,
-            entries: VecDeque::new(),
-            bytes: 0,
-            newest: BTreeMap::new(),
-            owners: HashMap::new(),
-            implied_followed: None,
-            implied_from: 0,
-            wake: watch::Sender::new(head),
-            has_news: false,
-        }
+        let kept = Mutex::new(Kept::new(head, keep));
+        let shared = Arc::new(Shared { kept, wake: watch::Sender::new(head) });
+        Self { shared, has_news: false }
+    }
+
+    /// A reading end.
+    #[must_use]
+    pub fn reader(&self) -> EventReader {
+        EventReader(Arc::clone(&self.shared))
     }
 
     /// The newest event's number.
     #[must_use]
     pub fn head(&self) -> EventSeq {
-        self.head
-    }
-
-    /// Tells a stream that there is something to read.
-    #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<EventSeq> {
-        self.wake.subscribe()
+        self.shared.kept().head()
     }
 
     /// Bytes that are kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.shared.kept().bytes()
     }
 
     /// Numbers cannot be continued: everybody has to take a snapshot. A later epoch is greater.
     pub fn begin_epoch(&mut self) {
-        self.head = EventSeq::new(unix_ms().max(self.head.epoch + 1), 0);
-        self.entries.clear();
-        self.newest.clear();
-        self.bytes = 0;
-        self.implied_from = 0;
+        let mut kept = self.shared.kept();
+        let epoch = unix_ms().max(kept.head().epoch + 1);
+        kept.begin_epoch(EventSeq::new(epoch, 0));
         self.has_news = true;
     }
 
-    /// Wakes the streams once for everything that was published since.
+    /// Wakes the streams once for everything that was published since: those of one router only if
+    /// something is for them.
     pub fn wake(&mut self) {
-        if std::mem::take(&mut self.has_news) {
-            self.wake.send_replace(self.head);
+        if !std::mem::take(&mut self.has_news) {
+            return;
         }
+        let mut kept = self.shared.kept();
+        let head = kept.head();
+        kept.wake_followers();
+        drop(kept);
+        self.shared.wake.send_replace(head);
     }
 
     /// Events of a router are for its owner from now on.
     pub fn own(&mut self, router_id: &Id, owner: Option<&Arc<str>>) {
-        if let Some(owner) = owner {
-            self.owners.insert(router_id.clone(), Arc::clone(owner));
-        }
+        self.shared.kept().own(router_id, owner);
     }
 
     /// A router has gone, and this was told.
     pub fn disown(&mut self, router_id: &Id) {
-        self.owners.remove(router_id);
+        self.shared.kept().disown(router_id);
     }
 
     /// The same for all routers, whatever was known before.
     pub fn own_all<'a>(&mut self, routers: impl Iterator<Item = (&'a Id, Option<&'a Arc<str>>)>) {
-        self.owners.clear();
-        routers.for_each(|(router_id, owner)| self.own(router_id, owner));
+        self.shared.kept().own_all(routers);
     }
 
     /// Adds an event.
@@ -206,28 +204,20 @@ impl EventLog {
     /// Adds an event that follows from one that comes right behind it. The end of a large room has
     /// tens of thousands of them: they are made only while somebody follows them.
     pub fn publish_implied(&mut self, router_id: &Id, data: impl FnOnce() -> EventData) {
-        if self.is_implied_followed(Instant::now()) {
+        if self.shared.kept().wants_implied(Instant::now()) {
             self.add(Some(router_id), data(), true);
-        } else {
-            self.implied_from = self.head.number + 1;
         }
     }
 
-    /// Somebody who is at `cursor` follows the implied events, and goes on to do so for a while.
-    pub fn follow_implied(&mut self, cursor: EventSeq, now: Instant) -> Result<(), Lost> {
-        self.implied_followed = Some(now);
-        if cursor.number < self.implied_from { Err(Lost) } else { Ok(()) }
-    }
-
-    fn is_implied_followed(&self, now: Instant) -> bool {
-        let since = self.implied_followed.map(|at| now.saturating_duration_since(at));
-        since.is_some_and(|since| since < self.keep.time.max(FOLLOWED_MIN))
+    /// Drops what is too old or too much.
+    pub fn expire(&mut self, now: Instant) {
+        self.shared.kept().expire(now);
     }
 
     fn add(&mut self, router_id: Option<&Id>, data: EventData, is_implied: bool) {
         let audience = match router_id {
             None => Audience::Everybody,
-            Some(id) => Audience::Owner(self.owners.get(id).cloned()),
+            Some(id) => Audience::Owner(self.shared.kept().owner(id)),
         };
         self.write(router_id, audience, data, is_implied);
     }
@@ -239,9 +229,10 @@ impl EventLog {
         data: EventData,
         is_implied: bool,
     ) {
-        let event =
-            Event { seq: self.head.next(), time: unix_ms(), router_id: router_id.cloned(), data };
+        let seq = self.head().next();
+        let event = Event { seq, time: unix_ms(), router_id: router_id.cloned(), data };
         let name = event.name();
+        // Without the log's lock: this takes longer than everything else.
         let json = match serde_json::to_string(&event) {
             Ok(json) => json,
             Err(error) => {
@@ -249,83 +240,54 @@ impl EventLog {
                 return;
             }
         };
-        self.head = event.seq;
         let router = event.router_id.as_ref().map(Id::as_str);
         tracing::debug!(router, event = name, data = json, "told");
         let score_key = score_key(name, &event.data);
-        if let Some(key) = &score_key
-            && let Some(older) = self.newest.insert(key.clone(), event.seq.number)
-        {
-            self.forget(older);
-        }
-        let text = format!("id: {}\nevent: {name}\ndata: {json}\n\n", event.seq).into_boxed_str();
-        let number = event.seq.number;
-        let router_id = event.router_id;
-        let at = Instant::now();
+        let text = format!("id: {seq}\nevent: {name}\ndata: {json}\n\n").into_boxed_str();
+        let (number, router_id, at) = (seq.number, event.router_id, Instant::now());
         let entry = Entry { number, name, router_id, audience, is_implied, text, at, score_key };
-        self.bytes += entry.bytes();
-        self.entries.push_back((at, Some(Arc::new(entry))));
-        self.expire(at);
+        self.shared.kept().push(seq, entry);
         self.has_news = true;
     }
+}
 
-    /// Drops what is too old or too much.
-    pub fn expire(&mut self, now: Instant) {
-        while let Some((at, _)) = self.entries.front() {
-            let is_over = self.bytes > self.keep.bytes;
-            let is_old = now.saturating_duration_since(*at) > self.keep.time;
-            if !is_over && !is_old {
-                break;
-            }
-            let Some((_, Some(entry))) = self.entries.pop_front() else { continue };
-            self.bytes -= entry.bytes();
-            if let Some(key) = &entry.score_key {
-                // It was the newest, or it would have been replaced.
-                self.newest.remove(key);
-            }
-        }
-        // After the events of a large call.
-        if self.entries.capacity() > 4 * self.entries.len().max(1_024) {
-            self.entries.shrink_to(2 * self.entries.len());
+impl EventReader {
+    /// The newest event's number.
+    #[must_use]
+    pub fn head(&self) -> EventSeq {
+        self.0.kept().head()
+    }
+
+    /// Tells a stream that there is something to read, of one router if only that is followed.
+    #[must_use]
+    pub fn subscribe(&self, router_id: Option<&Id>) -> watch::Receiver<EventSeq> {
+        match router_id {
+            Some(id) => self.0.kept().follow(id),
+            None => self.0.wake.subscribe(),
         }
     }
 
-    /// Everything behind `after`; at most about `bytes_max`.
-    pub fn read(&self, after: EventSeq, bytes_max: usize) -> Result<Vec<Arc<Entry>>, Lost> {
-        if after.epoch != self.head.epoch || after.number > self.head.number {
-            return Err(Lost);
-        }
-        let first = self.head.number - self.entries.len() as u64;
-        if after.number < first {
-            return Err(Lost);
-        }
-        let skip = usize::try_from(after.number - first).unwrap_or(usize::MAX);
-        let mut bytes = 0;
-        let mut out = Vec::new();
-        for entry in self.entries.iter().skip(skip).filter_map(|(_, entry)| entry.as_ref()) {
-            bytes += entry.text.len();
-            out.push(Arc::clone(entry));
-            if bytes > bytes_max {
-                break;
-            }
-        }
-        Ok(out)
+    /// Somebody who is at `cursor` follows the implied events, and goes on to do so for a while.
+    pub fn follow_implied(&self, cursor: EventSeq, now: Instant) -> Result<(), Lost> {
+        self.0.kept().follow_implied(cursor, now)
+    }
+
+    /// What is behind `after`, at most about `bytes_max`, and the newest event's number: all of it,
+    /// or what is about one router or none.
+    pub fn read(
+        &self,
+        after: EventSeq,
+        router_id: Option<&Id>,
+        bytes_max: usize,
+    ) -> Result<(Vec<Arc<Entry>>, EventSeq), Lost> {
+        let kept = self.0.kept();
+        Ok((kept.read(after, router_id, bytes_max)?, kept.head()))
     }
 
     /// How many events are behind `after`.
     #[must_use]
     pub fn lag(&self, after: EventSeq) -> u64 {
-        self.head.number.saturating_sub(after.number)
-    }
-
-    fn forget(&mut self, number: u64) {
-        let first = self.head.number.saturating_sub(1 + self.entries.len() as u64) + 1;
-        let Some(index) = number.checked_sub(first).and_then(|i| usize::try_from(i).ok()) else {
-            return;
-        };
-        if let Some(entry) = self.entries.get_mut(index).and_then(|(_, entry)| entry.take()) {
-            self.bytes -= entry.bytes();
-        }
+        self.head().number.saturating_sub(after.number)
     }
 }
 

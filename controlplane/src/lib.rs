@@ -25,6 +25,7 @@ pub mod limits;
 mod metrics;
 mod note;
 mod openapi;
+mod pcap;
 mod placement;
 mod pulse;
 mod quic;

@@ -54,6 +54,7 @@ pub struct Metrics {
     pub token_reads_failed: Counter,
     calls: Times<3>,
     commands: Histogram,
+    state_held: Histogram,
     /// From an event to the moment that a stream takes it.
     pub event_lag: Histogram,
     /// How late a timer of this process is.
@@ -99,6 +100,8 @@ impl Default for Metrics {
             token_reads_failed: Counter::default(),
             calls: Family::new_with_constructor(times),
             commands: times(),
+            // Most are over within microseconds.
+            state_held: Histogram::new(exponential_buckets(0.000_002, 2.0, 18)),
             event_lag: times(),
             loop_lag: times(),
             doors: Mutex::default(),
@@ -117,6 +120,8 @@ impl Default for Metrics {
         registry.register("request_seconds", help, metrics.calls.clone());
         let help = "Time from a command to the dataplane to its answer";
         registry.register("command_seconds", help, metrics.commands.clone());
+        let help = "How long a call or an answer held the state, for which others wait";
+        registry.register("state_held_seconds", help, metrics.state_held.clone());
         let help = "Time from an event to the moment that a stream takes it";
         registry.register("event_lag_seconds", help, metrics.event_lag.clone());
         let help = "How late a timer of this process is";
@@ -147,6 +152,11 @@ impl Metrics {
     /// The dataplane has answered.
     pub fn time_command(&self, took: Duration) {
         self.commands.observe(took.as_secs_f64());
+    }
+
+    /// The state was held for so long.
+    pub fn time_state(&self, held: Duration) {
+        self.state_held.observe(held.as_secs_f64());
     }
 
     /// A door's connections are counted.

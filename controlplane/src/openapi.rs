@@ -186,6 +186,10 @@ fn good(route: &Route, components: &mut Components, example: Option<&Value>) -> 
             let content = json!({ "application/json": { "schema": { "type": "object" } } });
             json!({ "200": answer(words::OK, content) })
         }
+        Good::Bytes(media_type) => {
+            // OpenAPI 3.1: bytes have no schema.
+            json!({ "200": answer(words::OK, json!({ media_type: {} })) })
+        }
         Good::Text(media_type, example) => {
             let content = json!({ "schema": { "type": "string" }, "example": example });
             json!({ "200": answer(words::OK, json!({ media_type: content })) })

@@ -26,7 +26,7 @@ use crate::{
     convert,
     limits::Bucket,
     note::{self, ConnectNote, ConsumerNote, ProducerNote, RouterNote, TransportNote},
-    registry::{Producer, Registry, Router, Transport},
+    registry::{Codecs, Producer, Registry, Router, Transport},
 };
 
 /// MIDs of consumers that are gone are not known any more, and a client must not see one again on
@@ -100,13 +100,18 @@ fn add_router(
 /// A router with nothing in it.
 #[must_use]
 pub fn new_router(
-    info: RouterInfo,
+    mut info: RouterInfo,
     worker: ironcast_protocol::WorkerId,
     hash: note::BodyHash,
 ) -> Router {
+    let codecs = Codecs {
+        capabilities: std::mem::take(&mut info.rtp_capabilities),
+        media: std::mem::take(&mut info.media_codecs),
+    };
     Router {
         owner: info.owner.as_deref().map(Arc::from),
         info,
+        codecs: Arc::new(codecs),
         worker,
         hash,
         transports: BTreeSet::new(),
@@ -187,7 +192,7 @@ fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState)
     let rtp_parameters =
         note.rtp_parameters.unwrap_or_else(|| convert::api_rtp_parameters(&create.rtp_parameters));
     let mapping = convert::negotiated_mapping(&create.rtp_mapping);
-    let caps = &router.info.rtp_capabilities;
+    let caps = &router.codecs.capabilities;
     let consumable = Arc::new(get_consumable_rtp_parameters(kind, &rtp_parameters, caps, &mapping));
     let info = ProducerInfo {
         id: Id::new(create.id).ok()?,

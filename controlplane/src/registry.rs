@@ -23,8 +23,10 @@ use ironcast_protocol::{
     attic::{Attic, Stored},
 };
 
+mod codecs;
 mod tenants;
 
+pub use codecs::Codecs;
 pub use tenants::{Holdings, Owner};
 
 use crate::{
@@ -67,7 +69,9 @@ impl Kind {
 /// A room.
 #[derive(Debug)]
 pub struct Router {
+    /// Without the codecs, which many routers share: see [`Router::whole_info`].
     pub info: RouterInfo,
+    pub codecs: Arc<Codecs>,
     pub worker: WorkerId,
     pub hash: BodyHash,
     /// Who made it.
@@ -80,6 +84,38 @@ pub struct Router {
     /// SSRCs that we chose: mapped ones of producers, those of consumers.
     pub ssrcs: BTreeSet<u32>,
     pub creations: Bucket,
+}
+
+impl Router {
+    /// As the API describes it.
+    #[must_use]
+    pub fn whole_info(&self) -> RouterInfo {
+        self.packed_info().unpack()
+    }
+
+    /// The same for later: copying the codecs takes longer than everything else.
+    #[must_use]
+    pub fn packed_info(&self) -> PackedRouter {
+        PackedRouter { info: self.info.clone(), codecs: Arc::clone(&self.codecs) }
+    }
+}
+
+/// A router's description that is unpacked without the lock.
+pub struct PackedRouter {
+    info: RouterInfo,
+    codecs: Arc<Codecs>,
+}
+
+impl PackedRouter {
+    /// As the API describes it.
+    #[must_use]
+    pub fn unpack(self) -> RouterInfo {
+        RouterInfo {
+            rtp_capabilities: self.codecs.capabilities.clone(),
+            media_codecs: self.codecs.media.clone(),
+            ..self.info
+        }
+    }
 }
 
 /// A peer's connection.
@@ -222,6 +258,7 @@ pub struct Registry {
     /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
     pub consumers: BTreeMap<Id, Box<Consumer>>,
     fingerprints: Arc<[DtlsFingerprint]>,
+    codecs: codecs::Shared,
     /// By principal.
     holdings: HashMap<Arc<str>, Holdings>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
@@ -290,7 +327,8 @@ impl Registry {
     }
 
     /// Adds a router.
-    pub fn insert_router(&mut self, router: Router) {
+    pub fn insert_router(&mut self, mut router: Router) {
+        router.codecs = self.codecs.share(router.codecs);
         self.count_router(&router.owner, &router.info.id);
         self.routers.insert(router.info.id.clone(), router);
     }

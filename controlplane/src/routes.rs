@@ -2,6 +2,7 @@
 //! `doors` and the batch come in by [`dispatch`]; nothing here knows which HTTP version it was.
 
 mod batch;
+pub mod capture;
 mod consumers;
 mod drain;
 mod host;
@@ -56,6 +57,7 @@ pub enum Op {
     RestartIce,
     TransportStats,
     TransportDump,
+    Capture,
     Leave,
     CreateProducer,
     ListProducers,
@@ -140,6 +142,7 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/transports/{}/restart-ice", Op::RestartIce, "New ICE credentials"),
     route("GET", "/transports/{}/stats", Op::TransportStats, "Statistics, mediasoup's record"),
     route("GET", "/transports/{}/dump", Op::TransportDump, "The dataplane's view"),
+    route("GET", "/transports/{}/capture", Op::Capture, "Its packets in the clear, as pcapng"),
     route("POST", "/participants/{}/leave", Op::Leave, "Closes a participant's transports"),
     route("POST", "/producers", Op::CreateProducer, "Makes a producer"),
     route("GET", "/producers", Op::ListProducers, "Producers by id"),
@@ -259,7 +262,8 @@ pub fn method_problem(call: &Call, methods: &[&str]) -> Problem {
     Problem::new(ErrorCode::MethodNotAllowed, detail)
 }
 
-/// Does a call. [`Op::Events`] and [`Op::Snapshot`] have no answer of this form: `doors` does them.
+/// Does a call. [`Op::Events`], [`Op::Snapshot`] and [`Op::Capture`] have no answer of this form:
+/// `doors` does them.
 pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Result<Answer, Problem> {
     let began = Instant::now();
     let answer = match found.ids.as_slice() {

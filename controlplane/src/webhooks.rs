@@ -116,18 +116,15 @@ impl Shared {
     /// Copies what is new in the log; false when nothing is left.
     fn copy(&self, engine: &Engine, hook: &Hook) -> bool {
         let mut inner = self.lock();
-        let (read, head) = {
-            let state = engine.lock();
-            (state.events.read(inner.cursor, PIECE_BYTES), state.events.head())
-        };
-        match read {
+        match engine.events.read(inner.cursor, None, PIECE_BYTES) {
             Err(Lost) => {
+                let head = engine.events.head();
                 let begin = EventSeq::new(head.epoch, 0);
                 let is_same = inner.cursor.epoch == head.epoch;
                 inner.queue.push_gap(if is_same { Reason::QueueFull } else { Reason::NewEpoch });
                 inner.cursor = if is_same { head } else { begin };
             }
-            Ok(entries) => {
+            Ok((entries, head)) => {
                 let Some(last) = entries.last() else {
                     inner.cursor = head;
                     return false;
@@ -266,7 +263,7 @@ fn start(engine: &Arc<Engine>, hook: Hook, settings: Settings) -> Running {
         batch: settings.batch_max,
     };
     let mut queue = Queue::new(bounds, kept.as_ref().and_then(|kept| kept.delivered));
-    let mut cursor = engine.lock().events.head();
+    let mut cursor = engine.events.head();
     if let Some(kept) = kept {
         queue.restore(&kept.waiting);
         // Nobody saw what happened between the two processes.
@@ -290,7 +287,7 @@ fn start(engine: &Arc<Engine>, hook: Hook, settings: Settings) -> Running {
 
 /// Lives until it is aborted.
 async fn follow(engine: Arc<Engine>, shared: Arc<Shared>, hook: watch::Receiver<Hook>) {
-    let mut wake = engine.lock().events.subscribe();
+    let mut wake = engine.events.subscribe(None);
     loop {
         wake.borrow_and_update();
         let to = hook.borrow().clone();

@@ -182,6 +182,7 @@ impl<S: Sealer> WorkerEngine<S> {
                 let count = usize::from(most.count.min(HOTTEST_MAX));
                 Ok(Reply::Hottest(core.hottest(count, now)))
             }
+            Command::TakeCapture(take) => core.take_capture(&take, now),
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
             | Command::CloseTransport(_)

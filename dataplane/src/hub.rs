@@ -461,6 +461,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::CloseConsumer(named) => (Kind::Consumer, &named.id, Closes),
         Command::ConnectTransport(connect) => (Kind::Transport, &connect.id, Changes),
         Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
+        Command::TakeCapture(take) => (Kind::Transport, &take.id, Changes),
         Command::RestartIce(named) | Command::TransportStats(named) => {
             (Kind::Transport, &named.id, Changes)
         }

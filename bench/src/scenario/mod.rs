@@ -1,6 +1,7 @@
 //! The scenarios beside `fanout` and `audio`, a file each. Each sets its stage, runs its load, prints
 //! a table and gives the last line.
 
+pub(crate) mod api;
 pub(crate) mod capacity;
 pub(crate) mod control;
 pub(crate) mod join_storm;

@@ -2,6 +2,7 @@
 //! load reaches the control API by a unix socket, which leads into the other namespace too.
 
 use std::{
+    net::{TcpListener, UdpSocket},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Child,
@@ -46,6 +47,72 @@ pub(super) fn start(topology: &Topology, more: &[&str]) -> Result<Running> {
     Ok(running)
 }
 
+/// What a control plane commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Dataplane {
+    /// Ours.
+    Real,
+    /// One that moves no packet and answers at once.
+    StandIn,
+}
+
+impl Dataplane {
+    /// For the output.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Real => "real",
+            Self::StandIn => "stand-in",
+        }
+    }
+}
+
+/// Where a control plane is reached over QUIC.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) url: String,
+    pub(crate) certificate: PathBuf,
+}
+
+/// A control plane on the server's core; its dataplane, which is not what is measured, runs on the
+/// other one.
+pub(super) fn start_control_plane(
+    topology: &Topology,
+    dataplane: Dataplane,
+) -> Result<(Running, Door)> {
+    let folder = process::folder("ironcast")?;
+    let api = folder.join("api.sock");
+    let mut running = Running::new(Target::ApiSocket(api.clone()), folder.clone());
+    let mut settings = settings(topology, &folder);
+    let listen = settings.iter().find_map(|one| one.strip_prefix("control.listen="));
+    let url = format!("https://{}", listen.context("where it listens")?);
+    settings.extend([
+        format!("dataplane.cores={}", topology.load_core),
+        "dataplane.routers_max=20000".to_owned(),
+        "limits.routers_max=20000".to_owned(),
+        "limits.worker_busy_max_percent=100".to_owned(),
+    ]);
+    let socket = folder.join("dataplane.sock");
+    let helper = match dataplane {
+        Dataplane::Real => {
+            spawn_on(Side::Load, topology, "ironcast-dataplane", &settings, &folder)?
+        }
+        Dataplane::StandIn => {
+            let own = std::env::current_exe()?;
+            let mut command = topology.command(Side::Load, &own.display().to_string());
+            command.args(["stand-in", "--socket", &socket.display().to_string()]);
+            process::spawn(command, "stand-in", &folder)?
+        }
+    };
+    running.helpers.push(helper);
+    wait_until(&mut running, "the dataplane opens its socket", || {
+        UnixStream::connect(&socket).is_ok()
+    })?;
+    running.children.push(spawn(topology, "ironcast-controlplane", &settings, &folder)?);
+    wait_for_door(&mut running, &api, &folder)?;
+    let certificate = folder.join("control-cert.pem");
+    Ok((running, Door { url, certificate }))
+}
+
 fn wait_for_door(running: &mut Running, api: &Path, folder: &Path) -> Result<()> {
     wait_until(running, "the control plane opens its door", || UnixStream::connect(api).is_ok())
         .with_context(|| process::last_words(folder, "ironcast-controlplane"))
@@ -66,12 +133,23 @@ pub(super) fn restart_control_plane(running: &mut Running, topology: &Topology) 
     wait_for_door(running, &api, &folder)
 }
 
+/// One that was free a moment ago, for QUIC as for TCP.
+fn free_port() -> u16 {
+    let free = || {
+        let tcp = TcpListener::bind("127.0.0.1:0").ok()?;
+        let address = tcp.local_addr().ok()?;
+        UdpSocket::bind(address).ok().map(|_| address.port())
+    };
+    (0..100).find_map(|_| free()).unwrap_or(17_443)
+}
+
 fn settings(topology: &Topology, folder: &Path) -> Vec<String> {
     vec![
         format!("control.state_dir={}", folder.display()),
         format!("control.plain=unix:{}/api.sock", folder.display()),
-        "control.listen=127.0.0.1:17443".to_owned(),
-        "control.ops=127.0.0.1:17444".to_owned(),
+        // In a network of its own all ports are free, and nobody asks there.
+        format!("control.listen=127.0.0.1:{}", free_port()),
+        format!("control.ops=127.0.0.1:{}", free_port()),
         format!("rtc.listen={}", topology.server_ip()),
         "rtc.ports=40000-44999".to_owned(),
         format!("dataplane.cores={}", topology.server_core),
@@ -83,8 +161,18 @@ fn settings(topology: &Topology, folder: &Path) -> Vec<String> {
 }
 
 fn spawn(topology: &Topology, name: &str, settings: &[String], folder: &Path) -> Result<Child> {
+    spawn_on(Side::Server, topology, name, settings, folder)
+}
+
+fn spawn_on(
+    side: Side,
+    topology: &Topology,
+    name: &str,
+    settings: &[String],
+    folder: &Path,
+) -> Result<Child> {
     let binary = binary(name)?;
-    let mut command = topology.command(Side::Server, &binary.display().to_string());
+    let mut command = topology.command(side, &binary.display().to_string());
     for setting in settings {
         command.arg("--set").arg(setting);
     }

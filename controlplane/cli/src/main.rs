@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capture;
 mod child;
 mod doctor;
 mod drain;
@@ -44,6 +45,8 @@ enum Command {
     Stats(look::stats::Arguments),
     /// Watch the host on one screen: workers, the busiest routers and transports, delay, drops
     Top(top::Arguments),
+    /// Write a transport's packets, in the clear, into a file for Wireshark
+    Capture(capture::Arguments),
     /// Close a router, transport, producer or consumer, or send a participant away
     Close(look::close::Arguments),
     /// Take no new rooms, and show how those that are there end
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => remote::ask(look::show::run(arguments)),
         Command::Stats(arguments) => remote::ask(look::stats::run(arguments)),
         Command::Top(arguments) => remote::ask(top::run(arguments)),
+        Command::Capture(arguments) => remote::ask(capture::run(arguments)),
         Command::Close(arguments) => remote::ask(look::close::run(arguments)),
         Command::Drain(arguments) => remote::ask(drain::run(arguments)),
         Command::Config(choice) => choice.load().map(|config| {

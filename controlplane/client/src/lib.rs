@@ -25,12 +25,14 @@
 mod admin;
 mod builder;
 mod calls;
+mod capture;
 mod connection;
 mod error;
 mod events;
 
 pub use builder::{ClientBuilder, Token, Trust};
 pub use calls::ListPage;
+pub use capture::Capture;
 pub use connection::{Client, RawAnswer};
 pub use error::{ClientError, EventsError};
 pub use events::EventStream;

@@ -32,7 +32,15 @@ fn log() -> EventLog {
 }
 
 fn numbers(log: &EventLog, after: EventSeq) -> Result<Vec<u64>, Lost> {
-    Ok(log.read(after, usize::MAX)?.iter().map(|entry| entry.number).collect())
+    of_router(log, after, None)
+}
+
+fn of_router(log: &EventLog, after: EventSeq, router: Option<&Id>) -> Result<Vec<u64>, Lost> {
+    Ok(read(log, after, router)?.iter().map(|entry| entry.number).collect())
+}
+
+fn read(log: &EventLog, after: EventSeq, router: Option<&Id>) -> Result<Vec<Arc<Entry>>, Lost> {
+    Ok(log.reader().read(after, router, usize::MAX)?.0)
 }
 
 #[test]
@@ -68,7 +76,7 @@ fn old_and_too_many_events_are_forgotten() {
     for _ in 0..100 {
         log.publish(None, created());
     }
-    assert!(log.bytes() <= 2_000 && log.entries.len() < 10);
+    assert!(log.bytes() <= 2_000 && log.shared.kept().len() < 10);
     assert_eq!(numbers(&log, EventSeq { number: 99, ..log.head() }), Ok(vec![100]));
 }
 
@@ -82,7 +90,7 @@ fn only_the_newest_score_is_kept() {
         log.publish(None, score("b", value));
     }
     assert_eq!(numbers(&log, start), Ok(vec![1, 100, 101]));
-    let entries = log.read(start, usize::MAX).unwrap();
+    let entries = read(&log, start, None).unwrap();
     assert!(entries[1].is_coalesced() && entries[1].text.contains("\"score\":49"));
     let kept: usize = entries.iter().map(|entry| entry.bytes()).sum();
     assert_eq!(log.bytes(), kept);
@@ -109,20 +117,20 @@ fn implied_events_are_made_only_while_somebody_follows_them() {
     assert_eq!(numbers(&log, start), Ok(vec![1]));
     // Who is at the beginning has missed one; who is behind it has not.
     let now = Instant::now();
-    assert_eq!(log.follow_implied(start, now), Err(Lost));
-    assert_eq!(log.follow_implied(log.head(), now), Ok(()));
+    assert_eq!(log.reader().follow_implied(start, now), Err(Lost));
+    assert_eq!(log.reader().follow_implied(log.head(), now), Ok(()));
     log.publish_implied(&id("r"), created);
     log.publish(None, created());
     let implied: Vec<_> =
-        log.read(start, usize::MAX).unwrap().iter().map(|entry| entry.is_implied).collect();
+        read(&log, start, None).unwrap().iter().map(|entry| entry.is_implied).collect();
     assert_eq!(implied, [false, true, false]);
-    assert_eq!(log.follow_implied(EventSeq { number: 1, ..start }, now), Ok(()));
+    assert_eq!(log.reader().follow_implied(EventSeq { number: 1, ..start }, now), Ok(()));
 }
 
 #[test]
 fn streams_are_woken_once_for_what_happened_together() {
     let mut log = log();
-    let mut wake = log.subscribe();
+    let mut wake = log.reader().subscribe(None);
     for _ in 0..100 {
         log.publish(None, created());
     }
@@ -131,4 +139,78 @@ fn streams_are_woken_once_for_what_happened_together() {
     assert_eq!(*wake.borrow_and_update(), log.head());
     log.wake();
     assert!(!wake.has_changed().unwrap());
+}
+
+#[test]
+fn the_events_of_one_router_are_found_without_the_others() {
+    let mut log = log();
+    let start = log.head();
+    let (a, b) = (id("a"), id("b"));
+    // 1 to 9: of a, of b, of no router, in turn.
+    for _ in 0..3 {
+        log.publish(Some(&a), created());
+        log.publish(Some(&b), created());
+        log.publish(None, created());
+    }
+    assert_eq!(of_router(&log, start, Some(&a)), Ok(vec![1, 3, 4, 6, 7, 9]));
+    assert_eq!(of_router(&log, EventSeq { number: 4, ..start }, Some(&b)), Ok(vec![5, 6, 8, 9]));
+    assert_eq!(of_router(&log, start, Some(&id("c"))), Ok(vec![3, 6, 9]));
+    // In portions as well as at once.
+    let (mut cursor, mut seen) = (start, Vec::new());
+    loop {
+        let (entries, head) = log.reader().read(cursor, Some(&b), 0).unwrap();
+        assert_eq!(head, log.head());
+        let Some(last) = entries.last() else { break };
+        cursor.number = last.number;
+        seen.extend(entries.iter().map(|entry| entry.number));
+    }
+    assert_eq!(seen, [2, 3, 5, 6, 8, 9]);
+}
+
+#[test]
+fn the_index_forgets_with_the_log() {
+    let mut log = log();
+    let start = log.head();
+    for round in 0..100 {
+        for router in ["a", "b"] {
+            log.publish(Some(&id(router)), score(router, round));
+            log.publish(Some(&id(router)), created());
+        }
+        log.publish(None, score("c", round));
+    }
+    let newest = of_router(&log, start, Some(&id("a"))).unwrap();
+    // A hundred that were no scores, and the newest score of two.
+    assert_eq!(newest.len(), 102);
+    log.expire(Instant::now() + Duration::from_secs(61));
+    assert!(log.shared.kept().is_without_index());
+}
+
+#[test]
+fn a_stream_of_one_router_sleeps_while_others_are_busy() {
+    let mut log = log();
+    let reader = log.reader();
+    let mut wake = reader.subscribe(Some(&id("a")));
+    log.publish(Some(&id("b")), created());
+    log.wake();
+    assert!(!wake.has_changed().unwrap());
+    log.publish(Some(&id("a")), created());
+    log.publish(Some(&id("b")), created());
+    log.wake();
+    assert!(wake.has_changed().unwrap());
+    wake.mark_unchanged();
+    // About no router: for everybody.
+    log.publish(None, created());
+    log.wake();
+    assert!(wake.has_changed().unwrap());
+    wake.mark_unchanged();
+    log.begin_epoch();
+    log.wake();
+    assert!(wake.has_changed().unwrap());
+    wake.mark_unchanged();
+    // Each second it moves on.
+    log.expire(Instant::now());
+    assert!(wake.has_changed().unwrap());
+    drop(wake);
+    log.expire(Instant::now() + Duration::from_secs(61));
+    assert!(log.shared.kept().is_without_index());
 }

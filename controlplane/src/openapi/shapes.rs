@@ -47,6 +47,8 @@ pub enum Good {
     Object,
     /// 200 of a media type, with an example.
     Text(&'static str, &'static str),
+    /// 200 of a media type that is no text.
+    Bytes(&'static str),
 }
 
 /// The body of a call.
@@ -101,6 +103,7 @@ pub fn answer_of(op: Op) -> Good {
         Op::Batch => shape::<api::BatchAnswers>(),
         Op::Events => return Good::Text("text/event-stream", EVENTS_EXAMPLE),
         Op::Metrics => return Good::Text(crate::metrics::CONTENT_TYPE, METRICS_EXAMPLE),
+        Op::Capture => return Good::Bytes(crate::routes::capture::MEDIA_TYPE),
         Op::DeleteRouter
         | Op::DeleteTransport
         | Op::DeleteProducer
@@ -150,6 +153,10 @@ fn top_count(_: &mut Components) -> RefOr<Schema> {
     number(api::TOP_COUNT_MAX)
 }
 
+fn capture_seconds(_: &mut Components) -> RefOr<Schema> {
+    number(crate::routes::capture::SECONDS_MAX)
+}
+
 fn flag(_: &mut Components) -> RefOr<Schema> {
     let flag = salvo::oapi::Object::new().schema_type(salvo::oapi::BasicType::String);
     flag.enum_values(["0", "1", "false", "true"]).into()
@@ -197,6 +204,14 @@ pub fn query_of(op: Op) -> &'static [Field] {
         }
         Op::Top => {
             const { &[field("count", top_count, "How many routers and transports; 20 at first.")] }
+        }
+        Op::Capture => {
+            const {
+                &[
+                    field("payload", flag, "With `1` also what RTP carries (scope `admin`)."),
+                    field("seconds", capture_seconds, "How long; 60 if it is not said."),
+                ]
+            }
         }
         Op::Leave => {
             const {

@@ -215,6 +215,11 @@ pub fn description(route: &Route) -> &'static str {
             "Everything that the dataplane knows about it, for people who look for a fault. Its form \
              may change with each version."
         }
+        Op::Capture => {
+            "The transport's packets in the clear, both ways, as a pcapng file that is written while \
+             they come: RTP with its headers, RTCP whole. It ends after `seconds`, with the transport, \
+             or with its reader. What finds no room is dropped and counted in the last block."
+        }
         Op::Leave => {
             "Closes all transports of a router that carry this `participantId`, and answers which. \
              Safe to repeat."

@@ -122,7 +122,10 @@ fn independent(calls: &[One]) -> usize {
 
 async fn one(engine: &Arc<Engine>, (call, found): &One) -> Result<Answer, Problem> {
     let found = found.as_ref().map_err(Clone::clone)?;
-    if matches!(found.op, Op::Batch | Op::Events | Op::Snapshot | Op::OpenApi | Op::Metrics) {
+    if matches!(
+        found.op,
+        Op::Batch | Op::Events | Op::Snapshot | Op::Capture | Op::OpenApi | Op::Metrics
+    ) {
         let detail = format!("{} cannot be part of a batch", call.path);
         return Err(Problem::new(ErrorCode::Unsupported, detail));
     }

@@ -65,7 +65,7 @@ pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Proble
         let (ids, next_after) = page.ids(registry, Kind::Router);
         let items = ids.iter().filter_map(|id| registry.routers.get(id));
         let item = |one: &Router| RouterListItem {
-            router: one.info.clone(),
+            router: one.whole_info(),
             counts: registry.counts(one),
         };
         RouterList { items: items.map(item).collect(), next_after }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ironcast_api::{
-    CreateProducer, Id, Problem, ProducerInfo, RtpStreamStatsType, events::EventData,
+    CreateProducer, Id, Problem, ProducerInfo, RtpParameters, RtpStreamStatsType, events::EventData,
 };
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -17,10 +17,11 @@ use crate::{
     events::unix_ms,
     limits::check_count,
     note::{self, Common, ProducerNote},
-    registry::{Kind, Producer, Router, consumer_event, producer_event},
+    registry::{Codecs, Kind, Producer, Router, Transport, consumer_event, producer_event},
 };
 
-/// `POST /producers`.
+/// `POST /producers`: what is needed is looked up, negotiated without holding up others, and then
+/// sent to the dataplane.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let (mut create, hash) = call.hashed_body::<CreateProducer>()?;
     let id = id_or_new(create.id.take())?;
@@ -29,75 +30,165 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let ((is_new, info), seq) =
-        engine.run(|state| look(state, &call.caller, &id, &create, &common)).await?;
-    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
+    let wanted = Wanted { id, create, common, caller: call.caller.clone() };
+    loop {
+        let (found, seq) = engine.run(|state| find_inputs(state, &wanted)).await?;
+        let inputs = match found {
+            Found::Existing(info) => return Answer::json(200, &*info, seq),
+            Found::Inputs(inputs) => inputs,
+        };
+        let negotiated = negotiate(&inputs, &wanted)?;
+        let (made, seq) = engine.run(|state| commit(state, &wanted, &inputs, &negotiated)).await?;
+        if let Some((is_new, info)) = made {
+            return Answer::made(is_new, &info, &info.id, &info.router_id, seq);
+        }
+    }
 }
 
-fn look(
-    state: &mut State,
-    who: &Principal,
-    id: &Id,
-    create: &CreateProducer,
-    common: &Common,
-) -> Result<Step<(bool, ProducerInfo)>, Problem> {
-    let existing =
-        |state: &State| Some((false, state.registry.producer(who, id).ok()?.info.clone()));
-    if let Some(step) = state.check_id(Kind::Producer, id, common.hash, existing)? {
-        return Ok(step);
+/// A request, read and checked.
+struct Wanted {
+    id: Id,
+    create: CreateProducer,
+    common: Common,
+    caller: Principal,
+}
+
+impl Wanted {
+    /// How many SSRCs its consumers are made from.
+    fn streams(&self) -> usize {
+        self.create.rtp_parameters.encodings.len().max(1)
     }
-    let registry = &state.registry;
-    let transport = registry.transport(who, &create.transport_id);
+}
+
+/// What a first look gives.
+enum Found {
+    Existing(Box<ProducerInfo>),
+    Inputs(Inputs),
+}
+
+/// What is negotiated.
+struct Inputs {
+    codecs: Arc<Codecs>,
+    router_id: Id,
+    participant_id: Option<Id>,
+    cname: String,
+    /// The first that was free.
+    ssrc: u32,
+}
+
+/// The result.
+struct Negotiated {
+    info: ProducerInfo,
+    consumable: Arc<RtpParameters>,
+    command: Command,
+}
+
+fn check_id(state: &State, wanted: &Wanted) -> Result<Option<Step<ProducerInfo>>, Problem> {
+    let existing = |state: &State| {
+        Some(state.registry.producer(&wanted.caller, &wanted.id).ok()?.info.clone())
+    };
+    state.check_id(Kind::Producer, &wanted.id, wanted.common.hash, existing)
+}
+
+fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
+    match check_id(state, wanted)? {
+        Some(Step::Done(info)) => return Ok(Step::Done(Found::Existing(Box::new(info)))),
+        Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
+        _ => {}
+    }
+    let (router, transport) = parents(state, wanted)?;
+    Ok(Step::Done(Found::Inputs(Inputs {
+        codecs: Arc::clone(&router.codecs),
+        router_id: router.info.id.clone(),
+        participant_id: transport.info.participant_id.clone(),
+        cname: transport.cname.clone(),
+        ssrc: free_ssrcs(router, wanted.streams()),
+    })))
+}
+
+/// The transport and its router, with room for one more.
+fn parents<'a>(state: &'a State, wanted: &Wanted) -> Result<(&'a Router, &'a Transport), Problem> {
+    let (registry, limits, create) = (&state.registry, &state.limits, &wanted.create);
+    let transport = registry.transport(&wanted.caller, &create.transport_id);
     let transport = transport.map_err(|problem| problem.with_pointer("/transportId"))?;
-    let router_id = transport.info.router_id.clone();
-    let router = registry.routers.get(&router_id);
-    let router = router.ok_or_else(|| Problem::not_found("router", &router_id))?;
-    let limits = &state.limits;
-    let place = Place::Parent(create.transport_id.clone());
-    let on_worker = Place::Worker(router.worker);
-    let count = transport.producers.len() + state.on_their_way(Kind::Producer, place.clone());
+    let router_id = &transport.info.router_id;
+    let router = registry.routers.get(router_id);
+    let router = router.ok_or_else(|| Problem::not_found("router", router_id))?;
+    let [on_transport, on_worker] = places(wanted, router);
+    let count = transport.producers.len() + state.on_their_way(Kind::Producer, on_transport);
     check_count(count, limits.producers_per_transport_max, "producers on this transport")?;
     if limits.producers_per_worker_max > 0 {
         let (_, there, _) = registry.on_worker(router.worker);
-        let count = there + state.on_their_way(Kind::Producer, on_worker.clone());
+        let count = there + state.on_their_way(Kind::Producer, on_worker);
         check_count(count, limits.producers_per_worker_max, "producers on this worker")?;
     }
-    let ssrc = free_ssrcs(router, create.rtp_parameters.encodings.len().max(1));
+    Ok((router, transport))
+}
+
+fn places(wanted: &Wanted, router: &Router) -> [Place; 2] {
+    [Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)]
+}
+
+fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
+    let create = &wanted.create;
     let negotiated = negotiate_producer(
         create.kind,
         create.rtp_parameters.clone(),
-        &router.info.rtp_capabilities,
-        ssrc,
-        &transport.cname,
+        &inputs.codecs.capabilities,
+        inputs.ssrc,
+        &inputs.cname,
     )
     .map_err(|error| error.into_problem("/rtpParameters"))?;
     let info = ProducerInfo {
-        id: id.clone(),
-        router_id: router_id.clone(),
+        id: wanted.id.clone(),
+        router_id: inputs.router_id.clone(),
         transport_id: create.transport_id.clone(),
-        participant_id: transport.info.participant_id.clone(),
+        participant_id: inputs.participant_id.clone(),
         kind: create.kind,
         producer_type: negotiated.producer_type,
         rtp_parameters: negotiated.rtp_parameters.clone(),
         paused: create.paused.unwrap_or(false),
         score: Vec::new(),
-        created_at: common.created_at,
-        app_data: common.app_data.clone(),
+        created_at: wanted.common.created_at,
+        app_data: wanted.common.app_data.clone(),
     };
-    let command = produce(create, &info, &negotiated, common)?;
+    let command = produce(create, &info, &negotiated, &wanted.common)?;
+    Ok(Negotiated { info, consumable: Arc::new(negotiated.consumable_rtp_parameters), command })
+}
+
+/// `None`: what was looked up is not so any more, so it is looked up again.
+type Made = Option<(bool, ProducerInfo)>;
+
+fn commit(
+    state: &mut State,
+    wanted: &Wanted,
+    inputs: &Inputs,
+    negotiated: &Negotiated,
+) -> Result<Step<Made>, Problem> {
+    match check_id(state, wanted)? {
+        Some(Step::Done(info)) => return Ok(Step::Done(Some((false, info)))),
+        Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
+        _ => {}
+    }
+    let (router, _) = parents(state, wanted)?;
+    let is_as_it_was =
+        router.info.id == inputs.router_id && are_free(router, inputs.ssrc, wanted.streams());
+    if !is_as_it_was {
+        return Ok(Step::Done(None));
+    }
+    let places = places(wanted, router).into();
     let owner = router.owner.clone();
     state.check_traffic(&owner)?;
-    check_rate(state, &router_id)?;
-    let hash = common.hash;
-    let places = vec![place, on_worker];
-    let creation = Creation { kind: Kind::Producer, id: id.clone(), places };
-    Ok(Step::create(creation, command, move |state, reply| {
+    check_rate(state, &inputs.router_id)?;
+    let creation = Creation { kind: Kind::Producer, id: wanted.id.clone(), places };
+    let (info, consumable) = (negotiated.info.clone(), Arc::clone(&negotiated.consumable));
+    let hash = wanted.common.hash;
+    Ok(Step::create(creation, negotiated.command.clone(), move |state, reply| {
         let rtp_type = match reply.map_err(|problem| problem.about("/rtpParameters"))? {
             Reply::Produced { rtp_type } => rtp_type,
             other => return Err(unexpected(&other)),
         };
         let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
-        let consumable = Arc::new(negotiated.consumable_rtp_parameters);
         let producer =
             Producer { info: info.clone(), hash, consumable, consumers: BTreeSet::new() };
         if !state.registry.insert_producer(producer) {
@@ -105,7 +196,7 @@ fn look(
         }
         let event = EventData::ProducerCreated(producer_event(&info));
         state.events.publish(Some(&info.router_id), event);
-        Ok((true, info))
+        Ok(Some((true, info)))
     }))
 }
 
@@ -133,16 +224,20 @@ fn produce(
 
 /// The first of so many SSRCs in a row that nobody has on this router.
 pub fn free_ssrcs(router: &Router, count: usize) -> u32 {
-    let count = u32::try_from(count).unwrap_or(u32::MAX);
     loop {
         let first: u32 = rand::random();
-        let Some(end) = first.checked_add(count) else { continue };
-        // 0 is no SSRC, and mediasoup-client keeps 1234 for a probing stream of its own.
-        let is_special = first == 0 || (first..end).contains(&1234);
-        if !is_special && router.ssrcs.range(first..end).next().is_none() {
+        if are_free(router, first, count) {
             return first;
         }
     }
+}
+
+fn are_free(router: &Router, first: u32, count: usize) -> bool {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    let Some(end) = first.checked_add(count) else { return false };
+    // 0 is no SSRC, and mediasoup-client keeps 1234 for a probing stream of its own.
+    let is_special = first == 0 || (first..end).contains(&1234);
+    !is_special && router.ssrcs.range(first..end).next().is_none()
 }
 
 /// One that was looked up for the caller before, or [`seen`] would have refused it.

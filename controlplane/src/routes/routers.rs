@@ -1,6 +1,6 @@
 //! Routers: one for each room.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use ironcast_api::{
     CanConsume, CanConsumeAnswer, CreateRouter, ErrorCode, Id, Problem, RouterDetails, RouterInfo,
@@ -78,7 +78,7 @@ fn place(
     hash: BodyHash,
 ) -> Result<Step<Made<RouterInfo>>, Problem> {
     let id = &info.id;
-    let existing = |state: &State| Some((false, state.registry.router(who, id).ok()?.info.clone()));
+    let existing = |state: &State| Some((false, state.registry.router(who, id).ok()?.whole_info()));
     if let Some(step) = state.check_id(Kind::Router, id, hash, existing)? {
         return Ok(step);
     }
@@ -124,18 +124,16 @@ fn created(
 
 /// `GET /routers/{id}`.
 pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    let (details, seq) = engine
+    let ((packed, details), seq) = engine
         .run(|state| {
             let router = state.registry.router(&call.caller, id)?;
-            Ok(Step::Done(RouterDetails {
-                router: router.info.clone(),
-                transports: router.transports.iter().cloned().collect(),
-                producers: router.producers.iter().cloned().collect(),
-                consumers: router.consumers.iter().cloned().collect(),
-            }))
+            let ids = |ids: &BTreeSet<Id>| ids.iter().cloned().collect::<Vec<Id>>();
+            let below = [&router.transports, &router.producers, &router.consumers].map(ids);
+            Ok(Step::Done((router.packed_info(), below)))
         })
         .await?;
-    Answer::json(200, &details, seq)
+    let (router, [transports, producers, consumers]) = (packed.unpack(), details);
+    Answer::json(200, &RouterDetails { router, transports, producers, consumers }, seq)
 }
 
 /// `DELETE /routers/{id}`.

@@ -153,15 +153,16 @@ impl Writer {
                 Some(id) => registry.router(&self.caller, id).ok(),
                 None => registry.next_router(&self.caller, self.after.as_ref()),
             };
-            router.map(|router| (router.info.clone(), router.transports.clone()))
+            router.map(|router| (router.packed_info(), router.transports.clone()))
         };
-        let Some((info, transports)) = found else { return self.end(None) };
+        let Some((packed, transports)) = found else { return self.end(None) };
         if self.left == Some(0) {
             let next_after = if self.router_id.is_some() { None } else { self.after.take() };
             return self.end(next_after);
         }
         self.left = self.left.map(|left| left - 1);
         self.comma();
+        let info = packed.unpack();
         self.json(&info);
         // The object goes on with what hangs below.
         self.out.pop();

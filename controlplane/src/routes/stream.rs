@@ -114,17 +114,16 @@ pub fn open(
     let after = last_event_id.or_else(|| query.get("after").filter(|after| !after.is_empty()));
     let after = after.map(position).transpose()?;
     let slot = take_slot(engine, &call.caller)?;
-    let mut state = engine.lock();
-    let head = state.events.head();
+    // First, so that nothing is missed between it and the head.
+    let wake = engine.events.subscribe(router_id.as_ref());
+    let head = engine.events.head();
     let cursor = after.unwrap_or(head);
-    if state.events.read(cursor, 0).is_err() {
+    if engine.events.read(cursor, router_id.as_ref(), 0).is_err() {
         return Err(lost());
     }
-    if with_children && state.events.follow_implied(cursor, Instant::now()).is_err() {
+    if with_children && engine.events.follow_implied(cursor, Instant::now()).is_err() {
         return Err(lost());
     }
-    let wake = state.events.subscribe();
-    drop(state);
     let (out, pieces) = mpsc::channel(PIECES);
     let stream = Stream {
         engine: Arc::clone(engine),
@@ -263,20 +262,18 @@ impl Stream {
         if waited < STALL_MAX_BEHIND {
             return false;
         }
-        let lag = self.engine.lock().events.lag(self.cursor);
+        let lag = self.engine.events.lag(self.cursor);
         let is_behind = lag > self.engine.config.events.waiting_max;
         waited >= STALL_MAX || (is_behind && self.cursor.number >= self.replay_end)
     }
 
     /// Takes what is next out of the log; false if there is nothing.
     fn read(&mut self, text: &mut String) -> Result<bool, Lost> {
-        let (entries, head) = {
-            let mut state = self.engine.lock();
-            if self.with_children {
-                state.events.follow_implied(self.cursor, Instant::now())?;
-            }
-            (state.events.read(self.cursor, PIECE_BYTES)?, state.events.head())
-        };
+        let events = &self.engine.events;
+        if self.with_children {
+            events.follow_implied(self.cursor, Instant::now())?;
+        }
+        let (entries, head) = events.read(self.cursor, self.router_id.as_ref(), PIECE_BYTES)?;
         let Some(last) = entries.last() else {
             // Nothing, or only scores that were replaced.
             self.cursor = head;
@@ -295,15 +292,10 @@ impl Stream {
 
     fn is_wanted(&self, entry: &Entry) -> bool {
         let is_repeated_score = entry.is_coalesced() && entry.number <= self.replay_end;
-        // Events without a router (a worker died) concern everybody.
-        let is_of_router = match (&self.router_id, &entry.router_id) {
-            (Some(wanted), Some(router)) => wanted == router,
-            _ => true,
-        };
         let is_of_types = self.types.as_ref().is_none_or(|types| types.contains(entry.name));
         let is_asked_for = self.with_children || !entry.is_implied;
         let is_for_him = entry.audience.has(&self.caller);
-        is_for_him && !is_repeated_score && is_of_router && is_of_types && is_asked_for
+        is_for_him && !is_repeated_score && is_of_types && is_asked_for
     }
 
     /// Also tells where to resume: with a filter, all events since may have been left out.

@@ -99,7 +99,7 @@ fn look(
     let note = TransportNote {
         common: common.clone(),
         participant_id: create.participant_id.clone(),
-        rtp_capabilities: caps.map(|caps| cut_down(caps, &router.info.rtp_capabilities)),
+        rtp_capabilities: caps.map(|caps| cut_down(caps, &router.codecs.capabilities)),
     };
     let bytes = note::write(&note)?;
     state.check_transports(&owner, is_newcomer)?;

@@ -9,9 +9,10 @@ use std::{
 
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, FrameKind, Reply,
+    capture::{Captured, Packet},
     command::{
         Consumed, ConsumerScore, DtlsFingerprint, DtlsRole, IceCandidate, IceParameters,
-        TransportCreated,
+        TransportCreated, Tuple,
     },
     event::{DtlsState, IceState, LayersReason},
     frame::{self, Hello, MAGIC, VERSION, Welcome},
@@ -488,6 +489,10 @@ impl State {
                 }
                 return Ok(Reply::TransportStats(Box::new(stats)));
             }
+            C::TakeCapture(take) => {
+                self.find(&take.id).ok_or_else(missing)?;
+                return Ok(Reply::Captured(captured()));
+            }
             C::ProducerStats(_) => {
                 let stats =
                     ProducerStats { stream: stream_stats(), bitrate_by_layer: Default::default() };
@@ -598,6 +603,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::Process => "Process",
         Command::SetSettings(_) => "SetSettings",
         Command::Hottest(_) => "Hottest",
+        Command::TakeCapture(_) => "TakeCapture",
         #[allow(unreachable_patterns)]
         _ => "Other",
     }
@@ -630,6 +636,15 @@ fn created(id: &str) -> TransportCreated {
             value: ["AB"; 32].join(":"),
         }],
     }
+}
+
+fn captured() -> Captured {
+    let tuple = Tuple {
+        local: "192.0.2.1:40000".parse().unwrap(),
+        remote: "198.51.100.7:50000".parse().unwrap(),
+    };
+    let packet = Packet { at_unix_ns: 1, is_sent: true, len: 1_000, bytes: vec![0x80; 12] };
+    Captured { tuple: Some(tuple), packets: vec![packet], dropped: 1 }
 }
 
 fn transport_stats() -> TransportStats {

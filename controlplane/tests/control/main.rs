@@ -3,6 +3,7 @@
 
 mod attaching;
 mod batches;
+mod capturing;
 mod certificates;
 mod doors;
 mod draining;

@@ -96,6 +96,7 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/transports/{}/restart-ice", "room-alice-send"),
     ("GET", "/v1/transports/{}/stats", "room-alice-send"),
     ("GET", "/v1/transports/{}/dump", "room-alice-send"),
+    ("GET", "/v1/transports/{}/capture?seconds=1", "room-alice-send"),
     ("GET", "/v1/producers/{}", "room-mic"),
     ("DELETE", "/v1/producers/{}", "room-mic"),
     ("POST", "/v1/producers/{}/pause", "room-mic"),

@@ -11,6 +11,7 @@
 pub mod arena;
 pub mod batch;
 pub mod budget;
+mod capture;
 pub mod closing;
 mod commands;
 pub mod consumer;

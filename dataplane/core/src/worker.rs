@@ -26,6 +26,7 @@
 //! | `layers.rs` | which layer each receiver gets: `select_layers` |
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
+//! | `capture.rs` | packets in the clear, for whoever looks for a fault: `capture_*` |
 //! | `figures.rs` | what the control plane is told |
 //! | `hottest.rs` | what moves the most |
 
@@ -41,6 +42,7 @@ use crate::{
     Arrival, Discard, Nanos, SECOND,
     arena::Arena,
     batch::{Batch, PathId},
+    capture::Captures,
     closing::{Closing, PORTION},
     consumer::Consumer,
     control::ControlQueue,
@@ -268,6 +270,7 @@ pub struct Worker {
     pub(crate) actions: Vec<Action>,
     /// What is being closed, the innermost last.
     pub(crate) closing: Vec<Closing>,
+    pub(crate) captures: Captures,
     pub(crate) events: Vec<Event>,
     /// Dropped, by reason.
     pub discards: Discards,
@@ -311,6 +314,7 @@ impl Worker {
             unix_offset_ns: 0,
             actions: Vec::new(),
             closing: Vec::new(),
+            captures: Captures::default(),
             events: Vec::new(),
             discards: Discards::default(),
             counters: Counters::default(),
@@ -487,6 +491,7 @@ impl Worker {
         }
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
+            self.captures.expire(now);
             self.pool.trim();
             if self.is_oversized() {
                 self.trim_tables();
@@ -538,10 +543,10 @@ impl Worker {
             self.drained += 1;
             self.drain_transport(key, batch, now);
             if self.seal_jobs.len() >= S::JOBS_WANTED {
-                self.seal(batch, sealer);
+                self.seal(batch, sealer, now);
             }
         }
-        self.seal(batch, sealer);
+        self.seal(batch, sealer, now);
         let exhausted = std::mem::take(&mut batch.exhausted);
         self.discards.add(Discard::OutputExhausted, exhausted);
         let has_more = self.drained < self.ready_transports.len();
@@ -553,7 +558,10 @@ impl Worker {
         has_more
     }
 
-    fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer) {
+    fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) {
+        if !self.captures.is_empty() {
+            self.capture_jobs(batch, now);
+        }
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         self.discards.add(Discard::OutputExhausted, refused as u64);
         self.seal_jobs.clear();

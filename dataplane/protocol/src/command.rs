@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Id, WorkerId,
+    capture::{Captured, TakeCapture},
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
     snapshot::{ResourceCounts, ResourceKind},
     stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
@@ -75,6 +76,8 @@ pub enum Command {
     SetSettings(Settings),
     /// What moves the most, of all workers -> [`Reply::Hottest`].
     Hottest(CountMax),
+    /// Packets of a transport, in the clear -> [`Reply::Captured`].
+    TakeCapture(TakeCapture),
 }
 
 /// What of the configuration may change while the process runs.
@@ -328,6 +331,8 @@ pub enum Reply {
     Process(ProcessStats),
     /// To `Hottest`: in no order between workers.
     Hottest(Hottest),
+    /// To `TakeCapture`.
+    Captured(Captured),
 }
 
 /// Our side of a new transport.

@@ -2,6 +2,7 @@
 //!
 //! - [`attic`]: values that are kept for long, in little memory.
 //! - [`frame`]: length-prefixed frames, the hello with magic and version; no I/O.
+//! - [`capture`]: packets of one transport, in the clear, for whoever looks for a fault.
 //! - [`command`]: what the control plane asks, and the answers.
 //! - [`event`]: what the dataplane reports by itself.
 //! - [`media`]: RTP parameters as the dataplane needs them (final, after all negotiation).
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attic;
+pub mod capture;
 pub mod command;
 pub mod event;
 pub mod frame;

@@ -1,6 +1,8 @@
 //! Behaviour of the core on a simulated network: one module per behaviour, several seeds each.
 #[path = "all/bindings.rs"]
 mod bindings;
+#[path = "all/capture.rs"]
+mod capture;
 #[path = "all/closing.rs"]
 mod closing;
 #[path = "all/early.rs"]

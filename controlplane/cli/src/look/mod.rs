@@ -6,4 +6,4 @@ pub(crate) mod ls;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod table;
-mod things;
+pub(crate) mod things;

@@ -78,6 +78,11 @@ impl Worker {
         index: PacketIndex,
         arrival: Arrival,
     ) -> Result<(), Discard> {
+        if !self.captures.is_empty() {
+            let (head, rest) = (header.header_len(), buffer.get(..plain_len).unwrap_or_default());
+            let at = arrival.moment() + self.unix_offset_ns;
+            self.captures.note(key, at, false, &datagram[..head], rest);
+        }
         let producer = self.producers.get_mut(found.producer);
         let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
             self.pool.give(buffer);

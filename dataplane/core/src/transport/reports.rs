@@ -57,6 +57,8 @@ impl Worker {
         plain.copy_from_slice(datagram);
         let (len, index) = open_key.open_rtcp(plain)?;
         transport.rtcp.commit(ssrc, index);
+        let at = arrival.moment() + self.unix_offset_ns;
+        self.captures.note(key, at, false, &plain[..len], &[]);
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
             // What one packet is about may be gone; the others are none the worse for it.
@@ -469,6 +471,7 @@ impl Worker {
         if len == 0 {
             return;
         }
+        self.captures.note(key, now + self.unix_offset_ns, true, &buffer[..len], &[]);
         // Nothing is written once the index is used up: it may not begin again.
         let total = seal_key.seal_rtcp(buffer, len, transport.rtcp_index);
         if total == 0 {

@@ -112,6 +112,58 @@ async fn the_host_is_seen_at_a_glance() {
     );
 }
 
+/// What tshark makes of a file: a line a packet, the fields between tabs.
+fn tshark(file: &Path, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-r").arg(file).args(["-d", "udp.port==1-65535,rtp", "-Y", filter]);
+    command.args(["-T", "fields"]).args(fields.iter().flat_map(|field| ["-e", field]));
+    let output = command.output().expect("tshark (tests/run installs it)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+#[tokio::test]
+async fn a_transport_is_captured_in_a_running_call() {
+    let options = VideoOptions::single(500_000);
+    let call = OneToOne::start(options, &ConsumeOptions::default()).await;
+    call.bob_sees("frames", |stats| stats.decodable_frames >= 5).await;
+    let pair = &call.pair;
+    let consumers = pair.call("GET", "/v1/consumers", Value::Null).await;
+    let consumer = &consumers["items"][0];
+    let ssrc = consumer["rtpParameters"]["encodings"][0]["ssrc"].as_u64().expect("an SSRC");
+    let id = consumer["transportId"].as_str().expect("an id");
+    let file = pair.state_dir().join("headers.pcapng");
+    let name = file.to_str().expect("a name");
+    // Headers alone, and with what they carry.
+    for more in [None, Some("--payload")] {
+        let mut arguments = vec!["capture", "--transport", id, "-o", name, "--time", "2s"];
+        arguments.extend(more);
+        let (code, _, said) = pair.ironcast(&arguments).await;
+        assert_eq!(code, 0, "{said}");
+        let fields = ["rtp.seq", "frame.cap_len", "frame.len", "ip.dst"];
+        let media = tshark(&file, &format!("rtp.ssrc == {ssrc}"), &fields);
+        let numbers: Vec<u16> = media.iter().map(|one| one[0].parse().expect("a number")).collect();
+        // 30 frames a second, and a packet each at least.
+        assert!(numbers.len() > 10, "{numbers:?}");
+        assert!(numbers.windows(2).all(|two| two[1] == two[0].wrapping_add(1)), "{numbers:?}");
+        let is_whole = |one: &Vec<String>| one[1] == one[2];
+        let whole = media.iter().filter(|one| is_whole(one)).count();
+        assert_eq!(whole, if more.is_some() { media.len() } else { 0 });
+        assert!(media.iter().all(|one| one[3] == "127.0.0.1"));
+    }
+    // Bob's reports came in meanwhile.
+    let reports = tshark(&file, "rtcp || rtp.p_type >= 72", &["frame.cap_len"]);
+    assert!(!reports.is_empty());
+    let (code, _, complaint) = pair.ironcast(&["capture", "-t", "nobody", "-o", name]).await;
+    assert_eq!(code, 3, "{complaint}");
+    assert!(
+        tshark(&file, "frame", &["frame.len"]).len() > 10,
+        "what was there is not written over"
+    );
+}
+
 #[tokio::test]
 async fn logs_are_for_programs_if_wanted_and_say_which_room() {
     let pair = Pair::builder()
