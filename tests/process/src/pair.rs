@@ -77,6 +77,7 @@ impl PairBuilder {
             state,
             api,
             ops,
+            plain,
             control: Arc::new(PlainHttp::new(plain)),
             settings,
             environment: self.environment,
@@ -99,6 +100,8 @@ pub struct Pair {
     pub api: SocketAddr,
     /// Health, readiness, metrics.
     pub ops: SocketAddr,
+    /// Address of the API's plain door.
+    pub plain: SocketAddr,
     /// The API's plain door.
     pub control: Arc<PlainHttp>,
     settings: Vec<(String, String)>,
@@ -156,6 +159,23 @@ impl Pair {
         self.dataplane.as_ref().expect("it was started").id()
     }
 
+    /// Another value for the processes that are started from now on.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        self.settings.retain(|(name, _)| name != key);
+        self.settings.push((key.to_owned(), value.to_string()));
+    }
+
+    /// Process id of the control plane.
+    #[must_use]
+    pub fn control_pid(&self) -> u32 {
+        self.controlplane.as_ref().expect("it was started").id()
+    }
+
+    /// True while the control plane runs.
+    pub fn control_runs(&mut self) -> bool {
+        self.controlplane.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// True while the dataplane runs.
     pub fn dataplane_runs(&mut self) -> bool {
         self.dataplane.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
@@ -186,6 +206,11 @@ impl Pair {
             matches!(ops.request("GET", "/ready", None).await, Ok((200, _)))
         })
         .await;
+    }
+
+    /// The same without waiting.
+    pub fn start_control_unready(&mut self) {
+        self.controlplane = Some(self.spawn("controlplane"));
     }
 
     /// The same where the host is being taken out of service: it is not ready, and says why.

@@ -3,6 +3,10 @@
 
 #[path = "all/api.rs"]
 mod api;
+#[path = "all/bad_frames.rs"]
+mod bad_frames;
+#[path = "all/bad_requests.rs"]
+mod bad_requests;
 #[path = "all/common.rs"]
 mod common;
 #[path = "all/control_restart.rs"]
@@ -29,6 +33,8 @@ mod leaving;
 mod manager;
 #[path = "all/media.rs"]
 mod media;
+#[path = "all/mutation.rs"]
+mod mutation;
 #[path = "all/proofs.rs"]
 mod proofs;
 #[path = "all/protocol.rs"]
