@@ -145,7 +145,7 @@ impl Shared {
     /// Writes down where the next process goes on.
     fn keep(&self, kept: &Kept) {
         let new = self.path.with_extension("new");
-        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let folder = self.path.parent().unwrap_or_else(|| Path::new("."));
         let done = std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::write(&new, serde_json::to_vec(kept).unwrap_or_default()))
             .and_then(|()| std::fs::rename(&new, &self.path));

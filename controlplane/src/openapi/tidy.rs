@@ -68,5 +68,5 @@ fn bound(map: &mut Map<String, Value>) {
         Some("int32") => i32::MAX as u64,
         _ => return,
     };
-    map.entry("maximum").or_insert(json!(max));
+    map.entry("maximum").or_insert_with(|| json!(max));
 }

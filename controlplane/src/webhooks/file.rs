@@ -110,7 +110,7 @@ impl Hooks {
             if !names.insert(row.name.clone()) {
                 return Err(wrong("two have this name".to_owned()));
             }
-            let folder = path.parent().unwrap_or(Path::new("."));
+            let folder = path.parent().unwrap_or_else(|| Path::new("."));
             let secret = read(&folder.join(&row.secret_file))?;
             let ca = row.ca.as_ref().map(|ca| read(&folder.join(ca))).transpose()?;
             let hook = hook(&row, &secret, ca.as_deref()).map_err(wrong)?;

@@ -51,7 +51,8 @@ impl Endpoint {
     pub fn new(uri: Uri, roots: Option<RootCertStore>) -> Result<Self, String> {
         let host = uri.host().ok_or("url: it has no host")?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(if roots.is_some() { 443 } else { 80 });
+        let usual = if roots.is_some() { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(usual);
         let tls = roots.map(|roots| connector(roots, &host)).transpose()?;
         Ok(Self { uri, host, port, tls })
     }
