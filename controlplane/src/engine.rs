@@ -16,7 +16,7 @@ use std::{
 use ironcast_api::{ErrorCode, EventSeq, Id, Problem};
 use ironcast_protocol::{Command, Reply, WorkerId, stats::ProcessStats};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::timeout_at,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     limits::{Callers, Limits},
     metrics::Metrics,
     placement::{Full, Workers},
-    registry::{Kind, Registry},
+    registry::{self, Kind, Registry},
     reload::Reloader,
 };
 
@@ -90,6 +90,7 @@ pub struct Guard<'a> {
     state: MutexGuard<'a, State>,
     since: Instant,
     metrics: &'a Metrics,
+    sweep: &'a Notify,
 }
 
 impl Deref for Guard<'_> {
@@ -109,6 +110,9 @@ impl DerefMut for Guard<'_> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         self.state.events.wake();
+        if self.state.registry.has_remains() {
+            self.sweep.notify_one();
+        }
         self.metrics.time_state(self.since.elapsed());
     }
 }
@@ -208,6 +212,8 @@ pub struct Engine {
     /// Reads the configuration again.
     pub reloader: Reloader,
     limits: RwLock<Arc<Limits>>,
+    /// Closed routers have left something behind.
+    sweep: Notify,
     /// Captures that run.
     pub captures: AtomicUsize,
     /// Open event streams of each principal.
@@ -256,6 +262,7 @@ impl Engine {
             audit,
             reloader,
             limits: RwLock::new(Arc::new(config.limits.clone())),
+            sweep: Notify::new(),
             captures: AtomicUsize::new(0),
             streams: Mutex::default(),
             config,
@@ -267,7 +274,18 @@ impl Engine {
     /// as consistent as its last finished step, so others go on.
     pub fn lock(&self) -> Guard<'_> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Guard { state, since: Instant::now(), metrics: &self.metrics }
+        Guard { state, since: Instant::now(), metrics: &self.metrics, sweep: &self.sweep }
+    }
+
+    /// Takes away what closed routers held, in portions, between which others have their turn. Does
+    /// not end by itself.
+    pub async fn sweep(&self) {
+        loop {
+            self.sweep.notified().await;
+            // The guard asks for the next portion, if there is one.
+            self.lock().registry.sweep(registry::PORTION);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The limits that hold now.

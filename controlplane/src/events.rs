@@ -204,9 +204,14 @@ impl EventLog {
     /// Adds an event that follows from one that comes right behind it. The end of a large room has
     /// tens of thousands of them: they are made only while somebody follows them.
     pub fn publish_implied(&mut self, router_id: &Id, data: impl FnOnce() -> EventData) {
-        if self.shared.kept().wants_implied(Instant::now()) {
+        if self.wants_implied() {
             self.add(Some(router_id), data(), true);
         }
+    }
+
+    /// Whether somebody follows the implied events. If not, they are missing from now on.
+    pub fn wants_implied(&mut self) -> bool {
+        self.shared.kept().wants_implied(Instant::now())
     }
 
     /// Drops what is too old or too much.

@@ -114,7 +114,7 @@ pub struct Server {
     doors: Vec<Open>,
     /// Ends only when a newer control plane has taken the dataplane over.
     attached: JoinHandle<()>,
-    background: [JoinHandle<()>; 3],
+    background: [JoinHandle<()>; 4],
     stopping: watch::Sender<bool>,
 }
 
@@ -187,7 +187,11 @@ impl Server {
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
         let sampling = tokio::spawn(quotas::sample(Arc::clone(&engine)));
         let draining = tokio::spawn(drain::watch(Arc::clone(&engine)));
-        let background = [background, sampling, draining];
+        let sweeping = {
+            let engine = Arc::clone(&engine);
+            tokio::spawn(async move { engine.sweep().await })
+        };
+        let background = [background, sampling, draining, sweeping];
         Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
     }
 

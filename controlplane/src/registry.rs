@@ -24,9 +24,11 @@ use ironcast_protocol::{
 };
 
 mod codecs;
+mod remains;
 mod tenants;
 
 pub use codecs::Codecs;
+pub use remains::PORTION;
 pub use tenants::{Holdings, Owner};
 
 use crate::{
@@ -259,6 +261,7 @@ pub struct Registry {
     pub consumers: BTreeMap<Id, Box<Consumer>>,
     fingerprints: Arc<[DtlsFingerprint]>,
     codecs: codecs::Shared,
+    remains: remains::Remains,
     /// By principal.
     holdings: HashMap<Arc<str>, Holdings>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
@@ -281,12 +284,15 @@ impl Registry {
     /// Hash of the request that made a resource, if there is one.
     #[must_use]
     pub fn hash_of(&self, kind: Kind, id: &Id) -> Option<BodyHash> {
-        match kind {
-            Kind::Router => self.routers.get(id).map(|one| one.hash),
-            Kind::Transport => self.transports.get(id).map(|one| one.hash),
-            Kind::Producer => self.producers.get(id).map(|one| one.hash),
-            Kind::Consumer => self.consumers.get(id).map(|one| one.hash),
-        }
+        let (router_id, hash) = match kind {
+            Kind::Router => return self.routers.get(id).map(|one| one.hash),
+            Kind::Transport => {
+                self.transports.get(id).map(|one| (&one.info.router_id, one.hash))?
+            }
+            Kind::Producer => self.producers.get(id).map(|one| (&one.info.router_id, one.hash))?,
+            Kind::Consumer => self.consumers.get(id).map(|one| (&one.info.router_id, one.hash))?,
+        };
+        self.routers.contains_key(router_id).then_some(hash)
     }
 
     /// Whether an id was deleted a moment ago.
@@ -328,6 +334,7 @@ impl Registry {
 
     /// Adds a router.
     pub fn insert_router(&mut self, mut router: Router) {
+        self.sweep_before(&router.info.id);
         router.codecs = self.codecs.share(router.codecs);
         self.count_router(&router.owner, &router.info.id);
         self.routers.insert(router.info.id.clone(), router);
@@ -387,21 +394,24 @@ impl Registry {
         true
     }
 
-    /// Closes a router with all below it, which its event implies.
+    /// Closes a router with all below it, which its event implies: see [`remains`].
     pub fn close_router(&mut self, id: &Id, reason: RouterClosedReason, log: &mut EventLog) {
         // Removed first: what it holds goes with it and is not taken out of it one by one.
         let Some(router) = self.routers.remove(id) else { return };
         self.uncount_router(&router);
-        for transport in &router.transports {
-            let reason = TransportClosedReason::RouterClosed;
-            self.remove_transport(transport, reason, Told::Implied, log);
+        if log.wants_implied() {
+            for transport in &router.transports {
+                let reason = TransportClosedReason::RouterClosed;
+                self.remove_transport(transport, reason, Told::Implied, log);
+            }
         }
-        let worker_id = router.info.worker_id;
+        let worker_id = router.info.worker_id.clone();
         log.publish(Some(id), EventData::RouterClosed(RouterClosed { worker_id, reason }));
         log.disown(id);
         if reason == RouterClosedReason::Request {
             self.remember_deleted(Kind::Router, id);
         }
+        self.leave(router);
     }
 
     /// Closes a transport with its producers and consumers, which its event implies. The consumers

@@ -46,8 +46,7 @@ impl Registry {
     /// Whether a caller sees what hangs below a router.
     #[must_use]
     pub fn sees(&self, who: &Principal, router_id: &Id) -> bool {
-        who.is_admin()
-            || self.routers.get(router_id).is_some_and(|router| who.sees(router.owner.as_ref()))
+        self.routers.get(router_id).is_some_and(|router| who.sees(router.owner.as_ref()))
     }
 
     /// A router that a caller sees.
@@ -102,19 +101,29 @@ impl Registry {
         let routers: Vec<&Router> = match only {
             Some(id) => self.router(who, id).into_iter().collect(),
             None if who.is_admin() => {
-                fn first<T>(
-                    all: &BTreeMap<Id, T>,
+                fn first<'a, T: 'a>(
+                    all: &'a BTreeMap<Id, T>,
                     behind: (Bound<&Id>, Bound<&Id>),
-                    count: usize,
-                ) -> Vec<Id> {
-                    all.range::<Id, _>(behind).take(count).map(|(id, _)| id.clone()).collect()
+                    is_there: impl Fn(&T) -> bool + 'a,
+                ) -> Box<dyn Iterator<Item = &'a Id> + 'a> {
+                    let behind = all.range::<Id, _>(behind);
+                    Box::new(behind.filter(move |(_, one)| is_there(one)).map(|(id, _)| id))
                 }
-                return match kind {
-                    Kind::Router => first(&self.routers, behind, count),
-                    Kind::Transport => first(&self.transports, behind, count),
-                    Kind::Producer => first(&self.producers, behind, count),
-                    Kind::Consumer => first(&self.consumers, behind, count),
+                // What a closed router held is not there any more.
+                let has = |router_id: &Id| self.routers.contains_key(router_id);
+                let ids = match kind {
+                    Kind::Router => first(&self.routers, behind, |_| true),
+                    Kind::Transport => {
+                        first(&self.transports, behind, |one| has(&one.info.router_id))
+                    }
+                    Kind::Producer => {
+                        first(&self.producers, behind, |one| has(&one.info.router_id))
+                    }
+                    Kind::Consumer => {
+                        first(&self.consumers, behind, |one| has(&one.info.router_id))
+                    }
                 };
+                return ids.take(count).cloned().collect();
             }
             None => {
                 let own = self.holdings.get(&who.name).map(|own| &own.routers);
