@@ -16,6 +16,7 @@ use crate::{
     fake::Fake,
     http::{self, Way},
     stage::{self, call},
+    webhooks::{Receiver, SECRET},
 };
 
 /// A server that was started from a file.
@@ -274,4 +275,47 @@ async fn a_signal_does_the_same_and_stands_in_the_audit() {
     let plain = stage::Stage::new().await;
     let refused = plain.refused("POST", "/v1/admin/reload", Value::Null).await;
     assert_eq!((refused.0, refused.1.as_str()), (422, "unsupported"));
+}
+
+#[tokio::test]
+async fn receivers_of_webhooks_are_read_again() {
+    let receiver = Receiver::start().await;
+    let stage = FromFile::start("").await;
+    let row = format!(
+        "[[webhook]]\nname = \"one\"\nurl = \"http://{}/hook?x=1\"\nsecret_file = \"secret\"\n",
+        receiver.address
+    );
+    stage.write("secret", SECRET);
+    stage.write("webhooks.toml", &row);
+    let setting = format!("webhooks = \"{}\"\n", stage.path("webhooks.toml"));
+    write_config(&stage.folder, &setting);
+    assert_eq!(stage.reloaded("changed").await, ["control.webhooks"]);
+    assert_eq!(stage.make_router().await, 201);
+    receiver.has(1).await;
+    assert!(receiver.deliveries().iter().all(|one| one.is_signed()));
+    assert!(stage.reloaded("changed").await.is_empty());
+
+    // What is wrong changes nothing.
+    stage.write("webhooks.toml", &row.replace("http:", "ftp:"));
+    let (status, answer) = stage.reload().await;
+    assert_eq!(status, 400, "{answer}");
+    assert!(answer["detail"].as_str().unwrap().contains("webhook \"one\""), "{answer}");
+    assert_eq!(stage.make_router().await, 201);
+    receiver.has(2).await;
+
+    // Another secret signs what comes from now on.
+    stage.write("webhooks.toml", &row);
+    stage.write("secret", "another secret that only the two know");
+    assert_eq!(stage.reloaded("changed").await, ["control.webhooks"]);
+    assert_eq!(stage.make_router().await, 201);
+    receiver.has(3).await;
+    assert!(receiver.deliveries().iter().any(|one| !one.is_signed()));
+
+    // Who is not named any more is told nothing, and his place is forgotten.
+    write_config(&stage.folder, "");
+    assert_eq!(stage.reloaded("changed").await, ["control.webhooks"]);
+    assert!(!stage.folder.join("webhooks/one.json").exists());
+    let metrics = stage.client.request("GET".parse().unwrap(), "/v1/metrics", None).await.unwrap();
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("ironcast_control_event_streams") && !metrics.contains("webhook="));
 }

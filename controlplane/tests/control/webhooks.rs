@@ -23,11 +23,11 @@ use crate::{
     stage::{self, Stage, eventually},
 };
 
-const SECRET: &str = "a secret that only the two know";
+pub const SECRET: &str = "a secret that only the two know";
 
 /// One request that came.
 #[derive(Debug, Clone)]
-struct Delivery {
+pub struct Delivery {
     id: String,
     timestamp: u64,
     signature: String,
@@ -38,7 +38,7 @@ struct Delivery {
 
 impl Delivery {
     /// By the words of the documentation: base64 of HMAC-SHA256 over `ID.TIMESTAMP.BODY`.
-    fn is_signed(&self) -> bool {
+    pub fn is_signed(&self) -> bool {
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
         mac.update(format!("{}.{}.{}", self.id, self.timestamp, self.body).as_bytes());
         self.signature == format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
@@ -58,8 +58,8 @@ struct Got {
 }
 
 /// A receiver. It is down from the moment that it is dropped.
-struct Receiver {
-    address: SocketAddr,
+pub struct Receiver {
+    pub address: SocketAddr,
     got: Arc<Mutex<Got>>,
     task: JoinHandle<()>,
 }
@@ -71,7 +71,7 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with("127.0.0.1:0".parse().unwrap(), None, &[]).await
     }
 
@@ -100,7 +100,7 @@ impl Receiver {
         Self { address, got, task }
     }
 
-    fn deliveries(&self) -> Vec<Delivery> {
+    pub fn deliveries(&self) -> Vec<Delivery> {
         self.got.lock().unwrap().deliveries.clone()
     }
 
@@ -121,7 +121,7 @@ impl Receiver {
         self.events().iter().map(|one| one["type"].as_str().unwrap().to_owned()).collect()
     }
 
-    async fn has(&self, count: usize) {
+    pub async fn has(&self, count: usize) {
         let has = || async { self.events().len() >= count };
         eventually(&format!("{count} events"), has).await;
     }
