@@ -25,7 +25,7 @@ use crate::{bad_requests::a_call_works, mutation::Mutator};
 const SEED: u64 = 4_711;
 const COMMANDS: usize = 3_000;
 /// So many frames are damaged on their way.
-const DAMAGED: usize = 150;
+const DAMAGED: usize = 80;
 
 /// Bodies of commands as the control plane writes them.
 fn commands() -> Vec<Value> {
