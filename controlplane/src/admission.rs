@@ -1,9 +1,11 @@
 //! Who may hold a connection: so many in all and from one address, and only for a moment without
-//! having shown that he may call. Asked by the doors' listeners for each connection; told by
-//! `doors` when somebody's credentials were good.
+//! having shown that he may call. Those that have shown nothing have half of a door's places: when
+//! these are taken, the oldest of them goes for a new one, so that strangers who wait keep nobody out.
+//! Asked by the doors' listeners for each connection; told by `doors` when somebody's credentials
+//! were good.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -31,19 +33,36 @@ pub struct Admission {
     pub refused: AtomicU64,
     /// Connections that ended without having shown anything.
     pub unproven: AtomicU64,
+    /// Connections that the system did not give.
+    pub accepts_failed: AtomicU64,
 }
 
 #[derive(Default)]
 struct Open {
     by_address: HashMap<IpAddr, usize>,
-    proofs: HashMap<SocketAddr, watch::Sender<bool>>,
+    proofs: HashMap<SocketAddr, (u64, watch::Sender<Proof>)>,
+    /// Those that have shown nothing, the oldest first.
+    unproven: BTreeMap<u64, SocketAddr>,
+    next: u64,
+}
+
+/// What a connection has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Nothing yet.
+    Missing,
+    /// Something good.
+    Shown,
+    /// Nothing, and its place was needed.
+    GoesNow,
 }
 
 /// A connection's place. Free again when it is dropped.
 pub struct Slot {
     admission: Arc<Admission>,
     peer: SocketAddr,
-    proven: watch::Receiver<bool>,
+    number: u64,
+    proof: watch::Receiver<Proof>,
 }
 
 impl Admission {
@@ -57,6 +76,7 @@ impl Admission {
             open: Mutex::default(),
             refused: AtomicU64::new(0),
             unproven: AtomicU64::new(0),
+            accepts_failed: AtomicU64::new(0),
         })
     }
 
@@ -85,18 +105,36 @@ impl Admission {
     /// Takes a connection in.
     #[must_use]
     pub fn enter(self: &Arc<Self>, peer: SocketAddr) -> Slot {
-        let (sender, proven) = watch::channel(false);
+        let (sender, proof) = watch::channel(Proof::Missing);
         let mut open = self.open();
         *open.by_address.entry(peer.ip().to_canonical()).or_default() += 1;
-        open.proofs.insert(peer, sender);
+        if open.unproven.len() >= (self.connections_max / 2).max(1)
+            && let Some((_, oldest)) = open.unproven.pop_first()
+            && let Some((_, goes)) = open.proofs.get(&oldest)
+        {
+            goes.send_replace(Proof::GoesNow);
+        }
+        let number = open.next;
+        open.next += 1;
+        open.unproven.insert(number, peer);
+        open.proofs.insert(peer, (number, sender));
         drop(open);
-        Slot { admission: Arc::clone(self), peer, proven }
+        Slot { admission: Arc::clone(self), peer, number, proof }
     }
 
     /// Somebody may call: his connection stays.
     pub fn prove(&self, peer: SocketAddr) {
-        if let Some(proof) = self.open().proofs.get(&peer) {
-            proof.send_if_modified(|is_proven| !std::mem::replace(is_proven, true));
+        let mut open = self.open();
+        let Some((number, proof)) = open.proofs.get(&peer) else { return };
+        let is_new = proof.send_if_modified(|proof| {
+            *proof == Proof::Missing && {
+                *proof = Proof::Shown;
+                true
+            }
+        });
+        let number = *number;
+        if is_new {
+            open.unproven.remove(&number);
         }
     }
 }
@@ -104,18 +142,19 @@ impl Admission {
 impl Slot {
     /// Waits until the connection has shown something good; false if it has not in time.
     pub fn proof(&self) -> impl Future<Output = bool> + Send + use<> {
-        let (mut proven, admission) = (self.proven.clone(), Arc::clone(&self.admission));
+        let (mut proof, admission) = (self.proof.clone(), Arc::clone(&self.admission));
         async move {
-            let waited = timeout(admission.proof_time, proven.wait_for(|proven| *proven)).await;
-            match waited {
-                Ok(Ok(_)) => true,
+            let shown = proof.wait_for(|proof| *proof != Proof::Missing);
+            let is_proven = match timeout(admission.proof_time, shown).await {
+                Ok(Ok(proof)) => *proof == Proof::Shown,
                 // It has gone by itself.
                 Ok(Err(_)) => true,
-                Err(_) => {
-                    admission.unproven.fetch_add(1, Ordering::Relaxed);
-                    false
-                }
+                Err(_) => false,
+            };
+            if !is_proven {
+                admission.unproven.fetch_add(1, Ordering::Relaxed);
             }
+            is_proven
         }
     }
 }
@@ -130,6 +169,7 @@ impl Drop for Slot {
                 open.by_address.remove(&address);
             }
         }
+        open.unproven.remove(&self.number);
         open.proofs.remove(&self.peer);
     }
 }
@@ -192,6 +232,26 @@ mod tests {
         assert!(admission.has_room(peer(3).ip()));
         assert!(admission.open().by_address.is_empty() && admission.count() == 0);
         assert_eq!(admission.refused.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn strangers_have_half_of_the_places_and_the_oldest_goes_first() {
+        let admission = Admission::new(6, 0, Duration::from_secs(60));
+        let slots: Vec<Slot> = (1..=3).map(|port| admission.enter(peer(port))).collect();
+        admission.prove(peer(2));
+        let fourth = admission.enter(peer(4));
+        // Three have shown nothing: the next one takes the place of the first.
+        let fifth = admission.enter(peer(5));
+        assert!(!slots[0].proof().await);
+        admission.prove(peer(1));
+        assert!(!slots[0].proof().await, "too late");
+        admission.prove(peer(5));
+        assert!(fifth.proof().await && slots[1].proof().await);
+        admission.prove(peer(3));
+        admission.prove(peer(4));
+        assert!(slots[2].proof().await && fourth.proof().await);
+        drop((slots, fourth, fifth));
+        assert!(admission.open().unproven.is_empty() && admission.open().proofs.is_empty());
     }
 
     #[tokio::test]

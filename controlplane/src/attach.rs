@@ -1,11 +1,17 @@
 //! Being attached to a dataplane: connects again and again, takes its whole state when attached,
-//! then applies what it reports. The only writer of [`State::link`].
+//! then applies what it reports. Stands by where a newer control plane is attached. The only writer
+//! of [`State::link`].
 //!
 //! Another run of the dataplane (another boot id) has none of the old routers: they are reported as
 //! dead in the running stream of events. The same run after a lost connection has gone on without
 //! us, and what happened meanwhile is in its snapshot but in no event: so a new epoch begins.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt as _;
 use ironcast_api::{
@@ -17,7 +23,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     apply,
-    dataplane::{LinkError, Receiver, Refusal, Session},
+    dataplane::{self, LinkError, Receiver, Refusal, Session},
     drain,
     engine::{Engine, State},
     rebuild::Rebuild,
@@ -27,6 +33,8 @@ use crate::{
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(1);
+/// One that stands by looks this often.
+const WATCH: Duration = Duration::from_secs(1);
 /// An answer that is late by so many call timeouts will not come.
 const SILENCE_TIMEOUTS: u32 = 3;
 
@@ -41,13 +49,15 @@ enum End {
     Fenced,
 }
 
-/// Stays attached for as long as the process lives. Returns only when a newer control plane has
-/// taken over: coming back would take its dataplane away from it.
+/// Stays attached for as long as the process lives, and stands by while a newer control plane is.
+/// Returns only when that has taken over and this one does not stand by ([`ServerConfig::stand_by`]).
+///
+/// [`ServerConfig::stand_by`]: crate::ServerConfig::stand_by
 pub async fn stay_attached(engine: Arc<Engine>) {
-    let mut retry = RETRY_MIN;
-    let mut told = false;
+    let (mut retry, mut told, mut gives_way) = (RETRY_MIN, false, false);
     loop {
-        match Session::connect(&engine.config.dataplane_socket, &engine.config.name).await {
+        let (socket, name) = (&engine.config.dataplane_socket, &engine.config.name);
+        match Session::connect(socket, name, gives_way).await {
             Ok(session) => {
                 told = false;
                 // After a panic nobody knows what was applied: the next snapshot does.
@@ -56,14 +66,21 @@ pub async fn stay_attached(engine: Arc<Engine>) {
                     engine.fault("applying what the dataplane says");
                     End::Lost
                 });
-                engine.lock().link = None;
+                let was_attached = engine.lock().link.take().is_some();
                 if end == End::Fenced {
-                    tracing::error!(
-                        "another control plane has attached to the dataplane: this one does \
-                         nothing any more and can be stopped"
-                    );
-                    return;
+                    let Some(time) = engine.config.stand_by else {
+                        tracing::error!(
+                            "another control plane has attached to the dataplane: this one does \
+                             nothing any more and can be stopped"
+                        );
+                        return;
+                    };
+                    stand_by(&engine, time).await;
+                    gives_way = true;
+                    continue;
                 }
+                // Who has been attached is one like others again.
+                gives_way &= !was_attached;
                 if end == End::Lost {
                     retry = RETRY_MIN;
                 }
@@ -79,6 +96,33 @@ pub async fn stay_attached(engine: Arc<Engine>) {
         tokio::time::sleep(retry).await;
         retry = (retry * 2).min(RETRY_MAX);
     }
+}
+
+/// Returns when no control plane has been attached for so long. Only looks: whoever takes a
+/// dataplane over again and again while another one does the same serves nobody.
+async fn stand_by(engine: &Engine, time: Duration) {
+    tracing::warn!(
+        "another control plane has attached to the dataplane: this one stands by until none was \
+         attached for {} s",
+        time.as_secs()
+    );
+    engine.metrics.stands_by.set(1);
+    let mut free_since = None;
+    loop {
+        tokio::time::sleep(WATCH.min(time)).await;
+        match dataplane::who_is_attached(&engine.config.dataplane_socket).await {
+            Ok(None) => {
+                let since = *free_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= time {
+                    break;
+                }
+            }
+            // A dataplane that is away has not been left by the other one.
+            Ok(Some(_)) | Err(_) => free_since = None,
+        }
+    }
+    engine.metrics.stands_by.set(0);
+    tracing::warn!("no control plane is attached to the dataplane: this one attaches again");
 }
 
 /// From the first command until the connection ends.
@@ -198,8 +242,7 @@ fn begin(
     let before = state.registry.replace(registry);
     let routers = state.registry.routers.iter().map(|(id, router)| (id, router.owner.as_ref()));
     state.events.own_all(routers);
-    let full = state.full();
-    state.workers.update(workers, full);
+    update_workers(state, workers);
     before
 }
 
@@ -223,7 +266,7 @@ fn report_restart(state: &mut State) {
 }
 
 /// Asks for the workers' figures each second: placement goes by them.
-async fn poll_workers(engine: Arc<Engine>, link: crate::dataplane::Link) {
+async fn poll_workers(engine: Arc<Engine>, link: dataplane::Link) {
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + POLL, POLL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {

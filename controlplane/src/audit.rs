@@ -7,10 +7,14 @@ use std::{
     fs::File,
     io::{self, Write as _},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ironcast_api::{AuditEntry, Id};
+use ironcast_log::{Change, Steady};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 use crate::{
@@ -40,6 +44,7 @@ struct Inner {
 pub struct Lines {
     out: NonBlocking,
     dropped: ErrorCounter,
+    failed: Arc<AtomicU64>,
     _writer: WorkerGuard,
 }
 
@@ -49,8 +54,17 @@ impl Lines {
         let file = File::options().create(true).append(true).open(path)?;
         let builder = NonBlockingBuilder::default().lossy(true);
         let builder = builder.buffered_lines_limit(LINES_WAITING_MAX).thread_name("audit");
+        let (failed, path) = (Arc::<AtomicU64>::default(), path.display().to_string());
+        let file = Steady::new(file, Arc::clone(&failed), move |change| match change {
+            Change::Fails(error) => {
+                tracing::error!(path, %error, "audit entries are lost; calls go on");
+            }
+            Change::GoesOn { lost } => {
+                tracing::warn!(path, lost, "audit entries are written again")
+            }
+        });
         let (out, writer) = builder.finish(file);
-        Ok(Self { dropped: out.error_counter(), out, _writer: writer })
+        Ok(Self { dropped: out.error_counter(), failed, out, _writer: writer })
     }
 }
 
@@ -166,8 +180,10 @@ impl Audit {
 
 impl Inner {
     fn dropped(&self) -> u64 {
-        let now = self.file.as_ref().map_or(0, |file| file.dropped.dropped_lines());
-        self.dropped_before + now as u64
+        let lost = |file: &Lines| {
+            file.dropped.dropped_lines() as u64 + file.failed.load(Ordering::Relaxed)
+        };
+        self.dropped_before + self.file.as_ref().map_or(0, lost)
     }
 }
 

@@ -51,6 +51,12 @@ impl ProofError {
     fn new(path: &Path, what: impl Display) -> Self {
         Self { path: path.to_owned(), what: what.to_string() }
     }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// How a request came in.

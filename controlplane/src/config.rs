@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ironcast_config::{Config, Door, Require};
+use ironcast_log::LogCounts;
 
 use crate::{limits::Limits, reload::Reload, webhooks};
 
@@ -18,6 +19,9 @@ pub struct ServerConfig {
     pub dataplane_socket: PathBuf,
     /// A call waits for the dataplane for so long.
     pub dataplane_timeout: Duration,
+    /// Replaced by a newer control plane, it attaches again when none was attached for so long.
+    /// `None`: it ends.
+    pub stand_by: Option<Duration>,
     /// HTTP/3, and HTTP/2 and 1.1 over TLS, on the same port number. Port 0: any that is free.
     pub listen: SocketAddr,
     /// Plain HTTP/1.1 beside it.
@@ -36,6 +40,8 @@ pub struct ServerConfig {
     pub audit_file: Option<PathBuf>,
     /// How to read all this again while the doors are open.
     pub reload: Option<Reload>,
+    /// What the log has lost.
+    pub log: LogCounts,
     /// HTTP/3.
     pub quic: bool,
     /// A connection that has shown nothing good by then ends.
@@ -95,6 +101,19 @@ impl ProofsConfig {
         }
     }
 
+    /// The setting that names this file.
+    #[must_use]
+    pub fn setting_of(&self, path: &std::path::Path) -> &'static str {
+        let settings = [
+            ("control.client_ca", &self.client_ca),
+            ("control.client_crl", &self.client_crl),
+            ("control.token_file", &self.token_file),
+            ("control.jwt_keys", &self.jwt_keys),
+        ];
+        let named = settings.into_iter().find(|(_, file)| file.as_deref() == Some(path));
+        named.map_or("a proof", |(setting, _)| setting)
+    }
+
     /// A token or a JSON Web Token can be shown.
     #[must_use]
     pub fn take_bearers(&self) -> bool {
@@ -136,6 +155,9 @@ impl ServerConfig {
             state_dir: config.state_dir().to_owned(),
             dataplane_socket: config.dataplane_socket(),
             dataplane_timeout: Duration::from_millis(config.control.dataplane_timeout_ms.into()),
+            stand_by: Some(config.control.stand_by_s)
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into())),
             listen: config.control.listen,
             plain: config.control.plain.clone(),
             ops: Some(config.control.ops),
@@ -145,6 +167,7 @@ impl ServerConfig {
             proofs: ProofsConfig::from_config(config),
             audit_file: config.control.audit_file.clone(),
             reload: None,
+            log: LogCounts::default(),
             quic: config.control.quic,
             proof_time: Duration::from_secs(10),
             limits: Limits {
@@ -169,6 +192,8 @@ impl ServerConfig {
                 streams_per_principal_max: limits.streams_per_principal_max,
                 audit_entries_max: limits.audit_entries_max as usize,
                 worker_busy_max: f64::from(limits.worker_busy_max_percent) / 100.0,
+                worker_busy_soft: f64::from(limits.worker_busy_soft_percent) / 100.0,
+                worker_delay_max_us: limits.worker_delay_max_ms.saturating_mul(1_000),
             },
             events: EventsConfig {
                 keep: Duration::from_secs(config.events.keep_s.into()),

@@ -14,7 +14,7 @@ use std::{
 
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, Frame, FrameKind, Reply,
-    frame::{self, FrameBuffer, FrameError, Hello, MAGIC, MIN_VERSION, VERSION, Welcome},
+    frame::{self, FrameBuffer, FrameError, Hello, MAGIC, MIN_VERSION, VERSION, Watched, Welcome},
     snapshot::{Resource, SnapshotPart},
 };
 use tokio::{
@@ -168,8 +168,13 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Connects and says hello.
-    pub async fn connect(path: &Path, controller: &str) -> Result<Self, LinkError> {
+    /// Connects and says hello. One that gives way fences nobody: where another control plane is
+    /// attached, the session ends with [`LinkError::Fenced`].
+    pub async fn connect(
+        path: &Path,
+        controller: &str,
+        gives_way: bool,
+    ) -> Result<Self, LinkError> {
         let stream = UnixStream::connect(path).await?;
         let (mut read, mut write) = stream.into_split();
         let hello = Hello {
@@ -177,6 +182,7 @@ impl Session {
             version: VERSION,
             min_version: MIN_VERSION,
             controller: controller.into(),
+            gives_way,
         };
         let mut bytes = Vec::new();
         frame::write_frame(&mut bytes, FrameKind::Hello, 0, &hello)?;
@@ -249,9 +255,31 @@ impl Session {
                     Err(error) => tracing::error!(%error, "a part of the snapshot is lost"),
                 }
             }
-            FrameKind::Hello | FrameKind::Welcome | FrameKind::Request | FrameKind::Unknown => {}
+            FrameKind::Hello
+            | FrameKind::Welcome
+            | FrameKind::Watch
+            | FrameKind::Watched
+            | FrameKind::Request
+            | FrameKind::Unknown => {}
         }
         Ok(())
+    }
+}
+
+/// Asks the dataplane which control plane is attached, without being one.
+pub async fn who_is_attached(path: &Path) -> Result<Option<String>, LinkError> {
+    let (mut read, mut write) = UnixStream::connect(path).await?.into_split();
+    let mut bytes = Vec::new();
+    frame::write_frame(&mut bytes, FrameKind::Watch, 0, &())?;
+    write.write_all(&bytes).await?;
+    let mut buffer = FrameBuffer::default();
+    let first = tokio::time::timeout(HELLO_TIME_MAX, read_frame(&mut read, &mut buffer)).await;
+    match first {
+        Ok(Ok(Some(Frame { kind: FrameKind::Watched, body, .. }))) => {
+            Ok(frame::decode_body::<Watched>(&body)?.controller)
+        }
+        Ok(Err(error)) => Err(error),
+        _ => Err(LinkError::Hello("the dataplane does not say who is attached".into())),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     auth::{Caller, Gate, Principal, Shown, Way},
     call::{Answer, Body, Call, JSON},
     engine::Engine,
+    patience::Patient,
     quic::{self, BreakOff, PeerCertificates, QuicServer},
     routes::{self, NotFound, Op, capture, snapshot, stream},
     status,
@@ -414,6 +415,10 @@ pub async fn open_tls(
     let has_quic = config.quic;
     let address = if address.port() == 0 { free_port(address)? } else { address };
     let failed = |error: &dyn std::fmt::Display| ServerError::bind(address, error);
+    // Asked for before it is taken: the reason is better known here.
+    std::net::TcpListener::bind(address)
+        .and_then(|_| has_quic.then(|| std::net::UdpSocket::bind(address)).transpose())
+        .map_err(|error| ServerError::address("control.listen", address, &error))?;
     let acceptor = TcpListener::new(address).rustls(tls.for_tcp()).try_bind().await;
     let mut open = vec![serve(acceptor.map_err(|error| failed(&error))?, &door, Some(address))];
     if has_quic {
@@ -439,8 +444,8 @@ pub fn new_admission(engine: &Engine, name: &'static str) -> Arc<Admission> {
 }
 
 /// Plain HTTP/1.1.
-pub async fn open_plain(door: Door, address: SocketAddr) -> Result<Open, ServerError> {
-    let failed = |error| ServerError::bind(address, &error);
+pub async fn open_plain(door: Door, key: &str, address: SocketAddr) -> Result<Open, ServerError> {
+    let failed = |error| ServerError::address(key, address, &error);
     let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let acceptor = TcpAcceptor::try_from(listener).map_err(failed)?;
@@ -470,7 +475,7 @@ where
     A: salvo::conn::Acceptor + Send + 'static,
 {
     let admission = Arc::clone(&door.admission);
-    let server = Server::new(acceptor)
+    let server = Server::new(Patient::new(acceptor, Arc::clone(&admission)))
         .max_connections(admission.connections_max)
         .fuse_policy(Policy(Arc::clone(&admission)));
     let end = End::Http(server.handle());

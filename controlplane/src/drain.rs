@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const EMPTY_TIME: Duration = Duration::from_secs(10);
 /// Routers that are being closed at once.
 const CLOSING_MAX: usize = 64;
+/// No deadline is later than this: a century is in no clock's way.
+const DUE_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// In the state directory.
 const FILE: &str = "drain.json";
 
@@ -40,7 +42,10 @@ const FILE: &str = "drain.json";
 #[derive(Debug)]
 pub struct Drain {
     since: u64,
+    /// As callers are told: the wall clock, which may be set at any time.
     deadline: Option<u64>,
+    /// When it has come, whatever the wall clock says.
+    due: Option<Instant>,
     /// The run of the dataplane that it is of, once there is one.
     boot_id: Option<String>,
     ends_dataplane: bool,
@@ -100,6 +105,7 @@ pub fn begin(state: &mut State, deadline: Option<u64>) {
     let drain = state.drain.get_or_insert_with(|| Drain {
         since: unix_ms(),
         deadline: None,
+        due: None,
         boot_id,
         ends_dataplane: false,
         is_told: false,
@@ -112,6 +118,9 @@ pub fn begin(state: &mut State, deadline: Option<u64>) {
     };
     if is_new || drain.deadline != deadline {
         drain.deadline = deadline;
+        drain.due = deadline.map(|deadline| {
+            Instant::now() + Duration::from_millis(deadline.saturating_sub(unix_ms())).min(DUE_MAX)
+        });
         let routers = state.registry.routers.len();
         tracing::info!(routers, deadline, "draining: no new routers");
         state.events.publish(None, EventData::HostDraining(HostEvent { deadline }));
@@ -199,7 +208,7 @@ pub async fn watch(engine: Arc<Engine>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let due = look(&mut engine.lock(), Instant::now(), unix_ms());
+        let due = look(&mut engine.lock(), Instant::now());
         let closing = due.into_iter().map(|id| close(&engine, id));
         // What could not be closed is due again at the next look.
         futures::stream::iter(closing).buffer_unordered(CLOSING_MAX).collect::<()>().await;
@@ -207,7 +216,7 @@ pub async fn watch(engine: Arc<Engine>) {
 }
 
 /// The routers that are to be closed now.
-fn look(state: &mut State, now: Instant, now_ms: u64) -> Vec<Id> {
+fn look(state: &mut State, now: Instant) -> Vec<Id> {
     let is_empty = is_empty(state);
     let is_without = |id: &Id, state: &State| {
         let router = state.registry.routers.get(id);
@@ -216,7 +225,7 @@ fn look(state: &mut State, now: Instant, now_ms: u64) -> Vec<Id> {
     };
     let Some(mut drain) = state.drain.take() else { return Vec::new() };
     let routers = state.registry.routers.keys();
-    let due = if drain.deadline.is_some_and(|deadline| now_ms >= deadline) {
+    let due = if drain.due.is_some_and(|due| now >= due) {
         routers.cloned().collect()
     } else {
         drain.empty.retain(|id, _| is_without(id, state));
@@ -287,14 +296,23 @@ mod tests {
         let mut state = state();
         let id = add_router(&mut state, "room");
         let began = Instant::now();
-        assert!(look(&mut state, began, u64::MAX).is_empty(), "nobody drains");
+        assert!(look(&mut state, began).is_empty(), "nobody drains");
         begin(&mut state, None);
         assert!(check(&state).is_err());
-        assert!(look(&mut state, began, u64::MAX).is_empty(), "it may be new");
-        assert_eq!(look(&mut state, began + EMPTY_TIME, u64::MAX), std::slice::from_ref(&id));
+        assert!(look(&mut state, began).is_empty(), "it may be new");
+        assert_eq!(look(&mut state, began + EMPTY_TIME), std::slice::from_ref(&id));
+        let hour = Duration::from_secs(3_600);
+        begin(&mut state, Some(unix_ms() + 3_600_000));
+        let mut state_then = |at| {
+            if let Some(drain) = &mut state.drain {
+                drain.empty.clear();
+            }
+            look(&mut state, at)
+        };
+        assert!(state_then(began + hour / 2).is_empty());
+        assert_eq!(state_then(began + hour + EMPTY_TIME), std::slice::from_ref(&id));
         begin(&mut state, Some(1_000));
-        assert!(look(&mut state, began, 999).is_empty());
-        assert_eq!(look(&mut state, began, 1_000), [id]);
+        assert_eq!(look(&mut state, Instant::now()), [id], "that was long ago");
     }
 
     #[test]
@@ -303,7 +321,7 @@ mod tests {
         begin(&mut state, None);
         let before = state.events.head().number;
         for _ in 0..3 {
-            look(&mut state, Instant::now(), 0);
+            look(&mut state, Instant::now());
         }
         assert_eq!(state.events.head().number, before + 1);
         assert!(status(&state).drained);

@@ -148,7 +148,14 @@ impl State {
     /// Limits of placement.
     #[must_use]
     pub fn full(&self) -> Full {
-        Full { load: self.limits.worker_busy_max, routers: self.limits.routers_per_worker_max }
+        let limits = &self.limits;
+        Full {
+            load: limits.worker_busy_max,
+            soft: limits.worker_busy_soft,
+            delay_us: limits.worker_delay_max_us,
+            routers: limits.routers_per_worker_max,
+            consumers: limits.consumers_per_worker_max,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod limits;
 mod metrics;
 mod note;
 mod openapi;
+mod patience;
 mod pcap;
 mod placement;
 mod pulse;
@@ -43,7 +44,7 @@ mod webhooks;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use ironcast_api::{Problem, Reloaded};
-use ironcast_config::Door as DoorAddress;
+use ironcast_config::{Door as DoorAddress, explain};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use audit::Audit;
@@ -68,18 +69,18 @@ pub enum ServerError {
     /// An address or a socket.
     #[error("cannot listen on {0}: {1}")]
     Bind(String, String),
+    /// The same, where it is known what to do.
+    #[error("{0}")]
+    Explained(String),
     /// Certificates.
-    #[error("the certificate cannot be used: {0}")]
+    #[error("the certificate (control.tls_cert, control.tls_key) cannot be used: {0}")]
     Tls(String),
     /// What callers could prove who they are by.
-    #[error(transparent)]
-    Proofs(#[from] ProofError),
+    #[error("{0}: {1}")]
+    Proofs(&'static str, ProofError),
     /// Who is sent events.
     #[error(transparent)]
     Webhooks(#[from] webhooks::FileError),
-    /// A file or folder.
-    #[error("{0}: {1}")]
-    File(String, std::io::Error),
     /// Open to everybody on the network.
     #[error(
         "{0} can be reached from other machines, but callers would not have to show who they are: \
@@ -97,6 +98,10 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    fn address(key: &str, address: SocketAddr, error: &std::io::Error) -> Self {
+        Self::Explained(explain::address(key, address, error))
+    }
+
     fn bind(address: SocketAddr, error: &dyn std::fmt::Display) -> Self {
         Self::Bind(address.to_string(), error.to_string())
     }
@@ -134,15 +139,22 @@ impl Server {
             );
         }
         make_folder(config.tls_cert.parent())?;
-        let proofs = Proofs::read(&config.proofs)?;
+        let proofs = Proofs::read(&config.proofs)
+            .map_err(|error| ServerError::Proofs(config.proofs.setting_of(error.path()), error))?;
         let gate = Arc::new(Gate::new(proofs, config.proofs.token_file.clone()));
-        let key = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert)
-            .map_err(|error| ServerError::Tls(error.to_string()))?;
+        let key = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert);
+        let key = key.map_err(|error| match error {
+            tls::TlsError::File { path, error } if config.may_make_cert => {
+                ServerError::Explained(explain::state(&path, &error))
+            }
+            error => ServerError::Tls(error.to_string()),
+        })?;
         let in_tls = Arc::new(tls::DoorTls::new(key, Arc::clone(&gate)));
         let (stopping, is_stopping) = watch::channel(false);
         let lines = config.audit_file.as_deref().map(|path| {
-            audit::Lines::open(path)
-                .map_err(|error| ServerError::File(path.display().to_string(), error))
+            audit::Lines::open(path).map_err(|error| {
+                ServerError::Explained(explain::file("control.audit_file", path, &error))
+            })
         });
         let audit = Audit::new(config.limits.audit_entries_max, lines.transpose()?);
         let hooks = Hooks::read(config.webhooks.file.as_deref(), config.webhooks.count_max)?;
@@ -164,8 +176,8 @@ impl Server {
         match &config.plain {
             None => {}
             Some(DoorAddress::Tcp(address)) => {
-                let open =
-                    doors::open_plain(door("plain", Way::Plain, Reach::All), *address).await?;
+                let door = door("plain", Way::Plain, Reach::All);
+                let open = doors::open_plain(door, "control.plain", *address).await?;
                 plain = open.address;
                 doors.push(open);
             }
@@ -176,7 +188,7 @@ impl Server {
         let mut ops = None;
         if let Some(address) = config.ops {
             let door = door("ops", Way::Plain, Reach::Ops);
-            let open = doors::open_plain(door, address).await?;
+            let open = doors::open_plain(door, "control.ops", address).await?;
             ops = open.address;
             doors.push(open);
         }
@@ -253,7 +265,7 @@ impl Drop for Server {
 fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::create_dir_all(path)
-        .map_err(|error| ServerError::File(path.display().to_string(), error))
+        .map_err(|error| ServerError::Explained(explain::state(path, &error)))
 }
 
 /// Forgets what is too old, each second, and reads the tokens again.

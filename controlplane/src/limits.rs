@@ -59,6 +59,10 @@ pub struct Limits {
     pub audit_entries_max: usize,
     /// Above this busy share (0 to 1) a worker takes no new rooms.
     pub worker_busy_max: f64,
+    /// Above this load (0 to 1) it is second choice where rooms go by a key.
+    pub worker_busy_soft: f64,
+    /// Near this forwarding delay (p99) it takes no new rooms.
+    pub worker_delay_max_us: u32,
 }
 
 impl Default for Limits {
@@ -85,6 +89,8 @@ impl Default for Limits {
             streams_per_principal_max: 128,
             audit_entries_max: 10_000,
             worker_busy_max: 0.9,
+            worker_busy_soft: 0.7,
+            worker_delay_max_us: 50_000,
         }
     }
 }

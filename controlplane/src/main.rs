@@ -6,10 +6,10 @@ use std::{pin::pin, process::ExitCode, sync::Arc};
 
 use ironcast_config::LogFormat;
 use ironcast_controlplane::{Reload, Server, ServerConfig};
+use ironcast_log::LogCounts;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 /// Gives memory back to the system when a large call has ended; the C library's keeps it.
 #[global_allocator]
@@ -22,6 +22,7 @@ const NICE: i32 = 10;
 fn main() -> ExitCode {
     // Before there are threads: each has what it was made with. To give way is always allowed.
     let _ = rustix::process::setpriority_process(None, NICE);
+    raise_file_limit();
     start()
 }
 
@@ -31,13 +32,16 @@ async fn start() -> ExitCode {
     let config = match flags.load() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("ironcast-controlplane: {error}");
             return ExitCode::from(2);
         }
     };
-    let set_log = log_by(&config.log.level, config.log.format);
+    // What is too much at these levels is a fault that repeats itself; events are below them.
+    let is_json = config.log.format == LogFormat::Json;
+    let log = ironcast_log::start(EnvFilter::new(&config.log.level), is_json, Level::INFO);
+    let set_log = Arc::clone(&log.set_filter);
     let load = Arc::new(move || flags.load());
-    match run(Reload { config, load, set_log }).await {
+    match run(Reload { config, load, set_log }, log.counts.clone()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(REPLACED),
         Err(error) => {
@@ -47,36 +51,27 @@ async fn start() -> ExitCode {
     }
 }
 
+/// As many descriptors as the hard limit allows: shells and containers give 1,024, and each connection
+/// is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails the old limit holds.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 /// What the process ends with when a newer control plane has taken the dataplane over. Whoever
 /// supervises it must not start it again then: the two would take it from each other for ever.
 const REPLACED: u8 = 3;
 
-/// Writes the log to standard error, by a filter that can be replaced.
-fn log_by(level: &str, format: LogFormat) -> Arc<dyn Fn(EnvFilter) + Send + Sync> {
-    let (filter, handle) = tracing_subscriber::reload::Layer::new(EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    let lines = match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(filter).with(lines).init();
-    Arc::new(move |filter| {
-        if let Err(error) = handle.reload(filter) {
-            tracing::error!(%error, "the log's filter stays as it is");
-        }
-    })
-}
-
 /// Until it is stopped; false if it was replaced.
-async fn run(reload: Reload) -> anyhow::Result<bool> {
+async fn run(reload: Reload, log: LogCounts) -> anyhow::Result<bool> {
     // Before the doors open, so that no signal is missed.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let config = ServerConfig::from_config(&reload.config);
-    let mut server = Server::start(ServerConfig { reload: Some(reload), ..config }).await?;
+    let mut server = Server::start(ServerConfig { reload: Some(reload), log, ..config }).await?;
     let pulse = server.pulse();
     let status = ("attached to the dataplane", "serving; waits for the dataplane");
     let mut life = pin!(ironcast_notify::report(pulse.attached(), status, || pulse.sign()));

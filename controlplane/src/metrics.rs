@@ -44,6 +44,8 @@ pub struct Metrics {
     registry: Registry,
     answers: Family<Label<u16>, Counter>,
     problems: Family<Label<&'static str>, Counter>,
+    /// 1 while another control plane has the dataplane.
+    pub stands_by: Gauge,
     /// Event streams that are open.
     pub streams: Gauge,
     /// Event streams that were cut because they read too slowly.
@@ -94,6 +96,7 @@ impl Default for Metrics {
             registry: Registry::default(),
             answers: Family::default(),
             problems: Family::default(),
+            stands_by: Gauge::default(),
             streams: Gauge::default(),
             streams_cut: Counter::default(),
             panics: Counter::default(),
@@ -110,6 +113,8 @@ impl Default for Metrics {
         registry.register("answers", "Answers by HTTP status", metrics.answers.clone());
         let help = "Problems by code; limits that are reached are among them";
         registry.register("problems", help, metrics.problems.clone());
+        let help = "1 while another control plane has the dataplane and this one stands by";
+        registry.register("stands_by", help, metrics.stands_by.clone());
         registry.register("event_streams", "Open event streams", metrics.streams.clone());
         let help = "Event streams that read too slowly";
         registry.register("event_streams_cut", help, metrics.streams_cut.clone());
@@ -186,13 +191,15 @@ struct Seen {
     /// Entries, and lines that were dropped.
     audit: (u64, u64),
     quota_refusals: u64,
+    /// Lines of the log that were lost, by reason.
+    log: [(&'static str, u64); 3],
     is_draining: bool,
     commands_waiting: usize,
     events: u64,
     event_bytes: usize,
     resources: [(&'static str, usize); 4],
-    /// Open, refused and unproven connections of each door.
-    doors: Vec<(&'static str, [u64; 3])>,
+    /// Open, refused, unproven and failed connections of each door.
+    doors: Vec<(&'static str, [u64; 4])>,
     webhooks: Vec<Figures>,
     workers: Vec<Worker>,
     process: ProcessStats,
@@ -203,8 +210,9 @@ impl Seen {
         let doors = engine.metrics.doors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let doors = doors.into_iter().map(|(name, door)| {
             let count = door.count() as u64;
-            let refused = door.refused.load(Ordering::Relaxed);
-            (name, [count, refused, door.unproven.load(Ordering::Relaxed)])
+            let counts = [&door.refused, &door.unproven, &door.accepts_failed];
+            let [refused, unproven, failed] = counts.map(|count| count.load(Ordering::Relaxed));
+            (name, [count, refused, unproven, failed])
         });
         let doors = doors.collect();
         let audit = engine.audit.counts();
@@ -216,6 +224,7 @@ impl Seen {
             is_attached: state.link.is_some(),
             audit,
             quota_refusals: state.quota_refusals,
+            log: engine.config.log.all(),
             is_draining: state.drain.is_some(),
             commands_waiting: state.link.as_ref().map_or(0, Link::waiting),
             events: state.events.head().number,
@@ -269,7 +278,8 @@ impl Collector for Seen {
             ("audit_lines_dropped", "Audit entries that the file did not take", self.audit.1),
             ("quota_refusals", "Calls of principals that had enough", self.quota_refusals),
         ];
-        for (name, help, value) in counts {
+        let log = self.log.map(|(name, value)| (name, "Lines that the log has not", value));
+        for (name, help, value) in counts.into_iter().chain(log) {
             let no_labels: [(&str, &str); 0] = [];
             let values = [(no_labels, ConstCounter::new(value))];
             family(encoder, &format!("ironcast_control_{name}"), help, values)?;
@@ -386,7 +396,10 @@ impl Seen {
         family(encoder, "ironcast_control_connections_refused", help, refused)?;
         let help = "Connections that ended because nothing good was shown";
         let unproven = of(2).map(|(door, value)| (door, ConstCounter::new(value)));
-        family(encoder, "ironcast_control_connections_unproven", help, unproven)
+        family(encoder, "ironcast_control_connections_unproven", help, unproven)?;
+        let help = "Times that the system gave no connection, as for want of descriptors";
+        let failed = of(3).map(|(door, value)| (door, ConstCounter::new(value)));
+        family(encoder, "ironcast_control_accepts_failed", help, failed)
     }
 
     fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

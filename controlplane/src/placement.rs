@@ -1,5 +1,11 @@
-//! Which worker gets a new router: the least loaded one by what it measured in the last second, or
-//! always the same one for the same id. Owns the workers' figures, fed once a second.
+//! Which worker gets a new router: the least loaded one by what it measured in the last seconds and by
+//! what it was just given, or always the same one for the same key. Owns the workers' figures, fed
+//! once a second.
+//!
+//! A worker's load is the larger of its busy share and of its forwarding delay against the budget for
+//! it. Above the soft limit a worker is second choice, above a hard one no choice at all.
+
+use std::collections::VecDeque;
 
 use ironcast_api::{ErrorCode, Id, Placement, Problem, WorkerInfo};
 use ironcast_protocol::{WorkerId, stats::WorkerStats};
@@ -9,29 +15,84 @@ use crate::convert;
 
 /// What a router that was just placed counts until its load can be measured.
 const LOAD_OF_NEW_ROUTER: f64 = 0.01;
+/// People need so many seconds to come: until then a router counts as just placed.
+const NEW_FOR: usize = 10;
 /// Loads within such a step count as equal: then the number of routers decides.
 const LOAD_STEP: f64 = 0.05;
+/// A delay counts when it has lasted for so many seconds: one bad second says nothing of the next.
+const DELAYS_KEPT: usize = 5;
+/// Of the delay's budget: a worker that is so near to it takes nothing new.
+const DELAY_NEAR: f64 = 0.75;
+/// A worker that was full is no longer when it is so far below the limit: it would be told again and
+/// again.
+const RELIEF: f64 = 0.05;
 
 /// A worker as last heard of.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Worker {
     pub stats: WorkerStats,
-    /// Placed since it was last heard of.
-    pub routers_new: u32,
+    /// Placed in each of the last seconds, the current one first.
+    placed: VecDeque<u32>,
+    /// The forwarding delay (p99) of the last seconds.
+    delays_us: VecDeque<u32>,
+    /// The delay's budget when it was last heard of; 0: none.
+    delay_max_us: u32,
     /// Whether it was reported as full.
     pub is_full: bool,
 }
 
 impl Worker {
-    /// 0 (idle) to 1 (full), with what was placed since it was measured.
+    /// 0 (idle) to 1 (full), with what was placed since its load could be measured.
     #[must_use]
     pub fn load(&self) -> f64 {
-        let load = self.stats.cpu_busy + f64::from(self.routers_new) * LOAD_OF_NEW_ROUTER;
-        load.clamp(0.0, 1.0)
+        let placed: u32 = self.placed.iter().sum();
+        (self.measured() + f64::from(placed) * LOAD_OF_NEW_ROUTER).clamp(0.0, 1.0)
+    }
+
+    /// What it measured itself: how much a new router will cost is a guess, good enough to choose by,
+    /// but not to refuse by.
+    fn measured(&self) -> f64 {
+        self.stats.cpu_busy.max(self.delay())
+    }
+
+    /// Its lasting delay as a share of the budget.
+    fn delay(&self) -> f64 {
+        let lasting = self.delays_us.iter().min().filter(|_| self.delays_us.len() >= DELAYS_KEPT);
+        match (lasting, self.delay_max_us) {
+            (Some(delay), max) if max > 0 => f64::from(*delay) / f64::from(max),
+            _ => 0.0,
+        }
     }
 
     fn routers(&self) -> u32 {
-        self.stats.routers + self.routers_new
+        self.stats.routers + self.placed.front().copied().unwrap_or_default()
+    }
+
+    /// Against all hard limits, which for a worker that is full already are a little lower.
+    fn is_full(&self, full: Full) -> bool {
+        let relief = if self.is_full { RELIEF } else { 0.0 };
+        let reached = |count: u32, max: u32| max > 0 && count >= max;
+        self.stats.cpu_busy >= full.load - relief
+            || self.delay() >= DELAY_NEAR - relief
+            || reached(self.routers(), full.routers)
+            || reached(self.stats.consumers, full.consumers)
+    }
+
+    /// A second is over, and this is what it looked like.
+    fn hear(&mut self, stats: WorkerStats, full: Full) {
+        self.placed.push_front(0);
+        self.placed.truncate(NEW_FOR);
+        self.delays_us.push_front(stats.forwarding_delay_us_p99);
+        self.delays_us.truncate(DELAYS_KEPT);
+        self.delay_max_us = full.delay_us;
+        self.stats = stats;
+    }
+
+    fn count_new(&mut self) {
+        match self.placed.front_mut() {
+            Some(now) => *now += 1,
+            None => self.placed.push_front(1),
+        }
     }
 }
 
@@ -42,10 +103,16 @@ pub struct Workers(Vec<Worker>);
 /// Limits that placement keeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Full {
-    /// Above this load a worker takes no new routers.
+    /// Above this busy share a worker takes no new routers.
     pub load: f64,
+    /// Above this load another worker is chosen, if one is below it.
+    pub soft: f64,
+    /// Near this forwarding delay it takes no new routers; 0 is no limit.
+    pub delay_us: u32,
     /// Nor with so many routers; 0 is no limit.
     pub routers: u32,
+    /// Nor with so many consumers; 0 is no limit.
+    pub consumers: u32,
 }
 
 /// Which workers became full, and which are no longer.
@@ -56,15 +123,16 @@ pub struct CapacityChange {
 }
 
 impl Workers {
-    /// New figures.
+    /// New figures, of the second that is over.
     pub fn update(&mut self, stats: Vec<WorkerStats>, full: Full) -> CapacityChange {
         let mut change = CapacityChange::default();
-        let before = std::mem::take(&mut self.0);
+        let mut before = std::mem::take(&mut self.0);
         for stats in stats {
-            let was_full = before.iter().find(|one| one.stats.id == stats.id);
-            let was_full = was_full.is_some_and(|one| one.is_full);
-            let mut worker = Worker { stats, routers_new: 0, is_full: false };
-            worker.is_full = is_full(&worker, full);
+            let known = before.iter().position(|one| one.stats.id == stats.id);
+            let mut worker = known.map(|at| before.swap_remove(at)).unwrap_or_default();
+            let was_full = worker.is_full;
+            worker.hear(stats, full);
+            worker.is_full = worker.is_full(full);
             match (was_full, worker.is_full) {
                 (false, true) => change.exhausted.push(convert::worker_id(worker.stats.id)),
                 (true, false) => change.available.push(convert::worker_id(worker.stats.id)),
@@ -81,7 +149,8 @@ impl Workers {
             worker.stats.running = is_running;
             if !is_running {
                 worker.stats.routers = 0;
-                worker.routers_new = 0;
+                worker.placed.clear();
+                worker.delays_us.clear();
             }
         }
     }
@@ -97,42 +166,39 @@ impl Workers {
         self.0.iter().map(|worker| convert::worker(&worker.stats, worker.load())).collect()
     }
 
-    /// Chooses a worker for a new router and counts it there.
+    /// Chooses a worker for a new router and counts it there. `key` is what `hash` goes by.
     pub fn place(
         &mut self,
-        router: &Id,
+        key: &str,
         worker: Option<&Id>,
         placement: Placement,
         full: Full,
     ) -> Result<WorkerId, Problem> {
-        let chosen = match (worker, placement) {
-            (Some(id), _) => self
-                .0
-                .iter_mut()
-                .find(|one| convert::worker_id(one.stats.id) == *id)
-                .ok_or_else(|| Problem::not_found("worker", id))?,
-            (None, Placement::Hash) => {
+        let takes = |one: &Worker| one.stats.running && !one.is_full(full);
+        let chosen = match worker {
+            Some(id) => {
+                let named = self.0.iter_mut().find(|one| convert::worker_id(one.stats.id) == *id);
+                Some(named.ok_or_else(|| Problem::not_found("worker", id))?)
+            }
+            None if placement == Placement::Hash => {
                 // The second choice is the same for everybody too, while the first one is away.
-                let free = self.0.iter_mut().filter(|one| one.stats.running && !is_full(one, full));
-                free.max_by_key(|one| weight(router, one.stats.id)).ok_or_else(no_worker)?
+                let mut free: Vec<_> = self.0.iter_mut().filter(|one| takes(one)).collect();
+                free.sort_by_key(|one| std::cmp::Reverse(weight(key, one.stats.id)));
+                let mut free = free.into_iter();
+                let (first, second) = (free.next(), free.next());
+                match (first, second) {
+                    (Some(first), Some(second)) if first.load() >= full.soft => {
+                        Some(if second.load() < full.soft { second } else { first })
+                    }
+                    (first, _) => first,
+                }
             }
-            (None, Placement::LeastLoaded) => {
-                let free = self.0.iter_mut().filter(|one| one.stats.running && !is_full(one, full));
-                free.min_by_key(|one| order(one)).ok_or_else(no_worker)?
-            }
+            None => self.0.iter_mut().filter(|one| takes(one)).min_by_key(|one| order(one)),
         };
-        if !chosen.stats.running || is_full(chosen, full) {
-            return Err(no_worker());
-        }
-        chosen.routers_new += 1;
+        let chosen = chosen.filter(|one| takes(one)).ok_or_else(no_worker)?;
+        chosen.count_new();
         Ok(chosen.stats.id)
     }
-}
-
-/// By what was measured: how much a new router will cost is a guess, good enough to choose by, but
-/// not to refuse by.
-fn is_full(worker: &Worker, full: Full) -> bool {
-    worker.stats.cpu_busy >= full.load || (full.routers > 0 && worker.routers() >= full.routers)
 }
 
 /// Ascending: load in steps, then routers, then packets.
@@ -142,9 +208,9 @@ fn order(worker: &Worker) -> (u32, u32, u64, WorkerId) {
 }
 
 /// Rendezvous hashing: another number of workers moves as few routers as possible.
-fn weight(router: &Id, worker: WorkerId) -> [u8; 32] {
+fn weight(key: &str, worker: WorkerId) -> [u8; 32] {
     let mut hasher = Sha256::new();
-    hasher.update(router.as_str());
+    hasher.update(key);
     hasher.update([0]);
     hasher.update(worker.to_be_bytes());
     hasher.finalize().into()
@@ -158,7 +224,7 @@ fn no_worker() -> Problem {
 mod tests {
     use super::*;
 
-    const FULL: Full = Full { load: 0.9, routers: 0 };
+    const FULL: Full = Full { load: 0.9, soft: 0.7, delay_us: 20_000, routers: 0, consumers: 0 };
 
     fn stats(id: WorkerId, cpu_busy: f64, routers: u32) -> WorkerStats {
         WorkerStats { id, cpu_busy, routers, running: true, ..WorkerStats::default() }
@@ -177,9 +243,8 @@ mod tests {
     #[test]
     fn the_measured_load_decides_and_then_the_count() {
         let mut two = workers(vec![stats(0, 0.5, 0), stats(1, 0.1, 40)]);
-        let place = |workers: &mut Workers| {
-            workers.place(&id("r"), None, Placement::LeastLoaded, FULL).unwrap()
-        };
+        let place =
+            |workers: &mut Workers| workers.place("r", None, Placement::LeastLoaded, FULL).unwrap();
         assert_eq!(place(&mut two), 1);
         let mut equal = workers(vec![stats(0, 0.11, 3), stats(1, 0.12, 1)]);
         assert_eq!([place(&mut equal), place(&mut equal), place(&mut equal)], [1, 1, 0]);
@@ -191,7 +256,7 @@ mod tests {
         let mut counts = [0; 4];
         for number in 0..40 {
             let router = id(&format!("r{number}"));
-            let worker = idle.place(&router, None, Placement::LeastLoaded, FULL).unwrap();
+            let worker = idle.place(router.as_str(), None, Placement::LeastLoaded, FULL).unwrap();
             counts[usize::from(worker)] += 1;
         }
         assert_eq!(counts, [10; 4]);
@@ -202,7 +267,7 @@ mod tests {
         let mut idle = workers(vec![stats(0, 0.0, 0)]);
         for number in 0..500 {
             let router = id(&format!("r{number}"));
-            idle.place(&router, None, Placement::LeastLoaded, FULL).unwrap();
+            idle.place(router.as_str(), None, Placement::LeastLoaded, FULL).unwrap();
         }
     }
 
@@ -212,16 +277,16 @@ mod tests {
         dead.running = false;
         let mut all = workers(vec![dead, stats(1, 0.95, 0)]);
         let refused = |workers: &mut Workers, worker: Option<&Id>| {
-            workers.place(&id("r"), worker, Placement::LeastLoaded, FULL).unwrap_err().code
+            workers.place("r", worker, Placement::LeastLoaded, FULL).unwrap_err().code
         };
         assert_eq!(refused(&mut all, None), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("0"))), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("1"))), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("2"))), ErrorCode::NotFound);
-        let full = Full { load: 0.9, routers: 2 };
+        let full = Full { routers: 2, ..FULL };
         let mut one = workers(vec![stats(0, 0.0, 1)]);
-        assert_eq!(one.place(&id("a"), None, Placement::LeastLoaded, full).unwrap(), 0);
-        assert!(one.place(&id("b"), None, Placement::LeastLoaded, full).is_err());
+        assert_eq!(one.place("a", None, Placement::LeastLoaded, full).unwrap(), 0);
+        assert!(one.place("b", None, Placement::LeastLoaded, full).is_err());
     }
 
     #[test]
@@ -230,9 +295,9 @@ mod tests {
         let mut used = std::collections::BTreeSet::new();
         for number in 0..100 {
             let router = id(&format!("room-{number}"));
-            let first = all.place(&router, None, Placement::Hash, FULL).unwrap();
+            let first = all.place(router.as_str(), None, Placement::Hash, FULL).unwrap();
             all.update((0..8).rev().map(|id| stats(id, 0.3, 5)).collect(), FULL);
-            assert_eq!(all.place(&router, None, Placement::Hash, FULL).unwrap(), first);
+            assert_eq!(all.place(router.as_str(), None, Placement::Hash, FULL).unwrap(), first);
             used.insert(first);
         }
         assert!(used.len() > 5);
@@ -245,7 +310,7 @@ mod tests {
             if let Some(gone) = gone {
                 all[usize::from(gone)].running = false;
             }
-            workers(all).place(&id("room"), None, Placement::Hash, FULL).unwrap()
+            workers(all).place("room", None, Placement::Hash, FULL).unwrap()
         };
         let first = away(None);
         let second = away(Some(first));
@@ -254,6 +319,85 @@ mod tests {
         // Others that are away change nothing.
         let other = (0..4).find(|id| ![first, second].contains(id)).unwrap();
         assert_eq!(away(Some(other)), first);
+    }
+
+    #[test]
+    fn a_first_choice_above_the_soft_limit_yields_to_the_second_below_it() {
+        let idle = || workers((0..4).map(|id| stats(id, 0.0, 0)).collect());
+        let first = idle().place("room", None, Placement::Hash, FULL).unwrap();
+        let with = |loads: &dyn Fn(WorkerId) -> f64| {
+            let mut all = workers((0..4).map(|id| stats(id, loads(id), 0)).collect());
+            all.place("room", None, Placement::Hash, FULL).unwrap()
+        };
+        let second = with(&|id| if id == first { 0.8 } else { 0.0 });
+        assert_ne!(second, first);
+        assert_eq!(with(&|_| 0.8), first, "nobody is better");
+        assert_eq!(with(&|id| if id == first { 0.69 } else { 0.0 }), first);
+        let third = with(&|id| if [first, second].contains(&id) { 0.95 } else { 0.0 });
+        assert!(![first, second].contains(&third), "full is no choice");
+    }
+
+    #[test]
+    fn what_was_just_placed_counts_until_its_load_shows() {
+        let figures = || vec![stats(0, 0.02, 0), stats(1, 0.02, 0)];
+        let mut two = workers(figures());
+        for number in 0..8 {
+            let key = format!("r{number}");
+            two.place(&key, Some(&id("0")), Placement::LeastLoaded, FULL).unwrap();
+        }
+        for _ in 1..NEW_FOR {
+            two.update(figures(), FULL);
+            assert!(two.iter().next().unwrap().load() > 0.09);
+        }
+        assert_eq!(two.place("next", None, Placement::LeastLoaded, FULL).unwrap(), 1);
+        two.update(figures(), FULL);
+        assert!(two.iter().next().unwrap().load() < 0.03, "they did not cost much");
+    }
+
+    #[test]
+    fn a_worker_near_its_delay_budget_takes_nothing_new() {
+        let slow = |delay| {
+            let slow = WorkerStats { forwarding_delay_us_p99: delay, ..stats(0, 0.3, 0) };
+            vec![slow, stats(1, 0.5, 40)]
+        };
+        let mut two = workers(slow(15_100));
+        for _ in 0..DELAYS_KEPT - 2 {
+            assert_eq!(two.update(slow(15_100), FULL), CapacityChange::default(), "not yet");
+        }
+        assert_eq!(two.update(slow(15_100), FULL).exhausted, [id("0")]);
+        let mut place = |worker: Option<&Id>| two.place("r", worker, Placement::LeastLoaded, FULL);
+        assert_eq!(place(None).unwrap(), 1);
+        assert_eq!(place(Some(&id("0"))).unwrap_err().code, ErrorCode::NoCapacity);
+        assert_eq!(two.update(slow(14_900), FULL), CapacityChange::default(), "too near still");
+        assert_eq!(two.update(slow(2_000), FULL).available, [id("0")]);
+        // Below that the slower one is the fuller one.
+        for _ in 0..DELAYS_KEPT {
+            two.update(slow(12_000), FULL);
+        }
+        assert_eq!(two.place("r", None, Placement::LeastLoaded, FULL).unwrap(), 1);
+        let no_limit = Full { delay_us: 0, ..FULL };
+        two.update(slow(900_000), no_limit);
+        assert_eq!(two.place("r", None, Placement::LeastLoaded, no_limit).unwrap(), 0);
+    }
+
+    #[test]
+    fn counts_are_hard_limits_too() {
+        let full = Full { routers: 50, consumers: 500, ..FULL };
+        let with = |routers, consumers| WorkerStats { consumers, ..stats(0, 0.0, routers) };
+        for (stats, takes) in [(with(49, 499), true), (with(50, 0), false), (with(0, 500), false)] {
+            let mut one = Workers::default();
+            one.update(vec![stats], full);
+            assert_eq!(one.place("r", None, Placement::LeastLoaded, full).is_ok(), takes);
+        }
+    }
+
+    #[test]
+    fn a_load_around_the_limit_is_told_once() {
+        let mut one = workers(vec![stats(0, 0.91, 0)]);
+        for load in [0.89, 0.91, 0.86, 0.9] {
+            assert_eq!(one.update(vec![stats(0, load, 0)], FULL), CapacityChange::default());
+        }
+        assert_eq!(one.update(vec![stats(0, 0.84, 0)], FULL).available, [id("0")]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::{
 
 use ironcast_protocol::{
     Frame, FrameKind,
-    frame::{self, FrameBuffer, FrameError, Hello, MAGIC, Welcome},
+    frame::{self, FrameBuffer, FrameError, Hello, MAGIC, Watched, Welcome},
 };
 use serde::Serialize;
 
@@ -72,6 +72,8 @@ pub struct Connection {
     pub id: u64,
     /// What the controller calls itself.
     pub name: String,
+    /// It does not want to take another one's place.
+    pub gives_way: bool,
     frames: Sender<Vec<u8>>,
     queue: Arc<Queue>,
     stream: UnixStream,
@@ -234,9 +236,13 @@ impl Server {
         stream.set_write_timeout(Some(HELLO_TIMEOUT))?;
         // Somebody who only asks whether we listen says nothing.
         let Some(first) = reader.next(&mut stream)? else { return Ok(()) };
+        if first.kind == FrameKind::Watch {
+            return self.tell_who_is_attached(&mut stream);
+        }
         let hello = self.welcome(&first, &mut stream)?;
         stream.set_read_timeout(None)?;
-        let connection = self.open(id, hello.controller, &stream, held)?;
+        let mut connection = self.open(id, hello.controller, &stream, held)?;
+        connection.gives_way = hello.gives_way;
         if self.hub.send(ToHub::Attached(connection)).is_err() {
             return Ok(());
         }
@@ -275,7 +281,23 @@ impl Server {
             drop(held);
         };
         std::thread::Builder::new().name("control-write".into()).spawn(write)?;
-        Ok(Connection { id, name, frames, queue, stream: stream.try_clone()? })
+        let stream = stream.try_clone()?;
+        Ok(Connection { id, name, gives_way: false, frames, queue, stream })
+    }
+
+    /// For a control plane that stands by.
+    fn tell_who_is_attached(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let (tell, told) = channel();
+        if self.hub.send(ToHub::Watch(tell)).is_err() {
+            return Ok(());
+        }
+        let controller = told
+            .recv_timeout(HELLO_TIMEOUT)
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the hub does not answer"))?;
+        let mut bytes = Vec::new();
+        frame::write_frame(&mut bytes, FrameKind::Watched, 0, &Watched { controller })
+            .map_err(|error| invalid(&error.to_string()))?;
+        stream.write_all(&bytes)
     }
 
     /// Answers the first frame, which has to be a hello.

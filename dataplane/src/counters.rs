@@ -36,6 +36,8 @@ counters! {
     AcceptsFailed => "control_accepts_failed",
     /// Runs of workers that ended by a fault.
     WorkerFailures => "worker_failures",
+    /// Times that a worker, or the hub, ran and did not move for too long.
+    WorkersStuck => "workers_stuck",
 }
 
 /// Gives counts that are kept elsewhere.

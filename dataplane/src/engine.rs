@@ -38,7 +38,7 @@ use crate::{
     life::Pulse,
     messages::{Answer, ToHub, ToWorker},
     orders::Orders,
-    ports::Ports,
+    ports::{NoPort, Opening, Ports},
     settings::Settings,
 };
 
@@ -262,8 +262,11 @@ impl<S: Sealer> WorkerEngine<S> {
     ) -> Result<Reply, CommandError> {
         let parts = &mut self.parts;
         let port = parts.ports.take(|port| open_listeners(io, &parts.addresses, port));
-        let port = port.ok_or_else(|| {
-            let message = "all ports of this worker carry as many transports as they may";
+        let port = port.map_err(|reason| {
+            let message = match reason {
+                NoPort::Full => "all ports of this worker carry as many transports as they may",
+                NoPort::NotNow => "the system gives no socket now: descriptors or memory ran out",
+            };
             CommandError::new(ErrorCode::NoCapacity, message)
         })?;
         let made = credentials(parts.number).and_then(|credentials| {
@@ -497,21 +500,29 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
 }
 
 /// A listener on each local address. True if there is one at all.
-fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> bool {
+fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> Opening {
     let mut opened = Vec::new();
     for address in addresses {
-        match io.open_listener(SocketAddr::new(*address, port)) {
-            Ok(listener) => opened.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                // Half a port would be a candidate that some peers cannot reach.
-                opened.drain(..).for_each(|listener| io.close_listener(listener));
-                return false;
+        let failed = match io.open_listener(SocketAddr::new(*address, port)) {
+            Ok(listener) => {
+                opened.push(listener);
+                continue;
             }
-            // An address that went away (a removed interface) is not a reason to fail.
-            Err(error) => tracing::warn!(%address, port, %error, "cannot listen"),
-        }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Opening::Taken,
+            Err(error) => {
+                tracing::warn!(%address, port, %error, "cannot listen");
+                if !ironcast_driver::is_shortage(&error) {
+                    // An address that went away (a removed interface) is not a reason to fail.
+                    continue;
+                }
+                Opening::NotNow
+            }
+        };
+        // Half a port would be a candidate that some peers cannot reach.
+        opened.drain(..).for_each(|listener| io.close_listener(listener));
+        return failed;
     }
-    !opened.is_empty()
+    if opened.is_empty() { Opening::Taken } else { Opening::Open }
 }
 
 fn random<const N: usize>() -> Result<[u8; N], CommandError> {

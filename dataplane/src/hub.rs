@@ -7,12 +7,13 @@
 
 mod drain;
 mod snapshot;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod workers;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -102,6 +103,8 @@ pub struct Hub {
     gathers: BTreeMap<u64, Gather>,
     snapshot: Option<Snapshot>,
     drain: Option<Drain>,
+    /// Workers that run and make no turns.
+    stuck: BTreeSet<WorkerId>,
     next_token: u64,
 }
 
@@ -121,6 +124,7 @@ impl Hub {
             gathers: BTreeMap::new(),
             snapshot: None,
             drain: None,
+            stuck: BTreeSet::new(),
             next_token: 0,
         }
     }
@@ -175,6 +179,9 @@ impl Hub {
     fn receive(&mut self, message: ToHub) {
         match message {
             ToHub::Attached(connection) => self.attach(connection),
+            ToHub::Watch(tell) => {
+                let _ = tell.send(self.controller.as_ref().map(|attached| attached.name.clone()));
+            }
             ToHub::Frame { connection, frame, turn } => {
                 self.receive_frame(connection, &frame);
                 drop(turn);
@@ -185,6 +192,8 @@ impl Hub {
             ToHub::Events(events) => events.into_iter().for_each(|event| self.report(event)),
             ToHub::Running { worker, mailbox } => self.worker_runs(worker, mailbox),
             ToHub::Died { worker, reason } => self.worker_died(worker, reason),
+            ToHub::Stuck { worker } => self.worker_is_stuck(worker),
+            ToHub::Moves { worker } => self.worker_moves(worker),
             ToHub::Sign => self.parts.lives.hub_answers(),
             ToHub::Drain => self.begin_drain(),
             ToHub::Stop => {}
@@ -195,14 +204,16 @@ impl Hub {
         // Connections are told of by threads of their own, so that two which came at once may
         // arrive here in the other order: their numbers say who came last.
         let (newer, older) = match self.controller.take() {
-            Some(current) if current.id > connection.id => (current, Some(connection)),
+            Some(current) if current.id > connection.id || connection.gives_way => {
+                (current, Some(connection))
+            }
             older => (connection, older),
         };
         tracing::info!(controller = newer.name, "the control plane is attached");
         self.controller = Some(newer);
         if let Some(older) = older {
-            tracing::warn!(controller = older.name, "is fenced by a newer controller");
-            let message = "a newer controller has attached";
+            tracing::warn!(controller = older.name, "is fenced: another controller is attached");
+            let message = "another controller is attached";
             let fenced = CommandError::new(ErrorCode::Fenced, message);
             older.send(FrameKind::Response, 0, &Err::<Reply, _>(fenced));
             older.close();
@@ -330,6 +341,10 @@ impl Hub {
             return Err(CommandError::new(ErrorCode::NoCapacity, "too many commands at once"));
         }
         let worker = pending.worker;
+        if self.stuck.contains(&worker) {
+            let message = format!("worker {worker} is stuck");
+            return Err(CommandError::new(ErrorCode::WorkerUnavailable, message));
+        }
         let mailbox = self.mailboxes.get(usize::from(worker)).and_then(Option::as_ref);
         let sent = match mailbox {
             Some(mailbox) => mailbox.send(message).map_err(SendError::without_message),
@@ -426,6 +441,8 @@ impl Hub {
         if let Some(stats) = self.stats.get_mut(usize::from(worker)) {
             *stats = None;
         }
+        self.stuck.remove(&worker);
+        self.parts.counters.count(Counter::WorkerFailures);
         let routers = self.registry.remove_worker(worker);
         tracing::error!(worker, routers = routers.len(), reason, "a worker died");
         let lost: Vec<u64> =

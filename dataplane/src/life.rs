@@ -1,11 +1,13 @@
-//! Signs of life, for the service manager: each worker counts its turns, the hub answers a question
-//! now and then, and a thread of its own says ready when every worker has made a turn, and alive as
-//! long as all of them go on. A worker that has ended and will be started again is not stuck: the
-//! others carry rooms. One that is stuck can only be ended with the process.
+//! Signs of life: each worker counts its turns, the hub answers a question now and then, and a
+//! thread of its own looks whether all of them go on. It tells the service manager that the process is
+//! ready, when every worker has made a turn, and that it is alive; it tells the hub who is stuck; and
+//! where that is wanted it ends the process. A worker that has ended and will be started again is not
+//! stuck: the others carry rooms. One that is stuck can only be ended with the process.
 
 use std::{
     collections::BTreeSet,
     fmt,
+    io::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,12 +18,15 @@ use std::{
 
 use ironcast_protocol::WorkerId;
 
-use crate::messages::ToHub;
+use crate::{
+    counters::{Counter, Counters},
+    messages::ToHub,
+};
 
-/// Looks within the watchdog's time.
+/// Looks within the time after which who has not moved is stuck.
 const LOOKS: u32 = 4;
-/// What has not moved for this part of the watchdog's time is stuck. An idle worker turns once a
-/// second.
+/// Of the watchdog's time, who has not moved for this part is stuck at the latest. An idle worker
+/// turns once a second.
 const STUCK: u32 = 2;
 
 /// On a cache line of its own: it is written in each turn.
@@ -132,27 +137,43 @@ impl Watch {
         Self { seen: lives.beats().map(|_| (u64::MAX, now)).collect(), patience }
     }
 
+    /// Whatever was seen is as good as new.
+    fn forgive(&mut self, now: Instant) {
+        self.seen.iter_mut().for_each(|(_, at)| *at = now);
+    }
+
     /// Who runs, and has not moved for too long.
-    fn stuck(&mut self, lives: &Lives, now: Instant) -> Option<Who> {
-        let mut stuck = None;
+    fn stuck(&mut self, lives: &Lives, now: Instant) -> Vec<Who> {
+        let mut stuck = Vec::new();
         for ((who, beat), (seen, at)) in lives.beats().zip(&mut self.seen) {
             let count = beat.count.load(Ordering::Relaxed);
             if count != *seen || !beat.runs.load(Ordering::Relaxed) {
                 (*seen, *at) = (count, now);
             } else if now.duration_since(*at) >= self.patience {
-                stuck = Some(who);
+                stuck.push(who);
             }
         }
         stuck
     }
 }
 
-/// Tells the service manager of the process's life, on a thread of its own.
+/// What is done about who is stuck.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Who has not moved for so long is stuck.
+    pub time: Duration,
+    /// Then the process ends, to be started again.
+    pub ends: bool,
+}
+
+/// Watches over the process's life, on a thread of its own.
 pub fn watch(
     lives: Arc<Lives>,
     first_turns: Receiver<WorkerId>,
     hub: Sender<ToHub>,
+    counters: Arc<Counters>,
     status: String,
+    patience: Patience,
 ) -> std::io::Result<()> {
     let tell = move || {
         let mut missing: BTreeSet<WorkerId> =
@@ -162,9 +183,11 @@ pub fn watch(
             missing.remove(&worker);
         }
         ironcast_notify::ready(&status);
-        let Some(time) = ironcast_notify::watchdog() else { return };
-        let mut watch = Watch::new(&lives, time / STUCK, Instant::now());
+        let is_watched = ironcast_notify::watchdog();
+        let time = is_watched.map_or(patience.time, |all| patience.time.min(all / STUCK));
+        let mut watch = Watch::new(&lives, time, Instant::now());
         let mut asked = None;
+        let mut before: Vec<Who> = Vec::new();
         loop {
             let answers = lives.hub.count.load(Ordering::Relaxed);
             // A hub that is behind is not asked again.
@@ -174,10 +197,29 @@ pub fn watch(
                     return;
                 }
             }
-            match watch.stuck(&lives, Instant::now()) {
-                None => ironcast_notify::alive(),
-                Some(who) => tracing::error!("{who} is stuck: the service manager is not told"),
+            let stuck = watch.stuck(&lives, Instant::now());
+            if !tell_hub(&hub, &counters, &before, &stuck) {
+                return;
             }
+            match (stuck.first(), is_watched) {
+                (None, Some(_)) => ironcast_notify::alive(),
+                (Some(who), Some(_)) => {
+                    tracing::error!("{who} is stuck: the service manager is not told");
+                }
+                _ => {}
+            }
+            if let Some(who) = stuck.first().filter(|_| patience.ends) {
+                // By standard error itself: nobody waits for the log's thread. The core that this
+                // leaves shows where it is stuck.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "ironcast-dataplane: {who} has made no turn for {} s: the process ends, to be \
+                     started again (dataplane.ends_when_stuck)",
+                    time.as_secs()
+                );
+                std::process::abort();
+            }
+            before = stuck;
             // Workers that were started again are nothing to wake for.
             let pause = Instant::now() + time / LOOKS;
             while let Some(left) = pause.checked_duration_since(Instant::now()) {
@@ -185,9 +227,35 @@ pub fn watch(
                     return;
                 }
             }
+            // The whole process did not run: a machine that was paused, a debugger.
+            if pause.elapsed() > time / 2 {
+                watch.forgive(Instant::now());
+            }
         }
     };
     std::thread::Builder::new().name("watchdog".into()).spawn(tell).map(drop)
+}
+
+/// Says who is stuck now and was not, and who moves again. False: there is no hub any more.
+fn tell_hub(hub: &Sender<ToHub>, counters: &Counters, before: &[Who], now: &[Who]) -> bool {
+    for who in now.iter().filter(|who| !before.contains(who)) {
+        tracing::error!("{who} is stuck: it has made no turn for too long");
+        let told = match *who {
+            Who::Worker(worker) => hub.send(ToHub::Stuck { worker }).is_ok(),
+            Who::Hub => {
+                counters.count(Counter::WorkersStuck);
+                true
+            }
+        };
+        if !told {
+            return false;
+        }
+    }
+    let mut moving = before.iter().filter(|who| !now.contains(who));
+    moving.all(|who| match *who {
+        Who::Worker(worker) => hub.send(ToHub::Moves { worker }).is_ok(),
+        Who::Hub => true,
+    })
 }
 
 #[cfg(test)]
@@ -205,20 +273,33 @@ mod tests {
         let mut stuck = |seconds| watch.stuck(&lives, start + Duration::from_secs(seconds));
         pulses.iter_mut().for_each(Pulse::turn);
         lives.hub_answers();
-        assert_eq!(stuck(0), None);
-        assert_eq!(stuck(4), None);
+        assert_eq!(stuck(0), []);
+        assert_eq!(stuck(4), []);
         pulses[0].turn();
         lives.hub_answers();
-        assert_eq!(stuck(6), Some(Who::Worker(1)));
+        assert_eq!(stuck(6), [Who::Worker(1)]);
         pulses[1].turn();
-        assert_eq!(stuck(7), None);
+        assert_eq!(stuck(7), []);
         let [first, second] = pulses;
         drop(second);
         lives.hub_answers();
-        assert_eq!(stuck(13), Some(Who::Worker(0)));
+        assert_eq!(stuck(13), [Who::Worker(0)]);
         drop(first);
-        assert_eq!(stuck(14), None);
-        assert_eq!(stuck(19), Some(Who::Hub));
+        assert_eq!(stuck(14), []);
+        assert_eq!(stuck(19), [Who::Hub]);
+    }
+
+    #[test]
+    fn after_a_pause_of_the_whole_process_nobody_is_stuck() {
+        let (lives, _first_turns) = Lives::new(1);
+        let start = Instant::now();
+        let mut watch = Watch::new(&lives, PATIENCE, start);
+        let mut pulse = lives.pulse(0);
+        pulse.turn();
+        assert_eq!(watch.stuck(&lives, start), []);
+        watch.forgive(start + 10 * PATIENCE);
+        assert_eq!(watch.stuck(&lives, start + 10 * PATIENCE), []);
+        assert_eq!(watch.stuck(&lives, start + 11 * PATIENCE), [Who::Worker(0), Who::Hub]);
     }
 
     #[test]
@@ -231,9 +312,9 @@ mod tests {
             let since = start + Duration::from_secs(100 * run);
             lives.hub_answers();
             pulse.turn();
-            assert_eq!(watch.stuck(&lives, since), None);
+            assert_eq!(watch.stuck(&lives, since), []);
             lives.hub_answers();
-            assert_eq!(watch.stuck(&lives, since + PATIENCE), Some(Who::Worker(0)));
+            assert_eq!(watch.stuck(&lives, since + PATIENCE), [Who::Worker(0)]);
         }
         assert_eq!(first_turns.try_iter().collect::<Vec<_>>(), [0, 0]);
     }

@@ -11,7 +11,6 @@ mod directory;
 mod engine;
 mod hub;
 mod life;
-mod log;
 mod messages;
 mod orders;
 mod ports;
@@ -26,19 +25,16 @@ use std::{
 
 use anyhow::Context;
 use ironcast_config::{Flags, LogFormat, Transmit};
-use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::{
-    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
-};
+use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     connection::{Identity, Server},
     counters::Counters,
     hub::Hub,
-    life::Lives,
-    log::{LogCounts, Repeats},
+    life::{Lives, Patience},
     messages::ToHub,
-    settings::{SetLog, Settings},
+    settings::Settings,
     workers::Workers,
 };
 
@@ -57,8 +53,11 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
     let counters = Arc::<Counters>::default();
-    let (_log, set_log) = log_through(filter, config.log.format, &counters);
-    let settings = Arc::new(Settings::new(&config, set_log));
+    let log = ironcast_log::start(filter, config.log.format == LogFormat::Json, Level::TRACE);
+    let lines = log.counts.clone();
+    counters
+        .add_reader(move |tell| lines.all().iter().for_each(|(name, count)| tell(name, *count)));
+    let settings = Arc::new(Settings::new(&config, Arc::clone(&log.set_filter)));
     let without = ironcast_driver::Without::from_environment()?;
     ironcast_driver::probe::require(without)?;
     if config.dataplane.transmit == Transmit::Xdp {
@@ -74,9 +73,13 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let queue_bytes_max = usize::try_from(config.dataplane.control_queue_bytes)?;
     let server = Server { identity, queue_bytes_max, counters: counters.clone(), hub: hub.clone() };
     connection::listen(&socket, server)
-        .with_context(|| format!("cannot listen on {}", socket.display()))?;
+        .map_err(|error| anyhow::anyhow!(ironcast_config::explain::socket(&socket, &error)))?;
     let status = format!("{} workers, {} ports", workers.cores().len(), config.rtc.ports);
-    life::watch(lives.clone(), first_turns, hub.clone(), status)?;
+    let patience = Patience {
+        time: Duration::from_secs(config.dataplane.stuck_s.into()),
+        ends: config.dataplane.ends_when_stuck,
+    };
+    life::watch(lives.clone(), first_turns, hub.clone(), counters.clone(), status, patience)?;
     let drain = Duration::from_secs(config.dataplane.drain_s.into());
     stop_on_signal(hub, drain)?;
 
@@ -96,30 +99,6 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     let _ = std::fs::remove_file(&socket);
     Ok(())
-}
-
-/// Log lines go to standard error, without making anybody wait, until the guard is dropped. Also gives
-/// how to take another filter.
-fn log_through(filter: EnvFilter, format: LogFormat, counters: &Counters) -> (WorkerGuard, SetLog) {
-    let (filter, handle) = tracing_subscriber::reload::Layer::new(filter);
-    let (lines, guard) = log::lines(std::io::stderr());
-    let counts = LogCounts::new(&lines);
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(lines)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    let layer = match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-    };
-    let repeats = Repeats::new(counts.clone());
-    tracing_subscriber::registry().with(filter).with(layer).with(repeats).init();
-    counters.add_reader(move |tell| counts.tell(tell));
-    let set_log = Box::new(move |filter| {
-        if let Err(error) = handle.reload(filter) {
-            tracing::error!(%error, "the log's filter stays as it is");
-        }
-    });
-    (guard, set_log)
 }
 
 /// Another value for every run: tells a control plane that all state is gone.

@@ -72,6 +72,8 @@ pub enum Answer {
 pub enum ToHub {
     /// Somebody connected to the control socket and said a valid hello.
     Attached(Connection),
+    /// Somebody wants to know who is attached: the name.
+    Watch(std::sync::mpsc::Sender<Option<String>>),
     /// A frame of a connection.
     Frame {
         /// Which.
@@ -113,6 +115,16 @@ pub enum ToHub {
         worker: WorkerId,
         /// What it said.
         reason: String,
+    },
+    /// A worker runs, but has made no turn for too long.
+    Stuck {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// One that was stuck makes turns again.
+    Moves {
+        /// Which.
+        worker: WorkerId,
     },
     /// Is it alive?
     Sign,

@@ -9,6 +9,26 @@ const COMFORTABLE: u32 = 8;
 /// Ports of a slice that somebody else has, before we stop looking for a free one.
 const OCCUPIED_MAX: u32 = 64;
 
+/// What became of a port that was to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is open.
+    Open,
+    /// It is somebody else's.
+    Taken,
+    /// Not now, for want of descriptors or memory: that says nothing of the port.
+    NotNow,
+}
+
+/// Why there is no port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPort {
+    /// All carry as many transports as they may.
+    Full,
+    /// The system does not give one now.
+    NotNow,
+}
+
 /// See the file's head.
 #[derive(Debug)]
 pub struct Ports {
@@ -42,15 +62,21 @@ impl Ports {
         Self { next: None, last: port, cap, open, by_use, occupied: 0 }
     }
 
-    /// A port for one more transport; `open` is called to open one. `None`: all are full.
-    pub fn take(&mut self, mut open: impl FnMut(u16) -> bool) -> Option<u16> {
+    /// A port for one more transport; `open` is called to open one.
+    pub fn take(&mut self, mut open: impl FnMut(u16) -> Opening) -> Result<u16, NoPort> {
         let mut best = self.by_use.first().copied();
+        let mut reason = NoPort::Full;
         while best.is_none_or(|(used, _)| used >= COMFORTABLE.min(self.cap))
             && self.occupied < OCCUPIED_MAX
         {
             let Some(port) = self.next else { break };
+            let opening = open(port);
+            if opening == Opening::NotNow {
+                reason = NoPort::NotNow;
+                break;
+            }
             self.next = (port < self.last).then(|| port + 1);
-            if open(port) {
+            if opening == Opening::Open {
                 self.open.insert(port, 0);
                 self.by_use.insert((0, port));
                 best = Some((0, port));
@@ -58,9 +84,9 @@ impl Ports {
             }
             self.occupied += 1;
         }
-        let (used, port) = best.filter(|(used, _)| *used < self.cap)?;
+        let (used, port) = best.filter(|(used, _)| *used < self.cap).ok_or(reason)?;
         self.set(port, used + 1);
-        Some(port)
+        Ok(port)
     }
 
     /// A transport on that port is gone.
@@ -81,16 +107,37 @@ impl Ports {
 mod tests {
     use super::*;
 
+    fn open_unless(is_taken: bool) -> Opening {
+        if is_taken { Opening::Taken } else { Opening::Open }
+    }
+
+    fn take(ports: &mut Ports) -> Option<u16> {
+        ports.take(|_| Opening::Open).ok()
+    }
+
+    #[test]
+    fn a_port_that_cannot_be_opened_now_is_asked_for_again() {
+        let mut ports = Ports::slice(100, 101, 1);
+        for _ in 0..1_000 {
+            assert_eq!(ports.take(|_| Opening::NotNow), Err(NoPort::NotNow));
+        }
+        assert_eq!((take(&mut ports), take(&mut ports)), (Some(100), Some(101)));
+        assert_eq!(ports.take(|_| Opening::NotNow), Err(NoPort::Full));
+        // What is open is used as long as it has room.
+        ports.give(101);
+        assert_eq!(ports.take(|_| Opening::NotNow), Ok(101));
+    }
+
     #[test]
     fn ports_are_comfortable_first_and_full_last() {
         let mut ports = Ports::slice(100, 101, 10);
-        let taken: Vec<_> = (0..21).map(|_| ports.take(|_| true)).collect();
+        let taken: Vec<_> = (0..21).map(|_| take(&mut ports)).collect();
         assert!(taken[..8].iter().all(|port| *port == Some(100)));
         assert!(taken[8..16].iter().all(|port| *port == Some(101)));
         assert!(taken[16..20].iter().all(Option::is_some));
         assert_eq!(taken[20], None);
         ports.give(101);
-        assert_eq!(ports.take(|_| true), Some(101));
+        assert_eq!(take(&mut ports), Some(101));
     }
 
     /// Found without a look at all ports: the order is kept where it changes.
@@ -102,7 +149,7 @@ mod tests {
             if step % 3 == 2 {
                 ports.give(held.swap_remove(step * 7 % held.len()));
             } else {
-                held.extend(ports.take(|_| true));
+                held.extend(take(&mut ports));
             }
             let by_use: BTreeSet<_> =
                 ports.open.iter().map(|(port, used)| (*used, *port)).collect();
@@ -117,7 +164,8 @@ mod tests {
     fn a_cap_below_what_is_comfortable_opens_the_next_port() {
         for cap in 1..=9 {
             let mut ports = Ports::slice(100, 109, cap);
-            let taken: Vec<_> = std::iter::from_fn(|| ports.take(|port| port != 104)).collect();
+            let taken: Vec<_> =
+                std::iter::from_fn(|| ports.take(|port| open_unless(port == 104)).ok()).collect();
             assert_eq!(taken.len(), 9 * cap as usize, "cap {cap}");
             for port in (100..=109).filter(|port| *port != 104) {
                 let here = taken.iter().filter(|taken| **taken == port).count();
@@ -129,6 +177,6 @@ mod tests {
     #[test]
     fn a_port_that_somebody_else_has_is_passed_over() {
         let mut ports = Ports::slice(100, 110, 10);
-        assert_eq!(ports.take(|port| port > 102), Some(103));
+        assert_eq!(ports.take(|port| open_unless(port <= 102)), Ok(103));
     }
 }

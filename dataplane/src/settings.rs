@@ -9,7 +9,7 @@ use ironcast_protocol::{CommandError, ErrorCode, command};
 use tracing_subscriber::EnvFilter;
 
 /// Takes another filter for the log.
-pub type SetLog = Box<dyn Fn(EnvFilter) + Send + Sync>;
+pub type SetLog = Arc<dyn Fn(EnvFilter) + Send + Sync>;
 
 /// See the file's head.
 pub struct Settings {
@@ -64,7 +64,7 @@ mod tests {
         static SET: AtomicU32 = AtomicU32::new(0);
         let set_log = || -> SetLog {
             {
-                Box::new(|_| {
+                Arc::new(|_| {
                     SET.fetch_add(1, Ordering::Relaxed);
                 })
             }

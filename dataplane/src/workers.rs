@@ -4,7 +4,7 @@
 
 use std::{
     any::Any,
-    net::UdpSocket,
+    net::{IpAddr, SocketAddr, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc::Sender as HubSender},
     thread::JoinHandle,
@@ -12,14 +12,17 @@ use std::{
 };
 
 use anyhow::Context;
-use ironcast_config::{Config, PortRange, Transmit};
+use ironcast_config::{Config, PortRange, Transmit, explain};
 use ironcast_core::{
     SECOND,
     srtp::{Sealer, SoftwareSealer},
     worker::{Limits, Worker},
 };
 use ironcast_driver::{
-    DriverConfig, Without, claim::PortClaim, mailbox, steering::SharedListeners,
+    DriverConfig, Without,
+    claim::{PortClaim, require_free},
+    mailbox,
+    steering::SharedListeners,
 };
 use ironcast_handshake::{Certificate, Output, Pool, PoolConfig};
 use ironcast_protocol::WorkerId;
@@ -38,6 +41,8 @@ use crate::{
 /// Before a worker that ended is started again; doubled each time it ends again soon.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// With fewer sockets than this no worker is of use.
+const FEW_PATHS: u32 = 64;
 /// A worker that ran for so long has not failed at its start.
 const RAN_WELL: Duration = Duration::from_secs(10);
 
@@ -46,7 +51,7 @@ pub struct Workers {
     config: Config,
     settings: Arc<Settings>,
     cores: Vec<u32>,
-    addresses: Vec<std::net::IpAddr>,
+    addresses: Vec<IpAddr>,
     certificate: Certificate,
     hub: HubSender<ToHub>,
     directory: Directory,
@@ -78,14 +83,17 @@ impl Workers {
         anyhow::ensure!(cores.len() <= 256, "at most 256 workers");
         require_sealer(config.dataplane.sealer)?;
         let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
-        let (slices, claim) = claim_ports(config, cores.len())?;
+        let (slices, claim) = claim_ports(config, cores.len(), &addresses)?;
         warn_of_few_files(config.dataplane.paths_max)?;
         let shared = config
             .rtc
             .single_port
             .map(|port| SharedListeners::open(&addresses, port, cores.len()))
             .transpose()
-            .context("rtc.single_port cannot be opened")?;
+            .with_context(|| {
+                let port = config.rtc.single_port.unwrap_or_default();
+                format!("UDP port {port} (rtc.single_port) cannot be opened")
+            })?;
         let certificate = Certificate::generate()?;
         let handshakes = start_handshakes(config, &certificate, &allowed, &cores)?;
         counters.add_spread("handshake_ns", handshakes.times());
@@ -289,16 +297,21 @@ fn start_handshakes(
 }
 
 /// The ports of each worker, and that they are ours alone.
-fn claim_ports(config: &Config, workers: usize) -> anyhow::Result<(Vec<PortRange>, PortClaim)> {
+fn claim_ports(
+    config: &Config,
+    workers: usize,
+    addresses: &[IpAddr],
+) -> anyhow::Result<(Vec<PortRange>, PortClaim)> {
     let rtc = &config.rtc;
     for address in &rtc.listen {
         UdpSocket::bind((*address, 0))
-            .with_context(|| format!("rtc.listen: {address} is no address to listen on here"))?;
+            .map_err(|error| anyhow::anyhow!(explain::media_address(*address, &error)))?;
     }
     let single = rtc.single_port.map(|port| PortRange { first: port, last: port });
     let all = single.unwrap_or(rtc.ports);
-    let claim = PortClaim::take(&rtc.listen, all.first, all.last).with_context(|| {
-        format!("{} {all}", if single.is_some() { "rtc.single_port" } else { "rtc.ports" })
+    let key = if single.is_some() { "rtc.single_port" } else { "rtc.ports" };
+    let claim = PortClaim::take(&rtc.listen, all.first, all.last).map_err(|error| {
+        anyhow::anyhow!("{key} {all}: {error}. End it, or choose others: --set {key}=...")
     })?;
     let slice = |index| single.or_else(|| all.slice(index, workers as u32));
     let slices: Option<Vec<_>> = (0..workers as u32).map(slice).collect();
@@ -309,11 +322,40 @@ fn claim_ports(config: &Config, workers: usize) -> anyhow::Result<(Vec<PortRange
             all.count()
         )
     })?;
+    for slice in &slices {
+        require_a_port(*slice, addresses).map_err(|(address, error)| {
+            anyhow::anyhow!(explain::media_port(key, address, &error))
+        })?;
+    }
     Ok((slices, claim))
+}
+
+/// That a worker will find a port of its slice that nobody else has; else the first one's fault.
+fn require_a_port(
+    slice: PortRange,
+    addresses: &[IpAddr],
+) -> Result<(), (SocketAddr, std::io::Error)> {
+    let mut first = None;
+    for port in slice.first..=slice.last {
+        let all = addresses.iter().map(|ip| SocketAddr::new(*ip, port));
+        // An address that went away is not the port's fault.
+        let fault = all
+            .filter_map(|address| Some((address, require_free(address).err()?)))
+            .find(|(_, error)| error.kind() != std::io::ErrorKind::AddrNotAvailable);
+        match fault {
+            None => return Ok(()),
+            Some(fault) => first = first.or(Some(fault)),
+        }
+    }
+    first.map_or(Ok(()), Err)
 }
 
 fn warn_of_few_files(wanted: u32) -> anyhow::Result<()> {
     let possible = ironcast_driver::paths_max(wanted)?;
+    anyhow::ensure!(
+        possible >= wanted.min(FEW_PATHS),
+        "the limit of open files is too low: raise it (LimitNOFILE, ulimit -n), 1048576 is usual"
+    );
     if possible < wanted {
         tracing::warn!(
             wanted,

@@ -2,13 +2,12 @@
 //! asks again. Nothing here waits or retries.
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use ironcast_config::{Config, PortRange};
+use ironcast_config::{Config, PortRange, explain};
 use ironcast_driver::claim::{PortClaim, require_free};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -62,31 +61,7 @@ async fn http_is_ok(address: SocketAddr, path: &str) -> bool {
 /// What keeps us from listening on the TCP port, in words; tells an operator before any process
 /// starts.
 pub(crate) fn require_port(key: &str, address: SocketAddr) -> Result<(), String> {
-    TcpListener::bind(address).map(drop).map_err(|error| refusal(key, address, &error))
-}
-
-fn refusal(key: &str, address: SocketAddr, error: &io::Error) -> String {
-    let port = address.port();
-    let other =
-        SocketAddr::new(address.ip(), port.checked_add(1_000).unwrap_or_else(|| port - 1_000));
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "{address} ({key}) is taken: another program listens there. Choose another: \
-             --set {key}={other}"
-        ),
-        io::ErrorKind::PermissionDenied => {
-            let other = SocketAddr::new(address.ip(), 8_000 + port % 1_000);
-            format!(
-                "{address} ({key}) is not allowed to this user: low ports want \
-                 CAP_NET_BIND_SERVICE. Choose a higher one: --set {key}={other}"
-            )
-        }
-        io::ErrorKind::AddrNotAvailable => format!(
-            "{address} ({key}) is not an address of this machine. Choose one that is: \
-             --set {key}=127.0.0.1:{port}"
-        ),
-        _ => format!("{address} ({key}) cannot be had: {error}"),
-    }
+    TcpListener::bind(address).map(drop).map_err(|error| explain::address(key, address, &error))
 }
 
 /// What keeps us from the UDP ports of media, in words.
@@ -98,10 +73,7 @@ pub(crate) fn require_media_ports(config: &Config) -> Result<(), String> {
     };
     for ip in &rtc.listen {
         if let Err(error) = UdpSocket::bind((*ip, 0)) {
-            return Err(format!(
-                "{ip} (rtc.listen) cannot be listened on: {error}. Choose addresses of this \
-                 machine, or none for all of them"
-            ));
+            return Err(explain::media_address(*ip, &error));
         }
     }
     if let Err(error) = PortClaim::take(&rtc.listen, ports.first, ports.last) {
@@ -112,10 +84,7 @@ pub(crate) fn require_media_ports(config: &Config) -> Result<(), String> {
     for ip in addresses {
         let address = SocketAddr::new(*ip, ports.first);
         if let Err(error) = require_free(address) {
-            return Err(format!(
-                "UDP port {address} ({key}) cannot be had: {error}. End the program that has it, \
-                 or choose others: --set {key}={other}"
-            ));
+            return Err(explain::media_port(key, address, &error));
         }
     }
     Ok(())
@@ -124,20 +93,6 @@ pub(crate) fn require_media_ports(config: &Config) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_refusal_has_its_own_advice() {
-        let text = |address: &str, code| {
-            let error = io::Error::from_raw_os_error(code);
-            refusal("signaling.listen", address.parse().unwrap(), &error)
-        };
-        let taken = text("127.0.0.1:65000", 98);
-        assert!(taken.contains("another program") && taken.contains("127.0.0.1:64000"), "{taken}");
-        let low = text("127.0.0.1:80", 13);
-        assert!(low.contains("not allowed") && low.contains("127.0.0.1:8080"), "{low}");
-        let foreign = text("203.0.113.9:80", 99);
-        assert!(foreign.contains("not an address of this machine"), "{foreign}");
-    }
 
     #[test]
     fn media_ports_of_another_server_are_found_while_it_opened_none_of_them() {

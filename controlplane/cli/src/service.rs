@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -156,7 +157,13 @@ impl NotReady {
 }
 
 fn describe(status: Option<ExitStatus>) -> String {
-    status.map_or_else(|| "ended".into(), |status| format!("ended ({status})"))
+    let Some(status) = status else { return "ended".into() };
+    if status.signal() == Some(Signal::SIGKILL as i32) {
+        return format!(
+            "was killed ({status}); the kernel does so where memory runs out: see dmesg"
+        );
+    }
+    format!("ended ({status})")
 }
 
 /// How a service is ended.

@@ -196,6 +196,8 @@ export interface components {
             mediaCodecs?: components["schemas"]["RtpCodecCapability"][] | null;
             /** @description How a worker is chosen when none is named. */
             placement?: null | components["schemas"]["Placement"];
+            /** @description With `hash`: rooms with the same key go to the same worker; the router's id if missing. */
+            placementKey?: string | null;
             /** @description On this worker, and no other. */
             workerId?: string | null;
         };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Name of the file in the state directory.
-const FILE: &str = "signaling-instance.json";
+pub const FILE: &str = "signaling-instance.json";
 
 #[derive(Serialize, Deserialize)]
 struct Kept {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ironcast_config::{Config, Flags, LogFormat};
+use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
 use ironcast_signaling::{certificate, identity, notices, server, web};
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
 
 /// Longest that stopping may take.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
@@ -26,7 +27,17 @@ const NICE: i32 = 10;
 fn main() {
     // Before there are threads: each has what it was made with. To give way is always allowed.
     let _ = rustix::process::setpriority_process(None, NICE);
+    raise_file_limit();
     start();
+}
+
+/// As many descriptors as the hard limit allows: shells and containers give 1,024, and each browser
+/// is one.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails the old limit holds.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 #[tokio::main]
@@ -41,18 +52,11 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .context("log.level is not understood")?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    match config.log.format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+    let _log = ironcast_log::start(filter, config.log.format == LogFormat::Json, Level::INFO);
 
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)
-        .with_context(|| format!("cannot listen on {listen} (signaling.listen)"))?;
+        .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);
     let media = ControlMedia::new(Access {
         url: config.control_url(),
@@ -109,8 +113,8 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     let signaling = &config.signaling;
     let stun = signaling.stun_servers.iter().map(|url| serde_json::json!({ "urls": url }));
     let state_dir = config.state_dir();
-    let (instance, tokens) = identity::load(state_dir).with_context(|| {
-        format!("the state directory {} (control.state_dir)", state_dir.display())
+    let (instance, tokens) = identity::load(state_dir).map_err(|error| {
+        anyhow::anyhow!(explain::state(&state_dir.join(identity::FILE), &error))
     })?;
     Ok(Settings {
         rooms_max: signaling.rooms_max as usize,

@@ -43,7 +43,11 @@ pub fn health(engine: &Engine) -> Result<Answer, Problem> {
 pub fn ready(engine: &Engine) -> Result<Answer, Problem> {
     let state = engine.lock();
     if state.link.is_none() {
-        return Err(unavailable("there is no dataplane at the moment"));
+        let stands_by = engine.metrics.stands_by.get() > 0;
+        return Err(unavailable(match stands_by {
+            true => "another control plane has the dataplane; this one stands by",
+            false => "there is no dataplane at the moment",
+        }));
     }
     drain::check(&state)?;
     drop(state);

@@ -89,7 +89,8 @@ fn place(
     state.check_routers(&owner)?;
     let placement = create.placement.unwrap_or_default();
     let full = state.full();
-    let worker = state.workers.place(id, create.worker_id.as_ref(), placement, full)?;
+    let key = create.placement_key.as_ref().unwrap_or(id).as_str();
+    let worker = state.workers.place(key, create.worker_id.as_ref(), placement, full)?;
     let info = RouterInfo { worker_id: convert::worker_id(worker), ..info.clone() };
     let command = Command::CreateRouter(command::CreateRouter {
         id: id.to_string(),

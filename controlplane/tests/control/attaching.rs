@@ -167,7 +167,7 @@ async fn a_worker_that_dies_takes_its_rooms_with_it_and_no_others() {
 
 #[tokio::test]
 async fn a_fenced_control_plane_stays_away() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::with(|config| config.stand_by = None).await;
     stage.call_of_two("room").await;
     let before = stage.state().await;
     let error = CommandError::new(ErrorCode::Fenced, "a newer controller");

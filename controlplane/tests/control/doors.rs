@@ -158,7 +158,7 @@ async fn doors_that_cannot_be_opened_say_why() {
     let mut config = stage.config.clone();
     config.listen = stage.server().address;
     let error = Server::start(config).await.err().expect("the port is taken");
-    assert!(error.to_string().contains("in use"), "{error}");
+    assert!(error.to_string().contains("(control.listen) is taken"), "{error}");
     let everywhere: std::net::SocketAddr = "0.0.0.0:0".parse().unwrap();
     for door in 0..3 {
         let mut config = stage.config.clone();

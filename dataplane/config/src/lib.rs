@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+pub mod explain;
 mod flags;
 mod layers;
 mod problem;

@@ -145,6 +145,14 @@ section! {
         /// not wait. 0: it ends at once. A service manager has to wait for longer than this before
         /// it kills (TimeoutStopSec, terminationGracePeriodSeconds).
         drain_s: u32 = 20, Between(0, 86_400);
+        /// A worker that has made no turn for so long is stuck: that is logged and counted, its rooms
+        /// answer with an error, and it gets no new ones. Under systemd's watchdog half of its time
+        /// is enough.
+        stuck_s: u32 = 10, Between(2, 3_600);
+        /// The process ends (SIGABRT) when a worker is stuck, and takes the calls of the others
+        /// along, so that whoever supervises it starts it again. systemd's watchdog (WatchdogSec) ends
+        /// it without this.
+        ends_when_stuck: bool = false;
         /// Workers never sleep: each spends its whole core for a shorter delay.
         busy_poll: bool = false;
         /// How packets are handed to the kernel: "io_uring", "sendmmsg", or "xdp": what cannot leave
@@ -228,6 +236,10 @@ section! {
         webhooks: Option<PathBuf> = None;
         /// HTTP/3. Without it there are HTTP/2 and HTTP/1.1 only; the signaling service needs it.
         quic: bool = true;
+        /// When a newer control plane has attached to the dataplane, this one stands by: it looks each
+        /// second whether one is attached, and attaches when none was for so long. 0: the process
+        /// ends then, with status 3, and whoever supervises it must not start it again.
+        stand_by_s: u32 = 5, Between(0, 3_600);
         /// A call waits for the dataplane for so long, then answers timeout.
         dataplane_timeout_ms: u32 = 5_000, Between(100, 60_000);
     }
@@ -255,7 +267,7 @@ section! {
         batch_calls_max: u32 = 300, Between(64, 10_000);
         /// Rooms on this host.
         routers_max: u32 = 10_000;
-        /// Rooms on one worker.
+        /// Rooms on one worker. 0: what it measures decides (50 is what mediasoup users often set).
         routers_per_worker_max: u32 = 0;
         /// Transports in one room.
         transports_per_router_max: u32 = 2_000;
@@ -265,7 +277,8 @@ section! {
         consumers_per_transport_max: u32 = 2_000;
         /// Received tracks of one worker.
         producers_per_worker_max: u32 = 0;
-        /// Sent tracks of one worker.
+        /// Sent tracks of one worker, above which it takes no new rooms either. 0: what it measures
+        /// decides (500 is what mediasoup users often set).
         consumers_per_worker_max: u32 = 0;
         /// Rooms of one principal (a name of a token, certificate or JSON Web Token).
         routers_per_principal_max: u32 = 0;
@@ -282,6 +295,11 @@ section! {
         audit_entries_max: u32 = 10_000, Between(1, 1_000_000);
         /// A worker that was busy for more than this share of the time takes no new rooms, percent.
         worker_busy_max_percent: u32 = 90, Between(1, 100);
+        /// Above this load, percent, a worker is second choice for rooms that are placed by a key.
+        worker_busy_soft_percent: u32 = 70, Between(1, 100);
+        /// Forwarding delay (99 of 100 packets, from arrival to sending) that a worker may have: one
+        /// that was within a quarter of it for some seconds takes no new rooms. 0: no limit.
+        worker_delay_max_ms: u32 = 50, Between(0, 10_000);
     }
 }
 

@@ -40,6 +40,7 @@ mod worker_loop;
 mod xdp;
 
 pub use io::{Io, paths_max};
+pub use sockets::is_shortage;
 pub use statistics::Statistics;
 pub use without::{UnknownName, Without};
 pub use worker_loop::{DriverConfig, DriverError, Engine, Inbound, Transmit, run};

@@ -33,6 +33,14 @@ pub(crate) fn raise_file_limit() -> io::Result<u64> {
     Ok(if raised { limit.rlim_max } else { soft })
 }
 
+/// Whether something ran out that may be there again later: descriptors, memory, the file table.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    let is_full = matches!(error.kind(), io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory);
+    is_full || error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
 fn udp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {

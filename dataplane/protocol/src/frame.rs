@@ -29,6 +29,10 @@ pub enum FrameKind {
     Hello,
     /// Dataplane to control plane, first: [`Welcome`].
     Welcome,
+    /// Instead of a hello, from a control plane that stands by: who is attached? Fences nobody.
+    Watch,
+    /// Dataplane to who asked: [`Watched`]. The connection then ends.
+    Watched,
     /// Control plane to dataplane: [`crate::Command`]; `id` comes back in the response.
     Request,
     /// Dataplane to control plane: `Result<Reply, CommandError>`; `id` is the request's.
@@ -69,6 +73,17 @@ pub struct Hello {
     /// Name of the controller, for the log of the one that it fences.
     #[serde(default)]
     pub controller: String,
+    /// Where another one is attached, it is this one that is fenced.
+    #[serde(default)]
+    pub gives_way: bool,
+}
+
+/// Who is attached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// What it calls itself; `None`: nobody is.
+    #[serde(default)]
+    pub controller: Option<String>,
 }
 
 /// The dataplane's first frame.

@@ -72,22 +72,28 @@ impl Hub {
 
     /// Asks for the next portion, or ends.
     fn continue_snapshot(&mut self) {
-        let Some(snapshot) = &mut self.snapshot else { return };
+        while self.ask_portion() {}
+    }
+
+    /// True: nobody is left who could answer, and the next portion is to be asked for.
+    fn ask_portion(&mut self) -> bool {
+        let Some(snapshot) = &mut self.snapshot else { return false };
         let connection = snapshot.connection;
         let controller = self.controller.as_ref().filter(|c| c.id == connection);
         let Some(controller) = controller else {
             self.snapshot = None;
-            return;
+            return false;
         };
         // Where it is behind, `Drained` says when to go on.
         if controller.is_behind() {
-            return;
+            return false;
         }
         let names = self.registry.after(snapshot.cursor.as_ref(), NAMES_AT_ONCE);
         let Some((last, _)) = names.last() else {
             let reply =
                 Reply::Snapshot { event_seq: snapshot.event_seq, counts: Some(snapshot.counts) };
-            return self.end_snapshot(Ok(reply));
+            self.end_snapshot(Ok(reply));
+            return false;
         };
         snapshot.cursor = Some(last.clone());
         let request = snapshot.request;
@@ -95,13 +101,17 @@ impl Hub {
         for (name, worker) in names {
             by_worker.entry(worker).or_default().push(name);
         }
-        snapshot.left = by_worker.len();
+        // We count too, until all are asked.
+        snapshot.left = by_worker.len() + 1;
         for (worker, names) in by_worker {
             let pending = Pending { connection, request, worker, then: Then::Snapshot };
             if let Err(error) = self.ask_states(pending, names) {
-                return self.end_snapshot(Err(error));
+                self.receive_states(connection, request, Err(error));
             }
         }
+        let Some(snapshot) = &mut self.snapshot else { return false };
+        snapshot.left -= 1;
+        snapshot.left == 0
     }
 
     fn ask_states(&mut self, pending: Pending, names: Vec<Name>) -> Result<(), CommandError> {
@@ -120,7 +130,8 @@ impl Hub {
         let Some(snapshot) = ours else { return };
         snapshot.left -= 1;
         let ended = snapshot.left == 0;
-        // A worker that died has taken its resources along; the event says so.
+        // A worker that died has taken its resources along; the event says so. What a stuck one has
+        // cannot be had; when it moves, a new snapshot tells.
         let states = match answer {
             Ok(Answer::States(states)) => states,
             Ok(Answer::Reply(_)) => {

@@ -1,7 +1,7 @@
 //! The hub against a worker that is only a mailbox, and a control plane that is only a socket.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     os::unix::net::UnixStream,
     sync::mpsc::{Receiver, channel},
     time::Duration,
@@ -30,6 +30,7 @@ struct Stage {
     frames: FrameBuffer,
     parts: Vec<Resource>,
     next_request: u64,
+    server: Server,
 }
 
 impl Stage {
@@ -43,7 +44,7 @@ impl Stage {
             event_seq: Arc::clone(&event_seq),
             counters: Arc::clone(&counters),
             lives: Lives::new(1).0,
-            settings: Arc::new(Settings::new(&Config::default(), Box::new(|_| {}))),
+            settings: Arc::new(Settings::new(&Config::default(), Arc::new(|_| {}))),
             drain: Duration::from_secs(60),
             test_hooks: true,
         };
@@ -57,7 +58,19 @@ impl Stage {
         let connection = server.open(US, "us".into(), &ours, &Arc::new(())).unwrap();
         hub.receive(ToHub::Attached(connection));
         let (mail, frames, parts) = (Mail::with_room(capacity), FrameBuffer::default(), Vec::new());
-        Self { hub, inbox, worker, mail, socket, frames, parts, next_request: 1 }
+        Self { hub, inbox, worker, mail, socket, frames, parts, next_request: 1, server }
+    }
+
+    /// Another control plane: its end, and the hub's.
+    fn connection(&self, id: u64, name: &str) -> (UnixStream, Connection) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        (theirs, self.server.open(id, name.into(), &ours, &Arc::new(())).unwrap())
+    }
+
+    /// True when the hub reads no more of us.
+    fn is_ended(&mut self) -> bool {
+        self.socket.write(b"anything").is_err()
     }
 
     fn ask(&mut self, command: &Command) -> u64 {
@@ -322,6 +335,62 @@ fn a_worker_that_is_too_busy_to_answer_is_not_taken_for_dead() {
     let asked = stage.ask(&Command::Workers);
     let Ok(Reply::Workers(stopped)) = stage.reply(asked) else { panic!("no figures") };
     assert!(!stopped[0].running);
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_is_stuck_and_the_state_is_taken_anew_when_it_moves() {
+    let mut stage = Stage::new(64);
+    stage.ask(&room("there"));
+    stage.work();
+    let asked = [&room("waits"), &Command::Workers, &Command::Snapshot].map(|one| stage.ask(one));
+    stage.hub.take(ToHub::Stuck { worker: 0 });
+    let [room_waits, workers, snapshot] = asked.map(|request| stage.reply(request));
+    assert_eq!(code(room_waits), ErrorCode::WorkerUnavailable);
+    let Ok(Reply::Workers(workers)) = workers else { panic!("no figures") };
+    assert!(!workers[0].running, "it gets no rooms");
+    let Ok(Reply::Snapshot { counts, .. }) = snapshot else { panic!("{snapshot:?}") };
+    assert_eq!(counts, Some(ResourceCounts::default()));
+    // Whatever is asked now is answered now.
+    let asked = [&room("refused"), &close("there"), &Command::Snapshot, &Command::Workers];
+    let asked = asked.map(|one| stage.ask(one));
+    let [made, closed, snapshot, workers] = asked.map(|request| stage.reply(request));
+    assert_eq!(code(made), ErrorCode::WorkerUnavailable);
+    assert_eq!(code(closed), ErrorCode::WorkerUnavailable);
+    assert!(matches!(snapshot, Ok(Reply::Snapshot { .. })) && workers.is_ok());
+    let counts = stage.hub.parts.counters.process_stats().counters;
+    assert_eq!(counts["workers_stuck"], 1);
+    // It goes on with what it has.
+    stage.hub.take(ToHub::Moves { worker: 0 });
+    assert_eq!(stage.work(), room("waits"));
+    assert!(stage.is_ended(), "the control plane attaches again");
+    assert!(stage.hub.registry.entry(Kind::Router, "waits").is_some());
+    assert!(stage.hub.registry.entry(Kind::Router, "refused").is_none());
+}
+
+#[test]
+fn who_gives_way_fences_nobody_and_who_asks_is_told_who_is_attached() {
+    let mut stage = Stage::new(4);
+    let attached = |stage: &mut Stage| {
+        let (tell, told) = channel();
+        stage.hub.take(ToHub::Watch(tell));
+        told.recv().expect("an answer")
+    };
+    assert_eq!(attached(&mut stage).as_deref(), Some("us"));
+    let (mut theirs, mut connection) = stage.connection(US + 1, "stands by");
+    connection.gives_way = true;
+    stage.hub.take(ToHub::Attached(connection));
+    let asked = stage.ask(&Command::Process);
+    assert!(stage.reply(asked).is_ok(), "we are still attached");
+    stage.hub.take(ToHub::Detached { connection: US + 1 });
+    let mut said = Vec::new();
+    theirs.read_to_end(&mut said).expect("it is let go");
+    assert!(String::from_utf8_lossy(&said).contains("fenced"), "{said:?}");
+    stage.hub.take(ToHub::Detached { connection: US });
+    assert_eq!(attached(&mut stage), None);
+    let (_theirs, mut connection) = stage.connection(US + 2, "stands by");
+    connection.gives_way = true;
+    stage.hub.take(ToHub::Attached(connection));
+    assert_eq!(attached(&mut stage).as_deref(), Some("stands by"));
 }
 
 #[test]

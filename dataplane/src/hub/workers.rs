@@ -89,10 +89,11 @@ impl Hub {
         stats.unwrap_or_else(|| self.unheard(worker))
     }
 
-    /// A worker that does not run, or has not said anything yet.
+    /// A worker that does not run, is stuck, or has not said anything yet.
     fn unheard(&self, worker: WorkerId) -> WorkerStats {
         let core = self.parts.cores.get(usize::from(worker)).copied().unwrap_or_default();
-        let running = self.mailboxes.get(usize::from(worker)).is_some_and(Option::is_some);
+        let runs = self.mailboxes.get(usize::from(worker)).is_some_and(Option::is_some);
+        let running = runs && !self.stuck.contains(&worker);
         WorkerStats { id: worker, core, running, ..WorkerStats::default() }
     }
 }

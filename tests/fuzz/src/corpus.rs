@@ -309,6 +309,7 @@ fn frame_inputs() -> Files {
         version: VERSION,
         min_version: VERSION,
         controller: "control".to_owned(),
+        gives_way: false,
     };
     let hello = framed(FrameKind::Hello, &|out, kind| {
         write_frame(out, kind, 0, &hello).expect("a hello fits");

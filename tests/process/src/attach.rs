@@ -54,6 +54,7 @@ impl Attachment {
             version: VERSION,
             min_version: MIN_VERSION,
             controller: controller.to_owned(),
+            gives_way: false,
         };
         Self::open_with(socket, &hello).await
     }

@@ -12,7 +12,7 @@ mod signaling;
 
 pub use attach::{AttachError, Attachment};
 pub use manager::Manager;
-pub use pair::{Pair, PairBuilder};
+pub use pair::{OtherControl, Pair, PairBuilder, Refusal, next_file};
 pub use signaling::{Joined, Member, Signaling};
 
 use std::{future::Future, time::Duration};

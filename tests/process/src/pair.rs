@@ -1,5 +1,7 @@
 //! The two processes and their life.
 
+mod failing;
+
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -17,6 +19,8 @@ use ironcast_protocol::{Command, Reply};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+pub use failing::{OtherControl, Refusal, next_file};
+
 use crate::{Attachment, LIMIT, Signaling, eventually, ports};
 
 const PORTS: u16 = 32;
@@ -27,6 +31,7 @@ pub struct PairBuilder {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     without_control: bool,
+    log: Option<PathBuf>,
 }
 
 impl PairBuilder {
@@ -48,6 +53,13 @@ impl PairBuilder {
     #[must_use]
     pub fn without_control(mut self) -> Self {
         self.without_control = true;
+        self
+    }
+
+    /// Where both processes write their logs, such as `/dev/full`.
+    #[must_use]
+    pub fn log_to(mut self, path: impl Into<PathBuf>) -> Self {
+        self.log = Some(path.into());
         self
     }
 
@@ -81,6 +93,7 @@ impl PairBuilder {
             control: Arc::new(PlainHttp::new(plain)),
             settings,
             environment: self.environment,
+            log: self.log,
             dataplane: None,
             controlplane: None,
         };
@@ -106,6 +119,7 @@ pub struct Pair {
     pub control: Arc<PlainHttp>,
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    log: Option<PathBuf>,
     dataplane: Option<Child>,
     controlplane: Option<Child>,
 }
@@ -342,19 +356,24 @@ impl Pair {
         exit(child).await
     }
 
+    fn command(&self, name: &str) -> std::process::Command {
+        let program = binary_dir().join(format!("ironcast-{name}"));
+        let mut command = std::process::Command::new(program);
+        for (key, value) in &self.settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
     fn spawn(&self, name: &str) -> Child {
         let binary = binary_dir().join(format!("ironcast-{name}"));
         let log = File::options()
             .create(true)
             .append(true)
-            .open(self.log_path(name))
+            .open(self.log.clone().unwrap_or_else(|| self.log_path(name)))
             .expect("a log can be written");
-        let mut command = std::process::Command::new(&binary);
-        for (key, value) in &self.settings {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        command
-            .envs(self.environment.iter().cloned())
+        self.command(name)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a descriptor"))
             .stderr(log)
@@ -372,28 +391,7 @@ impl Pair {
     /// Starts another dataplane with this one's settings and some others, which has to refuse to run.
     /// Gives what it says.
     pub async fn refused_dataplane(&self, others: &[(&str, &str)]) -> String {
-        let log = self.log_path("refused");
-        let file = File::create(&log).expect("a log can be written");
-        let mut command = std::process::Command::new(binary_dir().join("ironcast-dataplane"));
-        for (key, value) in &self.settings {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        for (key, value) in others {
-            command.arg("--set").arg(format!("{key}={value}"));
-        }
-        let mut child = command.stdin(Stdio::null()).stderr(file).spawn().expect("it starts");
-        let mut status = None;
-        for _ in 0..LIMIT.as_millis() / 20 {
-            status = child.try_wait().expect("its status");
-            if status.is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        // One that runs after all is ended here.
-        let _ = child.kill();
-        assert!(status.is_some_and(|status| !status.success()), "it was not refused");
-        fs::read_to_string(log).expect("what it said")
+        self.refused_start("dataplane", &[], others).await.said
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

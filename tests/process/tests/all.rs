@@ -15,6 +15,8 @@ mod control_restart;
 mod doors;
 #[path = "all/draining.rs"]
 mod draining;
+#[path = "all/failing_dataplane.rs"]
+mod failing_dataplane;
 #[path = "all/feedback.rs"]
 mod feedback;
 #[path = "all/figures.rs"]
@@ -35,11 +37,21 @@ mod manager;
 mod media;
 #[path = "all/mutation.rs"]
 mod mutation;
+#[path = "all/placement.rs"]
+mod placement;
 #[path = "all/proofs.rs"]
 mod proofs;
 #[path = "all/protocol.rs"]
 mod protocol;
 #[path = "all/recovery.rs"]
 mod recovery;
+#[path = "all/shortage.rs"]
+mod shortage;
 #[path = "all/signaling.rs"]
 mod signaling;
+#[path = "all/standing_by.rs"]
+mod standing_by;
+#[path = "all/starting.rs"]
+mod starting;
+#[path = "all/strangers.rs"]
+mod strangers;

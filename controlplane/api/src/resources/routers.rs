@@ -23,6 +23,9 @@ pub struct CreateRouter {
     /// How a worker is chosen when none is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// With `hash`: rooms with the same key go to the same worker; the router's id if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_key: Option<Id>,
     /// How many videos each receiver gets, the latest speakers first. Not in this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_n: Option<u32>,
@@ -39,10 +42,10 @@ pub struct CreateRouter {
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Placement {
-    /// The worker with the lowest measured load.
+    /// The worker with the lowest load, by what it measures and by what it was just given.
     #[default]
     LeastLoaded,
-    /// The same worker for the same router id.
+    /// The same worker for the same key, or its second choice while the first has much to do.
     Hash,
 }
 

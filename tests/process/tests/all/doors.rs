@@ -14,7 +14,7 @@ const NAME: &str = "localhost";
 const DOORS: [Door; 3] = [Door::Http1, Door::Http2, Door::Http3];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+pub(crate) enum Door {
     Http1,
     Http2,
     Http3,
@@ -131,7 +131,7 @@ fn request(door: Door, pair: &Pair, method: &str, path: &str, body: &[u8]) -> ht
     builder.body(Bytes::copy_from_slice(body)).expect("a request")
 }
 
-async fn call(
+pub(crate) async fn call(
     door: Door,
     pair: &Pair,
     method: &str,

@@ -22,7 +22,8 @@ fn dump(id: &str) -> Command {
 }
 
 fn hello(version: u16, min_version: u16) -> Hello {
-    Hello { magic: MAGIC.to_owned(), version, min_version, controller: "a test".to_owned() }
+    let (magic, controller) = (MAGIC.to_owned(), "a test".to_owned());
+    Hello { magic, version, min_version, controller, gives_way: false }
 }
 
 fn code(result: Result<Reply, AttachError>) -> ErrorCode {

@@ -1,9 +1,6 @@
-//! Log lines leave their thread through a bounded queue: whoever logs, a packet thread among them,
-//! never waits for the reader of standard error. What does not fit, and what one line of code says
-//! too often, is dropped and counted.
+//! One place in the code may say only so much in a second: what is above is dropped and counted.
 
 use std::{
-    io::Write,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,58 +8,30 @@ use std::{
     time::Instant,
 };
 
-use tracing::{Event, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{Layer, layer::Context};
 
-/// Lines that may wait to be written.
-const LINES_MAX: usize = 8_192;
 /// Lines of one place in the code in one second.
 const REPEATS_MAX: u64 = 20;
 /// Places that are told apart; others share.
 const PLACES: usize = 512;
-
-/// Where lines go. What waits is written, for a moment, when the guard is dropped.
-pub fn lines(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    let queue = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX);
-    queue.thread_name("log").finish(out)
-}
-
-/// What was dropped.
-#[derive(Debug, Clone)]
-pub struct LogCounts {
-    dropped: ErrorCounter,
-    suppressed: Arc<AtomicU64>,
-}
-
-impl LogCounts {
-    /// Nothing yet.
-    #[must_use]
-    pub fn new(lines: &NonBlocking) -> Self {
-        Self { dropped: lines.error_counter(), suppressed: Arc::default() }
-    }
-
-    /// Tells each count with its name.
-    pub fn tell(&self, tell: &mut dyn FnMut(&str, u64)) {
-        tell("log_lines_dropped", self.dropped.dropped_lines() as u64);
-        tell("log_lines_suppressed", self.suppressed.load(Relaxed));
-    }
-}
 
 /// Lets one place in the code say only so much a second.
 pub struct Repeats {
     start: Instant,
     /// By place: the second, and how many lines of it, in one number.
     places: Box<[AtomicU64]>,
-    counts: LogCounts,
+    suppressed: Arc<AtomicU64>,
+    /// What is less important is not held back.
+    limited: Level,
 }
 
 impl Repeats {
     /// Nothing was said yet.
     #[must_use]
-    pub fn new(counts: LogCounts) -> Self {
+    pub fn new(suppressed: Arc<AtomicU64>, limited: Level) -> Self {
         let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { start: Instant::now(), places, counts }
+        Self { start: Instant::now(), places, suppressed, limited }
     }
 
     fn admits(&self, place: usize, second: u64) -> bool {
@@ -71,7 +40,7 @@ impl Repeats {
         // Two threads that meet here may let one line more pass: that does no harm.
         let said = if before & !0xffff_ffff == now { before & 0xffff_ffff } else { 0 };
         if said >= REPEATS_MAX {
-            self.counts.suppressed.fetch_add(1, Relaxed);
+            self.suppressed.fetch_add(1, Relaxed);
             return false;
         }
         slot.store(now | (said + 1), Relaxed);
@@ -81,6 +50,9 @@ impl Repeats {
 
 impl<S: Subscriber> Layer<S> for Repeats {
     fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
+        if *event.metadata().level() > self.limited {
+            return true;
+        }
         // Of one size and alignment, so that neighbours do not share a slot.
         let place = std::ptr::from_ref(event.metadata()) as usize / size_of::<Metadata<'_>>();
         self.admits(place, self.start.elapsed().as_secs())
@@ -90,13 +62,14 @@ impl<S: Subscriber> Layer<S> for Repeats {
 #[cfg(test)]
 mod tests {
     use std::{
-        io,
+        io::{self, Write},
         sync::mpsc::{Receiver, channel},
     };
 
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
+    use crate::{LINES_MAX, LogCounts, lines};
 
     /// Takes one line, then waits to be told that it may go on.
     struct Stuck(Receiver<()>);
@@ -120,7 +93,7 @@ mod tests {
         for _ in 0..2 * LINES_MAX {
             writeln!(lines, "a line").unwrap();
         }
-        assert!(counts.dropped.dropped_lines() >= LINES_MAX - 2);
+        assert!(counts.all()[0].1 >= LINES_MAX as u64 - 2);
         drop(release);
     }
 
@@ -138,30 +111,33 @@ mod tests {
             }
         }
         let (lines, guard) = lines(Out(sender));
-        let counts = LogCounts::new(&lines);
+        let suppressed = Arc::<AtomicU64>::default();
         let layer = tracing_subscriber::fmt::layer().with_writer(lines);
-        let repeats = Repeats::new(counts.clone());
+        let repeats = Repeats::new(Arc::clone(&suppressed), Level::WARN);
         let all = tracing_subscriber::registry().with(layer).with(repeats);
         tracing::subscriber::with_default(all, || {
             for _ in 0..1_000 {
                 tracing::warn!("again");
             }
             tracing::warn!("another");
+            for _ in 0..1_000 {
+                tracing::info!("unlimited");
+            }
         });
         drop(guard);
         // The seconds may change in between.
-        let suppressed = counts.suppressed.load(Relaxed);
+        let suppressed = suppressed.load(Relaxed);
         assert!((900..1_000).contains(&suppressed), "{suppressed}");
         let all: Vec<u8> = said.iter().flatten().collect();
         let all = String::from_utf8(all).unwrap();
         assert_eq!(all.matches("again").count() as u64, 1_000 - suppressed);
         assert_eq!(all.matches("another").count(), 1);
+        assert_eq!(all.matches("unlimited").count(), 1_000);
     }
 
     #[test]
     fn a_new_second_begins_anew() {
-        let (lines, _guard) = lines(io::sink());
-        let repeats = Repeats::new(LogCounts::new(&lines));
+        let repeats = Repeats::new(Arc::default(), Level::TRACE);
         let admitted = |second| (0..100).filter(|_| repeats.admits(7, second)).count() as u64;
         assert_eq!((admitted(1), admitted(1), admitted(2)), (REPEATS_MAX, 0, REPEATS_MAX));
     }
