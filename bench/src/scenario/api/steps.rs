@@ -188,9 +188,9 @@ async fn joins(
     let mut ticks = interval(Duration::from_secs_f64(1.0 / options.rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (cpu_before, begun) = (cpu::process_ns(pids), Instant::now());
-    for number in 0..count * PEOPLE {
+    for room in order(count) {
         let due = ticks.tick().await;
-        let room = Rc::clone(&rooms[number % count]);
+        let room = Rc::clone(&rooms[room]);
         let (api, client, results) = (api.clone(), Rc::clone(client), results.clone());
         tokio::task::spawn_local(async move {
             let joined = room.lock().await.join(&api, &client).await;
@@ -214,6 +214,18 @@ async fn joins(
     report.add("an event, until it is read", &lags, "");
     let rooms = rooms.into_iter().map(|room| Rc::into_inner(room).map(Mutex::into_inner));
     rooms.collect::<Option<Vec<_>>>().context("a join that still runs")
+}
+
+/// Which room is joined when: rooms begin one after the other, so that at any moment some are nearly
+/// empty and some nearly full. The tenth one's join is seven times as much work as the first one's.
+fn order(rooms: usize) -> Vec<usize> {
+    /// Joins of other rooms between two of one.
+    const BETWEEN: usize = 100;
+    let moment = |room: usize, person: usize| (room * PEOPLE + person * BETWEEN, room);
+    let joins = (0..rooms).flat_map(|room| (0..PEOPLE).map(move |person| moment(room, person)));
+    let mut joins: Vec<_> = joins.collect();
+    joins.sort_unstable();
+    joins.into_iter().map(|(_, room)| room).collect()
 }
 
 /// Reads all events until it is stopped.
