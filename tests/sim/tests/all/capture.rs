@@ -82,9 +82,11 @@ fn without_the_payload_there_are_headers_and_the_whole_length() {
 #[test]
 fn it_is_bounded_and_ends_when_nobody_asks() {
     let (mut world, _) = call(702);
-    for name in ["second", "third", "fourth"] {
-        world.publish_video(0, name, Codec::Vp8);
-        world.consume(1, name);
+    for name in ["carol", "dave", "erin"] {
+        let peer = world.join(name);
+        let camera = format!("{name}-camera");
+        world.publish_video(peer, &camera, Codec::Vp8);
+        world.consume(1, &camera);
     }
     world.run(SECOND);
     take(&mut world, "bob", true, false);
