@@ -30,6 +30,10 @@ use crate::{
 /// seconds, never a minute.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a port may be taken, and how often that is looked at.
+const PORTS_PATIENCE: Duration = Duration::from_secs(2);
+const PORTS_LOOK: Duration = Duration::from_millis(50);
+
 /// Starts everything, watches over it, and returns when it is told to end and has.
 pub(crate) fn run(choice: &Choice) -> anyhow::Result<ExitCode> {
     let config = choice.load()?;
@@ -174,7 +178,18 @@ fn local(listen: SocketAddr) -> SocketAddr {
     }
 }
 
+/// Ports of what was killed a moment ago are free a little later than its process is gone.
 fn check_ports(config: &Config) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match look_at_ports(config) {
+            Err(_) if begun.elapsed() < PORTS_PATIENCE => std::thread::sleep(PORTS_LOOK),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn look_at_ports(config: &Config) -> anyhow::Result<()> {
     for (key, address) in doctor::doors(config) {
         require_port(key, address).map_err(anyhow::Error::msg)?;
     }
