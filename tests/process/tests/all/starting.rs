@@ -118,7 +118,9 @@ async fn another_dataplane_has_the_socket_or_the_ports() {
 async fn certificates_and_proofs_that_are_not_there() {
     let pair = beside().await;
     let free = [("control.listen", "127.0.0.1:0"), ("control.ops", "127.0.0.1:0")];
-    let nowhere = "/nowhere/file";
+    // In a folder that is not there, which nobody else makes.
+    let nowhere = pair.state_dir().join("nowhere/file");
+    let nowhere = nowhere.to_str().expect("a name");
     for key in ["token_file", "jwt_keys", "audit_file"] {
         let key = format!("control.{key}");
         let mut others = free.to_vec();
