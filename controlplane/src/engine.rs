@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -221,8 +221,6 @@ pub struct Engine {
     limits: RwLock<Arc<Limits>>,
     /// Closed routers have left something behind.
     sweep: Notify,
-    /// Captures that run.
-    pub captures: AtomicUsize,
     /// Open event streams of each principal.
     streams: Mutex<HashMap<Arc<str>, usize>>,
     pub config: ServerConfig,
@@ -270,7 +268,6 @@ impl Engine {
             reloader,
             limits: RwLock::new(Arc::new(config.limits.clone())),
             sweep: Notify::new(),
-            captures: AtomicUsize::new(0),
             streams: Mutex::default(),
             config,
             started: Instant::now(),

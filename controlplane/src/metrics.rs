@@ -59,6 +59,8 @@ pub struct Metrics {
     state_held: Histogram,
     /// From an event to the moment that a stream takes it.
     pub event_lag: Histogram,
+    /// Captures that run.
+    pub captures: Gauge,
     /// How late a timer of this process is.
     pub loop_lag: Histogram,
     /// The doors' connections.
@@ -106,6 +108,7 @@ impl Default for Metrics {
             // Most are over within microseconds.
             state_held: Histogram::new(exponential_buckets(0.000_002, 2.0, 18)),
             event_lag: times(),
+            captures: Gauge::default(),
             loop_lag: times(),
             doors: Mutex::default(),
         };
@@ -129,6 +132,7 @@ impl Default for Metrics {
         registry.register("state_held_seconds", help, metrics.state_held.clone());
         let help = "Time from an event to the moment that a stream takes it";
         registry.register("event_lag_seconds", help, metrics.event_lag.clone());
+        registry.register("captures", "Captures that run", metrics.captures.clone());
         let help = "How late a timer of this process is";
         registry.register("loop_lag_seconds", help, metrics.loop_lag.clone());
         Self { registry, ..metrics }

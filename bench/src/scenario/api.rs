@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use tokio::task::LocalSet;
 
 use super::spread;
 use crate::{
@@ -88,8 +89,8 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let (running, door) = Running::control_plane(&topology, options.dataplane)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut report = Report::default();
-    runtime
-        .block_on(steps::run(options, &running, &door, &bar, &mut report))
+    LocalSet::new()
+        .block_on(&runtime, steps::run(options, &running, &door, &bar, &mut report))
         .context("the control plane did not do it")?;
     bar.finish_and_clear();
     drop(running);

@@ -128,7 +128,7 @@ impl Kept {
         if cursor.number < self.implied_from { Err(Lost) } else { Ok(()) }
     }
 
-    /// Wakes whoever follows a router.
+    /// Somebody follows a router.
     pub(super) fn follow(&mut self, router_id: &Id) -> watch::Receiver<EventSeq> {
         let head = self.head;
         let sender = self.followers.entry(router_id.clone());

@@ -3,7 +3,7 @@
 //! nobody reads any more it ends there by itself.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -33,7 +33,7 @@ const SECONDS: u32 = 60;
 /// At most.
 pub const SECONDS_MAX: u32 = 3_600;
 /// Captures of this host at once.
-const CAPTURES_MAX: usize = 16;
+const CAPTURES_MAX: i64 = 16;
 
 /// A capture as `doors` needs it.
 pub struct Opened {
@@ -48,7 +48,7 @@ struct Slot(Arc<Engine>);
 
 impl Slot {
     fn take(engine: &Arc<Engine>) -> Result<Self, Problem> {
-        let running = engine.captures.fetch_add(1, Ordering::Relaxed);
+        let running = engine.metrics.captures.inc();
         let slot = Self(Arc::clone(engine));
         if running < CAPTURES_MAX {
             return Ok(slot);
@@ -60,13 +60,14 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.captures.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.captures.dec();
     }
 }
 
 struct Capture {
     slot: Slot,
     caller: Principal,
+    id: Id,
     take: TakeCapture,
     file: File,
     dropped: u64,
@@ -96,13 +97,14 @@ pub async fn open(
     }
     let slot = Slot::take(engine)?;
     let take = TakeCapture { id: id.to_string(), payload, is_last: false };
-    let (_, seq) = ask(engine, &caller, &take).await?;
+    let (_, seq) = ask(engine, &caller, id, &take).await?;
     let file = File::new(id.as_str()).map_err(|error| internal(&error.to_string()))?;
     tracing::info!(transport = id.as_str(), by = &*caller.name, payload, "a capture begins");
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let end = Instant::now() + Duration::from_secs(seconds.into());
-    let capture = Capture { slot, caller, take, file, dropped: 0, ticks, end, ends };
+    let capture =
+        Capture { slot, caller, id: id.clone(), take, file, dropped: 0, ticks, end, ends };
     let pieces = futures::stream::unfold(Some(capture), |capture| async move {
         let mut capture = capture?;
         let (piece, goes_on) = capture.piece().await;
@@ -115,11 +117,11 @@ pub async fn open(
 async fn ask(
     engine: &Arc<Engine>,
     caller: &Principal,
+    id: &Id,
     take: &TakeCapture,
 ) -> Result<(Captured, EventSeq), Problem> {
-    let id = Id::new(&take.id).map_err(|_| internal("an id that is none"))?;
     let look = |state: &mut State| {
-        state.registry.transport(caller, &id)?;
+        state.registry.transport(caller, id)?;
         Ok(Step::ask(Command::TakeCapture(take.clone()), |_, reply| match reply? {
             Reply::Captured(captured) => Ok(captured),
             other => Err(unexpected(&other)),
@@ -136,7 +138,7 @@ impl Capture {
             let is_over = *self.ends.stopping.borrow() || !self.ends.gate.holds(&self.caller);
             self.take.is_last = is_over || Instant::now() >= self.end;
             // A transport that is gone ends it too.
-            let taken = ask(&self.slot.0, &self.caller, &self.take).await.ok();
+            let taken = ask(&self.slot.0, &self.caller, &self.id, &self.take).await.ok();
             let goes_on = taken.is_some() && !self.take.is_last;
             let (captured, _) = taken.unwrap_or_default();
             self.dropped += captured.dropped;

@@ -85,31 +85,22 @@ impl Worker {
         let all = &mut self.captures.0;
         let place = key.index() as u32;
         // Another transport that had this place has gone, and its capture with it.
-        let is_there = all.get(&place).is_some_and(|capture| capture.transport == key);
-        if take.is_last {
-            let capture = all.remove(&place).filter(|_| is_there);
-            let taken = capture.map(|capture| capture.taken).unwrap_or_default();
-            return Ok(Reply::Captured(Captured { tuple, ..taken }));
-        }
-        if !is_there && all.len() >= CAPTURES_MAX {
+        let before = all.remove(&place).filter(|capture| capture.transport == key);
+        if before.is_none() && !take.is_last && all.len() >= CAPTURES_MAX {
             let message = format!("{CAPTURES_MAX} transports of this worker are captured already");
             return Err(CommandError::new(ErrorCode::NoCapacity, message));
         }
-        let begun = || Capture {
-            transport: key,
-            with_payload: take.payload,
-            until: 0,
-            taken: Captured::default(),
-            bytes: 0,
-        };
-        if !is_there {
-            all.insert(place, begun());
+        if !take.is_last {
+            let capture = Capture {
+                transport: key,
+                with_payload: take.payload,
+                until: now + IDLE_S * SECOND,
+                taken: Captured::default(),
+                bytes: 0,
+            };
+            all.insert(place, capture);
         }
-        let capture = all.entry(place).or_insert_with(begun);
-        capture.until = now + IDLE_S * SECOND;
-        capture.with_payload = take.payload;
-        capture.bytes = 0;
-        let taken = std::mem::take(&mut capture.taken);
+        let taken = before.map(|capture| capture.taken).unwrap_or_default();
         Ok(Reply::Captured(Captured { tuple, ..taken }))
     }
 

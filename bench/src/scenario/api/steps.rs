@@ -12,7 +12,6 @@ use indicatif::ProgressBar;
 use ironcast_client::{Client, Trust};
 use tokio::{
     sync::{Mutex, mpsc},
-    task::LocalSet,
     time::{MissedTickBehavior, interval, sleep},
 };
 
@@ -35,18 +34,8 @@ const PAGE: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(20);
 
-/// All of them.
+/// All of them; inside a `LocalSet`.
 pub(super) async fn run(
-    options: &Options,
-    running: &Running,
-    door: &Door,
-    bar: &ProgressBar,
-    report: &mut Report,
-) -> Result<()> {
-    LocalSet::new().run_until(all(options, running, door, bar, report)).await
-}
-
-async fn all(
     options: &Options,
     running: &Running,
     door: &Door,
