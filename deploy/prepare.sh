@@ -116,6 +116,18 @@ need_modules() {
     printf '%s\n' "$now" >"$stamp"
 }
 
+# need_venv folder requirements.txt: a Python environment with those versions, made once for each such file.
+need_venv() {
+    local stamp=$1/.stamp now
+    now=$(sha256sum <"$2")
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$now" ] && return
+    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv
+    rm -rf "$1"
+    step "making a Python environment" python3 -m venv "$1" || return
+    step "installing $2" "$1/bin/pip" install --disable-pip-version-check --no-input -r "$2" || return
+    printf '%s\n' "$now" >"$stamp"
+}
+
 page_inputs() {
     find "$page" \( -name node_modules -o -name dist -o -name test \) -prune -o -type f -print0 |
         sort -z | xargs -0 sha256sum | sha256sum

@@ -1,9 +1,11 @@
 // Firefox and Chromium in one call: another maker's DTLS, probing, layers and feedback.
 
+import assert from 'node:assert/strict';
 import os from 'node:os';
 import { atLeast, atMost, note } from './lib/report.mjs';
 import { launchFirefox } from './lib/firefox.mjs';
-import { stage } from './lib/stage.mjs';
+import { Room } from './lib/room.mjs';
+import { over, stage } from './lib/stage.mjs';
 import { delay, until } from './lib/until.mjs';
 
 // Firefox gathers no loopback candidates where there is another network.
@@ -42,3 +44,39 @@ check('Firefox and Chromium see and hear each other, on thin links too', async (
   await flo.leave();
   await cleo.until('is alone', () => window.ironcast.participants.size === 0);
 });
+
+for (const { codec, layers } of [{ codec: 'VP8', layers: 2 }, { codec: 'VP9', layers: 1 }]) {
+  check(`Firefox and Chromium in a room of the control API, ${codec}`, async ({ browser, keep, servers }) => {
+    const name = `11 firefox ${codec}`;
+    const room = await Room.open(servers);
+    const firefox = await launchFirefox();
+    try {
+      const both = { Firefox: await room.browser(firefox), Chromium: await room.browser(browser) };
+      keep(both.Chromium);
+      const sent = {};
+      for (const [who, { step }] of Object.entries(both)) sent[who] = await step('publish', { codec, layers, width: 480, height: 270 });
+      await both.Firefox.step('watch', { producerIds: sent.Chromium });
+      await both.Chromium.step('watch', { producerIds: sent.Firefox });
+      for (const [who, { step }] of Object.entries(both)) {
+        await until(`${who} has the whole picture`, async () => {
+          const { video } = await step('received');
+          return (video?.framesDecoded > 0 && video.frameWidth === 480) || Promise.reject(new Error(JSON.stringify(video)));
+        }, { within: 20_000 });
+      }
+      const received = async () => ({ Firefox: await both.Firefox.step('received'), Chromium: await both.Chromium.step('received') });
+      const { first, last, seconds } = await over(2, received);
+      for (const who of Object.keys(both)) {
+        const gained = (kind, field) => last[who][kind][field] - first[who][kind][field];
+        assert.equal(last[who].video.codec, `video/${codec}`);
+        atLeast(name, `frames/s at ${who}`, gained('video', 'framesDecoded') / seconds, FPS * 0.8);
+        atLeast(name, `sound of its time at ${who}`, gained('audio', 'totalSamplesReceived') / 480 / seconds, 90, '%');
+        assert.ok(gained('audio', 'totalAudioEnergy') > 0, `${who} hears the tone`);
+      }
+      for (const { step } of Object.values(both)) await step('leave');
+      await until('all of both is gone', async () => (await servers.control.count()).transports === 0);
+    } finally {
+      await firefox.close();
+      await room.close();
+    }
+  });
+}

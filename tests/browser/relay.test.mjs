@@ -62,6 +62,18 @@ test('loses the share that it was told to, each way', async () => {
   await relay.close();
 });
 
+test('loses the next packet of a marked stream, and no other', async () => {
+  const [relay, server] = [new Relay(), await echo()];
+  const one = await client(relay, server);
+  const packet = (ssrc, type = 96) => Buffer.from([0x80, type, 0, 1, 0, 0, 0, 0, 0, 0, 0, ssrc]);
+  relay.marked.add(7);
+  for (const data of [packet(8), packet(7, 200), packet(7), packet(7), Buffer.from('7')]) await one.send(data);
+  await until('the others came', () => one.heard.length === 4);
+  assert.deepEqual([relay.counts.upLost, relay.counts.downLost, relay.marked.size], [1, 0, 0]);
+  for (const { socket } of [one, server]) socket.close();
+  await relay.close();
+});
+
 test('changes the address that the server sees, and nothing else', async () => {
   const [relay, server] = [new Relay(), await echo()];
   const one = await client(relay, server);

@@ -1,6 +1,6 @@
-// A UDP relay between a browser and the media server, with seeded loss and a delay each way, and a way to change
-// the address that the server sees. Every remote candidate of a page gets a port of its own here;
-// every socket of the browser that sends to it gets a socket of its own towards the server.
+// A UDP relay between a browser and the media server, with seeded loss and a delay each way, a way to lose a packet of
+// a stream, and one to change the address that the server sees. Every remote candidate of a page gets a port of its
+// own here, at the server's address; every socket of the browser that sends to it gets a socket of its own towards the server.
 
 import dgram from 'node:dgram';
 
@@ -31,7 +31,15 @@ export class Relay {
     this.listeners = new Map();
     this.counts = { up: 0, down: 0, upLost: 0, downLost: 0, rebinds: 0 };
     this.lateMs = 0;
+    /** Streams (SSRC) whose next packet vanishes. */
+    this.marked = new Set();
     this.closed = false;
+  }
+
+  isMarked(data) {
+    // RTP is what is neither STUN, nor DTLS, nor RTCP (RFC 7983, RFC 5761).
+    const isRtp = data.length >= 12 && data[0] >> 6 === 2 && (data[1] < 192 || data[1] > 223);
+    return isRtp && this.marked.delete(data.readUInt32BE(8));
   }
 
   /** The address to use in place of `ip:port`; the same answer for the same question. */
@@ -44,9 +52,8 @@ export class Relay {
 
   async listen(ip, port) {
     const family = ip.includes(':') ? 'udp6' : 'udp4';
-    const address = family === 'udp6' ? '::1' : '127.0.0.1';
-    const socket = await bind(family, address);
-    const listener = { socket, address, family, server: { ip, port }, flows: new Map() };
+    const socket = await bind(family, ip);
+    const listener = { socket, address: ip, family, server: { ip, port }, flows: new Map() };
     socket.on('message', (data, from) => void this.up(listener, data, from));
     socket.on('error', () => {});
     return listener;
@@ -54,7 +61,7 @@ export class Relay {
 
   async up(listener, data, from) {
     this.counts.up += 1;
-    if (this.random() < this.loss) {
+    if (this.random() < this.loss || this.isMarked(data)) {
       this.counts.upLost += 1;
       return;
     }
@@ -68,7 +75,7 @@ export class Relay {
     const socket = await bind(listener.family, listener.address);
     socket.on('message', (data) => {
       this.counts.down += 1;
-      if (this.random() < this.loss) {
+      if (this.random() < this.loss || this.isMarked(data)) {
         this.counts.downLost += 1;
         return;
       }

@@ -14,8 +14,8 @@ import { until } from './until.mjs';
 
 export const TOP = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
 export const OUTPUT = path.join(TOP, 'tests/browser/output');
-export const BINARIES =
-  process.env.IRONCAST_BIN_DIR ?? path.join(TOP, process.env.CARGO_TARGET_DIR ?? 'target', 'release');
+export const TARGET = path.resolve(TOP, process.env.CARGO_TARGET_DIR ?? 'target');
+export const BINARIES = process.env.IRONCAST_BIN_DIR ?? path.join(TARGET, 'release');
 
 const NAMES = ['dataplane', 'controlplane', 'signaling'];
 const MEDIA_PORTS = 64;
