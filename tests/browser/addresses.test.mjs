@@ -29,6 +29,18 @@ test('a call over IPv6', { timeout }, () =>
     judge('IPv6', await scenario({ name: 'ipv6', settings }, namespace), IPV6);
   }));
 
+test('other clients over IPv6', { timeout }, () =>
+  withNamespace([`${IPV6}/64`, `${IPV4}/24`], async (namespace) => {
+    const settings = { 'rtc.listen': IPV6, 'rtc.announced_address': IPV6 };
+    const clients = ['aiortc', 'gstreamer', 'werift'];
+    const { calls } = await scenario({ name: 'clients-ipv6', settings, clients }, namespace);
+    for (const { name: client, tuples } of calls) {
+      note(name, `IPv6, ${client}: media comes from`, tuples.map(({ remoteIp, remotePort }) => `${remoteIp} port ${remotePort}`).join(', '));
+      for (const { remoteIp } of tuples) assert.equal(remoteIp, IPV6);
+    }
+    assert.deepEqual(calls.map((call) => call.name), clients);
+  }));
+
 test('calls in single-port mode', { timeout }, async () => {
   const port = 11_000 + Math.floor(Math.random() * 900);
   const result = await scenario({ name: 'single-port', settings: { 'rtc.single_port': String(port) }, rooms: 2 });

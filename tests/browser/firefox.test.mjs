@@ -72,6 +72,13 @@ for (const { codec, layers } of [{ codec: 'VP8', layers: 2 }, { codec: 'VP9', la
         atLeast(name, `sound of its time at ${who}`, gained('audio', 'totalSamplesReceived') / 480 / seconds, 90, '%');
         assert.ok(gained('audio', 'totalAudioEnergy') > 0, `${who} hears the tone`);
       }
+      const fragments = async () => (await servers.control.snapshot()).routers.flatMap(({ transports }) => transports).map(({ iceParameters }) => iceParameters.usernameFragment);
+      const before = await fragments();
+      await both.Firefox.step('restartIce');
+      assert.equal((await fragments()).filter((one) => !before.includes(one)).length, 2, 'ICE is restarted for both of its transports');
+      const shown = async () => Object.values(await received()).map(({ video }) => video.framesDecoded);
+      const atRestart = await shown();
+      await until('frames come after it', async () => (await shown()).every((frames, index) => frames > atRestart[index] + FPS));
       for (const { step } of Object.values(both)) await step('leave');
       await until('all of both is gone', async () => (await servers.control.count()).transports === 0);
     } finally {

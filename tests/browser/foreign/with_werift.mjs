@@ -95,7 +95,7 @@ const steps = {
   askKeyFrame: () => video.receiver.sendRtcpPLI(video.track.ssrc),
 
   async close() {
-    for (const end of endings) end();
+    for (const end of endings.splice(0)) end();
     await sending?.close();
     await receiving?.close();
   },
@@ -110,4 +110,4 @@ for await (const line of readline.createInterface({ input: process.stdin })) {
     console.log(JSON.stringify({ id, error: error.stack }));
   }
 }
-for (const end of endings) end();
+for (const end of endings.splice(0)) end();

@@ -155,8 +155,8 @@ class Pair {
   }
 }
 
-/** One check for each of `calls`, `{codec, layers, role, moves, silently}`: the client is started by `command`. */
-export function bothWays(name, command, calls) {
+/** One check for each of `calls`, `{codec, layers, role, moves, silently}`. `name`: of the client. */
+export function bothWays(name, calls) {
   let servers;
   let browser;
   before(async () => {
@@ -176,7 +176,7 @@ export function bothWays(name, command, calls) {
       try {
         const room = keep(await Room.open(servers));
         const relay = keep(new Relay({ seed: 21 }));
-        const client = keep(new Client(...command));
+        const client = keep(new Client(name));
         const chromium = keep(await room.browser(browser));
         const pair = new Pair(`13 ${name} ${call.codec}`, room, chromium, client, relay);
         await pair.clientPublishes(call);

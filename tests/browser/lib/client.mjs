@@ -2,12 +2,24 @@
 // its standard input, `{id, step, data}`, and answers each on its standard output, `{id, data}` or `{id, error}`.
 
 import { spawn } from 'node:child_process';
+import path from 'node:path';
 import readline from 'node:readline';
+import { TARGET, TOP } from './servers.mjs';
 
 const ANSWER_MS_MAX = 15_000;
 
+const script = (name) => path.join(TOP, 'tests/browser/foreign', name);
+const COMMANDS = {
+  aiortc: [path.join(TARGET, 'aiortc/bin/python'), script('with_aiortc.py')],
+  // The distribution's Python: the modules for GStreamer are for no other.
+  gstreamer: ['/usr/bin/python3', script('with_gstreamer.py')],
+  werift: [process.execPath, script('with_werift.mjs')],
+};
+
 export class Client {
-  constructor(command, ...words) {
+  /** `name`: aiortc, gstreamer, or werift. */
+  constructor(name) {
+    const [command, ...words] = COMMANDS[name];
     this.waiting = new Map();
     this.asked = 0;
     this.problems = '';

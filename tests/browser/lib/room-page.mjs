@@ -82,6 +82,12 @@ window.person = {
     return streams.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
   },
 
+  async restartIce() {
+    for (const one of Object.values(transports)) {
+      await one.restartIce(await call('POST', `/transports/${one.id}/restart-ice`));
+    }
+  },
+
   leave() {
     for (const one of Object.values(transports)) one.close();
   },
