@@ -45,34 +45,34 @@ pub fn apply(state: &mut State, event: Event) {
         Event::IceStateChange { transport, state: ice_state } => {
             let ice_state = convert::ice_state(ice_state);
             on_transport(state, &transport, |transport| {
-                transport.info.ice_state = ice_state;
+                transport.info.webrtc_mut()?.ice_state = ice_state;
                 let (transport_id, participant_id) = names(transport);
                 let event = TransportIceStateChange { transport_id, participant_id, ice_state };
-                EventData::TransportIceStateChange(event)
+                Some(EventData::TransportIceStateChange(event))
             });
         }
         Event::IceSelectedTupleChange { transport, tuple } => {
             on_transport(state, &transport, |transport| {
                 let ice_selected_tuple = convert::tuple(tuple);
-                transport.info.ice_selected_tuple = Some(ice_selected_tuple.clone());
+                transport.info.webrtc_mut()?.ice_selected_tuple = Some(ice_selected_tuple.clone());
                 let (transport_id, participant_id) = names(transport);
-                EventData::TransportIceSelectedTupleChange(TransportIceSelectedTupleChange {
+                Some(EventData::TransportIceSelectedTupleChange(TransportIceSelectedTupleChange {
                     transport_id,
                     participant_id,
                     ice_selected_tuple,
-                })
+                }))
             });
         }
         Event::DtlsStateChange { transport, state: dtls_state, srtp_profile, reason } => {
             let dtls_state = convert::dtls_state(dtls_state);
             on_transport(state, &transport, |transport| {
-                transport.info.dtls_state = dtls_state;
+                transport.info.webrtc_mut()?.dtls_state = dtls_state;
                 transport.srtp_profile = srtp_profile.or_else(|| transport.srtp_profile.take());
                 let (transport_id, participant_id) = names(transport);
                 let reason = reason.map(convert::dtls_failure);
                 let event =
                     TransportDtlsStateChange { transport_id, participant_id, dtls_state, reason };
-                EventData::TransportDtlsStateChange(event)
+                Some(EventData::TransportDtlsStateChange(event))
             });
         }
         other => apply_to_stream(state, other),
@@ -149,11 +149,17 @@ fn apply_exhausted(state: &mut State, event: Event) {
     }
 }
 
-fn on_transport(state: &mut State, id: &str, change: impl FnOnce(&mut Transport) -> EventData) {
+/// What a transport is told to have changed; `change` gives no event for one of another kind.
+fn on_transport(
+    state: &mut State,
+    id: &str,
+    change: impl FnOnce(&mut Transport) -> Option<EventData>,
+) {
     let Some(transport) = state.registry.transports.get_mut(id) else { return };
     let router_id = transport.info.router_id.clone();
-    let event = change(transport);
-    state.events.publish(Some(&router_id), event);
+    if let Some(event) = change(transport) {
+        state.events.publish(Some(&router_id), event);
+    }
 }
 
 fn names(transport: &Transport) -> (Id, Option<Id>) {

@@ -10,7 +10,7 @@ use std::{
 
 use ironcast_api::{
     ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ProducerInfo, RouterInfo, TransportInfo,
-    TransportType,
+    TransportLink, WebRtcLink,
 };
 use ironcast_negotiate::{
     default_media_codecs, generate_router_rtp_capabilities, get_consumable_rtp_parameters,
@@ -138,11 +138,13 @@ fn add_transport(
     });
     let mut info =
         new_transport_info(Id::new(create.id).ok()?, Id::new(create.router).ok()?, created, &note);
-    info.ice_state = convert::ice_state(state.ice_state);
-    info.ice_selected_tuple = state.tuple.map(convert::tuple);
-    info.dtls_state = convert::dtls_state(state.dtls_state);
-    info.dtls_parameters.role =
-        state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
+    if let Some(link) = info.webrtc_mut() {
+        link.ice_state = convert::ice_state(state.ice_state);
+        link.ice_selected_tuple = state.tuple.map(convert::tuple);
+        link.dtls_state = convert::dtls_state(state.dtls_state);
+        link.dtls_parameters.role =
+            state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
+    }
     info.max_incoming_bitrate = convert::limit(state.max_incoming_bps);
     info.max_outgoing_bitrate = convert::limit(state.max_outgoing_bps);
     info.min_outgoing_bitrate = convert::limit(state.min_outgoing_bps);
@@ -164,18 +166,19 @@ pub fn new_transport_info(
     TransportInfo {
         id,
         router_id,
-        kind: TransportType::Webrtc,
         participant_id: note.participant_id.clone(),
-        ice_role: IceRole::Controlled,
-        ice_parameters: convert::ice_parameters(&created.ice_parameters),
-        ice_candidates: created.ice_candidates.iter().map(convert::ice_candidate).collect(),
-        ice_state: Default::default(),
-        ice_selected_tuple: None,
-        dtls_parameters: DtlsParameters {
-            role: DtlsRole::Auto,
-            fingerprints: convert::api_fingerprints(&created.dtls_fingerprints),
-        },
-        dtls_state: Default::default(),
+        link: TransportLink::Webrtc(WebRtcLink {
+            ice_role: IceRole::Controlled,
+            ice_parameters: convert::ice_parameters(&created.ice_parameters),
+            ice_candidates: created.ice_candidates.iter().map(convert::ice_candidate).collect(),
+            ice_state: Default::default(),
+            ice_selected_tuple: None,
+            dtls_parameters: DtlsParameters {
+                role: DtlsRole::Auto,
+                fingerprints: convert::api_fingerprints(&created.dtls_fingerprints),
+            },
+            dtls_state: Default::default(),
+        }),
         max_incoming_bitrate: None,
         max_outgoing_bitrate: None,
         min_outgoing_bitrate: None,

@@ -172,7 +172,9 @@ impl Transport {
     #[must_use]
     pub fn whole_info(&self) -> TransportInfo {
         let mut info = self.info.clone();
-        info.dtls_parameters.fingerprints = self.fingerprints.to_vec();
+        if let Some(link) = info.webrtc_mut() {
+            link.dtls_parameters.fingerprints = self.fingerprints.to_vec();
+        }
         info
     }
 }
@@ -344,11 +346,13 @@ impl Registry {
     pub fn insert_transport(&mut self, mut transport: Transport) -> bool {
         let Some(router) = self.routers.get_mut(&transport.info.router_id) else { return false };
         // A dataplane has one certificate: the newest one's are nearly always those of this one.
-        let fingerprints = std::mem::take(&mut transport.info.dtls_parameters.fingerprints);
-        if *self.fingerprints != *fingerprints {
-            self.fingerprints = fingerprints.into();
+        if let Some(link) = transport.info.webrtc_mut() {
+            let fingerprints = std::mem::take(&mut link.dtls_parameters.fingerprints);
+            if *self.fingerprints != *fingerprints {
+                self.fingerprints = fingerprints.into();
+            }
+            transport.fingerprints = Arc::clone(&self.fingerprints);
         }
-        transport.fingerprints = Arc::clone(&self.fingerprints);
         router.transports.insert(transport.info.id.clone());
         let (router_id, participant) =
             (transport.info.router_id.clone(), transport.info.participant_id.clone());

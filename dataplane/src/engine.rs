@@ -13,8 +13,8 @@ use ironcast_core::{
     Arrival, Nanos, SECOND,
     batch::Batch,
     closing::PORTION,
+    link::webrtc::ice::Credentials,
     srtp::Sealer,
-    transport::ice::Credentials,
     worker::{Action, Ingress, Worker},
 };
 use ironcast_driver::{Engine, Inbound, Io, Statistics};

@@ -4,9 +4,9 @@
 use ironcast_core::{
     Arrival, MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    link::webrtc::ice::Credentials,
     numbers::PacketIndex,
     srtp::{MasterKey, SealKey, SoftwareSealer, Suite},
-    transport::ice::Credentials,
     wire::stun,
     worker::{Action, Ingress, Limits, Worker},
 };

@@ -10,7 +10,7 @@ use ironcast_api::{
     AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
     CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters, ErrorCode,
     Event, EventData, EventSeq, HealthStatus, Id, PatchConsumer, Problem, RouterSnapshot,
-    TransportInfo, TransportSnapshot,
+    TransportInfo, TransportLink, TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -143,11 +143,12 @@ fn consumed(made: ConsumerInfo) -> MediaResult<Consumed> {
 fn of(is_transport: bool, answer: Value) -> MediaResult<Made> {
     if is_transport {
         let made: TransportInfo = read(answer)?;
+        let TransportLink::Webrtc(link) = made.link;
         return Ok(Made::Transport(json!({
             "id": made.id,
-            "iceParameters": made.ice_parameters,
-            "iceCandidates": made.ice_candidates,
-            "dtlsParameters": made.dtls_parameters,
+            "iceParameters": link.ice_parameters,
+            "iceCandidates": link.ice_candidates,
+            "dtlsParameters": link.dtls_parameters,
         })));
     }
     consumed(read(answer)?).map(Made::Consumer)

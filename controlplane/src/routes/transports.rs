@@ -6,7 +6,7 @@ use futures::future::join_all;
 use ironcast_api::{
     ConnectAnswer, ConnectTransport, CreateTransport, DtlsFingerprint, DtlsParameters, ErrorCode,
     FingerprintAlgorithm, Id, LeaveAnswer, PatchTransport, Problem, RestartIceAnswer,
-    RtpCapabilities, TransportInfo, TransportType, events::TransportClosedReason,
+    RtpCapabilities, TransportInfo, TransportType, WebRtcLink, events::TransportClosedReason,
 };
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -183,8 +183,7 @@ pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answe
             let transport = seen(state, call, id)?;
             match transport.connect_hash {
                 Some(other) if other == hash => {
-                    let dtls_local_role = transport.info.dtls_parameters.role;
-                    return Ok(Step::Done(ConnectAnswer { dtls_local_role }));
+                    return Ok(Step::Done(connect_answer(transport)?));
                 }
                 Some(_) => return Err(connected_already()),
                 None => {}
@@ -246,7 +245,7 @@ fn connected(
             // The same call may have been on its way twice.
             let transport = find(state, id)?;
             if transport.connect_hash == Some(hash) {
-                return Ok(ConnectAnswer { dtls_local_role: transport.info.dtls_parameters.role });
+                return connect_answer(transport);
             }
             return Err(problem);
         }
@@ -254,8 +253,21 @@ fn connected(
     };
     let transport = find(state, id)?;
     transport.connect_hash = Some(hash);
-    transport.info.dtls_parameters.role = local_role;
-    Ok(ConnectAnswer { dtls_local_role: local_role })
+    webrtc_mut(transport)?.dtls_parameters.role = local_role;
+    connect_answer(transport)
+}
+
+fn connect_answer(transport: &Transport) -> Result<ConnectAnswer, Problem> {
+    let link = transport.info.webrtc().ok_or_else(not_webrtc)?;
+    Ok(ConnectAnswer { dtls_local_role: link.dtls_parameters.role })
+}
+
+fn webrtc_mut(transport: &mut Transport) -> Result<&mut WebRtcLink, Problem> {
+    transport.info.webrtc_mut().ok_or_else(not_webrtc)
+}
+
+fn not_webrtc() -> Problem {
+    Problem::new(ErrorCode::WrongState, "this is not a webrtc transport")
 }
 
 /// `POST /transports/{id}/restart-ice`.
@@ -270,7 +282,7 @@ pub async fn restart_ice(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<A
                     Reply::IceRestarted(parameters) => convert::ice_parameters(&parameters),
                     other => return Err(unexpected(&other)),
                 };
-                find(state, &id)?.info.ice_parameters = ice_parameters.clone();
+                webrtc_mut(find(state, &id)?)?.ice_parameters = ice_parameters.clone();
                 Ok(RestartIceAnswer { ice_parameters })
             }))
         })

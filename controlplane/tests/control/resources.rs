@@ -28,7 +28,8 @@ async fn a_call_of_two_from_the_first_request_to_the_last() {
         ..CreateTransport::webrtc(id("room"))
     };
     let send = client.create_transport(&create).await.unwrap();
-    assert!(send.ice_parameters.ice_lite && send.ice_candidates.len() == 1);
+    let link = send.webrtc().unwrap();
+    assert!(link.ice_parameters.ice_lite && link.ice_candidates.len() == 1);
     let parameters = serde_json::from_value(dtls("client")).unwrap();
     let connected = client.connect_transport(&send.id, &parameters).await.unwrap();
     assert_eq!(connected.dtls_local_role, ironcast_api::DtlsRole::Server);
@@ -82,7 +83,8 @@ async fn a_call_of_two_from_the_first_request_to_the_last() {
     let patched = client.patch_transport(&send.id, &patch).await.unwrap();
     assert_eq!(patched.max_incoming_bitrate, None);
     let restarted = client.restart_ice(&send.id).await.unwrap().ice_parameters;
-    assert_eq!(client.transport(&send.id).await.unwrap().ice_parameters, restarted);
+    let now = client.transport(&send.id).await.unwrap();
+    assert_eq!(now.webrtc().unwrap().ice_parameters, restarted);
     assert_eq!(client.transport_stats(&send.id).await.unwrap()[0].transport_id, send.id.as_str());
     let stats = client.consumer_stats(&id("seen")).await.unwrap();
     assert_eq!((stats.len(), stats[0].jitter, stats[0].packets_lost), (2, 900, -1));

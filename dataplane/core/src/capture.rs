@@ -80,7 +80,7 @@ impl Worker {
     /// `NotFound`; `NoCapacity` where too many are captured already.
     pub fn take_capture(&mut self, take: &TakeCapture, now: Nanos) -> Result<Reply, CommandError> {
         let key = self.transport_key(&take.id)?;
-        let tuple = self.transports.get(key).and_then(|transport| transport.tuple());
+        let tuple = self.transports.get(key).and_then(|transport| transport.link.tuple());
         self.captures.expire(now);
         let all = &mut self.captures.0;
         let place = key.index() as u32;
@@ -104,10 +104,10 @@ impl Worker {
         Ok(Reply::Captured(Captured { tuple, ..taken }))
     }
 
-    /// RTP that we send: what is about to be sealed.
+    /// RTP that we send: what is about to be sealed, or leaves as it is.
     pub(crate) fn capture_jobs(&mut self, batch: &Batch, now: Nanos) {
         let at = now + self.unix_offset_ns;
-        for job in &self.seal_jobs {
+        for job in self.seal_jobs.iter().chain(&self.clear_jobs) {
             let Some(capture) = self.captures.0.get_mut(&job.transport) else { continue };
             if self.transports.get(capture.transport).is_none() {
                 continue;

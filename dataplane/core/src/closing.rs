@@ -12,7 +12,8 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportC
 
 use crate::{
     key::{ConsumerKey, ProducerKey, TransportKey},
-    transport::dtls::say_goodbye,
+    link::webrtc::dtls::say_goodbye,
+    producer::Recipient,
     worker::{Action, Worker},
 };
 
@@ -147,7 +148,9 @@ impl Worker {
             Some(&mut Closing::Producer(key)) => {
                 let producer = self.producers.get(key);
                 match producer.and_then(|producer| producer.subscribers.last()) {
-                    Some(subscriber) => self.remove_consumer(subscriber.consumer),
+                    Some(subscriber) => match subscriber.to {
+                        Recipient::Consumer { key, .. } => self.remove_consumer(key),
+                    },
                     None => {
                         self.closing.pop();
                         self.remove_producer(key);
@@ -189,16 +192,19 @@ impl Worker {
         let Some(transport) = self.transports.remove(key) else {
             return;
         };
-        say_goodbye(&transport, &mut self.control);
-        for path in transport.ice.paths() {
-            self.leave_path(key, path.id);
+        say_goodbye(&transport.link, &mut self.control);
+        for path in transport.link.paths() {
+            self.leave_path(key, path);
         }
-        let former = transport.ice.former().into_iter();
-        for credentials in former.chain([transport.ice.credentials()]) {
-            self.username_fragments.remove(&credentials.username_fragment);
+        if let Some(webrtc) = transport.link.as_webrtc() {
+            let former = webrtc.ice.former().into_iter();
+            for credentials in former.chain([webrtc.ice.credentials()]) {
+                self.username_fragments.remove(&credentials.username_fragment);
+            }
         }
         self.transport_ids.remove(&transport.id);
         self.seal_keys.set(key.index(), None);
+        self.ways.set(key.index(), None);
         self.leave(key, &transport);
         let id = transport.id;
         if let Some(reason) = reason {

@@ -15,19 +15,25 @@ use crate::{
     consumer::{Consumer, cap},
     key::TransportKey,
     key_frame::Wish,
-    numbers::{RtcpIndex, SentSeq},
-    producer::Producer,
-    router::Router,
-    transport::{
-        Transport,
-        ice::{Credentials, Ice, Timeouts},
+    link::{
+        Link,
+        webrtc::{
+            WebRtc,
+            ice::{Credentials, Ice, Timeouts},
+        },
     },
+    numbers::{RtcpIndex, SentSeq},
+    producer::{Producer, Recipient},
+    router::Router,
+    transport::Transport,
     wire::extension::ExtensionKind,
     worker::Worker,
 };
 
 const TRANSPORTS_FULL: &str = "this worker has its maximum of transports: see \
     dataplane.transports_max, dataplane.paths_max and the limit of open files, or add workers";
+
+const NOT_WEBRTC: &str = "this is not a webrtc transport";
 
 type Outcome<T> = Result<T, CommandError>;
 
@@ -82,10 +88,10 @@ impl Worker {
             consent: Nanos::from(create.consent_timeout_s) * SECOND,
             disconnected: Nanos::from(create.disconnected_timeout_s) * SECOND,
         };
-        let ice = Ice::new(credentials, timeouts);
+        let link = Link::webrtc(WebRtc::new(Ice::new(credentials, timeouts)));
         let initial = create.initial_available_outgoing_bitrate_bps;
         let transport =
-            Transport::new(create.id.clone(), router_key, ice, initial, RtcpIndex(1), now);
+            Transport::new(create.id.clone(), router_key, link, initial, RtcpIndex(1), now);
         let key = self.transports.insert(transport);
         self.transport_ids.insert(create.id.clone(), key);
         self.username_fragments.insert(fragment, key);
@@ -104,13 +110,13 @@ impl Worker {
         now: Nanos,
     ) -> Outcome<u64> {
         let key = self.transport_key(id)?;
-        let Some(transport) = self.transports.get_mut(key) else {
-            return Err(not_found("transport", id));
+        let Some(webrtc) = self.webrtc_mut(key) else {
+            return refuse(ErrorCode::Invalid, NOT_WEBRTC);
         };
-        if transport.dtls_role.is_some() {
+        if webrtc.dtls_role.is_some() {
             return refuse(ErrorCode::WrongState, "this transport is connected already");
         }
-        transport.dtls_role = Some(local_role);
+        webrtc.dtls_role = Some(local_role);
         self.schedule(key, now);
         self.start_dtls(key);
         Ok(key.into())
@@ -122,15 +128,17 @@ impl Worker {
     /// `NotFound`.
     pub fn apply_restart_ice(&mut self, id: &str, credentials: Credentials) -> Outcome<Reply> {
         let key = self.transport_key(id)?;
-        let Some(transport) = self.transports.get_mut(key) else {
-            return Err(not_found("transport", id));
+        let Some(webrtc) = self.webrtc_mut(key) else {
+            return refuse(ErrorCode::WrongState, NOT_WEBRTC);
         };
         let answer = IceParameters {
             username_fragment: credentials.username_fragment.clone(),
             password: credentials.password.clone(),
         };
-        self.username_fragments.insert(credentials.username_fragment.clone(), key);
-        if let Some(over) = transport.ice.restart(credentials) {
+        let fragment = credentials.username_fragment.clone();
+        let over = webrtc.ice.restart(credentials);
+        self.username_fragments.insert(fragment, key);
+        if let Some(over) = over {
             self.username_fragments.remove(&over.username_fragment);
         }
         Ok(Reply::IceRestarted(answer))
@@ -226,7 +234,8 @@ impl Worker {
         }
         producer.pause(paused);
         for subscriber in &producer.subscribers {
-            if let Some(consumer) = self.consumers.get_mut(subscriber.consumer) {
+            let Recipient::Consumer { key, .. } = subscriber.to;
+            if let Some(consumer) = self.consumers.get_mut(key) {
                 consumer.start_over();
             }
         }

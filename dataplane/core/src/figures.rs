@@ -13,8 +13,8 @@ use crate::numbers::SentSeq;
 use crate::{
     MS, Nanos,
     consumer::Consumer,
+    link::webrtc::ice::Credentials,
     producer::{Producer, Stream, TEMPORAL_LAYERS},
-    transport::ice::Credentials,
     worker::Worker,
 };
 
@@ -29,8 +29,8 @@ fn not_found(what: &str, id: &str) -> CommandError {
 pub enum ResourceState {
     /// Nothing changes on a room: it is there.
     Router,
-    /// A peer, with its credentials now (an ICE restart changes them).
-    Transport(TransportState, Credentials),
+    /// A peer, with its ICE credentials now, if it has such (a restart changes them).
+    Transport(TransportState, Option<Credentials>),
     /// A received track.
     Producer(ProducerState),
     /// A sent track.
@@ -124,7 +124,8 @@ impl Worker {
             }
             ResourceKind::Transport => {
                 let transport = self.transports.get(*self.transport_ids.get(id)?)?;
-                let credentials = transport.ice.credentials().clone();
+                let webrtc = transport.link.as_webrtc();
+                let credentials = webrtc.map(|webrtc| webrtc.ice.credentials().clone());
                 ResourceState::Transport(transport.state(), credentials)
             }
             ResourceKind::Producer => ResourceState::Producer(self.producer_state(id)?),
@@ -139,7 +140,7 @@ impl Worker {
     pub fn transport_stats(&self, id: &str, now: Nanos) -> Outcome<TransportStats> {
         let transport = self.transports.get(self.transport_key(id)?);
         let transport = transport.ok_or_else(|| not_found("transport", id))?;
-        let t = &transport.traffic;
+        let (t, state) = (&transport.traffic, transport.state());
         let streams = || {
             let producers = transport.producers.iter().filter_map(|k| self.producers.get(*k));
             producers.flat_map(|p| &p.streams).filter(|stream| stream.is_active())
@@ -150,10 +151,10 @@ impl Worker {
             consumers.map(|c| f64::from(c.reported.fraction_lost) / 256.0).reduce(f64::max);
         Ok(TransportStats {
             timestamp_ms: (now + self.unix_offset_ns) / MS,
-            ice_state: transport.ice_state(),
-            tuple: transport.tuple(),
-            dtls_state: transport.dtls_state,
-            dtls_local_role: transport.dtls_role,
+            ice_state: state.ice_state,
+            tuple: state.tuple,
+            dtls_state: state.dtls_state,
+            dtls_local_role: state.dtls_local_role,
             bytes_received: t.received.bytes,
             recv_bitrate: t.received.meter.rate_bps(now),
             bytes_sent: t.sent.bytes,

@@ -14,7 +14,7 @@ use crate::{
     divide::{Demand, Options, divide},
     key::{ConsumerKey, ProducerKey, TransportKey},
     key_frame::Wish,
-    producer::{Producer, Stream, TEMPORAL_LAYERS},
+    producer::{Producer, Recipient, Stream, TEMPORAL_LAYERS},
     transport::Transport,
     worker::Worker,
 };
@@ -150,11 +150,12 @@ impl Worker {
             return;
         };
         for subscriber in &producer.subscribers {
-            if let Some(transport) = self.transports.get_mut(subscriber.transport) {
+            let Recipient::Consumer { transport: key, .. } = subscriber.to;
+            if let Some(transport) = self.transports.get_mut(key) {
                 transport.layers_at = AT_ONCE;
                 if !transport.touched {
                     transport.touched = true;
-                    self.touched.push(subscriber.transport);
+                    self.touched.push(key);
                 }
             }
         }

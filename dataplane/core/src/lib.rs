@@ -25,6 +25,7 @@ mod hottest;
 pub mod key;
 mod key_frame;
 mod layers;
+pub mod link;
 pub mod meter;
 pub mod numbers;
 pub mod producer;

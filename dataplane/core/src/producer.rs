@@ -70,14 +70,24 @@ const RESTART_PACKETS_MAX: usize = 256;
 /// that have something to get: one line of memory says it of several.
 #[derive(Debug, Clone, Copy)]
 pub struct Subscriber {
-    /// What it is.
-    pub consumer: ConsumerKey,
-    /// Where it leaves.
-    pub transport: TransportKey,
+    /// Who.
+    pub to: Recipient,
     /// Streams of which it may send packets now, one bit each: [`Consumer::streams`].
     ///
     /// [`Consumer::streams`]: crate::consumer::Consumer::streams
     pub streams: u8,
+}
+
+/// What takes a producer's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipient {
+    /// A sent track of this worker.
+    Consumer {
+        /// Which.
+        key: ConsumerKey,
+        /// Where it leaves.
+        transport: TransportKey,
+    },
 }
 
 /// A key frame that came, and what came since.

@@ -1,6 +1,6 @@
 //! [5] One room: who sends, who receives, and the fan-out between them. A subscriber is a consumer
 //! of this core; a room that outgrows its core will have subscribers on others (the seam is
-//! [`crate::producer::Subscriber`]). Next: [6] `consumer.rs` chooses, when [7] drains its transport.
+//! [`crate::producer::Recipient`]). Next: [6] `consumer.rs` chooses, when [7] drains its transport.
 
 use ironcast_protocol::Id;
 
@@ -8,7 +8,7 @@ use crate::{
     Nanos,
     consumer::Consumer,
     key::{ConsumerKey, Key, ProducerKey, TransportKey},
-    producer::{Producer, Subscriber},
+    producer::{Producer, Recipient, Subscriber},
     transport::Transport,
     worker::Worker,
 };
@@ -36,23 +36,24 @@ impl Worker {
                 if subscriber.streams & fresh == 0 {
                     continue;
                 }
-                let Some(consumer) = self.consumers.get_mut(subscriber.consumer) else {
+                let Recipient::Consumer { key, transport: transport_key } = subscriber.to;
+                let Some(consumer) = self.consumers.get_mut(key) else {
                     continue;
                 };
                 if consumer.queued {
                     continue;
                 }
-                let Some(transport) = self.transports.get_mut(subscriber.transport) else {
-                    continue;
-                };
-                if !transport.is_ready() {
+                if self.ways.of(transport_key.index()).is_none() {
                     continue;
                 }
+                let Some(transport) = self.transports.get_mut(transport_key) else {
+                    continue;
+                };
                 consumer.queued = true;
-                transport.pending.push(subscriber.consumer);
+                transport.pending.push(key);
                 if !transport.queued {
                     transport.queued = true;
-                    self.ready_transports.push(subscriber.transport);
+                    self.ready_transports.push(transport_key);
                 }
             }
         }
@@ -117,20 +118,24 @@ impl Worker {
         consumer.at_producer = producer.subscribers.len() as u32;
         consumer.at_transport = transport.consumers.len() as u32;
         let (transport_key, streams) = (consumer.transport, consumer.follow(now));
-        producer.subscribers.push(Subscriber { consumer: key, transport: transport_key, streams });
+        let to = Recipient::Consumer { key, transport: transport_key };
+        producer.subscribers.push(Subscriber { to, streams });
         transport.consumers.push(key);
     }
 
     /// The reverse, at a cost that does not grow with the room: the last one takes its place.
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey, consumer: &Consumer) {
         let at = consumer.at_producer as usize;
+        let own = Recipient::Consumer { key, transport: consumer.transport };
         if let Some(producer) = self.producers.get_mut(consumer.producer)
-            && producer.subscribers.get(at).is_some_and(|known| known.consumer == key)
+            && producer.subscribers.get(at).is_some_and(|known| known.to == own)
         {
             producer.subscribers.swap_remove(at);
-            let moved = producer.subscribers.get(at).map(|moved| moved.consumer);
-            if let Some(moved) = moved.and_then(|moved| self.consumers.get_mut(moved)) {
-                moved.at_producer = at as u32;
+            if let Some(moved) = producer.subscribers.get(at) {
+                let Recipient::Consumer { key: moved, .. } = moved.to;
+                if let Some(moved) = self.consumers.get_mut(moved) {
+                    moved.at_producer = at as u32;
+                }
             }
         }
         if let Some(transport) = self.transports.get_mut(consumer.transport)
@@ -148,7 +153,7 @@ impl Worker {
         let (streams, at) = (consumer.follow(now), consumer.at_producer as usize);
         if let Some(producer) = self.producers.get_mut(consumer.producer)
             && let Some(subscriber) = producer.subscribers.get_mut(at)
-            && subscriber.consumer == key
+            && subscriber.to == (Recipient::Consumer { key, transport: consumer.transport })
         {
             subscriber.streams = streams;
         }
@@ -179,7 +184,7 @@ mod tests {
     use ironcast_protocol::command::{CreateRouter, CreateWebRtcTransport};
 
     use super::*;
-    use crate::{transport::ice::Credentials, worker::Limits};
+    use crate::{link::webrtc::ice::Credentials, worker::Limits};
 
     const PEERS: usize = 500;
 

@@ -2,11 +2,9 @@
 //! frames, feedback, reports, layers. Called by [`Worker::expire`] when its timer is due, or when
 //! something came for it in this turn; says when it wants to be called next.
 
-use ironcast_protocol::{Event, event::TransportCloseReason, media::MediaKind};
+use ironcast_protocol::{Event, media::MediaKind};
 
-use crate::{
-    MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, transport::ice::Change, worker::Worker,
-};
+use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, worker::Worker};
 
 /// Time between two sets of reports to a publisher.
 const REPORTS_EVERY: Nanos = SECOND;
@@ -15,23 +13,8 @@ const RTT_DEFAULT: Nanos = 100 * MS;
 
 impl Worker {
     pub(crate) fn service(&mut self, key: TransportKey, now: Nanos) {
-        let Some(transport) = self.transports.get_mut(key) else {
+        if !self.serve_link(key, now) {
             return;
-        };
-        if transport.ice.is_over(now) {
-            self.close_by_itself(key, TransportCloseReason::ConsentLost);
-            return;
-        }
-        if transport.ice.consent_lost(now) {
-            let paths = transport.ice.disconnect(now);
-            self.report_ice(key, Change { state: true, ..Change::default() });
-            paths.into_iter().for_each(|path| self.leave_path(key, path));
-        }
-        let Some(transport) = self.transports.get_mut(key) else {
-            return;
-        };
-        if let Some(idle) = transport.ice.idle_path(now) {
-            self.leave_path(key, idle);
         }
         self.request_repairs(key, now);
         self.send_feedback(key, now);
@@ -111,10 +94,7 @@ impl Worker {
         let Some(transport) = self.transports.get(key) else {
             return Nanos::MAX;
         };
-        let mut at = transport.ice.consent_deadline().unwrap_or(Nanos::MAX);
-        if transport.ice.paths().len() > 1 {
-            at = at.min(now + SECOND);
-        }
+        let mut at = transport.link.deadline(now);
         if !transport.is_ready() {
             return at;
         }

@@ -16,9 +16,10 @@
 //! | file | methods |
 //! |---|---|
 //! | here | a datagram's way to its transport, timers, the turn's output |
-//! | `transport/paths.rs` | whose a connected socket is: `share_path`, `path_failed` |
-//! | `transport/stun.rs` | checks: `receive_stun`, `path_opened` |
-//! | `transport/dtls.rs` | when a handshake begins, its results, the goodbye: `dtls_*` |
+//! | `link/mod.rs` | what a link needs now and then: `serve_link`, `renew_way` |
+//! | `link/paths.rs` | whose a connected socket is: `share_path`, `path_failed` |
+//! | `link/webrtc/stun.rs` | checks: `receive_stun`, `path_opened` |
+//! | `link/webrtc/dtls.rs` | when a handshake begins, its results, the goodbye: `dtls_*` |
 //! | `transport/receive.rs` | [3] RTP: `receive_rtp` |
 //! | `transport/reports.rs` | RTCP both ways: `receive_rtcp`, `write_*` |
 //! | `transport/send.rs` | [7] `drain_transport` |
@@ -52,15 +53,16 @@ use crate::{
         ConsumerKey, OfConsumer, OfProducer, OfRouter, OfTransport, ProducerKey, RouterKey,
         TransportKey,
     },
+    link::{
+        Ways,
+        paths::Paths,
+        webrtc::stun::{From, WaitingCheck},
+    },
     producer::Producer,
     recover::pool::Pool,
     router::Router,
     srtp::{KeySource, SealJob, SealKey, Sealer},
-    transport::{
-        Transport,
-        paths::Paths,
-        stun::{From, WaitingCheck},
-    },
+    transport::Transport,
     wire::{self, Protocol, extension::VideoOrientation},
 };
 
@@ -222,7 +224,7 @@ impl KeySource for SealKeys {
 }
 
 /// Gives back the memory of a table by index whose end is unused.
-fn trim<T>(table: &mut Vec<Option<T>>) {
+pub(crate) fn trim<T>(table: &mut Vec<Option<T>>) {
     while table.pop_if(|entry| entry.is_none()).is_some() {}
     if table.capacity() > 2 * table.len() {
         table.shrink_to_fit();
@@ -251,7 +253,11 @@ pub struct Worker {
     pub(crate) handed_over: BTreeMap<u16, usize>,
     /// Keys to seal with, by the transport's index.
     pub(crate) seal_keys: SealKeys,
+    /// How media leaves, by the transport's index.
+    pub(crate) ways: Ways,
     pub(crate) seal_jobs: Vec<SealJob>,
+    /// Packets that leave as they are, while somebody captures.
+    pub(crate) clear_jobs: Vec<SealJob>,
     pub(crate) pool: Pool,
     pub(crate) control: ControlQueue,
     /// Paths that are closed when what waits for them was sent.
@@ -301,7 +307,9 @@ impl Worker {
             handed_over: BTreeMap::new(),
             waiting: Vec::new(),
             seal_keys: SealKeys::default(),
+            ways: Ways::default(),
             seal_jobs: Vec::new(),
+            clear_jobs: Vec::new(),
             leaving: Vec::new(),
             fresh_producers: Vec::new(),
             ready_transports: Vec::new(),
@@ -377,22 +385,24 @@ impl Worker {
             Protocol::Rtp => {
                 self.counters.rtp_received += 1;
                 let result = self.receive_rtp(key, datagram, arrival);
-                self.hear(key, path, result, arrival);
+                self.hear_verified(key, path, result, arrival);
                 result
             }
             Protocol::Rtcp => {
                 self.counters.rtcp_received += 1;
                 let result = self.receive_rtcp(key, datagram, arrival);
-                self.hear(key, path, result, arrival);
+                self.hear_verified(key, path, result, arrival);
                 result
             }
             Protocol::Stun => {
-                let known = transport.ice.paths().iter().find(|known| known.id == path);
+                let webrtc = transport.link.as_webrtc().ok_or(Discard::UnknownProtocol)?;
+                let known = webrtc.ice.paths().iter().find(|known| known.id == path);
                 let known = *known.ok_or(Discard::UnknownSource)?;
                 let from = From::Path(path);
                 self.receive_stun(from, known.local, known.remote, datagram, arrival)
             }
             Protocol::Dtls => {
+                transport.link.as_webrtc().ok_or(Discard::DtlsUnexpected)?;
                 // Nobody is asked to look at more than a handshake can be long.
                 if self.actions.len() >= ACTIONS_MAX {
                     return Err(Discard::LimitReached);
@@ -405,21 +415,16 @@ impl Worker {
         }
     }
 
-    /// Media goes where the peer's media comes from: what was verified says so sooner than a check.
-    fn hear(
+    /// What was verified is the peer's.
+    fn hear_verified(
         &mut self,
         key: TransportKey,
         path: PathId,
         result: Result<(), Discard>,
         arrival: Arrival,
     ) {
-        if result.is_err_and(Discard::is_before_verification) {
-            return;
-        }
-        if let Some(transport) = self.transports.get_mut(key)
-            && let Some(change) = transport.ice.hear(path, arrival)
-        {
-            self.report_ice(key, change);
+        if !result.is_err_and(Discard::is_before_verification) {
+            self.hear(key, path, arrival);
         }
     }
 
@@ -512,6 +517,7 @@ impl Worker {
         self.producers.trim();
         self.consumers.trim();
         self.seal_keys.trim();
+        self.ways.trim();
         self.paths.trim();
         self.timers.shrink_to(2 * self.timers.len());
     }
@@ -565,6 +571,7 @@ impl Worker {
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         self.discards.add(Discard::OutputExhausted, refused as u64);
         self.seal_jobs.clear();
+        self.clear_jobs.clear();
     }
 
     /// What the driver and the handshake are to do; emptied by the caller.

@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use ironcast_core::figures::ResourceState;
+use ironcast_core::{figures::ResourceState, link::webrtc::ice::Credentials};
 use ironcast_protocol::{
     CommandError, ErrorCode, FrameKind, Reply, WorkerId,
-    command::Dump,
+    command::{Dump, IceParameters},
     snapshot::{Resource, ResourceCounts, ResourceKind as Kind, SnapshotPart},
 };
 
@@ -200,8 +200,9 @@ impl Hub {
             }
             ResourceState::Transport(state, credentials) => {
                 let mut created = Box::new(entry.created()?);
-                created.ice_parameters.username_fragment = credentials.username_fragment;
-                created.ice_parameters.password = credentials.password;
+                if let Some(Credentials { username_fragment, password }) = credentials {
+                    created.ice_parameters = IceParameters { username_fragment, password };
+                }
                 let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
                 let create = entry.create.read().ok()?;
                 Resource::WebRtcTransport { create, created, connect, state }

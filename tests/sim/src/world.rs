@@ -11,8 +11,8 @@ use std::{
 use ironcast_core::{
     Arrival, MS, Nanos, SECOND,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    link::webrtc::ice::Credentials,
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
-    transport::ice::Credentials,
     wire::{self, Codec, Protocol, rtp::SequenceExtender, stun::Role},
     worker::{Action, Ingress, Limits, Worker},
 };

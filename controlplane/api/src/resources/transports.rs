@@ -126,8 +126,7 @@ impl CreateTransport {
     }
 }
 
-/// A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport`
-/// want have their names.
+/// A transport. `type` says which of the fields that are about its link there are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -136,12 +135,73 @@ pub struct TransportInfo {
     pub id: Id,
     /// Its router.
     pub router_id: Id,
-    /// Kind.
-    #[serde(rename = "type")]
-    pub kind: TransportType,
     /// Whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participant_id: Option<Id>,
+    /// How bytes reach the peer.
+    #[serde(flatten)]
+    pub link: TransportLink,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_incoming_bitrate: Option<u32>,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_outgoing_bitrate: Option<u32>,
+    /// As set by `PATCH`, bits per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_outgoing_bitrate: Option<u32>,
+    /// When it was made.
+    pub created_at: UnixMs,
+    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
+    #[serde(default)]
+    pub app_data: AppData,
+}
+
+impl TransportInfo {
+    /// Kind.
+    pub fn kind(&self) -> TransportType {
+        match self.link {
+            TransportLink::Webrtc(_) => TransportType::Webrtc,
+        }
+    }
+
+    /// The link of a webrtc transport.
+    pub fn webrtc(&self) -> Option<&WebRtcLink> {
+        match &self.link {
+            TransportLink::Webrtc(link) => Some(link),
+        }
+    }
+
+    /// Both ends of it, once the peer's is known.
+    pub fn tuple(&self) -> Option<&TransportTuple> {
+        match &self.link {
+            TransportLink::Webrtc(link) => link.ice_selected_tuple.as_ref(),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn webrtc_mut(&mut self) -> Option<&mut WebRtcLink> {
+        match &mut self.link {
+            TransportLink::Webrtc(link) => Some(link),
+        }
+    }
+}
+
+/// How bytes reach a transport's peer, by `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum TransportLink {
+    /// ICE, DTLS, SRTP: browsers.
+    Webrtc(WebRtcLink),
+}
+
+/// Of a webrtc transport. The fields that mediasoup-client's `createSendTransport` and
+/// `createRecvTransport` want have their names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WebRtcLink {
     /// Always `controlled`.
     pub ice_role: IceRole,
     /// Our credentials.
@@ -157,20 +217,6 @@ pub struct TransportInfo {
     pub dtls_parameters: DtlsParameters,
     /// DTLS.
     pub dtls_state: DtlsState,
-    /// As set by `PATCH`, bits per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_incoming_bitrate: Option<u32>,
-    /// As set by `PATCH`, bits per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_outgoing_bitrate: Option<u32>,
-    /// As set by `PATCH`, bits per second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_outgoing_bitrate: Option<u32>,
-    /// When it was made.
-    pub created_at: UnixMs,
-    /// The caller's own: at most 8 KiB of JSON that the server never looks into.
-    #[serde(default)]
-    pub app_data: AppData,
 }
 
 /// `GET /transports`.

@@ -2,7 +2,8 @@
 
 use clap::Args;
 use ironcast_api::{
-    ConsumerInfo, Health, Id, ProducerInfo, RouterListItem, TransportInfo, WorkerInfo,
+    ConsumerInfo, Health, Id, ProducerInfo, RouterListItem, TransportInfo, TransportTuple,
+    WorkerInfo,
 };
 use serde_json::Value;
 
@@ -122,13 +123,11 @@ pub(crate) fn rows(kind: Kind, items: &[Value]) -> Result<String, Failure> {
                 vec![
                     one.id.to_string(),
                     one.router_id.to_string(),
-                    or_dash(one.participant_id),
-                    word(one.kind),
-                    word(one.ice_state),
-                    word(one.dtls_state),
-                    or_dash(one.ice_selected_tuple.map(|tuple| {
-                        format!("{}:{}", or_dash(tuple.remote_ip), or_dash(tuple.remote_port))
-                    })),
+                    or_dash(one.participant_id.as_ref()),
+                    word(one.kind()),
+                    or_dash(one.webrtc().map(|link| word(link.ice_state))),
+                    or_dash(one.webrtc().map(|link| word(link.dtls_state))),
+                    or_dash(one.tuple().map(peer)),
                     age(one.created_at),
                 ]
             },
@@ -222,12 +221,22 @@ fn participants(items: &[Value]) -> Result<String, Failure> {
     for item in items {
         let transports: Vec<TransportInfo> = read(&item["transports"])?;
         let text = |name: &str| or_dash(item[name].as_str());
-        let states: Vec<String> = transports.iter().map(|one| word(one.ice_state)).collect();
+        let states: Vec<String> = transports.iter().map(state).collect();
         let first = transports.iter().map(|one| one.created_at).min().unwrap_or_default();
         let count = transports.len().to_string();
         rows.push(vec![text("id"), text("routerId"), count, states.join(","), age(first)]);
     }
     Ok(table(&["PARTICIPANT", "ROUTER", ">TRANSP", "ICE", ">AGE"], rows))
+}
+
+/// Where a transport's peer is.
+fn peer(tuple: &TransportTuple) -> String {
+    format!("{}:{}", or_dash(tuple.remote_ip.as_ref()), or_dash(tuple.remote_port))
+}
+
+/// In one word.
+fn state(transport: &TransportInfo) -> String {
+    transport.webrtc().map_or_else(|| word(transport.kind()), |link| word(link.ice_state))
 }
 
 fn each<T: serde::de::DeserializeOwned>(

@@ -105,7 +105,7 @@ async fn show_router(remote: &Remote, one: &RouterDetails) -> Result<(), Failure
 }
 
 async fn show_transport(remote: &Remote, one: &TransportInfo) -> Result<(), Failure> {
-    let tuple = one.ice_selected_tuple.as_ref().map(|tuple| {
+    let tuple = one.tuple().map(|tuple| {
         let remote =
             format!("{}:{}", or_dash(tuple.remote_ip.as_ref()), or_dash(tuple.remote_port));
         format!("{remote} over {}", word(tuple.protocol))
@@ -117,11 +117,11 @@ async fn show_transport(remote: &Remote, one: &TransportInfo) -> Result<(), Fail
             ("transport", one.id.to_string()),
             ("router", one.router_id.to_string()),
             ("participant", or_dash(one.participant_id.as_ref())),
-            ("type", word(one.kind)),
+            ("type", word(one.kind())),
             ("age", age(one.created_at)),
-            ("ICE", word(one.ice_state)),
+            ("ICE", one.webrtc().map(|link| word(link.ice_state)).unwrap_or_default()),
             ("peer", or_dash(tuple)),
-            ("DTLS", word(one.dtls_state)),
+            ("DTLS", one.webrtc().map(|link| word(link.dtls_state)).unwrap_or_default()),
             ("receives at most", limit(one.max_incoming_bitrate)),
             ("sends at most", limit(one.max_outgoing_bitrate)),
             ("sends at least", limit(one.min_outgoing_bitrate)),

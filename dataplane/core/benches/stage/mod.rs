@@ -6,9 +6,9 @@
 use ironcast_core::{
     Arrival, MS, Nanos,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    link::webrtc::ice::Credentials,
     numbers::PacketIndex,
     srtp::{KeySource, MasterKey, SealJob, SealKey, Sealer, Suite},
-    transport::ice::Credentials,
     wire::stun,
     worker::{Action, Ingress, Limits, Worker},
 };

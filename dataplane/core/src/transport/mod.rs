@@ -1,12 +1,10 @@
-//! One peer: ICE, keys, the tables that find a stream, and what is to be sent. The two ways of a
-//! packet are in [3] `receive.rs` and [7] `send.rs`; RTCP in `reports.rs`, STUN in `stun.rs`.
+//! One peer: its link, the tables that find a stream, and what is to be sent. The two ways of a packet
+//! are in [3] `receive.rs` and [7] `send.rs`; RTCP in `reports.rs`. How bytes reach the peer is not
+//! known here: see [`crate::link`].
 
 mod clock;
 pub mod demux;
-pub(crate) mod dtls;
 pub mod feedback;
-pub mod ice;
-pub(crate) mod paths;
 pub mod receive;
 mod recent;
 mod replay;
@@ -14,11 +12,9 @@ pub mod reports;
 mod round_trip;
 pub mod send;
 mod sources;
-pub(crate) mod stun;
 
 use ironcast_protocol::{
     Id,
-    command::{DtlsRole, Tuple},
     event::{DtlsState, IceState},
     snapshot::TransportState,
 };
@@ -27,7 +23,6 @@ use self::{
     clock::Clocks,
     demux::Demux,
     feedback::TransportFeedback,
-    ice::Ice,
     replay::RtcpWindows,
     round_trip::RoundTrip,
     sources::{EarlyNumbers, Sources},
@@ -36,10 +31,10 @@ use crate::{
     Arrival, Nanos,
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
+    link::Link,
     meter::Meter,
     numbers::{RtcpIndex, SentSeq},
     recover::allowance::Allowance,
-    srtp::{OpenKey, Suite},
     wire::{extension::parse_transport_sequence, rtp::Header},
 };
 
@@ -85,19 +80,8 @@ pub struct Transport {
     /// Its room, and where it stands in its list.
     pub router: RouterKey,
     pub(crate) at_router: u32,
-    /// Paths, checks, consent.
-    pub ice: Ice,
-    /// DTLS, as the handshake reports it.
-    pub dtls_state: DtlsState,
-    /// Our role, once connected by the API.
-    pub dtls_role: Option<DtlsRole>,
-    /// The handshake was told to begin.
-    dtls_started: bool,
-    /// Tells the peer that we close; sealed in advance, empty before the handshake is done.
-    goodbye: Box<[u8]>,
-    /// SRTP profile in use.
-    pub suite: Option<Suite>,
-    pub(crate) open_key: Option<Box<OpenKey>>,
+    /// How bytes reach it.
+    pub link: Link,
     pub(crate) rtcp: RtcpWindows,
     pub(crate) rtcp_index: RtcpIndex,
     /// Which stream an SSRC, MID or RID is.
@@ -152,12 +136,12 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A transport of a room; the credentials are random, from outside.
+    /// A transport of a room.
     #[must_use]
     pub fn new(
         id: Id,
         router: RouterKey,
-        ice: Ice,
+        link: Link,
         initial_bps: u32,
         rtcp_index: RtcpIndex,
         now: Nanos,
@@ -166,13 +150,7 @@ impl Transport {
             id,
             router,
             at_router: 0,
-            ice,
-            dtls_state: DtlsState::New,
-            dtls_role: None,
-            dtls_started: false,
-            goodbye: Box::default(),
-            suite: None,
-            open_key: None,
+            link,
             rtcp: RtcpWindows::default(),
             rtcp_index,
             demux: Demux::default(),
@@ -237,7 +215,7 @@ impl Transport {
     /// True when media can leave.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.suite.is_some() && self.ice.selected().is_some()
+        self.link.way().is_some()
     }
 
     /// Before repeats: how many there may be now.
@@ -246,30 +224,19 @@ impl Transport {
         self.allowance.fill(sent_bps, self.budget.is_full(), now);
     }
 
-    /// Where the peer is.
-    #[must_use]
-    pub fn tuple(&self) -> Option<Tuple> {
-        self.ice.selected().map(|path| Tuple { local: path.local, remote: path.remote })
-    }
-
     /// Everything that changes, for snapshots.
     #[must_use]
     pub fn state(&self) -> TransportState {
+        let webrtc = self.link.as_webrtc();
         TransportState {
-            ice_state: self.ice_state(),
-            tuple: self.tuple(),
-            dtls_state: self.dtls_state,
-            dtls_local_role: self.dtls_role,
-            srtp_profile: self.suite.map(|suite| suite.name().to_owned()),
+            ice_state: webrtc.map_or(IceState::New, |webrtc| webrtc.ice.state()),
+            tuple: self.link.tuple(),
+            dtls_state: webrtc.map_or(DtlsState::New, |webrtc| webrtc.dtls_state),
+            dtls_local_role: webrtc.and_then(|webrtc| webrtc.dtls_role),
+            srtp_profile: self.link.suite().map(|suite| suite.name().to_owned()),
             max_incoming_bps: self.max_incoming_bps,
             max_outgoing_bps: self.budget.max_bps,
             min_outgoing_bps: self.budget.min_bps,
         }
-    }
-
-    /// ICE state.
-    #[must_use]
-    pub fn ice_state(&self) -> IceState {
-        self.ice.state()
     }
 }

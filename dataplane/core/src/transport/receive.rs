@@ -8,7 +8,7 @@ use crate::{
     Arrival, Discard, Nanos, SECOND,
     key::TransportKey,
     numbers::{PacketIndex, SourceSeq},
-    producer::Arrived,
+    producer::{Arrived, Recipient},
     recover::{
         history::{Forwarded, Meta},
         pool::LARGE_BYTES,
@@ -46,7 +46,7 @@ impl Worker {
         }
         let header = rtp::Header::parse_protected(datagram)?;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
+        let opener = transport.link.protection.opener()?;
         let Some(found) = transport.demux.by_ssrc(header.ssrc) else {
             return self.receive_unbound(key, header, datagram, arrival);
         };
@@ -54,7 +54,7 @@ impl Worker {
         let index_state = producer.streams[usize::from(found.stream)].index_of(found.rtx);
         let index = index_state.estimate(header.sequence_number)?;
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
-        let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
+        let opened = opener.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let plain_len = match opened {
             Ok(len) => len,
             Err(reason) => {
@@ -116,12 +116,12 @@ impl Worker {
         arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
+        let opener = transport.link.protection.opener()?;
         let value = |id| header.extensions(datagram).find(|(of, _)| *of == id).map(|(_, v)| v);
         let found = transport.demux.by_labels(header.payload_type, value);
         let index = transport.sources.estimate(header.ssrc, header.sequence_number)?;
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
-        let opened = open_key.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
+        let opened = opener.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let bound = match opened {
             Ok(plain_len) => found
                 .and_then(|found| self.bind(key, header.ssrc, found, index, arrival))
@@ -188,7 +188,8 @@ impl Worker {
         if !found.rtx {
             stream.begin_again(&old, index, arrival, &mut self.pool);
             for subscriber in &producer.subscribers {
-                if let Some(consumer) = self.consumers.get_mut(subscriber.consumer)
+                let Recipient::Consumer { key, .. } = subscriber.to;
+                if let Some(consumer) = self.consumers.get_mut(key)
                     && consumer.current == Some(found.stream)
                 {
                     // Its timestamps have nothing to do with those before.

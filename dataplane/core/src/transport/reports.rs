@@ -9,6 +9,7 @@ use crate::{
     key::{ConsumerKey, TransportKey},
     key_frame::Wish,
     layers::AT_ONCE,
+    link::Opener,
     producer::SenderReport,
     srtp::KeySource,
     transport::{Transport, clock::unix_from_ntp},
@@ -48,7 +49,7 @@ impl Worker {
             return Err(Discard::Oversized);
         }
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        let open_key = transport.open_key.as_deref().ok_or(Discard::SrtpNoKeys)?;
+        let Opener::Srtp(open_key) = transport.link.protection.opener()?;
         let claimed = open_key.claimed_rtcp_index(datagram)?;
         let ssrc = crate::wire::u32_at(datagram, 4).ok_or(Discard::RtcpMalformed)?;
         transport.rtcp.check(ssrc, claimed)?;
@@ -462,7 +463,7 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        let Some(path) = transport.ice.selected().map(|path| path.id) else {
+        let Some(path) = transport.link.rtcp_path() else {
             return;
         };
         let Some(seal_key) = self.seal_keys.seal_key(key.index() as u32) else {

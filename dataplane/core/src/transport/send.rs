@@ -4,13 +4,14 @@
 
 use crate::{
     Nanos,
-    batch::{Batch, PathId},
+    batch::Batch,
     consumer::Consumer,
     key::TransportKey,
+    link::way::Way,
     numbers::SentSeq,
     producer::Producer,
     recover::{history::Stored, resend::SentParts},
-    srtp::{SealJob, Suite},
+    srtp::SealJob,
     template::{HEADER_BYTES_MAX, HeaderFields},
     timeline::Rewritten,
     wire::{Codec, extension::abs_send_time, vp8},
@@ -20,20 +21,16 @@ use crate::{
 /// Room for a tag and a packet's own extensions, for the guess of how long a run gets.
 const RUN_SLACK_BYTES: usize = 24;
 
-/// What all packets of one transport share in a turn.
-#[derive(Clone, Copy)]
-struct Way {
-    path: PathId,
-    suite: Suite,
-    transport: u32,
-    abs_send_time: u32,
-}
-
-/// Where a packet goes and how it is sealed.
+/// Where the packets of one transport go in a turn, and what they share.
 struct Out<'a> {
     batch: &'a mut Batch,
     jobs: &'a mut Vec<SealJob>,
+    /// See [`Worker::clear_jobs`]; there where somebody looks.
+    clear: Option<&'a mut Vec<SealJob>>,
     way: Way,
+    tag_len: usize,
+    transport: u32,
+    abs_send_time: u32,
 }
 
 impl Worker {
@@ -43,17 +40,22 @@ impl Worker {
             return;
         };
         transport.queued = false;
-        let way = transport.ice.selected().zip(transport.suite).map(|(path, suite)| Way {
-            path: path.id,
-            suite,
+        let way = self.ways.of(key.index());
+        debug_assert_eq!(way, transport.link.way(), "the table of ways is current");
+        let (jobs, is_captured) = (&mut self.seal_jobs, !self.captures.is_empty());
+        let clear = is_captured.then_some(&mut self.clear_jobs);
+        let mut out = way.map(|way| Out {
+            batch,
+            jobs,
+            clear,
+            way,
+            tag_len: way.tag_len(),
             transport: key.index() as u32,
             abs_send_time: u32::from_be_bytes({
                 let [a, b, c] = abs_send_time(now);
                 [0, a, b, c]
             }),
         });
-        let jobs = &mut self.seal_jobs;
-        let mut out = way.map(|way| Out { batch, jobs, way });
         if !transport.resends.is_empty() {
             transport.fill_allowance(now);
         }
@@ -135,7 +137,7 @@ fn forward(
         bytes += len;
     }
     // Figures of a stream are of its packets, not of what protects them.
-    let plain = bytes - packets as usize * out.way.suite.rtp_tag_len();
+    let plain = bytes - packets as usize * out.tag_len;
     consumer.sent.packets += packets;
     consumer.sent.bytes += plain as u64;
     consumer.meter.add(plain, now);
@@ -155,7 +157,7 @@ fn forward_one(
     let Some(rewritten) = consumer.choose(stream, stored, &producer.streams) else {
         return 0;
     };
-    let parts = SentParts { abs_send_time: out.way.abs_send_time, padding: stored.meta.padding };
+    let parts = SentParts { abs_send_time: out.abs_send_time, padding: stored.meta.padding };
     let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
     if len == 0 {
         return 0;
@@ -211,7 +213,7 @@ fn resend(
         marker: stored.meta.marker,
         seq: consumer.rtx_seq.wire(),
         timestamp: rewritten.timestamp,
-        abs_send_time: out.way.abs_send_time,
+        abs_send_time: out.abs_send_time,
         padding: false,
     };
     let original = rewritten.seq.wire().to_be_bytes();
@@ -259,7 +261,7 @@ struct Body<'a> {
     index: SentSeq,
 }
 
-/// Header, payload, padding, room for the tag; the sealing itself is a job of this turn. Returns
+/// Header, payload, padding, room for the tag; the sealing itself, if any, is a job of this turn. Returns
 /// the datagram's length, 0 when there was no room.
 fn write_packet(
     out: &mut Out<'_>,
@@ -272,8 +274,7 @@ fn write_packet(
 ) -> usize {
     let payload = stored.payload();
     let body_len = body.prefix.len() + payload.len() + body.padding;
-    let Some(buffer) = out.batch.reserve(HEADER_BYTES_MAX + body_len + out.way.suite.rtp_tag_len())
-    else {
+    let Some(buffer) = out.batch.reserve(HEADER_BYTES_MAX + body_len + out.tag_len) else {
         return 0;
     };
     let header_len = consumer.template.write(buffer, stored, fields);
@@ -288,15 +289,20 @@ fn write_packet(
         buffer[end..end + body.padding].fill(0);
         buffer[end + body.padding - 1] = body.padding as u8;
     }
-    let len = header_len + body_len + out.way.suite.rtp_tag_len();
+    let len = header_len + body_len + out.tag_len;
     let (slab, offset) = out.batch.commit(out.way.path, len);
-    out.jobs.push(SealJob {
-        transport: out.way.transport,
+    let job = SealJob {
+        transport: out.transport,
         slab,
         offset,
         header_len: header_len as u16,
         payload_len: body_len as u16,
         index: body.index.into(),
-    });
+    };
+    if out.way.suite.is_some() {
+        out.jobs.push(job);
+    } else if let Some(clear) = &mut out.clear {
+        clear.push(job);
+    }
     len
 }

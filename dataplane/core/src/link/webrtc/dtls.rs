@@ -7,11 +7,11 @@ use ironcast_protocol::{
     event::{DtlsFailure, DtlsState, TransportCloseReason},
 };
 
-use super::Transport;
 use crate::{
     Nanos,
     control::ControlQueue,
     key::TransportKey,
+    link::{Link, Protection},
     srtp::{MasterKey, OpenKey, SealKey},
     worker::{Action, Worker},
 };
@@ -21,11 +21,11 @@ impl Worker {
     /// a client we have nobody to speak to before (RFC 5763 section 6.7.1), and as a server nobody whose
     /// time could be measured.
     pub(crate) fn start_dtls(&mut self, key: TransportKey) {
-        let Some(transport) = self.transports.get_mut(key) else {
+        let Some(webrtc) = self.webrtc_mut(key) else {
             return;
         };
-        let is_ready = transport.dtls_role.is_some() && transport.ice.selected().is_some();
-        if is_ready && !std::mem::replace(&mut transport.dtls_started, is_ready) {
+        let is_ready = webrtc.dtls_role.is_some() && webrtc.ice.selected().is_some();
+        if is_ready && !std::mem::replace(&mut webrtc.dtls_started, is_ready) {
             self.actions.push(Action::StartDtls { transport: key.into() });
         }
     }
@@ -36,7 +36,7 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        if let Some(path) = transport.ice.selected().map(|path| path.id) {
+        if let Some(path) = transport.link.path() {
             transport.traffic.sent.add(datagram.len(), now);
             self.control.push(path, datagram);
         }
@@ -56,13 +56,13 @@ impl Worker {
             return;
         };
         // Once only: other keys on the same indices are another association's business.
-        if transport.suite.is_some() {
+        if !matches!(transport.link.protection, Protection::Awaited) {
             return;
         }
         let suite = ours.suite();
-        transport.suite = Some(suite);
-        transport.open_key = Some(Box::new(OpenKey::new(theirs)));
+        transport.link.protection = Protection::Srtp(Box::new(OpenKey::new(theirs)));
         self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
+        self.renew_way(key);
         self.set_dtls_state(key, DtlsState::Connected, Some(suite.name()), None);
         self.look_at_layers(key, now);
     }
@@ -70,8 +70,8 @@ impl Worker {
     /// A datagram that tells the peer that we close, sealed in advance: it leaves at once when the
     /// transport is closed, while its path is still there.
     pub fn dtls_goodbye(&mut self, transport: u64, datagram: Vec<u8>) {
-        if let Some(transport) = self.transports.get_mut(TransportKey::from(transport)) {
-            transport.goodbye = datagram.into();
+        if let Some(webrtc) = self.webrtc_mut(TransportKey::from(transport)) {
+            webrtc.goodbye = datagram.into();
         }
     }
 
@@ -92,7 +92,7 @@ impl Worker {
     /// The process ends: what [`Self::drain`] gives next tells all peers.
     pub fn say_goodbye_to_all(&mut self) {
         for (_, transport) in self.transports.iter() {
-            say_goodbye(transport, &mut self.control);
+            say_goodbye(&transport.link, &mut self.control);
         }
     }
 
@@ -106,12 +106,15 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        let over = matches!(transport.dtls_state, DtlsState::Closed | DtlsState::Failed);
-        let back = transport.dtls_state == DtlsState::Connected && state == DtlsState::Connecting;
-        if transport.dtls_state == state || over || back {
+        let Some(webrtc) = transport.link.as_webrtc_mut() else {
+            return;
+        };
+        let over = matches!(webrtc.dtls_state, DtlsState::Closed | DtlsState::Failed);
+        let back = webrtc.dtls_state == DtlsState::Connected && state == DtlsState::Connecting;
+        if webrtc.dtls_state == state || over || back {
             return;
         }
-        transport.dtls_state = state;
+        webrtc.dtls_state = state;
         let transport = transport.id.clone();
         let srtp_profile = profile.map(str::to_owned);
         self.events.push(Event::DtlsStateChange { transport, state, srtp_profile, reason });
@@ -120,12 +123,13 @@ impl Worker {
 
 /// Tells the peer that we close, unless it has closed by itself, never had keys, or is not to be sent
 /// to any more (RFC 7675 section 5.1).
-pub(crate) fn say_goodbye(transport: &Transport, control: &mut ControlQueue) {
-    if transport.dtls_state == DtlsState::Connected
-        && !transport.goodbye.is_empty()
-        && let Some(path) = transport.ice.selected()
+pub(crate) fn say_goodbye(link: &Link, control: &mut ControlQueue) {
+    if let Some(webrtc) = link.as_webrtc()
+        && webrtc.dtls_state == DtlsState::Connected
+        && !webrtc.goodbye.is_empty()
+        && let Some(path) = webrtc.ice.selected()
     {
-        control.push(path.id, &transport.goodbye);
+        control.push(path.id, &webrtc.goodbye);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     batch::PathId,
     key::TransportKey,
     layers::AT_ONCE,
-    transport::ice::{Change, Nomination, Path},
+    link::webrtc::ice::{Change, Nomination, Path},
     wire::stun,
     worker::{ACTIONS_MAX, Action, Worker},
 };
@@ -103,8 +103,8 @@ impl Worker {
         let Some(&key) = self.username_fragments.get(own) else {
             return self.hand_over(from, own, local, remote, datagram);
         };
-        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
-        let password = transport.ice.password(own).ok_or(Discard::StunUnknownUser)?;
+        let webrtc = self.webrtc(key).ok_or(Discard::StunUnknownUser)?;
+        let password = webrtc.ice.password(own).ok_or(Discard::StunUnknownUser)?;
         if !message.verify_integrity(password.as_bytes()) {
             return Err(Discard::StunUnauthenticated);
         }
@@ -115,12 +115,12 @@ impl Worker {
         }
         let known = match from {
             From::Path(id) => {
-                if !transport.ice.paths().iter().any(|path| path.id == id) {
+                if !webrtc.ice.paths().iter().any(|path| path.id == id) {
                     self.share_path(key, id, (local, remote), arrival)?;
                 }
                 Some(id)
             }
-            _ => transport.ice.path(local, remote).map(|path| path.id),
+            _ => webrtc.ice.path(local, remote).map(|path| path.id),
         };
         match known {
             Some(id) => self.answer_check(key, id, remote, &check, arrival),
@@ -143,8 +143,9 @@ impl Worker {
             return Err(Discard::StunTooManyPaths);
         }
         if is_first {
-            let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
-            if self.opened >= OPENED_MAX || !transport.ice.take_opening(arrival) {
+            let opened = self.opened;
+            let webrtc = self.webrtc_mut(key).ok_or(Discard::StunUnknownUser)?;
+            if opened >= OPENED_MAX || !webrtc.ice.take_opening(arrival) {
                 return Err(Discard::StunTooManyPaths);
             }
             self.act_for_stun(Action::OpenPath { transport: key.into(), local, remote })?;
@@ -213,12 +214,12 @@ impl Worker {
             self.discards.count(Discard::SocketRefused);
             return;
         };
-        let Some(transport) = self.transports.get_mut(key) else {
+        let Some(webrtc) = self.webrtc_mut(key) else {
             self.actions.push(Action::ClosePath(id));
             return;
         };
         let arrival = checks.first().map_or_else(|| Arrival::at(now), |(_, arrival)| *arrival);
-        let gone = transport.ice.add_path(Path::new(id, local, remote, arrival));
+        let gone = webrtc.ice.add_path(Path::new(id, local, remote, arrival));
         self.paths.open(id, key);
         if let Some(gone) = gone {
             self.leave_path(key, gone);
@@ -240,8 +241,9 @@ impl Worker {
         arrival: Arrival,
     ) -> Result<(), Discard> {
         let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
+        let webrtc = transport.link.as_webrtc_mut().ok_or(Discard::StunUnknownUser)?;
         let own = &check.username_fragment;
-        let password = transport.ice.password(own).unwrap_or_default().to_owned();
+        let password = webrtc.ice.password(own).unwrap_or_default().to_owned();
         let (id, password) = (&check.transaction, password.as_bytes());
         let mut answer = [0; stun::MESSAGE_BYTES_MAX];
         let written = match &check.refusal {
@@ -259,8 +261,8 @@ impl Worker {
             Some(_) => return Ok(()),
             None => {}
         }
-        let former = transport.ice.former().map(|former| former.username_fragment.clone());
-        let change = transport.ice.receive_check(path, own, check.nomination, arrival);
+        let former = webrtc.ice.former().map(|former| former.username_fragment.clone());
+        let change = webrtc.ice.receive_check(path, own, check.nomination, arrival);
         if change.restarted
             && let Some(former) = former
         {
@@ -289,22 +291,22 @@ impl Worker {
     }
 
     pub(crate) fn report_ice(&mut self, key: TransportKey, change: Change) {
+        self.renew_way(key);
         let Some(transport) = self.transports.get(key) else {
             return;
         };
         if change.selected
-            && let Some(tuple) = transport.tuple()
+            && let Some(tuple) = transport.link.tuple()
         {
             let transport = transport.id.clone();
             self.events.push(Event::IceSelectedTupleChange { transport, tuple });
             self.start_dtls(key);
         }
-        let Some(transport) = self.transports.get(key) else {
-            return;
-        };
-        if change.state {
-            let state = transport.ice_state();
-            let transport = transport.id.clone();
+        if change.state
+            && let Some(transport) = self.transports.get(key)
+            && let Some(webrtc) = transport.link.as_webrtc()
+        {
+            let (transport, state) = (transport.id.clone(), webrtc.ice.state());
             self.events.push(Event::IceStateChange { transport, state });
         }
     }

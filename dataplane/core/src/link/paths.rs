@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::ice::Path;
+use super::{Kind, Protection, webrtc::ice::Path};
 use crate::{
     Arrival, Discard, Nanos,
     batch::PathId,
@@ -115,15 +115,15 @@ impl Worker {
         if owners.len() >= SHARERS_MAX {
             let idle = owners.iter().find(|owner| {
                 let transport = self.transports.get(**owner);
-                transport.is_none_or(|t| t.ice.is_silent_on(id, arrival.moment()))
+                transport.is_none_or(|t| t.link.is_silent_on(id, arrival.moment()))
             });
             let idle = *idle.ok_or(Discard::StunTooManyPaths)?;
             self.lose_path(idle, id);
         }
         let entry = self.paths.entry_mut(id).ok_or(Discard::UnknownSource)?;
         entry.others.push(key);
-        let transport = self.transports.get_mut(key).ok_or(Discard::StunUnknownUser)?;
-        if let Some(gone) = transport.ice.add_path(Path::new(id, local, remote, arrival)) {
+        let webrtc = self.webrtc_mut(key).ok_or(Discard::StunUnknownUser)?;
+        if let Some(gone) = webrtc.ice.add_path(Path::new(id, local, remote, arrival)) {
             self.leave_path(key, gone);
         }
         Ok(())
@@ -132,8 +132,12 @@ impl Worker {
     /// A path is of no use to a transport any more: it goes on with another one it has.
     fn lose_path(&mut self, key: TransportKey, path: PathId) {
         if let Some(transport) = self.transports.get_mut(key) {
-            let change = transport.ice.remove_path(path);
-            self.report_ice(key, change);
+            match &mut transport.link.kind {
+                Kind::WebRtc(webrtc) => {
+                    let change = webrtc.ice.remove_path(path);
+                    self.report_ice(key, change);
+                }
+            }
         }
         self.leave_path(key, path);
     }
@@ -149,9 +153,9 @@ impl Worker {
     /// to a transport there now. A path that is in use stays.
     pub fn yield_path(&mut self, path: PathId, now: Nanos) {
         let owners = self.paths.owners(path);
-        let is_silent = owners
-            .iter()
-            .all(|owner| self.transports.get(*owner).is_none_or(|t| t.ice.is_silent_on(path, now)));
+        let is_silent = owners.iter().all(|owner| {
+            self.transports.get(*owner).is_none_or(|t| t.link.is_silent_on(path, now))
+        });
         if is_silent {
             self.path_failed(path);
         }
@@ -174,8 +178,10 @@ impl Worker {
         }
         if protocol == wire::Protocol::Dtls {
             // Whose handshake it is tells the handshake; those that are done take alerts only.
-            let shakes =
-                |key: &TransportKey| self.transports.get(*key).is_some_and(|t| t.suite.is_none());
+            let shakes = |key: &TransportKey| {
+                let transport = self.transports.get(*key);
+                transport.is_some_and(|t| matches!(t.link.protection, Protection::Awaited))
+            };
             if owners.iter().any(shakes) {
                 owners.retain(shakes);
             }

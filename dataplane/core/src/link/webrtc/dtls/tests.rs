@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     Arrival, MS, SECOND,
     batch::{Batch, PathId, SLAB_BYTES, Slab},
+    link::webrtc::ice::Credentials,
     srtp::{SoftwareSealer, Suite},
-    transport::ice::Credentials,
     wire::stun,
     worker::{Ingress, Limits},
 };

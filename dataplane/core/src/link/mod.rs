@@ -1,0 +1,150 @@
+//! How bytes reach a peer, whatever they are: [`Link`] is the part of a transport that knows sockets'
+//! paths and keys; what is sent and received over it is the rest of [`crate::transport`]. Each kind of
+//! link is a file or folder here, and a new one is a variant of [`Kind`]: the compiler then names the
+//! places that have to know it.
+//!
+//! | here | kind | finds the peer by | has keys from |
+//! |---|---|---|---|
+//! | `webrtc/` | [`Kind::WebRtc`] | ICE | DTLS |
+//!
+//! `way.rs` is the hot half: what [7] needs of a link, in one dense table, kept current by
+//! [`Worker::renew_way`] wherever a path is chosen or keys come. `paths.rs` says whose a socket is.
+
+pub(crate) mod paths;
+mod protection;
+pub(crate) mod way;
+pub mod webrtc;
+
+use ironcast_protocol::command::Tuple;
+
+pub(crate) use self::{
+    protection::{Opener, Protection},
+    way::Ways,
+};
+use self::{way::Way, webrtc::WebRtc};
+use crate::{Arrival, Nanos, batch::PathId, key::TransportKey, srtp::Suite, worker::Worker};
+
+/// How bytes reach one peer.
+#[derive(Debug)]
+pub struct Link {
+    pub(crate) kind: Kind,
+    pub(crate) protection: Protection,
+}
+
+/// What is known of the way to the peer, by kind.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// By ICE and DTLS.
+    WebRtc(Box<WebRtc>),
+}
+
+impl Link {
+    /// By ICE and DTLS; nothing passes before the handshake is done.
+    #[must_use]
+    pub fn webrtc(webrtc: WebRtc) -> Self {
+        Self { kind: Kind::WebRtc(Box::new(webrtc)), protection: Protection::Awaited }
+    }
+
+    pub(crate) fn as_webrtc(&self) -> Option<&WebRtc> {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => Some(webrtc),
+        }
+    }
+
+    pub(crate) fn as_webrtc_mut(&mut self) -> Option<&mut WebRtc> {
+        match &mut self.kind {
+            Kind::WebRtc(webrtc) => Some(webrtc),
+        }
+    }
+
+    /// Where media leaves, once that is known.
+    #[must_use]
+    pub fn path(&self) -> Option<PathId> {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => webrtc.ice.selected().map(|path| path.id),
+        }
+    }
+
+    /// Where RTCP leaves.
+    pub(crate) fn rtcp_path(&self) -> Option<PathId> {
+        match &self.kind {
+            Kind::WebRtc(_) => self.path(),
+        }
+    }
+
+    /// All sockets' paths, those that are not used now included.
+    pub(crate) fn paths(&self) -> Vec<PathId> {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => webrtc.ice.paths().iter().map(|path| path.id).collect(),
+        }
+    }
+
+    /// Both ends of it.
+    #[must_use]
+    pub fn tuple(&self) -> Option<Tuple> {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => {
+                webrtc.ice.selected().map(|path| Tuple { local: path.local, remote: path.remote })
+            }
+        }
+    }
+
+    /// What seals packets; none while there are no keys, or where none are used.
+    #[must_use]
+    pub fn suite(&self) -> Option<Suite> {
+        self.protection.suite()
+    }
+
+    /// How media leaves, once it can.
+    #[must_use]
+    pub(crate) fn way(&self) -> Option<Way> {
+        if matches!(self.protection, Protection::Awaited) {
+            return None;
+        }
+        Some(Way { path: self.path()?, suite: self.suite() })
+    }
+
+    /// True when a path was of no use for so long that another transport may have it.
+    pub(crate) fn is_silent_on(&self, path: PathId, now: Nanos) -> bool {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => webrtc.ice.is_silent_on(path, now),
+        }
+    }
+
+    /// When [`Worker::serve_link`] has something to do.
+    pub(crate) fn deadline(&self, now: Nanos) -> Nanos {
+        match &self.kind {
+            Kind::WebRtc(webrtc) => webrtc.deadline(now),
+        }
+    }
+}
+
+impl Worker {
+    /// What [7] knows of a transport's way, after anything that may have changed it.
+    pub(crate) fn renew_way(&mut self, key: TransportKey) {
+        let way = self.transports.get(key).and_then(|transport| transport.link.way());
+        self.ways.set(key.index(), way);
+    }
+
+    /// What a link needs now and then. False when its transport is gone after that.
+    pub(crate) fn serve_link(&mut self, key: TransportKey, now: Nanos) -> bool {
+        let Some(transport) = self.transports.get(key) else { return false };
+        match transport.link.kind {
+            Kind::WebRtc(_) => self.serve_webrtc(key, now),
+        }
+    }
+
+    /// Something that the peer alone can have sent came by that path.
+    #[inline]
+    pub(crate) fn hear(&mut self, key: TransportKey, path: PathId, arrival: Arrival) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        match &mut transport.link.kind {
+            // Media goes where the peer's media comes from: it says so sooner than a check.
+            Kind::WebRtc(webrtc) => {
+                if let Some(change) = webrtc.ice.hear(path, arrival) {
+                    self.report_ice(key, change);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The link of a browser: ICE finds the path (`ice.rs`, fed by the checks that `stun.rs` reads), DTLS
+//! gives the keys (`dtls.rs`).
+
+pub(crate) mod dtls;
+pub mod ice;
+pub(crate) mod stun;
+
+use ironcast_protocol::{
+    command::DtlsRole,
+    event::{DtlsState, TransportCloseReason},
+};
+
+use self::ice::{Change, Ice};
+use crate::{Nanos, SECOND, key::TransportKey, worker::Worker};
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct WebRtc {
+    /// Paths, checks, consent.
+    pub(crate) ice: Ice,
+    /// DTLS, as the handshake reports it.
+    pub(crate) dtls_state: DtlsState,
+    /// Our role, once connected by the API.
+    pub(crate) dtls_role: Option<DtlsRole>,
+    /// The handshake was told to begin.
+    dtls_started: bool,
+    /// Tells the peer that we close; sealed in advance, empty before the handshake is done.
+    goodbye: Box<[u8]>,
+}
+
+impl WebRtc {
+    /// With our credentials, before any check.
+    #[must_use]
+    pub fn new(ice: Ice) -> Self {
+        Self {
+            ice,
+            dtls_state: DtlsState::New,
+            dtls_role: None,
+            dtls_started: false,
+            goodbye: Box::default(),
+        }
+    }
+
+    /// When [`Worker::serve_webrtc`] has something to do.
+    pub(super) fn deadline(&self, now: Nanos) -> Nanos {
+        let consent = self.ice.consent_deadline().unwrap_or(Nanos::MAX);
+        if self.ice.paths().len() > 1 { consent.min(now + SECOND) } else { consent }
+    }
+}
+
+impl Worker {
+    /// Consent, and paths that nobody uses. False when the peer is gone for good.
+    pub(super) fn serve_webrtc(&mut self, key: TransportKey, now: Nanos) -> bool {
+        let Some(webrtc) = self.webrtc_mut(key) else { return false };
+        if webrtc.ice.is_over(now) {
+            self.close_by_itself(key, TransportCloseReason::ConsentLost);
+            return false;
+        }
+        if webrtc.ice.consent_lost(now) {
+            let paths = webrtc.ice.disconnect(now);
+            self.report_ice(key, Change { state: true, ..Change::default() });
+            paths.into_iter().for_each(|path| self.leave_path(key, path));
+        }
+        if let Some(idle) = self.webrtc_mut(key).and_then(|webrtc| webrtc.ice.idle_path(now)) {
+            self.leave_path(key, idle);
+        }
+        true
+    }
+
+    pub(crate) fn webrtc(&self, key: TransportKey) -> Option<&WebRtc> {
+        self.transports.get(key)?.link.as_webrtc()
+    }
+
+    pub(crate) fn webrtc_mut(&mut self, key: TransportKey) -> Option<&mut WebRtc> {
+        self.transports.get_mut(key)?.link.as_webrtc_mut()
+    }
+}
