@@ -41,6 +41,22 @@ impl CodecRef<'_> {
         self.mime_type.eq_ignore_ascii_case(mime_type)
     }
 
+    /// Whether profile, tier and way of transmission agree (RFC 7798 section 7.2.2, with the values that
+    /// stand for missing ones). Levels may differ: each side says what it decodes.
+    fn is_same_h265(&self, other: Self) -> bool {
+        let profile = |codec: Self| match codec.parameters.get("profile-id") {
+            Some(value) => value.as_u64(),
+            None => Some(1),
+        };
+        let mode = |codec: Self| match codec.parameters.get("tx-mode") {
+            Some(ParameterValue::Text(mode)) => mode.to_ascii_uppercase(),
+            _ => "SRST".to_owned(),
+        };
+        profile(*self) == profile(other)
+            && self.number("tier-flag") == other.number("tier-flag")
+            && mode(*self) == mode(other)
+    }
+
     fn number(&self, name: &str) -> u64 {
         self.parameters.get(name).and_then(ParameterValue::as_u64).unwrap_or(0)
     }
@@ -100,6 +116,8 @@ pub(crate) fn match_codecs<'a>(
         profile_level_id = answer_profile_level_id(a.parameters, b.parameters).ok()?;
     } else if a.is("video/vp9") && a.number("profile-id") != b.number("profile-id") {
         // RFC 9628 section 6: a missing profile-id is 0.
+        return None;
+    } else if a.is("video/h265") && !a.is_same_h265(b) {
         return None;
     } else if a.is("video/av1") && a.number("profile") != b.number("profile") {
         // RTP payload format for AV1, section 7.2: a missing profile is 0.

@@ -111,6 +111,7 @@ pub fn supported_rtp_capabilities() -> RtpCapabilities {
     codecs.push(video_codec("video/VP8", []));
     codecs.push(video_codec("video/VP9", []));
     codecs.push(video_codec("video/H264", [("level-asymmetry-allowed", 1.into())]));
+    codecs.push(video_codec("video/H265", []));
     codecs.push(video_codec("video/AV1", []));
     let header_extensions = HEADER_EXTENSIONS
         .iter()

@@ -29,7 +29,7 @@ use crate::{
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
-        h264, rtp,
+        h264, h265, rtp,
     },
 };
 
@@ -468,7 +468,7 @@ pub struct Producer {
     pub cname: Arc<str>,
     /// RTP clock, Hz.
     pub clock_rate: u32,
-    /// Receivers have its H264 parameter sets from the parameters.
+    /// Receivers have the parameter sets of H264 or H265 from the parameters.
     has_parameter_sets: bool,
     /// Payload type of media.
     pub payload_type: u8,
@@ -554,8 +554,9 @@ impl Producer {
             mime_type: media.mime_type.clone(),
             cname: create.rtp_parameters.rtcp.cname.as_str().into(),
             clock_rate: media.clock_rate,
-            has_parameter_sets: Codec::from_mime(&media.mime_type) == Codec::H264
-                && media.parameters.contains_key("sprop-parameter-sets"),
+            has_parameter_sets: ["sprop-parameter-sets", "sprop-vps"]
+                .iter()
+                .any(|name| media.parameters.contains_key(*name)),
             payload_type: media.payload_type,
             rtx_payload_type: rtx.map(|codec| codec.payload_type),
             extensions: extension_map(parameters),
@@ -624,7 +625,11 @@ impl Producer {
             describe(self.codec, payload, dependency.as_ref()).unwrap_or_default()
         };
         if self.has_parameter_sets {
-            meta.info.key_frame |= h264::begins_idr(payload);
+            meta.info.key_frame |= match self.codec {
+                Codec::H264 => h264::begins_idr(payload),
+                Codec::H265 => h265::begins_irap(payload),
+                _ => false,
+            };
         }
         let info = &meta.info;
         stream.shows_sync |=

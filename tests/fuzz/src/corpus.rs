@@ -231,6 +231,7 @@ fn payload_inputs() -> Files {
         [&[codec, descriptor.len() as u8], descriptor, payload].concat()
     };
     let h264 = |payload: &[u8]| input(2, &[], payload);
+    let h265 = |payload: &[u8]| input(6, &[], payload);
     vec![
         ("vp8-key", input(0, &[], &[0x90, 0xf0, 0x92, 0x34, 9, 0xa5, 0x10, 0, 0x9d, 1, 0x2a])),
         ("vp8-delta", input(0, &[], &[0x90, 0xe0, 0x12, 9, 0x40, 0x11])),
@@ -251,6 +252,16 @@ fn payload_inputs() -> Files {
         ("h264-fu-start", h264(&[0x7c, 0x85, 0x88])),
         ("h264-fu-end", h264(&[0x7c, 0x45, 0x88])),
         ("h264-prefix", h264(&[0x78, 0, 4, 0x6e, 0x80, 0, 0x40, 0, 2, 0x41, 0x9a])),
+        ("h265-vps", h265(&[0x40, 0x01, 0x0c, 0x01])),
+        (
+            "h265-aggregate",
+            h265(&[
+                0x60, 0x01, 0, 3, 0x40, 0x01, 0x0c, 0, 3, 0x42, 0x01, 1, 0, 3, 0x26, 0x01, 0xaf,
+            ]),
+        ),
+        ("h265-fragment", h265(&[0x62, 0x01, 0x93, 0xaf])),
+        ("h265-layer", h265(&[0x04, 0x03, 0xd0])),
+        ("h265-extended", h265(&[0x64, 0x01, 0x40, 0x20, 7, 7, 0x0c])),
         ("av1-key", input(3, &[], &[0x28, 3, 0x08, 0, 0, 0x30, 1, 2])),
         ("av1-lengths", input(3, &[], &[0x00, 2, 0x30, 1, 3, 0x34, 0x48, 2])),
         ("av1-delta", input(3, &[], &[0x10, 0x34, 0x48, 2])),

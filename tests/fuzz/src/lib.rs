@@ -35,8 +35,8 @@ pub mod corpus;
 pub const PASSWORD: &[u8] = b"a password of the corpus";
 
 /// The codecs in the order of the payload target's first byte.
-pub const CODECS: [Codec; 6] =
-    [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opus, Codec::Other];
+pub const CODECS: [Codec; 7] =
+    [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::Av1, Codec::Opus, Codec::Other, Codec::H265];
 
 /// STUN: parsing, verification, and the answers that a message gets.
 pub fn stun(data: &[u8]) {

@@ -67,6 +67,19 @@ pub fn write(codec: Codec, descriptor: Descriptor, body: Body, len: usize) -> Ve
             let third = 0x88 | descriptor.temporal << 4;
             vec![0x7c, u8::from(first) << 7 | u8::from(last && !first) << 6 | kind, third]
         }
+        // A key frame begins with its VPS, in a packet of its own; then fragments of an IDR picture.
+        // Other frames: TSA where the layer can be entered, else TRAIL.
+        Codec::H265 if descriptor.key_frame && first => vec![0x40, 0x01, 0x0c, 0x01],
+        Codec::H265 => {
+            let kind = match (descriptor.key_frame, descriptor.layer_sync) {
+                (true, _) => 19,
+                (false, true) => 3,
+                (false, false) => 1,
+            };
+            let first = first || descriptor.key_frame && body.packet == 1;
+            let flags = u8::from(first) << 7 | u8::from(last && !first) << 6;
+            vec![0x62, 1 + descriptor.temporal, flags | kind, 0x80]
+        }
         // I, P but for key frames, L, B, E; 15 bits of picture id; TID and U; TL0PICIDX.
         Codec::Vp9 => {
             let id = (0x8000 | descriptor.picture_id & 0x7fff).to_be_bytes();
@@ -137,6 +150,14 @@ pub fn read(codec: Codec, payload: &[u8]) -> Result<(Body, Descriptor), String> 
             let third = payload.get(2).copied().unwrap_or(0);
             let temporal = if kind == 28 { third >> 4 & 0x07 } else { 0 };
             (3, Descriptor { key_frame, temporal, ..Descriptor::default() })
+        }
+        Codec::H265 => {
+            let kind = payload.first().map_or(0, |byte| byte >> 1 & 0x3f);
+            let inner = payload.get(2).map_or(0, |byte| byte & 0x3f);
+            let temporal = payload.get(1).map_or(0, |byte| (byte & 0x07).saturating_sub(1));
+            let key_frame = kind == 32 || kind == 49 && inner == 19;
+            let layer_sync = kind == 49 && inner == 3;
+            (4, Descriptor { key_frame, temporal, layer_sync, ..Descriptor::default() })
         }
         Codec::Vp9 => {
             let d = vp9::Descriptor::parse(payload).ok_or("no VP9 descriptor")?;

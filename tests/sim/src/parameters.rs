@@ -42,6 +42,7 @@ pub fn mime_type(codec: Codec) -> &'static str {
     match codec {
         Codec::Opus => "audio/opus",
         Codec::H264 => "video/H264",
+        Codec::H265 => "video/H265",
         Codec::Vp9 => "video/VP9",
         _ => "video/VP8",
     }

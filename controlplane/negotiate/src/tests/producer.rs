@@ -1,6 +1,6 @@
 //! Producers: mapping to the router's values, consumable parameters, types.
 
-use ironcast_api::{MediaKind, ProducerType, RtpParameters};
+use ironcast_api::{MediaKind, ProducerType, RtpCapabilities, RtpParameters};
 use serde_json::{Value, json};
 
 use super::{default_router, h264_params, negotiate, read, router, vp8_params};
@@ -174,6 +174,37 @@ fn vp9_and_av1_profiles_must_agree() {
     assert!(video(&params("video/VP9", json!({ "profile-id": 2 }))).is_err());
     assert!(video(&params("video/AV1", json!({ "level-idx": 5, "tier": 0 }))).is_ok());
     assert!(video(&params("video/AV1", json!({ "profile": 1 }))).is_err());
+}
+
+/// RFC 7798 section 7.2.2 and what stands for missing values; levels may differ.
+#[test]
+fn h265_profile_tier_and_mode_must_agree() {
+    let main = json!({ "profile-id": 1, "tier-flag": 0, "level-id": 93, "tx-mode": "SRST" });
+    let caps = |parameters: &Value| {
+        router(json!([{ "mimeType": "video/H265", "clockRate": 90000, "parameters": parameters }]))
+    };
+    let fits = |caps: &RtpCapabilities, parameters: Value| {
+        let params = json!({
+            "codecs": [{ "mimeType": "video/H265", "payloadType": 49, "clockRate": 90000,
+                         "parameters": parameters }],
+            "encodings": [{ "ssrc": 1 }]
+        });
+        negotiate(MediaKind::Video, &params, caps).is_ok()
+    };
+    for caps in [caps(&main), caps(&json!({}))] {
+        assert!(fits(&caps, json!({})));
+        assert!(fits(&caps, json!({ "profile-id": "1", "level-id": "180", "tx-mode": "srst" })));
+        for other in [
+            json!({ "profile-id": 2 }),
+            json!({ "profile-id": "main" }),
+            json!({ "tier-flag": 1 }),
+            json!({ "tx-mode": "MRST" }),
+        ] {
+            assert!(!fits(&caps, other.clone()), "{other}");
+        }
+    }
+    let other = caps(&json!({ "profile-id": 2 }));
+    assert!(fits(&other, json!({ "profile-id": 2 })) && !fits(&other, json!({})));
 }
 
 #[test]

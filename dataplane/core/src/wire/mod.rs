@@ -10,6 +10,7 @@ pub mod av1;
 pub mod dependency;
 pub mod extension;
 pub mod h264;
+pub mod h265;
 pub mod opus;
 pub mod payload;
 pub mod rtcp;

@@ -1,7 +1,7 @@
 //! What a payload says about itself, for every codec in one small value, so that producers and
 //! consumers need not know codecs. Called once per received packet. Never keeps state.
 
-use super::{av1, dependency::Dependency, h264, opus, vp8, vp9};
+use super::{av1, dependency::Dependency, h264, h265, opus, vp8, vp9};
 
 /// A codec that is understood here. Others are forwarded as [`Codec::Other`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,6 +14,8 @@ pub enum Codec {
     Vp9,
     /// RFC 6184.
     H264,
+    /// RFC 7798.
+    H265,
     /// AOM's "RTP Payload Format For AV1".
     Av1,
     /// Retransmissions (RFC 4588).
@@ -26,11 +28,12 @@ impl Codec {
     /// `video/VP8`, `audio/opus`, ... compared without case (RFC 4855 section 3).
     #[must_use]
     pub fn from_mime(mime: &str) -> Self {
-        const NAMES: [(&str, Codec); 7] = [
+        const NAMES: [(&str, Codec); 8] = [
             ("audio/opus", Codec::Opus),
             ("video/vp8", Codec::Vp8),
             ("video/vp9", Codec::Vp9),
             ("video/h264", Codec::H264),
+            ("video/h265", Codec::H265),
             ("video/av1", Codec::Av1),
             ("video/rtx", Codec::Rtx),
             ("audio/rtx", Codec::Rtx),
@@ -51,7 +54,7 @@ impl Codec {
     /// all others every packet is a place to begin.
     #[must_use]
     pub fn has_key_frames(self) -> bool {
-        matches!(self, Self::Vp8 | Self::Vp9 | Self::H264 | Self::Av1)
+        matches!(self, Self::Vp8 | Self::Vp9 | Self::H264 | Self::H265 | Self::Av1)
     }
 }
 
@@ -118,6 +121,7 @@ pub fn describe(
         Codec::Vp8 => vp8::Descriptor::parse(payload).map(|d| d.info()),
         Codec::Vp9 => vp9::Descriptor::parse(payload).map(|d| d.info()),
         Codec::H264 => h264::describe(payload).map(|info| info.with(dependency)),
+        Codec::H265 => h265::describe(payload),
         Codec::Av1 => av1::describe(payload, dependency).map(|info| info.with(dependency)),
         Codec::Rtx | Codec::Other => (!payload.is_empty()).then(|| PayloadInfo {
             key_frame: true,

@@ -6,7 +6,7 @@ use ironcast_sim::{World, parameters, world::Want};
 
 #[test]
 fn a_video_stream_arrives_complete_in_order_and_unchanged() {
-    for (seed, codec) in [(1, Codec::Vp8), (2, Codec::H264), (3, Codec::Vp8)] {
+    for (seed, codec) in [(1, Codec::Vp8), (2, Codec::H264), (3, Codec::H265)] {
         let mut world = World::new(seed);
         let (alice, bob) = (world.join("alice"), world.join("bob"));
         world.publish_video(alice, "camera", codec);

@@ -186,13 +186,13 @@ fn a_second_wish_waits_and_is_not_forgotten() {
     assert_eq!(asked(&mut world, alice, "camera") - before, 2);
 }
 
-/// An IDR slice whose SPS was lost is no place to begin: nobody could decode it.
+/// An IDR slice whose parameter sets were lost is no place to begin: nobody could decode it.
 #[test]
-fn h264_begins_at_its_parameter_sets() {
-    for seed in 380..384 {
+fn h264_and_h265_begin_at_their_parameter_sets() {
+    for (seed, codec) in (380..384).flat_map(|seed| [(seed, Codec::H264), (seed, Codec::H265)]) {
         let mut world = World::new(seed);
         let (alice, bob) = (world.join("alice"), world.join("bob"));
-        world.publish_video(alice, "camera", Codec::H264);
+        world.publish_video(alice, "camera", codec);
         world.run(SECOND);
         let ssrc = world.consume(bob, "camera");
         let is_asked = |world: &World| world.peers[alice].tracks[0].sources[0].key_wanted;
@@ -217,7 +217,9 @@ fn h264_begins_at_its_parameter_sets() {
 /// them, behind a frame that says so (VP9), or else at a key frame, which has to be asked for.
 #[test]
 fn temporal_layers_come_back_whatever_the_stream_shows() {
-    for (codec, pattern, asks) in [(Codec::Vp8, 3, 0), (Codec::Vp9, 6, 0), (Codec::Vp8, 5, 1)] {
+    for (codec, pattern, asks) in
+        [(Codec::Vp8, 3, 0), (Codec::Vp9, 6, 0), (Codec::Vp8, 5, 1), (Codec::H265, 3, 0)]
+    {
         let mut world = World::new(390);
         let (alice, bob) = (world.join("alice"), world.join("bob"));
         let mut track = Track::new("camera", codec, Some("v"), world.now);

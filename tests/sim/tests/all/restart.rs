@@ -44,7 +44,7 @@ impl Scene {
 
 #[test]
 fn who_comes_soon_after_a_key_frame_needs_no_other() {
-    for codec in [Codec::Vp8, Codec::Vp9, Codec::H264] {
+    for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::H265] {
         for (seed, wait) in [(600, 0), (601, 50), (602, 300), (603, 700)] {
             let mut scene = after_a_key_frame(seed, codec);
             scene.world.run(wait * MS);
