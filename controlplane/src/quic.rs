@@ -95,7 +95,10 @@ impl QuicServer {
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(Some(idle));
         config.transport_config(Arc::new(transport));
-        let endpoint = quinn::Endpoint::server(config, address)?;
+        let socket = ironcast_udp::open(address)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint =
+            quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)?;
         Ok(Self { endpoint, address, admission, stopping: Stopping::default() })
     }
 

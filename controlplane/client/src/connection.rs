@@ -255,7 +255,10 @@ async fn connect_to(settings: &Settings, address: SocketAddr) -> Result<Connecte
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
-    let endpoint = quinn::Endpoint::client(local).map_err(unreachable)?;
+    let socket = ironcast_udp::open(local).map_err(unreachable)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime);
+    let endpoint = endpoint.map_err(unreachable)?;
     let quic = endpoint
         .connect_with(config, address, &settings.host)
         .map_err(unreachable)?
