@@ -5,7 +5,7 @@
 //! were good.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
@@ -40,9 +40,11 @@ pub struct Admission {
 #[derive(Default)]
 struct Open {
     by_address: HashMap<IpAddr, usize>,
-    proofs: HashMap<SocketAddr, (u64, watch::Sender<Proof>)>,
+    proofs: HashMap<u64, watch::Sender<Proof>>,
+    /// One port of a peer can have several connections of QUIC.
+    by_peer: HashMap<SocketAddr, Vec<u64>>,
     /// Those that have shown nothing, the oldest first.
-    unproven: BTreeMap<u64, SocketAddr>,
+    unproven: BTreeSet<u64>,
     next: u64,
 }
 
@@ -109,32 +111,34 @@ impl Admission {
         let mut open = self.open();
         *open.by_address.entry(peer.ip().to_canonical()).or_default() += 1;
         if open.unproven.len() >= (self.connections_max / 2).max(1)
-            && let Some((_, oldest)) = open.unproven.pop_first()
-            && let Some((_, goes)) = open.proofs.get(&oldest)
+            && let Some(oldest) = open.unproven.pop_first()
+            && let Some(goes) = open.proofs.get(&oldest)
         {
             goes.send_replace(Proof::GoesNow);
         }
         let number = open.next;
         open.next += 1;
-        open.unproven.insert(number, peer);
-        open.proofs.insert(peer, (number, sender));
+        open.unproven.insert(number);
+        open.by_peer.entry(peer).or_default().push(number);
+        open.proofs.insert(number, sender);
         drop(open);
         Slot { admission: Arc::clone(self), peer, number, proof }
     }
 
     /// Somebody may call: his connection stays.
     pub fn prove(&self, peer: SocketAddr) {
-        let mut open = self.open();
-        let Some((number, proof)) = open.proofs.get(&peer) else { return };
-        let is_new = proof.send_if_modified(|proof| {
-            *proof == Proof::Missing && {
-                *proof = Proof::Shown;
-                true
+        let open = &mut *self.open();
+        for number in open.by_peer.get(&peer).into_iter().flatten() {
+            let Some(proof) = open.proofs.get(number) else { continue };
+            let is_new = proof.send_if_modified(|proof| {
+                *proof == Proof::Missing && {
+                    *proof = Proof::Shown;
+                    true
+                }
+            });
+            if is_new {
+                open.unproven.remove(number);
             }
-        });
-        let number = *number;
-        if is_new {
-            open.unproven.remove(&number);
         }
     }
 }
@@ -145,23 +149,19 @@ impl Slot {
         let (mut proof, admission) = (self.proof.clone(), Arc::clone(&self.admission));
         async move {
             let shown = proof.wait_for(|proof| *proof != Proof::Missing);
-            let is_proven = match timeout(admission.proof_time, shown).await {
+            match timeout(admission.proof_time, shown).await {
                 Ok(Ok(proof)) => *proof == Proof::Shown,
                 // It has gone by itself.
                 Ok(Err(_)) => true,
                 Err(_) => false,
-            };
-            if !is_proven {
-                admission.unproven.fetch_add(1, Ordering::Relaxed);
             }
-            is_proven
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut open = self.admission.open();
+        let open = &mut *self.admission.open();
         let address = self.peer.ip().to_canonical();
         if let Some(count) = open.by_address.get_mut(&address) {
             *count -= 1;
@@ -170,7 +170,17 @@ impl Drop for Slot {
             }
         }
         open.unproven.remove(&self.number);
-        open.proofs.remove(&self.peer);
+        open.proofs.remove(&self.number);
+        if let Some(numbers) = open.by_peer.get_mut(&self.peer) {
+            numbers.retain(|number| *number != self.number);
+            if numbers.is_empty() {
+                open.by_peer.remove(&self.peer);
+            }
+        }
+        // Whoever has ended it: we, the handshake's time, or the peer.
+        if *self.proof.borrow() != Proof::Shown {
+            self.admission.unproven.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -252,6 +262,7 @@ mod tests {
         assert!(slots[2].proof().await && fourth.proof().await);
         drop((slots, fourth, fifth));
         assert!(admission.open().unproven.is_empty() && admission.open().proofs.is_empty());
+        assert!(admission.open().by_peer.is_empty());
     }
 
     #[tokio::test]
@@ -261,6 +272,32 @@ mod tests {
         admission.prove(peer(2));
         assert!(good.proof().await);
         assert!(!silent.proof().await);
+        drop((silent, good));
         assert_eq!(admission.unproven.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn who_ends_before_he_is_told_to_has_shown_nothing_either() {
+        // As where the handshake's own time is over, or the peer goes away.
+        let admission = Admission::new(10, 0, Duration::from_secs(60));
+        let (silent, good) = (admission.enter(peer(1)), admission.enter(peer(2)));
+        admission.prove(peer(2));
+        let proof = silent.proof();
+        drop((silent, good));
+        assert!(proof.await, "nobody has to end it");
+        assert_eq!(admission.unproven.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn connections_of_one_port_are_each_looked_at() {
+        let admission = Admission::new(10, 0, Duration::from_millis(20));
+        let slots = [admission.enter(peer(1)), admission.enter(peer(1))];
+        assert_eq!(admission.count(), 2);
+        assert!(!slots[0].proof().await && !slots[1].proof().await, "neither has shown anything");
+        let third = admission.enter(peer(1));
+        drop(slots);
+        assert_eq!(admission.count(), 1);
+        admission.prove(peer(1));
+        assert!(third.proof().await);
     }
 }
