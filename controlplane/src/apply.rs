@@ -31,7 +31,7 @@ pub fn apply(state: &mut State, event: Event) {
             worker_died(state, worker, routers, reason);
         }
         Event::WorkerRestarted { worker } => {
-            state.workers.set_running(worker, true);
+            state.workers.set_running(worker);
             let worker_id = convert::worker_id(worker);
             let reason = "started again".to_owned();
             let event = WorkerEvent { worker_id, router_ids: Vec::new(), reason };
@@ -168,7 +168,10 @@ fn names(transport: &Transport) -> (Id, Option<Id>) {
 
 /// Tells that a worker and its routers are gone, and forgets them.
 pub fn worker_died(state: &mut State, worker: WorkerId, routers: Vec<Id>, reason: String) {
-    state.workers.set_running(worker, false);
+    // One that cannot be started again is dead still, perhaps for another reason.
+    if !state.workers.set_ended(worker, &reason) && routers.is_empty() {
+        return;
+    }
     let worker_id = convert::worker_id(worker);
     // Admins are told of all routers, everybody else of his own.
     let mut own: BTreeMap<Arc<str>, Vec<Id>> = BTreeMap::new();

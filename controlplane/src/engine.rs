@@ -442,7 +442,7 @@ fn refused(refusal: &Refusal) -> Problem {
 
 /// No dataplane.
 #[must_use]
-pub fn unavailable(detail: &str) -> Problem {
+pub fn unavailable(detail: impl Into<String>) -> Problem {
     Problem::new(ErrorCode::DataplaneUnavailable, detail).with_retry_after(1)
 }
 

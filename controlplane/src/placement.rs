@@ -39,6 +39,8 @@ pub struct Worker {
     delay_max_us: u32,
     /// Whether it was reported as full.
     pub is_full: bool,
+    /// Why it ended, until it runs again.
+    ended: Option<String>,
 }
 
 impl Worker {
@@ -85,6 +87,9 @@ impl Worker {
         self.delays_us.push_front(stats.forwarding_delay_us_p99);
         self.delays_us.truncate(DELAYS_KEPT);
         self.delay_max_us = full.delay_us;
+        if stats.running {
+            self.ended = None;
+        }
         self.stats = stats;
     }
 
@@ -143,16 +148,37 @@ impl Workers {
         change
     }
 
-    /// What a worker's end means until the next figures.
-    pub fn set_running(&mut self, id: WorkerId, is_running: bool) {
+    /// What a worker's end means until the next figures. False if its end was known.
+    pub fn set_ended(&mut self, id: WorkerId, reason: &str) -> bool {
+        let Some(worker) = self.0.iter_mut().find(|worker| worker.stats.id == id) else {
+            return true;
+        };
+        worker.stats.running = false;
+        worker.stats.routers = 0;
+        worker.placed.clear();
+        worker.delays_us.clear();
+        worker.ended.replace(reason.to_owned()).is_none()
+    }
+
+    /// It runs again.
+    pub fn set_running(&mut self, id: WorkerId) {
         if let Some(worker) = self.0.iter_mut().find(|worker| worker.stats.id == id) {
-            worker.stats.running = is_running;
-            if !is_running {
-                worker.stats.routers = 0;
-                worker.placed.clear();
-                worker.delays_us.clear();
-            }
+            worker.stats.running = true;
+            worker.ended = None;
         }
+    }
+
+    /// `None` while one of them runs, or none is known yet; else what is known of why.
+    #[must_use]
+    pub fn why_none_runs(&self) -> Option<String> {
+        if self.0.is_empty() || self.0.iter().any(|worker| worker.stats.running) {
+            return None;
+        }
+        let known = self.0.iter().find_map(|one| Some((one.stats.id, one.ended.as_ref()?)));
+        Some(match known {
+            Some((id, reason)) => format!("no worker runs; worker {id}: {reason}"),
+            None => "no worker runs; the dataplane's log says why".to_owned(),
+        })
     }
 
     /// All of them.
@@ -287,6 +313,22 @@ mod tests {
         let mut one = workers(vec![stats(0, 0.0, 1)]);
         assert_eq!(one.place("a", None, Placement::LeastLoaded, full).unwrap(), 0);
         assert!(one.place("b", None, Placement::LeastLoaded, full).is_err());
+    }
+
+    #[test]
+    fn that_no_worker_runs_is_said_with_the_reason() {
+        let mut all = workers(vec![stats(0, 0.0, 0), stats(1, 0.0, 0)]);
+        assert!(all.set_ended(0, "no descriptors"));
+        assert!(!all.set_ended(0, "no memory"), "that it has ended was known");
+        assert_eq!(all.why_none_runs(), None);
+        let mut ended = [stats(0, 0.0, 0), stats(1, 0.0, 0)];
+        ended.iter_mut().for_each(|one| one.running = false);
+        all.update(ended.to_vec(), FULL);
+        assert_eq!(all.why_none_runs().unwrap(), "no worker runs; worker 0: no memory");
+        all.set_running(0);
+        assert_eq!(all.why_none_runs(), None);
+        assert!(all.set_ended(0, "no memory"), "it ran meanwhile");
+        assert_eq!(Workers::default().why_none_runs(), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use ironcast_core::{
     srtp::Sealer,
     worker::{Action, Ingress, Worker},
 };
-use ironcast_driver::{Engine, Inbound, Io, Statistics};
+use ironcast_driver::{Engine, Inbound, Io, Statistics, mailbox::Sender};
 use ironcast_handshake::{
     Certificate, Failure, Fingerprint, FingerprintError, Handshakes, Output, Role,
 };
@@ -76,6 +76,8 @@ pub struct Parts {
     pub directory: Directory,
     /// Says that the worker is alive.
     pub pulse: Pulse,
+    /// For the hub, when the worker makes its first turn.
+    pub mailbox: Option<Sender<ToWorker>>,
     /// `__panic` as a router's id ends the worker, `__stuck` stops it: for tests of what happens
     /// then.
     pub test_hooks: bool,
@@ -463,7 +465,11 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
 
     fn turn(&mut self, io: &mut Io, now: Nanos) {
         self.turned_at = now;
-        self.parts.pulse.turn();
+        if self.parts.pulse.turn()
+            && let Some(mailbox) = self.parts.mailbox.take()
+        {
+            let _ = self.parts.hub.send(ToHub::Running { worker: self.parts.number, mailbox });
+        }
         self.act(io, now);
         self.core.expire(now);
         self.go_on(io, now);

@@ -105,6 +105,8 @@ pub struct Hub {
     drain: Option<Drain>,
     /// Workers that run and make no turns.
     stuck: BTreeSet<WorkerId>,
+    /// Why each worker last ended.
+    reasons: BTreeMap<WorkerId, String>,
     next_token: u64,
 }
 
@@ -125,6 +127,7 @@ impl Hub {
             snapshot: None,
             drain: None,
             stuck: BTreeSet::new(),
+            reasons: BTreeMap::new(),
             next_token: 0,
         }
     }
@@ -435,14 +438,17 @@ impl Hub {
     }
 
     fn worker_died(&mut self, worker: WorkerId, reason: String) {
-        if let Some(slot) = self.mailboxes.get_mut(usize::from(worker)) {
-            *slot = None;
-        }
+        let mailbox = self.mailboxes.get_mut(usize::from(worker)).and_then(Option::take);
         if let Some(stats) = self.stats.get_mut(usize::from(worker)) {
             *stats = None;
         }
         self.stuck.remove(&worker);
         self.parts.counters.count(Counter::WorkerFailures);
+        // One that cannot start says so once, however often it is tried.
+        let is_new = self.reasons.insert(worker, reason.clone()).is_none_or(|last| last != reason);
+        if mailbox.is_none() && !is_new {
+            return;
+        }
         let routers = self.registry.remove_worker(worker);
         tracing::error!(worker, routers = routers.len(), reason, "a worker died");
         let lost: Vec<u64> =

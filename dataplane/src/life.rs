@@ -89,16 +89,17 @@ impl Lives {
 }
 
 impl Pulse {
-    /// The worker makes a turn.
-    pub fn turn(&mut self) {
-        let Some(beat) = self.lives.workers.get(usize::from(self.worker)) else { return };
+    /// The worker makes a turn; true for its first.
+    pub fn turn(&mut self) -> bool {
+        let Some(beat) = self.lives.workers.get(usize::from(self.worker)) else { return false };
         beat.count();
-        if !self.has_turned {
-            self.has_turned = true;
+        let is_first = !std::mem::replace(&mut self.has_turned, true);
+        if is_first {
             beat.runs.store(true, Ordering::Relaxed);
             // Nobody listens where no service manager does.
             let _ = self.lives.first_turns.send(self.worker);
         }
+        is_first
     }
 }
 
@@ -271,7 +272,7 @@ mod tests {
         let mut watch = Watch::new(&lives, PATIENCE, start);
         let mut pulses = [lives.pulse(0), lives.pulse(1)];
         let mut stuck = |seconds| watch.stuck(&lives, start + Duration::from_secs(seconds));
-        pulses.iter_mut().for_each(Pulse::turn);
+        assert!(pulses.iter_mut().all(Pulse::turn), "each makes its first turn");
         lives.hub_answers();
         assert_eq!(stuck(0), []);
         assert_eq!(stuck(4), []);

@@ -102,14 +102,14 @@ pub enum ToHub {
     },
     /// A worker reports.
     Events(Vec<Event>),
-    /// A worker runs.
+    /// A worker runs: it has made its first turn.
     Running {
         /// Which.
         worker: WorkerId,
         /// Its mailbox.
         mailbox: Sender<ToWorker>,
     },
-    /// A worker panicked, or its driver failed.
+    /// A worker panicked, or its driver failed, perhaps at its start.
     Died {
         /// Which.
         worker: WorkerId,

@@ -225,6 +225,7 @@ impl Workers {
                 hub: self.hub.clone(),
                 directory: self.directory.clone(),
                 pulse,
+                mailbox: Some(sender.clone()),
                 test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),
             },
             sealer,
@@ -244,8 +245,7 @@ impl Workers {
             without: self.without,
             ..DriverConfig::default()
         };
-        self.directory.set(worker, Some(sender.clone()));
-        let _ = self.hub.send(ToHub::Running { worker, mailbox: sender });
+        self.directory.set(worker, Some(sender));
         let shared = self.shared.as_ref().map(|shared| shared.of_worker(index)).transpose()?;
         ironcast_driver::run(&driver, engine, receiver, shared.unwrap_or_default())?;
         Ok(())

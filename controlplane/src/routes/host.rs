@@ -50,6 +50,9 @@ pub fn ready(engine: &Engine) -> Result<Answer, Problem> {
         }));
     }
     drain::check(&state)?;
+    if let Some(why) = state.workers.why_none_runs() {
+        return Err(unavailable(why));
+    }
     drop(state);
     health(engine)
 }

@@ -3,7 +3,10 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        atomic::Ordering,
+        mpsc::{Receiver, channel},
+    },
     time::Duration,
 };
 
@@ -335,6 +338,25 @@ fn a_worker_that_is_too_busy_to_answer_is_not_taken_for_dead() {
     let asked = stage.ask(&Command::Workers);
     let Ok(Reply::Workers(stopped)) = stage.reply(asked) else { panic!("no figures") };
     assert!(!stopped[0].running);
+}
+
+#[test]
+fn a_worker_that_cannot_start_says_each_reason_once_and_is_counted_each_time() {
+    let mut stage = Stage::new(1);
+    let events = |stage: &Stage| stage.hub.parts.event_seq.load(Ordering::SeqCst);
+    let before = events(&stage);
+    let reasons = ["a panic", "no files", "no files", "no files", "no memory", "no files"];
+    let told = reasons.map(|reason| {
+        stage.hub.take(ToHub::Died { worker: 0, reason: reason.into() });
+        events(&stage) - before
+    });
+    assert_eq!(told, [1, 2, 2, 2, 3, 4]);
+    assert_eq!(stage.hub.parts.counters.process_stats().counters["worker_failures"], 6);
+    // One that ran and ends is told, whatever it says.
+    let (mailbox, _worker) = mailbox::mailbox(1).unwrap();
+    stage.hub.receive(ToHub::Running { worker: 0, mailbox });
+    stage.hub.take(ToHub::Died { worker: 0, reason: "no files".into() });
+    assert_eq!(events(&stage) - before, 6);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, os::unix::process::ExitStatusExt as _};
 use ironcast_load::{
     Control as _, VideoOptions,
     call::ConsumeOptions,
-    http::{Event, EventStream},
+    http::{Event, EventStream, PlainHttp},
 };
 use ironcast_process_tests::{LIMIT, Pair, PairBuilder, eventually};
 use serde_json::{Value, json};
@@ -122,6 +122,40 @@ async fn a_panic_in_one_worker_costs_no_packet_of_the_others() {
     room_on(&call.pair, "other", &other).await;
     eventually("it is counted", || async { call.pair.metric("\"worker_failures\"").await == 1.0 })
         .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_start_is_tried_less_and_less_often_and_readiness_says_why() {
+    let pair = Pair::builder().env("IRONCAST_TEST_HOOKS", "1").start().await;
+    let mut events = pair.control.events(None).await.expect("events");
+    // It can open nothing any more.
+    pair.limit_files(pair.dataplane_pid(), 3);
+    let begun = std::time::Instant::now();
+    pair.refused("POST", "/v1/routers", json!({ "id": "__panic" })).await;
+    eventually("it was tried five times", || async {
+        pair.metric("\"worker_failures\"").await >= 5.0
+    })
+    .await;
+    // 100, 200, 400, 800 ms: without pauses it would be a thousand times.
+    assert!(begun.elapsed().as_millis() >= 1_400, "{:?}", begun.elapsed());
+    let ops = PlainHttp::new(pair.ops);
+    let ready = ops.send("GET", "/ready", &[], &[]).await.expect("an answer");
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    assert!(ready.text().contains("no worker runs; worker 0: "), "{}", ready.text());
+    assert!(ready.text().contains("Too many open files"), "{}", ready.text());
+    let said = pair.log("dataplane");
+    assert_eq!(said.matches("Too many open files").count(), 1, "{said}");
+
+    pair.limit_files(pair.dataplane_pid(), 1_000);
+    pair.control_is_ready().await;
+    pair.create_room("room").await;
+    let mut told = Vec::new();
+    until(&mut events, "the room", |event| {
+        told.extend(event.event.starts_with("worker.").then(|| event.event.clone()));
+        event.event == "router.created"
+    })
+    .await;
+    assert_eq!(told, ["worker.died", "worker.restarted"]);
 }
 
 #[tokio::test]
