@@ -86,8 +86,14 @@ impl Service {
         }
     }
 
-    /// Watches over a running child until told to stop, then ends it.
-    pub(crate) async fn supervise(self, mut child: Child, mut stop: watch::Receiver<Stop>) {
+    /// Watches over a running child until told to stop, then ends it. A hang-up is passed on: it
+    /// reads its configuration again.
+    pub(crate) async fn supervise(
+        self,
+        mut child: Child,
+        mut stop: watch::Receiver<Stop>,
+        mut hangups: watch::Receiver<()>,
+    ) {
         let mut pause = PAUSE_MIN;
         let mut started = Instant::now();
         loop {
@@ -100,6 +106,11 @@ impl Service {
                     }
                     let ended = describe(status);
                     println!("{} {ended}; starting it again. Log: {}", self.name, self.log.display());
+                }
+                // Nobody else can tell when there is nobody left.
+                Ok(()) = hangups.changed() => {
+                    signal(&child, Signal::SIGHUP);
+                    continue;
                 }
                 () = told(&mut stop) => {
                     if *stop.borrow() == Stop::Patiently {

@@ -57,16 +57,27 @@ async fn run_all(config: &Config, services: Vec<Service>) -> anyhow::Result<Exit
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut running: Vec<Running> = Vec::new();
+    let had_terminal = has_terminal();
+    let hangups = watch::Sender::new(());
     let mut told_to_end = async || {
-        tokio::select! {
-            _ = interrupt.recv() => Stop::AtOnce,
-            _ = terminate.recv() => Stop::Patiently,
-            _ = hangup.recv() => Stop::AtOnce,
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return Stop::AtOnce,
+                _ = terminate.recv() => return Stop::Patiently,
+                _ = hangup.recv() => {}
+            }
+            if had_terminal && !has_terminal() {
+                // It was closed.
+                return Stop::AtOnce;
+            }
+            println!("The configuration is read again; the logs say what was changed.");
+            hangups.send_replace(());
         }
     };
+    let starting = start_and_stay(config, services, &mut running, &hangups);
     let (stop, outcome) = tokio::select! {
         stop = told_to_end() => (stop, Ok(())),
-        outcome = start_and_stay(config, services, &mut running) => (Stop::AtOnce, outcome),
+        outcome = starting => (Stop::AtOnce, outcome),
     };
     if std::io::stdout().is_terminal() {
         println!();
@@ -93,11 +104,17 @@ async fn run_all(config: &Config, services: Vec<Service>) -> anyhow::Result<Exit
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
+/// One that was closed is none any more.
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stdout().is_terminal()
+}
+
 /// Returns only when the start failed.
 async fn start_and_stay(
     config: &Config,
     services: Vec<Service>,
     running: &mut Vec<Running>,
+    hangups: &watch::Sender<()>,
 ) -> anyhow::Result<()> {
     let since = Instant::now();
     for service in services {
@@ -111,7 +128,7 @@ async fn start_and_stay(
             bail!("{} {}. Its log says:\n\n{tail}", service.name, reason.describe());
         }
         progress.done();
-        running.push(Running::new(service, child));
+        running.push(Running::new(service, child, hangups.subscribe()));
     }
     println!("{}", welcome(config, since.elapsed()));
     std::future::pending().await
@@ -124,9 +141,9 @@ struct Running {
 }
 
 impl Running {
-    fn new(service: Service, child: Child) -> Self {
+    fn new(service: Service, child: Child, hangups: watch::Receiver<()>) -> Self {
         let (stop, stopped) = watch::channel(Stop::Not);
-        Self { stop, task: tokio::spawn(service.supervise(child, stopped)) }
+        Self { stop, task: tokio::spawn(service.supervise(child, stopped, hangups)) }
     }
 
     async fn end(self) {
@@ -199,12 +216,15 @@ fn look_at_ports(config: &Config) -> anyhow::Result<()> {
 /// One `ironcast up` for each state directory. The kernel lets go of the lock when we end, however.
 struct Lock {
     path: PathBuf,
+    /// The folder was not there before.
+    is_in_new_folder: bool,
     _file: File,
 }
 
 impl Lock {
     fn take(state_dir: &Path) -> anyhow::Result<Self> {
         let path = state_dir.join("up.lock");
+        let is_in_new_folder = !state_dir.exists();
         let open = || {
             fs::create_dir_all(state_dir)?;
             File::options().create(true).truncate(false).read(true).write(true).open(&path)
@@ -227,7 +247,7 @@ impl Lock {
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Self { path, _file: file })
+        Ok(Self { path, is_in_new_folder, _file: file })
     }
 }
 
@@ -235,6 +255,10 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Gone already is as good.
         fs::remove_file(&self.path).ok();
+        // A start that was refused leaves nothing; where there is something in it, it stays.
+        if let (true, Some(folder)) = (self.is_in_new_folder, self.path.parent()) {
+            fs::remove_dir(folder).ok();
+        }
     }
 }
 

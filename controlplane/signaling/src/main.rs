@@ -1,12 +1,15 @@
 //! `ironcast-signaling`: reads its configuration, serves the page and its sockets, follows the
-//! media server, and on SIGTERM and Ctrl-C leaves its calls to the next start.
+//! media server, reads certificate and log filter again on SIGHUP, and on SIGTERM and Ctrl-C leaves
+//! its calls to the next start.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
 use ironcast_config::{Config, Flags, LogFormat, explain};
+use ironcast_log::Log;
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
@@ -14,6 +17,7 @@ use ironcast_signaling::{certificate, identity, notices, server, web};
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
+use tracing_subscriber::EnvFilter;
 
 /// Longest that stopping may take.
 const STOP_TIME_MAX: Duration = Duration::from_secs(2);
@@ -50,9 +54,11 @@ async fn start() {
 
 async fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = flags.load()?;
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .context("log.level is not understood")?;
-    let _log = ironcast_log::start(filter, config.log.format == LogFormat::Json, Level::INFO);
+    let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
+    let log = ironcast_log::start(filter, config.log.format == LogFormat::Json, Level::INFO);
+    // Before the port opens, so that no signal is missed.
+    let mut told_to_stop = std::pin::pin!(told_to_stop()?);
+    let mut hangup = signal(SignalKind::hangup())?;
 
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)
@@ -65,20 +71,32 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         identity: identity.0.clone().zip(identity.1.clone()),
     })
     .context("signaling.control_url")?;
-    let tls = config.signaling_tls().then(|| tls_config(&config)).transpose()?;
+    let (shown, certificates) = unbounded();
+    let shown = config.signaling_tls().then_some(shown);
+    if let Some(shown) = &shown {
+        shown.unbounded_send(tls_config(&config)?)?;
+    }
+    let tls = shown.is_some().then_some(certificates);
     let site = web::site(settings(&config)?, Arc::new(media));
     let service = Arc::clone(&site.service);
     tokio::spawn(notices::follow(Arc::clone(&service)));
     let serving = server::serve(site.clone(), listener, tls).await?;
     tracing::info!("serving {} (media server at {})", config.page_url(), config.control_url());
-    let life = ironcast_notify::report(
+    let mut life = std::pin::pin!(ironcast_notify::report(
         ready(&service),
         ("the media server is there", "serving; waits for the media server"),
         || sign(&service),
-    );
-    tokio::select! {
-        told = told_to_stop() => told?,
-        never = life => match never {},
+    ));
+    loop {
+        tokio::select! {
+            () = &mut told_to_stop => break,
+            _ = hangup.recv() => {}
+            never = &mut life => match never {},
+        }
+        match read_again(flags, &log, shown.as_ref()) {
+            Ok(()) => tracing::info!("the certificate and the log's filter were read again"),
+            Err(error) => tracing::error!("nothing was read again: {error:#}"),
+        }
     }
     ironcast_notify::stopping();
     tracing::info!("stopping; calls go on");
@@ -88,6 +106,21 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         serving.stop().await;
     };
     let _ = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
+    Ok(())
+}
+
+/// Takes what may change while the page is served, all of it or nothing.
+fn read_again(
+    flags: &Flags,
+    log: &Log,
+    shown: Option<&UnboundedSender<RustlsConfig>>,
+) -> anyhow::Result<()> {
+    let config = flags.load()?;
+    let filter = EnvFilter::try_new(&config.log.level).context("log.level is not understood")?;
+    if let Some(shown) = shown.filter(|_| config.signaling_tls()) {
+        shown.unbounded_send(tls_config(&config)?)?;
+    }
+    (log.set_filter)(filter);
     Ok(())
 }
 
@@ -150,12 +183,14 @@ fn tls_config(config: &Config) -> anyhow::Result<RustlsConfig> {
     )
 }
 
-async fn told_to_stop() -> anyhow::Result<()> {
+/// Listens from now on.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

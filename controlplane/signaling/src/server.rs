@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::Stream;
 use salvo::conn::rustls::{RustlsConfig, RustlsListener};
 use salvo::conn::tcp::TcpAcceptor;
 use salvo::conn::{Acceptor, ConnCtrl, Listener};
@@ -31,11 +32,12 @@ pub struct Serving {
     task: JoinHandle<()>,
 }
 
-/// Serves a site on a listening socket, over TLS if a certificate is given.
+/// Serves a site on a listening socket, over TLS if there are certificates: each holds for the
+/// handshakes that begin after it came.
 pub async fn serve(
     site: Site,
     listener: std::net::TcpListener,
-    tls: Option<RustlsConfig>,
+    tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
 ) -> anyhow::Result<Serving> {
     let address = listener.local_addr()?;
     let settings = &site.service.settings;
@@ -50,8 +52,8 @@ pub async fn serve(
     let listener = Bound(listener);
     Ok(match tls {
         None => spawn(listener.try_bind().await?, site, limits, connections_max, address),
-        Some(config) => {
-            let acceptor = RustlsListener::new(config, listener).try_bind().await?;
+        Some(certificates) => {
+            let acceptor = RustlsListener::new(certificates, listener).try_bind().await?;
             spawn(acceptor, site, limits, connections_max, address)
         }
     })

@@ -51,7 +51,8 @@ impl Stage {
         let site = web::site(settings, Arc::clone(&media) as _);
         let service = Arc::clone(&site.service);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let serving = server::serve(site, listener, None).await.unwrap();
+        let serving =
+            server::serve(site, listener, None::<futures::stream::Pending<_>>).await.unwrap();
         let port = serving.address.port();
         tokio::spawn(notices::follow(Arc::clone(&service)));
         Self { port, media, service }
