@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use ironcast_config::{Config, Door, Require};
 use ironcast_log::LogCounts;
 
-use crate::{limits::Limits, reload::Reload, webhooks};
+use crate::{limits::Limits, quotas::Quotas, reload::Reload, webhooks};
 
 /// See the head of this file.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub proofs: ProofsConfig,
     /// Where each audit entry is written, beside memory.
     pub audit_file: Option<PathBuf>,
+    /// What single principals may have, in place of what `limits` gives all.
+    pub quotas: Option<PathBuf>,
     /// How to read all this again while the doors are open.
     pub reload: Option<Reload>,
     /// What the log has lost.
@@ -166,6 +168,7 @@ impl ServerConfig {
             may_make_cert: config.control.tls_cert.is_none() && config.control.tls_key.is_none(),
             proofs: ProofsConfig::from_config(config),
             audit_file: config.control.audit_file.clone(),
+            quotas: config.control.quotas.clone(),
             reload: None,
             log: LogCounts::default(),
             quic: config.control.quic,
@@ -190,6 +193,8 @@ impl ServerConfig {
                 participants_per_principal_max: limits.participants_per_principal_max,
                 bits_per_principal_per_s_max: limits.bits_per_principal_per_s_max,
                 streams_per_principal_max: limits.streams_per_principal_max,
+                // The file is not read here.
+                quotas: Quotas::default(),
                 audit_entries_max: limits.audit_entries_max as usize,
                 worker_busy_max: f64::from(limits.worker_busy_max_percent) / 100.0,
                 worker_busy_soft: f64::from(limits.worker_busy_soft_percent) / 100.0,

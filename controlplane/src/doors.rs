@@ -13,6 +13,7 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _};
 use ironcast_api::{ErrorCode, EventSeq, Problem, problem::PROBLEM_MEDIA_TYPE};
+use ironcast_config::Door as DoorAddress;
 use salvo::{
     Depot, FlowCtrl, Handler, Listener as _, Request, Response, Router, Server, Service,
     async_trait,
@@ -23,7 +24,7 @@ use salvo::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    ServerError,
+    ServerConfig, ServerError,
     admission::{Admission, Policy},
     auth::{Caller, Gate, Principal, Shown, Way},
     call::{Answer, Body, Call, JSON},
@@ -213,7 +214,8 @@ impl Door {
             Ok(mut caller) => {
                 prove();
                 caller.address = address;
-                engine.callers.check(&caller.caller, 1, limits.requests_per_s, now)?;
+                let per_s = limits.requests_per_s_of(&caller.caller);
+                engine.callers.check(&caller.caller, 1, per_s, now)?;
                 Ok(caller)
             }
             Err(problem) => refused(problem),
@@ -405,6 +407,27 @@ async fn body_of(request: &mut Request, max: usize) -> Result<bytes::Bytes, Prob
     }
 }
 
+/// Asks for all addresses before anything is made or taken: the reason is best known here.
+pub fn require_free(config: &ServerConfig) -> Result<(), ServerError> {
+    let plain = match config.plain {
+        Some(DoorAddress::Tcp(address)) => Some(address),
+        _ => None,
+    };
+    let wanted = [
+        ("control.listen", Some(config.listen)),
+        ("control.plain", plain),
+        ("control.ops", config.ops),
+    ];
+    for (key, address) in wanted {
+        let Some(address) = address else { continue };
+        let has_quic = config.quic && key == "control.listen";
+        std::net::TcpListener::bind(address)
+            .and_then(|_| has_quic.then(|| std::net::UdpSocket::bind(address)).transpose())
+            .map_err(|error| ServerError::address(key, address, &error))?;
+    }
+    Ok(())
+}
+
 /// HTTP/2 and 1.1 over TLS and, with `quic`, HTTP/3 on the same port number.
 pub async fn open_tls(
     door: Door,
@@ -415,10 +438,6 @@ pub async fn open_tls(
     let has_quic = config.quic;
     let address = if address.port() == 0 { free_port(address)? } else { address };
     let failed = |error: &dyn std::fmt::Display| ServerError::bind(address, error);
-    // Asked for before it is taken: the reason is better known here.
-    std::net::TcpListener::bind(address)
-        .and_then(|_| has_quic.then(|| std::net::UdpSocket::bind(address)).transpose())
-        .map_err(|error| ServerError::address("control.listen", address, &error))?;
     let acceptor = TcpListener::new(address).rustls(tls.for_tcp()).try_bind().await;
     let mut open = vec![serve(acceptor.map_err(|error| failed(&error))?, &door, Some(address))];
     if has_quic {

@@ -53,6 +53,7 @@ pub use config::{EventsConfig, ProofsConfig, ServerConfig};
 use doors::{Door, Open, Reach};
 use engine::Engine;
 pub use pulse::Pulse;
+use quotas::Quotas;
 pub use reload::Reload;
 use reload::Reloader;
 use webhooks::Hooks;
@@ -81,6 +82,9 @@ pub enum ServerError {
     /// Who is sent events.
     #[error(transparent)]
     Webhooks(#[from] webhooks::FileError),
+    /// What single principals may have.
+    #[error("control.quotas: {0}")]
+    Quotas(#[from] quotas::FileError),
     /// Open to everybody on the network.
     #[error(
         "{0} can be reached from other machines, but callers would not have to show who they are: \
@@ -125,7 +129,7 @@ pub struct Server {
 
 impl Server {
     /// Opens all doors, then attaches to the dataplane as soon as there is one.
-    pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
+    pub async fn start(mut config: ServerConfig) -> Result<Self, ServerError> {
         if let Some(address) = config.unprotected() {
             return Err(ServerError::Unprotected(address));
         }
@@ -138,19 +142,9 @@ impl Server {
                  (control.client_ca, control.token_file and control.jwt_keys change that)"
             );
         }
-        make_folder(config.tls_cert.parent())?;
         let proofs = Proofs::read(&config.proofs)
             .map_err(|error| ServerError::Proofs(config.proofs.setting_of(error.path()), error))?;
         let gate = Arc::new(Gate::new(proofs, config.proofs.token_file.clone()));
-        let key = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert);
-        let key = key.map_err(|error| match error {
-            tls::TlsError::File { path, error } if config.may_make_cert => {
-                ServerError::Explained(explain::state(&path, &error))
-            }
-            error => ServerError::Tls(error.to_string()),
-        })?;
-        let in_tls = Arc::new(tls::DoorTls::new(key, Arc::clone(&gate)));
-        let (stopping, is_stopping) = watch::channel(false);
         let lines = config.audit_file.as_deref().map(|path| {
             audit::Lines::open(path).map_err(|error| {
                 ServerError::Explained(explain::file("control.audit_file", path, &error))
@@ -158,6 +152,22 @@ impl Server {
         });
         let audit = Audit::new(config.limits.audit_entries_max, lines.transpose()?);
         let hooks = Hooks::read(config.webhooks.file.as_deref(), config.webhooks.count_max)?;
+        config.limits.quotas = Quotas::read(config.quotas.as_deref())?;
+        doors::require_free(&config)?;
+        // Nothing was made so far: a start that is refused leaves nothing behind.
+        if config.may_make_cert {
+            make_folder(&config.state_dir)?;
+        }
+        let key = tls::load(&config.tls_cert, &config.tls_key, config.may_make_cert);
+        let key = key.map_err(|error| match error {
+            tls::TlsError::File { path, error } if config.may_make_cert => {
+                ServerError::Explained(explain::state(&path, &error))
+            }
+            error => ServerError::Tls(error.to_string()),
+        })?;
+        make_folder(&config.state_dir)?;
+        let in_tls = Arc::new(tls::DoorTls::new(key, Arc::clone(&gate)));
+        let (stopping, is_stopping) = watch::channel(false);
         let reloader = Reloader::new(&config, Arc::clone(&gate), Arc::clone(&in_tls));
         let engine = Engine::new(config, audit, reloader);
         let config = engine.config.clone();
@@ -262,8 +272,7 @@ impl Drop for Server {
     }
 }
 
-fn make_folder(path: Option<&Path>) -> Result<(), ServerError> {
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
+fn make_folder(path: &Path) -> Result<(), ServerError> {
     std::fs::create_dir_all(path)
         .map_err(|error| ServerError::Explained(explain::state(path, &error)))
 }

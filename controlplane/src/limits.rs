@@ -9,7 +9,10 @@ use std::{
 
 use ironcast_api::{ErrorCode, Problem};
 
-use crate::auth::Caller;
+use crate::{
+    auth::Caller,
+    quotas::{Quota, Quotas},
+};
 
 /// Callers whose rate is remembered.
 const CALLERS_MAX: usize = 10_000;
@@ -55,6 +58,8 @@ pub struct Limits {
     pub bits_per_principal_per_s_max: u64,
     /// Event streams of one principal at once.
     pub streams_per_principal_max: u32,
+    /// What single principals may have in place of that.
+    pub quotas: Quotas,
     /// Audit entries that are kept.
     pub audit_entries_max: usize,
     /// Above this busy share (0 to 1) a worker takes no new rooms.
@@ -87,11 +92,43 @@ impl Default for Limits {
             participants_per_principal_max: 0,
             bits_per_principal_per_s_max: 0,
             streams_per_principal_max: 128,
+            quotas: Quotas::default(),
             audit_entries_max: 10_000,
             worker_busy_max: 0.9,
             worker_busy_soft: 0.7,
             worker_delay_max_us: 50_000,
         }
+    }
+}
+
+impl Limits {
+    /// What a principal may have.
+    #[must_use]
+    pub fn quota_of(&self, principal: &str) -> Quota {
+        let usual = Quota {
+            routers: self.routers_per_principal_max,
+            transports: self.transports_per_principal_max,
+            participants: self.participants_per_principal_max,
+            streams: self.streams_per_principal_max,
+            bits_per_s: self.bits_per_principal_per_s_max,
+            requests_per_s: self.requests_per_s,
+        };
+        self.quotas.of(principal).map_or(usual, |row| row.over(usual))
+    }
+
+    /// Calls of a caller in a second.
+    #[must_use]
+    pub fn requests_per_s_of(&self, caller: &Caller) -> u32 {
+        match caller {
+            Caller::Name(name) => self.quota_of(name).requests_per_s,
+            Caller::Address(_) => self.requests_per_s,
+        }
+    }
+
+    /// Whether it matters what transports carry.
+    #[must_use]
+    pub fn limit_bits(&self) -> bool {
+        self.bits_per_principal_per_s_max > 0 || self.quotas.limit_bits()
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     dataplane::Link,
     engine::Engine,
     placement::Worker,
+    registry::Holdings,
     routes::{Route, top},
     webhooks::Figures,
 };
@@ -187,6 +188,9 @@ pub fn text(engine: &Engine) -> String {
     text
 }
 
+/// What a principal has of a kind, and may have.
+type Held = (&'static str, u64, u64);
+
 /// What there was to see at one moment.
 #[derive(Debug)]
 struct Seen {
@@ -204,6 +208,8 @@ struct Seen {
     resources: [(&'static str, usize); 4],
     /// Open, refused, unproven and failed connections of each door.
     doors: Vec<(&'static str, [u64; 4])>,
+    /// Of principals with a quota of their own.
+    principals: Vec<(String, [Held; 4])>,
     webhooks: Vec<Figures>,
     workers: Vec<Worker>,
     process: ProcessStats,
@@ -223,6 +229,19 @@ impl Seen {
         let webhooks = engine.reloader.webhooks.figures();
         let state = engine.lock();
         let registry = &state.registry;
+        let principals = state.limits.quotas.principals().map(|name| {
+            let quota = state.limits.quota_of(name);
+            let has = registry.holdings(name);
+            let has = |of: fn(&Holdings) -> u64| has.map_or(0, of);
+            let kinds = [
+                ("router", has(|one| one.routers.len() as u64), quota.routers.into()),
+                ("transport", has(|one| one.transports as u64), quota.transports.into()),
+                ("participant", has(|one| one.participants as u64), quota.participants.into()),
+                ("bit_per_s", has(|one| one.bps), quota.bits_per_s),
+            ];
+            (name.to_owned(), kinds)
+        });
+        let principals = principals.collect();
         Self {
             uptime_s: engine.started.elapsed().as_secs(),
             is_attached: state.link.is_some(),
@@ -240,6 +259,7 @@ impl Seen {
                 ("consumer", registry.consumers.len()),
             ],
             doors,
+            principals,
             webhooks,
             workers: state.workers.iter().cloned().collect(),
             process: state.process.clone(),
@@ -294,6 +314,7 @@ impl Collector for Seen {
             self.resources.map(|(kind, count)| ([("kind", kind)], ConstGauge::new(count as u64)));
         family(encoder, "ironcast_resources", "What exists", values)?;
         self.encode_doors(encoder)?;
+        self.encode_principals(encoder)?;
         self.encode_webhooks(encoder)?;
         self.encode_workers(encoder)
     }
@@ -368,6 +389,24 @@ impl Seen {
         let values: Vec<_> = told.into_iter().map(|told| (Vec::new(), told)).collect();
         let help = "DTLS handshakes that were completed, from the peer's first message";
         spread(encoder, ("ironcast_dataplane_handshake_seconds", help, 1e9), &values)
+    }
+
+    fn encode_principals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Figure = fn(&Held) -> u64;
+        let figures: [(&str, &str, Figure); 2] = [
+            ("has", "What a principal with a quota of its own has", |(_, has, _)| *has),
+            ("may_have", "What it may have; 0 is no limit", |(_, _, max)| *max),
+        ];
+        for (name, help, figure) in figures {
+            let values = self.principals.iter().flat_map(|(principal, kinds)| {
+                kinds.iter().map(move |one| {
+                    let labels = [("principal", principal.clone()), ("kind", one.0.to_owned())];
+                    (labels, ConstGauge::new(figure(one)))
+                })
+            });
+            family(encoder, &format!("ironcast_control_principal_{name}"), help, values)?;
+        }
+        Ok(())
     }
 
     fn encode_webhooks(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -2,6 +2,8 @@
 //! by the routes when something is to be made; who has too much already keeps it. What transports
 //! carry is known by asking the dataplane for some of them each second, and only where it is limited.
 
+mod file;
+
 use std::{ops::Bound, sync::Arc, time::Duration};
 
 use ironcast_api::{ErrorCode, Id, Problem};
@@ -13,6 +15,8 @@ use crate::{
     registry::{Kind, Owner},
 };
 
+pub use file::{FileError, Quota, Quotas};
+
 /// Transports that are asked for in one second: the figures of more than these are some seconds old.
 const SAMPLES_PER_S: usize = 1_000;
 
@@ -22,7 +26,7 @@ impl State {
         let Some(owner) = owner else { return Ok(()) };
         let there = self.registry.holdings(owner).map_or(0, |one| one.routers.len());
         let coming = self.on_their_way(Kind::Router, Place::Owner(Arc::clone(owner)));
-        let max = self.limits.routers_per_principal_max;
+        let max = self.limits.quota_of(owner).routers;
         self.check_quota(there + coming, max, "routers of this principal")
     }
 
@@ -32,22 +36,25 @@ impl State {
         let (transports, participants) =
             self.registry.holdings(owner).map_or((0, 0), |one| (one.transports, one.participants));
         let coming = self.on_their_way(Kind::Transport, Place::Owner(Arc::clone(owner)));
-        let max = self.limits.transports_per_principal_max;
-        self.check_quota(transports + coming, max, "transports of this principal")?;
+        let quota = self.limits.quota_of(owner);
+        self.check_quota(transports + coming, quota.transports, "transports of this principal")?;
         if !is_newcomer {
             return Ok(());
         }
         let coming = self.on_their_way(Kind::Transport, Place::Newcomers(Arc::clone(owner)));
-        let max = self.limits.participants_per_principal_max;
-        self.check_quota(participants + coming, max, "participants of this principal")
+        self.check_quota(
+            participants + coming,
+            quota.participants,
+            "participants of this principal",
+        )
     }
 
     /// Whether what a principal's transports carry leaves room for more.
     pub fn check_traffic(&mut self, owner: &Owner) -> Result<(), Problem> {
-        let max = self.limits.bits_per_principal_per_s_max;
-        let Some(owner) = owner.as_ref().filter(|_| max > 0) else { return Ok(()) };
+        let Some(owner) = owner else { return Ok(()) };
+        let max = self.limits.quota_of(owner).bits_per_s;
         let bps = self.registry.holdings(owner).map_or(0, |one| one.bps);
-        if bps < max {
+        if max == 0 || bps < max {
             return Ok(());
         }
         self.quota_refusals += 1;
@@ -82,7 +89,7 @@ pub async fn sample(engine: Arc<Engine>) {
         tick.tick().await;
         let (ids, link) = {
             let state = engine.lock();
-            if state.limits.bits_per_principal_per_s_max == 0 {
+            if !state.limits.limit_bits() {
                 continue;
             }
             (state.owned_transports(after.as_ref()), state.link.clone())

@@ -17,6 +17,7 @@ use crate::{
     auth::{Gate, Proofs},
     config::ServerConfig,
     engine::{Engine, Step},
+    quotas::Quotas,
     routes,
     tls::{self, DoorTls},
     webhooks::{Hooks, Webhooks},
@@ -53,6 +54,7 @@ const MAY_CHANGE: &[&str] = &[
     "control.jwt_issuer",
     "control.require",
     "control.audit_file",
+    "control.quotas",
     "control.webhooks",
     "log.level",
 ];
@@ -85,13 +87,14 @@ type Files = BTreeMap<&'static str, [u8; 32]>;
 
 fn files_of(config: &ServerConfig) -> Files {
     let proofs = &config.proofs;
-    let named: [(&'static str, Option<&Path>); 6] = [
+    let named: [(&'static str, Option<&Path>); 7] = [
         ("control.tls_cert", Some(&config.tls_cert)),
         ("control.tls_key", Some(&config.tls_key)),
         ("control.client_ca", proofs.client_ca.as_deref()),
         ("control.client_crl", proofs.client_crl.as_deref()),
         ("control.token_file", proofs.token_file.as_deref()),
         ("control.jwt_keys", proofs.jwt_keys.as_deref()),
+        ("control.quotas", config.quotas.as_deref()),
     ];
     let read = named.into_iter().filter_map(|(setting, path)| {
         Some((setting, Sha256::digest(std::fs::read(path?).ok()?).into()))
@@ -122,7 +125,7 @@ impl Next {
     fn read(source: &Reload, now: &ServerConfig) -> Result<Self, Problem> {
         let wrong = |what: String| Problem::invalid("", format!("nothing was changed: {what}"));
         let config = (source.load)().map_err(|error| wrong(error.to_string()))?;
-        let server = ServerConfig::from_config(&config);
+        let mut server = ServerConfig::from_config(&config);
         // The doors stay where they are.
         let open = ServerConfig { proofs: server.proofs.clone(), ..now.clone() };
         if open.unprotected().is_some() || open.unproven_plain() {
@@ -139,6 +142,8 @@ impl Next {
         let filter = filter.map_err(|error| wrong(format!("log.level: {error}")))?;
         let hooks = Hooks::read(server.webhooks.file.as_deref(), now.webhooks.count_max)
             .map_err(|error| wrong(error.to_string()))?;
+        server.limits.quotas = Quotas::read(server.quotas.as_deref())
+            .map_err(|error| wrong(format!("control.quotas: {error}")))?;
         let mut files = files_of(&server);
         if server.webhooks.file.is_some() {
             files.insert("control.webhooks", hash_of(&hooks));

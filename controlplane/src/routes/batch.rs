@@ -25,7 +25,8 @@ pub async fn batch(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem>
     }
     // The batch itself was counted as one.
     let more = u32::try_from(batch.calls.len()).unwrap_or(u32::MAX).saturating_sub(1);
-    engine.callers.check(&call.caller.caller, more, limits.requests_per_s, Instant::now())?;
+    let (caller, now) = (&call.caller.caller, Instant::now());
+    engine.callers.check(caller, more, limits.requests_per_s_of(caller), now)?;
     let calls = batch.calls.into_iter().map(|one| to_call(one, call));
     let calls: Vec<One> = calls.collect();
     let mut answers = Answers::default();

@@ -149,6 +149,7 @@ pub fn open(
 fn take_slot(engine: &Arc<Engine>, who: &Principal) -> Result<Slot, Problem> {
     let open = usize::try_from(engine.metrics.streams.inc()).unwrap_or_default();
     let owner = who.owner();
+    let max = owner.as_ref().map_or(0, |owner| engine.limits().quota_of(owner).streams);
     let own = owner.clone().map_or(0, |owner| {
         let mut streams = engine.streams();
         let count = streams.entry(owner).or_default();
@@ -156,7 +157,6 @@ fn take_slot(engine: &Arc<Engine>, who: &Principal) -> Result<Slot, Problem> {
         *count - 1
     });
     let slot = Slot { engine: Arc::clone(engine), owner };
-    let max = engine.limits().streams_per_principal_max;
     check_count(own, max, "event streams of this principal")?;
     if open >= engine.config.events.streams_max {
         let detail = format!("{open} event streams are open already");

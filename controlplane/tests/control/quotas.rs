@@ -69,6 +69,47 @@ async fn each_principal_has_its_own_quotas() {
 }
 
 #[tokio::test]
+async fn single_principals_may_have_more_or_less_than_others() {
+    let stage = Stage::with_tokens_and(TOKENS, "alice-secret", |config| {
+        config.limits.routers_per_principal_max = 2;
+        let file = config.state_dir.join("quotas.toml");
+        let text = "[[quota]]\nprincipal = \"token:alice\"\nrouters = 3\ntransports = 1\n\
+                    [[quota]]\nprincipal = \"token:bob\"\nrequests_per_s = 4\n";
+        std::fs::write(&file, text).unwrap();
+        config.quotas = Some(file);
+    })
+    .await;
+    let (alice, bob) = (stage.client.clone(), stage.client_of("bob-secret"));
+    for (number, status) in [201, 201, 201, 503].into_iter().enumerate() {
+        assert_eq!(router(&alice, &format!("a{number}")).await, status, "{number}");
+    }
+    assert_eq!(transport(&alice, "t0", "a0", "x").await, 201);
+    assert_eq!(transport(&alice, "t1", "a0", "x").await, 503);
+    // What is not said of bob is as for everybody.
+    for (number, status) in [201, 201, 503].into_iter().enumerate() {
+        assert_eq!(router(&bob, &format!("b{number}")).await, status, "{number}");
+    }
+    let calls = vec![json!({ "method": "GET", "path": "/routers/b0" }); 20];
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        statuses.push(call(&bob, "POST", "/v1/batch", json!({ "calls": calls })).await.0);
+    }
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let ops = stage.server().ops.unwrap();
+    let metrics =
+        http::send(http::Way::Plain, ops, &[], http::request("GET", "/metrics", "")).await;
+    let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+    for line in [
+        "ironcast_control_principal_has{principal=\"token:alice\",kind=\"router\"} 3\n",
+        "ironcast_control_principal_may_have{principal=\"token:alice\",kind=\"router\"} 3\n",
+        "ironcast_control_principal_has{principal=\"token:alice\",kind=\"transport\"} 1\n",
+        "ironcast_control_principal_may_have{principal=\"token:bob\",kind=\"router\"} 2\n",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
+}
+
+#[tokio::test]
 async fn one_principal_cannot_take_all_event_streams() {
     let stage = Stage::with_tokens_and(TOKENS, "alice-secret", |config| {
         config.limits.streams_per_principal_max = 1;

@@ -260,6 +260,25 @@ async fn a_new_server_certificate_is_shown_to_who_comes_next() {
 }
 
 #[tokio::test]
+async fn quotas_of_single_principals_are_read_again() {
+    let stage = FromFile::start("").await;
+    let write = |text: &str| stage.write("quotas.toml", text);
+    let row = |count| format!("[[quota]]\nprincipal = \"token:ops\"\nrouters = {count}\n");
+    write(&row(1));
+    write_config(&stage.folder, &format!("quotas = \"{}\"\n", stage.path("quotas.toml")));
+    assert_eq!(stage.reloaded("changed").await, ["control.quotas"]);
+    assert_eq!((stage.make_router().await, stage.make_router().await), (201, 503));
+    write(&row(2));
+    assert_eq!(stage.reloaded("changed").await, ["control.quotas"]);
+    assert_eq!((stage.make_router().await, stage.make_router().await), (201, 503));
+    write("[[quota]]\nrouters = 9\n");
+    let (status, answer) = stage.reload().await;
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.contains("control.quotas: "), "{answer}");
+    assert_eq!(stage.make_router().await, 503);
+}
+
+#[tokio::test]
 async fn a_signal_does_the_same_and_stands_in_the_audit() {
     let stage = FromFile::start("").await;
     write_config(&stage.folder, "[limits]\nrouters_max = 1\n");

@@ -229,6 +229,11 @@ section! {
         /// A file for the audit: who created, closed and drained what, a line of JSON each. Not set: the
         /// last entries are kept in memory alone. It is opened anew at a reload.
         audit_file: Option<PathBuf> = None;
+        /// A file that says what single principals may have, in place of the limits for all. For each:
+        /// [[quota]], principal = "token:name", "cert:name" or "jwt:name", and what differs of routers,
+        /// transports, participants, streams, bits_per_s, requests_per_s (0: no limit). It is read
+        /// again at a reload.
+        quotas: Option<PathBuf> = None;
         /// A file that says whom events are sent to (webhooks). For each receiver, relative paths being
         /// beside this file: [[webhook]], name = "billing", url = "https://...", secret_file =
         /// "billing.secret", and if wanted events = ["router.*"], principal = "token:name" (only its

@@ -115,6 +115,33 @@ async fn another_dataplane_has_the_socket_or_the_ports() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_refused_leaves_nothing() {
+    let pair = Pair::start().await;
+    let (api, ops) = (pair.api.to_string(), pair.ops.to_string());
+    let nowhere = folder(&pair, "nowhere/file");
+    let state = folder(&pair, "new");
+    let free = "127.0.0.1:0";
+    let doors = [("control.listen", free), ("control.plain", free), ("control.ops", free)];
+    let refused: [(&str, &[(&str, &str)]); 7] = [
+        ("controlplane", &[("control.listen", &api)]),
+        ("controlplane", &[("control.ops", &ops)]),
+        ("controlplane", &[("control.token_file", &nowhere)]),
+        ("controlplane", &[("control.quotas", &nowhere)]),
+        ("controlplane", &[("control.tls_cert", &nowhere), ("control.tls_key", &nowhere)]),
+        ("dataplane", &[("rtc.listen", FOREIGN)]),
+        ("signaling", &[("signaling.listen", &ops)]),
+    ];
+    for (name, others) in refused {
+        let mut all = vec![("control.state_dir", &*state)];
+        all.extend(doors.iter().filter(|_| name == "controlplane"));
+        all.extend(others);
+        let refusal = pair.refused_start(name, &[], &all).await;
+        assert!(!Path::new(&state).exists(), "{others:?} made a folder: {}", refusal.said);
+        assert!(!Path::new(&nowhere).parent().is_some_and(Path::exists), "{others:?}");
+    }
+}
+
+#[tokio::test]
 async fn certificates_and_proofs_that_are_not_there() {
     let pair = beside().await;
     let free = [("control.listen", "127.0.0.1:0"), ("control.ops", "127.0.0.1:0")];
