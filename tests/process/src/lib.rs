@@ -5,12 +5,14 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod clock;
 mod manager;
 mod pair;
 mod ports;
 mod signaling;
 
 pub use attach::{AttachError, Attachment};
+pub use clock::SteppedClock;
 pub use manager::Manager;
 pub use pair::{OtherControl, Pair, PairBuilder, Refusal, next_file};
 pub use signaling::{Joined, Member, Signaling};

@@ -1,6 +1,7 @@
 //! The two processes and their life.
 
 mod failing;
+mod up;
 
 use std::{
     fs::{self, File},
@@ -65,6 +66,17 @@ impl PairBuilder {
 
     /// Starts them and waits until they are ready.
     pub async fn start(self) -> Pair {
+        let without_control = self.without_control;
+        let mut pair = self.prepare();
+        pair.start_dataplane().await;
+        if !without_control {
+            pair.start_control().await;
+        }
+        pair
+    }
+
+    /// A folder and ports for them.
+    fn prepare(self) -> Pair {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ironcast-test-{}-{number}", std::process::id());
@@ -85,7 +97,7 @@ impl PairBuilder {
             ("log.level".to_owned(), "info".to_owned()),
         ];
         settings.extend(self.settings);
-        let mut pair = Pair {
+        Pair {
             state,
             api,
             ops,
@@ -96,12 +108,8 @@ impl PairBuilder {
             log: self.log,
             dataplane: None,
             controlplane: None,
-        };
-        pair.start_dataplane().await;
-        if !self.without_control {
-            pair.start_control().await;
+            up: None,
         }
-        pair
     }
 }
 
@@ -122,11 +130,14 @@ pub struct Pair {
     log: Option<PathBuf>,
     dataplane: Option<Child>,
     controlplane: Option<Child>,
+    /// `ironcast up`, where the processes are its own. They are killed with it.
+    up: Option<Child>,
 }
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        for mut child in [self.controlplane.take(), self.dataplane.take()].into_iter().flatten() {
+        let children = [self.controlplane.take(), self.dataplane.take(), self.up.take()];
+        for mut child in children.into_iter().flatten() {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();

@@ -7,6 +7,8 @@ mod api;
 mod bad_frames;
 #[path = "all/bad_requests.rs"]
 mod bad_requests;
+#[path = "all/clock.rs"]
+mod clock;
 #[path = "all/common.rs"]
 mod common;
 #[path = "all/control_restart.rs"]
@@ -21,6 +23,8 @@ mod failing_dataplane;
 mod feedback;
 #[path = "all/figures.rs"]
 mod figures;
+#[path = "all/half_open.rs"]
+mod half_open;
 #[path = "all/handshakes.rs"]
 mod handshakes;
 #[path = "all/hostile.rs"]
@@ -55,3 +59,5 @@ mod standing_by;
 mod starting;
 #[path = "all/strangers.rs"]
 mod strangers;
+#[path = "all/up.rs"]
+mod up;

@@ -92,12 +92,15 @@ async fn by_tcp(door: Door, pair: &Pair, request: http::Request<Bytes>) -> (u16,
     parts(head.status, &head.headers, &body)
 }
 
-async fn by_quic(pair: &Pair, request: http::Request<Bytes>) -> (u16, String, Value) {
+pub(crate) fn quic_config(pair: &Pair) -> quinn::ClientConfig {
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(pair, Door::Http3))
         .expect("TLS 1.3 is there");
+    quinn::ClientConfig::new(Arc::new(crypto))
+}
+
+async fn by_quic(pair: &Pair, request: http::Request<Bytes>) -> (u16, String, Value) {
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).expect("a free port");
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
-    let connecting = endpoint.connect_with(config, pair.api, NAME).expect("an address");
+    let connecting = endpoint.connect_with(quic_config(pair), pair.api, NAME).expect("an address");
     let connection = connecting.await.expect("QUIC");
     let (mut driver, mut sender) =
         h3::client::new(h3_quinn::Connection::new(connection)).await.expect("HTTP/3");
