@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ironcast_config::{Config, Door, Require};
 use ironcast_log::LogCounts;
+use ironcast_protocol::command::CandidateKinds;
 
 use crate::{limits::Limits, quotas::Quotas, reload::Reload, webhooks};
 
@@ -54,6 +55,8 @@ pub struct ServerConfig {
     pub events: EventsConfig,
     /// Events for those who hold no stream.
     pub webhooks: webhooks::Settings,
+    /// Default of new transports.
+    pub candidates: CandidateKinds,
     /// Default of new transports, seconds.
     pub consent_timeout_s: u32,
     /// Default of new transports, seconds; 0: never.
@@ -215,6 +218,11 @@ impl ServerConfig {
                 batch_max: config.events.webhook_batch_max as usize,
                 answer_within: Duration::from_secs(config.events.webhook_answer_s.into()),
                 pause_max: Duration::from_secs(config.events.webhook_pause_max_s.into()),
+            },
+            candidates: CandidateKinds {
+                udp: config.rtc.enable_udp,
+                tcp: config.rtc.enable_tcp,
+                ..CandidateKinds::default()
             },
             consent_timeout_s: config.rtc.consent_timeout_s,
             disconnected_timeout_s: config.rtc.disconnected_timeout_s,

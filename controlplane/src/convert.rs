@@ -314,7 +314,10 @@ pub fn tuple(tuple: command::Tuple) -> api::TransportTuple {
         local_port: tuple.local.port(),
         remote_ip: Some(tuple.remote.ip().to_canonical().to_string()),
         remote_port: Some(tuple.remote.port()),
-        protocol: api::TransportProtocol::Udp,
+        protocol: match tuple.protocol {
+            command::TransportProtocol::Udp => api::TransportProtocol::Udp,
+            command::TransportProtocol::Tcp => api::TransportProtocol::Tcp,
+        },
     }
 }
 

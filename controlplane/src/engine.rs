@@ -14,7 +14,7 @@ use std::{
 };
 
 use ironcast_api::{ErrorCode, EventSeq, Id, Problem};
-use ironcast_protocol::{Command, Reply, WorkerId, stats::ProcessStats};
+use ironcast_protocol::{Command, Reply, WorkerId, command::CandidateKinds, stats::ProcessStats};
 use tokio::{
     sync::{Notify, oneshot, watch},
     time::timeout_at,
@@ -50,7 +50,8 @@ pub struct State {
     /// While the host is being taken out of service.
     pub drain: Option<Drain>,
     pub limits: Limits,
-    /// Default of new transports.
+    /// Defaults of new transports.
+    pub candidates: CandidateKinds,
     pub consent_timeout_s: u32,
     pub disconnected_timeout_s: u32,
     pub initial_outgoing_bitrate_bps: u32,
@@ -243,6 +244,7 @@ impl State {
             drain: None,
             limits: config.limits.clone(),
             consent_timeout_s: config.consent_timeout_s,
+            candidates: config.candidates,
             disconnected_timeout_s: config.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
             creating: BTreeMap::new(),

@@ -355,6 +355,9 @@ const SPREADS: &[SpreadRow] = &[
 const GAUGES: &[(&str, &str)] = &[
     ("sockets", "Sockets that are open"),
     ("sockets_max", "Sockets that may be open"),
+    ("tcp_connections", "Connections of peers (ICE over TCP)"),
+    ("tcp_connections_max", "Connections of peers that there may be"),
+    ("tcp_waiting_bytes", "Bytes that wait because a peer reads its connection too slowly"),
     ("slabs", "Pieces of memory for output"),
     ("slabs_max", "Pieces of memory for output that there may be"),
     ("history_packets", "Packets kept for retransmission"),

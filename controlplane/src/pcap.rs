@@ -130,7 +130,11 @@ mod tests {
     use super::*;
 
     fn captured(local: &str, remote: &str) -> Captured {
-        let tuple = Tuple { local: local.parse().unwrap(), remote: remote.parse().unwrap() };
+        let tuple = Tuple {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            protocol: Default::default(),
+        };
         let packet = |is_sent, len, bytes: &[u8]| Packet {
             at_unix_ns: 1_800_000_000_123_456_789,
             is_sent,

@@ -3,7 +3,7 @@
 //! the worker's own thread; on the way of a packet it only passes on.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, mpsc::Sender as HubSender},
@@ -49,6 +49,9 @@ const USERNAME_CHARS: usize = 8;
 /// 24 characters of 6 bits: the least is 128 bits.
 const PASSWORD_CHARS: usize = 24;
 
+/// Ports that are tried for TCP before a transport is refused.
+const TCP_PORTS_TRIED: usize = 8;
+
 /// Orders that waited behind a close, carried out in one turn.
 const ORDERS_AT_ONCE: usize = 64;
 
@@ -66,6 +69,8 @@ pub struct Parts {
     pub settings: Arc<Settings>,
     /// Which port a transport gets.
     pub ports: Ports,
+    /// All workers share one.
+    pub is_single_port: bool,
     /// The process's certificate.
     pub certificate: Certificate,
     /// DTLS, on threads of its own.
@@ -89,6 +94,8 @@ pub struct WorkerEngine<S> {
     parts: Parts,
     sealer: S,
     ports_of: BTreeMap<u64, u16>,
+    /// Ports that are listened on for connections, too.
+    tcp_ports: BTreeSet<u16>,
     arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
@@ -122,6 +129,7 @@ impl<S: Sealer> WorkerEngine<S> {
             parts,
             sealer,
             ports_of: BTreeMap::new(),
+            tcp_ports: BTreeSet::new(),
             arrivals: Vec::with_capacity(4_096),
             delays: DelayHistogram::default(),
             rates: Rates::default(),
@@ -262,15 +270,12 @@ impl<S: Sealer> WorkerEngine<S> {
         io: &mut Io,
         now: Nanos,
     ) -> Result<Reply, CommandError> {
+        if create.candidates.tcp && self.parts.is_single_port {
+            let what = "TCP candidates are not to be had in single-port mode (rtc.single_port)";
+            return Err(CommandError::new(ErrorCode::Unsupported, what));
+        }
+        let port = self.take_port(create.candidates.tcp, io)?;
         let parts = &mut self.parts;
-        let port = parts.ports.take(|port| open_listeners(io, &parts.addresses, port));
-        let port = port.map_err(|reason| {
-            let message = match reason {
-                NoPort::Full => "all ports of this worker carry as many transports as they may",
-                NoPort::NotNow => "the system gives no socket now: descriptors or memory ran out",
-            };
-            CommandError::new(ErrorCode::NoCapacity, message)
-        })?;
         let made = credentials(parts.number).and_then(|credentials| {
             let token = self.core.apply_create_transport(create, credentials.clone(), now)?;
             Ok((token, credentials))
@@ -296,6 +301,7 @@ impl<S: Sealer> WorkerEngine<S> {
                 &parts.addresses,
                 &parts.settings.announced(),
                 port,
+                create.candidates,
             ),
             dtls_fingerprints: parts
                 .certificate
@@ -304,6 +310,42 @@ impl<S: Sealer> WorkerEngine<S> {
                 .map(fingerprint)
                 .collect(),
         }))
+    }
+
+    /// A port for a new transport. That somebody else has its TCP half (a connection of this host's, for
+    /// a while) says nothing of the next one.
+    fn take_port(&mut self, wants_tcp: bool, io: &mut Io) -> Result<u16, CommandError> {
+        let Parts { ports, addresses, .. } = &mut self.parts;
+        let mut passed_over = Vec::new();
+        let taken = loop {
+            let taken = ports.take(|port| open_listeners(io, addresses, port)).map_err(Some);
+            match taken {
+                Ok(port) if wants_tcp && !self.tcp_ports.contains(&port) => {
+                    if open_stream_listeners(io, addresses, port) {
+                        self.tcp_ports.insert(port);
+                        break Ok(port);
+                    }
+                    passed_over.push(port);
+                    if passed_over.len() >= TCP_PORTS_TRIED {
+                        break Err(None);
+                    }
+                }
+                other => break other,
+            }
+        };
+        passed_over.into_iter().for_each(|port| ports.give(port));
+        taken.map_err(|reason| {
+            let message = match reason {
+                Some(NoPort::Full) => {
+                    "all ports of this worker carry as many transports as they may"
+                }
+                Some(NoPort::NotNow) => {
+                    "the system gives no socket now: descriptors or memory ran out"
+                }
+                None => "no port of this worker that was tried can be listened on for TCP",
+            };
+            CommandError::new(ErrorCode::NoCapacity, message)
+        })
     }
 
     fn connect_transport(
@@ -362,6 +404,11 @@ impl<S: Sealer> WorkerEngine<S> {
                             tracing::warn!(%local, %error, "no socket for a peer");
                         }
                         self.core.path_opened(transport, local, remote, path.ok(), now);
+                    }
+                    Action::KeepStream(path) => {
+                        if !io.keep_stream(path) {
+                            self.core.path_failed(path, now);
+                        }
                     }
                     Action::ClosePath(path) => io.close_path(path),
                     Action::HandOver { worker, local, remote, holder, datagram } => {
@@ -439,6 +486,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         let source = match source {
             Inbound::Listener { local, remote, .. } => Ingress::Listener { local, remote },
             Inbound::Path(path) => Ingress::Path(path),
+            Inbound::Stream { path, local, remote } => Ingress::Stream { path, local, remote },
         };
         if self.arrivals.len() < self.arrivals.capacity() {
             self.arrivals.push(arrival);
@@ -501,7 +549,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn path_failed(&mut self, path: ironcast_core::batch::PathId, _error: io::ErrorKind) {
-        self.core.path_failed(path);
+        self.core.path_failed(path, self.turned_at);
     }
 }
 
@@ -529,6 +577,23 @@ fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> Ope
         return failed;
     }
     if opened.is_empty() { Opening::Taken } else { Opening::Open }
+}
+
+/// A listener for connections beside each of datagrams. True if there is one at all.
+fn open_stream_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> bool {
+    let mut opened = Vec::new();
+    for address in addresses {
+        match io.open_stream_listener(SocketAddr::new(*address, port)) {
+            Ok(listener) => opened.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            Err(error) => {
+                tracing::warn!(%address, port, %error, "cannot listen for TCP");
+                opened.drain(..).for_each(|listener| io.close_listener(listener));
+                return false;
+            }
+        }
+    }
+    !opened.is_empty()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], CommandError> {

@@ -258,6 +258,7 @@ mod tests {
             consent_timeout_s: 30,
             disconnected_timeout_s: 0,
             initial_available_outgoing_bitrate_bps: 0,
+            candidates: Default::default(),
             note: Vec::new(),
         })
     }

@@ -19,7 +19,7 @@ use ironcast_core::{
     worker::{Limits, Worker},
 };
 use ironcast_driver::{
-    DriverConfig, Without,
+    DriverConfig, StreamLimits, Without,
     claim::{PortClaim, require_free},
     mailbox,
     steering::SharedListeners,
@@ -220,6 +220,7 @@ impl Workers {
                 addresses: self.addresses.clone(),
                 settings: Arc::clone(&self.settings),
                 ports,
+                is_single_port: self.shared.is_some(),
                 certificate: self.certificate.clone(),
                 handshakes,
                 hub: self.hub.clone(),
@@ -241,6 +242,12 @@ impl Workers {
                 Transmit::IoUring => ironcast_driver::Transmit::IoUring,
                 Transmit::Sendmmsg => ironcast_driver::Transmit::Sendmmsg,
                 Transmit::Xdp => ironcast_driver::Transmit::Xdp,
+            },
+            streams: StreamLimits {
+                connections: limits.tcp_connections_max,
+                per_address: limits.tcp_connections_per_address_max,
+                waiting_bytes: limits.tcp_waiting_bytes_max,
+                ..StreamLimits::default()
             },
             without: self.without,
             ..DriverConfig::default()

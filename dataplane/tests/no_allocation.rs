@@ -36,6 +36,7 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
         consent_timeout_s: 0,
         disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 0,
+        candidates: Default::default(),
         note: Vec::new(),
     };
     let token = worker.apply_create_transport(&create, credentials.clone(), NOW).unwrap();

@@ -18,6 +18,7 @@ use crate::{
     session::{Session, SourceId},
     source::{AudioOptions, VideoOptions},
     srtp::SrtpProfile,
+    tunnel,
 };
 
 /// Why a call did not work.
@@ -323,6 +324,13 @@ pub async fn open_peer<C: Control>(
     let answer = control.call("POST", "/v1/transports", Some(body)).await?;
     let id = text(&answer, "id")?;
     let mut remote = ortc::remote(&answer)?;
+    if remote.candidates.is_empty() {
+        for candidate in ortc::candidates(&answer, "tcp")? {
+            let (address, task) = tunnel::open(candidate).await.map_err(PeerError::from)?;
+            remote.candidates.push(address);
+            peer.keep(task);
+        }
+    }
     remote.candidates.retain(|candidate| candidate.is_ipv6() == options.ipv6);
     let path = format!("/v1/transports/{id}/connect");
     control.call("POST", &path, Some(json!({ "dtlsParameters": dtls }))).await?;

@@ -29,6 +29,7 @@ pub mod session;
 pub mod source;
 pub mod srtp;
 pub mod stun;
+mod tunnel;
 
 pub use bytes::Bytes;
 pub use call::{Control, ControlError, Participant};

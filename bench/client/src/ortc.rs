@@ -237,17 +237,7 @@ pub fn receive_options(parameters: &Value) -> Result<ReceiveOptions, OrtcError> 
 pub fn remote(transport: &Value) -> Result<Remote, OrtcError> {
     let text =
         |value: &Value, what| value.as_str().map(str::to_owned).ok_or(OrtcError::Field(what));
-    let candidates = transport["iceCandidates"]
-        .as_array()
-        .ok_or(OrtcError::Field("iceCandidates"))?
-        .iter()
-        .filter(|candidate| candidate["protocol"] == "udp")
-        .filter_map(|candidate| {
-            let address = candidate["address"].as_str().or_else(|| candidate["ip"].as_str())?;
-            let port = u16::try_from(candidate["port"].as_u64()?).ok()?;
-            Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))
-        })
-        .collect();
+    let candidates = candidates(transport, "udp")?;
     let fingerprints = transport["dtlsParameters"]["fingerprints"]
         .as_array()
         .ok_or(OrtcError::Field("fingerprints"))?
@@ -260,6 +250,18 @@ pub fn remote(transport: &Value) -> Result<Remote, OrtcError> {
         })
         .collect::<Result<_, OrtcError>>()?;
     Ok(Remote { ice: ice_credentials(&transport["iceParameters"])?, candidates, fingerprints })
+}
+
+/// The addresses of a transport's candidates of `udp` or `tcp`.
+pub fn candidates(transport: &Value, protocol: &str) -> Result<Vec<SocketAddr>, OrtcError> {
+    let all = transport["iceCandidates"].as_array().ok_or(OrtcError::Field("iceCandidates"))?;
+    let address = |candidate: &Value| {
+        let address = candidate["address"].as_str().or_else(|| candidate["ip"].as_str())?;
+        let port = u16::try_from(candidate["port"].as_u64()?).ok()?;
+        Some(SocketAddr::new(address.parse::<IpAddr>().ok()?, port))
+    };
+    let wanted = all.iter().filter(|candidate| candidate["protocol"] == protocol);
+    Ok(wanted.filter_map(address).collect())
 }
 
 /// `iceParameters`.

@@ -289,6 +289,11 @@ impl Peer {
         })
     }
 
+    /// A task that ends with this peer.
+    pub(crate) fn keep(&mut self, task: JoinHandle<()>) {
+        self.tasks.push(task);
+    }
+
     /// Hash of this peer's certificate: goes to the server's connect call.
     #[must_use]
     pub fn local_fingerprint(&self) -> Fingerprint {

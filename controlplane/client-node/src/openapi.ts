@@ -213,9 +213,9 @@ export interface components {
             enableSctp?: boolean | null;
             /** @description plain, pipe: SRTP. */
             enableSrtp?: boolean | null;
-            /** @description webrtc: offer TCP candidates. Taken, and without effect in this version. */
+            /** @description webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`, which is false). Not in single-port mode. */
             enableTcp?: boolean | null;
-            /** @description webrtc: offer UDP candidates (default true). */
+            /** @description webrtc: offer UDP candidates (default `rtc.enable_udp`, which is true). */
             enableUdp?: boolean | null;
             /**
              * Format: uint8
@@ -243,9 +243,9 @@ export interface components {
              * @description plain, pipe: local port.
              */
             port?: number | null;
-            /** @description webrtc: TCP candidates first. Taken, and without effect in this version. */
+            /** @description webrtc: TCP candidates first, where there are both; not together with `preferUdp`. */
             preferTcp?: boolean | null;
-            /** @description webrtc: UDP candidates first. Taken, and without effect: there are no others. */
+            /** @description webrtc: UDP candidates first, where there are both: so it is without this. */
             preferUdp?: boolean | null;
             /** @description On this router. */
             routerId: string;

@@ -97,6 +97,9 @@ const DRIVER_DROPS: &[(&str, &str)] = &[
     ("truncated", "truncated"),
     ("mail_dropped", "mailbox_full"),
     ("strays_dropped", "stray"),
+    ("tcp_dropped_video", "tcp_full_video"),
+    ("tcp_dropped_audio", "tcp_full_audio"),
+    ("tcp_dropped_control", "tcp_full_control"),
 ];
 
 /// What a worker dropped, by reason, out of everything that it counts.

@@ -70,10 +70,24 @@ fn check_kind(create: &CreateTransport) -> Result<(), Problem> {
     if create.enable_sctp == Some(true) {
         return unsupported("/enableSctp", "this version has no data channels");
     }
-    if create.enable_udp == Some(false) {
-        return unsupported("/enableUdp", "this version has UDP candidates only");
-    }
     Ok(())
+}
+
+/// Which candidates a transport has, and which come first.
+fn candidates(
+    create: &CreateTransport,
+    defaults: command::CandidateKinds,
+) -> Result<command::CandidateKinds, Problem> {
+    let kinds = command::CandidateKinds {
+        udp: create.enable_udp.unwrap_or(defaults.udp),
+        tcp: create.enable_tcp.unwrap_or(defaults.tcp),
+        tcp_first: create.prefer_tcp == Some(true) && create.prefer_udp != Some(true),
+    };
+    if !kinds.udp && !kinds.tcp {
+        let detail = "a webrtc transport needs candidates: of UDP, of TCP (enableTcp), or of both";
+        return Err(Problem::invalid("/enableUdp", detail));
+    }
+    Ok(kinds)
 }
 
 fn look(
@@ -115,6 +129,7 @@ fn look(
         initial_available_outgoing_bitrate_bps: create
             .initial_available_outgoing_bitrate
             .unwrap_or(state.initial_outgoing_bitrate_bps),
+        candidates: candidates(create, state.candidates)?,
         note: bytes,
     });
     let (id, router_id) = (id.clone(), create.router_id.clone());

@@ -642,6 +642,7 @@ fn captured() -> Captured {
     let tuple = Tuple {
         local: "192.0.2.1:40000".parse().unwrap(),
         remote: "198.51.100.7:50000".parse().unwrap(),
+        protocol: Default::default(),
     };
     let packet = Packet { at_unix_ns: 1, is_sent: true, len: 1_000, bytes: vec![0x80; 12] };
     Captured { tuple: Some(tuple), packets: vec![packet], dropped: 1 }

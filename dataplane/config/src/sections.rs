@@ -99,6 +99,12 @@ section! {
         announced_address: Vec<Announced> = Vec::new();
         /// Addresses to listen on. Empty: every address of this machine, IPv4 and IPv6.
         listen: Vec<std::net::IpAddr> = Vec::new();
+        /// UDP candidates for transports whose creator does not say enableUdp.
+        enable_udp: bool = true;
+        /// TCP candidates (RFC 6544, passive) for transports whose creator does not say enableTcp: for
+        /// those behind firewalls that let no UDP through. On the same ports, so these have to be open
+        /// for TCP too.
+        enable_tcp: bool = false;
         /// A peer that sends no valid connectivity check for so long is disconnected (RFC 7675): nothing
         /// is sent to it until it checks again.
         consent_timeout_s: u32 = 30, Between(1, 3_600);
@@ -135,6 +141,13 @@ section! {
         /// Connected sockets of each worker, one for a transport. The limit of open files
         /// (LimitNOFILE) has to be a quarter higher; where it is not, there are fewer.
         paths_max: u32 = 20_000, Between(4, 1_000_000);
+        /// TCP connections of each worker, beside those sockets. When there are so many, the oldest that
+        /// has sent no valid connectivity check makes room; such a one is closed after 10 seconds anyhow.
+        tcp_connections_max: u32 = 10_000, Between(1, 500_000);
+        /// Of one address, or of one /64 of IPv6: everybody behind one router is one address.
+        tcp_connections_per_address_max: u32 = 256, Between(1, 500_000);
+        /// Bytes of each worker that wait because a TCP peer reads too slowly. Video never waits.
+        tcp_waiting_bytes_max: u32 = 67_108_864, Between(65_536, 1_073_741_824);
         /// A busy worker may hold a turn open for so long, to send more at once.
         turn_hold_us: u32 = 100, Between(0, 2_000);
         /// Output is handed to the kernel in portions of so many bytes, while they are in the cache

@@ -20,6 +20,19 @@ pub struct PathId {
     pub generation: u32,
 }
 
+/// What a datagram is worth where a peer's connection takes no more: the first is given up first.
+/// Only streams are asked; datagrams for all other paths are of the same one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Comes again when it is asked for.
+    Video,
+    /// Is missed at once.
+    Audio,
+    /// Answers to checks, RTCP, DTLS: keeps everything else going.
+    #[default]
+    Control,
+}
+
 /// A listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u32);
@@ -57,6 +70,8 @@ pub struct SendRun {
     pub segment: u16,
     /// Datagrams.
     pub count: u16,
+    /// Of all of them.
+    pub class: Class,
 }
 
 /// The output of one turn, or of a part of it.
@@ -73,6 +88,8 @@ pub struct Batch {
     portion_bytes: usize,
     /// Datagrams that found no free slab: counted, dropped.
     pub exhausted: u64,
+    /// Of what is committed now.
+    pub class: Class,
 }
 
 impl Default for Batch {
@@ -93,6 +110,7 @@ impl Batch {
             written: 0,
             portion_bytes: usize::MAX,
             exhausted: 0,
+            class: Class::default(),
         }
     }
 
@@ -145,6 +163,7 @@ impl Batch {
         self.written += len;
         if let Some(last) = self.sends.last_mut()
             && last.path == path
+            && last.class == self.class
             && last.slab == slab
             && last.offset + last.len == offset
             && last.count < SEGMENTS_MAX
@@ -157,7 +176,8 @@ impl Batch {
         } else {
             let len16 = len as u16;
             let len = len as u32;
-            self.sends.push(SendRun { path, slab, offset, len, segment: len16, count: 1 });
+            let class = self.class;
+            self.sends.push(SendRun { path, slab, offset, len, segment: len16, count: 1, class });
         }
         (slab, offset)
     }
@@ -203,6 +223,17 @@ mod tests {
         put(&mut batch, B, 1000);
         let counts: Vec<_> = batch.sends.iter().map(|s| (s.count, s.segment, s.len)).collect();
         assert_eq!(counts, [(3, 1000, 2990), (1, 1000, 1000), (1, 1000, 1000)]);
+    }
+
+    #[test]
+    fn what_is_of_another_class_is_another_send() {
+        let mut batch = batch(1);
+        for (class, len) in [(Class::Video, 1000), (Class::Video, 1000), (Class::Audio, 90)] {
+            batch.class = class;
+            put(&mut batch, A, len);
+        }
+        let sends: Vec<_> = batch.sends.iter().map(|s| (s.class, s.count)).collect();
+        assert_eq!(sends, [(Class::Video, 2), (Class::Audio, 1)]);
     }
 
     #[test]

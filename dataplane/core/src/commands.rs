@@ -88,7 +88,7 @@ impl Worker {
             consent: Nanos::from(create.consent_timeout_s) * SECOND,
             disconnected: Nanos::from(create.disconnected_timeout_s) * SECOND,
         };
-        let link = Link::webrtc(WebRtc::new(Ice::new(credentials, timeouts)));
+        let link = Link::webrtc(WebRtc::new(Ice::new(credentials, timeouts), create.candidates));
         let initial = create.initial_available_outgoing_bitrate_bps;
         let transport =
             Transport::new(create.id.clone(), router_key, link, initial, RtcpIndex(1), now);

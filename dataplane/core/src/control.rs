@@ -1,7 +1,7 @@
 //! Datagrams that are not forwarded media - STUN answers, RTCP, DTLS - from the moment they are made
 //! to the end of the turn. Owns their bytes in one buffer that is used again and again.
 
-use crate::batch::{Batch, PathId};
+use crate::batch::{Batch, Class, PathId};
 
 /// See the file's head.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ impl ControlQueue {
 
     /// Moves all into the output.
     pub(crate) fn drain(&mut self, batch: &mut Batch) {
+        batch.class = Class::Control;
         let mut at = 0;
         for (path, len) in self.datagrams.drain(..) {
             let len = len as usize;

@@ -36,6 +36,8 @@ discards! {
     StunUnknownUser => "stun_unknown_user",
     /// MESSAGE-INTEGRITY or FINGERPRINT is wrong.
     StunUnauthenticated => "stun_unauthenticated",
+    /// A check by UDP or TCP, of which its transport has no candidate.
+    StunWrongProtocol => "stun_wrong_protocol",
     /// More candidate paths than one transport may have.
     StunTooManyPaths => "stun_too_many_paths",
     /// The driver has no socket left for a new path.

@@ -20,6 +20,7 @@ pub mod dependencies;
 pub mod discard;
 pub mod divide;
 pub mod figures;
+pub mod framing;
 pub mod histogram;
 mod hottest;
 pub mod key;

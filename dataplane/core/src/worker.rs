@@ -112,8 +112,17 @@ pub enum Ingress {
         /// Theirs.
         remote: SocketAddr,
     },
-    /// A connected socket.
+    /// A connected socket, or a connection that was kept.
     Path(PathId),
+    /// A connection that ICE may not have accepted yet.
+    Stream {
+        /// What it is, or will be.
+        path: PathId,
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+    },
     /// STUN that another worker handed over.
     HandedOver {
         /// Ours.
@@ -137,7 +146,9 @@ pub enum Action {
         /// Theirs.
         remote: SocketAddr,
     },
-    /// Close one.
+    /// A connection is a path from now on ([`Ingress::Stream`]).
+    KeepStream(PathId),
+    /// Close a socket or a connection.
     ClosePath(PathId),
     /// A STUN datagram for another worker.
     HandOver {
@@ -350,14 +361,12 @@ impl Worker {
         let path = match source {
             Ingress::Path(id) => id,
             Ingress::Listener { local, remote } => {
-                return match wire::classify(datagram) {
-                    Protocol::Stun => {
-                        self.receive_stun(From::Listener, local, remote, datagram, arrival)
-                    }
-                    Protocol::Unknown => Err(Discard::UnknownProtocol),
-                    _ => Err(Discard::UnknownSource),
-                };
+                return self.receive_strange(From::Listener, local, remote, datagram, arrival);
             }
+            Ingress::Stream { path, local, remote } if self.paths.owner(path).is_none() => {
+                return self.receive_strange(From::Stream(path), local, remote, datagram, arrival);
+            }
+            Ingress::Stream { path, .. } => path,
             Ingress::HandedOver { local, remote, holder } => {
                 let from = From::Worker(holder);
                 return self.receive_stun(from, local, remote, datagram, arrival);
@@ -368,6 +377,22 @@ impl Worker {
             return self.receive_shared(path, datagram, arrival);
         }
         self.receive_from(key, path, datagram, arrival)
+    }
+
+    /// A datagram of somebody whom nobody knows.
+    fn receive_strange(
+        &mut self,
+        from: From,
+        local: SocketAddr,
+        remote: SocketAddr,
+        datagram: &[u8],
+        arrival: Arrival,
+    ) -> Result<(), Discard> {
+        match wire::classify(datagram) {
+            Protocol::Stun => self.receive_stun(from, local, remote, datagram, arrival),
+            Protocol::Unknown => Err(Discard::UnknownProtocol),
+            _ => Err(Discard::UnknownSource),
+        }
     }
 
     /// A datagram on a path of that transport.

@@ -51,6 +51,11 @@ impl Buffers {
         Ok(())
     }
 
+    /// Bytes of one.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The bytes that the kernel has filled.
     pub(crate) fn filled(&mut self, bid: u16, len: usize) -> &mut [u8] {
         let len = len.min(self.bytes);

@@ -31,6 +31,7 @@ use crate::{
     clock::Clock,
     ring::{self, Operation, Ring},
     sockets,
+    streams::{Stream, StreamLimits, Streams},
     xdp::Xdp,
 };
 
@@ -38,8 +39,17 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotUse {
     Free,
-    Listener { local: SocketAddr },
-    Path { remote: SocketAddr },
+    Listener {
+        local: SocketAddr,
+    },
+    Path {
+        remote: SocketAddr,
+    },
+    StreamListener {
+        local: SocketAddr,
+    },
+    /// A connection: see [`Slot::stream`].
+    Stream,
 }
 
 #[derive(Debug)]
@@ -54,10 +64,12 @@ pub(crate) struct Slot {
     pub(crate) failing_since: Option<Nanos>,
     /// Segmentation was refused for this path: single sends from then on.
     pub(crate) single: bool,
-    /// Kept only where system calls send ([`Transmit::Sendmmsg`]).
+    /// Kept only where system calls send ([`Transmit::Sendmmsg`]), and of connections and their
+    /// listeners.
     pub(crate) socket: Option<OwnedFd>,
     /// There: the slot of the listener that a path's datagrams leave by, many in one call.
     pub(crate) via: Option<u32>,
+    pub(crate) stream: Option<Box<Stream>>,
 }
 
 /// Headers that a multishot receive is described by; at one address for the ring's whole life.
@@ -68,6 +80,8 @@ pub(crate) struct ReceiveHeaders {
 
 /// Control bytes of a received datagram: one time stamp.
 const CONTROL_BYTES: usize = 64;
+/// `struct io_uring_recvmsg_out`.
+const RECEIVED_HEADER_BYTES: usize = 16;
 /// A port carries eight peers before another one is opened, and has one or two addresses.
 const PATHS_PER_LISTENER: u32 = 4;
 /// Entries of the file table beyond that.
@@ -98,6 +112,7 @@ pub struct Io {
     pub(crate) xdp: Option<Box<Xdp>>,
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
+    pub(crate) streams: Streams,
     /// Slots of the open listeners.
     listeners: BTreeMap<SocketAddr, u32>,
     /// Of slots that are made now: above that of every slot that was given back.
@@ -123,7 +138,7 @@ pub struct Io {
 impl Io {
     pub(crate) fn new(config: &DriverConfig) -> io::Result<Self> {
         let ring = Ring::open(config.without)?;
-        let files = files(config.paths)?;
+        let files = files(config.paths, config.streams.connections)?;
         ring.submitter().register_files_sparse(files)?;
         let count = config.receive_buffers.clamp(16, 32_768).next_power_of_two() as u16;
         let mut buffers = Buffers::new(count, config.receive_buffer_bytes as usize)?;
@@ -157,6 +172,10 @@ impl Io {
             },
             slots: Vec::new(),
             free: Vec::new(),
+            streams: Streams::new(StreamLimits {
+                connections: connections_max(config.streams.connections, config.paths, files),
+                ..config.streams
+            }),
             listeners: BTreeMap::new(),
             generation: 0,
             files,
@@ -199,7 +218,9 @@ impl Io {
     /// Closes a listener.
     pub fn close_listener(&mut self, listener: ListenerId) {
         if let Some(local) = self.local_addr(listener) {
-            self.listeners.remove(&local);
+            if self.listeners.get(&local) == Some(&listener.0) {
+                self.listeners.remove(&local);
+            }
             self.unregister(listener.0);
         }
     }
@@ -208,7 +229,7 @@ impl Io {
     #[must_use]
     pub fn local_addr(&self, listener: ListenerId) -> Option<SocketAddr> {
         match self.slots.get(listener.0 as usize)?.usage {
-            SlotUse::Listener { local } => Some(local),
+            SlotUse::Listener { local } | SlotUse::StreamListener { local } => Some(local),
             _ => None,
         }
     }
@@ -261,6 +282,7 @@ impl Io {
             ("slabs_max", self.slabs_max.into()),
         ]
         .into_iter()
+        .chain(self.streams.gauges())
     }
 
     /// After a turn that used so many slabs: the next one may use twice as many.
@@ -281,6 +303,7 @@ impl Io {
         self.slabs_made -= (self.batch.free.len() - kept) as u32;
         self.batch.free.truncate(kept);
         self.trim_slots();
+        self.expire_streams(now);
     }
 
     /// The free slots at the end, where most are free.
@@ -305,6 +328,11 @@ impl Io {
         }
     }
 
+    /// The longest frame of a connection: what the longest datagram may have.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.buffers.bytes() - CONTROL_BYTES - RECEIVED_HEADER_BYTES
+    }
+
     /// Counts since the start.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
@@ -326,11 +354,17 @@ impl Io {
     /// The slot of an open path.
     pub(crate) fn path(&mut self, path: PathId) -> Option<&mut Slot> {
         self.slots.get_mut(path.slot as usize).filter(|slot| {
-            slot.generation == path.generation && matches!(slot.usage, SlotUse::Path { .. })
+            slot.generation == path.generation
+                && matches!(slot.usage, SlotUse::Path { .. } | SlotUse::Stream)
         })
     }
 
-    fn register(&mut self, socket: OwnedFd, usage: SlotUse, via: Option<u32>) -> io::Result<u32> {
+    pub(crate) fn register(
+        &mut self,
+        socket: OwnedFd,
+        usage: SlotUse,
+        via: Option<u32>,
+    ) -> io::Result<u32> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if (self.slots.len() as u32) < self.files => self.slots.len() as u32,
@@ -347,7 +381,11 @@ impl Io {
             return Err(error);
         }
         // The table holds the socket now; its own descriptor is of use to system calls only.
-        let socket = (self.transmit == Transmit::Sendmmsg).then_some(socket);
+        let is_called = match usage {
+            SlotUse::Stream | SlotUse::StreamListener { .. } => true,
+            _ => self.transmit == Transmit::Sendmmsg,
+        };
+        let socket = is_called.then_some(socket);
         let known = self.slots.get(slot as usize).map(|slot| slot.generation);
         let generation = known.unwrap_or(self.generation);
         let opened = Slot {
@@ -359,6 +397,7 @@ impl Io {
             single: false,
             socket,
             via,
+            stream: None,
         };
         match self.slots.get_mut(slot as usize) {
             Some(place) => *place = opened,
@@ -368,11 +407,12 @@ impl Io {
         Ok(slot)
     }
 
-    fn unregister(&mut self, slot: u32) {
+    pub(crate) fn unregister(&mut self, slot: u32) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         let (generation, epoch) = (entry.generation, self.epoch);
         let receive = Operation::Receive { slot, generation, epoch }.user_data();
         let armed = entry.armed;
+        let stream = entry.stream.take();
         entry.usage = SlotUse::Free;
         entry.socket = None;
         entry.armed = false;
@@ -383,6 +423,14 @@ impl Io {
         if armed {
             let cancel = opcode::AsyncCancel::new(receive).build();
             self.push(cancel.user_data(Operation::Other.user_data()));
+        }
+        if let Some(stream) = stream {
+            self.streams.forget(&stream);
+            if stream.is_polled() {
+                let room = Operation::Room { slot, generation }.user_data();
+                let cancel = opcode::AsyncCancel::new(room).build();
+                self.push(cancel.user_data(Operation::Other.user_data()));
+            }
         }
         // What is queued names this slot: it has to leave before the slot is used again.
         let _ = self.ring.submit();
@@ -409,6 +457,13 @@ impl Io {
             if entry.usage != SlotUse::Free {
                 self.unarmed.push((slot as u32, entry.generation));
             }
+            if let Some(stream) = &mut entry.stream {
+                stream.poll_has_ended();
+            }
+        }
+        for slot in 0..self.slots.len() {
+            let generation = self.slots[slot].generation;
+            self.poll_for_room(PathId { slot: slot as u32, generation });
         }
         Ok(())
     }
@@ -430,16 +485,26 @@ impl Io {
             if entry.generation != generation || entry.armed {
                 continue;
             }
-            let header = match entry.usage {
+            let datagrams = |header: &libc::msghdr| {
+                opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP).build()
+            };
+            let receive = match entry.usage {
                 SlotUse::Free => continue,
-                SlotUse::Listener { .. } => &raw const self.headers.listener,
-                SlotUse::Path { .. } => &raw const self.headers.path,
+                SlotUse::Listener { .. } => datagrams(&self.headers.listener),
+                SlotUse::Path { .. } => datagrams(&self.headers.path),
+                SlotUse::StreamListener { .. } => {
+                    opcode::PollAdd::new(types::Fixed(slot), libc::POLLIN as u32).build()
+                }
+                SlotUse::Stream if entry.stream.as_ref().is_none_or(|one| one.is_over()) => {
+                    continue;
+                }
+                SlotUse::Stream => {
+                    opcode::RecvMulti::new(types::Fixed(slot), buffers::GROUP).build()
+                }
             };
             entry.armed = true;
-            let receive = opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP)
-                .build()
-                .user_data(Operation::Receive { slot, generation, epoch: self.epoch }.user_data());
-            self.push(receive);
+            let operation = Operation::Receive { slot, generation, epoch: self.epoch };
+            self.push(receive.user_data(operation.user_data()));
         }
     }
 }
@@ -454,12 +519,20 @@ impl Drop for Io {
     }
 }
 
-/// Entries of the file table for `paths` sockets and the listeners beside them, as far as the hard
-/// limit of files and the kernel's of a table allow.
-fn files(paths: u32) -> io::Result<u32> {
+/// Entries of the file table for `paths` sockets, so many connections, and the listeners beside them,
+/// as far as the hard limit of files and the kernel's of a table allow.
+fn files(paths: u32, connections: u32) -> io::Result<u32> {
     let limit = sockets::raise_file_limit()?.min(u64::from(ring::FILES_MAX)) as u32;
-    let listeners = paths / PATHS_PER_LISTENER;
-    Ok(paths.saturating_add(listeners).saturating_add(FILES_SPARE).min(limit).max(64))
+    let peers = paths.saturating_add(connections);
+    let listeners = peers / PATHS_PER_LISTENER;
+    Ok(peers.saturating_add(listeners).saturating_add(FILES_SPARE).min(limit).max(64))
+}
+
+/// How many of the `wanted` connections there may be beside so many paths: where the table is smaller
+/// than it should be, strangers' connections do not fill it.
+fn connections_max(wanted: u32, paths: u32, files: u32) -> u32 {
+    let others = paths.saturating_add(paths / PATHS_PER_LISTENER).saturating_add(FILES_SPARE);
+    wanted.min(files.saturating_sub(others).max(files / 4)).max(1)
 }
 
 /// How many of the `wanted` paths the file table will have room for.
@@ -467,7 +540,7 @@ fn files(paths: u32) -> io::Result<u32> {
 /// # Errors
 /// The limit of open files cannot be read.
 pub fn paths_max(wanted: u32) -> io::Result<u32> {
-    let files = u64::from(files(wanted)?.saturating_sub(FILES_SPARE));
+    let files = u64::from(files(wanted, 0)?.saturating_sub(FILES_SPARE));
     let per = u64::from(PATHS_PER_LISTENER);
     Ok(wanted.min((files * per / (per + 1)) as u32).max(16))
 }
@@ -482,7 +555,13 @@ mod tests {
         for wanted in [0, 1, 100, 20_000, 1_000_000, u32::MAX] {
             let paths = paths_max(wanted).unwrap();
             let listeners = paths / PATHS_PER_LISTENER;
-            assert!(paths <= 16 || paths + listeners <= files(wanted).unwrap(), "{wanted}");
+            for connections in [0, 10, 10_000] {
+                let all = files(wanted, connections).unwrap();
+                let most = connections_max(connections, wanted, all);
+                let rest = all.saturating_sub(wanted.saturating_add(listeners)).max(all / 4);
+                assert!(most <= connections.max(1) && most <= rest, "{wanted} {connections}");
+            }
+            assert!(paths <= 16 || paths + listeners <= files(wanted, 0).unwrap(), "{wanted}");
         }
     }
 }

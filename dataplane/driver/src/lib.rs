@@ -10,7 +10,7 @@
 //!       '---- worker_loop.rs: sleep until the next completion or deadline <---'
 //! ```
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
-//! `sockets` listeners and paths, `claim` who owns which ports,
+//! `sockets` listeners and paths, `claim` who owns which ports, `streams` connections (ICE-TCP),
 //! `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
 //! `without` what it may lack, `xdp` frames past the network stack (an option), `mapping` memory
@@ -34,6 +34,7 @@ mod sendmmsg;
 pub mod sockets;
 mod statistics;
 pub mod steering;
+mod streams;
 mod tx;
 mod without;
 mod worker_loop;
@@ -42,5 +43,6 @@ mod xdp;
 pub use io::{Io, paths_max};
 pub use sockets::is_shortage;
 pub use statistics::Statistics;
+pub use streams::StreamLimits;
 pub use without::{UnknownName, Without};
 pub use worker_loop::{DriverConfig, DriverError, Engine, Inbound, Transmit, run};

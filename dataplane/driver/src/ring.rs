@@ -62,6 +62,8 @@ pub(crate) enum Operation {
     LastTry,
     /// The mailbox was written to.
     Wake,
+    /// A connection that something waits for takes more.
+    Room { slot: u32, generation: u32 },
     /// Nobody waits for it.
     Other,
 }
@@ -69,6 +71,8 @@ pub(crate) enum Operation {
 const RECEIVE: u64 = 1 << 62;
 const SEND: u64 = 2 << 62;
 const WAKE: u64 = 3 << 62;
+/// A kind of wake.
+const ROOM: u64 = WAKE | 1 << 61;
 const LAST_TRY: u64 = 1;
 /// Slots have 24 bits, generations 32.
 pub(crate) const SLOTS_MAX: u32 = 1 << 24;
@@ -88,6 +92,7 @@ impl Operation {
             }
             Self::Send { index } => SEND | u64::from(index),
             Self::Wake => WAKE,
+            Self::Room { slot, generation } => ROOM | u64::from(slot) << 32 | u64::from(generation),
             Self::LastTry => LAST_TRY,
             Self::Other => 0,
         }
@@ -101,6 +106,10 @@ impl Operation {
                 epoch: (user_data >> 56) as u32 & (EPOCHS - 1),
             },
             SEND => Self::Send { index: user_data as u32 },
+            WAKE if user_data & ROOM == ROOM => Self::Room {
+                slot: (user_data >> 32) as u32 & (SLOTS_MAX - 1),
+                generation: user_data as u32,
+            },
             WAKE => Self::Wake,
             _ if user_data == LAST_TRY => Self::LastTry,
             _ => Self::Other,
@@ -409,6 +418,8 @@ mod tests {
             Operation::Receive { slot: 0, generation: 0, epoch: 0 },
             Operation::Send { index: 77 },
             Operation::Wake,
+            Operation::Room { slot: SLOTS_MAX - 1, generation: u32::MAX },
+            Operation::Room { slot: 0, generation: 0 },
             Operation::LastTry,
             Operation::Other,
         ] {

@@ -18,7 +18,7 @@ use crate::{
 
 /// Failures without a datagram in between after which a receive rests before it is armed again.
 const FAILURES_MAX: u32 = 8;
-const REST: Nanos = 20 * MS;
+pub(crate) const REST: Nanos = 20 * MS;
 
 impl Io {
     /// One completion of a receive.
@@ -48,15 +48,21 @@ impl Io {
         if ended {
             entry.armed = false;
         }
+        let id = PathId { slot, generation };
+        match usage {
+            SlotUse::StreamListener { local } => return self.accept(id, local, completion.result),
+            SlotUse::Stream => return self.receive_stream(id, completion, engine),
+            SlotUse::Free | SlotUse::Listener { .. } | SlotUse::Path { .. } => {}
+        }
         if let Some(bid) = buffer {
             if completion.result >= 0 {
                 let len = completion.result as usize;
-                self.deliver(PathId { slot, generation }, usage, bid, len, engine);
+                self.deliver(id, usage, bid, len, engine);
             }
             self.buffers.give_back(bid);
         }
         if ended {
-            self.ended(PathId { slot, generation }, completion.result);
+            self.ended(id, completion.result);
         }
     }
 

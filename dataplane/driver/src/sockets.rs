@@ -1,4 +1,4 @@
-//! How sockets are made: listeners, and the connected sockets of peers (paths), where the order of
+//! How sockets are made: listeners of datagrams and connections, and the connected sockets of peers (paths), where the order of
 //! bind and connect matters. Called by `Io` and `steering`; keeps none of them.
 
 use std::{
@@ -17,6 +17,12 @@ const LISTENER_RECEIVE_BYTES: usize = 1 << 20;
 const STRAYS_MAX: usize = 64;
 /// For what waits to be sent.
 const SEND_BYTES: usize = 4 << 20;
+/// What a connection may have on its way, and of it what has not left yet: the second is how old media
+/// gets in a queue, half a second of a video call.
+const STREAM_SEND_BYTES: usize = 1 << 20;
+const STREAM_UNSENT_BYTES_MAX: u32 = 128 << 10;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1_024;
 
 /// Raises RLIMIT_NOFILE to its hard limit and returns that: the file table may not be larger.
 pub(crate) fn raise_file_limit() -> io::Result<u64> {
@@ -79,6 +85,23 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
     let socket = udp(address)?;
     socket.set_recv_buffer_size(LISTENER_RECEIVE_BYTES)?;
     socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A listener for connections on one specific address. What is accepted has its options.
+pub(crate) fn stream_listener(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Connections of before a restart may still be closing.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(STREAM_SEND_BYTES)?;
+    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, &STREAM_UNSENT_BYTES_MAX)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 

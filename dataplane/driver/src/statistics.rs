@@ -48,6 +48,28 @@ pub struct Statistics {
     pub late_completions: u64,
     /// Datagrams that a socket got between bind and connect and that had no taker.
     pub strays_dropped: u64,
+    /// Connections (ICE-TCP) that were accepted.
+    pub tcp_accepted: u64,
+    /// Those that were closed at once: over a limit, or for want of descriptors.
+    pub tcp_refused: u64,
+    /// Closed to make room for newer ones, before a valid check came.
+    pub tcp_evicted: u64,
+    /// Closed because no valid check came in time.
+    pub tcp_timed_out: u64,
+    /// Closed because too much came before a valid check.
+    pub tcp_strange: u64,
+    /// Closed because of a frame longer than a datagram may be.
+    pub tcp_oversized: u64,
+    /// Closed or reset by the peer.
+    pub tcp_closed: u64,
+    /// Failed because the peer took nothing for too long.
+    pub tcp_stalled: u64,
+    /// Datagrams of video dropped because a connection took no more.
+    pub tcp_dropped_video: u64,
+    /// The same of audio.
+    pub tcp_dropped_audio: u64,
+    /// The same of everything else.
+    pub tcp_dropped_control: u64,
     /// Times that the table of sockets gave memory back.
     pub table_trims: u64,
     /// Turns of the loop.
@@ -135,6 +157,17 @@ impl Statistics {
             ("truncated", self.truncated),
             ("late_completions", self.late_completions),
             ("strays_dropped", self.strays_dropped),
+            ("tcp_accepted", self.tcp_accepted),
+            ("tcp_refused", self.tcp_refused),
+            ("tcp_evicted", self.tcp_evicted),
+            ("tcp_timed_out", self.tcp_timed_out),
+            ("tcp_strange", self.tcp_strange),
+            ("tcp_oversized", self.tcp_oversized),
+            ("tcp_closed", self.tcp_closed),
+            ("tcp_stalled", self.tcp_stalled),
+            ("tcp_dropped_video", self.tcp_dropped_video),
+            ("tcp_dropped_audio", self.tcp_dropped_audio),
+            ("tcp_dropped_control", self.tcp_dropped_control),
             ("table_trims", self.table_trims),
             ("turns", self.turns),
             ("waits", self.waits),

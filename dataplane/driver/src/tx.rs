@@ -10,7 +10,7 @@
 //!            |                   |                    '-- send
 //!            '-- sendmsg, UDP_SEGMENT = 1112
 //! ```
-//! What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for
+//! Connections (ICE-TCP) have another way, in `streams.rs`. What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for
 //! the path, and the datagrams leave one by one. After the ICMP error of an earlier datagram a send
 //! is tried once more.
 
@@ -105,6 +105,7 @@ impl Io {
     pub(crate) fn transmit(&mut self, messages: &mut SendMessages) {
         let mut sends = std::mem::take(&mut self.batch.sends);
         sends.retain(|send| self.is_valid(send));
+        self.transmit_by_streams(&mut sends);
         match self.transmit {
             Transmit::IoUring | Transmit::Xdp => {
                 self.transmit_by_xdp(&mut sends);

@@ -14,6 +14,7 @@ use crate::{
     io::Io,
     mailbox::{Mail, Receiver},
     ring::{Completion, Operation},
+    streams::StreamLimits,
     tx::SendMessages,
     without::Without,
     xdp::KICK_NS,
@@ -50,8 +51,17 @@ pub enum Inbound {
         /// The sender's.
         remote: SocketAddr,
     },
-    /// A connected socket.
+    /// A connected socket, or a connection that was kept.
     Path(PathId),
+    /// A connection that [`Io::keep_stream`] has not made a path yet.
+    Stream {
+        /// What it will be.
+        path: PathId,
+        /// The listener's address.
+        local: SocketAddr,
+        /// The peer's.
+        remote: SocketAddr,
+    },
 }
 
 /// What a worker does: implemented by the binary, called by [`run`].
@@ -82,8 +92,8 @@ pub trait Engine {
     /// The worker ends; what the engine has to say is asked for once more by [`Engine::fill`].
     fn end(&mut self);
 
-    /// A path has had nothing but errors (ICMP) for `path_failure_ms`, and no datagram. Told once
-    /// until the next datagram; the path stays open.
+    /// A path has had nothing but errors (ICMP) for `path_failure_ms`, and no datagram: told once
+    /// until the next datagram. Or a connection has ended. The path stays open until it is closed.
     fn path_failed(&mut self, path: PathId, error: io::ErrorKind);
 }
 
@@ -122,6 +132,8 @@ pub struct DriverConfig {
     /// How long a path has to answer with nothing but ICMP errors before it is said to fail,
     /// milliseconds.
     pub path_failure_ms: u32,
+    /// Connections beside that (ICE-TCP).
+    pub streams: StreamLimits,
     /// How datagrams leave.
     pub transmit: Transmit,
     /// Equal sizes to one destination leave as one segmented send. Off only to measure its worth.
@@ -141,6 +153,7 @@ impl Default for DriverConfig {
             turn_hold_us: 100,
             busy_poll: false,
             path_failure_ms: 5_000,
+            streams: StreamLimits::default(),
             transmit: Transmit::IoUring,
             segmentation: true,
             without: Without::default(),
@@ -391,6 +404,7 @@ impl<E: Engine> Loop<'_, E> {
                     self.waker_armed = false;
                 }
             }
+            Operation::Room { slot, generation } => self.io.has_room(PathId { slot, generation }),
             Operation::LastTry => self.io.dropped(-completion.result, 1),
             // Handled by `tx.rs` right after the submit.
             Operation::Send { .. } | Operation::Other => {}

@@ -2,6 +2,7 @@
 //! a path, what arrives by a path is echoed or fanned out. Tests talk to the engine by messages that
 //! are closures, and wait for conditions, never for time.
 
+mod connections;
 mod frames;
 mod harness;
 
@@ -436,7 +437,7 @@ fn a_table_that_gave_memory_back_never_confuses_its_sockets() {
 #[test]
 fn a_full_table_of_sockets_is_an_error_and_not_the_end() {
     let mut config = config(Transmit::IoUring);
-    config.paths = 1;
+    (config.paths, config.streams.connections) = (1, 0);
     let worker = Running::start(config);
     let listener = worker.listen("127.0.0.1:0");
     let (opened, error) = worker.ask(move |_, io| {

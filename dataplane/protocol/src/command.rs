@@ -154,9 +154,30 @@ pub struct CreateWebRtcTransport {
     /// First guess of what the peer can receive, bits per second.
     #[serde(default = "default_initial_bitrate_bps")]
     pub initial_available_outgoing_bitrate_bps: u32,
+    /// Which candidates it has.
+    #[serde(default)]
+    pub candidates: CandidateKinds,
     /// Kept and returned as it is.
     #[serde(default, with = "serde_bytes")]
     pub note: Vec<u8>,
+}
+
+/// Which candidates a transport has: one kind at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CandidateKinds {
+    /// UDP.
+    pub udp: bool,
+    /// TCP, passive (RFC 6544).
+    pub tcp: bool,
+    /// Where there are both, those of TCP have the higher priority.
+    pub tcp_first: bool,
+}
+
+impl Default for CandidateKinds {
+    fn default() -> Self {
+        Self { udp: true, tcp: false, tcp_first: false }
+    }
 }
 
 fn default_consent_timeout_s() -> u32 {
@@ -364,7 +385,7 @@ pub struct IceCandidate {
     pub priority: u32,
     /// Announced address: an IP, or a host name.
     pub address: String,
-    /// `udp` or `tcp`.
+    /// `udp` or `tcp`, which is always passive.
     pub protocol: String,
     /// Port.
     pub port: u16,
@@ -403,6 +424,20 @@ pub struct Tuple {
     pub local: SocketAddr,
     /// The peer's.
     pub remote: SocketAddr,
+    /// By datagrams or a connection.
+    #[serde(default)]
+    pub protocol: TransportProtocol,
+}
+
+/// What a tuple is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportProtocol {
+    /// UDP.
+    #[default]
+    Udp,
+    /// TCP, with the framing of RFC 4571.
+    Tcp,
 }
 
 /// Why a command was not carried out.

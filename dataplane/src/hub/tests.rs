@@ -170,6 +170,7 @@ fn a_close_that_no_worker_takes_changes_nothing() {
         router: "a".into(),
         consent_timeout_s: 30,
         initial_available_outgoing_bitrate_bps: 0,
+        candidates: Default::default(),
         note: Vec::new(),
         disconnected_timeout_s: 0,
     });

@@ -3,11 +3,14 @@
 
 use std::path::PathBuf;
 
-use ironcast_core::wire::{
-    rtcp::{CompoundWriter, DlrrReport, ReportBlock, SenderInfo},
-    rtp::{Fields, HeaderWriter},
-    stun,
-    twcc::Head,
+use ironcast_core::{
+    framing,
+    wire::{
+        rtcp::{CompoundWriter, DlrrReport, ReportBlock, SenderInfo},
+        rtp::{Fields, HeaderWriter},
+        stun,
+        twcc::Head,
+    },
 };
 use ironcast_protocol::{
     Command, Event,
@@ -19,7 +22,7 @@ use ironcast_protocol::{
     media::{MediaKind, RtpCodec, RtpEncoding, RtpMapping, RtpParameters},
 };
 
-use crate::PASSWORD;
+use crate::{PASSWORD, STREAM_FRAME_BYTES_MAX};
 
 /// Names and contents.
 type Files = Vec<(&'static str, Vec<u8>)>;
@@ -52,13 +55,14 @@ pub fn directory() -> PathBuf {
 /// All inputs of all targets.
 #[must_use]
 pub fn all() -> Vec<Input> {
-    let targets: [(&'static str, Files); 6] = [
+    let targets: [(&'static str, Files); 7] = [
         ("stun", stun_inputs()),
         ("rtp", rtp_inputs()),
         ("rtcp", rtcp_inputs()),
         ("payload", payload_inputs()),
         ("srtp", srtp_inputs()),
         ("frames", frame_inputs()),
+        ("stream", stream_inputs()),
     ];
     targets
         .into_iter()
@@ -298,6 +302,37 @@ fn srtp_inputs() -> Files {
     ]
 }
 
+/// The other targets' datagrams, as a connection carries them.
+fn stream_inputs() -> Files {
+    let framed = |datagrams: &[&[u8]]| -> Vec<u8> {
+        let prefix = |len: usize| framing::prefix(len).expect("a datagram");
+        datagrams
+            .iter()
+            .flat_map(|d| prefix(d.len()).into_iter().chain(d.iter().copied()))
+            .collect()
+    };
+    let check = stun_inputs().swap_remove(0).1;
+    let check = &check[..];
+    let (packet, largest) =
+        ([[128, 111].as_slice(), &[7; 90]].concat(), [1; STREAM_FRAME_BYTES_MAX]);
+    let (packet, all) = (&packet[..], &[check, &largest, &[20, 254, 253]][..]);
+    let too_long = [framed(&[check]), (STREAM_FRAME_BYTES_MAX as u16 + 1).to_be_bytes().to_vec()];
+    let inputs: [(&'static str, u8, Vec<u8>); 11] = [
+        ("check", 255, framed(&[check])),
+        ("check-byte-by-byte", 1, framed(&[check])),
+        ("check-and-media", 255, framed(&[check, packet, packet])),
+        ("media-in-pieces", 61, framed(&[packet; 5])),
+        ("largest", 200, framed(&[&largest, packet])),
+        ("kinds", 100, framed(all)),
+        ("kinds-in-pairs", 2, framed(all)),
+        ("empty", 3, framed(&[&[], &[], check, &[]])),
+        ("half", 255, framed(&[check, packet])[..90].to_vec()),
+        ("too-long", 255, too_long.concat()),
+        ("too-long-byte-by-byte", 1, too_long.concat()),
+    ];
+    inputs.into_iter().map(|(name, piece, bytes)| (name, [&[piece][..], &bytes].concat())).collect()
+}
+
 fn frame_inputs() -> Files {
     let framed = |kind, body: &dyn Fn(&mut Vec<u8>, FrameKind)| {
         let mut bytes = Vec::new();
@@ -357,6 +392,7 @@ fn create_transport() -> CreateWebRtcTransport {
         consent_timeout_s: 30,
         disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 600_000,
+        candidates: Default::default(),
         note: b"note".to_vec(),
     }
 }

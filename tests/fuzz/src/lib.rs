@@ -10,6 +10,7 @@
 use ironcast_core::{
     Arrival,
     dependencies::Dependencies,
+    framing::{FrameTooLong, PREFIX_BYTES, Reassembly},
     numbers::{PacketIndex, RtcpIndex, SourceSeq},
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
@@ -281,6 +282,41 @@ pub fn frames(data: &[u8]) {
     bodies(data);
 }
 
+/// The longest frame of the stream target.
+pub const STREAM_FRAME_BYTES_MAX: usize = 600;
+
+/// A peer's connection (RFC 4571). The first byte is how long the pieces are that the rest comes in: what
+/// comes out is what comes out of the whole.
+pub fn stream(data: &[u8]) {
+    let Some((&piece, data)) = data.split_first() else { return };
+    let (mut reassembly, mut out, mut ended) = (Reassembly::default(), Vec::new(), Ok(()));
+    for piece in data.chunks(usize::from(piece).max(1)) {
+        let mut piece = piece.to_vec();
+        ended = reassembly.feed(&mut piece, STREAM_FRAME_BYTES_MAX, |frame| {
+            let _ = (classify(frame), stun::Message::parse(frame).is_ok(), Header::parse(frame));
+            out.push(frame.to_vec());
+        });
+        assert!(reassembly.kept() < PREFIX_BYTES + STREAM_FRAME_BYTES_MAX);
+        if ended.is_err() {
+            break;
+        }
+    }
+    let mut rest = data;
+    let mut frames = out.iter();
+    while let Some((prefix, behind)) = rest.split_first_chunk::<PREFIX_BYTES>() {
+        let len = usize::from(u16::from_be_bytes(*prefix));
+        if len > STREAM_FRAME_BYTES_MAX {
+            assert_eq!(ended, Err(FrameTooLong));
+            break;
+        }
+        let Some((frame, behind)) = behind.split_at_checked(len) else { break };
+        assert_eq!(frames.next().map(Vec::as_slice), Some(frame));
+        rest = behind;
+    }
+    assert_eq!(frames.next(), None);
+    assert!(ended.is_err() || reassembly.kept() == rest.len());
+}
+
 fn bodies(body: &[u8]) {
     if let Ok(command) = decode_body::<Command>(body) {
         let again = encode_body(&command).expect("a command can be written");
@@ -300,13 +336,14 @@ mod tests {
 
     #[test]
     fn the_committed_corpus_and_everything_shorter_passes() {
-        let targets: [(&str, Target); 6] = [
+        let targets: [(&str, Target); 7] = [
             ("stun", stun),
             ("rtp", rtp),
             ("rtcp", rtcp),
             ("payload", payload),
             ("srtp", srtp),
             ("frames", frames),
+            ("stream", stream),
         ];
         let made = corpus::all();
         for (name, target) in targets {

@@ -59,5 +59,7 @@ mod standing_by;
 mod starting;
 #[path = "all/strangers.rs"]
 mod strangers;
+#[path = "all/streams.rs"]
+mod streams;
 #[path = "all/up.rs"]
 mod up;

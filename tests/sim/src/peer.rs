@@ -19,6 +19,7 @@ use ironcast_core::{
         writer::Full,
     },
 };
+use ironcast_protocol::command::{TransportProtocol, Tuple};
 
 use crate::{
     estimate::Estimate,
@@ -90,6 +91,8 @@ pub struct Peer {
     pub remote: SocketAddr,
     /// Where it sends to.
     pub local: SocketAddr,
+    /// By what: a connection of each pair of addresses, or datagrams.
+    pub protocol: TransportProtocol,
     /// Checks.
     pub check: CheckSetup,
     /// Next check.
@@ -170,6 +173,12 @@ pub struct Parts {
 }
 
 impl Peer {
+    /// Both ends, as the server calls them.
+    #[must_use]
+    pub fn tuple(&self) -> Tuple {
+        Tuple { local: self.local, remote: self.remote, protocol: self.protocol }
+    }
+
     /// A peer that begins to check at once.
     #[must_use]
     pub fn new(parts: Parts, worker: usize, token: u64, now: Nanos) -> Self {
@@ -179,6 +188,7 @@ impl Peer {
             token,
             remote: parts.remote,
             local: parts.local,
+            protocol: TransportProtocol::Udp,
             check: parts.check,
             check_at: now,
             check_every: Some(2_500 * MS),

@@ -10,7 +10,7 @@ use std::{
 
 use ironcast_core::{
     Arrival, MS, Nanos, SECOND,
-    batch::{Batch, PathId, SLAB_BYTES, Slab},
+    batch::{Batch, Class, PathId, SLAB_BYTES, Slab},
     link::webrtc::ice::Credentials,
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
     wire::{self, Codec, Protocol, rtp::SequenceExtender, stun::Role},
@@ -18,7 +18,10 @@ use ironcast_core::{
 };
 use ironcast_protocol::{
     Event,
-    command::{Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, Produce, Reply},
+    command::{
+        CandidateKinds, Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, Produce,
+        Reply, TransportProtocol, Tuple,
+    },
     media::{Layers, RtpEncoding, RtpType},
 };
 
@@ -72,7 +75,7 @@ struct Flight {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum To {
-    Worker { peer: usize, worker: usize, local: SocketAddr, remote: SocketAddr },
+    Worker { peer: usize, worker: usize, local: SocketAddr, remote: SocketAddr, is_tcp: bool },
     Peer(usize),
 }
 
@@ -84,11 +87,44 @@ struct Audit {
     numbers: BTreeMap<u32, SequenceExtender>,
 }
 
+impl Host {
+    fn new_slot(&mut self) -> PathId {
+        let slot = self.free_slots.pop().unwrap_or_else(|| {
+            self.generations.push(0);
+            self.generations.len() as u32 - 1
+        });
+        PathId { slot, generation: self.generations[slot as usize] }
+    }
+
+    fn free_slot(&mut self, id: PathId) {
+        self.generations[id.slot as usize] += 1;
+        self.free_slots.push(id.slot);
+    }
+
+    /// By what a datagram from there comes in; a connection is made where there is none.
+    fn ingress(&mut self, tuple: Tuple) -> Ingress {
+        let Tuple { local, remote, protocol } = tuple;
+        let id = |(&(slot, generation), _): (&(u32, u32), &Tuple)| PathId { slot, generation };
+        if let Some(path) = self.paths.iter().find(|(_, ends)| **ends == tuple).map(id) {
+            return Ingress::Path(path);
+        }
+        if protocol == TransportProtocol::Udp {
+            return Ingress::Listener { local, remote };
+        }
+        let known = self.strangers.iter().find(|(_, ends)| **ends == tuple).map(id);
+        let path = known.unwrap_or_else(|| self.new_slot());
+        self.strangers.insert((path.slot, path.generation), tuple);
+        Ingress::Stream { path, local, remote }
+    }
+}
+
 /// One worker and what the driver would own for it.
 struct Host {
     worker: Worker,
     batch: Batch,
-    paths: BTreeMap<(u32, u32), (SocketAddr, SocketAddr)>,
+    paths: BTreeMap<(u32, u32), Tuple>,
+    /// Connections that the worker does not know.
+    strangers: BTreeMap<(u32, u32), Tuple>,
     generations: Vec<u32>,
     free_slots: Vec<u32>,
     due: bool,
@@ -113,6 +149,8 @@ pub struct World {
     pub no_sockets: bool,
     /// Of transports that are made from now on.
     pub disconnected_timeout_s: u32,
+    /// The same.
+    pub candidates: CandidateKinds,
     /// The seed, for messages.
     pub seed: u64,
     hosts: Vec<Host>,
@@ -145,6 +183,7 @@ impl World {
                 // Small portions, so that turns end in the middle of their output.
                 batch: Batch::new(free).with_portions_of(3_000),
                 paths: BTreeMap::new(),
+                strangers: BTreeMap::new(),
                 generations: Vec::new(),
                 free_slots: Vec::new(),
                 due: false,
@@ -158,6 +197,7 @@ impl World {
             hold: 0,
             no_sockets: false,
             disconnected_timeout_s: 0,
+            candidates: CandidateKinds::default(),
             seed,
             hosts: (0..workers).map(host).collect(),
             queue: BinaryHeap::new(),
@@ -228,6 +268,7 @@ impl World {
             consent_timeout_s: 30,
             disconnected_timeout_s: self.disconnected_timeout_s,
             initial_available_outgoing_bitrate_bps: 600_000,
+            candidates: self.candidates,
             note: Vec::new(),
         };
         let now = self.now;
@@ -505,7 +546,7 @@ impl World {
     /// A datagram of anybody arrives at the socket that a worker has for that address, or at its
     /// listener.
     pub fn send_to_socket(&mut self, worker: usize, remote: SocketAddr, bytes: &[u8]) {
-        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.1 == remote);
+        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.remote == remote);
         let Some((&(slot, generation), _)) = found else {
             // The kernel's filter knows the worker by the username.
             let other = usize::from_str_radix(&String::from_utf8_lossy(&bytes[24..26]), 16);
@@ -520,11 +561,23 @@ impl World {
         );
     }
 
-    /// The socket of an address fails.
+    /// The socket of an address fails, or its connection ends.
     pub fn fail_path(&mut self, worker: usize, remote: SocketAddr) {
-        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.1 == remote);
+        let found = self.hosts[worker].paths.iter().find(|(_, ends)| ends.remote == remote);
         let (&(slot, generation), _) = found.expect("a socket for that address");
-        self.worker_at(worker).path_failed(PathId { slot, generation });
+        let now = self.now;
+        self.worker_at(worker).path_failed(PathId { slot, generation }, now);
+    }
+
+    /// The connection of a peer ends.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn end_connection(&mut self, peer: usize) {
+        let (worker, tuple, now) = (self.peers[peer].worker, self.peers[peer].tuple(), self.now);
+        let found = self.hosts[worker].paths.iter().find(|(_, ends)| **ends == tuple);
+        let (&(slot, generation), _) = found.expect("a connection of that peer");
+        self.worker_at(worker).path_failed(PathId { slot, generation }, now);
     }
 
     /// Sockets that the first worker has opened.
@@ -576,13 +629,14 @@ impl World {
             return;
         }
         let (worker, local, remote) = (from.worker, from.local, from.remote);
+        let is_tcp = from.protocol == TransportProtocol::Tcp;
         for arrival in from.up.send(outgoing.bytes.len(), self.now + outgoing.after) {
             let at = arrival.checked_next_multiple_of(self.hold).unwrap_or(arrival);
             self.nth += 1;
             self.queue.push(Reverse(Flight {
                 at,
                 nth: self.nth,
-                to: To::Worker { peer, worker, local, remote },
+                to: To::Worker { peer, worker, local, remote, is_tcp },
                 arrival,
                 transport_seq: outgoing.transport_seq,
                 bytes: outgoing.bytes.clone(),
@@ -597,15 +651,13 @@ impl World {
                     self.fly_up(peer, outgoing);
                 }
             }
-            To::Worker { peer, worker, local, remote } => {
+            To::Worker { peer, worker, local, remote, is_tcp } => {
                 if let Some(seq) = flight.transport_seq {
                     self.peers[peer].arrived.entry(seq).or_insert(flight.arrival);
                 }
                 let host = &mut self.hosts[worker];
-                let path = host.paths.iter().find(|(_, ends)| **ends == (local, remote));
-                let source = path.map_or(Ingress::Listener { local, remote }, |(id, _)| {
-                    Ingress::Path(PathId { slot: id.0, generation: id.1 })
-                });
+                let protocol = if is_tcp { TransportProtocol::Tcp } else { TransportProtocol::Udp };
+                let source = host.ingress(Tuple { local, remote, protocol });
                 host.worker.receive(source, &flight.bytes, Arrival::at(flight.arrival));
                 host.due = true;
             }
@@ -634,7 +686,15 @@ impl World {
             let (start, end) = (send.offset as usize, (send.offset + send.len) as usize);
             let datagrams = bytes[start..end].chunks(usize::from(send.segment));
             assert_eq!(datagrams.len(), usize::from(send.count), "{send:?}");
+            let paths = &self.hosts[index].paths;
+            let path = paths.get(&(send.path.slot, send.path.generation)).copied();
+            let is_tcp = path.is_some_and(|path| path.protocol == TransportProtocol::Tcp);
             for datagram in datagrams {
+                // Only media of connections can be given up one kind before the other.
+                let is_media = wire::classify(datagram) == Protocol::Rtp;
+                let is_told =
+                    path.is_none() || (is_tcp && is_media) == (send.class != Class::Control);
+                assert!(is_told, "seed {}: {send:?}", self.seed);
                 self.fly_down(index, send.path, datagram);
             }
         }
@@ -657,23 +717,23 @@ impl World {
         let host = &mut self.hosts[index];
         match action {
             Action::OpenPath { transport, local, remote } => {
-                let id = (!self.no_sockets).then(|| {
-                    let slot = host.free_slots.pop().unwrap_or_else(|| {
-                        host.generations.push(0);
-                        host.generations.len() as u32 - 1
-                    });
-                    PathId { slot, generation: host.generations[slot as usize] }
-                });
+                let id = (!self.no_sockets).then(|| host.new_slot());
                 if let Some(id) = id {
-                    host.paths.insert((id.slot, id.generation), (local, remote));
+                    let protocol = TransportProtocol::Udp;
+                    let tuple = Tuple { local, remote, protocol };
+                    host.paths.insert((id.slot, id.generation), tuple);
                 }
                 host.worker.path_opened(transport, local, remote, id, now);
+            }
+            Action::KeepStream(id) => {
+                let place = (id.slot, id.generation);
+                let tuple = host.strangers.remove(&place).expect("a connection");
+                host.paths.insert(place, tuple);
             }
             Action::ClosePath(id) => {
                 let open = host.paths.remove(&(id.slot, id.generation));
                 assert!(open.is_some(), "{id:?} is closed but was not open");
-                host.generations[id.slot as usize] += 1;
-                host.free_slots.push(id.slot);
+                host.free_slot(id);
             }
             Action::HandOver { worker, local, remote, holder, datagram } => {
                 let holder = holder.map(|path| (index as u16, path));
@@ -694,14 +754,11 @@ impl World {
     }
 
     fn fly_down(&mut self, worker: usize, path: PathId, datagram: &[u8]) {
-        let Some(&(local, remote)) = self.hosts[worker].paths.get(&(path.slot, path.generation))
-        else {
-            return;
-        };
+        let paths = &self.hosts[worker].paths;
+        let Some(&tuple) = paths.get(&(path.slot, path.generation)) else { return };
         // Who sends from that address now, or did before it moved; of several the one that it is for.
-        let mut there: Vec<usize> = (0..self.peers.len())
-            .filter(|&at| (self.peers[at].local, self.peers[at].remote) == (local, remote))
-            .collect();
+        let mut there: Vec<usize> =
+            (0..self.peers.len()).filter(|&at| self.peers[at].tuple() == tuple).collect();
         if there.len() > 1 {
             there.retain(|&at| self.peers[at].worker == worker);
             if there.len() > 1 {

@@ -25,6 +25,8 @@ mod loss;
 mod reports;
 #[path = "all/restart.rs"]
 mod restart;
+#[path = "all/streams.rs"]
+mod streams;
 #[path = "all/thin.rs"]
 mod thin;
 #[path = "all/timeline.rs"]

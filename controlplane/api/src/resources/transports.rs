@@ -47,16 +47,17 @@ pub struct CreateTransport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
 
-    /// webrtc: offer UDP candidates (default true).
+    /// webrtc: offer UDP candidates (default `rtc.enable_udp`, which is true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_udp: Option<bool>,
-    /// webrtc: offer TCP candidates. Taken, and without effect in this version.
+    /// webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`,
+    /// which is false). Not in single-port mode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_tcp: Option<bool>,
-    /// webrtc: UDP candidates first. Taken, and without effect: there are no others.
+    /// webrtc: UDP candidates first, where there are both: so it is without this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer_udp: Option<bool>,
-    /// webrtc: TCP candidates first. Taken, and without effect in this version.
+    /// webrtc: TCP candidates first, where there are both; not together with `preferUdp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefer_tcp: Option<bool>,
     /// webrtc: where the estimate begins, bits per second (default 600000).

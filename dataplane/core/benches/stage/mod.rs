@@ -131,6 +131,7 @@ impl Stage {
             consent_timeout_s: 0,
             disconnected_timeout_s: 0,
             initial_available_outgoing_bitrate_bps: 0,
+            candidates: Default::default(),
             note: Vec::new(),
         };
         let token = self

@@ -15,13 +15,16 @@ mod protection;
 pub(crate) mod way;
 pub mod webrtc;
 
-use ironcast_protocol::command::Tuple;
+use ironcast_protocol::command::{TransportProtocol, Tuple};
 
 pub(crate) use self::{
     protection::{Opener, Protection},
     way::Ways,
 };
-use self::{way::Way, webrtc::WebRtc};
+use self::{
+    way::Way,
+    webrtc::{WebRtc, ice},
+};
 use crate::{Arrival, Nanos, batch::PathId, key::TransportKey, srtp::Suite, worker::Worker};
 
 /// How bytes reach one peer.
@@ -83,9 +86,7 @@ impl Link {
     #[must_use]
     pub fn tuple(&self) -> Option<Tuple> {
         match &self.kind {
-            Kind::WebRtc(webrtc) => {
-                webrtc.ice.selected().map(|path| Tuple { local: path.local, remote: path.remote })
-            }
+            Kind::WebRtc(webrtc) => webrtc.ice.selected().map(ice::Path::tuple),
         }
     }
 
@@ -101,7 +102,13 @@ impl Link {
         if matches!(self.protection, Protection::Awaited) {
             return None;
         }
-        Some(Way { path: self.path()?, suite: self.suite() })
+        let (path, is_stream) = match &self.kind {
+            Kind::WebRtc(webrtc) => {
+                let path = webrtc.ice.selected()?;
+                (path.id, path.protocol == TransportProtocol::Tcp)
+            }
+        };
+        Some(Way { path, is_stream, suite: self.suite() })
     }
 
     /// True when a path was of no use for so long that another transport may have it.

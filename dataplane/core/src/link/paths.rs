@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use ironcast_protocol::{command::TransportProtocol, event::IceState};
+
 use super::{Kind, Protection, webrtc::ice::Path};
 use crate::{
     Arrival, Discard, Nanos,
@@ -21,6 +23,7 @@ const SHARERS_MAX: usize = 4;
 #[derive(Debug, Clone)]
 struct Entry {
     generation: u32,
+    protocol: TransportProtocol,
     first: TransportKey,
     /// Hardly ever any.
     others: Vec<TransportKey>,
@@ -52,14 +55,20 @@ impl Paths {
         entry.map_or(Vec::new(), |e| [e.first].into_iter().chain(e.others.clone()).collect())
     }
 
+    /// Whether a path is of datagrams or a connection.
+    pub(crate) fn protocol(&self, path: PathId) -> TransportProtocol {
+        self.entry(path).map_or(TransportProtocol::Udp, |entry| entry.protocol)
+    }
+
     /// A path is open.
-    pub(crate) fn open(&mut self, path: PathId, owner: TransportKey) {
+    pub(crate) fn open(&mut self, path: PathId, protocol: TransportProtocol, owner: TransportKey) {
         let slot = path.slot as usize;
         if self.0.len() <= slot {
             self.0.resize(slot + 1, None);
         }
         let generation = path.generation;
-        self.0[slot] = Some(Entry { generation, first: owner, others: Vec::new() });
+        let entry = Entry { generation, protocol, first: owner, others: Vec::new() };
+        self.0[slot] = Some(entry);
     }
 
     /// A transport leaves a path. True when nobody is left: it is to be closed.
@@ -118,34 +127,42 @@ impl Worker {
                 transport.is_none_or(|t| t.link.is_silent_on(id, arrival.moment()))
             });
             let idle = *idle.ok_or(Discard::StunTooManyPaths)?;
-            self.lose_path(idle, id);
+            self.lose_path(idle, id, arrival.moment());
         }
         let entry = self.paths.entry_mut(id).ok_or(Discard::UnknownSource)?;
         entry.others.push(key);
+        let path = Path::new(id, local, remote, arrival).by(entry.protocol);
         let webrtc = self.webrtc_mut(key).ok_or(Discard::StunUnknownUser)?;
-        if let Some(gone) = webrtc.ice.add_path(Path::new(id, local, remote, arrival)) {
+        if let Some(gone) = webrtc.ice.add_path(path) {
             self.leave_path(key, gone);
         }
         Ok(())
     }
 
     /// A path is of no use to a transport any more: it goes on with another one it has.
-    fn lose_path(&mut self, key: TransportKey, path: PathId) {
+    fn lose_path(&mut self, key: TransportKey, path: PathId, now: Nanos) {
         if let Some(transport) = self.transports.get_mut(key) {
             match &mut transport.link.kind {
                 Kind::WebRtc(webrtc) => {
                     let change = webrtc.ice.remove_path(path);
+                    let is_connected =
+                        matches!(webrtc.ice.state(), IceState::Connected | IceState::Completed);
+                    let has_left = is_connected && webrtc.ice.paths().is_empty();
                     self.report_ice(key, change);
+                    // Whoever ends his last connection does not check any more.
+                    if has_left && self.paths.protocol(path) == TransportProtocol::Tcp {
+                        self.disconnect(key, now);
+                    }
                 }
             }
         }
         self.leave_path(key, path);
     }
 
-    /// The driver says that a path's socket is of no use any more.
-    pub fn path_failed(&mut self, path: PathId) {
+    /// The driver says that a path's socket is of no use any more, or that a connection has ended.
+    pub fn path_failed(&mut self, path: PathId, now: Nanos) {
         for key in self.paths.owners(path) {
-            self.lose_path(key, path);
+            self.lose_path(key, path, now);
         }
     }
 
@@ -157,7 +174,7 @@ impl Worker {
             self.transports.get(*owner).is_none_or(|t| t.link.is_silent_on(path, now))
         });
         if is_silent {
-            self.path_failed(path);
+            self.path_failed(path, now);
         }
     }
 

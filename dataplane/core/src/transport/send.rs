@@ -72,6 +72,7 @@ impl Worker {
                 self.counters.repeats_refused += 1;
                 continue;
             }
+            out.batch.class = out.way.class_of(consumer.kind);
             let len = resend(out, consumer, producer, seq, now);
             transport.allowance.spend(len);
             self.counters.retransmitted += u64::from(len > 0);
@@ -104,6 +105,7 @@ fn forward(
     now: Nanos,
 ) -> (u64, usize) {
     let (mut packets, mut bytes) = (0, 0);
+    out.batch.class = out.way.class_of(consumer.kind);
     let follows = consumer.current.or(consumer.target);
     if let Some(stream) = follows.and_then(|index| producer.streams.get(usize::from(index))) {
         let fresh = stream.fresh;

@@ -12,7 +12,7 @@ use std::{
 
 use ironcast_core::{
     Arrival, Nanos, SECOND,
-    batch::{Batch, PathId},
+    batch::{Batch, Class, PathId},
 };
 use ironcast_driver::{
     DriverConfig, DriverError, Engine, Inbound, Io, Statistics, Transmit, Without,
@@ -43,16 +43,26 @@ pub struct TestEngine {
     pub slow: Duration,
     incomplete: Option<Arrival>,
     hellos: Vec<(SocketAddr, SocketAddr)>,
-    queued: Vec<(PathId, usize)>,
+    /// Connections that said hello.
+    newcomers: Vec<(SocketAddr, PathId)>,
+    /// Paths that are connections.
+    streams: Vec<PathId>,
+    queued: Vec<(PathId, Class, usize)>,
     bytes: Vec<u8>,
     /// What is sent at the end.
     pub last_words: Option<(PathId, &'static [u8])>,
+    /// What is sent to a path once nothing waits for any connection.
+    pub send_when_empty: Option<(PathId, &'static [u8])>,
 }
 
 impl TestEngine {
     /// Sends with this turn's output.
     pub fn send(&mut self, path: PathId, datagram: &[u8]) {
-        self.queued.push((path, datagram.len()));
+        self.send_as(path, Class::Control, datagram);
+    }
+
+    pub fn send_as(&mut self, path: PathId, class: Class, datagram: &[u8]) {
+        self.queued.push((path, class, datagram.len()));
         self.bytes.extend_from_slice(datagram);
     }
 }
@@ -69,7 +79,14 @@ impl Engine for TestEngine {
                 self.from_listeners += 1;
                 self.hellos.push((local, remote));
             }
-            Inbound::Listener { .. } => self.from_strangers += 1,
+            Inbound::Stream { path, remote, .. } if &*datagram == b"hello" => {
+                self.newcomers.push((remote, path));
+            }
+            // What follows the hello in the same turn.
+            Inbound::Stream { path, .. } if self.newcomers.iter().any(|(_, new)| *new == path) => {
+                self.send(path, datagram);
+            }
+            Inbound::Listener { .. } | Inbound::Stream { .. } => self.from_strangers += 1,
             Inbound::Path(path) => {
                 self.from_paths += 1;
                 self.incomplete = (&*datagram == b"part").then_some(Arrival::at(now));
@@ -96,6 +113,26 @@ impl Engine for TestEngine {
             self.paths.insert(remote, path);
             self.send(path, b"hello");
         }
+        for (remote, path) in std::mem::take(&mut self.newcomers) {
+            if io.keep_stream(path) {
+                self.paths.insert(remote, path);
+                self.streams.push(path);
+                self.queued.insert(0, (path, Class::Control, b"hello".len()));
+                self.bytes.splice(0..0, *b"hello");
+            }
+        }
+        self.streams.retain(|path| {
+            let has_failed = self.failed.iter().any(|(failed, _)| failed == path);
+            if has_failed {
+                io.close_path(*path);
+                self.paths.retain(|_, open| open != path);
+            }
+            !has_failed
+        });
+        let is_empty = io.gauges().any(|gauge| gauge == ("tcp_waiting_bytes", 0));
+        if let Some((path, words)) = self.send_when_empty.take_if(|_| is_empty) {
+            self.send(path, words);
+        }
         if let Some((at, fired)) = self.alarm.take_if(|(at, _)| *at <= now) {
             fired.send(now as i64 - at as i64).unwrap();
         }
@@ -113,7 +150,8 @@ impl Engine for TestEngine {
 
     fn fill(&mut self, batch: &mut Batch, _now: Nanos) -> bool {
         let mut start = 0;
-        for &(path, len) in &self.queued {
+        for &(path, class, len) in &self.queued {
+            batch.class = class;
             if let Some(space) = batch.reserve(len) {
                 space.copy_from_slice(&self.bytes[start..start + len]);
                 batch.commit(path, len);
@@ -196,6 +234,15 @@ impl Running {
         let address: SocketAddr = address.parse().unwrap();
         self.ask(move |_, io| {
             let listener = io.open_listener(address).unwrap();
+            io.local_addr(listener).unwrap()
+        })
+    }
+
+    /// The same for connections.
+    pub fn listen_for_streams(&self, address: &str) -> SocketAddr {
+        let address: SocketAddr = address.parse().unwrap();
+        self.ask(move |_, io| {
+            let listener = io.open_stream_listener(address).unwrap();
             io.local_addr(listener).unwrap()
         })
     }

@@ -195,6 +195,7 @@ async fn transports_survive_their_controller() {
         consent_timeout_s: 30,
         disconnected_timeout_s: 0,
         initial_available_outgoing_bitrate_bps: 600_000,
+        candidates: Default::default(),
         note: b"alice".to_vec(),
     };
     let created = us.command(&Command::CreateWebRtcTransport(create.clone())).await;

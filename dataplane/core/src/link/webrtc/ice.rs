@@ -4,7 +4,10 @@
 
 use std::net::SocketAddr;
 
-use ironcast_protocol::event::IceState;
+use ironcast_protocol::{
+    command::{TransportProtocol, Tuple},
+    event::IceState,
+};
 
 use crate::{Arrival, MS, Nanos, SECOND, batch::PathId};
 
@@ -42,12 +45,14 @@ impl std::fmt::Debug for Credentials {
 /// An authenticated way to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Path {
-    /// The connected socket.
+    /// The connected socket, or the connection.
     pub id: PathId,
     /// Ours.
     pub local: SocketAddr,
     /// The peer's.
     pub remote: SocketAddr,
+    /// By datagrams or a connection.
+    pub protocol: TransportProtocol,
     /// Last authenticated check.
     pub checked_at: Arrival,
     /// A check was answered with success: media may go there.
@@ -60,7 +65,20 @@ impl Path {
     /// A path whose first check has come and is not answered yet.
     #[must_use]
     pub fn new(id: PathId, local: SocketAddr, remote: SocketAddr, arrival: Arrival) -> Self {
-        Self { id, local, remote, checked_at: arrival, is_valid: false, left_at: None }
+        let protocol = TransportProtocol::Udp;
+        Self { id, local, remote, protocol, checked_at: arrival, is_valid: false, left_at: None }
+    }
+
+    /// The same by another protocol.
+    #[must_use]
+    pub fn by(self, protocol: TransportProtocol) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// Both ends.
+    #[must_use]
+    pub fn tuple(&self) -> Tuple {
+        Tuple { local: self.local, remote: self.remote, protocol: self.protocol }
     }
 }
 
@@ -184,10 +202,11 @@ impl Ice {
         self.paths.iter().find(|path| path.id == id)
     }
 
-    /// The path of an address pair.
+    /// The path by datagrams of an address pair.
     #[must_use]
     pub fn path(&self, local: SocketAddr, remote: SocketAddr) -> Option<&Path> {
-        self.paths.iter().find(|path| path.local == local && path.remote == remote)
+        let wanted = Tuple { local, remote, protocol: TransportProtocol::Udp };
+        self.paths.iter().find(|path| path.tuple() == wanted)
     }
 
     /// A new path. Returns the one that had to go for it.

@@ -6,7 +6,7 @@ pub mod ice;
 pub(crate) mod stun;
 
 use ironcast_protocol::{
-    command::DtlsRole,
+    command::{CandidateKinds, DtlsRole, TransportProtocol},
     event::{DtlsState, TransportCloseReason},
 };
 
@@ -18,6 +18,8 @@ use crate::{Nanos, SECOND, key::TransportKey, worker::Worker};
 pub struct WebRtc {
     /// Paths, checks, consent.
     pub(crate) ice: Ice,
+    /// Of what it has candidates.
+    pub(crate) candidates: CandidateKinds,
     /// DTLS, as the handshake reports it.
     pub(crate) dtls_state: DtlsState,
     /// Our role, once connected by the API.
@@ -31,13 +33,22 @@ pub struct WebRtc {
 impl WebRtc {
     /// With our credentials, before any check.
     #[must_use]
-    pub fn new(ice: Ice) -> Self {
+    pub fn new(ice: Ice, candidates: CandidateKinds) -> Self {
         Self {
             ice,
+            candidates,
             dtls_state: DtlsState::New,
             dtls_role: None,
             dtls_started: false,
             goodbye: Box::default(),
+        }
+    }
+
+    /// Whether it has candidates of that protocol.
+    pub(super) fn accepts(&self, protocol: TransportProtocol) -> bool {
+        match protocol {
+            TransportProtocol::Udp => self.candidates.udp,
+            TransportProtocol::Tcp => self.candidates.tcp,
         }
     }
 
@@ -57,14 +68,20 @@ impl Worker {
             return false;
         }
         if webrtc.ice.consent_lost(now) {
-            let paths = webrtc.ice.disconnect(now);
-            self.report_ice(key, Change { state: true, ..Change::default() });
-            paths.into_iter().for_each(|path| self.leave_path(key, path));
+            self.disconnect(key, now);
         }
         if let Some(idle) = self.webrtc_mut(key).and_then(|webrtc| webrtc.ice.idle_path(now)) {
             self.leave_path(key, idle);
         }
         true
+    }
+
+    /// The peer is not there any more, as far as ICE can tell.
+    pub(crate) fn disconnect(&mut self, key: TransportKey, now: Nanos) {
+        let Some(webrtc) = self.webrtc_mut(key) else { return };
+        let paths = webrtc.ice.disconnect(now);
+        self.report_ice(key, Change { state: true, ..Change::default() });
+        paths.into_iter().for_each(|path| self.leave_path(key, path));
     }
 
     pub(crate) fn webrtc(&self, key: TransportKey) -> Option<&WebRtc> {

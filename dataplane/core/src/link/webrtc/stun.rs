@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use ironcast_protocol::Event;
+use ironcast_protocol::{Event, command::TransportProtocol};
 
 use crate::{
     Arrival, Discard, Nanos,
@@ -29,8 +29,10 @@ const HANDED_OVER_MAX: usize = 64;
 pub(crate) enum From {
     /// By a listening socket.
     Listener,
-    /// By a connected one.
+    /// By a connected one, or by a connection that is a path.
     Path(PathId),
+    /// By a connection that is none yet.
+    Stream(PathId),
     /// By another worker, which has a connected socket to that address or not.
     Worker(Option<(u16, PathId)>),
 }
@@ -108,6 +110,14 @@ impl Worker {
         if !message.verify_integrity(password.as_bytes()) {
             return Err(Discard::StunUnauthenticated);
         }
+        let protocol = match from {
+            From::Path(id) => self.paths.protocol(id),
+            From::Stream(_) => TransportProtocol::Tcp,
+            From::Listener | From::Worker(_) => TransportProtocol::Udp,
+        };
+        if !webrtc.accepts(protocol) {
+            return Err(Discard::StunWrongProtocol);
+        }
         let check = Check::new(&message, own);
         if let From::Worker(Some((worker, path))) = from {
             // What is sent to us would go to that socket. The peer checks again.
@@ -120,7 +130,12 @@ impl Worker {
                 }
                 Some(id)
             }
-            _ => webrtc.ice.path(local, remote).map(|path| path.id),
+            From::Stream(id) => {
+                self.act_for_stun(Action::KeepStream(id))?;
+                self.enter_path(key, Path::new(id, local, remote, arrival).by(protocol));
+                Some(id)
+            }
+            From::Listener | From::Worker(_) => webrtc.ice.path(local, remote).map(|path| path.id),
         };
         match known {
             Some(id) => self.answer_check(key, id, remote, &check, arrival),
@@ -167,8 +182,8 @@ impl Worker {
         let holder = match from {
             From::Listener => None,
             From::Path(path) => Some(path),
-            // It would go round and round.
-            From::Worker(_) => return Err(Discard::StunUnknownUser),
+            // It would go round and round; and a connection is the worker's that accepted it.
+            From::Worker(_) | From::Stream(_) => return Err(Discard::StunUnknownUser),
         };
         let worker = own.get(..2).and_then(|digits| u16::from_str_radix(digits, 16).ok());
         let worker = worker.filter(|&worker| worker != self.number);
@@ -214,20 +229,26 @@ impl Worker {
             self.discards.count(Discard::SocketRefused);
             return;
         };
-        let Some(webrtc) = self.webrtc_mut(key) else {
+        if self.webrtc(key).is_none() {
             self.actions.push(Action::ClosePath(id));
             return;
-        };
-        let arrival = checks.first().map_or_else(|| Arrival::at(now), |(_, arrival)| *arrival);
-        let gone = webrtc.ice.add_path(Path::new(id, local, remote, arrival));
-        self.paths.open(id, key);
-        if let Some(gone) = gone {
-            self.leave_path(key, gone);
         }
+        let arrival = checks.first().map_or_else(|| Arrival::at(now), |(_, arrival)| *arrival);
+        self.enter_path(key, Path::new(id, local, remote, arrival));
         for (check, arrival) in checks {
             if let Err(reason) = self.answer_check(key, id, remote, &check, arrival) {
                 self.discards.count(reason);
             }
+        }
+    }
+
+    /// A transport has one more path, perhaps in the place of another.
+    fn enter_path(&mut self, key: TransportKey, path: Path) {
+        let Some(webrtc) = self.webrtc_mut(key) else { return };
+        let gone = webrtc.ice.add_path(path);
+        self.paths.open(path.id, path.protocol, key);
+        if let Some(gone) = gone {
+            self.leave_path(key, gone);
         }
     }
 

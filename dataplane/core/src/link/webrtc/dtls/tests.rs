@@ -30,6 +30,7 @@ fn worker() -> (Worker, u64) {
         consent_timeout_s: 30,
         disconnected_timeout_s: 10,
         initial_available_outgoing_bitrate_bps: 0,
+        candidates: Default::default(),
         note: Vec::new(),
     };
     let token = worker.apply_create_transport(&create, credentials(), NOW).unwrap();
