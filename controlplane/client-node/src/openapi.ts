@@ -219,7 +219,7 @@ export interface components {
             enableUdp?: boolean | null;
             /**
              * Format: uint8
-             * @description webrtc: seconds without a check until the peer counts as disconnected (default 30, 0 for never). Its transport stays; a check or an ICE restart connects it again.
+             * @description webrtc: seconds without a check, media or RTCP until the peer counts as disconnected (default 30, 0 for never). Its transport stays; a check or an ICE restart connects it again.
              */
             iceConsentTimeout?: number | null;
             /**

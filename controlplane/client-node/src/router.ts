@@ -19,7 +19,7 @@ export interface WebRtcTransportOptions {
   rtpCapabilities?: RtpCapabilities;
   /** Bits per second, where the estimate begins. */
   initialAvailableOutgoingBitrate?: number;
-  /** Seconds without a check until the peer counts as disconnected; 0 for never. */
+  /** Seconds without a check, media or RTCP until the peer counts as disconnected; 0 for never. */
   iceConsentTimeout?: number;
   /** Seconds that a disconnected peer may take to come back until its transport is closed. */
   iceDisconnectedTimeout?: number;

@@ -33,9 +33,9 @@ class Pair {
   }
 
   /** What the client sends, as Chromium has it. */
-  async clientPublishes({ codec, role }) {
+  async clientPublishes({ codec, role, iceConsentTimeout }) {
     const { name, room, chromium, client, relay } = this;
-    this.sending = await room.router.createWebRtcTransport();
+    this.sending = await room.router.createWebRtcTransport({ iceConsentTimeout });
     this.producers = await publish(client, { router: room.router, transport: this.sending, relay, codec, role, ...CLIENTS });
     // The first key frame is over when Chromium comes: the client has to make another one.
     await until('the client sends', async () => sum(await this.producers.video.getStats(), 'packetCount') > 20);
@@ -146,6 +146,7 @@ class Pair {
   async clientGoes({ silently }) {
     const { client, sending, receiving } = this;
     const transports = [sending, receiving];
+    assert.deepEqual(transports.map(({ iceState }) => iceState), ['completed', 'completed']);
     const reasons = [];
     for (const transport of transports) transport.once('close', (reason) => reasons.push(reason));
     await client.ask('close');
@@ -155,7 +156,7 @@ class Pair {
   }
 }
 
-/** One check for each of `calls`, `{codec, layers, role, moves, silently}`. `name`: of the client. */
+/** One check for each of `calls`, `{codec, layers, role, moves, silently, iceConsentTimeout}`. `name`: of the client. */
 export function bothWays(name, calls) {
   let servers;
   let browser;

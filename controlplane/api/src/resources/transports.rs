@@ -63,8 +63,8 @@ pub struct CreateTransport {
     /// webrtc: where the estimate begins, bits per second (default 600000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_available_outgoing_bitrate: Option<u32>,
-    /// webrtc: seconds without a check until the peer counts as disconnected (default 30, 0 for
-    /// never). Its transport stays; a check or an ICE restart connects it again.
+    /// webrtc: seconds without a check, media or RTCP until the peer counts as disconnected (default
+    /// 30, 0 for never). Its transport stays; a check or an ICE restart connects it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice_consent_timeout: Option<u8>,
     /// webrtc: seconds that a disconnected peer may take to come back until its transport is closed

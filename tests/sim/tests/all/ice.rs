@@ -232,6 +232,27 @@ fn who_gives_no_consent_is_disconnected_and_can_come_back() {
     }
 }
 
+/// libnice (GStreamer) sends no checks once it has a path: who sends media, or RTCP for what comes,
+/// is there.
+#[test]
+fn who_sends_media_or_rtcp_without_checks_stays_connected() {
+    let mut world = World::new(418);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(5 * SECOND);
+    world.peers[alice].check_every = None;
+    (world.peers[bob].check_every, world.peers[bob].reports) = (None, true);
+    world.run(90 * SECOND);
+    for id in ["alice", "bob"] {
+        let state = world.worker().transport_state(id).unwrap().ice_state;
+        assert_eq!(state, IceState::Completed, "{id}");
+    }
+    let got = world.peers[bob].inbox(ssrc).got.len();
+    world.run(SECOND);
+    assert!(world.peers[bob].inbox(ssrc).got.len() > got);
+}
+
 #[test]
 fn who_stays_disconnected_is_closed_where_that_is_wanted() {
     let mut world = World::new(416);

@@ -96,8 +96,8 @@ pub enum Nomination {
 /// How long a peer may be silent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Without a check for so long it is disconnected: nothing is sent to it any more (RFC 7675
-    /// section 5.1). 0: never.
+    /// Without a check, media or RTCP for so long it is disconnected: nothing is sent to it any more
+    /// (RFC 7675 section 5.1). 0: never.
     pub consent: Nanos,
     /// Disconnected for so long, its transport is closed. 0: never.
     pub disconnected: Nanos,
@@ -130,7 +130,8 @@ pub struct Ice {
     /// What is left of [`OPENINGS`], in time, and when that was.
     openings: (Nanos, Arrival),
     state: IceState,
-    consent_at: Arrival,
+    /// When the last check came.
+    checked_at: Arrival,
     timeouts: Timeouts,
     disconnected_at: Option<Nanos>,
 }
@@ -148,7 +149,7 @@ impl Ice {
             nomination: 0,
             openings: (OPENINGS * OPENING_EVERY, Arrival::default()),
             state: IceState::New,
-            consent_at: Arrival::default(),
+            checked_at: Arrival::default(),
             timeouts,
             disconnected_at: None,
         }
@@ -251,7 +252,7 @@ impl Ice {
         };
         (path.checked_at, path.is_valid) = (arrival, true);
         let left_at = path.left_at;
-        self.consent_at = arrival;
+        self.checked_at = arrival;
         if username_fragment == self.credentials.username_fragment && self.former.take().is_some() {
             change.restarted = true;
             self.nomination = 0;
@@ -329,12 +330,19 @@ impl Ice {
         Some(self.paths.swap_remove(index).id)
     }
 
+    /// When the peer has shown last that it is there and wants to be sent to. RFC 7675 knows checks
+    /// alone, but libnice checks no more once it has a path; and media and RTCP that were verified,
+    /// and are no repeats, are no weaker a sign.
+    fn consent_at(&self) -> Arrival {
+        self.checked_at.max(self.heard_at)
+    }
+
     /// True when the peer has given no consent for too long.
     #[must_use]
     pub fn consent_lost(&self, now: Nanos) -> bool {
         self.timeouts.consent > 0
             && matches!(self.state, IceState::Connected | IceState::Completed)
-            && now > self.consent_at + self.timeouts.consent
+            && now > self.consent_at() + self.timeouts.consent
     }
 
     /// Nothing is sent any more; a check connects again. Returns the paths, which are over.
@@ -361,7 +369,7 @@ impl Ice {
     pub fn consent_deadline(&self) -> Option<Nanos> {
         let running = matches!(self.state, IceState::Connected | IceState::Completed);
         let consent = (self.timeouts.consent > 0 && running)
-            .then(|| self.consent_at + self.timeouts.consent + MS);
+            .then(|| self.consent_at() + self.timeouts.consent + MS);
         consent.or_else(|| self.over_at())
     }
 }
@@ -496,6 +504,20 @@ mod tests {
         assert!(ice.password("a").is_some() && ice.password("b").is_some());
         assert!(ice.receive_check(id(1), "b", Nomination::Plain, at(1)).restarted);
         assert_eq!((ice.password("a"), ice.password("b")), (None, Some("b-secret")));
+    }
+
+    #[test]
+    fn verified_media_on_the_selected_path_is_consent() {
+        let timeouts = Timeouts { consent: 30 * SECOND, disconnected: 0 };
+        let mut ice = Ice::new(credentials("a"), timeouts);
+        ice.add_path(path(1, 0));
+        ice.receive_check(id(1), "a", Nomination::Plain, at(SECOND));
+        ice.hear(id(1), at(25 * SECOND));
+        assert!(!ice.consent_lost(55 * SECOND));
+        assert_eq!(ice.consent_deadline(), Some(55 * SECOND + MS));
+        // Of a path that no check has opened it says nothing.
+        ice.hear(id(2), at(54 * SECOND));
+        assert!(ice.consent_lost(55 * SECOND + MS));
     }
 
     #[test]
