@@ -133,7 +133,7 @@ fn wrong_codecs_are_refused_by_name() {
     let cases = [
         (json!([{ "mimeType": "chicken", "clockRate": 90000 }]), "/0/mimeType", true),
         (json!([{ "mimeType": "audio/", "clockRate": 90000 }]), "/0/mimeType", true),
-        (json!([{ "mimeType": "video/H265", "clockRate": 90000 }]), "/0/mimeType", false),
+        (json!([{ "mimeType": "video/H266", "clockRate": 90000 }]), "/0/mimeType", false),
         (json!([{ "mimeType": "video/rtx", "clockRate": 90000 }]), "/0/mimeType", false),
         (json!([{ "mimeType": "audio/opus", "clockRate": 48000 }]), "/0/mimeType", false),
         (
@@ -178,7 +178,7 @@ fn wrong_codecs_are_refused_by_name() {
 
 #[test]
 fn errors_become_problems_that_point_into_the_request() {
-    let problem = refused(json!([{ "mimeType": "video/H265", "clockRate": 90000 }]))
+    let problem = refused(json!([{ "mimeType": "video/H266", "clockRate": 90000 }]))
         .into_problem("/mediaCodecs");
     assert_eq!(problem.status, 422);
     assert_eq!(problem.pointer.as_deref(), Some("/mediaCodecs/0/mimeType"));
