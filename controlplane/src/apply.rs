@@ -7,10 +7,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use ironcast_api::{
     Id,
     events::{
-        ConsumerExhausted, ConsumerLayersChange, ConsumerScoreEvent, EventData, ProducerExhausted,
-        ProducerScoreEvent, ProducerVideoOrientationChange, RouterClosedReason,
-        TransportDtlsStateChange, TransportIceSelectedTupleChange, TransportIceStateChange,
-        WorkerEvent,
+        ConsumerExhausted, ConsumerLayersChange, ConsumerScoreEvent, EventData,
+        ObserverDominantSpeaker, ObserverSilence, ObserverVolume, ObserverVolumes,
+        ProducerExhausted, ProducerLayersUnwatched, ProducerScoreEvent,
+        ProducerVideoOrientationChange, RouterClosedReason, TransportDtlsStateChange,
+        TransportIceSelectedTupleChange, TransportIceStateChange, WorkerEvent,
     },
 };
 use ironcast_protocol::{Event, WorkerId};
@@ -92,6 +93,17 @@ fn apply_to_stream(state: &mut State, event: Event) {
             let router_id = producer.info.router_id.clone();
             state.events.publish(Some(&router_id), EventData::ProducerScore(event));
         }
+        Event::ProducerLayersUnwatched { producer, encodings } => {
+            let Some(producer) = state.registry.producers.get_mut(producer.as_str()) else {
+                return;
+            };
+            let encodings: Vec<u32> = encodings.into_iter().map(u32::from).collect();
+            producer.info.layers_unwatched.clone_from(&encodings);
+            let router_id = producer.info.router_id.clone();
+            let producer = producer_event(&producer.info);
+            let event = ProducerLayersUnwatched { producer, encodings };
+            state.events.publish(Some(&router_id), EventData::ProducerLayersUnwatched(event));
+        }
         Event::VideoOrientationChange { producer, camera, flip, rotation } => {
             let Some(producer) = state.registry.producers.get(producer.as_str()) else { return };
             let router_id = producer.info.router_id.clone();
@@ -122,7 +134,46 @@ fn apply_to_stream(state: &mut State, event: Event) {
             let router_id = consumer.info.router_id.clone();
             state.events.publish(Some(&router_id), EventData::ConsumerLayersChange(event));
         }
+        Event::ObserverVolumes { .. }
+        | Event::ObserverSilence { .. }
+        | Event::DominantSpeaker { .. } => apply_observed(state, event),
         other => apply_exhausted(state, other),
+    }
+}
+
+/// What an observer tells. A producer that has gone meanwhile speaks no more.
+fn apply_observed(state: &mut State, event: Event) {
+    let registry = &state.registry;
+    let found = |id: &str| registry.observers.get(id).map(|observer| &observer.info);
+    let speaker = |id: &str| {
+        let info = &registry.producers.get(id)?.info;
+        Some((info.id.clone(), info.participant_id.clone()))
+    };
+    let told = match event {
+        Event::ObserverVolumes { observer, volumes } => found(&observer).map(|info| {
+            let volumes = volumes.into_iter().filter_map(|one| {
+                let (producer_id, participant_id) = speaker(&one.producer)?;
+                Some(ObserverVolume { producer_id, participant_id, volume: one.volume })
+            });
+            let (observer_id, volumes) = (info.id.clone(), volumes.collect());
+            (info, EventData::ObserverVolumes(ObserverVolumes { observer_id, volumes }))
+        }),
+        Event::ObserverSilence { observer } => found(&observer).map(|info| {
+            let event = ObserverSilence { observer_id: info.id.clone() };
+            (info, EventData::ObserverSilence(event))
+        }),
+        Event::DominantSpeaker { observer, producer } => {
+            found(&observer).zip(speaker(&producer)).map(|(info, speaker)| {
+                let (producer_id, participant_id) = speaker;
+                let observer_id = info.id.clone();
+                let event = ObserverDominantSpeaker { observer_id, producer_id, participant_id };
+                (info, EventData::ObserverDominantSpeaker(event))
+            })
+        }
+        _ => None,
+    };
+    if let Some((router_id, data)) = told.map(|(info, data)| (info.router_id.clone(), data)) {
+        state.events.publish(Some(&router_id), data);
     }
 }
 

@@ -196,10 +196,12 @@ fn action_of(route: &Route) -> Option<(&'static str, &'static str)> {
         Op::CreateTransport => ("create", "transport"),
         Op::CreateProducer => ("create", "producer"),
         Op::CreateConsumer => ("create", "consumer"),
+        Op::CreateObserver => ("create", "observer"),
         Op::DeleteRouter => ("close", "router"),
         Op::DeleteTransport => ("close", "transport"),
         Op::DeleteProducer => ("close", "producer"),
         Op::DeleteConsumer => ("close", "consumer"),
+        Op::DeleteObserver => ("close", "observer"),
         Op::Leave => ("close", "participant"),
         _ if route.method == "GET" => return None,
         // `reload`, `drain`, `undrain`.

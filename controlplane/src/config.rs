@@ -189,6 +189,8 @@ impl ServerConfig {
                 transports_per_router_max: limits.transports_per_router_max,
                 producers_per_transport_max: limits.producers_per_transport_max,
                 consumers_per_transport_max: limits.consumers_per_transport_max,
+                observers_per_router_max: limits.observers_per_router_max,
+                producers_per_observer_max: limits.producers_per_observer_max,
                 producers_per_worker_max: limits.producers_per_worker_max,
                 consumers_per_worker_max: limits.consumers_per_worker_max,
                 routers_per_principal_max: limits.routers_per_principal_max,

@@ -300,6 +300,10 @@ fn score_key(name: &'static str, data: &EventData) -> Option<ScoreKey> {
     match data {
         EventData::ProducerScore(score) => Some((name, score.producer.producer_id.clone())),
         EventData::ConsumerScore(score) => Some((name, score.consumer.consumer_id.clone())),
+        // Volumes and silence are news of one thing.
+        EventData::ObserverVolumes(told) => Some(("observer.volumes", told.observer_id.clone())),
+        EventData::ObserverSilence(told) => Some(("observer.volumes", told.observer_id.clone())),
+        EventData::ObserverDominantSpeaker(told) => Some((name, told.observer_id.clone())),
         _ => None,
     }
 }

@@ -44,6 +44,10 @@ pub struct Limits {
     pub producers_per_transport_max: u32,
     /// Sent tracks of one transport.
     pub consumers_per_transport_max: u32,
+    /// Observers of one room.
+    pub observers_per_router_max: u32,
+    /// Received tracks that one observer listens to.
+    pub producers_per_observer_max: u32,
     /// Received tracks of one worker.
     pub producers_per_worker_max: u32,
     /// Sent tracks of one worker.
@@ -85,6 +89,8 @@ impl Default for Limits {
             transports_per_router_max: 2_000,
             producers_per_transport_max: 64,
             consumers_per_transport_max: 2_000,
+            observers_per_router_max: 8,
+            producers_per_observer_max: 2_000,
             producers_per_worker_max: 0,
             consumers_per_worker_max: 0,
             routers_per_principal_max: 0,

@@ -118,6 +118,14 @@ pub struct ConsumerNote {
     pub rtp_parameters: Option<RtpParameters>,
 }
 
+/// On an observer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ObserverNote {
+    /// See [`Common`].
+    pub common: Common,
+}
+
 /// Bytes for the dataplane; `too_large` if they do not fit.
 pub fn write<T: Serialize>(note: &T) -> Result<Vec<u8>, Problem> {
     let too_large = |detail: String| Problem::new(ErrorCode::TooLarge, detail);

@@ -50,7 +50,7 @@ fn make() -> Value {
     let mut responses = Responses::default();
     let mut paths = Map::new();
     for route in described() {
-        let path = format!("/v1{}", route.path.replace("{}", "{id}"));
+        let path = path_of(route);
         let item = paths.entry(path).or_insert_with(|| json!({}));
         item[route.method.to_lowercase()] = operation(route, &mut components, &mut responses);
     }
@@ -117,6 +117,12 @@ fn operation(route: &Route, components: &mut Components, responses: &mut Respons
     operation
 }
 
+/// As in the document, where the ids in a path have names.
+fn path_of(route: &Route) -> String {
+    let path = route.path.replacen("{}", "{id}", 1).replacen("{}", "{producerId}", 1);
+    format!("/v1{path}")
+}
+
 fn scope(route: &Route) -> &'static str {
     Scope::as_str(route.scope())
 }
@@ -129,6 +135,15 @@ fn parameters(route: &Route, components: &mut Components) -> Vec<Value> {
             "in": "path",
             "required": true,
             "description": words::id_of(route),
+            "schema": api::Id::to_schema(components),
+        }));
+    }
+    if route.path.matches("{}").count() > 1 {
+        parameters.push(json!({
+            "name": "producerId",
+            "in": "path",
+            "required": true,
+            "description": "The producer's id.",
             "schema": api::Id::to_schema(components),
         }));
     }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use ironcast_api::{
-    ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ProducerInfo, RouterInfo, TransportInfo,
-    TransportLink, WebRtcLink,
+    ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ObserverInfo, ProducerInfo, RouterInfo,
+    TransportInfo, TransportLink, WebRtcLink,
 };
 use ironcast_negotiate::{
     default_media_codecs, generate_router_rtp_capabilities, get_consumable_rtp_parameters,
@@ -19,14 +19,18 @@ use ironcast_protocol::{
     command::{
         ConnectTransport, Consume, CreateRouter, CreateWebRtcTransport, Produce, TransportCreated,
     },
+    observer::{CreateObserver, ObserverState},
     snapshot::{ConsumerState, ProducerState, Resource, ResourceCounts, TransportState},
 };
 
 use crate::{
     convert,
     limits::Bucket,
-    note::{self, ConnectNote, ConsumerNote, ProducerNote, RouterNote, TransportNote},
-    registry::{Codecs, Producer, Registry, Router, Transport},
+    note::{
+        self, ConnectNote, ConsumerNote, ObserverNote, ProducerNote, RouterNote, TransportNote,
+    },
+    registry::{Codecs, Observer, Producer, Registry, Router, Transport},
+    routes::observers::new_info,
 };
 
 /// MIDs of consumers that are gone are not known any more, and a client must not see one again on
@@ -53,6 +57,7 @@ impl Rebuild {
                 }
                 Resource::Producer { create, state } => add_producer(registry, *create, &state),
                 Resource::Consumer { create, state } => add_consumer(registry, *create, &state),
+                Resource::Observer { create, state } => add_observer(registry, *create, state),
             };
             if what.is_none() {
                 tracing::error!(
@@ -118,6 +123,7 @@ pub fn new_router(
         participants: BTreeMap::new(),
         producers: BTreeSet::new(),
         consumers: BTreeSet::new(),
+        observers: BTreeSet::new(),
         ssrcs: BTreeSet::new(),
         // The first use fills it.
         creations: Bucket::new(u32::MAX, Instant::now()),
@@ -207,11 +213,13 @@ fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState)
         rtp_parameters,
         paused: state.paused,
         score: convert::producer_scores(&state.scores),
+        layers_unwatched: state.unwatched.iter().copied().map(u32::from).collect(),
         created_at: note.common.created_at,
         app_data: note.common.app_data,
     };
     let hash = note.common.hash;
-    let producer = Producer { info, hash, consumable, consumers: BTreeSet::new() };
+    let (consumers, observers) = Default::default();
+    let producer = Producer { info, hash, consumable, consumers, observers };
     registry.insert_producer(producer).then_some(())
 }
 
@@ -244,4 +252,21 @@ fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState)
         app_data: note.common.app_data,
     };
     registry.insert_consumer(info, note.common.hash).then_some(())
+}
+
+fn add_observer(
+    registry: &mut Registry,
+    create: CreateObserver,
+    state: ObserverState,
+) -> Option<()> {
+    let note: ObserverNote = note::read(&create.note).unwrap_or_default();
+    let (id, router_id) = (Id::new(create.id).ok()?, Id::new(create.router).ok()?);
+    let info = ObserverInfo {
+        paused: state.paused,
+        ..new_info(id, router_id, create.method, &note.common)
+    };
+    let producers = state.producers.into_iter().filter_map(|id| Id::new(id).ok());
+    let producers = producers.filter(|id| registry.producers.contains_key(id)).collect();
+    let observer = Observer { info, hash: note.common.hash, producers };
+    registry.insert_observer(observer).then_some(())
 }

@@ -24,10 +24,12 @@ use ironcast_protocol::{
 };
 
 mod codecs;
+mod observers;
 mod remains;
 mod tenants;
 
 pub use codecs::Codecs;
+pub use observers::{Observer, observer_event};
 pub use remains::PORTION;
 pub use tenants::{Holdings, Owner};
 
@@ -53,6 +55,8 @@ pub enum Kind {
     Producer,
     /// A sent track.
     Consumer,
+    /// Who listens to a room.
+    Observer,
 }
 
 impl Kind {
@@ -64,6 +68,7 @@ impl Kind {
             Self::Transport => "transport",
             Self::Producer => "producer",
             Self::Consumer => "consumer",
+            Self::Observer => "observer",
         }
     }
 }
@@ -83,6 +88,7 @@ pub struct Router {
     pub participants: BTreeMap<Id, u32>,
     pub producers: BTreeSet<Id>,
     pub consumers: BTreeSet<Id>,
+    pub observers: BTreeSet<Id>,
     /// SSRCs that we chose: mapped ones of producers, those of consumers.
     pub ssrcs: BTreeSet<u32>,
     pub creations: Bucket,
@@ -187,6 +193,7 @@ pub struct Producer {
     /// What its consumers are made from.
     pub consumable: Arc<RtpParameters>,
     pub consumers: BTreeSet<Id>,
+    pub observers: BTreeSet<Id>,
 }
 
 /// A sent track.
@@ -261,6 +268,7 @@ pub struct Registry {
     pub producers: BTreeMap<Id, Producer>,
     /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
     pub consumers: BTreeMap<Id, Box<Consumer>>,
+    pub observers: BTreeMap<Id, Observer>,
     fingerprints: Arc<[DtlsFingerprint]>,
     codecs: codecs::Shared,
     remains: remains::Remains,
@@ -293,6 +301,7 @@ impl Registry {
             }
             Kind::Producer => self.producers.get(id).map(|one| (&one.info.router_id, one.hash))?,
             Kind::Consumer => self.consumers.get(id).map(|one| (&one.info.router_id, one.hash))?,
+            Kind::Observer => self.observers.get(id).map(|one| (&one.info.router_id, one.hash))?,
         };
         self.routers.contains_key(router_id).then_some(hash)
     }
@@ -404,6 +413,9 @@ impl Registry {
         let Some(router) = self.routers.remove(id) else { return };
         self.uncount_router(&router);
         if log.wants_implied() {
+            for observer in &router.observers {
+                self.remove_observer(observer, Told::Implied, log);
+            }
             for transport in &router.transports {
                 let reason = TransportClosedReason::RouterClosed;
                 self.remove_transport(transport, reason, Told::Implied, log);
@@ -474,6 +486,11 @@ impl Registry {
         for consumer in &producer.consumers {
             let reason = ConsumerClosedReason::ProducerClosed;
             self.remove_consumer(consumer, reason, is_deleted, of_consumers, log);
+        }
+        for observer in &producer.observers {
+            if let Some(observer) = self.observers.get_mut(observer) {
+                observer.producers.remove(id);
+            }
         }
         let info = &producer.info;
         if let Some(router) = self.routers.get_mut(&info.router_id) {

@@ -7,6 +7,7 @@ mod consumers;
 mod drain;
 mod host;
 mod list;
+pub mod observers;
 mod producers;
 mod routers;
 pub mod snapshot;
@@ -77,6 +78,15 @@ pub enum Op {
     RequestKeyFrame,
     ConsumerStats,
     ConsumerDump,
+    CreateObserver,
+    ListObservers,
+    GetObserver,
+    DeleteObserver,
+    PauseObserver,
+    ResumeObserver,
+    ObserverDump,
+    ObserveProducer,
+    UnobserveProducer,
     Top,
     GetDrain,
     Drain,
@@ -162,19 +172,19 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/consumers/{}/request-key-frame", Op::RequestKeyFrame, "Asks for a key frame"),
     route("GET", "/consumers/{}/stats", Op::ConsumerStats, "Statistics: sent, then its source"),
     route("GET", "/consumers/{}/dump", Op::ConsumerDump, "The dataplane's view"),
+    route("POST", "/observers", Op::CreateObserver, "Makes an observer"),
+    route("GET", "/observers", Op::ListObservers, "Observers by id"),
+    route("GET", "/observers/{}", Op::GetObserver, "An observer"),
+    route("DELETE", "/observers/{}", Op::DeleteObserver, "Closes an observer"),
+    route("POST", "/observers/{}/pause", Op::PauseObserver, "It tells nothing any more"),
+    route("POST", "/observers/{}/resume", Op::ResumeObserver, "It tells again"),
+    route("GET", "/observers/{}/dump", Op::ObserverDump, "The dataplane's view"),
+    route("POST", "/observers/{}/producers/{}", Op::ObserveProducer, "It listens to a producer"),
+    route("DELETE", "/observers/{}/producers/{}", Op::UnobserveProducer, "It listens no more"),
     route("POST", "/pipes", Op::Unsupported, "Not in this version"),
     route("POST", "/data-producers", Op::Unsupported, "Not in this version"),
     route("POST", "/data-consumers", Op::Unsupported, "Not in this version"),
-    route("POST", "/observers", Op::Unsupported, "Not in this version"),
-    route("GET", "/observers", Op::Unsupported, "Not in this version"),
-    route("GET", "/observers/{}", Op::Unsupported, "Not in this version"),
-    route("DELETE", "/observers/{}", Op::Unsupported, "Not in this version"),
     route("GET", "/observers/{}/stats", Op::Unsupported, "Not in this version"),
-    route("GET", "/observers/{}/dump", Op::Unsupported, "Not in this version"),
-    route("POST", "/observers/{}/pause", Op::Unsupported, "Not in this version"),
-    route("POST", "/observers/{}/resume", Op::Unsupported, "Not in this version"),
-    route("POST", "/observers/{}/producers/{}", Op::Unsupported, "Not in this version"),
-    route("DELETE", "/observers/{}/producers/{}", Op::Unsupported, "Not in this version"),
     route("PUT", "/transports/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/producers/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/consumers/{}/trace", Op::Unsupported, "Not in this version"),
@@ -269,6 +279,7 @@ pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Resul
     let answer = match found.ids.as_slice() {
         [] => without_id(engine, call, found.op).await,
         [id] => with_id(engine, call, found.op, id).await,
+        [id, below] => with_two_ids(engine, call, found.op, id, below).await,
         _ => Err(unsupported(call)),
     };
     let status = answer.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
@@ -301,6 +312,8 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
         Op::ListProducers => list::producers(engine, call).await,
         Op::CreateConsumer => consumers::create(engine, call).await,
         Op::ListConsumers => list::consumers(engine, call).await,
+        Op::CreateObserver => observers::create(engine, call).await,
+        Op::ListObservers => list::observers(engine, call).await,
         _ => Err(unsupported(call)),
     }
 }
@@ -333,6 +346,25 @@ async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<A
         Op::RequestKeyFrame => consumers::request_key_frame(engine, call, id).await,
         Op::ConsumerStats => consumers::stats(engine, call, id).await,
         Op::ConsumerDump => consumers::dump(engine, call, id).await,
+        Op::GetObserver => observers::get(engine, call, id).await,
+        Op::DeleteObserver => observers::delete(engine, call, id).await,
+        Op::PauseObserver => observers::pause(engine, call, id, true).await,
+        Op::ResumeObserver => observers::pause(engine, call, id, false).await,
+        Op::ObserverDump => observers::dump(engine, call, id).await,
+        _ => Err(unsupported(call)),
+    }
+}
+
+async fn with_two_ids(
+    engine: &Arc<Engine>,
+    call: &Call,
+    op: Op,
+    id: &Id,
+    below: &Id,
+) -> Result<Answer, Problem> {
+    match op {
+        Op::ObserveProducer => observers::add_producer(engine, call, id, below).await,
+        Op::UnobserveProducer => observers::remove_producer(engine, call, id, below).await,
         _ => Err(unsupported(call)),
     }
 }

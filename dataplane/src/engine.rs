@@ -179,6 +179,12 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::SetPriority(set) => core.apply_priority(&set, now),
             Command::RequestKeyFrame(named) => core.apply_request_key_frame(&named.id, now),
             Command::CloseConsumer(named) => core.apply_close_consumer(&named.id),
+            Command::CreateObserver(create) => core.apply_create_observer(&create),
+            Command::ObserveProducer(observe) => core.apply_observe(&observe, now),
+            Command::UnobserveProducer(observe) => core.apply_unobserve(&observe),
+            Command::PauseObserver(named) => core.apply_pause_observer(&named.id, true, now),
+            Command::ResumeObserver(named) => core.apply_pause_observer(&named.id, false, now),
+            Command::CloseObserver(named) => core.apply_close_observer(&named.id),
             Command::TransportStats(named) => {
                 core.transport_stats(&named.id, now).map(|s| Reply::TransportStats(Box::new(s)))
             }

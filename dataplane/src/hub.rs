@@ -478,10 +478,12 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::CreateWebRtcTransport(create) => (Kind::Transport, &create.id, Creates),
         Command::Produce(create) => (Kind::Producer, &create.id, Creates),
         Command::Consume(create) => (Kind::Consumer, &create.id, Creates),
+        Command::CreateObserver(create) => (Kind::Observer, &create.id, Creates),
         Command::CloseRouter(named) => (Kind::Router, &named.id, Closes),
         Command::CloseTransport(named) => (Kind::Transport, &named.id, Closes),
         Command::CloseProducer(named) => (Kind::Producer, &named.id, Closes),
         Command::CloseConsumer(named) => (Kind::Consumer, &named.id, Closes),
+        Command::CloseObserver(named) => (Kind::Observer, &named.id, Closes),
         Command::ConnectTransport(connect) => (Kind::Transport, &connect.id, Changes),
         Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
         Command::TakeCapture(take) => (Kind::Transport, &take.id, Changes),
@@ -497,6 +499,12 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         | Command::ConsumerStats(named) => (Kind::Consumer, &named.id, Changes),
         Command::SetPreferredLayers(set) => (Kind::Consumer, &set.id, Changes),
         Command::SetPriority(set) => (Kind::Consumer, &set.id, Changes),
+        Command::ObserveProducer(observe) | Command::UnobserveProducer(observe) => {
+            (Kind::Observer, &observe.id, Changes)
+        }
+        Command::PauseObserver(named) | Command::ResumeObserver(named) => {
+            (Kind::Observer, &named.id, Changes)
+        }
         Command::Workers
         | Command::Process
         | Command::SetSettings(_)
@@ -513,6 +521,7 @@ fn check_size(command: &Command) -> Result<(), CommandError> {
         Command::ConnectTransport(connect) => (connect.note.len(), None),
         Command::Produce(create) => (create.note.len(), Some(&create.id)),
         Command::Consume(create) => (create.note.len(), Some(&create.id)),
+        Command::CreateObserver(create) => (create.note.len(), Some(&create.id)),
         _ => (0, None),
     };
     let allowed = |one: char| one.is_ascii_alphanumeric() || "._:-".contains(one);

@@ -28,7 +28,8 @@ pub struct Entry {
     pub made_by: u64,
     /// What it hangs below: consumers below their transport and their producer.
     parents: [Option<Id>; 2],
-    children: BTreeSet<Id>,
+    /// Kinds have ids of their own, so that two children may have the same.
+    children: BTreeSet<Name>,
     /// As created.
     pub create: Stored,
     /// See [`Entry::created`].
@@ -46,8 +47,8 @@ impl Entry {
 }
 
 /// The attics of the commands that connect, and of the answers to those that create a transport.
-const CONNECTS: usize = 4;
-const CREATED: usize = 5;
+const CONNECTS: usize = KINDS.len();
+const CREATED: usize = KINDS.len() + 1;
 
 /// See the file's head.
 #[derive(Debug, Default)]
@@ -55,10 +56,11 @@ pub struct Registry {
     /// By kind. Boxed: a map's nodes have room for eleven values, and many stay half empty.
     entries: [BTreeMap<Id, Box<Entry>>; KINDS.len()],
     /// Where commands are kept: those that create, by kind, those that connect, and answers.
-    attics: [Attic; 6],
+    attics: [Attic; KINDS.len() + 2],
 }
 
-const KINDS: [Kind; 4] = [Kind::Router, Kind::Transport, Kind::Producer, Kind::Consumer];
+const KINDS: [Kind; 5] =
+    [Kind::Router, Kind::Transport, Kind::Producer, Kind::Consumer, Kind::Observer];
 
 impl Registry {
     /// The resource.
@@ -117,6 +119,10 @@ impl Registry {
                 ];
                 (Kind::Consumer, &create.id, parents)
             }
+            Command::CreateObserver(create) => {
+                let parents = [Some((Kind::Router, &create.router)), None];
+                (Kind::Observer, &create.id, parents)
+            }
             _ => return None,
         };
         let worker = match (command, parents[0]) {
@@ -135,10 +141,11 @@ impl Registry {
             Command::CreateWebRtcTransport(create) => self.store(kind as usize, create),
             Command::Produce(create) => self.store(kind as usize, create),
             Command::Consume(create) => self.store(kind as usize, create),
+            Command::CreateObserver(create) => self.store(kind as usize, create),
             _ => None,
         }?;
         for (parent_kind, parent) in parents.into_iter().flatten() {
-            self.entry_mut(parent_kind, parent)?.children.insert(id.clone());
+            self.entry_mut(parent_kind, parent)?.children.insert((kind, id.clone()));
         }
         let entry = Entry {
             worker,
@@ -186,7 +193,7 @@ impl Registry {
         let Some(entry) = self.entries[kind as usize].remove(id) else { return };
         let parent_kinds = match kind {
             Kind::Router => [None, None],
-            Kind::Transport => [Some(Kind::Router), None],
+            Kind::Transport | Kind::Observer => [Some(Kind::Router), None],
             Kind::Producer => [Some(Kind::Transport), None],
             Kind::Consumer => [Some(Kind::Transport), Some(Kind::Producer)],
         };
@@ -194,30 +201,11 @@ impl Registry {
             if let (Some(parent_kind), Some(parent)) = (parent_kind, parent)
                 && let Some(parent) = self.entry_mut(parent_kind, parent)
             {
-                parent.children.remove(id);
+                parent.children.remove(&(kind, id.to_owned()));
             }
         }
-        for child in entry.children {
-            match kind {
-                Kind::Router => self.remove(Kind::Transport, &child),
-                Kind::Producer => self.remove(Kind::Consumer, &child),
-                Kind::Transport => {
-                    self.remove_child_of(&child, id);
-                }
-                Kind::Consumer => {}
-            }
-        }
-    }
-
-    /// A transport's child is a producer or a consumer; both may have the same id.
-    fn remove_child_of(&mut self, child: &str, transport: &str) {
-        for kind in [Kind::Producer, Kind::Consumer] {
-            let ours = self
-                .entry(kind, child)
-                .is_some_and(|entry| entry.parents[0].as_deref() == Some(transport));
-            if ours {
-                self.remove(kind, child);
-            }
+        for (kind, child) in entry.children {
+            self.remove(kind, &child);
         }
     }
 
@@ -243,7 +231,10 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use ironcast_protocol::command::{Consume, CreateRouter, CreateWebRtcTransport, Produce};
+    use ironcast_protocol::{
+        command::{Consume, CreateRouter, CreateWebRtcTransport, Produce},
+        observer::{CreateObserver, Method},
+    };
 
     use super::*;
 
@@ -259,6 +250,15 @@ mod tests {
             disconnected_timeout_s: 0,
             initial_available_outgoing_bitrate_bps: 0,
             candidates: Default::default(),
+            note: Vec::new(),
+        })
+    }
+
+    fn observer(id: &str, router: &str) -> Command {
+        Command::CreateObserver(CreateObserver {
+            id: id.into(),
+            router: router.into(),
+            method: Method::ActiveSpeaker { interval_ms: 300 },
             note: Vec::new(),
         })
     }
@@ -308,11 +308,28 @@ mod tests {
         assert_eq!(registry.len(), 3);
         registry.add(&produce("x", "a"), 4);
         registry.add(&consume("c", "b", "x"), 5);
+        registry.add(&observer("b", "r"), 6);
+        registry.remove(Kind::Observer, "b");
         registry.remove(Kind::Transport, "b");
         assert!(registry.entry(Kind::Consumer, "c").is_none());
         assert!(registry.entry(Kind::Producer, "x").is_some());
+        registry.add(&observer("a", "r"), 7);
         assert_eq!(registry.remove_worker(1), ["r"]);
         assert_eq!(registry.len(), 0);
+    }
+
+    /// Ids of different kinds are different names, below one parent too.
+    #[test]
+    fn a_child_goes_with_its_parent_although_another_of_its_id_has_gone_before() {
+        let mut registry = Registry::default();
+        for command in [router("r"), transport("t", "r"), produce("x", "t"), consume("y", "t", "x")]
+        {
+            assert_eq!(registry.add(&command, 1), Some(1), "{command:?}");
+        }
+        registry.add(&produce("y", "t"), 2);
+        registry.remove(Kind::Producer, "y");
+        registry.remove(Kind::Transport, "t");
+        assert_eq!(registry.len(), 1);
     }
 
     #[test]

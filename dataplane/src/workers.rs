@@ -209,6 +209,8 @@ impl Workers {
                 sent_ssrcs_max: limits.sent_ssrcs_per_transport_max as usize,
                 repeats_waiting_max: limits.repeats_waiting_max as usize,
                 answers_bytes_max: limits.answers_bytes_max as usize,
+                observers_per_router_max: config.limits.observers_per_router_max as usize,
+                producers_per_observer_max: config.limits.producers_per_observer_max as usize,
             },
         );
         let engine = WorkerEngine::new(

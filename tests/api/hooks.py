@@ -9,6 +9,7 @@ THERE = {
     "transports": ("send", "recv"),
     "producers": ("audio", "video"),
     "consumers": ("see-audio", "see-video"),
+    "observers": ("loudest", "dominant"),
     "workers": ("0",),
 }
 FIELDS = {
@@ -55,6 +56,8 @@ def before_call(context, case, kwargs):
     kind = case.operation.path.split("/")[2]
     if kind in THERE and case.path_parameters and turn(kind):
         case.path_parameters["id"] = one_of(kind)
+        if "producerId" in case.path_parameters:
+            case.path_parameters["producerId"] = one_of("producers")
     if isinstance(case.body, dict):
         for field in case.body.keys() & FIELDS.keys():
             if turn(field):

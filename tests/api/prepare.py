@@ -57,6 +57,10 @@ def main():
         server.call("POST", "/v1/consumers", {
             "id": f"see-{kind}", "transportId": "recv", "producerId": kind, "rtpCapabilities": caps,
         })
+    for observer, kind in (("loudest", "audiolevel"), ("dominant", "activespeaker")):
+        body = {"id": observer, "routerId": "room", "type": kind}
+        server.call("POST", "/v1/observers", body)
+        server.call("POST", f"/v1/observers/{observer}/producers/audio")
     with open(document, "w", encoding="utf-8") as file:
         json.dump(server.call("GET", "/openapi.json"), file)
 

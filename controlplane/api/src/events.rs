@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::Id;
-use crate::resources::{ConsumerLayers, ConsumerScore, ProducerScore, UnixMs};
+use crate::resources::{ConsumerLayers, ConsumerScore, ObserverType, ProducerScore, UnixMs};
 use crate::rtp::MediaKind;
 use crate::transport::{DtlsFailure, DtlsState, IceState, TransportTuple};
 
@@ -214,7 +214,8 @@ events! {
     /// The packet numbers of one of its streams are used up (2^32): nothing more of it is forwarded.
     /// Publish the track anew.
     ProducerExhausted(ProducerExhausted) = "producer.exhausted",
-    /// Encodings that nobody watches.
+    /// Encodings of a simulcast that no consumer wants, or that one wants again: the list is all that
+    /// nobody wants now. That nobody wants one is told when it has been so for two seconds.
     ProducerLayersUnwatched(ProducerLayersUnwatched) = "producer.layersunwatched",
     /// A consumer was made.
     ConsumerCreated(ConsumerEvent) = "consumer.created",
@@ -234,6 +235,20 @@ events! {
     ConsumerLayersChange(ConsumerLayersChange) = "consumer.layerschange",
     /// Its packet numbers are used up (2^32): make another one in its place.
     ConsumerExhausted(ConsumerExhausted) = "consumer.exhausted",
+    /// An observer was made.
+    ObserverCreated(ObserverEvent) = "observer.created",
+    /// It is gone.
+    ObserverClosed(ObserverEvent) = "observer.closed",
+    /// Paused through the API.
+    ObserverPaused(ObserverEvent) = "observer.paused",
+    /// Resumed through the API.
+    ObserverResumed(ObserverEvent) = "observer.resumed",
+    /// The loudest of its producers in the last interval; the newest only.
+    ObserverVolumes(ObserverVolumes) = "observer.volumes",
+    /// None of its producers is loud any more; the newest of this and of volumes only.
+    ObserverSilence(ObserverSilence) = "observer.silence",
+    /// Another of its producers dominates; the newest only.
+    ObserverDominantSpeaker(ObserverDominantSpeaker) = "observer.dominantspeaker",
     /// These workers take no more.
     CapacityExhausted(CapacityEvent) = "capacity.exhausted",
     /// They do again.
@@ -247,10 +262,17 @@ events! {
 }
 
 impl EventData {
-    /// Whether only the newest of its kind matters (scores): it may be left out when a reader is
+    /// Whether only the newest of its kind matters (scores, who speaks): it may be left out when a reader is
     /// slow, and it is never sent again to one that comes back.
     pub fn is_coalesced(&self) -> bool {
-        matches!(self, Self::ProducerScore(_) | Self::ConsumerScore(_))
+        matches!(
+            self,
+            Self::ProducerScore(_)
+                | Self::ConsumerScore(_)
+                | Self::ObserverVolumes(_)
+                | Self::ObserverSilence(_)
+                | Self::ObserverDominantSpeaker(_)
+        )
     }
 }
 
@@ -543,6 +565,66 @@ pub enum LayersChangeReason {
     Bandwidth,
     /// The producer began or stopped sending a layer.
     Available,
+}
+
+/// `observer.created`, `closed`, `paused`, `resumed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ObserverEvent {
+    /// Which.
+    pub observer_id: Id,
+    /// What it tells.
+    #[serde(rename = "type")]
+    pub observer_type: ObserverType,
+}
+
+/// `observer.volumes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ObserverVolumes {
+    /// Which observer.
+    pub observer_id: Id,
+    /// The loudest first.
+    pub volumes: Vec<ObserverVolume>,
+}
+
+/// How loud a producer was in the last interval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ObserverVolume {
+    /// Which.
+    pub producer_id: Id,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
+    /// Average of its packets, dBov: -127 (silence) to 0.
+    pub volume: i8,
+}
+
+/// `observer.silence`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ObserverSilence {
+    /// Which observer.
+    pub observer_id: Id,
+}
+
+/// `observer.dominantspeaker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ObserverDominantSpeaker {
+    /// Which observer.
+    pub observer_id: Id,
+    /// Who dominates now.
+    pub producer_id: Id,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
 }
 
 /// `capacity.exhausted`, `capacity.available`.

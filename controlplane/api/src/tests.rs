@@ -206,7 +206,11 @@ fn a_snapshot_nests_what_belongs_together() {
     let snapshot = Snapshot {
         seq: EventSeq::new(1, 0),
         workers: Vec::new(),
-        routers: vec![RouterSnapshot { router: router_info(), transports: Vec::new() }],
+        routers: vec![RouterSnapshot {
+            router: router_info(),
+            transports: Vec::new(),
+            observers: Vec::new(),
+        }],
         next_after: None,
     };
     let value = serde_json::to_value(&snapshot).expect("JSON");

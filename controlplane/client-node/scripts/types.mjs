@@ -37,6 +37,8 @@ function shapesInUse({ components }) {
     const shorten = (key, value) => {
       // Examples are for readers of the document.
       if (key === 'example' || key === 'examples') return undefined;
+      // What tells the forms of a union apart stands in each of them.
+      if (key === 'discriminator') return undefined;
       if (key !== '$ref' || !value.startsWith(PREFIX)) return value;
       const short = value.slice(PREFIX.length).split('.').at(-1);
       take(short);

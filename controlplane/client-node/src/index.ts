@@ -6,6 +6,7 @@ export { IroncastError, NotFoundError, UnsupportedError, WorkerClosedError } fro
 export * as errors from './errors.js';
 export { Producer } from './producer.js';
 export { Router } from './router.js';
+export { ActiveSpeakerObserver, AudioLevelObserver } from './rtpobserver.js';
 export { WebRtcTransport } from './transport.js';
 export * as types from './types.js';
 export { connect, connect as createWorker, observer, Worker } from './worker.js';

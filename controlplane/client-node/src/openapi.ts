@@ -156,6 +156,32 @@ export interface components {
             /** @description On this transport. */
             transportId: string;
         };
+        /** @description `POST /observers`. */
+        CreateObserver: {
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown> | null;
+            /** @description Chosen by the caller, or made. */
+            id?: string | null;
+            /**
+             * Format: uint32
+             * @description Milliseconds between two events (default 1000, `activespeaker` 300). Less than 250 (`activespeaker` 100) and more than 5000 are taken for these.
+             */
+            interval?: number | null;
+            /**
+             * Format: uint16
+             * @description `audiolevel`: how many of the loudest are told (default 1).
+             */
+            maxEntries?: number | null;
+            /** @description In this router. */
+            routerId: string;
+            /**
+             * Format: int8
+             * @description `audiolevel`: average volume from which on a producer counts, dBov (default -80).
+             */
+            threshold?: number | null;
+            /** @description What it tells. */
+            type: components["schemas"]["ObserverType"];
+        };
         /** @description `POST /producers`. */
         CreateProducer: {
             /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
@@ -480,6 +506,76 @@ export interface components {
                  */
                 time: number;
             } & components["schemas"]["HostEvent"];
+            /** @description It is gone. */
+            "observer.closed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverEvent"];
+            /** @description An observer was made. */
+            "observer.created"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverEvent"];
+            /** @description Another of its producers dominates; the newest only. */
+            "observer.dominantspeaker"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverDominantSpeaker"];
+            /** @description Paused through the API. */
+            "observer.paused"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverEvent"];
+            /** @description Resumed through the API. */
+            "observer.resumed"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverEvent"];
+            /** @description None of its producers is loud any more; the newest of this and of volumes only. */
+            "observer.silence"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverSilence"];
+            /** @description The loudest of its producers in the last interval; the newest only. */
+            "observer.volumes"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["ObserverVolumes"];
             /** @description It is gone, and with it its consumers. */
             "producer.closed"?: {
                 routerId?: string;
@@ -510,7 +606,7 @@ export interface components {
                  */
                 time: number;
             } & components["schemas"]["ProducerExhausted"];
-            /** @description Encodings that nobody watches. */
+            /** @description Encodings of a simulcast that no consumer wants, or that one wants again: the list is all that nobody wants now. That nobody wants one is told when it has been so for two seconds. */
             "producer.layersunwatched"?: {
                 routerId?: string;
                 seq: string;
@@ -750,6 +846,86 @@ export interface components {
          * @enum {string}
          */
         MediaKind: "audio" | "video";
+        /** @description `observer.dominantspeaker`. */
+        ObserverDominantSpeaker: {
+            /** @description Which observer. */
+            observerId: string;
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Who dominates now. */
+            producerId: string;
+        };
+        /** @description `observer.created`, `closed`, `paused`, `resumed`. */
+        ObserverEvent: {
+            /** @description Which. */
+            observerId: string;
+            /** @description What it tells. */
+            type: components["schemas"]["ObserverType"];
+        };
+        /** @description An observer. */
+        ObserverInfo: {
+            /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
+            appData?: Record<string, unknown>;
+            /**
+             * Format: uint64
+             * @description When it was made.
+             */
+            createdAt: number;
+            /** @description Id. */
+            id: string;
+            /**
+             * Format: uint32
+             * @description Milliseconds between two events.
+             */
+            interval: number;
+            /**
+             * Format: uint16
+             * @description `audiolevel`: how many of the loudest are told.
+             */
+            maxEntries?: number | null;
+            /** @description It tells nothing while true. */
+            paused: boolean;
+            /** @description The producers that it listens to, in ascending order. */
+            producerIds?: string[];
+            /** @description Its router. */
+            routerId: string;
+            /**
+             * Format: int8
+             * @description `audiolevel`: average volume from which on a producer counts, dBov.
+             */
+            threshold?: number | null;
+            /** @description What it tells. */
+            type: components["schemas"]["ObserverType"];
+        };
+        /** @description `observer.silence`. */
+        ObserverSilence: {
+            /** @description Which observer. */
+            observerId: string;
+        };
+        /**
+         * @description What an observer tells.
+         * @enum {string}
+         */
+        ObserverType: "audiolevel" | "activespeaker";
+        /** @description How loud a producer was in the last interval. */
+        ObserverVolume: {
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Which. */
+            producerId: string;
+            /**
+             * Format: int8
+             * @description Average of its packets, dBov: -127 (silence) to 0.
+             */
+            volume: number;
+        };
+        /** @description `observer.volumes`. */
+        ObserverVolumes: {
+            /** @description Which observer. */
+            observerId: string;
+            /** @description The loudest first. */
+            volumes: components["schemas"]["ObserverVolume"][];
+        };
         /**
          * @description How a worker is chosen.
          * @enum {string}
@@ -823,6 +999,8 @@ export interface components {
             id: string;
             /** @description Audio or video. */
             kind: components["schemas"]["MediaKind"];
+            /** @description Indexes into `rtpParameters.encodings` that nobody watches: those of `producer.layersunwatched`. */
+            layersUnwatched?: number[];
             /** @description Whose it is. */
             participantId?: string | null;
             /** @description Nothing is forwarded while true. */
@@ -929,6 +1107,8 @@ export interface components {
         };
         /** @description A router and what hangs below it. */
         RouterSnapshot: components["schemas"]["RouterInfo"] & {
+            /** @description Its observers. */
+            observers?: components["schemas"]["ObserverInfo"][];
             /** @description Its transports. */
             transports: components["schemas"]["TransportSnapshot"][];
         };
@@ -1269,8 +1449,8 @@ export interface components {
             /** @description Which. */
             transportId: string;
         };
-        /** @description A transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
-        TransportInfo: {
+        /** @description A transport. `type` says which of the fields that are about its link there are. */
+        TransportInfo: components["schemas"]["TransportLink"] & {
             /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
             appData?: Record<string, unknown>;
             /**
@@ -1278,20 +1458,6 @@ export interface components {
              * @description When it was made.
              */
             createdAt: number;
-            /** @description Our role and fingerprints. */
-            dtlsParameters: components["schemas"]["DtlsParameters"];
-            /** @description DTLS. */
-            dtlsState: components["schemas"]["DtlsState"];
-            /** @description Our addresses. */
-            iceCandidates: components["schemas"]["IceCandidate"][];
-            /** @description Our credentials. */
-            iceParameters: components["schemas"]["IceParameters"];
-            /** @description Always `controlled`. */
-            iceRole: components["schemas"]["IceRole"];
-            /** @description The path in use. */
-            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
-            /** @description ICE. */
-            iceState: components["schemas"]["IceState"];
             /** @description Id. */
             id: string;
             /**
@@ -1313,8 +1479,11 @@ export interface components {
             participantId?: string | null;
             /** @description Its router. */
             routerId: string;
-            /** @description Kind. */
-            type: components["schemas"]["TransportType"];
+        };
+        /** @description How bytes reach a transport's peer, by `type`. */
+        TransportLink: components["schemas"]["WebRtcLink"] & {
+            /** @enum {string} */
+            type: "webrtc";
         };
         /**
          * @description UDP or TCP.
@@ -1354,6 +1523,23 @@ export interface components {
          * @enum {string}
          */
         TransportType: "webrtc" | "plain" | "pipe";
+        /** @description Of a webrtc transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
+        WebRtcLink: {
+            /** @description Our role and fingerprints. */
+            dtlsParameters: components["schemas"]["DtlsParameters"];
+            /** @description DTLS. */
+            dtlsState: components["schemas"]["DtlsState"];
+            /** @description Our addresses. */
+            iceCandidates: components["schemas"]["IceCandidate"][];
+            /** @description Our credentials. */
+            iceParameters: components["schemas"]["IceParameters"];
+            /** @description Always `controlled`. */
+            iceRole: components["schemas"]["IceRole"];
+            /** @description The path in use. */
+            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description ICE. */
+            iceState: components["schemas"]["IceState"];
+        };
         /** @description A WebRTC transport's record. */
         WebRtcTransportStats: {
             /**
@@ -1577,6 +1763,7 @@ export type ConsumerScore = components['schemas']['ConsumerScore'];
 export type ConsumerScoreEvent = components['schemas']['ConsumerScoreEvent'];
 export type ConsumerType = components['schemas']['ConsumerType'];
 export type CreateConsumer = components['schemas']['CreateConsumer'];
+export type CreateObserver = components['schemas']['CreateObserver'];
 export type CreateProducer = components['schemas']['CreateProducer'];
 export type CreateRouter = components['schemas']['CreateRouter'];
 export type CreateTransport = components['schemas']['CreateTransport'];
@@ -1603,6 +1790,13 @@ export type IceRole = components['schemas']['IceRole'];
 export type IceState = components['schemas']['IceState'];
 export type LayersChangeReason = components['schemas']['LayersChangeReason'];
 export type MediaKind = components['schemas']['MediaKind'];
+export type ObserverDominantSpeaker = components['schemas']['ObserverDominantSpeaker'];
+export type ObserverEvent = components['schemas']['ObserverEvent'];
+export type ObserverInfo = components['schemas']['ObserverInfo'];
+export type ObserverSilence = components['schemas']['ObserverSilence'];
+export type ObserverType = components['schemas']['ObserverType'];
+export type ObserverVolume = components['schemas']['ObserverVolume'];
+export type ObserverVolumes = components['schemas']['ObserverVolumes'];
 export type Placement = components['schemas']['Placement'];
 export type PortRange = components['schemas']['PortRange'];
 export type Problem = components['schemas']['Problem'];
@@ -1641,10 +1835,12 @@ export type TransportDtlsStateChange = components['schemas']['TransportDtlsState
 export type TransportIceSelectedTupleChange = components['schemas']['TransportIceSelectedTupleChange'];
 export type TransportIceStateChange = components['schemas']['TransportIceStateChange'];
 export type TransportInfo = components['schemas']['TransportInfo'];
+export type TransportLink = components['schemas']['TransportLink'];
 export type TransportProtocol = components['schemas']['TransportProtocol'];
 export type TransportSnapshot = components['schemas']['TransportSnapshot'];
 export type TransportTuple = components['schemas']['TransportTuple'];
 export type TransportType = components['schemas']['TransportType'];
+export type WebRtcLink = components['schemas']['WebRtcLink'];
 export type WebRtcTransportStats = components['schemas']['WebRtcTransportStats'];
 export type WebRtcTransportStatsType = components['schemas']['WebRtcTransportStatsType'];
 export type WorkerEvent = components['schemas']['WorkerEvent'];

@@ -41,6 +41,7 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
   readonly #onEnd: () => void;
   #paused: boolean;
   #score: ProducerScore[];
+  #layersUnwatched: number[];
 
   /** @internal */
   constructor(session: Session, info: ProducerInfo, appData: AppData, seq: Seq, onEnd: () => void) {
@@ -49,6 +50,7 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
     this.#onEnd = onEnd;
     this.#paused = info.paused;
     this.#score = info.score ?? [];
+    this.#layersUnwatched = info.layersUnwatched ?? [];
   }
 
   get kind(): MediaKind {
@@ -69,6 +71,11 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
 
   get score(): ProducerScore[] {
     return this.#score;
+  }
+
+  /** Indexes into `rtpParameters.encodings` that nobody watches. */
+  get layersUnwatched(): number[] {
+    return this.#layersUnwatched;
   }
 
   close(): Promise<void> {
@@ -108,7 +115,7 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
     if (name === 'producer.closed') this.closedByServer('request');
     else if (name === 'producer.paused' || name === 'producer.resumed') this.update({ paused: name === 'producer.paused' }, seq);
     else if (name === 'producer.score') this.update({ score: data.score }, seq);
-    else if (name === 'producer.layersunwatched') this.safeEmit('layersunwatched', data.encodings);
+    else if (name === 'producer.layersunwatched') this.update({ layersUnwatched: data.encodings }, seq);
     else if (name === 'producer.exhausted') this.safeEmit('exhausted', data.encodingIdx);
     else if (name === 'producer.videoorientationchange') {
       const { camera, flip, rotation } = data;
@@ -117,7 +124,7 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
     }
   }
 
-  protected change({ paused, score }: Partial<ProducerInfo>): void {
+  protected change({ paused, score, layersUnwatched }: Partial<ProducerInfo>): void {
     if (paused !== undefined && paused !== this.#paused) {
       this.#paused = paused;
       this.observer.safeEmit(paused ? 'pause' : 'resume');
@@ -126,6 +133,10 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
       this.#score = score;
       this.safeEmit('score', score);
       this.observer.safeEmit('score', score);
+    }
+    if (layersUnwatched !== undefined && JSON.stringify(layersUnwatched) !== JSON.stringify(this.#layersUnwatched)) {
+      this.#layersUnwatched = layersUnwatched;
+      this.safeEmit('layersunwatched', layersUnwatched);
     }
   }
 

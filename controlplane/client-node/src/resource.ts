@@ -1,4 +1,4 @@
-// What routers, transports, producers and consumers have in common: an id, the caller's data, an end
+// What routers, transports, producers, consumers and observers have in common: an id, the caller's data, an end
 // that is told once, and a state that only newer news change.
 
 import { Emitter } from './emitter.js';

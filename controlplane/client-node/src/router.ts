@@ -2,12 +2,15 @@
 
 import { closedError, unsupported } from './errors.js';
 import type {
-  CanConsumeAnswer, CreateTransport, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot, TransportInfo,
+  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot, TransportInfo,
 } from './openapi.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
 import type { ServerEvent } from './stream.js';
+import {
+  ActiveSpeakerObserver, type ActiveSpeakerObserverOptions, AudioLevelObserver, type AudioLevelObserverOptions,
+} from './rtpobserver.js';
 import { WebRtcTransport } from './transport.js';
 import type { AppData } from './types.js';
 
@@ -46,6 +49,7 @@ export interface RouterEvents {
 export interface RouterObserverEvents {
   close: [];
   newtransport: [WebRtcTransport];
+  newrtpobserver: [AudioLevelObserver | ActiveSpeakerObserver];
 }
 
 export interface RouterDump {
@@ -54,6 +58,7 @@ export interface RouterDump {
   rtpObserverIds: string[];
   mapProducerIdConsumerIds: { key: string; values: string[] }[];
   mapConsumerIdProducerId: { key: string; value: string }[];
+  mapProducerIdObserverIds: { key: string; values: string[] }[];
 }
 
 export class Router extends Resource<RouterEvents, RouterObserverEvents> {
@@ -62,6 +67,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   readonly #info: RouterInfo;
   readonly #onEnd: () => void;
   readonly #transports = new Map<string, WebRtcTransport>();
+  readonly #observers = new Map<string, AudioLevelObserver | ActiveSpeakerObserver>();
 
   /** @internal */
   constructor(session: Session, info: RouterInfo, appData: AppData, seq: Seq, onEnd: () => void) {
@@ -126,14 +132,22 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     const transports = routers[0]?.transports ?? [];
     const consumers = transports.flatMap((transport) => transport.consumers);
     const producers = transports.flatMap((transport) => transport.producers);
+    const observers = routers[0]?.observers ?? [];
+    const observersOf = (id: string) => observers.filter(({ producerIds }) => producerIds?.includes(id)).map((observer) => observer.id);
     const ofProducer = (id: string) => consumers.filter(({ producerId }) => producerId === id).map((consumer) => consumer.id);
     return {
       id: this.id,
       transportIds: transports.map(({ id }) => id),
-      rtpObserverIds: [],
+      rtpObserverIds: observers.map(({ id }) => id),
       mapProducerIdConsumerIds: producers.map(({ id }) => ({ key: id, values: ofProducer(id) })),
       mapConsumerIdProducerId: consumers.map(({ id, producerId }) => ({ key: id, value: producerId })),
+      mapProducerIdObserverIds: producers.map(({ id }) => ({ key: id, values: observersOf(id) })).filter(({ values }) => values.length > 0),
     };
+  }
+
+  /** The observers that this process knows. */
+  get rtpObservers(): (AudioLevelObserver | ActiveSpeakerObserver)[] {
+    return [...this.#observers.values()];
   }
 
   /** The transports that this process knows. */
@@ -161,14 +175,26 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('pipes between routers');
   }
 
-  /** Not in this version. */
-  async createAudioLevelObserver(_options?: object): Promise<never> {
-    throw unsupported('audio level observers');
+  /** Tells the loudest of the producers that are added to it, and silence. */
+  async createAudioLevelObserver(options: AudioLevelObserverOptions = {}): Promise<AudioLevelObserver> {
+    const { id, maxEntries, threshold, interval, appData = {} } = options;
+    const body: CreateObserver = { id, routerId: this.id, type: 'audiolevel', maxEntries, threshold, interval, appData };
+    return (await this.#createObserver(body, appData)) as AudioLevelObserver;
   }
 
-  /** Not in this version. */
-  async createActiveSpeakerObserver(_options?: object): Promise<never> {
-    throw unsupported('active speaker observers');
+  /** Tells who dominates of the producers that are added to it. */
+  async createActiveSpeakerObserver(options: ActiveSpeakerObserverOptions = {}): Promise<ActiveSpeakerObserver> {
+    const { id, interval, appData = {} } = options;
+    const body: CreateObserver = { id, routerId: this.id, type: 'activespeaker', interval, appData };
+    return (await this.#createObserver(body, appData)) as ActiveSpeakerObserver;
+  }
+
+  async #createObserver(body: CreateObserver, appData: AppData): Promise<AudioLevelObserver | ActiveSpeakerObserver> {
+    if (this.closed) throw closedError('router');
+    const make = (info: ObserverInfo, seq: Seq) => this.#addObserver(info, appData, seq);
+    const made = await this.session.create('observer', '/observers', body, make);
+    this.observer.safeEmit('newrtpobserver', made);
+    return made;
   }
 
   /** Not in this version. */
@@ -183,14 +209,23 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     return transport;
   }
 
+  #addObserver(info: ObserverInfo, appData: AppData, seq: Seq): AudioLevelObserver | ActiveSpeakerObserver {
+    if (this.closed) throw closedError('router');
+    const Kind = info.type === 'audiolevel' ? AudioLevelObserver : ActiveSpeakerObserver;
+    const made = new Kind(this.session, info, appData, seq, () => this.#observers.delete(info.id));
+    this.#observers.set(info.id, made);
+    return made;
+  }
+
   /** Makes objects of what is in the room at the server. @internal */
-  adopt({ transports }: RouterSnapshot, seq: Seq): void {
+  adopt({ transports, observers = [] }: RouterSnapshot, seq: Seq): void {
     for (const info of transports) {
       const transport = this.#addTransport(info, info.appData ?? {}, seq);
       this.session.add(transport);
       for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));
       for (const each of info.consumers) this.session.add(transport.addConsumer(each, each.appData ?? {}, seq));
     }
+    for (const each of observers) this.session.add(this.#addObserver(each, each.appData ?? {}, seq));
   }
 
   /** @internal */
@@ -222,5 +257,6 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   protected override endChildren(): void {
     this.#onEnd();
     for (const transport of [...this.#transports.values()]) transport.routerClosed();
+    for (const observer of [...this.#observers.values()]) observer.routerClosed();
   }
 }

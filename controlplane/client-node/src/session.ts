@@ -9,9 +9,9 @@ import type { RouterSnapshot, Snapshot } from './openapi.js';
 import { isAfter, parseSeq, type Seq } from './seq.js';
 import { EventStream, type ServerEvent } from './stream.js';
 
-export type Kind = 'router' | 'transport' | 'producer' | 'consumer';
+export type Kind = 'router' | 'transport' | 'producer' | 'consumer' | 'observer';
 
-const KINDS = new Set<string>(['router', 'transport', 'producer', 'consumer']);
+const KINDS = new Set<string>(['router', 'transport', 'producer', 'consumer', 'observer']);
 /** Events that wait for one object, or for one router that is being taken up. */
 const WAITING_EVENTS_MAX = 1_000;
 const SNAPSHOT_ROUTERS = 100;
@@ -120,6 +120,11 @@ export class Session {
     this.#known.set(`${known.resource}/${known.id}`, known);
   }
 
+  /** An object of this process. */
+  find(kind: Kind, id: string): Known | undefined {
+    return this.#known.get(`${kind}/${id}`);
+  }
+
   forget({ resource, id }: Known): void {
     this.#known.delete(`${resource}/${id}`);
   }
@@ -179,6 +184,7 @@ export class Session {
     const infos = new Map<string, unknown>();
     for (const router of routers) {
       infos.set(`router/${router.id}`, router);
+      for (const observer of router.observers ?? []) infos.set(`observer/${observer.id}`, observer);
       for (const transport of router.transports) {
         infos.set(`transport/${transport.id}`, transport);
         for (const producer of transport.producers) infos.set(`producer/${producer.id}`, producer);

@@ -7,7 +7,7 @@ export type {
   RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, RtpStreamStats, TransportTuple, WorkerInfo,
 } from './openapi.js';
 export type {
-  ProducerInfo, ConsumerInfo, TransportInfo, RouterInfo,
+  ObserverInfo, ProducerInfo, ConsumerInfo, TransportInfo, RouterInfo,
   WebRtcTransportStats as WebRtcTransportStat, RtpStreamStats as ProducerStat, RtpStreamStats as ConsumerStat,
 } from './openapi.js';
 export type { ClientOptions } from './options.js';
@@ -21,6 +21,10 @@ export type { ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransport
 export type { WebRtcTransport as Transport } from './transport.js';
 export type { Producer, ProducerEvents, ProducerVideoOrientation } from './producer.js';
 export type { Consumer, ConsumerEvents } from './consumer.js';
+export type {
+  ActiveSpeakerObserver, ActiveSpeakerObserverDominantSpeaker, ActiveSpeakerObserverEvents, ActiveSpeakerObserverOptions,
+  AudioLevelObserver, AudioLevelObserverEvents, AudioLevelObserverOptions, AudioLevelObserverVolume, RtpObserver,
+} from './rtpobserver.js';
 
 /** The caller's own data. It is sent to the server as JSON, at most 8 KiB. */
 export type AppData = Record<string, unknown>;

@@ -17,7 +17,8 @@ before(async () => {
   host = await Host.start('methods');
   const worker = await host.worker();
   const { router, from: transport, producer, consumer } = await room(worker);
-  objects = { mediasoup, worker, router, transport, producer, consumer };
+  const rtpObserver = await router.createAudioLevelObserver();
+  objects = { mediasoup, worker, router, transport, producer, consumer, rtpObserver };
 });
 after(() => host?.stop());
 
@@ -53,7 +54,7 @@ test('every event that is named is in the types', () => {
     for (const name of names.filter((name) => !absent.includes(name))) assert.match(types, new RegExp(`^    ${name}: \\[`, 'm'), `${owner}: ${name}`);
     assert.ok(names.length > 0, owner);
   }
-  assert.deepEqual(owners, ['Worker', 'Router', 'Transport', 'Producer', 'Consumer']);
+  assert.deepEqual(owners, ['Worker', 'Router', 'Transport', 'Producer', 'Consumer', 'RtpObserver']);
 });
 
 test('what is not here is not at the server either', { timeout }, async () => {
@@ -65,7 +66,6 @@ test('what is not here is not at the server either', { timeout }, async () => {
     ['POST', '/transports', { routerId: router.id, type: 'webrtc', enableSctp: true }],
     ['POST', '/consumers', { ...consume, pipe: true }],
     ['POST', '/pipes', { producerId: producer.id, routerId: router.id }],
-    ['POST', '/observers', { routerId: router.id, type: 'audiolevel' }],
     ['POST', '/data-producers', { transportId: transport.id }],
     ['POST', '/data-consumers', { transportId: transport.id }],
     ['PUT', `/transports/${transport.id}/trace`, { types: [] }],

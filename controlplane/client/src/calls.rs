@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::Method;
 use ironcast_api::{
     Batch, BatchAnswers, CanConsume, CanConsumeAnswer, ConnectAnswer, ConnectTransport,
-    ConsumerInfo, ConsumerList, CreateConsumer, CreateProducer, CreateRouter, CreateTransport,
-    DrainRequest, DrainStatus, DtlsParameters, EventSeq, Health, Id, LeaveAnswer, PatchConsumer,
-    PatchTransport, ProducerInfo, ProducerList, RestartIceAnswer, RouterDetails, RouterInfo,
-    RouterList, RtpCapabilities, RtpStreamStats, Snapshot, Top, TransportInfo, TransportList,
-    WebRtcTransportStats, WorkerInfo,
+    ConsumerInfo, ConsumerList, CreateConsumer, CreateObserver, CreateProducer, CreateRouter,
+    CreateTransport, DrainRequest, DrainStatus, DtlsParameters, EventSeq, Health, Id, LeaveAnswer,
+    ObserverInfo, ObserverList, PatchConsumer, PatchTransport, ProducerInfo, ProducerList,
+    RestartIceAnswer, RouterDetails, RouterInfo, RouterList, RtpCapabilities, RtpStreamStats,
+    Snapshot, Top, TransportInfo, TransportList, WebRtcTransportStats, WorkerInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -280,6 +280,53 @@ impl Client {
     /// `DELETE /producers/{id}`, with its consumers.
     pub async fn delete_producer(&self, id: &Id) -> Answer<()> {
         self.act(Method::DELETE, &format!("/v1/producers/{id}")).await
+    }
+
+    /// `POST /observers`.
+    pub async fn create_observer(&self, create: &CreateObserver) -> Answer<ObserverInfo> {
+        let create = CreateObserver { id: id_or_new(&create.id), ..create.clone() };
+        self.send(Method::POST, "/v1/observers", &create).await
+    }
+
+    /// `POST /observers/{id}/producers/{producerId}`.
+    pub async fn observe_producer(&self, id: &Id, producer_id: &Id) -> Answer<ObserverInfo> {
+        let path = format!("/v1/observers/{id}/producers/{producer_id}");
+        self.call(Method::POST, &path, None).await
+    }
+
+    /// `DELETE /observers/{id}/producers/{producerId}`.
+    pub async fn unobserve_producer(&self, id: &Id, producer_id: &Id) -> Answer<()> {
+        self.act(Method::DELETE, &format!("/v1/observers/{id}/producers/{producer_id}")).await
+    }
+
+    /// `POST /observers/{id}/pause`.
+    pub async fn pause_observer(&self, id: &Id) -> Answer<()> {
+        self.act(Method::POST, &format!("/v1/observers/{id}/pause")).await
+    }
+
+    /// `POST /observers/{id}/resume`.
+    pub async fn resume_observer(&self, id: &Id) -> Answer<()> {
+        self.act(Method::POST, &format!("/v1/observers/{id}/resume")).await
+    }
+
+    /// `GET /observers`.
+    pub async fn observers(&self, page: &ListPage) -> Answer<ObserverList> {
+        self.get(&format!("/v1/observers{}", page.query())).await
+    }
+
+    /// `GET /observers/{id}`.
+    pub async fn observer(&self, id: &Id) -> Answer<ObserverInfo> {
+        self.get(&format!("/v1/observers/{id}")).await
+    }
+
+    /// `GET /observers/{id}/dump`: the dataplane's view.
+    pub async fn observer_dump(&self, id: &Id) -> Answer<Value> {
+        self.get(&format!("/v1/observers/{id}/dump")).await
+    }
+
+    /// `DELETE /observers/{id}`.
+    pub async fn delete_observer(&self, id: &Id) -> Answer<()> {
+        self.act(Method::DELETE, &format!("/v1/observers/{id}")).await
     }
 
     /// `POST /consumers`.

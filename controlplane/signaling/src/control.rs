@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use ironcast_api::{
     AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
-    CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters, ErrorCode,
-    Event, EventData, EventSeq, HealthStatus, Id, PatchConsumer, Problem, RouterSnapshot,
-    TransportInfo, TransportLink, TransportSnapshot,
+    CreateObserver, CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters,
+    ErrorCode, Event, EventData, EventSeq, HealthStatus, Id, MediaKind, ObserverType,
+    PatchConsumer, Problem, RouterInfo, RouterSnapshot, TransportInfo, TransportLink,
+    TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -25,6 +26,16 @@ use crate::media::{
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
 const CALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// From this average on somebody speaks, dBov: words with their pauses are above it, a quiet room is
+/// not.
+const SPEAKING_MIN_DBOV: i8 = -65;
+
+/// Who speaks is looked at so often.
+const SPEAKING_EVERY_MS: u32 = 400;
+
+/// So many are shown as speaking at once.
+const SPEAKERS_MAX: u16 = 4;
 
 /// Where the control API is and what is trusted there.
 #[derive(Debug, Clone)]
@@ -104,6 +115,23 @@ fn as_json(value: impl Serialize) -> MediaResult<Value> {
     serde_json::to_value(value).map_err(|error| MediaError::Unavailable(error.to_string()))
 }
 
+fn post(path: &str, body: impl Serialize) -> MediaResult<BatchCall> {
+    Ok(BatchCall { method: "POST".to_owned(), path: path.to_owned(), body: as_json(body)? })
+}
+
+/// Who listens to a room, under the router's id: ids of different kinds are different names.
+fn create_observer(router_id: Id) -> CreateObserver {
+    CreateObserver {
+        id: Some(router_id.clone()),
+        router_id,
+        observer_type: ObserverType::AudioLevel,
+        threshold: Some(SPEAKING_MIN_DBOV),
+        interval: Some(SPEAKING_EVERY_MS),
+        max_entries: Some(SPEAKERS_MAX),
+        app_data: None,
+    }
+}
+
 fn create_transport(new: NewTransport) -> CreateTransport {
     CreateTransport {
         id: Some(new.id),
@@ -179,9 +207,18 @@ impl ControlMedia {
 impl Media for ControlMedia {
     fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value> {
         async move {
-            let create =
-                CreateRouter { id: Some(id), app_data: Some(app_data), ..CreateRouter::default() };
-            let router = self.client.create_router(&create).await.map_err(translate)?;
+            let create = CreateRouter {
+                id: Some(id.clone()),
+                app_data: Some(app_data),
+                ..CreateRouter::default()
+            };
+            let calls = [post("/routers", create), post("/observers", create_observer(id))];
+            let mut answers = self.batch(calls.into_iter()).await;
+            // Without it (an earlier media server, a limit) nobody is shown as speaking.
+            if let Some(Err(error)) = answers.pop() {
+                tracing::debug!(%error, "a room without an observer");
+            }
+            let router: RouterInfo = read(answers.pop().unwrap_or(Ok(Value::Null))?)?;
             as_json(router.rtp_capabilities)
         }
         .boxed()
@@ -195,12 +232,9 @@ impl Media for ControlMedia {
         async move {
             let are_transports: Vec<_> =
                 new.iter().map(|each| matches!(each, New::Transport(_))).collect();
-            let calls = new.into_iter().map(|each| {
-                let (path, body) = match each {
-                    New::Transport(new) => ("/transports", as_json(create_transport(new))?),
-                    New::Consumer(new) => ("/consumers", as_json(create_consumer(new))?),
-                };
-                Ok(BatchCall { method: "POST".to_owned(), path: path.to_owned(), body })
+            let calls = new.into_iter().map(|each| match each {
+                New::Transport(new) => post("/transports", create_transport(new)),
+                New::Consumer(new) => post("/consumers", create_consumer(new)),
             });
             let answers = self.batch(calls).await;
             are_transports
@@ -234,6 +268,7 @@ impl Media for ControlMedia {
 
     fn produce(&self, new: NewProducer) -> Answer<'_, ()> {
         async move {
+            let (router_id, producer_id) = (new.router_id, new.id.clone());
             let create = CreateProducer {
                 id: Some(new.id),
                 transport_id: new.transport_id,
@@ -243,8 +278,21 @@ impl Media for ControlMedia {
                 key_frame_request_delay: None,
                 app_data: Some(new.app_data),
             };
-            self.client.create_producer(&create).await.map_err(translate)?;
-            Ok(())
+            if create.kind == MediaKind::Video {
+                self.client.create_producer(&create).await.map_err(translate)?;
+                return Ok(());
+            }
+            let listen = BatchCall {
+                method: "POST".to_owned(),
+                path: format!("/observers/{router_id}/producers/{producer_id}"),
+                body: Value::Null,
+            };
+            let calls = [post("/producers", create), Ok(listen)];
+            let mut answers = self.batch(calls.into_iter()).await;
+            if let Some(Err(error)) = answers.pop() {
+                tracing::debug!(%error, "nobody listens to who speaks");
+            }
+            answers.pop().unwrap_or(Ok(Value::Null)).map(|_| ())
         }
         .boxed()
     }
@@ -376,6 +424,7 @@ fn view_transport(below: &TransportSnapshot) -> TransportView {
         id: producer.id.to_string(),
         kind: producer.kind,
         paused: producer.paused,
+        unwatched: producer.layers_unwatched.clone(),
         app_data: producer.app_data.clone(),
     });
     let consumers = below.consumers.iter().map(|consumer| ConsumerView {
@@ -425,6 +474,10 @@ fn numbered(event: Event) -> Numbered {
         EventData::ProducerClosed(closed) => {
             MediaEvent::ProducerClosed { producer_id: closed.producer_id.into() }
         }
+        EventData::ProducerLayersUnwatched(told) => MediaEvent::LayersUnwatched {
+            producer_id: told.producer.producer_id.into(),
+            encodings: told.encodings,
+        },
         EventData::ConsumerClosed(closed) => MediaEvent::ConsumerClosed {
             consumer_id: closed.consumer.consumer_id.into(),
             reason: word(closed.reason),
@@ -433,6 +486,14 @@ fn numbered(event: Event) -> Numbered {
             consumer_id: change.consumer.consumer_id.into(),
             layers: json!(change.layers),
             reason: Some(word(change.reason)),
+        },
+        EventData::ObserverVolumes(told) => MediaEvent::Speakers {
+            router_id: router_id.unwrap_or_default(),
+            producer_ids: told.volumes.into_iter().map(|one| one.producer_id.into()).collect(),
+        },
+        EventData::ObserverSilence(_) => MediaEvent::Speakers {
+            router_id: router_id.unwrap_or_default(),
+            producer_ids: Vec::new(),
         },
         EventData::HostDraining(host) => MediaEvent::Draining(Draining::Until(host.deadline)),
         EventData::HostUndrained(_) => MediaEvent::Draining(Draining::No),

@@ -64,6 +64,8 @@ pub struct NewTransport {
 pub struct NewProducer {
     /// Chosen by us.
     pub id: Id,
+    /// The room's router, whose observer listens to it.
+    pub router_id: Id,
     /// A sending transport.
     pub transport_id: Id,
     /// Audio or video.
@@ -167,6 +169,8 @@ pub struct ProducerView {
     pub kind: MediaKind,
     /// Muted by its owner.
     pub paused: bool,
+    /// Encodings that nobody watches.
+    pub unwatched: Vec<u32>,
     /// What its owner said of it.
     pub app_data: AppData,
 }
@@ -231,6 +235,13 @@ pub enum MediaEvent {
         /// Which.
         producer_id: String,
     },
+    /// Encodings of a producer that nobody watches; none: all are.
+    LayersUnwatched {
+        /// Which.
+        producer_id: String,
+        /// Their indexes.
+        encodings: Vec<u32>,
+    },
     /// A consumer is gone.
     ConsumerClosed {
         /// Which.
@@ -254,6 +265,13 @@ pub enum MediaEvent {
         /// Mediasoup's shape.
         score: Value,
     },
+    /// Who speaks in a room now; nobody if there is none.
+    Speakers {
+        /// The room's router.
+        router_id: String,
+        /// What they send, the loudest first.
+        producer_ids: Vec<String>,
+    },
     /// It takes no new rooms any more, or does again.
     Draining(Draining),
     /// Something that signaling has no use for.
@@ -274,7 +292,7 @@ pub type Events = BoxStream<'static, MediaResult<Numbered>>;
 
 /// The media server, as far as signaling uses it.
 pub trait Media: Send + Sync + 'static {
-    /// Makes a router, gives its capabilities.
+    /// Makes a router, and what listens to who speaks in it; gives its capabilities.
     fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value>;
     /// Deletes a router with all that hangs below it.
     fn delete_router(&self, id: Id) -> Answer<'_, ()>;

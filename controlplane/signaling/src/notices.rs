@@ -132,6 +132,9 @@ impl Service {
                 self.connection_failed(&transport_id, &reason);
             }
             MediaEvent::ProducerClosed { producer_id } => self.producer_closed(&producer_id),
+            MediaEvent::LayersUnwatched { producer_id, encodings } => {
+                self.layers_unwatched(&producer_id, encodings);
+            }
             MediaEvent::ConsumerClosed { consumer_id, reason } => {
                 self.consumer_closed(&consumer_id, &reason);
             }
@@ -144,8 +147,35 @@ impl Service {
                 let payload = json!({ "consumerId": consumer_id, "score": score });
                 self.tell_owner(&consumer_id, "consumer-score", &payload);
             }
+            MediaEvent::Speakers { router_id, producer_ids } => {
+                self.speakers_changed(&router_id, &producer_ids);
+            }
             MediaEvent::Draining(draining) => self.set_draining(draining),
             MediaEvent::Other => {}
+        }
+    }
+
+    /// Its owner sends no more than is watched.
+    fn layers_unwatched(&self, id: &str, encodings: Vec<u32>) {
+        let Ok(id) = Id::new(id) else { return };
+        let mut rooms = self.rooms();
+        let Some(seat) = rooms.owner(&id).cloned() else { return };
+        if rooms.set_unwatched(&seat, &id, &encodings) {
+            let payload = json!({ "producerId": id, "encodings": encodings });
+            self.tell(&rooms, &seat, "layers-unwatched", &payload);
+        }
+    }
+
+    /// Told when it is somebody else: the media server tells it again and again.
+    fn speakers_changed(&self, router_id: &str, producer_ids: &[String]) {
+        let Ok(router_id) = Id::new(router_id) else { return };
+        let mut rooms = self.rooms();
+        let Some(room_id) = rooms.room_of_router(&router_id).cloned() else { return };
+        let owner = |id: &String| rooms.owner(&Id::new(id.as_str()).ok()?).cloned();
+        let seats = producer_ids.iter().filter_map(owner).filter(|seat| seat.room_id == room_id);
+        let speakers: Vec<Id> = seats.map(|seat| seat.participant_id).collect();
+        if rooms.set_speakers(&room_id, speakers) {
+            self.tell_speakers(&rooms, &room_id);
         }
     }
 
@@ -263,6 +293,10 @@ impl Service {
         }
         for consumer_id in gone(known.consumers, &consumers) {
             self.apply(MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
+        }
+        let of_transports = snapshot.routers.iter().flat_map(|router| &router.transports);
+        for producer in of_transports.flat_map(|each| &each.producers) {
+            self.layers_unwatched(&producer.id, producer.unwatched.clone());
         }
         for router in snapshot.routers.iter().filter(|router| self.is_ours(router)) {
             self.free_strangers(router);

@@ -72,6 +72,8 @@ pub struct Room {
     pub router: Arc<RouterSlot>,
     /// Who is in it, those included whose socket is away for a moment.
     pub participants: BTreeMap<Id, Participant>,
+    /// Who speaks, as was told last; the loudest first.
+    pub speakers: Vec<Id>,
     /// The number of the last arrival. Numbers are never used twice, in no room: a timer set for
     /// an empty room sees whether it still holds, also when another room has its name by now.
     pub arrival: u64,
@@ -115,6 +117,8 @@ pub struct Producer {
     pub kind: MediaKind,
     /// Muted by its owner.
     pub paused: bool,
+    /// Encodings that nobody watches, as its owner was told last.
+    pub unwatched: Vec<u32>,
     /// Told to the others.
     pub app_data: AppData,
     /// The same as a list shows it, written once for all who read it.
@@ -131,7 +135,7 @@ impl Producer {
         app_data: AppData,
     ) -> Self {
         let listed = listed(id, participant_id, kind, paused, &app_data);
-        Self { kind, paused, app_data, listed }
+        Self { kind, paused, unwatched: Vec::new(), app_data, listed }
     }
 }
 
@@ -229,6 +233,7 @@ impl Rooms {
         let room = Room {
             router,
             participants: BTreeMap::new(),
+            speakers: Vec::new(),
             arrival: self.arrivals,
             joining: 0,
             list_due: Vec::new(),
@@ -574,6 +579,17 @@ impl Rooms {
         Ok(true)
     }
 
+    /// Remembers what nobody watches of a producer; gives whether that is new.
+    pub fn set_unwatched(&mut self, seat: &Seat, id: &Id, encodings: &[u32]) -> bool {
+        let participant = self.participant_mut(seat).ok();
+        let producer = participant.and_then(|one| one.producers.get_mut(id));
+        let Some(producer) = producer.filter(|one| one.unwatched != encodings) else {
+            return false;
+        };
+        producer.unwatched = encodings.to_vec();
+        true
+    }
+
     /// What this participant sends has changed: his room's list is due. Gives whether the caller
     /// has to see to it that it is told.
     pub fn list_is_due(&mut self, seat: &Seat) -> bool {
@@ -582,6 +598,14 @@ impl Rooms {
             room.list_due.push(seat.participant_id.clone());
         }
         !std::mem::replace(&mut room.list_watched, true)
+    }
+
+    /// Remembers who speaks in a room; gives whether that is new.
+    pub fn set_speakers(&mut self, room_id: &Id, speakers: Vec<Id>) -> bool {
+        let Some(room) = self.rooms.get_mut(room_id) else { return false };
+        let is_new = room.speakers != speakers;
+        room.speakers = speakers;
+        is_new
     }
 
     /// The list that is due, if one is; without one, nobody watches any more. Who alone changed

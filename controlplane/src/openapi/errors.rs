@@ -28,16 +28,27 @@ fn asks(op: Op) -> Asks {
         // Each call of a batch has an answer of its own.
         Op::Batch => Asks::Nothing,
         Op::Ready | Op::Snapshot | Op::Workers | Op::Worker | Op::CanConsume => Asks::Presence,
-        Op::ListRouters | Op::ListTransports | Op::ListProducers | Op::ListConsumers => {
+        Op::ListRouters
+        | Op::ListTransports
+        | Op::ListProducers
+        | Op::ListConsumers
+        | Op::ListObservers => Asks::Presence,
+        Op::GetRouter | Op::GetTransport | Op::GetProducer | Op::GetConsumer | Op::GetObserver => {
             Asks::Presence
         }
-        Op::GetRouter | Op::GetTransport | Op::GetProducer | Op::GetConsumer => Asks::Presence,
         _ => Asks::Command,
     }
 }
 
 fn is_create(op: Op) -> bool {
-    matches!(op, Op::CreateRouter | Op::CreateTransport | Op::CreateProducer | Op::CreateConsumer)
+    matches!(
+        op,
+        Op::CreateRouter
+            | Op::CreateTransport
+            | Op::CreateProducer
+            | Op::CreateConsumer
+            | Op::CreateObserver
+    )
 }
 
 /// Every code that a call may answer.

@@ -62,6 +62,7 @@ pub fn body_of(op: Op) -> Option<Shape> {
         Op::PatchTransport => optional(shape::<api::PatchTransport>()),
         Op::CreateProducer => shape::<api::CreateProducer>(),
         Op::CreateConsumer => shape::<api::CreateConsumer>(),
+        Op::CreateObserver => shape::<api::CreateObserver>(),
         Op::PatchConsumer => optional(shape::<api::PatchConsumer>()),
         Op::Batch => shape::<api::Batch>(),
         Op::Drain => optional(shape::<api::DrainRequest>()),
@@ -100,6 +101,11 @@ pub fn answer_of(op: Op) -> Good {
         Op::GetConsumer | Op::PatchConsumer | Op::PauseConsumer | Op::ResumeConsumer => {
             shape::<api::ConsumerInfo>()
         }
+        Op::CreateObserver => return Good::Made(shape::<api::ObserverInfo>()),
+        Op::ListObservers => shape::<api::ObserverList>(),
+        Op::GetObserver | Op::PauseObserver | Op::ResumeObserver | Op::ObserveProducer => {
+            shape::<api::ObserverInfo>()
+        }
         Op::Batch => shape::<api::BatchAnswers>(),
         Op::Events => return Good::Text("text/event-stream", EVENTS_EXAMPLE),
         Op::Metrics => return Good::Text(crate::metrics::CONTENT_TYPE, METRICS_EXAMPLE),
@@ -108,10 +114,15 @@ pub fn answer_of(op: Op) -> Good {
         | Op::DeleteTransport
         | Op::DeleteProducer
         | Op::DeleteConsumer
+        | Op::DeleteObserver
+        | Op::UnobserveProducer
         | Op::RequestKeyFrame => return Good::Nothing,
-        Op::OpenApi | Op::TransportDump | Op::ProducerDump | Op::ConsumerDump | Op::Unsupported => {
-            return Good::Object;
-        }
+        Op::OpenApi
+        | Op::TransportDump
+        | Op::ProducerDump
+        | Op::ConsumerDump
+        | Op::ObserverDump
+        | Op::Unsupported => return Good::Object,
     })
 }
 
@@ -190,9 +201,11 @@ const OF_ROUTER: Field = field("routerId", api::Id::to_schema, "Only what belong
 /// The query of a call.
 pub fn query_of(op: Op) -> &'static [Field] {
     match op {
-        Op::ListRouters | Op::ListTransports | Op::ListProducers | Op::ListConsumers => {
-            const { &[AFTER, LIMIT, OF_ROUTER] }
-        }
+        Op::ListRouters
+        | Op::ListTransports
+        | Op::ListProducers
+        | Op::ListConsumers
+        | Op::ListObservers => const { &[AFTER, LIMIT, OF_ROUTER] },
         Op::Snapshot => {
             const {
                 &[

@@ -76,7 +76,7 @@ fn references_lead_somewhere_and_ids_are_unique() {
 #[test]
 fn every_call_says_its_errors_and_no_other_answer_is_open() {
     for route in described() {
-        let path = format!("/v1{}", route.path.replace("{}", "{id}"));
+        let path = path_of(route);
         let method = route.method.to_lowercase();
         let operation = &document()["paths"][&path][&method];
         let responses = operation["responses"].as_object().expect("responses");

@@ -11,7 +11,7 @@ this API what should exist, and is told by events what happens.
 **Nouns.** A *router* is a room: what is sent in it can be received in it. A *transport* is one \
 client's connection, by ICE, DTLS and SRTP; a client commonly has one to send and one to receive. A \
 *producer* is a track that a client sends, a *consumer* a track that it receives: each consumer takes \
-one producer. Shapes and names of RTP are those of mediasoup, so that mediasoup-client takes the \
+one producer. An *observer* tells who speaks. Shapes and names of RTP are those of mediasoup, so that mediasoup-client takes the \
 answers as they are.
 
 **A call, in order.** `create_router`; its `rtpCapabilities` go to `device.load()`. For each client \
@@ -94,6 +94,7 @@ pub fn tags() -> Value {
         ("Transports", "Connections of clients, and the participants that they belong to."),
         ("Producers", "Tracks that clients send."),
         ("Consumers", "Tracks that clients receive."),
+        ("Observers", "Who of those who send speaks."),
         ("Events", "What happens, as it happens, and what there is."),
         ("Batch", "Many calls in one round trip."),
         ("Host", "The server itself: health, load, figures."),
@@ -108,6 +109,7 @@ pub fn tag(route: &Route) -> &'static str {
         "transports" | "participants" => "Transports",
         "producers" => "Producers",
         "consumers" => "Consumers",
+        "observers" => "Observers",
         "events" | "snapshot" => "Events",
         "batch" => "Batch",
         "admin" | "audit" => "Admin",
@@ -123,6 +125,7 @@ pub fn id_of(route: &Route) -> &'static str {
         "participants" => "The `participantId` that the transports were made with.",
         "producers" => "The producer's id.",
         "consumers" => "The consumer's id.",
+        "observers" => "The observer's id.",
         _ => "The worker's id.",
     }
 }
@@ -179,7 +182,9 @@ pub fn description(route: &Route) -> &'static str {
         Op::ListRouters => {
             "A page of routers in ascending order of ids, each with how much is in it."
         }
-        Op::GetRouter => "One router with the ids of its transports, producers and consumers.",
+        Op::GetRouter => {
+            "One router with the ids of its transports, producers, consumers and observers."
+        }
         Op::DeleteRouter => {
             "Closes it with all transports, producers and consumers. The event `router.closed` implies \
              theirs. Safe to repeat."
@@ -211,7 +216,7 @@ pub fn description(route: &Route) -> &'static str {
         Op::TransportStats => {
             "Bytes, bit rates, losses and the estimate of the path, as a list of one record."
         }
-        Op::TransportDump | Op::ProducerDump | Op::ConsumerDump => {
+        Op::TransportDump | Op::ProducerDump | Op::ConsumerDump | Op::ObserverDump => {
             "Everything that the dataplane knows about it, for people who look for a fault. Its form \
              may change with each version."
         }
@@ -260,6 +265,22 @@ pub fn description(route: &Route) -> &'static str {
         Op::ConsumerStats => {
             "The stream that is sent, then the producer's stream that it comes from."
         }
+        Op::CreateObserver => {
+            "Makes somebody who listens to audio producers of a router, by the levels that clients \
+             write into their packets (RFC 6464), and tells who speaks. `audiolevel` tells the loudest \
+             and their volumes each `interval` (`observer.volumes`), and when nobody is louder than \
+             `threshold` any more (`observer.silence`). `activespeaker` tells the dominant speaker when \
+             it changes (`observer.dominantspeaker`). It listens to nobody until it is told whom to."
+        }
+        Op::ListObservers => "A page of observers in ascending order of ids.",
+        Op::GetObserver => "One observer and the producers that it listens to.",
+        Op::DeleteObserver => "Closes it. Safe to repeat.",
+        Op::PauseObserver => "It tells nothing until it is resumed. Safe to repeat.",
+        Op::ResumeObserver => "It tells again, from now on. Safe to repeat.",
+        Op::ObserveProducer => {
+            "It listens to this audio producer of its router too, until that is closed. Safe to repeat."
+        }
+        Op::UnobserveProducer => "It does not listen to this producer any more. Safe to repeat.",
         Op::Top => {
             "For an operator's view: what there is, all workers with what they dropped, and the \
              routers and transports with the most traffic."

@@ -56,7 +56,11 @@ impl Registry {
         let of = |router_id: &Id| *router_id == own;
         while *count > 0 {
             *count -= 1;
-            if let Some(id) = router.consumers.pop_first() {
+            if let Some(id) = router.observers.pop_first() {
+                if self.observers.get(&id).is_some_and(|one| of(&one.info.router_id)) {
+                    self.observers.remove(&id);
+                }
+            } else if let Some(id) = router.consumers.pop_first() {
                 if self.consumers.get(&id).is_some_and(|one| of(&one.info.router_id)) {
                     self.consumers.remove(&id);
                 }
@@ -125,7 +129,9 @@ mod tests {
         let info: ProducerInfo = example("get_producer", ids);
         let consumable = Arc::new(info.rtp_parameters.clone());
         let consumers_of = BTreeSet::new();
-        let producer = Producer { info, hash: hash(), consumable, consumers: consumers_of };
+        let observers = BTreeSet::new();
+        let producer =
+            Producer { info, hash: hash(), consumable, consumers: consumers_of, observers };
         assert!(registry.insert_producer(producer));
         let ids =
             json!({ "routerId": room, "transportId": transport_id, "producerId": producer_id });

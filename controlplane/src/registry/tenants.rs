@@ -10,7 +10,7 @@ use std::{
 
 use ironcast_api::{Id, Problem};
 
-use super::{Consumer, Kind, Producer, Registry, Router, Transport};
+use super::{Consumer, Kind, Observer, Producer, Registry, Router, Transport};
 use crate::auth::Principal;
 
 /// Whose a router is: the name of a principal, or nobody's, which only admins see.
@@ -74,6 +74,12 @@ impl Registry {
         consumer.ok_or_else(|| Problem::not_found(Kind::Consumer.as_str(), id))
     }
 
+    /// An observer that a caller sees.
+    pub fn observer(&self, who: &Principal, id: &Id) -> Result<&Observer, Problem> {
+        let observer = self.observers.get(id).filter(|one| self.sees(who, &one.info.router_id));
+        observer.ok_or_else(|| Problem::not_found(Kind::Observer.as_str(), id))
+    }
+
     /// The first router behind `after` that a caller sees.
     #[must_use]
     pub fn next_router(&self, who: &Principal, after: Option<&Id>) -> Option<&Router> {
@@ -122,6 +128,9 @@ impl Registry {
                     Kind::Consumer => {
                         first(&self.consumers, behind, |one| has(&one.info.router_id))
                     }
+                    Kind::Observer => {
+                        first(&self.observers, behind, |one| has(&one.info.router_id))
+                    }
                 };
                 return ids.take(count).cloned().collect();
             }
@@ -142,6 +151,7 @@ impl Registry {
                 Kind::Transport => Some(&router.transports),
                 Kind::Producer => Some(&router.producers),
                 Kind::Consumer => Some(&router.consumers),
+                Kind::Observer => Some(&router.observers),
             };
             if let Some(ids) = ids {
                 found.extend(ids.range::<Id, _>(behind).take(count));

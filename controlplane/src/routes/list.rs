@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use ironcast_api::{
-    ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, Problem, ProducerList, RouterList,
-    RouterListItem, TransportList,
+    ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ObserverList, Problem, ProducerList,
+    RouterList, RouterListItem, TransportList,
 };
 
 use crate::{
     auth::Principal,
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::{Kind, Registry, Router, Transport},
+    registry::{Kind, Observer, Registry, Router, Transport},
 };
 
 /// Which page.
@@ -102,6 +102,17 @@ pub async fn consumers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Prob
         let (ids, next_after) = page.ids(registry, Kind::Consumer);
         let items = ids.iter().filter_map(|id| registry.consumers.get(id));
         ConsumerList { items: items.map(|one| one.whole_info()).collect(), next_after }
+    })
+    .await
+}
+
+/// `GET /observers`.
+pub async fn observers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
+    let page = Page::of(call)?;
+    list(engine, move |registry| {
+        let (ids, next_after) = page.ids(registry, Kind::Observer);
+        let items = ids.iter().filter_map(|id| registry.observers.get(id));
+        ObserverList { items: items.map(Observer::whole_info).collect(), next_after }
     })
     .await
 }

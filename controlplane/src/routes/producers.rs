@@ -1,6 +1,6 @@
 //! Producers: the tracks that peers send.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use ironcast_api::{
     CreateProducer, Id, Problem, ProducerInfo, RtpParameters, RtpStreamStatsType, events::EventData,
@@ -149,6 +149,7 @@ fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
         rtp_parameters: negotiated.rtp_parameters.clone(),
         paused: create.paused.unwrap_or(false),
         score: Vec::new(),
+        layers_unwatched: Vec::new(),
         created_at: wanted.common.created_at,
         app_data: wanted.common.app_data.clone(),
     };
@@ -189,8 +190,8 @@ fn commit(
             other => return Err(unexpected(&other)),
         };
         let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
-        let producer =
-            Producer { info: info.clone(), hash, consumable, consumers: BTreeSet::new() };
+        let (consumers, observers) = Default::default();
+        let producer = Producer { info: info.clone(), hash, consumable, consumers, observers };
         if !state.registry.insert_producer(producer) {
             return Err(Problem::not_found("transport", &info.transport_id));
         }

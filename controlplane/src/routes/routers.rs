@@ -129,12 +129,15 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
         .run(|state| {
             let router = state.registry.router(&call.caller, id)?;
             let ids = |ids: &BTreeSet<Id>| ids.iter().cloned().collect::<Vec<Id>>();
-            let below = [&router.transports, &router.producers, &router.consumers].map(ids);
+            let below =
+                [&router.transports, &router.producers, &router.consumers, &router.observers];
+            let below = below.map(ids);
             Ok(Step::Done((router.packed_info(), below)))
         })
         .await?;
-    let (router, [transports, producers, consumers]) = (packed.unpack(), details);
-    Answer::json(200, &RouterDetails { router, transports, producers, consumers }, seq)
+    let (router, [transports, producers, consumers, observers]) = (packed.unpack(), details);
+    let details = RouterDetails { router, transports, producers, consumers, observers };
+    Answer::json(200, &details, seq)
 }
 
 /// `DELETE /routers/{id}`.

@@ -15,7 +15,7 @@ use crate::{
     auth::Principal,
     call::Call,
     engine::{Engine, State, unavailable},
-    registry::PackedInfo,
+    registry::{Observer, PackedInfo},
 };
 
 /// What is handed to the connection at once.
@@ -33,8 +33,10 @@ pub struct Opened {
 enum Stage {
     /// Between routers.
     Between,
-    /// In a router: its transports that are still to come.
-    In(VecDeque<Id>),
+    /// In a router: its transports that are still to come, and its observers behind them.
+    In(VecDeque<Id>, VecDeque<Id>),
+    /// Behind its transports: its observers that are still to come.
+    Observers(VecDeque<Id>),
     Done,
 }
 
@@ -135,8 +137,17 @@ impl Writer {
     fn step(&mut self) {
         match &mut self.stage {
             Stage::Between => self.next_router(),
-            Stage::In(transports) => match transports.pop_front() {
+            Stage::In(transports, observers) => match transports.pop_front() {
                 Some(id) => self.transport(&id),
+                None => {
+                    let observers = std::mem::take(observers);
+                    self.text("],\"observers\":[");
+                    self.has_items = false;
+                    self.stage = Stage::Observers(observers);
+                }
+            },
+            Stage::Observers(observers) => match observers.pop_front() {
+                Some(id) => self.observer(&id),
                 None => {
                     self.text("]}");
                     self.has_items = true;
@@ -155,9 +166,11 @@ impl Writer {
                 Some(id) => registry.router(&self.caller, id).ok(),
                 None => registry.next_router(&self.caller, self.after.as_ref()),
             };
-            router.map(|router| (router.packed_info(), router.transports.clone()))
+            router.map(|router| {
+                (router.packed_info(), router.transports.clone(), router.observers.clone())
+            })
         };
-        let Some((packed, transports)) = found else { return self.end(None) };
+        let Some((packed, transports, observers)) = found else { return self.end(None) };
         if self.left == Some(0) {
             let next_after = if self.router_id.is_some() { None } else { self.after.take() };
             return self.end(next_after);
@@ -171,7 +184,7 @@ impl Writer {
         self.text(",\"transports\":[");
         self.after = Some(info.id);
         self.has_items = false;
-        self.stage = Stage::In(transports.into_iter().collect());
+        self.stage = Stage::In(transports.into_iter().collect(), observers.into_iter().collect());
     }
 
     fn transport(&mut self, id: &Id) {
@@ -179,6 +192,17 @@ impl Writer {
         let Some(copied) = Copied::of(&self.engine.lock(), id) else { return };
         self.comma();
         self.json(&copied.unpack());
+        self.has_items = true;
+    }
+
+    fn observer(&mut self, id: &Id) {
+        let info = {
+            let state = self.engine.lock();
+            state.registry.observers.get(id).map(Observer::whole_info)
+        };
+        let Some(info) = info else { return };
+        self.comma();
+        self.json(&info);
         self.has_items = true;
     }
 

@@ -33,6 +33,11 @@ async fn lived_in(stage: &Stage) {
     stage.ok("PATCH", "/v1/consumers/room-bob-cam", patch).await;
     stage.ok("POST", "/v1/consumers/room-bob-mic/resume", Value::Null).await;
     stage.ok("POST", "/v1/producers/room-cam/pause", Value::Null).await;
+    let observer = json!({ "id": "loud", "routerId": "room", "type": "audiolevel", "threshold": -50,
+        "maxEntries": 3, "interval": 500, "appData": { "of": "room" } });
+    stage.ok("POST", "/v1/observers", observer).await;
+    stage.ok("POST", "/v1/observers/loud/producers/room-mic", Value::Null).await;
+    stage.ok("POST", "/v1/observers/loud/pause", Value::Null).await;
     stage.fake.emit(Event::IceStateChange {
         transport: "room-alice-send".into(),
         state: IceState::Completed,
@@ -276,6 +281,7 @@ async fn resources_of_another_controller_have_defaults() {
                 Resource::WebRtcTransport { create, .. } => create.note.clear(),
                 Resource::Producer { create, .. } => create.note.clear(),
                 Resource::Consumer { create, .. } => create.note.clear(),
+                Resource::Observer { create, .. } => create.note.clear(),
             }
             resource
         })

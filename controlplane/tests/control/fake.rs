@@ -17,6 +17,7 @@ use ironcast_protocol::{
     event::{DtlsState, IceState, LayersReason},
     frame::{self, Hello, MAGIC, VERSION, Welcome},
     media::{MediaKind, RtpType},
+    observer::ObserverState,
     snapshot::{
         ConsumerState, ProducerState, Resource, ResourceCounts, SnapshotPart, TransportState,
     },
@@ -391,7 +392,12 @@ impl State {
                     0 | 1 => RtpType::Simple,
                     _ => RtpType::Simulcast,
                 };
-                let state = ProducerState { rtp_type, paused: create.paused, scores: vec![] };
+                let state = ProducerState {
+                    rtp_type,
+                    paused: create.paused,
+                    scores: vec![],
+                    unwatched: vec![],
+                };
                 self.resources.push(Resource::Producer { create: Box::new(create), state });
                 Ok(Reply::Produced { rtp_type })
             }
@@ -420,6 +426,13 @@ impl State {
                 self.resources.push(Resource::Consumer { create: Box::new(create), state });
                 Ok(Reply::Consumed(consumed))
             }
+            Command::CreateObserver(create) => {
+                self.check_new(&create.id)?;
+                self.find(&create.router).ok_or_else(missing)?;
+                let state = ObserverState::default();
+                self.resources.push(Resource::Observer { create: Box::new(create), state });
+                Ok(Reply::Done)
+            }
             other => self.change(other),
         }
     }
@@ -432,7 +445,8 @@ impl State {
             C::CloseRouter(named)
             | C::CloseTransport(named)
             | C::CloseProducer(named)
-            | C::CloseConsumer(named) => {
+            | C::CloseConsumer(named)
+            | C::CloseObserver(named) => {
                 self.find(&named.id).ok_or_else(missing)?;
                 self.close(&named.id);
             }
@@ -481,6 +495,15 @@ impl State {
             }
             C::SetPriority(set) => self.consumer(&set.id)?.priority = set.priority,
             C::RequestKeyFrame(named) => drop(self.consumer(&named.id)?),
+            C::ObserveProducer(observe) => {
+                self.find(&observe.producer).ok_or_else(missing)?;
+                self.observer(&observe.id)?.producers.push(observe.producer);
+            }
+            C::UnobserveProducer(observe) => {
+                self.observer(&observe.id)?.producers.retain(|one| *one != observe.producer);
+            }
+            C::PauseObserver(named) => self.observer(&named.id)?.paused = true,
+            C::ResumeObserver(named) => self.observer(&named.id)?.paused = false,
             C::SetSettings(_) => {}
             C::TransportStats(named) => {
                 let mut stats = transport_stats();
@@ -537,6 +560,13 @@ impl State {
         }
     }
 
+    fn observer(&mut self, id: &str) -> Result<&mut ObserverState, CommandError> {
+        match self.find_mut(id) {
+            Some(Resource::Observer { state, .. }) => Ok(state),
+            _ => Err(CommandError::new(ErrorCode::NotFound, "there is no such observer")),
+        }
+    }
+
     fn check_new(&self, id: &str) -> Result<(), CommandError> {
         match self.find(id) {
             None => Ok(()),
@@ -562,6 +592,7 @@ impl State {
                 Resource::WebRtcTransport { create, .. } => vec![&create.router],
                 Resource::Producer { create, .. } => vec![&create.transport],
                 Resource::Consumer { create, .. } => vec![&create.transport, &create.producer],
+                Resource::Observer { create, .. } => vec![&create.router],
             };
             let is_gone =
                 gone.contains(id_of(one)) || parents.iter().any(|parent| gone.contains(*parent));
@@ -570,6 +601,11 @@ impl State {
             }
             !is_gone
         });
+        for resource in &mut self.resources {
+            if let Resource::Observer { state, .. } = resource {
+                state.producers.retain(|one| !gone.contains(one));
+            }
+        }
     }
 }
 
@@ -596,6 +632,12 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::SetPriority(_) => "SetPriority",
         Command::RequestKeyFrame(_) => "RequestKeyFrame",
         Command::CloseConsumer(_) => "CloseConsumer",
+        Command::CreateObserver(_) => "CreateObserver",
+        Command::ObserveProducer(_) => "ObserveProducer",
+        Command::UnobserveProducer(_) => "UnobserveProducer",
+        Command::PauseObserver(_) => "PauseObserver",
+        Command::ResumeObserver(_) => "ResumeObserver",
+        Command::CloseObserver(_) => "CloseObserver",
         Command::TransportStats(_) => "TransportStats",
         Command::ProducerStats(_) => "ProducerStats",
         Command::ConsumerStats(_) => "ConsumerStats",
@@ -615,6 +657,7 @@ fn id_of(resource: &Resource) -> &str {
         Resource::WebRtcTransport { create, .. } => &create.id,
         Resource::Producer { create, .. } => &create.id,
         Resource::Consumer { create, .. } => &create.id,
+        Resource::Observer { create, .. } => &create.id,
     }
 }
 

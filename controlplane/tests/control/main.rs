@@ -12,6 +12,7 @@ mod glance;
 mod hostile;
 mod http;
 mod jwt;
+mod observers;
 mod quotas;
 mod reload;
 mod resources;

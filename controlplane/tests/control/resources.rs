@@ -392,6 +392,7 @@ async fn limits_are_kept_and_give_way_again() {
         config.limits.transports_per_router_max = 1;
         config.limits.producers_per_transport_max = 1;
         config.limits.consumers_per_transport_max = 1;
+        config.limits.observers_per_router_max = 1;
     })
     .await;
     let router = |id: &str| json!({ "id": id });
@@ -414,6 +415,11 @@ async fn limits_are_kept_and_give_way_again() {
     assert_eq!(stage.refused("POST", "/v1/consumers", consumer("r")).await.1, "no_capacity");
     stage.ok("DELETE", "/v1/consumers/s", Value::Null).await;
     stage.ok("POST", "/v1/consumers", consumer("r")).await;
+    let observer = |id: &str| json!({ "id": id, "routerId": "a", "type": "activespeaker" });
+    stage.ok("POST", "/v1/observers", observer("o")).await;
+    assert_eq!(stage.refused("POST", "/v1/observers", observer("n")).await.1, "no_capacity");
+    stage.ok("DELETE", "/v1/observers/o", Value::Null).await;
+    stage.ok("POST", "/v1/observers", observer("n")).await;
 }
 
 #[tokio::test]

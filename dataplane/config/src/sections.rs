@@ -293,6 +293,10 @@ section! {
         producers_per_transport_max: u32 = 64;
         /// Sent tracks of one transport.
         consumers_per_transport_max: u32 = 2_000;
+        /// Observers of one room.
+        observers_per_router_max: u32 = 8, Between(1, 1_000);
+        /// Received tracks that one observer listens to.
+        producers_per_observer_max: u32 = 2_000, Between(1, 2_000);
         /// Received tracks of one worker.
         producers_per_worker_max: u32 = 0;
         /// Sent tracks of one worker, above which it takes no new rooms either. 0: what it measures

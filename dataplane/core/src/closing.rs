@@ -45,6 +45,9 @@ impl Worker {
     pub fn begin_close_router(&mut self, id: &str) -> Outcome<()> {
         let key = self.router_ids.remove(id).ok_or_else(|| not_found("router", id))?;
         if let Some(router) = self.routers.remove(key) {
+            for observer in router.observers {
+                self.remove_observer(observer);
+            }
             self.closing.push(Closing::Room { transports: router.transports, next: 0 });
         }
         Ok(())
@@ -237,6 +240,7 @@ impl Worker {
             transport.clocks.remove(key);
         }
         self.unpublish(key, &producer);
+        self.leave_observers(key, producer.observed);
     }
 
     fn remove_consumer(&mut self, key: ConsumerKey) {

@@ -57,7 +57,9 @@ impl Worker {
         if self.routers.len() >= self.limits.routers_max {
             return refuse(ErrorCode::NoCapacity, "this worker has its maximum of routers");
         }
-        let key = self.routers.insert(Router { id: create.id.clone(), transports: Vec::new() });
+        let id = create.id.clone();
+        let router = Router { id, transports: Vec::new(), observers: Vec::new() };
+        let key = self.routers.insert(router);
         self.router_ids.insert(create.id.clone(), key);
         Ok(Reply::Done)
     }
@@ -322,7 +324,8 @@ impl Worker {
             consumer.paused = paused;
             consumer.start_over();
         }
-        let transport = consumer.transport;
+        let (transport, producer) = (consumer.transport, consumer.producer);
+        self.wants_changed(producer);
         self.follow(key, now);
         self.look_at_layers(transport, now);
         Ok(Reply::Done)
@@ -347,6 +350,7 @@ impl Worker {
             Layers { spatial, temporal: p.temporal_layers.saturating_sub(1) }
         });
         self.consumer_mut(&set.id)?.preferred = Some(cap(set.layers, top));
+        self.wants_changed(producer);
         self.look_at_layers(transport, now);
         Ok(Reply::Done)
     }

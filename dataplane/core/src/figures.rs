@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ironcast_protocol::{
     CommandError, ErrorCode,
+    observer::ObserverState,
     snapshot::{ConsumerState, ProducerState, ResourceKind, TransportState},
     stats::{ConsumerStats, ProducerStats, StreamStats, TransportStats, WorkerStats},
 };
@@ -35,6 +36,8 @@ pub enum ResourceState {
     Producer(ProducerState),
     /// A sent track.
     Consumer(ConsumerState),
+    /// Who listens to a room.
+    Observer(ObserverState),
 }
 
 /// How much is remembered of what a peer sends: none of it may grow with the length of a call.
@@ -96,6 +99,7 @@ impl Worker {
             rtp_type: producer.rtp_type,
             paused: producer.paused,
             scores: producer.scores(),
+            unwatched: producer.unwatched(),
         })
     }
 
@@ -130,6 +134,7 @@ impl Worker {
             }
             ResourceKind::Producer => ResourceState::Producer(self.producer_state(id)?),
             ResourceKind::Consumer => ResourceState::Consumer(self.consumer_state(id)?),
+            ResourceKind::Observer => ResourceState::Observer(self.observer_state(id)?),
         })
     }
 
@@ -302,6 +307,7 @@ impl Worker {
             ("history_packets", self.pool.lent() as u64),
             ("history_packets_max", self.limits.packets_max as u64),
             ("history_spare_buffers", self.pool.spare() as u64),
+            ("observers", self.observers.len() as u64),
         ];
         WorkerStats {
             id: self.number,

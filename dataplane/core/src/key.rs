@@ -15,6 +15,9 @@ pub enum OfProducer {}
 /// Marks keys of [`crate::consumer::Consumer`].
 #[derive(Debug)]
 pub enum OfConsumer {}
+/// Marks keys of observers.
+#[derive(Debug)]
+pub enum OfObserver {}
 
 /// Key of a router.
 pub type RouterKey = Key<OfRouter>;
@@ -24,3 +27,5 @@ pub type TransportKey = Key<OfTransport>;
 pub type ProducerKey = Key<OfProducer>;
 /// Key of a consumer.
 pub type ConsumerKey = Key<OfConsumer>;
+/// Key of an observer.
+pub type ObserverKey = Key<OfObserver>;

@@ -189,7 +189,10 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Options {
     let current = consumer.current.unwrap_or(0);
     let mut options = Options::default();
     for (spatial, stream) in (0..=top).zip(&producer.streams) {
-        let wanted = spatial <= preferred.spatial && (spatial <= current || stream.is_settled(now));
+        // One that was off because nobody watched it is known from before.
+        let before = stream.rate_before_bps.filter(|_| !stream.is_settled(now));
+        let is_known = spatial <= current || before.is_some() || stream.is_settled(now);
+        let wanted = spatial <= preferred.spatial && is_known;
         if !stream.is_active() || !wanted && !options.is_empty() {
             continue;
         }
@@ -201,7 +204,8 @@ fn options(consumer: &Consumer, producer: &Producer, now: Nanos) -> Options {
         }
         let lowest = if options.is_empty() { 0 } else { highest };
         for temporal in lowest..=highest {
-            let cost = stream.rate_bps(temporal, now);
+            let before = before.filter(|_| temporal == highest).unwrap_or(0);
+            let cost = stream.rate_bps(temporal, now).max(before);
             options.push(Layers { spatial, temporal }, cost);
         }
     }

@@ -29,6 +29,7 @@ mod layers;
 pub mod link;
 pub mod meter;
 pub mod numbers;
+mod observer;
 pub mod producer;
 pub mod recover;
 pub mod router;
@@ -38,6 +39,7 @@ pub mod template;
 mod time;
 pub mod timeline;
 pub mod transport;
+pub mod watched;
 pub mod wire;
 pub mod worker;
 

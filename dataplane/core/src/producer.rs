@@ -19,6 +19,7 @@ use crate::{
     key_frame::{KeyFrameRequests, Wish},
     meter::Meter,
     numbers::{PacketIndex, SourceSeq},
+    observer::Observed,
     recover::{
         history::{History, Meta},
         nack::NackGenerator,
@@ -26,6 +27,7 @@ use crate::{
         statistics::ReceiverStatistics,
     },
     srtp::StreamIndex,
+    watched::Watched,
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
@@ -167,6 +169,9 @@ pub struct Stream {
     pub sender_report: Option<SenderReport>,
     /// Bits per second up to each temporal layer (not cumulative).
     pub meters: [Meter; TEMPORAL_LAYERS],
+    /// What it cost when its publisher was told that nobody watches it: known before it is measured
+    /// again.
+    pub rate_before_bps: Option<u64>,
     /// Highest temporal layer seen.
     pub temporal_max: u8,
     /// It has frames at which its upper temporal layers can be entered.
@@ -217,6 +222,7 @@ impl Stream {
             statistics: ReceiverStatistics::default(),
             sender_report: None,
             meters: [Meter::default(); TEMPORAL_LAYERS],
+            rate_before_bps: None,
             temporal_max: 0,
             shows_sync: false,
             dtx: encoding.dtx,
@@ -496,10 +502,14 @@ pub struct Producer {
     pub streams: Vec<Stream>,
     /// Who gets it.
     pub subscribers: Vec<Subscriber>,
+    /// What observers heard of it; empty for most.
+    pub observed: Vec<Observed>,
     /// Packets of this turn; emptied at its end.
     pub fresh: Vec<Fresh>,
     /// Wait after the first request for a key frame.
     pub key_frame_delay: Nanos,
+    /// Which encodings anybody wants.
+    pub watched: Watched,
     /// A stream began to flow or ceased to.
     streams_changed: bool,
     last_orientation: Option<u8>,
@@ -570,8 +580,10 @@ impl Producer {
             paused: create.paused,
             streams,
             subscribers: Vec::new(),
+            observed: Vec::new(),
             fresh: Vec::new(),
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
+            watched: Watched::all(parameters.encodings.len()),
             streams_changed: false,
             last_orientation: None,
         })
@@ -780,7 +792,11 @@ impl Producer {
     pub fn assess(&mut self, now: Nanos, pool: &mut Pool) -> bool {
         let mut changed = false;
         let alone = self.streams.len() == 1;
-        for stream in &mut self.streams {
+        let watched = self.watched.count();
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            if index < watched && stream.is_settled(now) {
+                stream.rate_before_bps = None;
+            }
             stream.history.expire(now, pool);
             stream.history.trim();
             changed |= stream.assess(alone, now);

@@ -7,7 +7,7 @@ use ironcast_protocol::Id;
 use crate::{
     Nanos,
     consumer::Consumer,
-    key::{ConsumerKey, Key, ProducerKey, TransportKey},
+    key::{ConsumerKey, Key, ObserverKey, ProducerKey, TransportKey},
     producer::{Producer, Recipient, Subscriber},
     transport::Transport,
     worker::Worker,
@@ -20,6 +20,8 @@ pub struct Router {
     pub id: Id,
     /// Its peers. Each knows its place: [`Transport::at_router`].
     pub transports: Vec<TransportKey>,
+    /// Who listens to its audio.
+    pub observers: Vec<ObserverKey>,
 }
 
 impl Worker {
@@ -121,10 +123,13 @@ impl Worker {
         let to = Recipient::Consumer { key, transport: transport_key };
         producer.subscribers.push(Subscriber { to, streams });
         transport.consumers.push(key);
+        let producer = consumer.producer;
+        self.wants_changed(producer);
     }
 
     /// The reverse, at a cost that does not grow with the room: the last one takes its place.
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey, consumer: &Consumer) {
+        self.wants_changed(consumer.producer);
         let at = consumer.at_producer as usize;
         let own = Recipient::Consumer { key, transport: consumer.transport };
         if let Some(producer) = self.producers.get_mut(consumer.producer)

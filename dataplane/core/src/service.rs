@@ -17,6 +17,7 @@ impl Worker {
             return;
         }
         self.request_repairs(key, now);
+        self.report_unwatched_of(key, now);
         self.send_feedback(key, now);
         self.report_to_publisher(key, now);
         self.report_to_receiver(key, now);
@@ -90,6 +91,14 @@ impl Worker {
         self.missing = missing;
     }
 
+    fn report_unwatched_of(&mut self, key: TransportKey, now: Nanos) {
+        for index in 0..transport_producers(self, key) {
+            if let Some(producer) = self.transports.get(key).map(|one| one.producers[index]) {
+                self.report_unwatched(producer, now);
+            }
+        }
+    }
+
     fn next_service(&self, key: TransportKey, now: Nanos) -> Nanos {
         let Some(transport) = self.transports.get(key) else {
             return Nanos::MAX;
@@ -100,6 +109,7 @@ impl Worker {
         }
         for producer in transport.producers.iter().filter_map(|key| self.producers.get(*key)) {
             at = at.min(transport.reports_at);
+            at = at.min(producer.watched.deadline().unwrap_or(Nanos::MAX));
             for stream in producer.streams.iter().filter(|stream| stream.ssrc.is_some()) {
                 at = at.min(stream.key_frames.deadline().unwrap_or(Nanos::MAX));
                 let nack = stream.nack.as_ref().filter(|_| !producer.paused);

@@ -27,6 +27,7 @@
 //! | `layers.rs` | which layer each receiver gets: `select_layers` |
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
+//! | `observer/mod.rs` | who speaks: `observe`, `tick_observers` |
 //! | `capture.rs` | packets in the clear, for whoever looks for a fault: `capture_*` |
 //! | `figures.rs` | what the control plane is told |
 //! | `hottest.rs` | what moves the most |
@@ -58,6 +59,7 @@ use crate::{
         paths::Paths,
         webrtc::stun::{From, WaitingCheck},
     },
+    observer::Observers,
     producer::Producer,
     recover::pool::Pool,
     router::Router,
@@ -85,6 +87,10 @@ pub struct Limits {
     pub repeats_waiting_max: usize,
     /// Bytes of one turn that are not media: answers to checks, reports, DTLS.
     pub answers_bytes_max: usize,
+    /// Observers of one room.
+    pub observers_per_router_max: usize,
+    /// Received tracks that one observer listens to.
+    pub producers_per_observer_max: usize,
 }
 
 impl Default for Limits {
@@ -98,6 +104,8 @@ impl Default for Limits {
             sent_ssrcs_max: 500_000,
             repeats_waiting_max: 1_000,
             answers_bytes_max: 4 << 20,
+            observers_per_router_max: 8,
+            producers_per_observer_max: 2_000,
         }
     }
 }
@@ -253,6 +261,7 @@ pub struct Worker {
     pub(crate) consumers: Arena<Consumer, OfConsumer>,
     pub(crate) router_ids: BTreeMap<Id, RouterKey>,
     pub(crate) transport_ids: BTreeMap<Id, TransportKey>,
+    pub(crate) observers: Observers,
     pub(crate) producer_ids: BTreeMap<Id, ProducerKey>,
     pub(crate) consumer_ids: BTreeMap<Id, ConsumerKey>,
     pub(crate) username_fragments: BTreeMap<String, TransportKey>,
@@ -310,6 +319,7 @@ impl Worker {
             consumers: Arena::default(),
             router_ids: BTreeMap::new(),
             transport_ids: BTreeMap::new(),
+            observers: Observers::default(),
             producer_ids: BTreeMap::new(),
             consumer_ids: BTreeMap::new(),
             username_fragments: BTreeMap::new(),
@@ -479,6 +489,7 @@ impl Worker {
             return Some(0);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let timer = timer.into_iter().chain(self.observers.deadline()).min();
         if self.transports.is_empty() && self.pool.spare() == 0 && !self.is_oversized() {
             return timer;
         }
@@ -519,6 +530,7 @@ impl Worker {
                 self.touched = round;
             }
         }
+        self.tick_observers(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
             self.captures.expire(now);

@@ -9,6 +9,7 @@ use crate::{
     Id, WorkerId,
     capture::{Captured, TakeCapture},
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
+    observer::{CreateObserver, Observe},
     snapshot::{ResourceCounts, ResourceKind},
     stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
 };
@@ -62,6 +63,18 @@ pub enum Command {
     RequestKeyFrame(Named),
     /// -> [`Reply::Done`].
     CloseConsumer(Named),
+    /// Somebody who listens to a room's producers -> [`Reply::Done`].
+    CreateObserver(CreateObserver),
+    /// It listens to one more; safe to repeat -> [`Reply::Done`].
+    ObserveProducer(Observe),
+    /// The reverse; safe to repeat -> [`Reply::Done`].
+    UnobserveProducer(Observe),
+    /// -> [`Reply::Done`].
+    PauseObserver(Named),
+    /// -> [`Reply::Done`].
+    ResumeObserver(Named),
+    /// -> [`Reply::Done`].
+    CloseObserver(Named),
     /// -> [`Reply::TransportStats`].
     TransportStats(Named),
     /// -> [`Reply::ProducerStats`].
@@ -121,7 +134,7 @@ pub struct Dump {
     /// Its id.
     pub id: Id,
     /// Ids of different kinds are different names. Without it, the first of the kinds that has
-    /// this id: consumer, producer, transport, router.
+    /// this id: observer, consumer, producer, transport, router.
     #[serde(default)]
     pub kind: Option<ResourceKind>,
 }

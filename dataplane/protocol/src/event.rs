@@ -7,6 +7,7 @@ use crate::{
     Id, WorkerId,
     command::{ConsumerScore, Tuple},
     media::Layers,
+    observer::Volume,
 };
 
 /// One event.
@@ -79,6 +80,13 @@ pub enum Event {
         /// 0, 90, 180 or 270 degrees.
         rotation: u16,
     },
+    /// Encodings of a simulcast that nobody watches; none: all are.
+    ProducerLayersUnwatched {
+        /// Which.
+        producer: Id,
+        /// Their indexes.
+        encodings: Vec<u8>,
+    },
     /// Quality of a consumer.
     ConsumerScore {
         /// Which.
@@ -110,6 +118,25 @@ pub enum Event {
         consumer: Id,
         /// What is not sent any more.
         stream: SentStream,
+    },
+    /// An observer's loudest producers of the last interval, the loudest first.
+    ObserverVolumes {
+        /// Which observer.
+        observer: Id,
+        /// At least one.
+        volumes: Vec<Volume>,
+    },
+    /// Nobody whom an observer listens to is loud any more.
+    ObserverSilence {
+        /// Which observer.
+        observer: Id,
+    },
+    /// Another producer dominates.
+    DominantSpeaker {
+        /// Which observer.
+        observer: Id,
+        /// Who.
+        producer: Id,
     },
     /// An event this build does not know: ignored.
     #[serde(other)]

@@ -5,6 +5,7 @@
 //! - [`capture`]: packets of one transport, in the clear, for whoever looks for a fault.
 //! - [`command`]: what the control plane asks, and the answers.
 //! - [`event`]: what the dataplane reports by itself.
+//! - [`observer`]: who speaks in a room.
 //! - [`media`]: RTP parameters as the dataplane needs them (final, after all negotiation).
 //! - [`snapshot`]: the whole state, for a control plane that (re-)attaches.
 //! - [`stats`]: the figures of workers, transports, producers and consumers.
@@ -20,6 +21,7 @@ pub mod command;
 pub mod event;
 pub mod frame;
 pub mod media;
+pub mod observer;
 pub mod snapshot;
 pub mod stats;
 

@@ -11,6 +11,7 @@ use crate::{
     },
     event::{DtlsState, IceState, StreamScore},
     media::{Layers, RtpType},
+    observer::{CreateObserver, ObserverState},
 };
 
 /// A part of a snapshot.
@@ -32,6 +33,8 @@ pub enum ResourceKind {
     Producer,
     /// A sent track.
     Consumer,
+    /// Who listens to a room.
+    Observer,
 }
 
 impl ResourceKind {
@@ -43,6 +46,7 @@ impl ResourceKind {
             Self::Transport => "transport",
             Self::Producer => "producer",
             Self::Consumer => "consumer",
+            Self::Observer => "observer",
         }
     }
 }
@@ -59,6 +63,8 @@ pub struct ResourceCounts {
     pub producers: u64,
     /// Sent tracks.
     pub consumers: u64,
+    /// Observers.
+    pub observers: u64,
 }
 
 impl ResourceCounts {
@@ -69,6 +75,7 @@ impl ResourceCounts {
             ResourceKind::Transport => &mut self.transports,
             ResourceKind::Producer => &mut self.producers,
             ResourceKind::Consumer => &mut self.consumers,
+            ResourceKind::Observer => &mut self.observers,
         } += 1;
     }
 }
@@ -109,6 +116,13 @@ pub enum Resource {
         /// Now.
         state: ConsumerState,
     },
+    /// Who listens to a room.
+    Observer {
+        /// As created.
+        create: Box<CreateObserver>,
+        /// Now.
+        state: ObserverState,
+    },
 }
 
 impl Resource {
@@ -120,6 +134,7 @@ impl Resource {
             Self::WebRtcTransport { .. } => ResourceKind::Transport,
             Self::Producer { .. } => ResourceKind::Producer,
             Self::Consumer { .. } => ResourceKind::Consumer,
+            Self::Observer { .. } => ResourceKind::Observer,
         }
     }
 }
@@ -161,6 +176,9 @@ pub struct ProducerState {
     /// Per stream.
     #[serde(default)]
     pub scores: Vec<StreamScore>,
+    /// Encodings that nobody watches, as was told last.
+    #[serde(default)]
+    pub unwatched: Vec<u8>,
 }
 
 /// What changes on a consumer.

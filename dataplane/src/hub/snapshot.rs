@@ -3,7 +3,7 @@
 //! the last one is answered and the control plane has read most of what it was sent.
 //!
 //! ```text
-//! registry: [ routers | transports | producers | consumers ]      parents before children
+//! registry: [ routers | transports | producers | consumers | observers ]   parents before children
 //!                        ^ cursor: 256 names at a time -> their workers -> parts -> connection
 //! ```
 //! Complete or an error, never less: whatever cannot be asked or sent ends the snapshot.
@@ -213,6 +213,9 @@ impl Hub {
             ResourceState::Consumer(state) => {
                 Resource::Consumer { create: entry.create.read().ok()?, state }
             }
+            ResourceState::Observer(state) => {
+                Resource::Observer { create: entry.create.read().ok()?, state }
+            }
         })
     }
 
@@ -223,7 +226,7 @@ impl Hub {
         request: u64,
         dump: &Dump,
     ) -> Result<(), CommandError> {
-        let all = [Kind::Consumer, Kind::Producer, Kind::Transport, Kind::Router];
+        let all = [Kind::Observer, Kind::Consumer, Kind::Producer, Kind::Transport, Kind::Router];
         let kinds = dump.kind.as_ref().map_or(&all[..], std::slice::from_ref);
         let found = kinds.iter().find(|kind| self.registry.entry(**kind, &dump.id).is_some());
         let Some(&kind) = found else {

@@ -41,6 +41,8 @@ mod manager;
 mod media;
 #[path = "all/mutation.rs"]
 mod mutation;
+#[path = "all/observers.rs"]
+mod observers;
 #[path = "all/placement.rs"]
 mod placement;
 #[path = "all/proofs.rs"]

@@ -179,6 +179,8 @@ pub struct Track {
     pub dtx: bool,
     /// Nothing is captured.
     pub muted: bool,
+    /// Its loudness in dB below the loudest (RFC 6464); one of each frame's own without.
+    pub level: Option<u8>,
     /// CVO byte, when the publisher sends one.
     pub orientation: Option<u8>,
     /// It sends dependency descriptors: of three temporal layers.
@@ -206,6 +208,7 @@ impl Track {
             temporal_layers: 1,
             dtx: false,
             muted: false,
+            level: None,
             orientation: None,
             describes_dependencies: false,
             extensions: parameters::PUBLISHER_EXTENSIONS.to_vec(),
@@ -267,7 +270,7 @@ impl Track {
                 mid: self.mid.clone(),
                 rid: source.rid.clone().filter(|_| self.labels),
                 repaired: false,
-                audio_level: audio.then_some((frame % 127) as u8 | 0x80),
+                audio_level: audio.then(|| self.level.unwrap_or((frame % 127) as u8) | 0x80),
                 orientation: self.orientation,
                 captured_ntp: (packet + 1 == packets).then_some(ntp),
                 dependency: self.describes_dependencies.then(|| {

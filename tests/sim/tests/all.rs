@@ -21,6 +21,8 @@ mod key_frames;
 mod layers;
 #[path = "all/loss.rs"]
 mod loss;
+#[path = "all/observers.rs"]
+mod observers;
 #[path = "all/reports.rs"]
 mod reports;
 #[path = "all/restart.rs"]
@@ -31,5 +33,7 @@ mod streams;
 mod thin;
 #[path = "all/timeline.rs"]
 mod timeline;
+#[path = "all/watched.rs"]
+mod watched;
 #[path = "all/week.rs"]
 mod week;

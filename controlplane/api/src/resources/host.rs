@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::EventSeq;
 use crate::id::Id;
-use crate::resources::{ConsumerInfo, ProducerInfo, RouterInfo, TransportInfo};
+use crate::resources::{ConsumerInfo, ObserverInfo, ProducerInfo, RouterInfo, TransportInfo};
 
 /// `GET /health` and `GET /ready`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,9 @@ pub struct RouterSnapshot {
     pub router: RouterInfo,
     /// Its transports.
     pub transports: Vec<TransportSnapshot>,
+    /// Its observers.
+    #[serde(default)]
+    pub observers: Vec<ObserverInfo>,
 }
 
 /// A transport and what hangs below it.

@@ -87,6 +87,9 @@ pub struct ProducerInfo {
     /// Of each stream that has arrived.
     #[serde(default)]
     pub score: Vec<ProducerScore>,
+    /// Indexes into `rtpParameters.encodings` that nobody watches: those of `producer.layersunwatched`.
+    #[serde(default)]
+    pub layers_unwatched: Vec<u32>,
     /// When it was made.
     pub created_at: UnixMs,
     /// The caller's own: at most 8 KiB of JSON that the server never looks into.

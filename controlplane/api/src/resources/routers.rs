@@ -86,6 +86,9 @@ pub struct RouterDetails {
     pub producers: Vec<Id>,
     /// Ids of its consumers.
     pub consumers: Vec<Id>,
+    /// Ids of its observers.
+    #[serde(default)]
+    pub observers: Vec<Id>,
 }
 
 /// A router in a list, with how much hangs below it.

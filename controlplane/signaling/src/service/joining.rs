@@ -8,10 +8,11 @@ use ironcast_api::Id;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
+use super::tell::speaking;
 use super::{From, Service, Thing};
 use crate::failure::Failure;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
-use crate::rooms::{Arrival, Departed, Joined, RouterSlot, Seat, fresh_id};
+use crate::rooms::{Arrival, Departed, Joined, Producer, RouterSlot, Seat, fresh_id};
 
 /// Somebody is about to join a room. However that ends, also when his message is cut off, a room
 /// that nobody is in afterwards is closed.
@@ -30,6 +31,11 @@ impl Drop for Visit {
             self.service.free(Thing::Router, router.id.clone());
         }
     }
+}
+
+/// What nobody watches of an own producer.
+fn unwatched((id, producer): (&Id, &Producer)) -> Value {
+    json!({ "producerId": id, "encodings": producer.unwatched })
 }
 
 impl Service {
@@ -154,9 +160,11 @@ impl Service {
             // What is still there of his own: some may have been lost while he was away.
             "transportIds": own.transports.values().collect::<Vec<_>>(),
             "producerIds": own.producers.keys().collect::<Vec<_>>(),
+            "unwatched": own.producers.iter().map(unwatched).collect::<Vec<_>>(),
             "mode": "sfu",
             "participants": rooms.participants_for(&seat.room_id, &seat.participant_id),
             "producers": rooms.producers_for(&seat.room_id, &seat.participant_id),
+            "speaking": rooms.room(&seat.room_id).map(|room| speaking(&room.speakers)),
             "rtpCapabilities": capabilities,
             "iceServers": self.settings.ice_servers,
         }))

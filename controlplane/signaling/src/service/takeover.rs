@@ -126,8 +126,9 @@ fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
         for each in &transport.producers {
             let Some(producer_id) = id(&each.id) else { continue };
             let app_data = each.app_data.clone();
-            let producer =
+            let mut producer =
                 Producer::new(&producer_id, &participant_id, each.kind, each.paused, app_data);
+            producer.unwatched.clone_from(&each.unwatched);
             participant.producers.insert(producer_id, producer);
         }
         for each in &transport.consumers {

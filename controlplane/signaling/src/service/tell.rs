@@ -93,6 +93,15 @@ impl Service {
         self.tell_producers(rooms, seat);
     }
 
+    /// Who speaks, the loudest first; nobody.
+    pub(crate) fn tell_speakers(&self, rooms: &Rooms, room_id: &Id) {
+        let Some(room) = rooms.room(room_id) else { return };
+        let payload = raw(&speaking(&room.speakers));
+        for (_, socket) in rooms.sockets_but(room_id, None) {
+            self.outbox.emit(socket, "active-speaker", &payload);
+        }
+    }
+
     /// These producers of a participant are gone.
     pub(crate) fn tell_closed(
         self: &Arc<Self>,
@@ -139,6 +148,11 @@ impl Service {
         });
         self.emit(socket, "error", &payload);
     }
+}
+
+/// `active-speaker`.
+pub(super) fn speaking(speakers: &[Id]) -> Value {
+    json!({ "participantId": speakers.first(), "participantIds": speakers })
 }
 
 /// Tells a room's list for as long as changes come, each time after a pause.

@@ -24,7 +24,7 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: Produce = parse(payload)?;
-        let (seat, transport_id) = {
+        let (seat, router, transport_id) = {
             let rooms = self.rooms();
             let seat = rooms.seat(socket)?;
             let count = rooms.participant(&seat)?.producers.len();
@@ -32,10 +32,12 @@ impl Service {
                 return Err(Failure::no_capacity("you send as many tracks as allowed"));
             }
             let id = rooms.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Send))?;
-            (seat, id)
+            let router = rooms.router(&seat)?;
+            (seat, router, id)
         };
         let new = NewProducer {
             id: fresh_id(),
+            router_id: router.id.clone(),
             transport_id,
             kind: wanted.kind,
             rtp_parameters: wanted.rtp_parameters,

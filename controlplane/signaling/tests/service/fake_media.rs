@@ -390,6 +390,7 @@ fn view_transport(inside: &Inside, id: &str, transport: &Transport) -> Transport
                 id: id.clone(),
                 kind: ironcast_api::MediaKind::Video,
                 paused: track.paused,
+                unwatched: Vec::new(),
                 app_data: track.app_data.clone(),
             })
             .collect(),

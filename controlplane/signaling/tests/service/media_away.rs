@@ -44,6 +44,66 @@ async fn reports_about_consumers_reach_their_owner() {
     );
 }
 
+/// All are told, once for each change, and who comes in between learns it by joining.
+#[tokio::test]
+async fn everybody_is_told_who_speaks() {
+    let stage = Stage::new().await;
+    let (mut ada, joined, producer) = stage.join_sending("ada").await;
+    assert_eq!(joined["speaking"], json!({ "participantId": null, "participantIds": [] }));
+    let (mut bob, _) = stage.join("bob").await;
+    let router_id = stage.media.inside().routers.keys().next().unwrap().clone();
+    let speak = |producer_ids: &[&str]| MediaEvent::Speakers {
+        router_id: router_id.clone(),
+        producer_ids: producer_ids.iter().map(|&id| id.to_owned()).collect(),
+    };
+    for _ in 0..3 {
+        stage.media.report(speak(&[&producer, "unknown"]));
+    }
+    for person in [&mut ada, &mut bob] {
+        let told = person.event("active-speaker").await;
+        assert_eq!(told, json!({ "participantId": "ada", "participantIds": ["ada"] }));
+    }
+    let (_carol, joined) = stage.join("carol").await;
+    assert_eq!(joined["speaking"]["participantId"], "ada");
+    stage.media.report(speak(&[]));
+    for person in [&mut ada, &mut bob] {
+        let told = person.event("active-speaker").await;
+        assert_eq!(told, json!({ "participantId": null, "participantIds": [] }));
+    }
+}
+
+/// Whose track it is, and nobody else; and who was away meanwhile.
+#[tokio::test]
+async fn who_sends_is_told_what_nobody_watches() {
+    let settings = Settings { reconnect_window: Duration::from_secs(60), ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, joined, producer_id) = stage.join_sending("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let report = |encodings: &[u32]| {
+        let (producer_id, encodings) = (producer_id.clone(), encodings.to_vec());
+        stage.media.report(MediaEvent::LayersUnwatched { producer_id, encodings });
+    };
+    report(&[2]);
+    report(&[2]);
+    report(&[1, 2]);
+    for encodings in [json!([2]), json!([1, 2])] {
+        let told = ada.event("layers-unwatched").await;
+        assert_eq!(told, json!({ "producerId": producer_id, "encodings": encodings }));
+    }
+    assert!(!bob.names_seen().await.contains(&"layers-unwatched".to_owned()));
+    ada.cut();
+    report(&[]);
+    stage.media.report(MediaEvent::Speakers {
+        router_id: stage.media.inside().routers.keys().next().unwrap().clone(),
+        producer_ids: vec![producer_id.clone()],
+    });
+    bob.event("active-speaker").await;
+    let mut ada = stage.connect().await;
+    let resume = json!({ "roomId": "r", "resumeToken": joined["resumeToken"] });
+    let joined = ada.must("joinRoom", resume).await;
+    assert_eq!(joined["unwatched"], json!([{ "producerId": producer_id, "encodings": [] }]));
+}
+
 #[tokio::test]
 async fn a_producer_closed_elsewhere_is_gone_for_all() {
     let stage = Stage::new().await;

@@ -41,6 +41,7 @@ export interface CallEvents {
   trackRemoved: (track: RemoteTrack) => void;
   trackChanged: (track: RemoteTrack) => void;
   localChanged: () => void;
+  speaking: () => void;
   problem: (text: string) => void;
 }
 
@@ -89,6 +90,8 @@ export class Call {
   sendTransport: types.Transport | null = null;
   recvTransport: types.Transport | null = null;
   micMuted = false;
+  /** Participants who speak now, as the server hears it; the loudest first. */
+  speaking = new Set<string>();
 
   private options: Options;
   private listeners: Partial<CallEvents> = {};
@@ -190,14 +193,19 @@ export class Call {
     for (const { participantId, name } of joined.participants) {
       this.participants.set(participantId, { id: participantId, name });
     }
+    this.setSpeaking(joined.speaking?.participantIds ?? []);
     this.listed.clear();
     for (const listed of joined.producers as Listed[]) this.listed.set(listed.producerId, listed);
     const notices = this.notices ?? [];
     this.notices = null;
     for (const notice of notices) notice();
     this.tell('participants');
-    if (joined.resumed && this.mediaLives(joined.transportIds)) this.syncOwn(joined.producerIds);
-    else await this.buildMedia(joined.rtpCapabilities);
+    if (joined.resumed && this.mediaLives(joined.transportIds)) {
+      this.syncOwn(joined.producerIds);
+      for (const { producerId, encodings } of joined.unwatched ?? []) this.sendWatched(producerId, encodings);
+    } else {
+      await this.buildMedia(joined.rtpCapabilities);
+    }
     this.syncProducers();
   }
 
@@ -415,6 +423,8 @@ export class Call {
       this.step('participantLeft', { participantId, reason });
       this.tell('participants');
     });
+    on('layers-unwatched', ({ producerId, encodings }) => this.sendWatched(producerId, encodings));
+    on('active-speaker', ({ participantIds }) => this.setSpeaking(participantIds));
     on('new-producer', (listed: Listed) => {
       this.listed.set(listed.producerId, listed);
       void this.consume(listed);
@@ -444,6 +454,26 @@ export class Call {
       track.score = score?.score ?? null;
       this.tell('trackChanged', track);
     });
+  }
+
+  /**
+   * Sends no more than is watched. The lowest encoding goes on in any case: whoever comes has a
+   * picture at once, and the others a key frame later.
+   */
+  private sendWatched(producerId: string, unwatched: number[]): void {
+    const producer = [...this.producers.values()].find(({ id }) => id === producerId);
+    const encodings = producer?.rtpParameters.encodings?.length ?? 0;
+    if (!producer || producer.closed || encodings < 2) return;
+    let top = encodings - 1;
+    while (top > 0 && unwatched.includes(top)) top -= 1;
+    this.step('sendWatched', { producerId, top });
+    producer.setMaxSpatialLayer(top).catch((error) => this.step('sendWatchedFailed', { message: String(error) }));
+  }
+
+  private setSpeaking(participantIds: string[]): void {
+    this.speaking = new Set(participantIds);
+    this.step('speaking', { participantIds });
+    this.tell('speaking');
   }
 
   // ---- receiving ---------------------------------------------------------------------------

@@ -81,6 +81,10 @@ function expose(call: Call, room: Room): void {
     get participants() {
       return call.participants;
     },
+    /** Ids of those who speak. */
+    get speaking() {
+      return call.speaking;
+    },
     /** Source (`mic`, `camera`, `screen`) to mediasoup-client's Producer. */
     get producers() {
       return call.producers;

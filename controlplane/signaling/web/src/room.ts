@@ -4,7 +4,6 @@ import type { Call, RemoteTrack, Source } from './call.ts';
 import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
 import { icons } from './icons.ts';
-import { Speakers } from './levels.ts';
 import type { Options } from './options.ts';
 import { Statistics } from './statistics.ts';
 import { Tile, type TileActions } from './tiles.ts';
@@ -28,7 +27,6 @@ export class Room {
   private sounds = new Map<string, HTMLAudioElement>();
   private pinned: string | null = null;
   private showsFigures: boolean;
-  private speakers: Speakers;
   private timer: ReturnType<typeof setInterval>;
   private settle: ReturnType<typeof setTimeout> | undefined;
   private resizes: ResizeObserver;
@@ -78,11 +76,6 @@ export class Room {
     this.resizes = new ResizeObserver(() => this.arrange());
     this.resizes.observe(this.stage);
     this.listen();
-    this.speakers = new Speakers(call, (speaking) => {
-      for (const tile of this.tiles.values()) {
-        if (!tile.isScreen) tile.setSpeaking(speaking.has(this.ownerOf(tile)));
-      }
-    });
     this.timer = setInterval(() => void this.refreshFigures(), FIGURES_MS);
     this.refresh();
   }
@@ -91,6 +84,7 @@ export class Room {
     this.call.on('state', () => this.refresh());
     this.call.on('participants', () => this.refresh());
     this.call.on('localChanged', () => this.refresh());
+    this.call.on('speaking', () => this.showSpeaking());
     this.call.on('trackAdded', (track) => this.added(track));
     this.call.on('trackRemoved', (track) => this.removed(track));
     this.call.on('trackChanged', () => this.refresh());
@@ -171,8 +165,15 @@ export class Room {
       tile.setName(kind.name);
     }
     for (const tile of this.tiles.values()) this.fill(tile);
+    this.showSpeaking();
     this.refreshTools();
     this.arrange();
+  }
+
+  private showSpeaking(): void {
+    for (const tile of this.tiles.values()) {
+      tile.setSpeaking(!tile.isScreen && this.call.speaking.has(this.ownerOf(tile)));
+    }
   }
 
   private actions(): TileActions {
@@ -379,7 +380,6 @@ export class Room {
   private close(): void {
     clearInterval(this.timer);
     clearTimeout(this.settle);
-    this.speakers.close();
     this.resizes.disconnect();
     document.removeEventListener('keydown', this.onKey);
     this.sounds.forEach((sound) => (sound.srcObject = null));

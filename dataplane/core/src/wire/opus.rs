@@ -19,9 +19,15 @@ pub fn describe(payload: &[u8]) -> Option<PayloadInfo> {
         start_of_frame: true,
         end_of_frame: true,
         layer_sync: true,
-        silence: payload.len() <= DTX_LEN_MAX,
+        silence: is_silence(payload.len()),
         ..PayloadInfo::default()
     })
+}
+
+/// True for a payload of that length that carries no audio.
+#[must_use]
+pub fn is_silence(payload_len: usize) -> bool {
+    payload_len <= DTX_LEN_MAX
 }
 
 #[cfg(test)]
