@@ -11,7 +11,8 @@ use ironcast_api::{
         ObserverDominantSpeaker, ObserverSilence, ObserverVolume, ObserverVolumes,
         ProducerExhausted, ProducerLayersUnwatched, ProducerScoreEvent,
         ProducerVideoOrientationChange, RouterClosedReason, TransportDtlsStateChange,
-        TransportIceSelectedTupleChange, TransportIceStateChange, WorkerEvent,
+        TransportIceSelectedTupleChange, TransportIceStateChange, TransportRtcpTupleChange,
+        TransportTupleChange, WorkerEvent,
     },
 };
 use ironcast_protocol::{Event, WorkerId};
@@ -62,6 +63,28 @@ pub fn apply(state: &mut State, event: Event) {
                     participant_id,
                     ice_selected_tuple,
                 }))
+            });
+        }
+        Event::PlainTupleChange { transport, tuple, is_rtcp } => {
+            on_transport(state, &transport, |transport| {
+                let tuple = convert::tuple(tuple);
+                let link = transport.info.plain_mut()?;
+                let (transport_id, participant_id);
+                if is_rtcp {
+                    link.rtcp_tuple = Some(tuple.clone());
+                    (transport_id, participant_id) = names(transport);
+                    let event = TransportRtcpTupleChange {
+                        transport_id,
+                        participant_id,
+                        rtcp_tuple: tuple,
+                    };
+                    Some(EventData::TransportRtcpTupleChange(event))
+                } else {
+                    link.tuple = tuple.clone();
+                    (transport_id, participant_id) = names(transport);
+                    let event = TransportTupleChange { transport_id, participant_id, tuple };
+                    Some(EventData::TransportTupleChange(event))
+                }
             });
         }
         Event::DtlsStateChange { transport, state: dtls_state, srtp_profile, reason } => {

@@ -1,12 +1,15 @@
 //! Between the control API's types and the dataplane protocol's: the only place where both meet.
 //! Pure functions; what has no counterpart on one side is filled with what that side means by it.
 
+use std::net::SocketAddr;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
 use ironcast_api as api;
 use ironcast_negotiate as negotiate;
 use ironcast_protocol::{
     self as protocol, command,
     event::{self, StreamScore},
-    media,
+    media, plain,
     stats::{self, WorkerStats},
 };
 
@@ -391,17 +394,30 @@ pub fn worker(stats: &WorkerStats, load: f64) -> api::WorkerInfo {
     }
 }
 
+/// Of a transport with this link.
 pub fn transport_stats(
-    id: &str,
+    info: &api::TransportInfo,
     srtp_profile: Option<String>,
     stats: &stats::TransportStats,
-) -> api::WebRtcTransportStats {
-    api::WebRtcTransportStats {
-        transport_id: id.to_owned(),
+) -> api::TransportStats {
+    let link = match &info.link {
+        api::TransportLink::Webrtc(_) => api::LinkStats::Webrtc(api::WebRtcLinkStats {
+            ice_role: api::IceRole::Controlled,
+            ice_state: ice_state(stats.ice_state),
+            ice_selected_tuple: stats.tuple.map(tuple),
+            dtls_state: dtls_state(stats.dtls_state),
+        }),
+        api::TransportLink::Plain(link) => api::LinkStats::Plain(api::PlainLinkStats {
+            rtcp_mux: link.rtcp_mux,
+            comedia: link.comedia,
+            tuple: stats.tuple.map_or_else(|| link.tuple.clone(), tuple),
+            rtcp_tuple: stats.rtcp_tuple.map(tuple).or_else(|| link.rtcp_tuple.clone()),
+        }),
+    };
+    api::TransportStats {
+        transport_id: info.id.to_string(),
         timestamp: stats.timestamp_ms,
-        ice_state: ice_state(stats.ice_state),
-        ice_selected_tuple: stats.tuple.map(tuple),
-        dtls_state: dtls_state(stats.dtls_state),
+        link,
         bytes_received: stats.bytes_received,
         recv_bitrate: stats.recv_bitrate,
         bytes_sent: stats.bytes_sent,
@@ -422,7 +438,7 @@ pub fn transport_stats(
         rtp_packet_loss_received: stats.rtp_packet_loss_received,
         rtp_packet_loss_sent: stats.rtp_packet_loss_sent,
         srtp_crypto_suite: srtp_profile,
-        ..api::WebRtcTransportStats::default()
+        ..api::TransportStats::default()
     }
 }
 
@@ -459,6 +475,59 @@ pub fn stream_stats(
     }
 }
 
+/// The link of a new webrtc transport.
+pub fn webrtc_link(created: &command::TransportCreated) -> api::TransportLink {
+    api::TransportLink::Webrtc(api::WebRtcLink {
+        ice_role: api::IceRole::Controlled,
+        ice_parameters: ice_parameters(&created.ice_parameters),
+        ice_candidates: created.ice_candidates.iter().map(ice_candidate).collect(),
+        ice_state: Default::default(),
+        ice_selected_tuple: None,
+        dtls_parameters: api::DtlsParameters {
+            role: api::DtlsRole::Auto,
+            fingerprints: api_fingerprints(&created.dtls_fingerprints),
+        },
+        dtls_state: Default::default(),
+    })
+}
+
+/// The link of a new plain transport.
+pub fn plain_link(created: &plain::PlainTransportCreated, comedia: bool) -> api::TransportLink {
+    api::TransportLink::Plain(api::PlainLink {
+        tuple: own_tuple(created.local),
+        rtcp_tuple: created.rtcp_local.map(own_tuple),
+        srtp_parameters: created.srtp.as_ref().and_then(api_srtp),
+        rtcp_mux: created.rtcp_local.is_none(),
+        comedia,
+    })
+}
+
+/// Our end of a path whose other end is not known.
+fn own_tuple(local: SocketAddr) -> api::TransportTuple {
+    api::TransportTuple {
+        local_ip: local.ip().to_string(),
+        local_address: local.ip().to_string(),
+        local_port: local.port(),
+        remote_ip: None,
+        remote_port: None,
+        protocol: api::TransportProtocol::Udp,
+    }
+}
+
+/// A key as the API says it; `None` for a suite that it does not have.
+pub fn api_srtp(srtp: &plain::SrtpParameters) -> Option<api::SrtpParameters> {
+    let crypto_suite = serde_json::from_value(srtp.suite.as_str().into()).ok()?;
+    Some(api::SrtpParameters { crypto_suite, key_base64: BASE64.encode(&srtp.key) })
+}
+
+/// A key as the dataplane takes it; `None` where it is not base64, or not as long as its suite says.
+pub fn srtp(srtp: &api::SrtpParameters) -> Option<plain::SrtpParameters> {
+    let key = BASE64.decode(&srtp.key_base64).ok()?;
+    let suite = srtp.crypto_suite;
+    (key.len() == suite.key_bytes())
+        .then(|| plain::SrtpParameters { suite: suite.as_str().to_owned(), key })
+}
+
 /// A command that the dataplane refused, as the API answers it.
 pub fn problem(error: &protocol::CommandError) -> api::Problem {
     use ironcast_protocol::ErrorCode as Theirs;
@@ -468,6 +537,7 @@ pub fn problem(error: &protocol::CommandError) -> api::Problem {
         Theirs::AlreadyExists => api::ErrorCode::AlreadyExists,
         Theirs::WrongState => api::ErrorCode::WrongState,
         Theirs::Unsupported | Theirs::UnknownCommand => api::ErrorCode::Unsupported,
+        Theirs::Forbidden => api::ErrorCode::Forbidden,
         Theirs::NoCapacity => api::ErrorCode::NoCapacity,
         Theirs::TooLarge => api::ErrorCode::TooLarge,
         Theirs::WorkerUnavailable | Theirs::Fenced | Theirs::Internal | Theirs::Unknown => {

@@ -35,6 +35,7 @@ mod rebuild;
 mod registry;
 mod reload;
 mod routes;
+mod sdp;
 mod status;
 #[cfg(test)]
 mod tests;

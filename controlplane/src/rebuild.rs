@@ -9,16 +9,14 @@ use std::{
 };
 
 use ironcast_api::{
-    ConsumerInfo, DtlsParameters, DtlsRole, IceRole, Id, ObserverInfo, ProducerInfo, RouterInfo,
-    TransportInfo, TransportLink, WebRtcLink,
+    ConsumerInfo, DtlsRole, Id, ObserverInfo, ProducerInfo, RouterInfo, TransportInfo,
+    TransportLink,
 };
 use ironcast_negotiate::{
     default_media_codecs, generate_router_rtp_capabilities, get_consumable_rtp_parameters,
 };
 use ironcast_protocol::{
-    command::{
-        ConnectTransport, Consume, CreateRouter, CreateWebRtcTransport, Produce, TransportCreated,
-    },
+    command::{Consume, CreateRouter, Produce},
     observer::{CreateObserver, ObserverState},
     snapshot::{ConsumerState, ProducerState, Resource, ResourceCounts, TransportState},
 };
@@ -53,7 +51,23 @@ impl Rebuild {
             let what = match resource {
                 Resource::Router { create, worker } => add_router(registry, create, worker),
                 Resource::WebRtcTransport { create, created, connect, state } => {
-                    add_transport(registry, *create, &created, connect, state)
+                    let made = Made {
+                        id: create.id,
+                        router: create.router,
+                        note: create.note,
+                        connect_note: connect.map(|connect| connect.note),
+                    };
+                    add_transport(registry, made, convert::webrtc_link(&created), state)
+                }
+                Resource::PlainTransport { create, created, connect, state } => {
+                    let link = convert::plain_link(&created, create.comedia);
+                    let made = Made {
+                        id: create.id,
+                        router: create.router,
+                        note: create.note,
+                        connect_note: connect.map(|connect| connect.note),
+                    };
+                    add_transport(registry, made, link, state)
                 }
                 Resource::Producer { create, state } => add_producer(registry, *create, &state),
                 Resource::Consumer { create, state } => add_consumer(registry, *create, &state),
@@ -130,26 +144,40 @@ pub fn new_router(
     }
 }
 
+/// What the commands of all kinds of transports say.
+struct Made {
+    id: String,
+    router: String,
+    note: Vec<u8>,
+    connect_note: Option<Vec<u8>>,
+}
+
 fn add_transport(
     registry: &mut Registry,
-    create: CreateWebRtcTransport,
-    created: &TransportCreated,
-    connect: Option<ConnectTransport>,
+    made: Made,
+    link: TransportLink,
     state: TransportState,
 ) -> Option<()> {
-    let note: TransportNote = note::read(&create.note).unwrap_or_default();
-    let connect_hash = connect.map(|connect| {
-        let note: ConnectNote = note::read(&connect.note).unwrap_or_default();
+    let note: TransportNote = note::read(&made.note).unwrap_or_default();
+    let connect_hash = made.connect_note.map(|connect| {
+        let note: ConnectNote = note::read(&connect).unwrap_or_default();
         note.hash
     });
     let mut info =
-        new_transport_info(Id::new(create.id).ok()?, Id::new(create.router).ok()?, created, &note);
-    if let Some(link) = info.webrtc_mut() {
-        link.ice_state = convert::ice_state(state.ice_state);
-        link.ice_selected_tuple = state.tuple.map(convert::tuple);
-        link.dtls_state = convert::dtls_state(state.dtls_state);
-        link.dtls_parameters.role =
-            state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
+        new_transport_info(Id::new(made.id).ok()?, Id::new(made.router).ok()?, link, &note);
+    match &mut info.link {
+        TransportLink::Webrtc(link) => {
+            link.ice_state = convert::ice_state(state.ice_state);
+            link.ice_selected_tuple = state.tuple.map(convert::tuple);
+            link.dtls_state = convert::dtls_state(state.dtls_state);
+            link.dtls_parameters.role =
+                state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
+        }
+        TransportLink::Plain(link) => {
+            link.tuple = state.tuple.map_or_else(|| link.tuple.clone(), convert::tuple);
+            link.rtcp_tuple =
+                state.rtcp_tuple.map(convert::tuple).or_else(|| link.rtcp_tuple.clone());
+        }
     }
     info.max_incoming_bitrate = convert::limit(state.max_incoming_bps);
     info.max_outgoing_bitrate = convert::limit(state.max_outgoing_bps);
@@ -166,25 +194,14 @@ fn add_transport(
 pub fn new_transport_info(
     id: Id,
     router_id: Id,
-    created: &TransportCreated,
+    link: TransportLink,
     note: &TransportNote,
 ) -> TransportInfo {
     TransportInfo {
         id,
         router_id,
         participant_id: note.participant_id.clone(),
-        link: TransportLink::Webrtc(WebRtcLink {
-            ice_role: IceRole::Controlled,
-            ice_parameters: convert::ice_parameters(&created.ice_parameters),
-            ice_candidates: created.ice_candidates.iter().map(convert::ice_candidate).collect(),
-            ice_state: Default::default(),
-            ice_selected_tuple: None,
-            dtls_parameters: DtlsParameters {
-                role: DtlsRole::Auto,
-                fingerprints: convert::api_fingerprints(&created.dtls_fingerprints),
-            },
-            dtls_state: Default::default(),
-        }),
+        link,
         max_incoming_bitrate: None,
         max_outgoing_bitrate: None,
         min_outgoing_bitrate: None,

@@ -8,6 +8,7 @@ mod drain;
 mod host;
 mod list;
 pub mod observers;
+mod plain;
 mod producers;
 mod routers;
 pub mod snapshot;
@@ -29,6 +30,8 @@ use crate::{
     call::{self, Answer, Call},
     engine::{Engine, State, Step},
 };
+
+pub use plain::SDP;
 
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub enum Op {
     RestartIce,
     TransportStats,
     TransportDump,
+    TransportSdp,
     Capture,
     Leave,
     CreateProducer,
@@ -148,10 +152,11 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/transports/{}", Op::GetTransport, "A transport"),
     route("PATCH", "/transports/{}", Op::PatchTransport, "Bit rate limits"),
     route("DELETE", "/transports/{}", Op::DeleteTransport, "Closes a transport and all on it"),
-    route("POST", "/transports/{}/connect", Op::ConnectTransport, "The peer's DTLS parameters"),
+    route("POST", "/transports/{}/connect", Op::ConnectTransport, "Who or where the peer is"),
     route("POST", "/transports/{}/restart-ice", Op::RestartIce, "New ICE credentials"),
     route("GET", "/transports/{}/stats", Op::TransportStats, "Statistics, mediasoup's record"),
     route("GET", "/transports/{}/dump", Op::TransportDump, "The dataplane's view"),
+    route("GET", "/transports/{}/sdp", Op::TransportSdp, "What a plain transport sends, as SDP"),
     route("GET", "/transports/{}/capture", Op::Capture, "Its packets in the clear, as pcapng"),
     route("POST", "/participants/{}/leave", Op::Leave, "Closes a participant's transports"),
     route("POST", "/producers", Op::CreateProducer, "Makes a producer"),
@@ -331,6 +336,7 @@ async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<A
         Op::RestartIce => transports::restart_ice(engine, call, id).await,
         Op::TransportStats => transports::stats(engine, call, id).await,
         Op::TransportDump => transports::dump(engine, call, id).await,
+        Op::TransportSdp => plain::sdp(engine, call, id).await,
         Op::Leave => transports::leave(engine, call, id).await,
         Op::GetProducer => producers::get(engine, call, id).await,
         Op::DeleteProducer => producers::delete(engine, call, id).await,

@@ -13,8 +13,8 @@ use ironcast_core::{
     Arrival, Nanos, SECOND,
     batch::Batch,
     closing::PORTION,
-    link::webrtc::ice::Credentials,
-    srtp::Sealer,
+    link::{plain::Sockets, webrtc::ice::Credentials},
+    srtp::{MasterKey, Sealer},
     worker::{Action, Ingress, Worker},
 };
 use ironcast_driver::{Engine, Inbound, Io, Statistics, mailbox::Sender};
@@ -28,6 +28,7 @@ use ironcast_protocol::{
         IceParameters, TransportCreated,
     },
     event::DtlsFailure,
+    plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
     stats::WorkerStats,
 };
 
@@ -38,6 +39,7 @@ use crate::{
     life::Pulse,
     messages::{Answer, ToHub, ToWorker},
     orders::Orders,
+    plain::{self, PlainSockets},
     ports::{NoPort, Opening, Ports},
     settings::Settings,
 };
@@ -71,6 +73,8 @@ pub struct Parts {
     pub ports: Ports,
     /// All workers share one.
     pub is_single_port: bool,
+    /// The sockets of plain transports.
+    pub plain: PlainSockets,
     /// The process's certificate.
     pub certificate: Certificate,
     /// DTLS, on threads of its own.
@@ -162,6 +166,8 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             Command::CreateWebRtcTransport(create) => self.create_transport(&create, io, now),
             Command::ConnectTransport(connect) => self.connect_transport(&connect, now),
+            Command::CreatePlainTransport(create) => self.create_plain_transport(&create, io, now),
+            Command::ConnectPlainTransport(connect) => self.connect_plain_transport(&connect, now),
             Command::RestartIce(named) => {
                 core.apply_restart_ice(&named.id, credentials(self.parts.number)?)
             }
@@ -380,6 +386,53 @@ impl<S: Sealer> WorkerEngine<S> {
         Ok(Reply::Connected { local_role })
     }
 
+    fn create_plain_transport(
+        &mut self,
+        create: &CreatePlainTransport,
+        io: &mut Io,
+        now: Nanos,
+    ) -> Result<Reply, CommandError> {
+        let suite = create.srtp_suite.as_deref().map(plain::suite).transpose()?;
+        let (ours, srtp) = suite.map(plain::new_key).transpose()?.unzip();
+        let opened = self.parts.plain.open(create, io)?;
+        let sockets = opened.sockets;
+        let made = self.core.apply_create_plain_transport(create, sockets, ours.as_ref(), now);
+        let token = match made {
+            Ok(token) => token,
+            Err(error) => {
+                PlainSockets::give(opened, io);
+                return Err(error);
+            }
+        };
+        let Sockets { rtp: local, rtcp: rtcp_local } = sockets;
+        let created = PlainTransportCreated { local, rtcp_local, srtp };
+        self.parts.plain.keep(token, opened, created.clone());
+        Ok(Reply::PlainTransportCreated(created))
+    }
+
+    fn connect_plain_transport(
+        &mut self,
+        connect: &ConnectPlainTransport,
+        now: Nanos,
+    ) -> Result<Reply, CommandError> {
+        let not_plain =
+            || CommandError::new(ErrorCode::WrongState, "this is not a plain transport");
+        let theirs = connect.srtp.as_ref().map(plain::master_key).transpose()?;
+        let token = self.core.transport_number(&connect.id);
+        let plain = token.and_then(|token| self.parts.plain.created(token));
+        let created = plain.ok_or_else(not_plain)?;
+        // A peer of another suite than ours has the last word (as with mediasoup).
+        let suite = created.srtp.as_ref().map(|ours| ours.suite.as_str());
+        let other = theirs.as_ref().filter(|theirs| suite != Some(theirs.suite().name()));
+        let other = other.filter(|_| suite.is_some()).map(MasterKey::suite);
+        let (ours, srtp) = other.map(plain::new_key).transpose()?.unzip();
+        self.core.apply_connect_plain_transport(connect, theirs.as_ref(), ours.as_ref(), now)?;
+        if srtp.is_some() {
+            created.srtp = srtp;
+        }
+        Ok(Reply::PlainTransportConnected(created.clone()))
+    }
+
     fn handshake_output(&mut self, transport: u64, output: Output, now: Nanos) {
         match output {
             Output::Datagram(bytes) => self.core.dtls_output(transport, &bytes, now),
@@ -430,6 +483,7 @@ impl<S: Sealer> WorkerEngine<S> {
                     }
                     Action::StartDtls { transport } => self.orders.begin(transport),
                     Action::TransportGone { transport, .. } => {
+                        self.parts.plain.close(transport, io);
                         if let Some(port) = self.ports_of.remove(&transport) {
                             self.parts.ports.give(port);
                         }

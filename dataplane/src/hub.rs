@@ -26,8 +26,9 @@ use std::{
 use ironcast_driver::mailbox::{SendError, Sender};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, Frame, FrameKind, Id, Reply, WorkerId,
-    command::{ConnectTransport, MAX_COMMAND_BYTES, MAX_NOTE_BYTES},
+    command::{ConnectTransport, MAX_COMMAND_BYTES, MAX_NOTE_BYTES, TransportCreated},
     frame,
+    plain::ConnectPlainTransport,
     snapshot::ResourceKind as Kind,
     stats::WorkerStats,
 };
@@ -58,6 +59,7 @@ enum Then {
     Relay,
     Create(Kind, Id),
     Connect(Box<ConnectTransport>, u64),
+    ConnectPlain(Box<ConnectPlainTransport>, u64),
     Restart(Id, u64),
     Dump(Name),
     Snapshot,
@@ -295,6 +297,9 @@ impl Hub {
         let then = match &command {
             _ if effect == Effect::Creates => Then::Create(kind, id.clone()),
             Command::ConnectTransport(connect) => Then::Connect(Box::new(connect.clone()), made_by),
+            Command::ConnectPlainTransport(connect) => {
+                Then::ConnectPlain(Box::new(connect.clone()), made_by)
+            }
             Command::RestartIce(named) => Then::Restart(named.id.clone(), made_by),
             _ => Then::Relay,
         };
@@ -399,10 +404,19 @@ impl Hub {
             (Then::Create(_, id), Reply::TransportCreated(created)) => {
                 self.registry.set_created(&id, token, created);
             }
-            (Then::Connect(connect, made_by), _) => self.registry.set_connect(&connect, made_by),
+            (Then::Create(_, id), Reply::PlainTransportCreated(created)) => {
+                self.registry.set_created(&id, token, created);
+            }
+            (Then::Connect(connect, made_by), _) => {
+                self.registry.set_connect(&connect.id, &connect, made_by);
+            }
+            (Then::ConnectPlain(connect, made_by), Reply::PlainTransportConnected(created)) => {
+                self.registry.set_connect(&connect.id, &connect, made_by);
+                self.registry.set_created(&connect.id, made_by, created);
+            }
             (Then::Restart(id, made_by), Reply::IceRestarted(parameters)) => {
                 let entry = self.registry.entry(Kind::Transport, &id);
-                if let Some(mut created) = entry.and_then(Entry::created) {
+                if let Some(mut created) = entry.and_then(Entry::created::<TransportCreated>) {
                     created.ice_parameters.clone_from(parameters);
                     self.registry.set_created(&id, made_by, &created);
                 }
@@ -476,6 +490,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
     Some(match command {
         Command::CreateRouter(create) => (Kind::Router, &create.id, Creates),
         Command::CreateWebRtcTransport(create) => (Kind::Transport, &create.id, Creates),
+        Command::CreatePlainTransport(create) => (Kind::Transport, &create.id, Creates),
         Command::Produce(create) => (Kind::Producer, &create.id, Creates),
         Command::Consume(create) => (Kind::Consumer, &create.id, Creates),
         Command::CreateObserver(create) => (Kind::Observer, &create.id, Creates),
@@ -485,6 +500,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::CloseConsumer(named) => (Kind::Consumer, &named.id, Closes),
         Command::CloseObserver(named) => (Kind::Observer, &named.id, Closes),
         Command::ConnectTransport(connect) => (Kind::Transport, &connect.id, Changes),
+        Command::ConnectPlainTransport(connect) => (Kind::Transport, &connect.id, Changes),
         Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
         Command::TakeCapture(take) => (Kind::Transport, &take.id, Changes),
         Command::RestartIce(named) | Command::TransportStats(named) => {
@@ -518,7 +534,9 @@ fn check_size(command: &Command) -> Result<(), CommandError> {
     let (note, id) = match command {
         Command::CreateRouter(create) => (create.note.len(), Some(&create.id)),
         Command::CreateWebRtcTransport(create) => (create.note.len(), Some(&create.id)),
+        Command::CreatePlainTransport(create) => (create.note.len(), Some(&create.id)),
         Command::ConnectTransport(connect) => (connect.note.len(), None),
+        Command::ConnectPlainTransport(connect) => (connect.note.len(), None),
         Command::Produce(create) => (create.note.len(), Some(&create.id)),
         Command::Consume(create) => (create.note.len(), Some(&create.id)),
         Command::CreateObserver(create) => (create.note.len(), Some(&create.id)),

@@ -13,6 +13,7 @@ mod hub;
 mod life;
 mod messages;
 mod orders;
+mod plain;
 mod ports;
 mod registry;
 mod settings;

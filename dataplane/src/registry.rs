@@ -10,10 +10,10 @@ use std::{
 use ironcast_protocol::{
     Id, WorkerId,
     attic::{Attic, Stored},
-    command::{Command, ConnectTransport, TransportCreated},
+    command::Command,
     snapshot::ResourceKind as Kind,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// A resource's name: ids of different kinds are different names. Parents order before children.
 pub type Name = (Kind, Id);
@@ -39,9 +39,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Transports: our side.
+    /// Transports: our side, in the shape of its kind.
     #[must_use]
-    pub fn created(&self) -> Option<TransportCreated> {
+    pub fn created<T: DeserializeOwned>(&self) -> Option<T> {
         self.created.as_ref()?.read().ok()
     }
 }
@@ -108,6 +108,10 @@ impl Registry {
                 let parents = [Some((Kind::Router, &create.router)), None];
                 (Kind::Transport, &create.id, parents)
             }
+            Command::CreatePlainTransport(create) => {
+                let parents = [Some((Kind::Router, &create.router)), None];
+                (Kind::Transport, &create.id, parents)
+            }
             Command::Produce(create) => {
                 let parents = [Some((Kind::Transport, &create.transport)), None];
                 (Kind::Producer, &create.id, parents)
@@ -139,6 +143,7 @@ impl Registry {
         let create = match command {
             Command::CreateRouter(create) => self.store(kind as usize, create),
             Command::CreateWebRtcTransport(create) => self.store(kind as usize, create),
+            Command::CreatePlainTransport(create) => self.store(kind as usize, create),
             Command::Produce(create) => self.store(kind as usize, create),
             Command::Consume(create) => self.store(kind as usize, create),
             Command::CreateObserver(create) => self.store(kind as usize, create),
@@ -161,7 +166,7 @@ impl Registry {
     }
 
     /// Our side of a transport that this command made.
-    pub fn set_created(&mut self, id: &str, token: u64, created: &TransportCreated) {
+    pub fn set_created(&mut self, id: &str, token: u64, created: &impl Serialize) {
         let created = self.store(CREATED, created);
         if let Some(entry) = self.made_by(Kind::Transport, id, token) {
             entry.created = created;
@@ -169,9 +174,9 @@ impl Registry {
     }
 
     /// A transport that this command made was connected.
-    pub fn set_connect(&mut self, connect: &ConnectTransport, token: u64) {
+    pub fn set_connect(&mut self, id: &str, connect: &impl Serialize, token: u64) {
         let connected = self.store(CONNECTS, connect);
-        if let Some(entry) = self.made_by(Kind::Transport, &connect.id, token) {
+        if let Some(entry) = self.made_by(Kind::Transport, id, token) {
             entry.connect = connected;
         }
     }
@@ -232,7 +237,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use ironcast_protocol::{
-        command::{Consume, CreateRouter, CreateWebRtcTransport, Produce},
+        command::{Consume, CreateRouter, CreateWebRtcTransport, Produce, TransportCreated},
         observer::{CreateObserver, Method},
     };
 
@@ -358,9 +363,10 @@ mod tests {
         };
         registry.set_created("t", 2, &created);
         registry.remove_made_by(Kind::Transport, "t", 2);
-        assert_eq!(registry.entry(Kind::Transport, "t").unwrap().created(), None);
+        let said = |registry: &Registry| registry.entry(Kind::Transport, "t").unwrap().created();
+        assert_eq!(said(&registry), None::<TransportCreated>);
         registry.set_created("t", 3, &created);
-        assert_eq!(registry.entry(Kind::Transport, "t").unwrap().created(), Some(created));
+        assert_eq!(said(&registry), Some(created));
         registry.remove_made_by(Kind::Transport, "t", 3);
         assert!(registry.entry(Kind::Transport, "t").is_none());
     }

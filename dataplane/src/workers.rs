@@ -34,6 +34,7 @@ use crate::{
     engine::{Parts, WorkerEngine},
     life::{Lives, Pulse},
     messages::{ToHub, ToWorker},
+    plain::PlainSockets,
     ports::Ports,
     settings::Settings,
 };
@@ -61,6 +62,8 @@ pub struct Workers {
     without: Without,
     /// The ports of each worker.
     slices: Vec<PortRange>,
+    /// Those of its plain transports.
+    plain_slices: Vec<PortRange>,
     /// Nobody else on this host uses them while this lives.
     _claim: PortClaim,
 }
@@ -84,6 +87,7 @@ impl Workers {
         require_sealer(config.dataplane.sealer)?;
         let addresses = addresses::local(&config.rtc.listen).context("no network interfaces")?;
         let (slices, claim) = claim_ports(config, cores.len(), &addresses)?;
+        let plain_slices = slices_of("rtc.plain_ports", config.rtc.plain_ports, cores.len())?;
         warn_of_few_files(config.dataplane.paths_max)?;
         let shared = config
             .rtc
@@ -113,6 +117,7 @@ impl Workers {
             shared,
             without,
             slices,
+            plain_slices,
             _claim: claim,
         })
     }
@@ -211,6 +216,7 @@ impl Workers {
                 answers_bytes_max: limits.answers_bytes_max as usize,
                 observers_per_router_max: config.limits.observers_per_router_max as usize,
                 producers_per_observer_max: config.limits.producers_per_observer_max as usize,
+                plain_allow: config.rtc.plain_allow.clone(),
             },
         );
         let engine = WorkerEngine::new(
@@ -223,6 +229,7 @@ impl Workers {
                 settings: Arc::clone(&self.settings),
                 ports,
                 is_single_port: self.shared.is_some(),
+                plain: PlainSockets::new(self.plain_slices[index]),
                 certificate: self.certificate.clone(),
                 handshakes,
                 hub: self.hub.clone(),
@@ -322,21 +329,29 @@ fn claim_ports(
     let claim = PortClaim::take(&rtc.listen, all.first, all.last).map_err(|error| {
         anyhow::anyhow!("{key} {all}: {error}. End it, or choose others: --set {key}=...")
     })?;
-    let slice = |index| single.or_else(|| all.slice(index, workers as u32));
-    let slices: Option<Vec<_>> = (0..workers as u32).map(slice).collect();
-    let slices = slices.with_context(|| {
-        format!(
-            "rtc.ports has {} ports for {workers} workers, and each needs one of its own: widen \
-             it, or lower dataplane.workers",
-            all.count()
-        )
-    })?;
+    let slices = match single {
+        Some(single) => vec![single; workers],
+        None => slices_of("rtc.ports", all, workers)?,
+    };
     for slice in &slices {
         require_a_port(*slice, addresses).map_err(|(address, error)| {
             anyhow::anyhow!(explain::media_port(key, address, &error))
         })?;
     }
     Ok((slices, claim))
+}
+
+/// Each worker's part of a range.
+fn slices_of(key: &str, all: PortRange, workers: usize) -> anyhow::Result<Vec<PortRange>> {
+    let slices: Option<Vec<_>> =
+        (0..workers as u32).map(|index| all.slice(index, workers as u32)).collect();
+    slices.with_context(|| {
+        format!(
+            "{key} has {} ports for {workers} workers, and each needs one of its own: widen it, or \
+             lower dataplane.workers",
+            all.count()
+        )
+    })
 }
 
 /// That a worker will find a port of its slice that nobody else has; else the first one's fault.

@@ -194,6 +194,10 @@ events! {
     /// The path in use.
     TransportIceSelectedTupleChange(TransportIceSelectedTupleChange)
         = "transport.iceselectedtuplechange",
+    /// Where a plain transport's peer is, once it was learned.
+    TransportTupleChange(TransportTupleChange) = "transport.tuple",
+    /// The same of its RTCP, without `rtcpMux`.
+    TransportRtcpTupleChange(TransportRtcpTupleChange) = "transport.rtcptuple",
     /// DTLS.
     TransportDtlsStateChange(TransportDtlsStateChange) = "transport.dtlsstatechange",
     /// A transport is gone, and with it its producers and consumers.
@@ -348,6 +352,34 @@ pub struct TransportIceSelectedTupleChange {
     pub participant_id: Option<Id>,
     /// New path.
     pub ice_selected_tuple: TransportTuple,
+}
+
+/// `transport.tuple`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TransportTupleChange {
+    /// Which.
+    pub transport_id: Id,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
+    /// Both ends now.
+    pub tuple: TransportTuple,
+}
+
+/// `transport.rtcptuple`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TransportRtcpTupleChange {
+    /// Which.
+    pub transport_id: Id,
+    /// Whose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub participant_id: Option<Id>,
+    /// Both ends now.
+    pub rtcp_tuple: TransportTuple,
 }
 
 /// `transport.dtlsstatechange`.

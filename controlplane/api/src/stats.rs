@@ -10,28 +10,30 @@ use crate::events::LayersChangeReason;
 use crate::rtp::MediaKind;
 use crate::transport::{DtlsState, IceRole, IceState, TransportTuple};
 
-/// `type` of [`WebRtcTransportStats`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The part of a transport's record that is about its link, by `type`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
-pub enum WebRtcTransportStatsType {
-    /// `webrtc-transport`
-    #[default]
+#[serde(tag = "type")]
+pub enum LinkStats {
+    /// Of a webrtc transport.
     #[serde(rename = "webrtc-transport")]
-    WebRtcTransport,
+    Webrtc(WebRtcLinkStats),
+    /// Of a plain transport.
+    #[serde(rename = "plain-rtp-transport")]
+    Plain(PlainLinkStats),
 }
 
-/// A WebRTC transport's record.
+impl Default for LinkStats {
+    fn default() -> Self {
+        Self::Webrtc(WebRtcLinkStats::default())
+    }
+}
+
+/// Of a webrtc transport.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct WebRtcTransportStats {
-    /// `webrtc-transport`.
-    #[serde(rename = "type")]
-    pub kind: WebRtcTransportStatsType,
-    /// Id.
-    pub transport_id: String,
-    /// Milliseconds of the Unix epoch.
-    pub timestamp: u64,
+pub struct WebRtcLinkStats {
     /// Always `controlled`.
     pub ice_role: IceRole,
     /// ICE.
@@ -41,6 +43,36 @@ pub struct WebRtcTransportStats {
     pub ice_selected_tuple: Option<TransportTuple>,
     /// DTLS.
     pub dtls_state: DtlsState,
+}
+
+/// Of a plain transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PlainLinkStats {
+    /// RTCP has the port of RTP.
+    pub rtcp_mux: bool,
+    /// The peer's address is learned.
+    pub comedia: bool,
+    /// Our end, and the peer's once it is known.
+    pub tuple: TransportTuple,
+    /// The same of RTCP, without `rtcpMux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtcp_tuple: Option<TransportTuple>,
+}
+
+/// A transport's record.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TransportStats {
+    /// Id.
+    pub transport_id: String,
+    /// Milliseconds of the Unix epoch.
+    pub timestamp: u64,
+    /// Where the peer is.
+    #[serde(flatten)]
+    pub link: LinkStats,
     /// All bytes received.
     pub bytes_received: u64,
     /// All bits per second received.

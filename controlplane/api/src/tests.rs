@@ -299,7 +299,7 @@ fn codec_parameters_are_numbers_or_texts() {
 
 #[test]
 fn statistics_have_mediasoups_names() {
-    let stats = WebRtcTransportStats { transport_id: "t1".to_owned(), ..Default::default() };
+    let stats = TransportStats { transport_id: "t1".to_owned(), ..Default::default() };
     let value = serde_json::to_value(stats).expect("JSON");
     assert_eq!(value["type"], "webrtc-transport");
     assert_eq!(value["rtpRecvBitrate"], 0);

@@ -1,4 +1,4 @@
-//! ICE, DTLS and tuples of a WebRTC transport, in mediasoup's shapes, so that mediasoup-client
+//! ICE, DTLS, SRTP and tuples of a transport, in mediasoup's shapes, so that mediasoup-client
 //! takes them as they are. Written by the control plane, read by clients.
 
 use serde::{Deserialize, Serialize};
@@ -269,6 +269,64 @@ impl DtlsFingerprint {
             })
             .collect::<Option<Vec<u8>>>()?;
         (bytes.len() == self.algorithm.hash_bytes()).then_some(bytes)
+    }
+}
+
+/// What seals the packets of a plain transport (RFC 4568, RFC 7714).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+pub enum SrtpCryptoSuite {
+    /// AES-GCM, key of 16 bytes and salt of 12.
+    #[serde(rename = "AEAD_AES_128_GCM")]
+    AeadAes128Gcm,
+    /// AES-GCM, key of 32 bytes and salt of 12.
+    #[serde(rename = "AEAD_AES_256_GCM")]
+    AeadAes256Gcm,
+    /// AES-CM, key of 16 bytes and salt of 14.
+    #[default]
+    #[serde(rename = "AES_CM_128_HMAC_SHA1_80")]
+    AesCm128HmacSha1_80,
+    /// The same with a short tag.
+    #[serde(rename = "AES_CM_128_HMAC_SHA1_32")]
+    AesCm128HmacSha1_32,
+}
+
+impl SrtpCryptoSuite {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
+            Self::AesCm128HmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Self::AesCm128HmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+        }
+    }
+
+    /// Bytes of key and salt.
+    pub fn key_bytes(self) -> usize {
+        match self {
+            Self::AeadAes128Gcm => 28,
+            Self::AeadAes256Gcm => 44,
+            Self::AesCm128HmacSha1_80 | Self::AesCm128HmacSha1_32 => 30,
+        }
+    }
+}
+
+/// Suite and key of what one side sends.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SrtpParameters {
+    /// Suite.
+    pub crypto_suite: SrtpCryptoSuite,
+    /// Master key, and behind it the salt, as base64.
+    pub key_base64: String,
+}
+
+impl std::fmt::Debug for SrtpParameters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut all = f.debug_struct("SrtpParameters");
+        all.field("crypto_suite", &self.crypto_suite).finish_non_exhaustive()
     }
 }
 

@@ -220,6 +220,8 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   /** Makes objects of what is in the room at the server. @internal */
   adopt({ transports, observers = [] }: RouterSnapshot, seq: Seq): void {
     for (const info of transports) {
+      // Made by others, by the API: there is no class for it here.
+      if (info.type !== 'webrtc') continue;
       const transport = this.#addTransport(info, info.appData ?? {}, seq);
       this.session.add(transport);
       for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));

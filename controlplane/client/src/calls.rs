@@ -7,9 +7,9 @@ use ironcast_api::{
     Batch, BatchAnswers, CanConsume, CanConsumeAnswer, ConnectAnswer, ConnectTransport,
     ConsumerInfo, ConsumerList, CreateConsumer, CreateObserver, CreateProducer, CreateRouter,
     CreateTransport, DrainRequest, DrainStatus, DtlsParameters, EventSeq, Health, Id, LeaveAnswer,
-    ObserverInfo, ObserverList, PatchConsumer, PatchTransport, ProducerInfo, ProducerList,
-    RestartIceAnswer, RouterDetails, RouterInfo, RouterList, RtpCapabilities, RtpStreamStats,
-    Snapshot, Top, TransportInfo, TransportList, WebRtcTransportStats, WorkerInfo,
+    ObserverInfo, ObserverList, PatchConsumer, PatchTransport, PlainConnectAnswer, ProducerInfo,
+    ProducerList, RestartIceAnswer, RouterDetails, RouterInfo, RouterList, RtpCapabilities,
+    RtpStreamStats, Snapshot, Top, TransportInfo, TransportList, TransportStats, WorkerInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -190,7 +190,7 @@ impl Client {
         Ok(answer.can_consume)
     }
 
-    /// `POST /transports`; begin with [`CreateTransport::webrtc`].
+    /// `POST /transports`; begin with [`CreateTransport::webrtc`] or [`CreateTransport::plain`].
     pub async fn create_transport(&self, create: &CreateTransport) -> Answer<TransportInfo> {
         let create = CreateTransport { id: id_or_new(&create.id), ..create.clone() };
         self.send(Method::POST, "/v1/transports", &create).await
@@ -202,8 +202,18 @@ impl Client {
         id: &Id,
         dtls_parameters: &DtlsParameters,
     ) -> Answer<ConnectAnswer> {
-        let body = ConnectTransport { dtls_parameters: dtls_parameters.clone() };
+        let dtls_parameters = Some(dtls_parameters.clone());
+        let body = ConnectTransport { dtls_parameters, ..ConnectTransport::default() };
         self.send(Method::POST, &format!("/v1/transports/{id}/connect"), &body).await
+    }
+
+    /// `POST /transports/{id}/connect` of a plain transport.
+    pub async fn connect_plain_transport(
+        &self,
+        id: &Id,
+        peer: &ConnectTransport,
+    ) -> Answer<PlainConnectAnswer> {
+        self.send(Method::POST, &format!("/v1/transports/{id}/connect"), peer).await
     }
 
     /// `POST /transports/{id}/restart-ice`.
@@ -227,7 +237,7 @@ impl Client {
     }
 
     /// `GET /transports/{id}/stats`.
-    pub async fn transport_stats(&self, id: &Id) -> Answer<Vec<WebRtcTransportStats>> {
+    pub async fn transport_stats(&self, id: &Id) -> Answer<Vec<TransportStats>> {
         self.get(&format!("/v1/transports/{id}/stats")).await
     }
 

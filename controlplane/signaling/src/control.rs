@@ -171,7 +171,11 @@ fn consumed(made: ConsumerInfo) -> MediaResult<Consumed> {
 fn of(is_transport: bool, answer: Value) -> MediaResult<Made> {
     if is_transport {
         let made: TransportInfo = read(answer)?;
-        let TransportLink::Webrtc(link) = made.link;
+        let TransportLink::Webrtc(link) = made.link else {
+            return Err(MediaError::Unavailable(
+                "a transport of another kind came back".to_owned(),
+            ));
+        };
         return Ok(Made::Transport(json!({
             "id": made.id,
             "iceParameters": link.ice_parameters,

@@ -33,9 +33,12 @@ fn asks(op: Op) -> Asks {
         | Op::ListProducers
         | Op::ListConsumers
         | Op::ListObservers => Asks::Presence,
-        Op::GetRouter | Op::GetTransport | Op::GetProducer | Op::GetConsumer | Op::GetObserver => {
-            Asks::Presence
-        }
+        Op::GetRouter
+        | Op::GetTransport
+        | Op::TransportSdp
+        | Op::GetProducer
+        | Op::GetConsumer
+        | Op::GetObserver => Asks::Presence,
         _ => Asks::Command,
     }
 }
@@ -78,7 +81,11 @@ fn codes(route: &Route) -> Vec<ErrorCode> {
     }
     match op {
         _ if is_create(op) => codes.extend([Code::AlreadyExists, Code::WrongState]),
-        Op::ConnectTransport | Op::RestartIce | Op::PatchConsumer | Op::Undrain => {
+        Op::ConnectTransport
+        | Op::RestartIce
+        | Op::TransportSdp
+        | Op::PatchConsumer
+        | Op::Undrain => {
             codes.push(Code::WrongState);
         }
         Op::Events => codes.extend([Code::EventsLost, Code::NoCapacity]),

@@ -88,9 +88,9 @@ pub fn answer_of(op: Op) -> Good {
         Op::CreateTransport => return Good::Made(shape::<api::TransportInfo>()),
         Op::ListTransports => shape::<api::TransportList>(),
         Op::GetTransport | Op::PatchTransport => shape::<api::TransportInfo>(),
-        Op::ConnectTransport => shape::<api::ConnectAnswer>(),
+        Op::ConnectTransport => shape::<api::Connected>(),
         Op::RestartIce => shape::<api::RestartIceAnswer>(),
-        Op::TransportStats => shape::<Vec<api::WebRtcTransportStats>>(),
+        Op::TransportStats => shape::<Vec<api::TransportStats>>(),
         Op::Leave => shape::<api::LeaveAnswer>(),
         Op::CreateProducer => return Good::Made(shape::<api::ProducerInfo>()),
         Op::ListProducers => shape::<api::ProducerList>(),
@@ -109,6 +109,7 @@ pub fn answer_of(op: Op) -> Good {
         Op::Batch => shape::<api::BatchAnswers>(),
         Op::Events => return Good::Text("text/event-stream", EVENTS_EXAMPLE),
         Op::Metrics => return Good::Text(crate::metrics::CONTENT_TYPE, METRICS_EXAMPLE),
+        Op::TransportSdp => return Good::Text(crate::routes::SDP, SDP_EXAMPLE),
         Op::Capture => return Good::Bytes(crate::routes::capture::MEDIA_TYPE),
         Op::DeleteRouter
         | Op::DeleteTransport
@@ -132,6 +133,18 @@ id: 1795911870935-1
 event: router.created
 data: {\"seq\":\"1795911870935-1\",\"time\":1795911872004,\"routerId\":\"room-7\",\"workerId\":\"0\"}
 
+";
+
+const SDP_EXAMPLE: &str = "v=0\r
+o=- 0 0 IN IP4 127.0.0.1\r
+s=to-ffmpeg\r
+c=IN IP4 127.0.0.1\r
+t=0 0\r
+m=audio 5004 RTP/AVP 100\r
+a=rtcp:5005\r
+a=sendonly\r
+a=rtpmap:100 opus/48000/2\r
+a=ssrc:100000 cname:9f2c61aa\r
 ";
 
 const METRICS_EXAMPLE: &str = "# TYPE ironcast_control_streams gauge

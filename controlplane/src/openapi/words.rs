@@ -195,7 +195,8 @@ pub fn description(route: &Route) -> &'static str {
         Op::CreateTransport => {
             "Makes a client's connection. `id`, `iceParameters`, `iceCandidates` and `dtlsParameters` \
              of the answer go to `createSendTransport` or `createRecvTransport` of mediasoup-client. \
-             This version has the type `webrtc`. `participantId` is a name of the caller's choice: \
+             The type `plain` is for peers without ICE and DTLS (FFmpeg, GStreamer): the answer's \
+             `tuple` says where they send to. `participantId` is a name of the caller's choice: \
              `leave` closes all transports that carry it."
         }
         Op::ListTransports => "A page of transports in ascending order of ids.",
@@ -206,7 +207,8 @@ pub fn description(route: &Route) -> &'static str {
         Op::DeleteTransport => "Closes it with its producers and consumers. Safe to repeat.",
         Op::ConnectTransport => {
             "Tells the client's role and the fingerprints of its certificate, as mediasoup-client's \
-             `connect` event gives them. Once for each transport; the same again is 200, others are \
+             `connect` event gives them; of a plain transport where its peer is (`ip`, `port`, \
+             `rtcpPort`; not with `comedia`) and what it seals with (`srtpParameters`). Once for each transport; the same again is 200, others are \
              409 `wrong_state`."
         }
         Op::RestartIce => {
@@ -219,6 +221,10 @@ pub fn description(route: &Route) -> &'static str {
         Op::TransportDump | Op::ProducerDump | Op::ConsumerDump | Op::ObserverDump => {
             "Everything that the dataplane knows about it, for people who look for a fault. Its form \
              may change with each version."
+        }
+        Op::TransportSdp => {
+            "What a plain transport's consumers send, for FFmpeg and GStreamer to receive it: 409 \
+             `wrong_state` until there is a consumer and the peer's address is known."
         }
         Op::Capture => {
             "The transport's packets in the clear, both ways, as a pcapng file that is written while \

@@ -133,6 +133,6 @@ fn transport(state: &State, caller: &Principal, rates: TransportRates) -> Option
     Some(TopTransport {
         router_id: transport.info.router_id.clone(),
         participant_id: transport.info.participant_id.clone(),
-        stats: convert::transport_stats(id.as_str(), profile, &rates.stats),
+        stats: convert::transport_stats(&transport.info, profile, &rates.stats),
     })
 }

@@ -11,7 +11,7 @@ use ironcast_api::{
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
-use super::{closed, done, id_or_new, routers::check_rate};
+use super::{closed, done, id_or_new, plain, routers::check_rate};
 use crate::{
     auth::Principal,
     call::{Answer, Call},
@@ -30,7 +30,7 @@ const FINGERPRINTS_MAX: usize = 16;
 /// `POST /transports`.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let (mut create, hash) = call.hashed_body::<CreateTransport>()?;
-    check_kind(&create)?;
+    let wanted = Wanted::read(&create)?;
     let id = id_or_new(create.id.take())?;
     if let Some(caps) = &mut create.rtp_capabilities {
         validate_and_normalize_rtp_capabilities(caps)
@@ -42,35 +42,89 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         hash,
     };
     let ((is_new, info), seq) =
-        engine.run(|state| look(state, &call.caller, &id, &create, &common)).await?;
+        engine.run(|state| look(state, &call.caller, &id, &create, &wanted, &common)).await?;
     Answer::made(is_new, &info, &info.id, &info.router_id, seq)
 }
 
-/// Options of what this version does not have, and options of other kinds of transports.
-fn check_kind(create: &CreateTransport) -> Result<(), Problem> {
-    let unsupported = |pointer: &str, detail: &str| {
-        Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer(pointer))
-    };
-    if create.kind != TransportType::Webrtc {
-        return unsupported("/type", "this version has webrtc transports only");
+/// The link that is to be made.
+enum Wanted {
+    Webrtc,
+    Plain(plain::Wanted),
+}
+
+impl Wanted {
+    /// Options of what this version does not have, and options of other kinds of transports.
+    fn read(create: &CreateTransport) -> Result<Self, Problem> {
+        let unsupported = |pointer: &str, detail: &str| {
+            Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer(pointer))
+        };
+        let of_webrtc = [
+            ("enableUdp", create.enable_udp.is_some()),
+            ("enableTcp", create.enable_tcp.is_some()),
+            ("preferUdp", create.prefer_udp.is_some()),
+            ("preferTcp", create.prefer_tcp.is_some()),
+            (
+                "initialAvailableOutgoingBitrate",
+                create.initial_available_outgoing_bitrate.is_some(),
+            ),
+            ("iceConsentTimeout", create.ice_consent_timeout.is_some()),
+            ("iceDisconnectedTimeout", create.ice_disconnected_timeout.is_some()),
+        ];
+        let of_plain = [
+            ("listenAddress", create.listen_address.is_some()),
+            ("port", create.port.is_some()),
+            ("rtcpMux", create.rtcp_mux.is_some()),
+            ("comedia", create.comedia.is_some()),
+            ("enableSrtp", create.enable_srtp.is_some()),
+            ("srtpCryptoSuite", create.srtp_crypto_suite.is_some()),
+        ];
+        let (name, foreign) = match create.kind {
+            TransportType::Webrtc => ("webrtc", &of_plain[..]),
+            TransportType::Plain => ("plain", &of_webrtc[..]),
+            TransportType::Pipe => {
+                return unsupported("/type", "this version has no pipe transports");
+            }
+        };
+        let of_pipe = ("enableRtx", create.enable_rtx.is_some());
+        if let Some((field, _)) = foreign.iter().chain([&of_pipe]).find(|(_, is_given)| *is_given) {
+            let detail = format!("a {name} transport has no {field}");
+            return Err(Problem::invalid(format!("/{field}"), detail));
+        }
+        if create.enable_sctp == Some(true) {
+            return unsupported("/enableSctp", "this version has no data channels");
+        }
+        Ok(match create.kind {
+            TransportType::Plain => Self::Plain(plain::Wanted::read(create)?),
+            TransportType::Webrtc | TransportType::Pipe => Self::Webrtc,
+        })
     }
-    let foreign = [
-        ("listenAddress", create.listen_address.is_some()),
-        ("port", create.port.is_some()),
-        ("rtcpMux", create.rtcp_mux.is_some()),
-        ("comedia", create.comedia.is_some()),
-        ("enableRtx", create.enable_rtx.is_some()),
-        ("enableSrtp", create.enable_srtp.is_some()),
-        ("srtpCryptoSuite", create.srtp_crypto_suite.is_some()),
-    ];
-    if let Some((field, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
-        let detail = format!("a webrtc transport has no {field}");
-        return Err(Problem::invalid(format!("/{field}"), detail));
+
+    fn command(
+        &self,
+        state: &State,
+        id: &Id,
+        create: &CreateTransport,
+        note: Vec<u8>,
+    ) -> Result<Command, Problem> {
+        Ok(match self {
+            Self::Plain(wanted) => wanted.command(id, create, note),
+            Self::Webrtc => Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
+                id: id.to_string(),
+                router: create.router_id.to_string(),
+                consent_timeout_s: create
+                    .ice_consent_timeout
+                    .map_or(state.consent_timeout_s, u32::from),
+                disconnected_timeout_s: create
+                    .ice_disconnected_timeout
+                    .map_or(state.disconnected_timeout_s, u32::from),
+                initial_available_outgoing_bitrate_bps: create
+                    .initial_available_outgoing_bitrate
+                    .unwrap_or(state.initial_outgoing_bitrate_bps),
+                candidates: candidates(create, state.candidates)?,
+                note,
+            }),
+        })
     }
-    if create.enable_sctp == Some(true) {
-        return unsupported("/enableSctp", "this version has no data channels");
-    }
-    Ok(())
 }
 
 /// Which candidates a transport has, and which come first.
@@ -95,6 +149,7 @@ fn look(
     who: &Principal,
     id: &Id,
     create: &CreateTransport,
+    wanted: &Wanted,
     common: &Common,
 ) -> Result<Step<(bool, TransportInfo)>, Problem> {
     let existing =
@@ -119,29 +174,19 @@ fn look(
     state.check_transports(&owner, is_newcomer)?;
     state.check_traffic(&owner)?;
     check_rate(state, &create.router_id)?;
-    let command = Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
-        id: id.to_string(),
-        router: create.router_id.to_string(),
-        consent_timeout_s: create.ice_consent_timeout.map_or(state.consent_timeout_s, u32::from),
-        disconnected_timeout_s: create
-            .ice_disconnected_timeout
-            .map_or(state.disconnected_timeout_s, u32::from),
-        initial_available_outgoing_bitrate_bps: create
-            .initial_available_outgoing_bitrate
-            .unwrap_or(state.initial_outgoing_bitrate_bps),
-        candidates: candidates(create, state.candidates)?,
-        note: bytes,
-    });
+    let command = wanted.command(state, id, create, bytes)?;
+    let comedia = create.comedia == Some(true);
     let (id, router_id) = (id.clone(), create.router_id.clone());
     let newcomer = owner.clone().filter(|_| is_newcomer).map(Place::Newcomers);
     let places = [place].into_iter().chain(owner.map(Place::Owner)).chain(newcomer).collect();
     let creation = Creation { kind: Kind::Transport, id: id.clone(), places };
     Ok(Step::create(creation, command, move |state, reply| {
-        let created = match reply? {
-            Reply::TransportCreated(created) => created,
+        let link = match reply.map_err(plain::about_sockets)? {
+            Reply::TransportCreated(created) => convert::webrtc_link(&created),
+            Reply::PlainTransportCreated(created) => convert::plain_link(&created, comedia),
             other => return Err(unexpected(&other)),
         };
-        let info = new_transport_info(id, router_id, &created, &note);
+        let info = new_transport_info(id, router_id, link, &note);
         if !state.registry.insert_transport(Transport::new(info.clone(), note)) {
             return Err(Problem::not_found("router", &info.router_id));
         }
@@ -166,12 +211,12 @@ fn cut_down(caps: &RtpCapabilities, router: &RtpCapabilities) -> RtpCapabilities
 }
 
 /// One that was looked up for the caller before, or [`seen`] would have refused it.
-fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Transport, Problem> {
+pub(super) fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Transport, Problem> {
     state.registry.transports.get_mut(id).ok_or_else(|| Problem::not_found("transport", id))
 }
 
 /// One that the caller sees.
-fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Transport, Problem> {
+pub(super) fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Transport, Problem> {
     state.registry.transport(&call.caller, id)
 }
 
@@ -189,7 +234,13 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
 /// `POST /transports/{id}/connect`.
 pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (connect, hash) = call.hashed_body::<ConnectTransport>()?;
-    let mut parameters = connect.dtls_parameters;
+    let (kind, _) = engine.run(|state| Ok(Step::Done(seen(state, call, id)?.info.kind()))).await?;
+    if kind == TransportType::Plain {
+        return plain::connect(engine, call, id, &connect, hash).await;
+    }
+    plain::refuse_plain(&connect)?;
+    let needed = || Problem::invalid("/dtlsParameters", "dtlsParameters are needed");
+    let mut parameters = connect.dtls_parameters.ok_or_else(needed)?;
     check_fingerprints(&parameters)?;
     parameters.fingerprints.retain(|one| one.algorithm != FingerprintAlgorithm::Unknown);
     let note = note::write(&ConnectNote { hash })?;
@@ -242,7 +293,7 @@ fn check_fingerprints(parameters: &DtlsParameters) -> Result<(), Problem> {
     }
 }
 
-fn connected_already() -> Problem {
+pub(super) fn connected_already() -> Problem {
     let detail = "the transport was connected with other parameters";
     Problem::new(ErrorCode::WrongState, detail)
 }
@@ -290,7 +341,9 @@ pub async fn restart_ice(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<A
     call.no_body()?;
     let (answer, seq) = engine
         .run(|state| {
-            seen(state, call, id)?;
+            if seen(state, call, id)?.info.webrtc().is_none() {
+                return Err(not_webrtc());
+            }
             let id = id.clone();
             Ok(Step::ask(Command::RestartIce(named(&id)), move |state, reply| {
                 let ice_parameters = match reply? {
@@ -406,8 +459,9 @@ pub async fn stats(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
                     Reply::TransportStats(stats) => stats,
                     other => return Err(unexpected(&other)),
                 };
-                let profile = find(state, &id)?.srtp_profile.clone();
-                Ok([convert::transport_stats(&id, profile, &stats)])
+                let transport = find(state, &id)?;
+                let profile = transport.srtp_profile.clone();
+                Ok([convert::transport_stats(&transport.info, profile, &stats)])
             }))
         })
         .await?;

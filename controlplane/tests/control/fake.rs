@@ -18,6 +18,7 @@ use ironcast_protocol::{
     frame::{self, Hello, MAGIC, VERSION, Welcome},
     media::{MediaKind, RtpType},
     observer::ObserverState,
+    plain::{PlainTransportCreated, SrtpParameters},
     snapshot::{
         ConsumerState, ProducerState, Resource, ResourceCounts, SnapshotPart, TransportState,
     },
@@ -372,18 +373,29 @@ impl State {
                     create: Box::new(create),
                     created: Box::new(created.clone()),
                     connect: None,
-                    state: TransportState {
-                        ice_state: IceState::New,
-                        tuple: None,
-                        dtls_state: DtlsState::New,
-                        dtls_local_role: None,
-                        srtp_profile: None,
-                        max_incoming_bps: 0,
-                        max_outgoing_bps: 0,
-                        min_outgoing_bps: 0,
-                    },
+                    state: new_transport(),
                 });
                 Ok(Reply::TransportCreated(created))
+            }
+            Command::CreatePlainTransport(create) => {
+                self.check_new(&create.id)?;
+                self.find(&create.router).ok_or_else(missing)?;
+                let ip = create.listen.unwrap_or_else(|| [127, 0, 0, 1].into());
+                let port = create.port.unwrap_or(28_000);
+                let key =
+                    |suite: &String| SrtpParameters { suite: suite.clone(), key: vec![7; 30] };
+                let created = PlainTransportCreated {
+                    local: (ip, port).into(),
+                    rtcp_local: (!create.rtcp_mux).then(|| (ip, port + 1).into()),
+                    srtp: create.srtp_suite.as_ref().map(key),
+                };
+                self.resources.push(Resource::PlainTransport {
+                    create: Box::new(create),
+                    created: Box::new(created.clone()),
+                    connect: None,
+                    state: new_transport(),
+                });
+                Ok(Reply::PlainTransportCreated(created))
             }
             Command::Produce(create) => {
                 self.check_new(&create.id)?;
@@ -466,6 +478,26 @@ impl State {
                 state.dtls_local_role = Some(local_role);
                 *connect = Some(command);
                 return Ok(Reply::Connected { local_role });
+            }
+            C::ConnectPlainTransport(command) => {
+                let Some(Resource::PlainTransport { created, connect, state, .. }) =
+                    self.find_mut(&command.id)
+                else {
+                    return Err(missing());
+                };
+                if command.remote.is_some_and(|to| !to.ip().is_loopback()) {
+                    return Err(CommandError::new(ErrorCode::Forbidden, "not allowed"));
+                }
+                if connect.is_some() {
+                    return Err(CommandError::new(ErrorCode::WrongState, "connected already"));
+                }
+                state.tuple = command.remote.map(|remote| Tuple {
+                    local: created.local,
+                    remote,
+                    protocol: Default::default(),
+                });
+                *connect = Some(command);
+                return Ok(Reply::PlainTransportConnected((**created).clone()));
             }
             C::RestartIce(named) => {
                 self.ice_restarts += 1;
@@ -590,6 +622,7 @@ impl State {
             let parents = match one {
                 Resource::Router { .. } => vec![],
                 Resource::WebRtcTransport { create, .. } => vec![&create.router],
+                Resource::PlainTransport { create, .. } => vec![&create.router],
                 Resource::Producer { create, .. } => vec![&create.transport],
                 Resource::Consumer { create, .. } => vec![&create.transport, &create.producer],
                 Resource::Observer { create, .. } => vec![&create.router],
@@ -618,6 +651,8 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::CloseRouter(_) => "CloseRouter",
         Command::CreateWebRtcTransport(_) => "CreateWebRtcTransport",
         Command::ConnectTransport(_) => "ConnectTransport",
+        Command::CreatePlainTransport(_) => "CreatePlainTransport",
+        Command::ConnectPlainTransport(_) => "ConnectPlainTransport",
         Command::RestartIce(_) => "RestartIce",
         Command::SetTransportBitrates(_) => "SetTransportBitrates",
         Command::CloseTransport(_) => "CloseTransport",
@@ -655,9 +690,24 @@ fn id_of(resource: &Resource) -> &str {
     match resource {
         Resource::Router { create, .. } => &create.id,
         Resource::WebRtcTransport { create, .. } => &create.id,
+        Resource::PlainTransport { create, .. } => &create.id,
         Resource::Producer { create, .. } => &create.id,
         Resource::Consumer { create, .. } => &create.id,
         Resource::Observer { create, .. } => &create.id,
+    }
+}
+
+fn new_transport() -> TransportState {
+    TransportState {
+        ice_state: IceState::New,
+        tuple: None,
+        rtcp_tuple: None,
+        dtls_state: DtlsState::New,
+        dtls_local_role: None,
+        srtp_profile: None,
+        max_incoming_bps: 0,
+        max_outgoing_bps: 0,
+        min_outgoing_bps: 0,
     }
 }
 
@@ -696,6 +746,7 @@ fn transport_stats() -> TransportStats {
         timestamp_ms: 1,
         ice_state: IceState::Completed,
         tuple: None,
+        rtcp_tuple: None,
         dtls_state: DtlsState::Connected,
         dtls_local_role: None,
         bytes_received: 10,

@@ -16,6 +16,7 @@ fn rates(transport: &str, router: &str, send_bitrate: u64) -> TransportRates {
         timestamp_ms: 1,
         ice_state: IceState::Completed,
         tuple: None,
+        rtcp_tuple: None,
         dtls_state: DtlsState::Connected,
         dtls_local_role: None,
         bytes_received: 0,

@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod jwt;
 mod observers;
+mod plain;
 mod quotas;
 mod reload;
 mod resources;

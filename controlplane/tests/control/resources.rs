@@ -218,7 +218,7 @@ async fn wrong_input_names_its_place() {
         (
             "POST",
             "/v1/transports",
-            transport(json!({ "type": "plain" })),
+            transport(json!({ "type": "pipe" })),
             422,
             "unsupported",
             "/type",

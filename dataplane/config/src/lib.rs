@@ -33,6 +33,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use ipnet::IpNet;
+
 pub use crate::{
     flags::{CONTROLPLANE, DAEMONS, DATAPLANE, Daemon, Flags, SIGNALING},
     problem::{ConfigError, Place, Problem},

@@ -1,7 +1,12 @@
 //! The sections of the file: every key with its meaning and its default, each written once. The
 //! comments here are what `ironcast config` prints. Add a key here and nowhere else.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use ipnet::IpNet;
 
 use crate::{
     check::{Between, Check, LogFilter, RealPort, ScopeWords, Url},
@@ -75,6 +80,11 @@ macro_rules! section {
 
 const MIB: u64 = 1024 * 1024;
 
+fn loopback_networks() -> Vec<IpNet> {
+    let loopback = [IpAddr::from([127, 0, 0, 0]), Ipv6Addr::LOCALHOST.into()];
+    loopback.into_iter().zip([8, 128]).filter_map(|(ip, len)| IpNet::new(ip, len).ok()).collect()
+}
+
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
 }
@@ -98,13 +108,20 @@ section! {
         /// MEDIASOUP_ANNOUNCED_IP in the environment is understood.
         announced_address: Vec<Announced> = Vec::new();
         /// Addresses to listen on. Empty: every address of this machine, IPv4 and IPv6.
-        listen: Vec<std::net::IpAddr> = Vec::new();
+        listen: Vec<IpAddr> = Vec::new();
         /// UDP candidates for transports whose creator does not say enableUdp.
         enable_udp: bool = true;
         /// TCP candidates (RFC 6544, passive) for transports whose creator does not say enableTcp: for
         /// those behind firewalls that let no UDP through. On the same ports, so these have to be open
         /// for TCP too.
         enable_tcp: bool = false;
+        /// First and last UDP port of plain transports, which have one or two of their own. Each worker
+        /// gets an equal part of them; a transport that asks for its port may have any other, too.
+        plain_ports: PortRange = PortRange { first: 28_000, last: 28_999 };
+        /// Where plain transports may send to, and what they may learn their peer's address from:
+        /// networks, or single addresses. Bare RTP asks nobody for consent, so it is this machine
+        /// alone unless you say more, such as ["127.0.0.0/8", "10.20.0.0/16"].
+        plain_allow: Vec<IpNet> = loopback_networks();
         /// A peer that sends no valid connectivity check for so long is disconnected (RFC 7675): nothing
         /// is sent to it until it checks again.
         consent_timeout_s: u32 = 30, Between(1, 3_600);

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 /// A value as it was given.
@@ -285,6 +286,28 @@ impl Value for Announced {
             Ok(address) => Ok(Self { ip: address.ip(), port: Some(address.port()) }),
             Err(_) => Err(Expected(Self::expected())),
         }
+    }
+    fn show(&self) -> Option<String> {
+        quoted(self)
+    }
+}
+
+impl Value for IpNet {
+    fn expected() -> String {
+        "expected addresses by their prefix, or one address, such as \"10.1.0.0/16\", \"203.0.113.7\" or \
+         \"2001:db8::/32\""
+            .into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        let network = word.parse().or_else(|_| word.parse::<IpAddr>().map(Self::from));
+        let network: Self = network.map_err(|_| Expected(Self::expected()))?;
+        if network.trunc() != network {
+            return Err(Expected(format!(
+                "the bits behind the prefix are 0: \"{}\"",
+                network.trunc()
+            )));
+        }
+        Ok(network)
     }
     fn show(&self) -> Option<String> {
         quoted(self)

@@ -12,7 +12,7 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportC
 
 use crate::{
     key::{ConsumerKey, ProducerKey, TransportKey},
-    link::webrtc::dtls::say_goodbye,
+    link::{Kind, webrtc::dtls::say_goodbye},
     producer::Recipient,
     worker::{Action, Worker},
 };
@@ -203,6 +203,11 @@ impl Worker {
             let former = webrtc.ice.former().into_iter();
             for credentials in former.chain([webrtc.ice.credentials()]) {
                 self.username_fragments.remove(&credentials.username_fragment);
+            }
+        }
+        if let Kind::Plain(plain) = &transport.link.kind {
+            for local in plain.locals() {
+                self.plain_sockets.remove(&local);
             }
         }
         self.transport_ids.remove(&transport.id);

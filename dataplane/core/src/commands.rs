@@ -1,6 +1,8 @@
 //! What the control plane asks of one worker: `apply_*`, one function a command. Parameters are
 //! final; what is wrong all the same is refused with nothing half-made. Never on the way of a packet.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use ironcast_protocol::{
     CommandError, ErrorCode, Reply,
     command::{
@@ -8,15 +10,17 @@ use ironcast_protocol::{
         SetPreferredLayers, SetPriority, SetTransportBitrates,
     },
     media::{Layers, MediaKind, RtpType},
+    plain::{ConnectPlainTransport, CreatePlainTransport},
 };
 
 use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
-    key::TransportKey,
+    key::{RouterKey, TransportKey},
     key_frame::Wish,
     link::{
-        Link,
+        Kind, Link, Protection,
+        plain::{Plain, Sockets},
         webrtc::{
             WebRtc,
             ice::{Credentials, Ice, Timeouts},
@@ -25,6 +29,7 @@ use crate::{
     numbers::{RtcpIndex, SentSeq},
     producer::{Producer, Recipient},
     router::Router,
+    srtp::{MasterKey, OpenKey, SealKey},
     transport::Transport,
     wire::extension::ExtensionKind,
     worker::Worker,
@@ -43,6 +48,17 @@ fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Outcome<T> {
 
 fn not_found(what: &str, id: &str) -> CommandError {
     CommandError::new(ErrorCode::NotFound, format!("there is no {what} {id:?}"))
+}
+
+/// Whether a datagram from one address can go to the other at all.
+fn can_reach(local: SocketAddr, remote: SocketAddr) -> bool {
+    let ip = remote.ip();
+    local.is_ipv4() == remote.is_ipv4()
+        && local != remote
+        && remote.port() != 0
+        && !ip.is_unspecified()
+        && !ip.is_multicast()
+        && ip != IpAddr::from(Ipv4Addr::BROADCAST)
 }
 
 impl Worker {
@@ -75,16 +91,7 @@ impl Worker {
         credentials: Credentials,
         now: Nanos,
     ) -> Outcome<u64> {
-        if self.transport_ids.contains_key(&create.id) {
-            return refuse(ErrorCode::AlreadyExists, format!("transport {:?} exists", create.id));
-        }
-        if self.transports.len() >= self.limits.transports_max {
-            return refuse(ErrorCode::NoCapacity, TRANSPORTS_FULL);
-        }
-        let router_key = *self
-            .router_ids
-            .get(&create.router)
-            .ok_or_else(|| not_found("router", &create.router))?;
+        let router_key = self.room_for_transport(&create.id, &create.router)?;
         let fragment = credentials.username_fragment.clone();
         let timeouts = Timeouts {
             consent: Nanos::from(create.consent_timeout_s) * SECOND,
@@ -122,6 +129,99 @@ impl Worker {
         self.schedule(key, now);
         self.start_dtls(key);
         Ok(key.into())
+    }
+
+    /// A peer that is known by its address; `sockets` are open and its own. `ours` is what we seal
+    /// with, if anything is sealed. Returns the transport as a number.
+    ///
+    /// # Errors
+    /// `NotFound` (router), `AlreadyExists`, `NoCapacity`.
+    pub fn apply_create_plain_transport(
+        &mut self,
+        create: &CreatePlainTransport,
+        sockets: Sockets,
+        ours: Option<&MasterKey>,
+        now: Nanos,
+    ) -> Outcome<u64> {
+        let router = self.room_for_transport(&create.id, &create.router)?;
+        let plain = Plain::new(sockets, create.comedia);
+        let protection = if ours.is_some() { Protection::Awaited } else { Protection::None };
+        let link = Link::plain(plain, protection);
+        // It objects by nothing but losses: it gets the best there is.
+        let transport = Transport::new(create.id.clone(), router, link, 0, RtcpIndex(1), now);
+        let key = self.transports.insert(transport);
+        self.transport_ids.insert(create.id.clone(), key);
+        self.seal_keys.set(key.index(), ours.map(SealKey::new));
+        for local in [sockets.rtp].into_iter().chain(sockets.rtcp) {
+            self.plain_sockets.insert(local, key);
+        }
+        self.enter(key);
+        Ok(key.into())
+    }
+
+    /// The API has said where the peer of a plain transport is, and what it seals with. `ours` is
+    /// another key of ours, for a peer of another suite.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongState` (connected before, another kind), `Invalid`, `Forbidden`.
+    pub fn apply_connect_plain_transport(
+        &mut self,
+        connect: &ConnectPlainTransport,
+        theirs: Option<&MasterKey>,
+        ours: Option<&MasterKey>,
+        now: Nanos,
+    ) -> Outcome<()> {
+        let key = self.transport_key(&connect.id)?;
+        let remotes = [connect.remote, connect.rtcp_remote];
+        if let Some(other) = remotes.into_iter().flatten().find(|to| !self.is_allowed(to.ip())) {
+            let message = format!("{} is not in rtc.plain_allow", other.ip());
+            return refuse(ErrorCode::Forbidden, message);
+        }
+        let Some(transport) = self.transports.get_mut(key) else {
+            return Err(not_found("transport", &connect.id));
+        };
+        let is_sealed = !matches!(transport.link.protection, Protection::None);
+        let Kind::Plain(plain) = &mut transport.link.kind else {
+            return refuse(ErrorCode::WrongState, "this is not a plain transport");
+        };
+        if plain.is_connected {
+            return refuse(ErrorCode::WrongState, "this transport is connected already");
+        }
+        if is_sealed != theirs.is_some() {
+            let message = if is_sealed { "srtpParameters are missing" } else { "SRTP is not on" };
+            return refuse(ErrorCode::Invalid, message);
+        }
+        let locals: Vec<_> = plain.locals().collect();
+        let pairs: Vec<_> = locals.iter().copied().zip(remotes).collect();
+        if plain.is_comedia() {
+            if remotes.iter().any(Option::is_some) {
+                return refuse(ErrorCode::Invalid, "the peer's address is learned (comedia)");
+            }
+        } else {
+            if remotes.iter().flatten().count() != locals.len() {
+                let what = if plain.has_rtcp() { "ip, port and rtcpPort" } else { "ip and port" };
+                return refuse(ErrorCode::Invalid, format!("{what} are needed, and no more"));
+            }
+            if pairs.iter().any(|(local, to)| to.is_none_or(|to| !can_reach(*local, to))) {
+                let message = "the peer's address is none that can be sent to from there";
+                return refuse(ErrorCode::Invalid, message);
+            }
+        }
+        plain.is_connected = true;
+        if let Some(theirs) = theirs {
+            transport.link.protection = Protection::Srtp(Box::new(OpenKey::new(theirs)));
+        }
+        if let Some(ours) = ours {
+            self.seal_keys.set(key.index(), Some(SealKey::new(ours)));
+        }
+        for (local, remote) in pairs {
+            if let Some(remote) = remote {
+                self.open_plain(key, local, remote);
+            }
+        }
+        self.renew_way(key);
+        self.look_at_layers(key, now);
+        Ok(())
     }
 
     /// New ICE credentials.
@@ -385,6 +485,23 @@ impl Worker {
             self.schedule(transport, now);
         }
         Ok(Reply::Done)
+    }
+
+    /// A transport as a number.
+    #[must_use]
+    pub fn transport_number(&self, id: &str) -> Option<u64> {
+        self.transport_ids.get(id).map(|key| (*key).into())
+    }
+
+    /// The router of a transport that may be made.
+    fn room_for_transport(&self, id: &str, router: &str) -> Outcome<RouterKey> {
+        if self.transport_ids.contains_key(id) {
+            return refuse(ErrorCode::AlreadyExists, format!("transport {id:?} exists"));
+        }
+        if self.transports.len() >= self.limits.transports_max {
+            return refuse(ErrorCode::NoCapacity, TRANSPORTS_FULL);
+        }
+        self.router_ids.get(router).copied().ok_or_else(|| not_found("router", router))
     }
 
     pub(crate) fn transport_key(&self, id: &str) -> Outcome<TransportKey> {

@@ -28,6 +28,10 @@ discards! {
     UnknownProtocol => "unknown_protocol",
     /// From an address that ICE has not accepted.
     UnknownSource => "unknown_source",
+    /// At a plain transport, from another address than its peer's.
+    PlainWrongSource => "plain_wrong_source",
+    /// At a plain transport that learns its peer's address, from one that is not allowed.
+    PlainNotAllowed => "plain_not_allowed",
     /// Longer than the largest packet we take.
     Oversized => "oversized",
     /// Not a well-formed STUN message.
@@ -85,6 +89,8 @@ impl Discard {
             self,
             Self::Oversized
                 | Self::UnknownSource
+                | Self::PlainWrongSource
+                | Self::PlainNotAllowed
                 | Self::RtpMalformed
                 | Self::RtcpMalformed
                 | Self::SrtpNoKeys

@@ -14,7 +14,7 @@ use crate::numbers::SentSeq;
 use crate::{
     MS, Nanos,
     consumer::Consumer,
-    link::webrtc::ice::Credentials,
+    link::{Kind, webrtc::ice::Credentials},
     producer::{Producer, Stream, TEMPORAL_LAYERS},
     worker::Worker,
 };
@@ -30,8 +30,10 @@ fn not_found(what: &str, id: &str) -> CommandError {
 pub enum ResourceState {
     /// Nothing changes on a room: it is there.
     Router,
-    /// A peer, with its ICE credentials now, if it has such (a restart changes them).
-    Transport(TransportState, Option<Credentials>),
+    /// A peer by ICE, with its credentials now (a restart changes them).
+    WebRtcTransport(TransportState, Credentials),
+    /// A peer by its address.
+    PlainTransport(TransportState),
     /// A received track.
     Producer(ProducerState),
     /// A sent track.
@@ -128,9 +130,13 @@ impl Worker {
             }
             ResourceKind::Transport => {
                 let transport = self.transports.get(*self.transport_ids.get(id)?)?;
-                let webrtc = transport.link.as_webrtc();
-                let credentials = webrtc.map(|webrtc| webrtc.ice.credentials().clone());
-                ResourceState::Transport(transport.state(), credentials)
+                let state = transport.state();
+                match &transport.link.kind {
+                    Kind::WebRtc(webrtc) => {
+                        ResourceState::WebRtcTransport(state, webrtc.ice.credentials().clone())
+                    }
+                    Kind::Plain(_) => ResourceState::PlainTransport(state),
+                }
             }
             ResourceKind::Producer => ResourceState::Producer(self.producer_state(id)?),
             ResourceKind::Consumer => ResourceState::Consumer(self.consumer_state(id)?),
@@ -158,6 +164,7 @@ impl Worker {
             timestamp_ms: (now + self.unix_offset_ns) / MS,
             ice_state: state.ice_state,
             tuple: state.tuple,
+            rtcp_tuple: state.rtcp_tuple,
             dtls_state: state.dtls_state,
             dtls_local_role: state.dtls_local_role,
             bytes_received: t.received.bytes,

@@ -254,6 +254,12 @@ impl Stream {
         self.changed_at.is_none_or(|at| arrival.since(at) >= spacing)
     }
 
+    /// True when nothing came for so long.
+    #[must_use]
+    pub fn is_silent(&self, span: Nanos, arrival: Arrival) -> bool {
+        self.last_packet_at.is_some_and(|at| arrival.since(at) > span)
+    }
+
     /// The number of a packet of its own SSRC.
     #[must_use]
     pub fn source_seq(&self, index: PacketIndex) -> SourceSeq {

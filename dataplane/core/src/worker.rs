@@ -17,8 +17,9 @@
 //! |---|---|
 //! | here | a datagram's way to its transport, timers, the turn's output |
 //! | `link/mod.rs` | what a link needs now and then: `serve_link`, `renew_way` |
-//! | `link/paths.rs` | whose a connected socket is: `share_path`, `path_failed` |
-//! | `link/webrtc/stun.rs` | checks: `receive_stun`, `path_opened` |
+//! | `link/paths.rs` | whose a connected socket is: `path_opened`, `path_failed` |
+//! | `link/plain.rs` | peers by address: `receive_at_plain` |
+//! | `link/webrtc/stun.rs` | checks: `receive_stun` |
 //! | `link/webrtc/dtls.rs` | when a handshake begins, its results, the goodbye: `dtls_*` |
 //! | `transport/receive.rs` | [3] RTP: `receive_rtp` |
 //! | `transport/reports.rs` | RTCP both ways: `receive_rtcp`, `write_*` |
@@ -38,6 +39,7 @@ use std::{
     net::SocketAddr,
 };
 
+use ipnet::IpNet;
 use ironcast_protocol::{Event, Id};
 
 use crate::{
@@ -91,6 +93,8 @@ pub struct Limits {
     pub observers_per_router_max: usize,
     /// Received tracks that one observer listens to.
     pub producers_per_observer_max: usize,
+    /// Where plain transports may send to, and whose packets may tell them where to.
+    pub plain_allow: Vec<IpNet>,
 }
 
 impl Default for Limits {
@@ -106,6 +110,7 @@ impl Default for Limits {
             answers_bytes_max: 4 << 20,
             observers_per_router_max: 8,
             producers_per_observer_max: 2_000,
+            plain_allow: Vec::new(),
         }
     }
 }
@@ -265,6 +270,8 @@ pub struct Worker {
     pub(crate) producer_ids: BTreeMap<Id, ProducerKey>,
     pub(crate) consumer_ids: BTreeMap<Id, ConsumerKey>,
     pub(crate) username_fragments: BTreeMap<String, TransportKey>,
+    /// Our sockets of plain transports, and whose each is.
+    pub(crate) plain_sockets: BTreeMap<SocketAddr, TransportKey>,
     pub(crate) paths: Paths,
     pub(crate) waiting: Vec<WaitingCheck>,
     /// Paths that were asked for in this turn.
@@ -323,6 +330,7 @@ impl Worker {
             producer_ids: BTreeMap::new(),
             consumer_ids: BTreeMap::new(),
             username_fragments: BTreeMap::new(),
+            plain_sockets: BTreeMap::new(),
             paths: Paths::default(),
             opened: 0,
             handed_over: BTreeMap::new(),
@@ -371,6 +379,9 @@ impl Worker {
         let path = match source {
             Ingress::Path(id) => id,
             Ingress::Listener { local, remote } => {
+                if let Some(&key) = self.plain_sockets.get(&local) {
+                    return self.receive_at_plain(key, (local, remote), datagram, arrival);
+                }
                 return self.receive_strange(From::Listener, local, remote, datagram, arrival);
             }
             Ingress::Stream { path, local, remote } if self.paths.owner(path).is_none() => {

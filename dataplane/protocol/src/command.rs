@@ -10,6 +10,7 @@ use crate::{
     capture::{Captured, TakeCapture},
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
     observer::{CreateObserver, Observe},
+    plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
     snapshot::{ResourceCounts, ResourceKind},
     stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
 };
@@ -35,6 +36,10 @@ pub enum Command {
     CreateWebRtcTransport(CreateWebRtcTransport),
     /// The peer's DTLS parameters -> [`Reply::Connected`].
     ConnectTransport(ConnectTransport),
+    /// A plain transport -> [`Reply::PlainTransportCreated`].
+    CreatePlainTransport(CreatePlainTransport),
+    /// Where its peer is -> [`Reply::PlainTransportConnected`].
+    ConnectPlainTransport(ConnectPlainTransport),
     /// New ICE credentials -> [`Reply::IceRestarted`].
     RestartIce(Named),
     /// Bitrate limits -> [`Reply::Done`].
@@ -339,6 +344,10 @@ pub enum Reply {
     },
     /// To `CreateWebRtcTransport`.
     TransportCreated(TransportCreated),
+    /// To `CreatePlainTransport`.
+    PlainTransportCreated(PlainTransportCreated),
+    /// To `ConnectPlainTransport`: our side, whose key may be another now.
+    PlainTransportConnected(PlainTransportCreated),
     /// To `ConnectTransport`.
     Connected {
         /// Our role: `Client` or `Server`.
@@ -430,7 +439,7 @@ pub struct ConsumerScore {
     pub producer_scores: Vec<u8>,
 }
 
-/// The 5-tuple that ICE selected.
+/// Both ends of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuple {
     /// Ours.
@@ -485,6 +494,8 @@ pub enum ErrorCode {
     WrongState,
     /// This version does not have it.
     Unsupported,
+    /// The configuration does not allow it.
+    Forbidden,
     /// A limit is reached.
     NoCapacity,
     /// A note, body or table over its limit.

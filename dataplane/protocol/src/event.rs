@@ -42,6 +42,16 @@ pub enum Event {
         /// Now.
         tuple: Tuple,
     },
+    /// The peer of a plain transport is there now.
+    PlainTupleChange {
+        /// Which.
+        transport: Id,
+        /// Now.
+        tuple: Tuple,
+        /// Of RTCP, which has its own.
+        #[serde(default)]
+        is_rtcp: bool,
+    },
     /// DTLS state of a transport.
     DtlsStateChange {
         /// Which.

@@ -6,6 +6,7 @@
 //! - [`command`]: what the control plane asks, and the answers.
 //! - [`event`]: what the dataplane reports by itself.
 //! - [`observer`]: who speaks in a room.
+//! - [`plain`]: transports of bare RTP and SRTP.
 //! - [`media`]: RTP parameters as the dataplane needs them (final, after all negotiation).
 //! - [`snapshot`]: the whole state, for a control plane that (re-)attaches.
 //! - [`stats`]: the figures of workers, transports, producers and consumers.
@@ -22,6 +23,7 @@ pub mod event;
 pub mod frame;
 pub mod media;
 pub mod observer;
+pub mod plain;
 pub mod snapshot;
 pub mod stats;
 

@@ -12,6 +12,7 @@ use crate::{
     event::{DtlsState, IceState, StreamScore},
     media::{Layers, RtpType},
     observer::{CreateObserver, ObserverState},
+    plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
 };
 
 /// A part of a snapshot.
@@ -102,6 +103,17 @@ pub enum Resource {
         /// Now.
         state: TransportState,
     },
+    /// A plain transport.
+    PlainTransport {
+        /// As created.
+        create: Box<CreatePlainTransport>,
+        /// Our side; after a connect with another suite with the new key.
+        created: Box<PlainTransportCreated>,
+        /// As connected, if so.
+        connect: Option<ConnectPlainTransport>,
+        /// Now; ICE and DTLS have no part in it.
+        state: TransportState,
+    },
     /// A received track.
     Producer {
         /// As created.
@@ -131,7 +143,7 @@ impl Resource {
     pub fn kind(&self) -> ResourceKind {
         match self {
             Self::Router { .. } => ResourceKind::Router,
-            Self::WebRtcTransport { .. } => ResourceKind::Transport,
+            Self::WebRtcTransport { .. } | Self::PlainTransport { .. } => ResourceKind::Transport,
             Self::Producer { .. } => ResourceKind::Producer,
             Self::Consumer { .. } => ResourceKind::Consumer,
             Self::Observer { .. } => ResourceKind::Observer,
@@ -147,6 +159,9 @@ pub struct TransportState {
     /// Where the peer is.
     #[serde(default)]
     pub tuple: Option<Tuple>,
+    /// Where its RTCP is, if elsewhere.
+    #[serde(default)]
+    pub rtcp_tuple: Option<Tuple>,
     /// DTLS.
     pub dtls_state: DtlsState,
     /// Our role, once connected by the API.

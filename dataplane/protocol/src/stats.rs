@@ -83,6 +83,8 @@ pub struct TransportStats {
     pub ice_state: IceState,
     /// Where the peer is.
     pub tuple: Option<Tuple>,
+    /// Where its RTCP is, if elsewhere.
+    pub rtcp_tuple: Option<Tuple>,
     /// DTLS.
     pub dtls_state: DtlsState,
     /// Our role.

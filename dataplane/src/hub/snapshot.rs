@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use ironcast_core::{figures::ResourceState, link::webrtc::ice::Credentials};
+use ironcast_core::figures::ResourceState;
 use ironcast_protocol::{
     CommandError, ErrorCode, FrameKind, Reply, WorkerId,
-    command::{Dump, IceParameters},
+    command::{Dump, TransportCreated},
     snapshot::{Resource, ResourceCounts, ResourceKind as Kind, SnapshotPart},
 };
 
@@ -198,14 +198,19 @@ impl Hub {
             ResourceState::Router => {
                 Resource::Router { create: entry.create.read().ok()?, worker: entry.worker }
             }
-            ResourceState::Transport(state, credentials) => {
-                let mut created = Box::new(entry.created()?);
-                if let Some(Credentials { username_fragment, password }) = credentials {
-                    created.ice_parameters = IceParameters { username_fragment, password };
-                }
+            ResourceState::WebRtcTransport(state, credentials) => {
+                let mut created = Box::new(entry.created::<TransportCreated>()?);
+                created.ice_parameters.username_fragment = credentials.username_fragment;
+                created.ice_parameters.password = credentials.password;
                 let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
                 let create = entry.create.read().ok()?;
                 Resource::WebRtcTransport { create, created, connect, state }
+            }
+            ResourceState::PlainTransport(state) => {
+                let created = Box::new(entry.created()?);
+                let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
+                let create = entry.create.read().ok()?;
+                Resource::PlainTransport { create, created, connect, state }
             }
             ResourceState::Producer(state) => {
                 Resource::Producer { create: entry.create.read().ok()?, state }

@@ -28,7 +28,11 @@ impl Hub {
                     self.receive_answer(token, Err(error));
                 }
                 // It is still to be noted what becomes of these.
-                Then::Relay | Then::Create(..) | Then::Connect(..) | Then::Restart(..) => {
+                Then::Relay
+                | Then::Create(..)
+                | Then::Connect(..)
+                | Then::ConnectPlain(..)
+                | Then::Restart(..) => {
                     let (connection, request) = (pending.connection, pending.request);
                     pending.connection = NOBODY;
                     self.respond(connection, request, Err(error));

@@ -25,6 +25,7 @@ pub use failing::{OtherControl, Refusal, next_file};
 use crate::{Attachment, LIMIT, Signaling, eventually, ports};
 
 const PORTS: u16 = 32;
+const PLAIN_PORTS: u16 = 32;
 
 /// What differs from the defaults.
 #[derive(Debug, Default)]
@@ -82,7 +83,8 @@ impl PairBuilder {
         let name = format!("ironcast-test-{}-{number}", std::process::id());
         let state = std::env::temp_dir().join(name);
         fs::create_dir_all(&state).expect("a folder for the state");
-        let first = ports::udp_range(PORTS);
+        let first = ports::udp_range(PORTS + PLAIN_PORTS);
+        let plain_first = first + PORTS;
         let (api, plain, ops) = (ports::loopback(), ports::loopback(), ports::loopback());
         let mut settings = vec![
             ("control.state_dir".to_owned(), state.display().to_string()),
@@ -90,6 +92,10 @@ impl PairBuilder {
             ("control.plain".to_owned(), plain.to_string()),
             ("control.ops".to_owned(), ops.to_string()),
             ("rtc.ports".to_owned(), format!("{first}-{}", first + PORTS - 1)),
+            (
+                "rtc.plain_ports".to_owned(),
+                format!("{plain_first}-{}", plain_first + PLAIN_PORTS - 1),
+            ),
             ("rtc.listen".to_owned(), "127.0.0.1".to_owned()),
             ("dataplane.workers".to_owned(), "1".to_owned()),
             ("dataplane.receive_buffers".to_owned(), "1024".to_owned()),

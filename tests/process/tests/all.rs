@@ -21,6 +21,8 @@ mod draining;
 mod failing_dataplane;
 #[path = "all/feedback.rs"]
 mod feedback;
+#[path = "all/ffmpeg.rs"]
+mod ffmpeg;
 #[path = "all/figures.rs"]
 mod figures;
 #[path = "all/half_open.rs"]

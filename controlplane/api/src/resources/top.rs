@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::Id,
     resources::{DrainStatus, RouterCounts, WorkerInfo},
-    stats::WebRtcTransportStats,
+    stats::TransportStats,
 };
 
 /// Most routers and transports of `GET /top`.
@@ -81,5 +81,5 @@ pub struct TopTransport {
     pub participant_id: Option<Id>,
     /// Its figures, its id among them.
     #[serde(flatten)]
-    pub stats: WebRtcTransportStats,
+    pub stats: TransportStats,
 }

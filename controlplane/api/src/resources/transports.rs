@@ -1,4 +1,4 @@
-//! Transports: the peers' connections. This version has `webrtc` ones.
+//! Transports: the peers' connections. This version has `webrtc` and `plain` ones.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::resources::UnixMs;
 use crate::rtp::RtpCapabilities;
 use crate::transport::{
     DtlsParameters, DtlsRole, DtlsState, IceCandidate, IceParameters, IceRole, IceState,
-    TransportTuple,
+    SrtpCryptoSuite, SrtpParameters, TransportTuple,
 };
 
 /// Kind of transport.
@@ -17,7 +17,7 @@ use crate::transport::{
 pub enum TransportType {
     /// ICE, DTLS, SRTP: browsers.
     Webrtc,
-    /// Bare RTP or SRTP. Not in this version.
+    /// Bare RTP, or SRTP with keys that the API carries: FFmpeg, GStreamer, telephony.
     Plain,
     /// Between routers. Not in this version.
     Pipe,
@@ -75,36 +75,45 @@ pub struct CreateTransport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_sctp: Option<bool>,
 
-    /// plain, pipe: local address.
+    /// plain: our address, one of this host (default `127.0.0.1`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_address: Option<String>,
-    /// plain, pipe: local port.
+    /// plain: our port for RTP; RTCP has the next one. One of `rtc.plain_ports` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// plain: RTCP on the port of RTP.
+    /// plain: RTCP on the port of RTP (default true).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp_mux: Option<bool>,
-    /// plain: the peer's address is where its first packet comes from.
+    /// plain: the peer's address is where its packets come from (default false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comedia: Option<bool>,
     /// pipe: RTX between routers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_rtx: Option<bool>,
-    /// plain, pipe: SRTP.
+    /// plain: SRTP (default false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_srtp: Option<bool>,
-    /// plain: SRTP profile.
+    /// plain: what seals our packets, with `enableSrtp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub srtp_crypto_suite: Option<String>,
+    pub srtp_crypto_suite: Option<SrtpCryptoSuite>,
 }
 
 impl CreateTransport {
     /// A webrtc transport with every default.
     pub fn webrtc(router_id: Id) -> Self {
+        Self::of(TransportType::Webrtc, router_id)
+    }
+
+    /// A plain transport with every default.
+    pub fn plain(router_id: Id) -> Self {
+        Self::of(TransportType::Plain, router_id)
+    }
+
+    fn of(kind: TransportType, router_id: Id) -> Self {
         Self {
             id: None,
             router_id,
-            kind: TransportType::Webrtc,
+            kind,
             participant_id: None,
             rtp_capabilities: None,
             app_data: None,
@@ -163,6 +172,7 @@ impl TransportInfo {
     pub fn kind(&self) -> TransportType {
         match self.link {
             TransportLink::Webrtc(_) => TransportType::Webrtc,
+            TransportLink::Plain(_) => TransportType::Plain,
         }
     }
 
@@ -170,6 +180,23 @@ impl TransportInfo {
     pub fn webrtc(&self) -> Option<&WebRtcLink> {
         match &self.link {
             TransportLink::Webrtc(link) => Some(link),
+            TransportLink::Plain(_) => None,
+        }
+    }
+
+    /// The link of a plain transport.
+    pub fn plain(&self) -> Option<&PlainLink> {
+        match &self.link {
+            TransportLink::Plain(link) => Some(link),
+            TransportLink::Webrtc(_) => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn plain_mut(&mut self) -> Option<&mut PlainLink> {
+        match &mut self.link {
+            TransportLink::Plain(link) => Some(link),
+            TransportLink::Webrtc(_) => None,
         }
     }
 
@@ -177,13 +204,17 @@ impl TransportInfo {
     pub fn tuple(&self) -> Option<&TransportTuple> {
         match &self.link {
             TransportLink::Webrtc(link) => link.ice_selected_tuple.as_ref(),
+            TransportLink::Plain(link) => {
+                Some(&link.tuple).filter(|tuple| tuple.remote_ip.is_some())
+            }
         }
     }
 
-    /// The same, to be changed.
+    /// The link of a webrtc transport, to be changed.
     pub fn webrtc_mut(&mut self) -> Option<&mut WebRtcLink> {
         match &mut self.link {
             TransportLink::Webrtc(link) => Some(link),
+            TransportLink::Plain(_) => None,
         }
     }
 }
@@ -195,6 +226,27 @@ impl TransportInfo {
 pub enum TransportLink {
     /// ICE, DTLS, SRTP: browsers.
     Webrtc(WebRtcLink),
+    /// Bare RTP, or SRTP with keys that the API carries.
+    Plain(PlainLink),
+}
+
+/// Of a plain transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PlainLink {
+    /// Our end, and the peer's once it is known.
+    pub tuple: TransportTuple,
+    /// The same of RTCP, without `rtcpMux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtcp_tuple: Option<TransportTuple>,
+    /// What we seal with, with `enableSrtp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp_parameters: Option<SrtpParameters>,
+    /// RTCP has the port of RTP.
+    pub rtcp_mux: bool,
+    /// The peer's address is learned.
+    pub comedia: bool,
 }
 
 /// Of a webrtc transport. The fields that mediasoup-client's `createSendTransport` and
@@ -233,15 +285,54 @@ pub struct TransportList {
 }
 
 /// `POST /transports/{id}/connect`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectTransport {
-    /// The peer's.
-    pub dtls_parameters: DtlsParameters,
+    /// webrtc: the peer's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtls_parameters: Option<DtlsParameters>,
+    /// plain: where the peer takes packets; not with `comedia`. Only what `rtc.plain_allow` has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// plain: its port for RTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// plain: its port for RTCP, without `rtcpMux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtcp_port: Option<u16>,
+    /// plain: what it seals with, with `enableSrtp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp_parameters: Option<SrtpParameters>,
 }
 
-/// Answer of [`ConnectTransport`].
+/// Answer of [`ConnectTransport`], by the transport's kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(untagged)]
+pub enum Connected {
+    /// webrtc.
+    Webrtc(ConnectAnswer),
+    /// plain.
+    Plain(PlainConnectAnswer),
+}
+
+/// Answer of [`ConnectTransport`] of a plain transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PlainConnectAnswer {
+    /// Our end, and the peer's if it is known.
+    pub tuple: TransportTuple,
+    /// The same of RTCP, without `rtcpMux`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtcp_tuple: Option<TransportTuple>,
+    /// What we seal with: by the peer's suite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp_parameters: Option<SrtpParameters>,
+}
+
+/// Answer of [`ConnectTransport`] of a webrtc transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]

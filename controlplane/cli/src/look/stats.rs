@@ -1,7 +1,9 @@
 //! `ironcast stats`: the figures of a thing, now.
 
 use clap::Args;
-use ironcast_api::{Id, RouterDetails, RtpStreamStats, RtpStreamStatsType, WebRtcTransportStats};
+use ironcast_api::{
+    Id, LinkStats, RouterDetails, RtpStreamStats, RtpStreamStatsType, TransportStats,
+};
 use serde_json::Value;
 
 use super::{
@@ -73,7 +75,7 @@ async fn stats(remote: &Remote, kind: Kind, id: &Id) -> Result<Vec<Value>, Failu
 }
 
 fn transports(records: &[Value]) -> Result<String, Failure> {
-    let records: Vec<WebRtcTransportStats> = records.iter().map(read).collect::<Result<_, _>>()?;
+    let records: Vec<TransportStats> = records.iter().map(read).collect::<Result<_, _>>()?;
     let head = [
         "TRANSPORT",
         "ICE",
@@ -89,10 +91,14 @@ fn transports(records: &[Value]) -> Result<String, Failure> {
     Ok(table(
         &head,
         records.into_iter().map(|one| {
+            let (ice, dtls) = match &one.link {
+                LinkStats::Webrtc(link) => (word(link.ice_state), word(link.dtls_state)),
+                LinkStats::Plain(_) => (or_dash(None::<String>), or_dash(None::<String>)),
+            };
             vec![
                 one.transport_id,
-                word(one.ice_state),
-                word(one.dtls_state),
+                ice,
+                dtls,
                 bits(one.recv_bitrate),
                 bits(one.send_bitrate),
                 bits(one.rtx_send_bitrate),

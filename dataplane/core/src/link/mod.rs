@@ -6,24 +6,27 @@
 //! | here | kind | finds the peer by | has keys from |
 //! |---|---|---|---|
 //! | `webrtc/` | [`Kind::WebRtc`] | ICE | DTLS |
+//! | `plain.rs` | [`Kind::Plain`] | its address, given or learned | signalling, if any |
 //!
 //! `way.rs` is the hot half: what [7] needs of a link, in one dense table, kept current by
 //! [`Worker::renew_way`] wherever a path is chosen or keys come. `paths.rs` says whose a socket is.
 
 pub(crate) mod paths;
+pub mod plain;
 mod protection;
 pub(crate) mod way;
 pub mod webrtc;
 
 use ironcast_protocol::command::{TransportProtocol, Tuple};
 
+use self::{
+    plain::Plain,
+    way::Way,
+    webrtc::{WebRtc, ice},
+};
 pub(crate) use self::{
     protection::{Opener, Protection},
     way::Ways,
-};
-use self::{
-    way::Way,
-    webrtc::{WebRtc, ice},
 };
 use crate::{Arrival, Nanos, batch::PathId, key::TransportKey, srtp::Suite, worker::Worker};
 
@@ -39,6 +42,8 @@ pub struct Link {
 pub(crate) enum Kind {
     /// By ICE and DTLS.
     WebRtc(Box<WebRtc>),
+    /// By address.
+    Plain(Box<Plain>),
 }
 
 impl Link {
@@ -48,15 +53,22 @@ impl Link {
         Self { kind: Kind::WebRtc(Box::new(webrtc)), protection: Protection::Awaited }
     }
 
+    /// By address; `protection` is [`Protection::Awaited`] where keys are to come.
+    pub(crate) fn plain(plain: Plain, protection: Protection) -> Self {
+        Self { kind: Kind::Plain(Box::new(plain)), protection }
+    }
+
     pub(crate) fn as_webrtc(&self) -> Option<&WebRtc> {
         match &self.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
+            Kind::Plain(_) => None,
         }
     }
 
     pub(crate) fn as_webrtc_mut(&mut self) -> Option<&mut WebRtc> {
         match &mut self.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
+            Kind::Plain(_) => None,
         }
     }
 
@@ -65,6 +77,7 @@ impl Link {
     pub fn path(&self) -> Option<PathId> {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.selected().map(|path| path.id),
+            Kind::Plain(plain) => plain.path(),
         }
     }
 
@@ -72,6 +85,7 @@ impl Link {
     pub(crate) fn rtcp_path(&self) -> Option<PathId> {
         match &self.kind {
             Kind::WebRtc(_) => self.path(),
+            Kind::Plain(plain) => plain.rtcp_path(),
         }
     }
 
@@ -79,6 +93,7 @@ impl Link {
     pub(crate) fn paths(&self) -> Vec<PathId> {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.paths().iter().map(|path| path.id).collect(),
+            Kind::Plain(plain) => plain.paths(),
         }
     }
 
@@ -87,6 +102,16 @@ impl Link {
     pub fn tuple(&self) -> Option<Tuple> {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.selected().map(ice::Path::tuple),
+            Kind::Plain(plain) => plain.tuple(),
+        }
+    }
+
+    /// The same of RTCP, where that has its own.
+    #[must_use]
+    pub fn rtcp_tuple(&self) -> Option<Tuple> {
+        match &self.kind {
+            Kind::WebRtc(_) => None,
+            Kind::Plain(plain) => plain.rtcp_tuple(),
         }
     }
 
@@ -107,6 +132,7 @@ impl Link {
                 let path = webrtc.ice.selected()?;
                 (path.id, path.protocol == TransportProtocol::Tcp)
             }
+            Kind::Plain(plain) => (plain.path()?, false),
         };
         Some(Way { path, is_stream, suite: self.suite() })
     }
@@ -115,6 +141,16 @@ impl Link {
     pub(crate) fn is_silent_on(&self, path: PathId, now: Nanos) -> bool {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.is_silent_on(path, now),
+            Kind::Plain(_) => false,
+        }
+    }
+
+    /// A stream that is silent for so long may be followed by another SSRC without a word.
+    pub(crate) fn silent_after(&self) -> Nanos {
+        match &self.kind {
+            Kind::WebRtc(_) => webrtc::SILENT_AFTER,
+            // Nobody like FFmpeg sends a MID, or says that it ends: it is there again, or it is not.
+            Kind::Plain(_) => plain::SILENCE / 2,
         }
     }
 
@@ -122,6 +158,7 @@ impl Link {
     pub(crate) fn deadline(&self, now: Nanos) -> Nanos {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.deadline(now),
+            Kind::Plain(plain) => plain.deadline(now),
         }
     }
 }
@@ -138,6 +175,10 @@ impl Worker {
         let Some(transport) = self.transports.get(key) else { return false };
         match transport.link.kind {
             Kind::WebRtc(_) => self.serve_webrtc(key, now),
+            Kind::Plain(_) => {
+                self.serve_plain(key);
+                true
+            }
         }
     }
 
@@ -152,6 +193,7 @@ impl Worker {
                     self.report_ice(key, change);
                 }
             }
+            Kind::Plain(plain) => plain.hear(path, arrival),
         }
     }
 }

@@ -154,9 +154,27 @@ impl Worker {
                         self.disconnect(key, now);
                     }
                 }
+                // Whoever is to receive may begin to listen at any time: nothing is given up.
+                Kind::Plain(_) => return,
             }
         }
         self.leave_path(key, path);
+    }
+
+    /// The driver's answer to [`Action::OpenPath`].
+    pub fn path_opened(
+        &mut self,
+        transport: u64,
+        local: SocketAddr,
+        remote: SocketAddr,
+        path: Option<PathId>,
+        now: Nanos,
+    ) {
+        let key = TransportKey::from(transport);
+        match self.transports.get(key).map(|transport| &transport.link.kind) {
+            Some(Kind::Plain(_)) => self.plain_path_opened(key, local, remote, path, now),
+            Some(Kind::WebRtc(_)) | None => self.check_path_opened(key, local, remote, path, now),
+        }
     }
 
     /// The driver says that a path's socket is of no use any more, or that a connection has ended.

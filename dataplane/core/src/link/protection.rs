@@ -12,6 +12,8 @@ use crate::{
 pub(crate) enum Protection {
     /// Keys are to come: until then nothing passes.
     Awaited,
+    /// Packets come and go as they are.
+    None,
     /// SRTP; this opens what the peer has sealed.
     Srtp(Box<OpenKey>),
 }
@@ -19,6 +21,7 @@ pub(crate) enum Protection {
 /// What opens the packets of one peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Opener<'a> {
+    Clear,
     Srtp(&'a OpenKey),
 }
 
@@ -26,7 +29,7 @@ impl Protection {
     pub(crate) fn suite(&self) -> Option<Suite> {
         match self {
             Self::Srtp(key) => Some(key.suite()),
-            Self::Awaited => None,
+            Self::Awaited | Self::None => None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Protection {
     pub(crate) fn opener(&self) -> Result<Opener<'_>, Discard> {
         match self {
             Self::Srtp(key) => Ok(Opener::Srtp(key)),
+            Self::None => Ok(Opener::Clear),
             Self::Awaited => Err(Discard::SrtpNoKeys),
         }
     }
@@ -55,6 +59,11 @@ impl Opener<'_> {
     ) -> Result<usize, Discard> {
         match self {
             Self::Srtp(key) => key.open_rtp_into(packet, header_len, index, out),
+            Self::Clear => {
+                let out = out.get_mut(..packet.len()).ok_or(Discard::Oversized)?;
+                out.copy_from_slice(packet);
+                Ok(packet.len())
+            }
         }
     }
 }

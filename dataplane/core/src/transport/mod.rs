@@ -231,6 +231,7 @@ impl Transport {
         TransportState {
             ice_state: webrtc.map_or(IceState::New, |webrtc| webrtc.ice.state()),
             tuple: self.link.tuple(),
+            rtcp_tuple: self.link.rtcp_tuple(),
             dtls_state: webrtc.map_or(DtlsState::New, |webrtc| webrtc.dtls_state),
             dtls_local_role: webrtc.and_then(|webrtc| webrtc.dtls_role),
             srtp_profile: self.link.suite().map(|suite| suite.name().to_owned()),

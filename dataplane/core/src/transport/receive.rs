@@ -7,12 +7,14 @@ use ironcast_protocol::Event;
 use crate::{
     Arrival, Discard, Nanos, SECOND,
     key::TransportKey,
+    link::Opener,
     numbers::{PacketIndex, SourceSeq},
     producer::{Arrived, Recipient},
     recover::{
         history::{Forwarded, Meta},
         pool::LARGE_BYTES,
     },
+    srtp::StreamIndex,
     transport::demux::{Found, StreamRef},
     wire::{
         extension::{ExtensionKind, ExtensionMap, VideoOrientation, parse_transport_sequence},
@@ -21,8 +23,9 @@ use crate::{
     worker::Worker,
 };
 
-/// A stream that is silent for so long may be followed by another SSRC without a word.
-const SILENT_AFTER: Nanos = 10 * SECOND;
+/// Without protection, a number so far ahead of the last one is that of a sender that began again
+/// (RFC 3550 appendix A.1).
+const DROPOUT_MAX: u64 = 3_000;
 /// Between two changes of a stream's SSRC: each one makes its receivers begin anew.
 const CHANGES_SPACING: Nanos = SECOND / 2;
 
@@ -51,8 +54,20 @@ impl Worker {
             return self.receive_unbound(key, header, datagram, arrival);
         };
         let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
-        let index_state = producer.streams[usize::from(found.stream)].index_of(found.rtx);
-        let index = index_state.estimate(header.sequence_number)?;
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        let estimate = stream.index_of(found.rtx).estimate(header.sequence_number);
+        if matches!(opener, Opener::Clear) && !found.rtx {
+            let newest = stream.index_of(false).newest();
+            let is_far = estimate.is_ok_and(|i| newest.is_some_and(|n| i.0 > n.0 + DROPOUT_MAX));
+            let is_silent = stream.is_silent(transport.link.silent_after(), arrival);
+            if (estimate.is_err() || is_far) && is_silent {
+                let index = PacketIndex(header.sequence_number.into());
+                self.begin_again(found, StreamIndex::default(), index, arrival);
+                self.touch_subscribers(found.producer);
+                return self.receive_rtp(key, datagram, arrival);
+            }
+        }
+        let index = estimate?;
         let mut buffer = self.pool.take(datagram.len()).ok_or(Discard::LimitReached)?;
         let opened = opener.open_rtp_into(datagram, header.header_len(), index, &mut buffer);
         let plain_len = match opened {
@@ -163,8 +178,8 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         let before = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
         let is_former = transport.sources.is_former(ssrc);
-        let has_ended = stream.has_ended
-            || stream.last_packet_at.is_some_and(|at| arrival.since(at) > SILENT_AFTER);
+        let has_ended =
+            stream.has_ended || stream.is_silent(transport.link.silent_after(), arrival);
         let may = match before {
             None => is_named || !is_former,
             Some(_) if has_ended => is_named || !is_former,
@@ -180,29 +195,48 @@ impl Worker {
         }
         transport.demux.learn(ssrc, found)?;
         let taken = transport.sources.take(ssrc);
-        let old = std::mem::replace(stream.index_of(found.rtx), taken);
         *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = Some(ssrc);
         let Some(before) = before else {
+            *stream.index_of(found.rtx) = taken;
             return Ok(found);
         };
-        if !found.rtx {
-            stream.begin_again(&old, index, arrival, &mut self.pool);
-            for subscriber in &producer.subscribers {
-                let Recipient::Consumer { key, .. } = subscriber.to;
-                if let Some(consumer) = self.consumers.get_mut(key)
-                    && consumer.current == Some(found.stream)
-                {
-                    // Its timestamps have nothing to do with those before.
-                    consumer.current = None;
-                    consumer.start_over();
-                }
-            }
-            producer.fresh.retain(|fresh| fresh.stream != found.stream);
-        }
-        transport.sources.retire(before, old);
         transport.rtcp.remove(before);
+        let old = if found.rtx {
+            std::mem::replace(stream.index_of(true), taken)
+        } else {
+            self.begin_again(found, taken, index, arrival)
+        };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.sources.retire(before, old);
+        }
         self.touch_subscribers(found.producer);
         Ok(found)
+    }
+
+    /// What a stream sends from now on has nothing to do with what it sent before: other numbers,
+    /// which go on from `taken` at `index`, and other timestamps. Returns where the old ones ended.
+    fn begin_again(
+        &mut self,
+        found: StreamRef,
+        taken: StreamIndex,
+        index: PacketIndex,
+        arrival: Arrival,
+    ) -> StreamIndex {
+        let Some(producer) = self.producers.get_mut(found.producer) else { return taken };
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        let old = std::mem::replace(stream.index_of(false), taken);
+        stream.begin_again(&old, index, arrival, &mut self.pool);
+        for subscriber in &producer.subscribers {
+            let Recipient::Consumer { key, .. } = subscriber.to;
+            if let Some(consumer) = self.consumers.get_mut(key)
+                && consumer.current == Some(found.stream)
+            {
+                consumer.current = None;
+                consumer.start_over();
+            }
+        }
+        producer.fresh.retain(|fresh| fresh.stream != found.stream);
+        old
     }
 
     /// An authenticated packet, in plain text in packet memory.

@@ -9,7 +9,7 @@ use crate::{
     key::{ConsumerKey, TransportKey},
     key_frame::Wish,
     layers::AT_ONCE,
-    link::Opener,
+    link::{Opener, Protection},
     producer::SenderReport,
     srtp::KeySource,
     transport::{Transport, clock::unix_from_ntp},
@@ -49,15 +49,20 @@ impl Worker {
             return Err(Discard::Oversized);
         }
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
-        let Opener::Srtp(open_key) = transport.link.protection.opener()?;
-        let claimed = open_key.claimed_rtcp_index(datagram)?;
+        let opener = transport.link.protection.opener()?;
         let ssrc = crate::wire::u32_at(datagram, 4).ok_or(Discard::RtcpMalformed)?;
-        transport.rtcp.check(ssrc, claimed)?;
         let mut plain = [0; RTCP_BYTES_MAX];
         let plain = &mut plain[..datagram.len()];
         plain.copy_from_slice(datagram);
-        let (len, index) = open_key.open_rtcp(plain)?;
-        transport.rtcp.commit(ssrc, index);
+        let len = match opener {
+            Opener::Srtp(open_key) => {
+                transport.rtcp.check(ssrc, open_key.claimed_rtcp_index(datagram)?)?;
+                let (len, index) = open_key.open_rtcp(plain)?;
+                transport.rtcp.commit(ssrc, index);
+                len
+            }
+            Opener::Clear => plain.len(),
+        };
         let at = arrival.moment() + self.unix_offset_ns;
         self.captures.note(key, at, false, &plain[..len], &[]);
         let mut losses = Losses::default();
@@ -466,15 +471,18 @@ impl Worker {
         let Some(path) = transport.link.rtcp_path() else {
             return;
         };
-        let Some(seal_key) = self.seal_keys.seal_key(key.index() as u32) else {
-            return;
-        };
         if len == 0 {
+            return;
+        }
+        let is_clear = matches!(transport.link.protection, Protection::None);
+        let seal_key = self.seal_keys.seal_key(key.index() as u32);
+        if seal_key.is_none() && !is_clear {
             return;
         }
         self.captures.note(key, now + self.unix_offset_ns, true, &buffer[..len], &[]);
         // Nothing is written once the index is used up: it may not begin again.
-        let total = seal_key.seal_rtcp(buffer, len, transport.rtcp_index);
+        let index = transport.rtcp_index;
+        let total = seal_key.map_or(len, |seal_key| seal_key.seal_rtcp(buffer, len, index));
         if total == 0 {
             self.discards.count(Discard::OutputExhausted);
             return;

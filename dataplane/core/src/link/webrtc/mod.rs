@@ -13,6 +13,9 @@ use ironcast_protocol::{
 use self::ice::{Change, Ice};
 use crate::{Nanos, SECOND, key::TransportKey, worker::Worker};
 
+/// A browser says that another SSRC takes a stream's place, by its MID.
+pub(super) const SILENT_AFTER: Nanos = 10 * SECOND;
+
 /// See the file's head.
 #[derive(Debug)]
 pub struct WebRtc {

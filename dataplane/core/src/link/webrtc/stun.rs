@@ -207,16 +207,15 @@ impl Worker {
         Ok(())
     }
 
-    /// The driver's answer to [`Action::OpenPath`]; the checks that waited are answered by it.
-    pub fn path_opened(
+    /// A socket was opened, or could not be; the checks that waited are answered by it.
+    pub(crate) fn check_path_opened(
         &mut self,
-        transport: u64,
+        key: TransportKey,
         local: SocketAddr,
         remote: SocketAddr,
         path: Option<PathId>,
         now: Nanos,
     ) {
-        let key = TransportKey::from(transport);
         let mut checks = Vec::new();
         self.waiting.retain(|waiting| {
             let ours = (waiting.transport, waiting.local, waiting.remote) == (key, local, remote);

@@ -1,0 +1,263 @@
+//! What is special about plain transports: their options, their connect, and the SDP for whoever
+//! receives from one. Everything else about a transport is in `transports.rs`.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use ironcast_api::{
+    ConnectTransport, CreateTransport, ErrorCode, Id, PlainConnectAnswer, Problem, SrtpCryptoSuite,
+};
+use ironcast_protocol::{
+    Command, Reply,
+    plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
+};
+
+use super::transports::{connected_already, find, seen};
+use crate::{
+    call::{Answer, Call},
+    convert,
+    engine::{Engine, State, Step, unexpected},
+    note::{self, BodyHash, ConnectNote},
+    registry::Transport,
+    sdp,
+};
+
+/// Media type of SDP (RFC 8866 section 8.1).
+pub const SDP: &str = "application/sdp";
+
+/// The options of a plain transport, checked.
+pub struct Wanted {
+    listen: Option<IpAddr>,
+    port: Option<u16>,
+    rtcp_mux: bool,
+    comedia: bool,
+    suite: Option<SrtpCryptoSuite>,
+}
+
+impl Wanted {
+    /// Out of those of any transport.
+    pub fn read(create: &CreateTransport) -> Result<Self, Problem> {
+        let listen = create.listen_address.as_deref().map(|text| ip(text, "/listenAddress"));
+        let is_sealed = create.enable_srtp == Some(true);
+        Ok(Self {
+            listen: listen.transpose()?,
+            // As with mediasoup, 0 leaves the choice to us.
+            port: create.port.filter(|port| *port != 0),
+            rtcp_mux: create.rtcp_mux != Some(false),
+            comedia: create.comedia == Some(true),
+            suite: is_sealed.then(|| create.srtp_crypto_suite.unwrap_or_default()),
+        })
+    }
+
+    /// For the dataplane.
+    pub fn command(&self, id: &Id, create: &CreateTransport, note: Vec<u8>) -> Command {
+        Command::CreatePlainTransport(CreatePlainTransport {
+            id: id.to_string(),
+            router: create.router_id.to_string(),
+            listen: self.listen,
+            port: self.port,
+            rtcp_mux: self.rtcp_mux,
+            comedia: self.comedia,
+            srtp_suite: self.suite.map(|suite| suite.as_str().to_owned()),
+            note,
+        })
+    }
+}
+
+/// Names the field that the dataplane refused: an address that is not ours, a port that is taken.
+pub fn about_sockets(problem: Problem) -> Problem {
+    match problem.code {
+        ErrorCode::WrongState if problem.pointer.is_none() => problem.with_pointer("/port"),
+        _ => problem.about("/listenAddress"),
+    }
+}
+
+fn ip(text: &str, pointer: &str) -> Result<IpAddr, Problem> {
+    let wrong = |_| Problem::invalid(pointer, "an IPv4 or IPv6 address is needed");
+    text.parse().map_err(wrong)
+}
+
+/// Refuses what only a plain transport is told.
+pub fn refuse_plain(connect: &ConnectTransport) -> Result<(), Problem> {
+    let given = [
+        ("ip", connect.ip.is_some()),
+        ("port", connect.port.is_some()),
+        ("rtcpPort", connect.rtcp_port.is_some()),
+        ("srtpParameters", connect.srtp_parameters.is_some()),
+    ];
+    match given.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((field, _)) => {
+            let detail = format!("a webrtc transport is not told {field}");
+            Err(Problem::invalid(format!("/{field}"), detail))
+        }
+    }
+}
+
+/// What a plain transport is told of its peer.
+struct Peer {
+    remote: Option<SocketAddr>,
+    rtcp_remote: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// As far as it fits the transport: the errors are those of mediasoup.
+    fn read(connect: &ConnectTransport, transport: &Transport) -> Result<Self, Problem> {
+        let link = transport.info.plain().ok_or_else(not_plain)?;
+        if connect.dtls_parameters.is_some() {
+            let detail = "a plain transport has no DTLS";
+            return Err(Problem::invalid("/dtlsParameters", detail));
+        }
+        match (&connect.srtp_parameters, link.srtp_parameters.is_some()) {
+            (None, true) => {
+                let detail = "enableSrtp is on: the peer's srtpParameters are needed";
+                return Err(Problem::invalid("/srtpParameters", detail));
+            }
+            (Some(_), false) => {
+                let detail = "enableSrtp is off: there is no use for srtpParameters";
+                return Err(Problem::invalid("/srtpParameters", detail));
+            }
+            _ => {}
+        }
+        let given = [
+            ("/ip", connect.ip.is_some()),
+            ("/port", connect.port.is_some()),
+            ("/rtcpPort", connect.rtcp_port.is_some()),
+        ];
+        if link.comedia {
+            if let Some((pointer, _)) = given.iter().find(|(_, is_given)| *is_given) {
+                let detail = "comedia is on: the peer's address is learned from its packets";
+                return Err(Problem::invalid(*pointer, detail));
+            }
+            return Ok(Self { remote: None, rtcp_remote: None });
+        }
+        if link.rtcp_mux && connect.rtcp_port.is_some() {
+            return Err(Problem::invalid("/rtcpPort", "rtcpMux is on: RTCP has the port of RTP"));
+        }
+        let needed = given.iter().filter(|(pointer, _)| *pointer != "/rtcpPort" || !link.rtcp_mux);
+        if let Some((pointer, _)) = needed.clone().find(|(_, is_given)| !is_given) {
+            let detail = "needed where comedia is off";
+            return Err(Problem::invalid(*pointer, detail));
+        }
+        let ip = ip(connect.ip.as_deref().unwrap_or_default(), "/ip")?;
+        let own: IpAddr = self::ip(&link.tuple.local_address, "/ip")?;
+        if ip.is_ipv4() != own.is_ipv4() {
+            let detail = format!("the transport listens on {own}: an address of that family");
+            return Err(Problem::invalid("/ip", detail));
+        }
+        let at = |port: Option<u16>| port.map(|port| SocketAddr::new(ip, port));
+        Ok(Self { remote: at(connect.port), rtcp_remote: at(connect.rtcp_port) })
+    }
+}
+
+fn not_plain() -> Problem {
+    Problem::new(ErrorCode::WrongState, "this is not a plain transport")
+}
+
+/// `POST /transports/{id}/connect` of a plain transport.
+pub async fn connect(
+    engine: &Arc<Engine>,
+    call: &Call,
+    id: &Id,
+    connect: &ConnectTransport,
+    hash: BodyHash,
+) -> Result<Answer, Problem> {
+    let wrong = || {
+        let detail = "key and salt as base64, as long as the suite says";
+        Problem::invalid("/srtpParameters/keyBase64", detail)
+    };
+    let srtp = connect.srtp_parameters.as_ref();
+    let srtp = srtp.map(|srtp| convert::srtp(srtp).ok_or_else(wrong)).transpose()?;
+    let note = note::write(&ConnectNote { hash })?;
+    let (answer, seq) = engine
+        .run(|state| {
+            let transport = seen(state, call, id)?;
+            match transport.connect_hash {
+                Some(other) if other == hash => return Ok(Step::Done(answer(transport)?)),
+                Some(_) => return Err(connected_already()),
+                None => {}
+            }
+            let Peer { remote, rtcp_remote } = Peer::read(connect, transport)?;
+            let command = Command::ConnectPlainTransport(ConnectPlainTransport {
+                id: id.to_string(),
+                remote,
+                rtcp_remote,
+                srtp: srtp.clone(),
+                note: note.clone(),
+            });
+            let id = id.clone();
+            Ok(Step::ask(command, move |state, reply| {
+                connected(state, &id, hash, (remote, rtcp_remote), reply)
+            }))
+        })
+        .await?;
+    Answer::json(200, &answer, seq)
+}
+
+fn connected(
+    state: &mut State,
+    id: &Id,
+    hash: BodyHash,
+    (remote, rtcp_remote): (Option<SocketAddr>, Option<SocketAddr>),
+    reply: Result<Reply, Problem>,
+) -> Result<PlainConnectAnswer, Problem> {
+    let created = match reply {
+        Ok(Reply::PlainTransportConnected(created)) => created,
+        Ok(other) => return Err(unexpected(&other)),
+        Err(problem) if problem.code == ErrorCode::WrongState => {
+            // The same call may have been on its way twice.
+            let transport = find(state, id)?;
+            if transport.connect_hash == Some(hash) {
+                return answer(transport);
+            }
+            return Err(problem);
+        }
+        Err(problem) if problem.code == ErrorCode::Forbidden => {
+            return Err(problem.with_pointer("/ip"));
+        }
+        Err(problem) => return Err(problem.about("/ip")),
+    };
+    let PlainTransportCreated { local, rtcp_local, srtp } = created;
+    let transport = find(state, id)?;
+    transport.connect_hash = Some(hash);
+    transport.srtp_profile = srtp.as_ref().map(|srtp| srtp.suite.clone());
+    let link = transport.info.plain_mut().ok_or_else(not_plain)?;
+    let tuple = |local, remote| {
+        use ironcast_protocol::command::Tuple;
+        Some(convert::tuple(Tuple { local, remote: remote?, protocol: Default::default() }))
+    };
+    if let Some(tuple) = tuple(local, remote) {
+        link.tuple = tuple;
+    }
+    if let Some(tuple) = rtcp_local.and_then(|local| tuple(local, rtcp_remote)) {
+        link.rtcp_tuple = Some(tuple);
+    }
+    link.srtp_parameters = srtp.as_ref().and_then(convert::api_srtp);
+    answer(transport)
+}
+
+fn answer(transport: &Transport) -> Result<PlainConnectAnswer, Problem> {
+    let link = transport.info.plain().ok_or_else(not_plain)?;
+    Ok(PlainConnectAnswer {
+        tuple: link.tuple.clone(),
+        rtcp_tuple: link.rtcp_tuple.clone(),
+        srtp_parameters: link.srtp_parameters.clone(),
+    })
+}
+
+/// `GET /transports/{id}/sdp`.
+pub async fn sdp(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
+    let (text, seq) = engine
+        .run(|state| {
+            let transport = seen(state, call, id)?;
+            let link = transport.info.plain().ok_or_else(not_plain)?;
+            let consumers = transport.consumers.iter();
+            let consumers = consumers.filter_map(|id| state.registry.consumers.get(id));
+            let sent: Vec<_> = consumers.map(|one| (one.info.kind, one.parameters())).collect();
+            sdp::write(&transport.info.id, link, &sent).map(Step::Done)
+        })
+        .await?;
+    Ok(Answer { status: 200, body: text.into(), media_type: SDP, seq, about: None })
+}
