@@ -327,7 +327,7 @@ async fn wrong_input_names_its_place() {
             "/priority",
         ),
         ("POST", "/v1/participants/alice/leave", Value::Null, 400, "invalid_request", "?routerId"),
-        ("POST", "/v1/observers", json!({}), 422, "unsupported", ""),
+        ("POST", "/v1/observers", json!({}), 400, "invalid_request", ""),
         ("PUT", "/v1/consumers/x/trace", json!({}), 422, "unsupported", ""),
         ("POST", "/v1/pipes", json!({}), 422, "unsupported", ""),
     ];
