@@ -14,7 +14,7 @@ export interface components {
             /** @description Which workers. */
             workerIds: string[];
         };
-        /** @description Answer of `ConnectTransport`. */
+        /** @description Answer of `ConnectTransport` of a webrtc transport. */
         ConnectAnswer: {
             /** @description Ours. */
             dtlsLocalRole: components["schemas"]["DtlsRole"];
@@ -231,13 +231,13 @@ export interface components {
         CreateTransport: {
             /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
             appData?: Record<string, unknown> | null;
-            /** @description plain: the peer's address is where its first packet comes from. */
+            /** @description plain: the peer's address is where its packets come from (default false). */
             comedia?: boolean | null;
             /** @description pipe: RTX between routers. */
             enableRtx?: boolean | null;
             /** @description Data channels. Not in this version. */
             enableSctp?: boolean | null;
-            /** @description plain, pipe: SRTP. */
+            /** @description plain: SRTP (default false). */
             enableSrtp?: boolean | null;
             /** @description webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`, which is false). Not in single-port mode. */
             enableTcp?: boolean | null;
@@ -260,13 +260,13 @@ export interface components {
              * @description webrtc: where the estimate begins, bits per second (default 600000).
              */
             initialAvailableOutgoingBitrate?: number | null;
-            /** @description plain, pipe: local address. */
+            /** @description plain: our address, one of this host (default `127.0.0.1`). */
             listenAddress?: string | null;
             /** @description Whose transport it is: `POST /participants/{id}/leave` closes all that carry the same. */
             participantId?: string | null;
             /**
              * Format: uint16
-             * @description plain, pipe: local port.
+             * @description plain: our port for RTP; RTCP has the next one. One of `rtc.plain_ports` without it.
              */
             port?: number | null;
             /** @description webrtc: TCP candidates first, where there are both; not together with `preferUdp`. */
@@ -275,12 +275,12 @@ export interface components {
             preferUdp?: boolean | null;
             /** @description On this router. */
             routerId: string;
-            /** @description plain: RTCP on the port of RTP. */
+            /** @description plain: RTCP on the port of RTP (default true). */
             rtcpMux?: boolean | null;
             /** @description Default of the consumers made on it. */
             rtpCapabilities?: null | components["schemas"]["RtpCapabilities"];
-            /** @description plain: SRTP profile. */
-            srtpCryptoSuite?: string | null;
+            /** @description plain: what seals our packets, with `enableSrtp`. */
+            srtpCryptoSuite?: null | components["schemas"]["SrtpCryptoSuite"];
             /** @description Kind. */
             type: components["schemas"]["TransportType"];
         };
@@ -716,6 +716,26 @@ export interface components {
                  */
                 time: number;
             } & components["schemas"]["TransportIceStateChange"];
+            /** @description The same of its RTCP, without `rtcpMux`. */
+            "transport.rtcptuple"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportRtcpTupleChange"];
+            /** @description Where a plain transport's peer is, once it was learned. */
+            "transport.tuple"?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TransportTupleChange"];
             /** @description A worker died, and with it its routers. */
             "worker.died"?: {
                 routerId?: string;
@@ -841,6 +861,14 @@ export interface components {
          * @enum {string}
          */
         LayersChangeReason: "preferred" | "bandwidth" | "available";
+        /** @description The part of a transport's record that is about its link, by `type`. */
+        LinkStats: (components["schemas"]["WebRtcLinkStats"] & {
+            /** @enum {string} */
+            type: "webrtc-transport";
+        }) | (components["schemas"]["PlainLinkStats"] & {
+            /** @enum {string} */
+            type: "plain-rtp-transport";
+        });
         /**
          * @description Audio or video.
          * @enum {string}
@@ -931,6 +959,30 @@ export interface components {
          * @enum {string}
          */
         Placement: "least-loaded" | "hash";
+        /** @description Of a plain transport. */
+        PlainLink: {
+            /** @description The peer's address is learned. */
+            comedia: boolean;
+            /** @description RTCP has the port of RTP. */
+            rtcpMux: boolean;
+            /** @description The same of RTCP, without `rtcpMux`. */
+            rtcpTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description What we seal with, with `enableSrtp`. */
+            srtpParameters?: null | components["schemas"]["SrtpParameters"];
+            /** @description Our end, and the peer's once it is known. */
+            tuple: components["schemas"]["TransportTuple"];
+        };
+        /** @description Of a plain transport. */
+        PlainLinkStats: {
+            /** @description The peer's address is learned. */
+            comedia: boolean;
+            /** @description RTCP has the port of RTP. */
+            rtcpMux: boolean;
+            /** @description The same of RTCP, without `rtcpMux`. */
+            rtcpTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description Our end, and the peer's once it is known. */
+            tuple: components["schemas"]["TransportTuple"];
+        };
         /** @description Ports, both ends included. */
         PortRange: {
             /**
@@ -1406,6 +1458,18 @@ export interface components {
             /** @description Workers. */
             workers: components["schemas"]["WorkerInfo"][];
         };
+        /**
+         * @description What seals the packets of a plain transport (RFC 4568, RFC 7714).
+         * @enum {string}
+         */
+        SrtpCryptoSuite: "AEAD_AES_128_GCM" | "AEAD_AES_256_GCM" | "AES_CM_128_HMAC_SHA1_80" | "AES_CM_128_HMAC_SHA1_32";
+        /** @description Suite and key of what one side sends. */
+        SrtpParameters: {
+            /** @description Suite. */
+            cryptoSuite: components["schemas"]["SrtpCryptoSuite"];
+            /** @description Master key, and behind it the salt, as base64. */
+            keyBase64: string;
+        };
         /** @description `transport.closed`. */
         TransportClosed: {
             /** @description Whose. */
@@ -1481,15 +1545,27 @@ export interface components {
             routerId: string;
         };
         /** @description How bytes reach a transport's peer, by `type`. */
-        TransportLink: components["schemas"]["WebRtcLink"] & {
+        TransportLink: (components["schemas"]["WebRtcLink"] & {
             /** @enum {string} */
             type: "webrtc";
-        };
+        }) | (components["schemas"]["PlainLink"] & {
+            /** @enum {string} */
+            type: "plain";
+        });
         /**
          * @description UDP or TCP.
          * @enum {string}
          */
         TransportProtocol: "udp" | "tcp";
+        /** @description `transport.rtcptuple`. */
+        TransportRtcpTupleChange: {
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Both ends now. */
+            rtcpTuple: components["schemas"]["TransportTuple"];
+            /** @description Which. */
+            transportId: string;
+        };
         /** @description A transport and what hangs below it. */
         TransportSnapshot: components["schemas"]["TransportInfo"] & {
             /** @description Its consumers. */
@@ -1497,51 +1573,8 @@ export interface components {
             /** @description Its producers. */
             producers: components["schemas"]["ProducerInfo"][];
         };
-        /** @description The two ends of a path. */
-        TransportTuple: {
-            /** @description Our address. */
-            localAddress: string;
-            /** @description Our address again, for clients written before `localAddress` was there. */
-            localIp: string;
-            /**
-             * Format: uint16
-             * @description Our port.
-             */
-            localPort: number;
-            /** @description UDP or TCP. */
-            protocol: components["schemas"]["TransportProtocol"];
-            /** @description The peer's address. */
-            remoteIp?: string | null;
-            /**
-             * Format: uint16
-             * @description The peer's port.
-             */
-            remotePort?: number | null;
-        };
-        /**
-         * @description Kind of transport.
-         * @enum {string}
-         */
-        TransportType: "webrtc" | "plain" | "pipe";
-        /** @description Of a webrtc transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
-        WebRtcLink: {
-            /** @description Our role and fingerprints. */
-            dtlsParameters: components["schemas"]["DtlsParameters"];
-            /** @description DTLS. */
-            dtlsState: components["schemas"]["DtlsState"];
-            /** @description Our addresses. */
-            iceCandidates: components["schemas"]["IceCandidate"][];
-            /** @description Our credentials. */
-            iceParameters: components["schemas"]["IceParameters"];
-            /** @description Always `controlled`. */
-            iceRole: components["schemas"]["IceRole"];
-            /** @description The path in use. */
-            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
-            /** @description ICE. */
-            iceState: components["schemas"]["IceState"];
-        };
-        /** @description A WebRTC transport's record. */
-        WebRtcTransportStats: {
+        /** @description A transport's record. */
+        TransportStats: components["schemas"]["LinkStats"] & {
             /**
              * Format: uint64
              * @description What the path from the peer is believed to carry, bits per second.
@@ -1562,14 +1595,6 @@ export interface components {
              * @description All bytes sent.
              */
             bytesSent: number;
-            /** @description DTLS. */
-            dtlsState: components["schemas"]["DtlsState"];
-            /** @description Always `controlled`. */
-            iceRole: components["schemas"]["IceRole"];
-            /** @description The path in use. */
-            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
-            /** @description ICE. */
-            iceState: components["schemas"]["IceState"];
             /**
              * Format: uint64
              * @description As set by `PATCH /transports/{id}`.
@@ -1664,14 +1689,70 @@ export interface components {
             timestamp: number;
             /** @description Id. */
             transportId: string;
-            /** @description `webrtc-transport`. */
-            type: components["schemas"]["WebRtcTransportStatsType"];
+        };
+        /** @description The two ends of a path. */
+        TransportTuple: {
+            /** @description Our address. */
+            localAddress: string;
+            /** @description Our address again, for clients written before `localAddress` was there. */
+            localIp: string;
+            /**
+             * Format: uint16
+             * @description Our port.
+             */
+            localPort: number;
+            /** @description UDP or TCP. */
+            protocol: components["schemas"]["TransportProtocol"];
+            /** @description The peer's address. */
+            remoteIp?: string | null;
+            /**
+             * Format: uint16
+             * @description The peer's port.
+             */
+            remotePort?: number | null;
+        };
+        /** @description `transport.tuple`. */
+        TransportTupleChange: {
+            /** @description Whose. */
+            participantId?: string | null;
+            /** @description Which. */
+            transportId: string;
+            /** @description Both ends now. */
+            tuple: components["schemas"]["TransportTuple"];
         };
         /**
-         * @description `type` of `WebRtcTransportStats`.
+         * @description Kind of transport.
          * @enum {string}
          */
-        WebRtcTransportStatsType: "webrtc-transport";
+        TransportType: "webrtc" | "plain" | "pipe";
+        /** @description Of a webrtc transport. The fields that mediasoup-client's `createSendTransport` and `createRecvTransport` want have their names. */
+        WebRtcLink: {
+            /** @description Our role and fingerprints. */
+            dtlsParameters: components["schemas"]["DtlsParameters"];
+            /** @description DTLS. */
+            dtlsState: components["schemas"]["DtlsState"];
+            /** @description Our addresses. */
+            iceCandidates: components["schemas"]["IceCandidate"][];
+            /** @description Our credentials. */
+            iceParameters: components["schemas"]["IceParameters"];
+            /** @description Always `controlled`. */
+            iceRole: components["schemas"]["IceRole"];
+            /** @description The path in use. */
+            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description ICE. */
+            iceState: components["schemas"]["IceState"];
+        };
+        /** @description Of a webrtc transport. */
+        WebRtcLinkStats: {
+            /** @description DTLS. */
+            dtlsState: components["schemas"]["DtlsState"];
+            /** @description Always `controlled`. */
+            iceRole: components["schemas"]["IceRole"];
+            /** @description The path in use. */
+            iceSelectedTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description ICE. */
+            iceState: components["schemas"]["IceState"];
+        };
         /** @description `worker.died`, `worker.restarted`. */
         WorkerEvent: {
             /** @description For people. */
@@ -1789,6 +1870,7 @@ export type IceParameters = components['schemas']['IceParameters'];
 export type IceRole = components['schemas']['IceRole'];
 export type IceState = components['schemas']['IceState'];
 export type LayersChangeReason = components['schemas']['LayersChangeReason'];
+export type LinkStats = components['schemas']['LinkStats'];
 export type MediaKind = components['schemas']['MediaKind'];
 export type ObserverDominantSpeaker = components['schemas']['ObserverDominantSpeaker'];
 export type ObserverEvent = components['schemas']['ObserverEvent'];
@@ -1798,6 +1880,8 @@ export type ObserverType = components['schemas']['ObserverType'];
 export type ObserverVolume = components['schemas']['ObserverVolume'];
 export type ObserverVolumes = components['schemas']['ObserverVolumes'];
 export type Placement = components['schemas']['Placement'];
+export type PlainLink = components['schemas']['PlainLink'];
+export type PlainLinkStats = components['schemas']['PlainLinkStats'];
 export type PortRange = components['schemas']['PortRange'];
 export type Problem = components['schemas']['Problem'];
 export type ProducerEvent = components['schemas']['ProducerEvent'];
@@ -1829,6 +1913,8 @@ export type RtpStreamStatsType = components['schemas']['RtpStreamStatsType'];
 export type RtxEncoding = components['schemas']['RtxEncoding'];
 export type SentStream = components['schemas']['SentStream'];
 export type Snapshot = components['schemas']['Snapshot'];
+export type SrtpCryptoSuite = components['schemas']['SrtpCryptoSuite'];
+export type SrtpParameters = components['schemas']['SrtpParameters'];
 export type TransportClosed = components['schemas']['TransportClosed'];
 export type TransportClosedReason = components['schemas']['TransportClosedReason'];
 export type TransportDtlsStateChange = components['schemas']['TransportDtlsStateChange'];
@@ -1837,12 +1923,14 @@ export type TransportIceStateChange = components['schemas']['TransportIceStateCh
 export type TransportInfo = components['schemas']['TransportInfo'];
 export type TransportLink = components['schemas']['TransportLink'];
 export type TransportProtocol = components['schemas']['TransportProtocol'];
+export type TransportRtcpTupleChange = components['schemas']['TransportRtcpTupleChange'];
 export type TransportSnapshot = components['schemas']['TransportSnapshot'];
+export type TransportStats = components['schemas']['TransportStats'];
 export type TransportTuple = components['schemas']['TransportTuple'];
+export type TransportTupleChange = components['schemas']['TransportTupleChange'];
 export type TransportType = components['schemas']['TransportType'];
 export type WebRtcLink = components['schemas']['WebRtcLink'];
-export type WebRtcTransportStats = components['schemas']['WebRtcTransportStats'];
-export type WebRtcTransportStatsType = components['schemas']['WebRtcTransportStatsType'];
+export type WebRtcLinkStats = components['schemas']['WebRtcLinkStats'];
 export type WorkerEvent = components['schemas']['WorkerEvent'];
 export type WorkerInfo = components['schemas']['WorkerInfo'];
 export type WorkerStatus = components['schemas']['WorkerStatus'];

@@ -2,7 +2,7 @@
 
 import { closedError, unsupported } from './errors.js';
 import type {
-  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot, TransportInfo,
+  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot,
 } from './openapi.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
@@ -11,7 +11,7 @@ import type { ServerEvent } from './stream.js';
 import {
   ActiveSpeakerObserver, type ActiveSpeakerObserverOptions, AudioLevelObserver, type AudioLevelObserverOptions,
 } from './rtpobserver.js';
-import { WebRtcTransport } from './transport.js';
+import { WebRtcTransport, type WebRtcTransportInfo } from './transport.js';
 import type { AppData } from './types.js';
 
 export interface WebRtcTransportOptions {
@@ -113,7 +113,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
       enableSctp: options.enableSctp,
       appData,
     };
-    const make = (info: TransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
+    const make = (info: WebRtcTransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
     const transport = await this.session.create('transport', '/transports', body, make);
     this.observer.safeEmit('newtransport', transport);
     return transport;
@@ -155,9 +155,9 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     return [...this.#transports.values()];
   }
 
-  /** Not in this version. */
+  /** Not in this client: the server has them, see `POST /transports`. */
   async createPlainTransport(_options?: object): Promise<never> {
-    throw unsupported('plain transports');
+    throw unsupported('plain transports by this client');
   }
 
   /** Not in this version. */
@@ -202,7 +202,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('other codecs for a router that exists');
   }
 
-  #addTransport(info: TransportInfo, appData: AppData, seq: Seq): WebRtcTransport {
+  #addTransport(info: WebRtcTransportInfo, appData: AppData, seq: Seq): WebRtcTransport {
     if (this.closed) throw closedError('router');
     const transport = new WebRtcTransport(this.session, info, appData, seq, () => this.#transports.delete(info.id));
     this.#transports.set(info.id, transport);

@@ -6,7 +6,7 @@ import { Emitter } from './emitter.js';
 import type {
   ConnectAnswer, ConsumerInfo, ConsumerLayers, CreateConsumer, CreateProducer, DtlsParameters, DtlsState, IceCandidate, IceParameters,
   IceRole, IceState, MediaKind, ProducerInfo, RestartIceAnswer, RtpCapabilities, RtpParameters, TransportInfo,
-  TransportTuple, WebRtcTransportStats,
+  TransportTuple, TransportStats,
 } from './openapi.js';
 import { Producer } from './producer.js';
 import { type ClosedReason, Resource } from './resource.js';
@@ -58,18 +58,23 @@ export interface WebRtcTransportObserverEvents {
   dtlsstatechange: [DtlsState];
 }
 
-type News = Partial<Pick<TransportInfo, 'iceParameters' | 'iceState' | 'iceSelectedTuple' | 'dtlsParameters' | 'dtlsState'>>;
+/** What the server tells of a transport with a browser. */
+export type WebRtcTransportInfo = Extract<TransportInfo, { type: 'webrtc' }>;
+/** Its figures. */
+export type WebRtcTransportStat = Extract<TransportStats, { type: 'webrtc-transport' }>;
+
+type News = Partial<Pick<WebRtcTransportInfo, 'iceParameters' | 'iceState' | 'iceSelectedTuple' | 'dtlsParameters' | 'dtlsState'>>;
 
 export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTransportObserverEvents> {
   /** @internal */
   readonly resource = 'transport';
-  readonly #info: TransportInfo;
+  readonly #info: WebRtcTransportInfo;
   readonly #onEnd: () => void;
   readonly #producers = new Map<string, Producer>();
   readonly #consumers = new Map<string, Consumer>();
 
   /** @internal */
-  constructor(session: Session, info: TransportInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+  constructor(session: Session, info: WebRtcTransportInfo, appData: AppData, seq: Seq, onEnd: () => void) {
     super(session, info.id, appData, seq);
     this.#info = { ...info };
     this.#onEnd = onEnd;
@@ -148,7 +153,7 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     return this.callAndUpdate('PATCH', '', { minOutgoingBitrate: bitrate });
   }
 
-  getStats(): Promise<WebRtcTransportStats[]> {
+  getStats(): Promise<WebRtcTransportStat[]> {
     return this.call('GET', '/stats');
   }
 

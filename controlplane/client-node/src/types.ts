@@ -8,7 +8,7 @@ export type {
 } from './openapi.js';
 export type {
   ObserverInfo, ProducerInfo, ConsumerInfo, TransportInfo, RouterInfo,
-  WebRtcTransportStats as WebRtcTransportStat, RtpStreamStats as ProducerStat, RtpStreamStats as ConsumerStat,
+  RtpStreamStats as ProducerStat, RtpStreamStats as ConsumerStat,
 } from './openapi.js';
 export type { ClientOptions } from './options.js';
 export type { Code } from './errors.js';
@@ -17,7 +17,9 @@ export type { ServerEvent } from './stream.js';
 export type { Seq } from './seq.js';
 export type { CreateWorkerOptions, RouterOptions, Worker, WorkerEvents } from './worker.js';
 export type { Router, RouterEvents, RouterDump, WebRtcTransportOptions } from './router.js';
-export type { ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransportEvents } from './transport.js';
+export type {
+  ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransportEvents, WebRtcTransportInfo, WebRtcTransportStat,
+} from './transport.js';
 export type { WebRtcTransport as Transport } from './transport.js';
 export type { Producer, ProducerEvents, ProducerVideoOrientation } from './producer.js';
 export type { Consumer, ConsumerEvents } from './consumer.js';

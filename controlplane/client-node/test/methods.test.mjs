@@ -61,7 +61,6 @@ test('what is not here is not at the server either', { timeout }, async () => {
   const { worker, router, transport, producer, consumer } = objects;
   const consume = { transportId: transport.id, producerId: producer.id, rtpCapabilities: router.rtpCapabilities };
   for (const [method, path, body] of [
-    ['POST', '/transports', { routerId: router.id, type: 'plain' }],
     ['POST', '/transports', { routerId: router.id, type: 'pipe' }],
     ['POST', '/transports', { routerId: router.id, type: 'webrtc', enableSctp: true }],
     ['POST', '/consumers', { ...consume, pipe: true }],
