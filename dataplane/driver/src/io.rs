@@ -2,7 +2,8 @@
 //! counts and the clock. Owns the ring, the file table and the slabs.
 //!
 //! A socket lives in the ring's table of registered files, at the index of its slot; its descriptor
-//! is closed at once, so RLIMIT_NOFILE limits nothing but the size of that table.
+//! is closed at once, so RLIMIT_NOFILE limits nothing but the size of that table. On older kernels it
+//! stays a descriptor, and the limit counts them all: see `files`.
 //!
 //! ```text
 //! slot    free --open--> open, to be armed --arm--> open, armed --receive ended--> to be armed
@@ -18,7 +19,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
 };
 
-use io_uring::{opcode, squeue, types};
+use io_uring::{opcode, squeue};
 use ironcast_core::{
     MS, Nanos, SECOND,
     batch::{Batch, ListenerId, PathId, SLAB_BYTES, Slab},
@@ -29,6 +30,7 @@ use crate::{
     buffers::{self, Buffers},
     claim,
     clock::Clock,
+    files::{File, on},
     ring::{self, Operation, Ring},
     sockets,
     streams::{Stream, StreamLimits, Streams},
@@ -64,8 +66,8 @@ pub(crate) struct Slot {
     pub(crate) failing_since: Option<Nanos>,
     /// Segmentation was refused for this path: single sends from then on.
     pub(crate) single: bool,
-    /// Kept only where system calls send ([`Transmit::Sendmmsg`]), and of connections and their
-    /// listeners.
+    /// Kept only where system calls send ([`Transmit::Sendmmsg`]), of connections and their
+    /// listeners, and where requests name it.
     pub(crate) socket: Option<OwnedFd>,
     /// There: the slot of the listener that a path's datagrams leave by, many in one call.
     pub(crate) via: Option<u32>,
@@ -139,7 +141,9 @@ impl Io {
     pub(crate) fn new(config: &DriverConfig) -> io::Result<Self> {
         let ring = Ring::open(config.without)?;
         let files = files(config.paths, config.streams.connections)?;
-        ring.submitter().register_files_sparse(files)?;
+        if ring.has_file_table {
+            ring.submitter().register_files_sparse(files)?;
+        }
         let count = config.receive_buffers.clamp(16, 32_768).next_power_of_two() as u16;
         let mut buffers = Buffers::new(count, config.receive_buffer_bytes as usize)?;
         buffers.register(&ring.submitter())?;
@@ -373,19 +377,22 @@ impl Io {
                 return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
             }
         };
-        let update = self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()]);
-        if let Err(error) = update {
+        let has_table = self.ring.has_file_table;
+        if has_table
+            && let Err(error) =
+                self.ring.submitter().register_files_update(slot, &[socket.as_raw_fd()])
+        {
             if (slot as usize) < self.slots.len() {
                 self.free.push(slot);
             }
             return Err(error);
         }
-        // The table holds the socket now; its own descriptor is of use to system calls only.
-        let is_called = match usage {
+        // A table holds the socket now; then its own descriptor is of use to system calls only.
+        let is_kept = match usage {
             SlotUse::Stream | SlotUse::StreamListener { .. } => true,
-            _ => self.transmit == Transmit::Sendmmsg,
+            _ => !has_table || self.transmit == Transmit::Sendmmsg,
         };
-        let socket = is_called.then_some(socket);
+        let socket = is_kept.then_some(socket);
         let known = self.slots.get(slot as usize).map(|slot| slot.generation);
         let generation = known.unwrap_or(self.generation);
         let opened = Slot {
@@ -414,7 +421,7 @@ impl Io {
         let armed = entry.armed;
         let stream = entry.stream.take();
         entry.usage = SlotUse::Free;
-        entry.socket = None;
+        let socket = entry.socket.take();
         entry.armed = false;
         entry.generation = entry.generation.wrapping_add(1);
         if let Some(xdp) = &mut self.xdp {
@@ -432,10 +439,19 @@ impl Io {
                 self.push(cancel.user_data(Operation::Other.user_data()));
             }
         }
-        // What is queued names this slot: it has to leave before the slot is used again.
+        // What is queued names this slot or descriptor: it has to leave before that is used again.
         let _ = self.ring.submit();
-        let _ = self.ring.submitter().register_files_update(slot, &[-1]);
+        drop(socket);
+        if self.ring.has_file_table {
+            let _ = self.ring.submitter().register_files_update(slot, &[-1]);
+        }
         self.free.push(slot);
+    }
+
+    /// What requests name a slot's socket by.
+    pub(crate) fn file(&self, slot: u32) -> File {
+        let socket = self.slots.get(slot as usize).and_then(|entry| entry.socket.as_ref());
+        File::new(self.ring.has_file_table, slot, socket)
     }
 
     /// Queues a submission; a full queue is submitted first. False: the kernel takes nothing more,
@@ -485,21 +501,22 @@ impl Io {
             if entry.generation != generation || entry.armed {
                 continue;
             }
+            let file = File::new(self.ring.has_file_table, slot, entry.socket.as_ref());
             let datagrams = |header: &libc::msghdr| {
-                opcode::RecvMsgMulti::new(types::Fixed(slot), header, buffers::GROUP).build()
+                on!(file, |file| opcode::RecvMsgMulti::new(file, header, buffers::GROUP).build())
             };
             let receive = match entry.usage {
                 SlotUse::Free => continue,
                 SlotUse::Listener { .. } => datagrams(&self.headers.listener),
                 SlotUse::Path { .. } => datagrams(&self.headers.path),
                 SlotUse::StreamListener { .. } => {
-                    opcode::PollAdd::new(types::Fixed(slot), libc::POLLIN as u32).build()
+                    on!(file, |file| opcode::PollAdd::new(file, libc::POLLIN as u32).build())
                 }
                 SlotUse::Stream if entry.stream.as_ref().is_none_or(|one| one.is_over()) => {
                     continue;
                 }
                 SlotUse::Stream => {
-                    opcode::RecvMulti::new(types::Fixed(slot), buffers::GROUP).build()
+                    on!(file, |file| opcode::RecvMulti::new(file, buffers::GROUP).build())
                 }
             };
             entry.armed = true;

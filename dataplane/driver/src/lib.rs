@@ -10,7 +10,7 @@
 //!       '---- worker_loop.rs: sleep until the next completion or deadline <---'
 //! ```
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
-//! `sockets` listeners and paths, `claim` who owns which ports, `streams` connections (ICE-TCP),
+//! `files` what requests name sockets by, `sockets` listeners and paths, `claim` who owns which ports, `streams` connections (ICE-TCP),
 //! `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
 //! `without` what it may lack, `xdp` frames past the network stack (an option), `mapping` memory
@@ -22,6 +22,7 @@ pub mod allocator;
 mod buffers;
 pub mod claim;
 pub mod clock;
+mod files;
 mod io;
 #[cfg(feature = "ipsec-mb")]
 pub mod ipsec_mb;

@@ -13,7 +13,7 @@ use std::ptr;
 use io_uring::{IoUring, squeue, types};
 use ironcast_core::{Nanos, SECOND};
 
-use crate::without::Without;
+use crate::{files, without::Without};
 
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
@@ -132,6 +132,8 @@ pub(crate) struct Ring {
     enter_flags: u32,
     /// One wait can hold a turn by itself (6.12): older kernels refuse the argument.
     min_wait: bool,
+    /// Sockets are entries of the ring's table, not descriptors: see `files`.
+    pub(crate) has_file_table: bool,
     /// Taken out of the completion queue, not yet looked at.
     pub(crate) completed: VecDeque<Completion>,
     /// System calls until now.
@@ -156,6 +158,7 @@ impl Ring {
             enter_fd: uring.as_raw_fd(),
             enter_flags: 0,
             min_wait: uring.params().is_feature_min_timeout() && !without.min_wait,
+            has_file_table: !without.file_table && files::table_lets_go()?,
             completed: VecDeque::with_capacity(uring.params().cq_entries() as usize),
             uring,
             enters: 0,

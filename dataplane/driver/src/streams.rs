@@ -20,7 +20,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode};
 use ironcast_core::{
     Arrival, MS, Nanos,
     batch::{Class, ListenerId, PathId, SendRun},
@@ -30,6 +30,7 @@ use socket2::{SockRef, Socket};
 
 use crate::{
     Engine, Inbound, Statistics,
+    files::on,
     io::{Io, Slot, SlotUse},
     ring::{Completion, Operation},
     rx::REST,
@@ -559,7 +560,9 @@ impl Io {
         };
         if let Some(stream) = stream.filter(waits) {
             stream.is_polled = true;
-            let poll = opcode::PollAdd::new(types::Fixed(slot), libc::POLLOUT as u32).build();
+            let poll = on!(self.file(slot), |file| {
+                opcode::PollAdd::new(file, libc::POLLOUT as u32).build()
+            });
             self.push(poll.user_data(Operation::Room { slot, generation }.user_data()));
         }
     }

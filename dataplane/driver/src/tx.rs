@@ -14,11 +14,12 @@
 //! the path, and the datagrams leave one by one. After the ICMP error of an earlier datagram a send
 //! is tried once more.
 
-use io_uring::{opcode, squeue::Flags, types};
+use io_uring::{opcode, squeue::Flags};
 use ironcast_core::batch::{Batch, SendRun};
 
 use crate::{
     Transmit,
+    files::on,
     io::Io,
     ring::{ENTRIES, Operation},
     sendmmsg::Calls,
@@ -149,13 +150,15 @@ impl Io {
             }
             let Some(bytes) = bytes_of(&self.batch, send) else { continue };
             self.statistics.sends += 1;
-            let file = types::Fixed(send.path.slot);
+            let file = self.file(send.path.slot);
             let entry = if send.count == 1 {
-                opcode::Send::new(file, bytes.as_ptr(), send.len).flags(FLAGS).build()
+                on!(file, |file| {
+                    opcode::Send::new(file, bytes.as_ptr(), send.len).flags(FLAGS).build()
+                })
             } else {
                 self.statistics.segmented_sends += 1;
                 let header = frame.fill(bytes, Some(send.segment));
-                opcode::SendMsg::new(file, header).flags(FLAGS as u32).build()
+                on!(file, |file| opcode::SendMsg::new(file, header).flags(FLAGS as u32).build())
             };
             self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(user_data));
         }
@@ -173,8 +176,9 @@ impl Io {
             let len = u32::from(send.segment).min(end - offset);
             let part = SendRun { offset, len, count: 1, ..*send };
             let Some(bytes) = bytes_of(&self.batch, &part) else { return };
-            let file = types::Fixed(send.path.slot);
-            let entry = opcode::Send::new(file, bytes.as_ptr(), len).flags(FLAGS).build();
+            let entry = on!(self.file(send.path.slot), |file| {
+                opcode::Send::new(file, bytes.as_ptr(), len).flags(FLAGS).build()
+            });
             self.statistics.sends += 1;
             let user_data = Operation::LastTry.user_data();
             self.push(entry.flags(Flags::SKIP_SUCCESS).user_data(user_data));

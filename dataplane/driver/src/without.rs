@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | `min_wait` | 6.12 | two waits instead of one under load | `ring` |
 //! | `registered_ring` | 5.18 | the kernel looks the ring's descriptor up in each call | `ring` |
+//! | `file_table` | 6.13 | sockets are descriptors and count against the limit of open files | `files` |
 //! | `segmentation` | 4.18 | each datagram is a send of its own | `tx`, for each path |
 //! | `xdp_budget` | 6.17 | frames leave by 32 a call | `xdp` |
 //!
@@ -17,6 +18,7 @@ const VARIABLE: &str = "IRONCAST_TEST_WITHOUT";
 pub struct Without {
     pub(crate) min_wait: bool,
     pub(crate) registered_ring: bool,
+    pub(crate) file_table: bool,
     pub(crate) segmentation: bool,
     pub(crate) xdp_budget: bool,
 }
@@ -28,7 +30,8 @@ pub struct UnknownName(String);
 
 impl Without {
     /// Everything that can be masked off.
-    pub const NAMES: [&str; 4] = ["min_wait", "registered_ring", "segmentation", "xdp_budget"];
+    pub const NAMES: [&str; 5] =
+        ["min_wait", "registered_ring", "file_table", "segmentation", "xdp_budget"];
 
     /// What the environment masks off, for tests; nothing, where it says nothing.
     ///
@@ -44,6 +47,7 @@ impl Without {
             let place = match name {
                 "min_wait" => &mut without.min_wait,
                 "registered_ring" => &mut without.registered_ring,
+                "file_table" => &mut without.file_table,
                 "segmentation" => &mut without.segmentation,
                 "xdp_budget" => &mut without.xdp_budget,
                 other => return Err(UnknownName(other.to_owned())),

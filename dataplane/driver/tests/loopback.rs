@@ -411,6 +411,38 @@ fn thousands_of_paths_come_and_go_without_a_trace() {
     }
 }
 
+#[test]
+fn a_closed_path_leaves_no_socket_while_others_go_on() {
+    for transmit in MODES {
+        let worker = Running::start(config(transmit));
+        let listener = worker.listen("127.0.0.1:0");
+        let stays = join(&worker, listener, "127.0.0.1:0");
+        for _ in 0..20 {
+            let socket = join(&worker, listener, "127.0.0.1:0");
+            let address = socket.local_addr().unwrap();
+            worker.ask(move |engine, io| io.close_path(engine.paths.remove(&address).unwrap()));
+            // A socket that is left over would take this.
+            let before = worker.ask(|engine, _| engine.from_strangers);
+            wait_until("its port is the listener's again", || {
+                socket.send(b"to nobody").unwrap();
+                worker.ask(|engine, _| engine.from_strangers) > before
+            });
+        }
+        wait_until("two sockets are left", || sockets_on(listener.port()) == 2);
+        stays.send(b"still here").unwrap();
+        assert_eq!(receive(&stays), b"still here");
+        worker.stop();
+    }
+}
+
+/// How many sockets of datagrams the kernel has on a port.
+fn sockets_on(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
+    let port = format!(":{port:04X}");
+    let local = |line: &str| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&port));
+    table.lines().filter(|line| local(line)).count()
+}
+
 /// After a large call the table of sockets is cut; what is made anew in it is told from what was.
 #[test]
 fn a_table_that_gave_memory_back_never_confuses_its_sockets() {
