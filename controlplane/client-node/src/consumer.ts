@@ -4,7 +4,7 @@ import { unsupported } from './errors.js';
 import type {
   ConsumerInfo, ConsumerLayers, ConsumerScore, ConsumerType, MediaKind, RtpParameters, RtpStreamStats, SentStream,
 } from './openapi.js';
-import { type ClosedReason, Resource } from './resource.js';
+import { type ClosedReason, Pausable } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
 import type { ServerEvent } from './stream.js';
@@ -39,12 +39,10 @@ type News = Partial<Pick<ConsumerInfo, 'paused' | 'producerPaused' | 'score' | '
 
 const isEqual = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
-export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
+export class Consumer extends Pausable<ConsumerEvents, ConsumerObserverEvents> {
   /** @internal */
   readonly resource = 'consumer';
   readonly #info: ConsumerInfo;
-  readonly #onEnd: () => void;
-  #paused: boolean;
   #producerPaused: boolean;
   #priority: number;
   #score: ConsumerScore;
@@ -53,10 +51,8 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
 
   /** @internal */
   constructor(session: Session, info: ConsumerInfo, appData: AppData, seq: Seq, onEnd: () => void) {
-    super(session, info.id, appData, seq);
+    super(session, info, appData, seq, onEnd);
     this.#info = info;
-    this.#onEnd = onEnd;
-    this.#paused = info.paused;
     this.#producerPaused = info.producerPaused;
     this.#priority = info.priority;
     this.#score = info.score;
@@ -80,10 +76,6 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
     return this.#info.rtpParameters;
   }
 
-  get paused(): boolean {
-    return this.#paused;
-  }
-
   get producerPaused(): boolean {
     return this.#producerPaused;
   }
@@ -102,19 +94,6 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
 
   get currentLayers(): ConsumerLayers | undefined {
     return this.#currentLayers;
-  }
-
-  close(): Promise<void> {
-    return this.closedByCaller();
-  }
-
-  pause(): Promise<void> {
-    return this.callAndUpdate('POST', '/pause');
-  }
-
-  /** A video consumer asks its producer for a key frame by itself. */
-  resume(): Promise<void> {
-    return this.callAndUpdate('POST', '/resume');
   }
 
   setPreferredLayers({ spatialLayer, temporalLayer }: ConsumerLayers): Promise<void> {
@@ -137,11 +116,6 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
   /** What is sent, then the producer's stream that it is made of. */
   getStats(): Promise<RtpStreamStats[]> {
     return this.call('GET', '/stats');
-  }
-
-  /** The dataplane's whole view. */
-  dump(): Promise<Record<string, unknown>> {
-    return this.call('GET', '/dump');
   }
 
   /** Not in this version. */
@@ -167,14 +141,14 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
   }
 
   protected change({ paused, producerPaused, score, priority, preferredLayers, currentLayers }: News): void {
-    const wasSilent = this.#paused || this.#producerPaused;
+    const wasSilent = this.isPaused || this.#producerPaused;
     const producerChanged = producerPaused !== undefined && producerPaused !== this.#producerPaused;
-    this.#paused = paused ?? this.#paused;
+    this.isPaused = paused ?? this.isPaused;
     this.#producerPaused = producerPaused ?? this.#producerPaused;
     this.#priority = priority ?? this.#priority;
     this.#preferredLayers = preferredLayers ?? this.#preferredLayers;
     if (producerChanged) this.safeEmit(producerPaused ? 'producerpause' : 'producerresume');
-    const isSilent = this.#paused || this.#producerPaused;
+    const isSilent = this.isPaused || this.#producerPaused;
     if (isSilent !== wasSilent) this.observer.safeEmit(isSilent ? 'pause' : 'resume');
     if (score !== undefined && !isEqual(score, this.#score)) {
       this.#score = score;
@@ -198,9 +172,5 @@ export class Consumer extends Resource<ConsumerEvents, ConsumerObserverEvents> {
   /** @internal */
   transportClosed(): void {
     this.end(() => this.safeEmit('transportclose'));
-  }
-
-  protected override endChildren(): void {
-    this.#onEnd();
   }
 }

@@ -2,7 +2,7 @@
 
 import { unsupported } from './errors.js';
 import type { MediaKind, ProducerInfo, ProducerScore, ProducerType, RtpParameters, RtpStreamStats } from './openapi.js';
-import { type ClosedReason, Resource } from './resource.js';
+import { type ClosedReason, Pausable } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
 import type { ServerEvent } from './stream.js';
@@ -34,21 +34,17 @@ export interface ProducerObserverEvents {
   videoorientationchange: [ProducerVideoOrientation];
 }
 
-export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
+export class Producer extends Pausable<ProducerEvents, ProducerObserverEvents> {
   /** @internal */
   readonly resource = 'producer';
   readonly #info: ProducerInfo;
-  readonly #onEnd: () => void;
-  #paused: boolean;
   #score: ProducerScore[];
   #layersUnwatched: number[];
 
   /** @internal */
   constructor(session: Session, info: ProducerInfo, appData: AppData, seq: Seq, onEnd: () => void) {
-    super(session, info.id, appData, seq);
+    super(session, info, appData, seq, onEnd);
     this.#info = info;
-    this.#onEnd = onEnd;
-    this.#paused = info.paused;
     this.#score = info.score ?? [];
     this.#layersUnwatched = info.layersUnwatched ?? [];
   }
@@ -65,10 +61,6 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
     return this.#info.rtpParameters;
   }
 
-  get paused(): boolean {
-    return this.#paused;
-  }
-
   get score(): ProducerScore[] {
     return this.#score;
   }
@@ -78,26 +70,9 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
     return this.#layersUnwatched;
   }
 
-  close(): Promise<void> {
-    return this.closedByCaller();
-  }
-
-  pause(): Promise<void> {
-    return this.callAndUpdate('POST', '/pause');
-  }
-
-  resume(): Promise<void> {
-    return this.callAndUpdate('POST', '/resume');
-  }
-
   /** One record for each stream. */
   getStats(): Promise<RtpStreamStats[]> {
     return this.call('GET', '/stats');
-  }
-
-  /** The dataplane's whole view. */
-  dump(): Promise<Record<string, unknown>> {
-    return this.call('GET', '/dump');
   }
 
   /** Not in this version. */
@@ -125,8 +100,8 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
   }
 
   protected change({ paused, score, layersUnwatched }: Partial<ProducerInfo>): void {
-    if (paused !== undefined && paused !== this.#paused) {
-      this.#paused = paused;
+    if (paused !== undefined && paused !== this.isPaused) {
+      this.isPaused = paused;
       this.observer.safeEmit(paused ? 'pause' : 'resume');
     }
     if (score !== undefined && JSON.stringify(score) !== JSON.stringify(this.#score)) {
@@ -147,9 +122,5 @@ export class Producer extends Resource<ProducerEvents, ProducerObserverEvents> {
   /** @internal */
   transportClosed(): void {
     this.end(() => this.safeEmit('transportclose'));
-  }
-
-  protected override endChildren(): void {
-    this.#onEnd();
   }
 }

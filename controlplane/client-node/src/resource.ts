@@ -104,3 +104,46 @@ export abstract class Resource<
     return true;
   }
 }
+
+/** What can be paused: a producer, a consumer, an observer. */
+export abstract class Pausable<
+  Events extends Record<keyof Events, unknown[]>,
+  ObserverEvents extends Record<keyof ObserverEvents, unknown[]>,
+> extends Resource<Events, ObserverEvents> {
+  readonly #onEnd: () => void;
+  /** @internal */
+  protected isPaused: boolean;
+
+  /** @internal */
+  constructor(session: Session, info: { id: string; paused: boolean }, appData: AppData, seq: Seq, onEnd: () => void) {
+    super(session, info.id, appData, seq);
+    this.#onEnd = onEnd;
+    this.isPaused = info.paused;
+  }
+
+  get paused(): boolean {
+    return this.isPaused;
+  }
+
+  close(): Promise<void> {
+    return this.closedByCaller();
+  }
+
+  pause(): Promise<void> {
+    return this.callAndUpdate('POST', '/pause');
+  }
+
+  /** A video consumer asks its producer for a key frame by itself. */
+  resume(): Promise<void> {
+    return this.callAndUpdate('POST', '/resume');
+  }
+
+  /** The dataplane's whole view. */
+  dump(): Promise<Record<string, unknown>> {
+    return this.call('GET', '/dump');
+  }
+
+  protected override endChildren(): void {
+    this.#onEnd();
+  }
+}

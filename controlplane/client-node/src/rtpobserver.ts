@@ -2,7 +2,7 @@
 
 import type { ObserverInfo } from './openapi.js';
 import type { Producer } from './producer.js';
-import { type ClosedReason, Resource } from './resource.js';
+import { type ClosedReason, Pausable } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
 import type { ServerEvent } from './stream.js';
@@ -72,39 +72,19 @@ export interface ActiveSpeakerObserverObserverEvents extends RtpObserverObserver
 export abstract class RtpObserver<
   Events extends Record<keyof Events, unknown[]>,
   ObserverEvents extends Record<keyof ObserverEvents, unknown[]>,
-> extends Resource<Events, ObserverEvents> {
+> extends Pausable<Events, ObserverEvents> {
   /** @internal */
   readonly resource = 'observer';
   readonly #info: ObserverInfo;
-  readonly #onEnd: () => void;
-  #paused: boolean;
 
   /** @internal */
   constructor(session: Session, info: ObserverInfo, appData: AppData, seq: Seq, onEnd: () => void) {
-    super(session, info.id, appData, seq);
+    super(session, info, appData, seq, onEnd);
     this.#info = info;
-    this.#onEnd = onEnd;
-    this.#paused = info.paused;
   }
 
   get type(): ObserverInfo['type'] {
     return this.#info.type;
-  }
-
-  get paused(): boolean {
-    return this.#paused;
-  }
-
-  close(): Promise<void> {
-    return this.closedByCaller();
-  }
-
-  pause(): Promise<void> {
-    return this.callAndUpdate('POST', '/pause');
-  }
-
-  resume(): Promise<void> {
-    return this.callAndUpdate('POST', '/resume');
   }
 
   async addProducer({ producerId }: { producerId: string }): Promise<void> {
@@ -115,11 +95,6 @@ export abstract class RtpObserver<
   async removeProducer({ producerId }: { producerId: string }): Promise<void> {
     await this.call('DELETE', `/producers/${encodeURIComponent(producerId)}`);
     this.#tell('removeproducer', producerId);
-  }
-
-  /** The dataplane's whole view. */
-  dump(): Promise<Record<string, unknown>> {
-    return this.call('GET', '/dump');
   }
 
   #tell(name: 'addproducer' | 'removeproducer', producerId: string): void {
@@ -146,8 +121,8 @@ export abstract class RtpObserver<
   }
 
   protected change({ paused }: Partial<ObserverInfo>): void {
-    if (paused === undefined || paused === this.#paused) return;
-    this.#paused = paused;
+    if (paused === undefined || paused === this.isPaused) return;
+    this.isPaused = paused;
     this.tellObserver(paused ? 'pause' : 'resume');
   }
 
@@ -158,10 +133,6 @@ export abstract class RtpObserver<
   /** @internal */
   routerClosed(): void {
     this.end(() => this.tellEnd(undefined));
-  }
-
-  protected override endChildren(): void {
-    this.#onEnd();
   }
 }
 
