@@ -31,17 +31,8 @@ const NICE: i32 = 10;
 fn main() {
     // Before there are threads: each has what it was made with. To give way is always allowed.
     let _ = rustix::process::setpriority_process(None, NICE);
-    raise_file_limit();
+    ironcast_notify::raise_file_limit();
     start();
-}
-
-/// As many descriptors as the hard limit allows: shells and containers give 1,024, and each browser
-/// is one.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // Where it fails the old limit holds.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 #[tokio::main]

@@ -1,6 +1,7 @@
 //! What the service manager is told by the socket that it names in `NOTIFY_SOCKET` (systemd's
 //! `Type=notify`): ready, alive, stopping, and a line for people. Where nobody asks, nothing is
-//! said. Each process decides itself when it is ready and what shows that it is alive.
+//! said. Each process decides itself when it is ready and what shows that it is alive. And what the
+//! service manager allows a process (`LimitNOFILE`) is made use of.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -11,6 +12,15 @@ use sd_notify::NotifyState;
 mod report;
 #[cfg(feature = "tokio")]
 pub use report::report;
+
+/// As many descriptors as the hard limit allows: shells and containers give 1,024, and each connection
+/// is one.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails the old limit holds.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
 
 /// It serves; `status` says what, in a line for people.
 pub fn ready(status: &str) {
