@@ -33,6 +33,8 @@ use crate::{
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(1);
+/// While no worker runs: a dataplane that has just started has some in a moment.
+const POLL_SOON: Duration = Duration::from_millis(100);
 /// One that stands by looks this often.
 const WATCH: Duration = Duration::from_secs(1);
 /// An answer that is late by so many call timeouts will not come.
@@ -265,12 +267,11 @@ fn report_restart(state: &mut State) {
     }
 }
 
-/// Asks for the workers' figures each second: placement goes by them.
+/// Asks for the workers' figures each second: placement goes by them. Sooner while none runs.
 async fn poll_workers(engine: Arc<Engine>, link: dataplane::Link) {
-    let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + POLL, POLL);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
-        tick.tick().await;
+        let none_runs = engine.lock().workers.why_none_runs().is_some();
+        tokio::time::sleep(if none_runs { POLL_SOON } else { POLL }).await;
         let (engine, process) = (Arc::clone(&engine), Arc::clone(&engine));
         let on_reply = Box::new(move |reply: Result<Reply, Refusal>| {
             if let Ok(Reply::Workers(workers)) = reply {

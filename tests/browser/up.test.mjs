@@ -7,6 +7,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
+import { launch, Participant } from './lib/browser.mjs';
 import { atMost } from './lib/report.mjs';
 import { BINARIES } from './lib/servers.mjs';
 import { until } from './lib/until.mjs';
@@ -37,7 +38,7 @@ function processes(folder) {
   return found;
 }
 
-async function start() {
+async function start(...more) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'ironcast-up-'));
   const [page, control, ops] = [await freePort(), await freePort(), await freePort()];
   const sets = [
@@ -46,6 +47,7 @@ async function start() {
     `control.ops=127.0.0.1:${ops}`,
     `signaling.listen=127.0.0.1:${page}`,
     'rtc.ports=11900-11999',
+    ...more,
   ].flatMap((set) => ['--set', set]);
   const child = spawn(path.join(BINARIES, 'ironcast'), ['up', ...sets], { stdio: ['ignore', 'pipe', 'pipe'] });
   const up = { child, folder, page, ops, sets, out: '' };
@@ -100,6 +102,40 @@ test('each process that is killed comes back alone', { timeout }, async () => {
       }
     }
   } finally {
+    up.child.kill('SIGTERM');
+    await up.ended;
+    up.close();
+  }
+});
+
+/** Milliseconds since `begun` until somebody decodes a picture by a consumer that is none of `before`. */
+async function untilNew(viewer, before, begun) {
+  await until(`${viewer.name} decodes a new picture`, async () =>
+    (await viewer.received()).some(({ source, consumerId, framesDecoded }) => source === 'camera' && !before.has(consumerId) && framesDecoded > 0),
+  { within: 20_000, every: 20 });
+  return performance.now() - begun;
+}
+
+test('pages are back in their call by themselves when the dataplane was killed', { timeout }, async () => {
+  const up = await start('rtc.announced_address=127.0.0.1');
+  const browser = await launch();
+  const everybody = [];
+  try {
+    const join = (name) => Participant.join(browser, { page: `http://localhost:${up.page}/` }, { name, room: 'up', opened: (one) => everybody.push(one) });
+    const [ada, bob] = [await join('Ada'), await join('Bob')];
+    await Promise.all([bob.sees([ada], { frames: 15 }), ada.sees([bob], { frames: 15 })]);
+    const known = async (one) => new Set((await one.received()).map(({ consumerId }) => consumerId));
+    const before = await Promise.all(everybody.map(known));
+    const begun = performance.now();
+    process.kill(processes(up.folder).get('ironcast-dataplane'), 'SIGKILL');
+    const times = await Promise.all(everybody.map((one, index) => untilNew(one, before[index], begun)));
+    atMost(name, 'pictures after the dataplane was killed', Math.max(...times), 3_000, 'ms');
+    assert.equal(await ada.evaluate(() => window.ironcast.participants.size), 1);
+  } catch (error) {
+    for (const one of everybody) await one.dump('up.killed-dataplane');
+    throw error;
+  } finally {
+    await browser.close();
     up.child.kill('SIGTERM');
     await up.ended;
     up.close();

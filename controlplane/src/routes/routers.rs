@@ -16,7 +16,7 @@ use crate::{
     auth::Principal,
     call::{Answer, Call},
     convert, drain,
-    engine::{Creation, Engine, Place, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unavailable, unexpected},
     events::unix_ms,
     limits::{check_count, rate_limited},
     note::{self, BodyHash, Common, RouterNote},
@@ -83,6 +83,10 @@ fn place(
         return Ok(step);
     }
     drain::check(state)?;
+    // Right after the dataplane's start: repeated a moment later, it is done.
+    if let Some(why) = state.workers.why_none_runs() {
+        return Err(unavailable(why));
+    }
     let count = state.registry.routers.len() + state.on_their_way(Kind::Router, Place::Host);
     check_count(count, state.limits.routers_max, "routers on this host")?;
     let owner = info.owner.as_deref().map(Arc::from);
