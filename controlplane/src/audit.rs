@@ -197,11 +197,13 @@ fn action_of(route: &Route) -> Option<(&'static str, &'static str)> {
         Op::CreateProducer => ("create", "producer"),
         Op::CreateConsumer => ("create", "consumer"),
         Op::CreateObserver => ("create", "observer"),
+        Op::CreateWebhook => ("create", "webhook"),
         Op::DeleteRouter => ("close", "router"),
         Op::DeleteTransport => ("close", "transport"),
         Op::DeleteProducer => ("close", "producer"),
         Op::DeleteConsumer => ("close", "consumer"),
         Op::DeleteObserver => ("close", "observer"),
+        Op::DeleteWebhook => ("close", "webhook"),
         Op::Leave => ("close", "participant"),
         _ if route.method == "GET" => return None,
         // `reload`, `drain`, `undrain`.

@@ -220,6 +220,7 @@ impl ServerConfig {
                 batch_max: config.events.webhook_batch_max as usize,
                 answer_within: Duration::from_secs(config.events.webhook_answer_s.into()),
                 pause_max: Duration::from_secs(config.events.webhook_pause_max_s.into()),
+                allow: config.events.webhook_allow.clone(),
             },
             candidates: CandidateKinds {
                 udp: config.rtc.enable_udp,

@@ -57,8 +57,8 @@ pub use pulse::Pulse;
 use quotas::Quotas;
 pub use reload::Reload;
 use reload::Reloader;
-use webhooks::Hooks;
 pub use webhooks::Settings as WebhookSettings;
+use webhooks::{Hooks, Made};
 
 /// When we stop, calls have so long to be answered.
 const ANSWERS_MAX: Duration = Duration::from_secs(1);
@@ -153,6 +153,7 @@ impl Server {
         });
         let audit = Audit::new(config.limits.audit_entries_max, lines.transpose()?);
         let hooks = Hooks::read(config.webhooks.file.as_deref(), config.webhooks.count_max)?;
+        let made = Made::read(&config.state_dir)?;
         config.limits.quotas = Quotas::read(config.quotas.as_deref())?;
         doors::require_free(&config)?;
         // Nothing was made so far: a start that is refused leaves nothing behind.
@@ -205,7 +206,7 @@ impl Server {
         }
         tracing::info!(%address, ?plain, ?ops, "listening");
         // Before anything happens that they are told of.
-        engine.reloader.webhooks.replace(&engine, hooks.hooks, &engine.config.webhooks);
+        engine.reloader.webhooks.start(&engine, hooks.hooks, made);
         let attached = tokio::spawn(attach::stay_attached(Arc::clone(&engine)));
         let background = tokio::spawn(expire(Arc::clone(&engine), gate));
         let sampling = tokio::spawn(quotas::sample(Arc::clone(&engine)));

@@ -215,7 +215,7 @@ impl Reloader {
         self.tls.replace(key);
         engine.audit.replace(server.limits.audit_entries_max, lines);
         engine.set_limits(server.limits);
-        self.webhooks.replace(engine, hooks.hooks, &engine.config.webhooks);
+        self.webhooks.replace(engine, hooks.hooks);
         (source.set_log)(filter);
         *holds = Holds { config, files };
         let names = |list: &[ChangedSetting]| {

@@ -15,6 +15,7 @@ pub mod snapshot;
 pub mod stream;
 pub mod top;
 mod transports;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -92,6 +93,10 @@ pub enum Op {
     ObserveProducer,
     UnobserveProducer,
     Top,
+    CreateWebhook,
+    ListWebhooks,
+    GetWebhook,
+    DeleteWebhook,
     GetDrain,
     Drain,
     Undrain,
@@ -113,7 +118,8 @@ impl Route {
     /// calls is looked at.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        let is_admin = ["/admin/", "/audit"].iter().any(|prefix| self.path.starts_with(prefix));
+        let is_admin =
+            ["/admin/", "/audit", "/webhooks"].iter().any(|prefix| self.path.starts_with(prefix));
         match self.op {
             // A signaling service tells its users until when.
             Op::GetDrain => Scope::Read,
@@ -193,6 +199,10 @@ pub const ROUTES: &[Route] = &[
     route("PUT", "/transports/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/producers/{}/trace", Op::Unsupported, "Not in this version"),
     route("PUT", "/consumers/{}/trace", Op::Unsupported, "Not in this version"),
+    route("POST", "/webhooks", Op::CreateWebhook, "Makes a receiver of webhooks"),
+    route("GET", "/webhooks", Op::ListWebhooks, "Receivers of webhooks by id"),
+    route("GET", "/webhooks/{}", Op::GetWebhook, "A receiver of webhooks, and how it does"),
+    route("DELETE", "/webhooks/{}", Op::DeleteWebhook, "It is sent nothing more"),
     route("GET", "/top", Op::Top, "The host, and what moves the most"),
     route("GET", "/admin/drain", Op::GetDrain, "Whether the host drains, and what is left"),
     route("POST", "/admin/drain", Op::Drain, "Takes no new routers"),
@@ -305,6 +315,8 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
         Op::Audit => host::audit(engine, call),
         Op::Reload => host::reload(engine, call).await,
         Op::Top => top::top(engine, call).await,
+        Op::CreateWebhook => webhooks::create(engine, call),
+        Op::ListWebhooks => webhooks::list(engine),
         Op::GetDrain => drain::get(engine),
         Op::Drain => drain::begin(engine, call),
         Op::Undrain => drain::end(engine, call),
@@ -357,6 +369,8 @@ async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<A
         Op::PauseObserver => observers::pause(engine, call, id, true).await,
         Op::ResumeObserver => observers::pause(engine, call, id, false).await,
         Op::ObserverDump => observers::dump(engine, call, id).await,
+        Op::GetWebhook => webhooks::get(engine, id),
+        Op::DeleteWebhook => webhooks::delete(engine, id),
         _ => Err(unsupported(call)),
     }
 }

@@ -3,15 +3,17 @@
 //! or dead costs its queue and nothing else. At least once, in order; what is missing is said.
 //!
 //! What was not delivered when this process stops is kept in the state directory, and sent by the
-//! next one.
+//! next one. Receivers stand in the file of `control.webhooks`, or were made by callers.
 
 mod deliver;
 mod file;
 mod http;
+mod made;
 mod queue;
+mod reach;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ironcast_api::{EventSeq, Id};
+use ipnet::IpNet;
+use ironcast_api::{
+    CreateWebhook, CreatedWebhook, ErrorCode, EventSeq, Id, Problem, WebhookInfo, WebhookList,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -29,10 +34,13 @@ use tokio::{
 };
 
 use crate::{
+    call::internal,
     engine::Engine,
     events::{Entry, Lost},
 };
 pub use file::{FileError, Hook, Hooks};
+pub use made::Made;
+use made::{Row, reach_of};
 use queue::{Bounds, Queue, Reason};
 
 /// Events that are copied at once.
@@ -57,6 +65,8 @@ pub struct Settings {
     pub answer_within: Duration,
     /// Longest pause between two attempts.
     pub pause_max: Duration,
+    /// Networks beside public ones that callers' receivers may be in.
+    pub allow: Vec<IpNet>,
 }
 
 /// Of one receiver, for its tasks and for who looks.
@@ -179,9 +189,51 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    fn info(&self) -> WebhookInfo {
+        let (figures, hook) = (self.figures(), self.hook.borrow());
+        WebhookInfo {
+            id: hook.name.clone(),
+            origin: hook.endpoint.origin(),
+            events: hook.types.iter().map(|name| (*name).to_owned()).collect(),
+            principal: hook.of.clone(),
+            is_configured: hook.is_configured,
+            waiting: figures.waiting,
+            delivered: figures.delivered,
+            dropped: figures.dropped,
+            failures: figures.failures,
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let inner = self.shared.lock();
+        Figures {
+            name: self.hook.borrow().name.to_string(),
+            waiting: inner.queue.waiting() as u64,
+            delivered: self.shared.delivered.load(Ordering::Relaxed),
+            dropped: inner.queue.dropped,
+            failures: self.shared.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whoever has this name later is somebody else.
+    fn forget(self) {
+        let _ = std::fs::remove_file(&self.shared.path);
+    }
+}
+
 /// See the head of this file.
 #[derive(Default)]
-pub struct Webhooks(Mutex<BTreeMap<Id, Running>>);
+pub struct Webhooks(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    running: BTreeMap<Id, Running>,
+    /// Of the file.
+    configured: BTreeSet<Id>,
+    /// Of callers; there from the start on.
+    made: Option<Made>,
+}
 
 /// How one receiver does.
 #[derive(Debug, Clone)]
@@ -194,14 +246,28 @@ pub struct Figures {
 }
 
 impl Webhooks {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Id, Running>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These receivers from now on. Who was there before keeps his queue.
-    pub fn replace(&self, engine: &Arc<Engine>, hooks: Vec<Hook>, settings: &Settings) {
-        let mut running = self.lock();
-        let mut before = std::mem::take(&mut *running);
+    /// The receivers of the file, and those that callers have made.
+    pub fn start(&self, engine: &Arc<Engine>, hooks: Vec<Hook>, made: Made) {
+        self.lock().made = Some(made);
+        self.replace(engine, hooks);
+    }
+
+    /// These receivers stand in the file from now on. Who was there before keeps his queue.
+    pub fn replace(&self, engine: &Arc<Engine>, mut hooks: Vec<Hook>) {
+        let mut all = self.lock();
+        let settings = &engine.config.webhooks;
+        all.configured = hooks.iter().map(|hook| hook.name.clone()).collect();
+        for hook in all.made.iter().flat_map(|made| made.hooks(&reach_of(&settings.allow))) {
+            match all.configured.contains(&hook.name) {
+                true => tracing::warn!(webhook = %hook.name, "the file has another of this name"),
+                false => hooks.push(hook),
+            }
+        }
+        let mut before = std::mem::take(&mut all.running);
         for hook in hooks {
             let name = hook.name.clone();
             let one = match before.remove(&name) {
@@ -211,17 +277,81 @@ impl Webhooks {
                 }
                 None => start(engine, hook, settings.clone()),
             };
-            running.insert(name, one);
+            all.running.insert(name, one);
         }
-        for gone in before.into_values() {
-            // Whoever has this name later is somebody else.
-            let _ = std::fs::remove_file(&gone.shared.path);
+        before.into_values().for_each(Running::forget);
+    }
+
+    /// A receiver of a caller; false if the same request has made it before. Events that happen from
+    /// now on are delivered.
+    pub fn create(
+        &self,
+        engine: &Arc<Engine>,
+        id: &Id,
+        request: CreateWebhook,
+    ) -> Result<(bool, CreatedWebhook), Problem> {
+        let settings = &engine.config.webhooks;
+        let row = Row::new(CreateWebhook { id: Some(id.clone()), ..request });
+        let hook = row.hook(id, &reach_of(&settings.allow)).map_err(|what| {
+            let (field, what) = what.split_once(": ").unwrap_or(("", &what));
+            Problem::invalid(format!("/{field}"), what)
+        })?;
+        let mut all = self.lock();
+        let All { running, configured, made } = &mut *all;
+        let Some(made) = made else { return Err(internal("webhooks have not begun")) };
+        if let Some(known) = made.rows.get(id)
+            && known.request == row.request
+            && let Some(one) = running.get(id)
+        {
+            return Ok((false, CreatedWebhook { webhook: one.info(), secret: None }));
         }
+        if made.rows.contains_key(id) || configured.contains(id) {
+            let detail = format!("another webhook has the id \"{id}\"");
+            return Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/id"));
+        }
+        let (count, most) = (made.rows.len() + configured.len(), settings.count_max);
+        if count >= most {
+            let detail = format!("{count} webhooks, and {most} are allowed (events.webhooks_max)");
+            return Err(Problem::new(ErrorCode::NoCapacity, detail));
+        }
+        keep(made, id, Some(row.clone()))?;
+        let one = start(engine, hook, settings.clone());
+        let created = CreatedWebhook { webhook: one.info(), secret: Some(row.secret) };
+        running.insert(id.clone(), one);
+        Ok((true, created))
+    }
+
+    /// A caller's receiver is sent nothing more; false if there is none.
+    pub fn delete(&self, id: &Id) -> Result<bool, Problem> {
+        let mut all = self.lock();
+        if all.configured.contains(id) {
+            let detail = format!("{id} stands in the file of control.webhooks");
+            return Err(Problem::new(ErrorCode::WrongState, detail));
+        }
+        let Some(made) = all.made.as_mut().filter(|made| made.rows.contains_key(id)) else {
+            return Ok(false);
+        };
+        keep(made, id, None)?;
+        if let Some(one) = all.running.remove(id) {
+            one.forget();
+        }
+        Ok(true)
+    }
+
+    /// One of them.
+    pub fn info(&self, id: &Id) -> Result<WebhookInfo, Problem> {
+        let all = self.lock();
+        all.running.get(id).map(Running::info).ok_or_else(|| Problem::not_found("webhook", id))
+    }
+
+    /// All of them.
+    pub fn list(&self) -> WebhookList {
+        WebhookList { items: self.lock().running.values().map(Running::info).collect() }
     }
 
     /// The process ends: what was not delivered is written down.
     pub fn stop(&self, engine: &Engine) {
-        for one in std::mem::take(&mut *self.lock()).into_values() {
+        for one in std::mem::take(&mut self.lock().running).into_values() {
             one.tasks.iter().for_each(JoinHandle::abort);
             let hook = one.hook.borrow().clone();
             while one.shared.copy(engine, &hook) {}
@@ -233,24 +363,21 @@ impl Webhooks {
 
     /// The tasks end, and nothing is written: as if the process had been killed.
     pub fn abort(&self) {
-        self.lock().clear();
+        self.lock().running.clear();
     }
 
     /// For the metrics.
     pub fn figures(&self) -> Vec<Figures> {
-        let running = self.lock();
-        let figures = running.iter().map(|(name, one)| {
-            let inner = one.shared.lock();
-            Figures {
-                name: name.to_string(),
-                waiting: inner.queue.waiting() as u64,
-                delivered: one.shared.delivered.load(Ordering::Relaxed),
-                dropped: inner.queue.dropped,
-                failures: one.shared.failures.load(Ordering::Relaxed),
-            }
-        });
-        figures.collect()
+        self.lock().running.values().map(Running::figures).collect()
     }
+}
+
+/// Writes down what there is now.
+fn keep(made: &mut Made, id: &Id, row: Option<Row>) -> Result<(), Problem> {
+    made.set(id, row).map_err(|error| {
+        tracing::error!(%error, "webhooks cannot be written down");
+        internal("nothing was changed: the state directory cannot be written to")
+    })
 }
 
 fn start(engine: &Arc<Engine>, hook: Hook, settings: Settings) -> Running {

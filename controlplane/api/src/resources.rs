@@ -12,6 +12,7 @@ mod producers;
 mod routers;
 mod top;
 mod transports;
+mod webhooks;
 
 pub use audit::*;
 pub use consumers::*;
@@ -22,6 +23,7 @@ pub use producers::*;
 pub use routers::*;
 pub use top::*;
 pub use transports::*;
+pub use webhooks::*;
 
 use serde::{Deserialize, Serialize};
 

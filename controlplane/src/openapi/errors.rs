@@ -25,6 +25,7 @@ fn asks(op: Op) -> Asks {
     match op {
         Op::Health | Op::OpenApi | Op::Metrics | Op::Audit | Op::Events => Asks::Nothing,
         Op::GetDrain | Op::Drain | Op::Undrain => Asks::Nothing,
+        Op::CreateWebhook | Op::ListWebhooks | Op::GetWebhook | Op::DeleteWebhook => Asks::Nothing,
         // Each call of a batch has an answer of its own.
         Op::Batch => Asks::Nothing,
         Op::Ready | Op::Snapshot | Op::Workers | Op::Worker | Op::CanConsume => Asks::Presence,
@@ -85,9 +86,11 @@ fn codes(route: &Route) -> Vec<ErrorCode> {
         | Op::RestartIce
         | Op::TransportSdp
         | Op::PatchConsumer
+        | Op::DeleteWebhook
         | Op::Undrain => {
             codes.push(Code::WrongState);
         }
+        Op::CreateWebhook => codes.extend([Code::AlreadyExists, Code::NoCapacity]),
         Op::Events => codes.extend([Code::EventsLost, Code::NoCapacity]),
         _ => {}
     }

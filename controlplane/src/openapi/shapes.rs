@@ -65,6 +65,7 @@ pub fn body_of(op: Op) -> Option<Shape> {
         Op::CreateObserver => shape::<api::CreateObserver>(),
         Op::PatchConsumer => optional(shape::<api::PatchConsumer>()),
         Op::Batch => shape::<api::Batch>(),
+        Op::CreateWebhook => shape::<api::CreateWebhook>(),
         Op::Drain => optional(shape::<api::DrainRequest>()),
         _ => return None,
     })
@@ -107,6 +108,9 @@ pub fn answer_of(op: Op) -> Good {
             shape::<api::ObserverInfo>()
         }
         Op::Batch => shape::<api::BatchAnswers>(),
+        Op::CreateWebhook => return Good::Made(shape::<api::CreatedWebhook>()),
+        Op::ListWebhooks => shape::<api::WebhookList>(),
+        Op::GetWebhook => shape::<api::WebhookInfo>(),
         Op::Events => return Good::Text("text/event-stream", EVENTS_EXAMPLE),
         Op::Metrics => return Good::Text(crate::metrics::CONTENT_TYPE, METRICS_EXAMPLE),
         Op::TransportSdp => return Good::Text(crate::routes::SDP, SDP_EXAMPLE),
@@ -116,6 +120,7 @@ pub fn answer_of(op: Op) -> Good {
         | Op::DeleteProducer
         | Op::DeleteConsumer
         | Op::DeleteObserver
+        | Op::DeleteWebhook
         | Op::UnobserveProducer
         | Op::RequestKeyFrame => return Good::Nothing,
         Op::OpenApi

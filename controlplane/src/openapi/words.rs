@@ -54,7 +54,7 @@ pub const EVENTS: &str = "The events of the stream: for each name, which stands 
 stands in `data:`. A map for generators of types; no message has this form.";
 
 pub const WEBHOOK: &str = "\
-Sent by the server to the receivers of `control.webhooks`, in the order of the stream, at least once; \
+Sent by the server to the receivers of `control.webhooks` and those that `create_webhook` made, in the order of the stream, at least once; \
 what was not taken is repeated with growing pauses. Signed as the Standard Webhooks specification \
 says: compare the signature in constant time, and refuse a timestamp that is more than five minutes \
 off. Too many waiting events are dropped at the old end, and `events_lost` says so where they stood; \
@@ -112,7 +112,7 @@ pub fn tag(route: &Route) -> &'static str {
         "observers" => "Observers",
         "events" | "snapshot" => "Events",
         "batch" => "Batch",
-        "admin" | "audit" => "Admin",
+        "admin" | "audit" | "webhooks" => "Admin",
         _ => "Host",
     }
 }
@@ -126,6 +126,7 @@ pub fn id_of(route: &Route) -> &'static str {
         "producers" => "The producer's id.",
         "consumers" => "The consumer's id.",
         "observers" => "The observer's id.",
+        "webhooks" => "The receiver's id.",
         _ => "The worker's id.",
     }
 }
@@ -287,6 +288,20 @@ pub fn description(route: &Route) -> &'static str {
             "It listens to this audio producer of its router too, until that is closed. Safe to repeat."
         }
         Op::UnobserveProducer => "It does not listen to this producer any more. Safe to repeat.",
+        Op::CreateWebhook => {
+            "Makes somebody who is sent events, from now on (see the webhook `events`). Only over \
+             `https`, with a certificate that is trusted, to a public address unless the server allows \
+             more. The answer has the secret that deliveries are signed with, and no later one has. It \
+             outlives the control plane."
+        }
+        Op::ListWebhooks => {
+            "All receivers: those of the file `control.webhooks`, and those that were made here."
+        }
+        Op::GetWebhook => "One receiver, what it is sent, and what waits for it.",
+        Op::DeleteWebhook => {
+            "It is sent nothing more, and what waits for it is dropped. Those of the file are 409 \
+             `wrong_state`. Safe to repeat."
+        }
         Op::Top => {
             "For an operator's view: what there is, all workers with what they dropped, and the \
              routers and transports with the most traffic."

@@ -17,13 +17,13 @@ use rustls::{
 };
 use serde::Deserialize;
 
-use super::http::Endpoint;
+use super::{http::Endpoint, reach::Reach};
 use crate::auth::{Caller, Principal, Proven, Scopes};
 
 /// A key that is easily guessed signs nothing.
 const SECRET_BYTES_MIN: usize = 16;
 /// What the standard for webhooks puts before a secret in base64.
-const SECRET_PREFIX: &str = "whsec_";
+pub(super) const SECRET_PREFIX: &str = "whsec_";
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,10 @@ pub struct Hook {
     pub types: BTreeSet<&'static str>,
     /// Whose events.
     pub principal: Principal,
+    /// The principal that was named.
+    pub of: Option<String>,
+    /// It stands in the file.
+    pub is_configured: bool,
 }
 
 /// Without the secret.
@@ -129,14 +133,17 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 fn hook(row: &Row, secret: &[u8], ca: Option<&[u8]>) -> Result<Hook, String> {
     Ok(Hook {
         name: row.name.clone(),
-        endpoint: endpoint(&row.url, ca)?,
+        endpoint: endpoint(&row.url, ca, &Reach::All)?,
         secret: secret_of(secret)?.into(),
         types: types(row.events.as_deref())?,
         principal: principal(row.principal.as_deref()),
+        of: row.principal.clone(),
+        is_configured: true,
     })
 }
 
-fn endpoint(url: &str, ca: Option<&[u8]>) -> Result<Endpoint, String> {
+/// Where deliveries go to. What can be told from the address alone is refused here.
+pub(super) fn endpoint(url: &str, ca: Option<&[u8]>, reach: &Reach) -> Result<Endpoint, String> {
     let uri: Uri = url.parse().map_err(|error| format!("url: {error}"))?;
     let is_tls = match uri.scheme_str() {
         Some("https") => true,
@@ -145,8 +152,14 @@ fn endpoint(url: &str, ca: Option<&[u8]>) -> Result<Endpoint, String> {
     };
     let host = uri.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_loopback = bare == "localhost"
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let address = bare.parse::<std::net::IpAddr>().ok();
+    let is_loopback = bare == "localhost" || address.is_some_and(|address| address.is_loopback());
+    if !is_tls && matches!(reach, Reach::Public(_)) {
+        return Err("url: it begins with https://".to_owned());
+    }
+    if address.is_some_and(|address| !reach.has(address)) {
+        return Err(format!("url: {bare} is not public, nor in events.webhook_allow"));
+    }
     if !is_tls && !is_loopback {
         return Err("url: http is for receivers on this machine; others need https".to_owned());
     }
@@ -154,7 +167,7 @@ fn endpoint(url: &str, ca: Option<&[u8]>) -> Result<Endpoint, String> {
         return Err("url: no credentials stand in it; deliveries are signed".to_owned());
     }
     let roots = is_tls.then(|| roots(ca)).transpose()?;
-    Endpoint::new(uri, roots)
+    Endpoint::new(uri, roots, reach.clone())
 }
 
 /// What is trusted: the CA that is named, else those of the system.
@@ -178,7 +191,7 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, String> {
 }
 
 /// `whsec_` and base64, or the text as it is.
-fn secret_of(file: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn secret_of(file: &[u8]) -> Result<Vec<u8>, String> {
     let text = file.trim_ascii();
     let secret = match text.strip_prefix(SECRET_PREFIX.as_bytes()) {
         Some(encoded) => BASE64_STANDARD.decode(encoded).map_err(|error| {
@@ -193,7 +206,7 @@ fn secret_of(file: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// Scores change each second: who wants them names them.
-fn types(wanted: Option<&[String]>) -> Result<BTreeSet<&'static str>, String> {
+pub(super) fn types(wanted: Option<&[String]>) -> Result<BTreeSet<&'static str>, String> {
     let is_score = |name: &str| name.ends_with(".score");
     let all = || EventData::NAMES.iter().copied();
     let Some(wanted) = wanted else { return Ok(all().filter(|name| !is_score(name)).collect()) };
@@ -214,7 +227,7 @@ fn types(wanted: Option<&[String]>) -> Result<BTreeSet<&'static str>, String> {
 }
 
 /// Who sees what this principal sees; without a name, what admins do.
-fn principal(name: Option<&str>) -> Principal {
+pub(super) fn principal(name: Option<&str>) -> Principal {
     let text: Arc<str> = name.unwrap_or("webhook").into();
     Principal {
         name: Arc::clone(&text),

@@ -12,8 +12,9 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::reach::Reach;
 
 /// What is read of an answer's body, so that the connection can be used again.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -36,29 +37,40 @@ pub struct Endpoint {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    reach: Reach,
 }
 
 /// Without what may stand in a path or query.
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        write!(f, "{scheme}://{}:{}", self.host, self.port)
+        f.write_str(&self.origin())
     }
 }
 
 impl Endpoint {
     /// With `roots` over TLS.
-    pub fn new(uri: Uri, roots: Option<RootCertStore>) -> Result<Self, String> {
+    pub fn new(uri: Uri, roots: Option<RootCertStore>, reach: Reach) -> Result<Self, String> {
         let host = uri.host().ok_or("url: it has no host")?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let usual = if roots.is_some() { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(usual);
         let tls = roots.map(|roots| connector(roots, &host)).transpose()?;
-        Ok(Self { uri, host, port, tls })
+        Ok(Self { uri, host, port, tls, reach })
+    }
+
+    /// Scheme, host and port.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        // An IPv6 address stands in brackets.
+        match self.host.contains(':') {
+            true => format!("{scheme}://[{}]:{}", self.host, self.port),
+            false => format!("{scheme}://{}:{}", self.host, self.port),
+        }
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, SendError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let stream = self.reach.connect(&self.host, self.port).await?;
         // A delivery is one write.
         stream.set_nodelay(true)?;
         match &self.tls {

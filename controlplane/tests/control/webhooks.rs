@@ -39,7 +39,11 @@ pub struct Delivery {
 impl Delivery {
     /// By the words of the documentation: base64 of HMAC-SHA256 over `ID.TIMESTAMP.BODY`.
     pub fn is_signed(&self) -> bool {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+        self.is_signed_with(SECRET.as_bytes())
+    }
+
+    fn is_signed_with(&self, secret: &[u8]) -> bool {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret).unwrap();
         mac.update(format!("{}.{}.{}", self.id, self.timestamp, self.body).as_bytes());
         self.signature == format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     }
@@ -376,28 +380,42 @@ async fn a_receiver_of_a_principal_gets_its_routers_events() {
     assert_eq!(routers(&his.events(), "router.created"), ["a", "c"]);
 }
 
+/// TLS of a receiver on loopback, by address and by name.
+fn acceptor(ca: &Ca) -> TlsAcceptor {
+    let identity = ca.issue_with("receiver", &[], |params| {
+        params.subject_alt_names = vec![
+            rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap()),
+            rcgen::SanType::DnsName("localhost".try_into().unwrap()),
+        ];
+    });
+    let chain = vec![CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn tls_receiver(ca: &Ca) -> Receiver {
+    Receiver::start_with("127.0.0.1:0".parse().unwrap(), Some(acceptor(ca)), &[]).await
+}
+
+/// The request for a receiver on loopback.
+fn wanted(id: &str, receiver: &Receiver, ca: &Ca) -> Value {
+    json!({
+        "id": id, "url": format!("https://{}/hook?x=1", receiver.address), "ca": ca.pem,
+        "events": ["router.*"],
+    })
+}
+
 #[tokio::test]
 async fn over_tls_the_receiver_has_to_be_who_it_is() {
     let ca = Ca::new();
-    let acceptor = |ca: &Ca| {
-        let identity = ca.issue_with("receiver", &[], |params| {
-            let address = "127.0.0.1".parse().unwrap();
-            params.subject_alt_names = vec![rcgen::SanType::IpAddress(address)];
-        });
-        let chain = vec![CertificateDer::from_pem_slice(identity.cert.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
-    };
-    let any = "127.0.0.1:0".parse().unwrap();
-    let right = Receiver::start_with(any, Some(acceptor(&ca)), &[]).await;
-    let wrong = Receiver::start_with(any, Some(acceptor(&Ca::new())), &[]).await;
+    let (right, wrong) = (tls_receiver(&ca).await, tls_receiver(&Ca::new()).await);
     let stage = Stage::with(|config| {
         std::fs::write(config.state_dir.join("ca.pem"), &ca.pem).unwrap();
         let more = "ca = \"ca.pem\"";
@@ -407,4 +425,158 @@ async fn over_tls_the_receiver_has_to_be_who_it_is() {
     make_rooms(&stage, 0..2).await;
     right.has(2).await;
     assert!(wrong.deliveries().is_empty());
+}
+
+/// Where the rows of callers are kept.
+fn kept(stage: &Stage) -> std::path::PathBuf {
+    stage.folder.join("webhooks.json")
+}
+
+#[tokio::test]
+async fn a_receiver_that_a_caller_made_outlives_the_process_until_it_is_deleted() {
+    let ca = Ca::new();
+    let receiver = tls_receiver(&ca).await;
+    let mut stage = Stage::with(|config| {
+        config.webhooks.allow = vec!["127.0.0.0/8".parse().unwrap()];
+        config.webhooks.pause_max = Duration::from_millis(200);
+    })
+    .await;
+    make_rooms(&stage, 0..1).await;
+    let request = wanted("mine", &receiver, &ca);
+    let (status, made) = stage.call("POST", "/v1/webhooks", request.clone()).await;
+    assert_eq!((status, &made["isConfigured"]), (201, &json!(false)), "{made}");
+    assert_eq!(made["origin"], format!("https://{}", receiver.address));
+    assert_eq!(made["events"], json!(["router.closed", "router.created"]));
+    let secret = made["secret"].as_str().expect("a secret").to_owned();
+    let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
+    assert_eq!(key.len(), 32);
+    // What happens from then on.
+    make_rooms(&stage, 1..3).await;
+    receiver.has(2).await;
+    assert_eq!(routers(&receiver.events(), "router.created"), names(1..3));
+    assert!(receiver.deliveries().iter().all(|one| one.is_signed_with(&key)));
+
+    // The secret was told once, and is the owner's of the file alone.
+    let (status, again) = stage.call("POST", "/v1/webhooks", request.clone()).await;
+    assert_eq!((status, &again["secret"]), (200, &Value::Null), "{again}");
+    let seen = stage.ok("GET", "/v1/webhooks/mine", Value::Null).await;
+    assert_eq!((&seen["delivered"], &seen["secret"]), (&json!(2), &Value::Null), "{seen}");
+    let list = stage.ok("GET", "/v1/webhooks", Value::Null).await;
+    assert_eq!(list, json!({ "items": [seen] }));
+    let mode = std::os::unix::fs::PermissionsExt::mode;
+    assert_eq!(mode(&std::fs::metadata(kept(&stage)).unwrap().permissions()) & 0o777, 0o600);
+    let other = json!({ "id": "mine", "url": "https://192.0.2.1/", "ca": ca.pem });
+    assert_eq!(stage.refused("POST", "/v1/webhooks", other).await.1, "invalid_request");
+    let mut other = request.clone();
+    other["events"] = json!(["*"]);
+    assert_eq!(stage.refused("POST", "/v1/webhooks", other).await.1, "already_exists");
+
+    // Stopped in order, and killed.
+    stage.server.take().expect("a server").stop().await;
+    stage.replace_server().await;
+    make_rooms(&stage, 3..4).await;
+    stage.replace_server().await;
+    make_rooms(&stage, 4..5).await;
+    eventually("the newest comes", || async {
+        routers(&receiver.events(), "router.created").last().is_some_and(|last| last == "room-4")
+    })
+    .await;
+    assert!(receiver.deliveries().iter().all(|one| one.is_signed_with(&key)));
+
+    for _ in 0..2 {
+        let (status, _) = stage.call("DELETE", "/v1/webhooks/mine", Value::Null).await;
+        assert_eq!(status, 204);
+    }
+    assert_eq!(stage.refused("GET", "/v1/webhooks/mine", Value::Null).await.1, "not_found");
+    assert!(!std::fs::read_to_string(kept(&stage)).unwrap().contains(&secret));
+    // Nobody is sent this; who is made anew begins with what comes next, under another secret.
+    make_rooms(&stage, 5..6).await;
+    let (status, made) = stage.call("POST", "/v1/webhooks", request).await;
+    assert_eq!(status, 201);
+    assert_ne!(made["secret"], secret);
+    make_rooms(&stage, 6..7).await;
+    eventually("the newest comes", || async {
+        routers(&receiver.events(), "router.created").last().is_some_and(|last| last == "room-6")
+    })
+    .await;
+    assert!(!routers(&receiver.events(), "router.created").contains(&"room-5".to_owned()));
+    let audit = stage.ok("GET", "/v1/audit", Value::Null).await;
+    let items = audit["items"].as_array().unwrap().iter();
+    let of_webhooks: Vec<_> =
+        items.filter(|one| one["kind"] == "webhook").map(|one| one["action"].clone()).collect();
+    assert_eq!(of_webhooks, ["close", "create"], "since the last start");
+}
+
+#[tokio::test]
+async fn callers_choose_no_address_that_only_this_host_reaches() {
+    let ca = Ca::new();
+    let receiver = tls_receiver(&ca).await;
+    let configured = Receiver::start().await;
+    let stage = Stage::with(|config| {
+        with_hooks(config, &[(configured.address, "")]);
+        config.webhooks.count_max = 2;
+    })
+    .await;
+    let port = receiver.address.port();
+    for (field, value, pointer) in [
+        ("url", json!("http://127.0.0.1/x"), "/url"),
+        ("url", json!("http://example.org/x"), "/url"),
+        ("url", json!(format!("https://127.0.0.1:{port}/x")), "/url"),
+        ("url", json!(format!("https://[::ffff:127.0.0.1]:{port}/x")), "/url"),
+        ("url", json!("https://169.254.169.254/latest"), "/url"),
+        ("url", json!("https://10.0.0.1/x"), "/url"),
+        ("url", json!("https://a:b@example.org/x"), "/url"),
+        ("url", json!(format!("https://example.org/{}", "x".repeat(2_048))), "/url"),
+        ("ca", json!("no certificate"), "/ca"),
+        ("events", json!(["router.born"]), "/events"),
+        ("colour", json!("green"), "/colour"),
+    ] {
+        let mut request = json!({ "url": "https://example.org/x", "ca": ca.pem });
+        request[field] = value;
+        let (status, code, at) = stage.refused("POST", "/v1/webhooks", request.clone()).await;
+        assert_eq!((status, &*code, &*at), (400, "invalid_request", pointer), "{request}");
+    }
+    assert!(!kept(&stage).exists());
+
+    // A name is looked up when it is connected to: this one is no public address.
+    let mut request = wanted("named", &receiver, &ca);
+    request["url"] = json!(format!("https://localhost:{port}/hook?x=1"));
+    stage.ok("POST", "/v1/webhooks", request.clone()).await;
+    make_rooms(&stage, 0..1).await;
+    eventually("it is tried in vain", || async {
+        stage.ok("GET", "/v1/webhooks/named", Value::Null).await["failures"] != json!(0)
+    })
+    .await;
+    configured.has(1).await;
+    assert!(receiver.deliveries().is_empty());
+
+    // No more than may be, and those of the file stay.
+    request["id"] = json!("third");
+    assert_eq!(stage.refused("POST", "/v1/webhooks", request.clone()).await.1, "no_capacity");
+    request["id"] = json!("hook-0");
+    assert_eq!(stage.refused("POST", "/v1/webhooks", request).await.1, "already_exists");
+    let list = stage.ok("GET", "/v1/webhooks", Value::Null).await;
+    let items: Vec<_> = list["items"].as_array().unwrap().iter().collect();
+    assert_eq!(items.len(), 2, "{list}");
+    assert_eq!((&items[0]["id"], &items[0]["isConfigured"]), (&json!("hook-0"), &json!(true)));
+    let refused = stage.refused("DELETE", "/v1/webhooks/hook-0", Value::Null).await;
+    assert_eq!((refused.0, &*refused.1), (409, "wrong_state"));
+}
+
+#[tokio::test]
+async fn webhooks_are_for_admins() {
+    let tokens = "one control one-secret\nall admin all-secret\n";
+    let stage = Stage::with_tokens(tokens, "one-secret").await;
+    let request = json!({ "id": "x", "url": "https://example.org/" });
+    for (method, path) in [
+        ("POST", "/v1/webhooks"),
+        ("GET", "/v1/webhooks"),
+        ("GET", "/v1/webhooks/x"),
+        ("DELETE", "/v1/webhooks/x"),
+    ] {
+        let body = if method == "POST" { request.clone() } else { Value::Null };
+        assert_eq!(stage.refused(method, path, body).await.0, 403, "{method} {path}");
+    }
+    let admin = stage.client_of("all-secret");
+    assert_eq!(stage::call(&admin, "GET", "/v1/webhooks", Value::Null).await.0, 200);
 }

@@ -353,7 +353,7 @@ section! {
         streams_max: u32 = 256, Between(1, 100_000);
         /// Events that may wait for one caller who takes nothing for 2 s; then he is cut off.
         waiting_max: u32 = 8_192, Between(16, 1_000_000);
-        /// Receivers of webhooks.
+        /// Receivers of webhooks, of the file and made by POST /webhooks.
         webhooks_max: u32 = 16, Between(1, 1_000);
         /// Events that may wait for one of them, and no more bytes than keep_bytes; beyond, the oldest
         /// are dropped, and it is told so.
@@ -364,6 +364,10 @@ section! {
         webhook_answer_s: u32 = 10, Between(1, 300);
         /// Longest pause between two attempts.
         webhook_pause_max_s: u32 = 300, Between(1, 86_400);
+        /// Networks, or single addresses, that receivers made by POST /webhooks may have beside public
+        /// addresses, such as ["10.20.0.0/16"]: whoever may make them chooses what this host
+        /// connects to. Those of the file of control.webhooks may be anywhere.
+        webhook_allow: Vec<IpNet> = Vec::new();
     }
 }
 

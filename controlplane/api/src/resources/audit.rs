@@ -22,7 +22,8 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// `create`, `close`, or what was asked of `/admin`: `reload`, `drain`, `undrain`.
     pub action: String,
-    /// `router`, `transport`, `producer`, `consumer`, `participant`, or `host`.
+    /// `router`, `transport`, `producer`, `consumer`, `observer`, `participant`, `webhook`, or
+    /// `host`.
     pub kind: String,
     /// Of what was created or closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
