@@ -11,6 +11,7 @@ pub mod observers;
 mod plain;
 mod producers;
 mod routers;
+mod single;
 pub mod snapshot;
 pub mod stream;
 pub mod top;

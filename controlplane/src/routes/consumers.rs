@@ -13,7 +13,12 @@ use ironcast_negotiate::{
 };
 use ironcast_protocol::{Command, Reply, command, media, snapshot::ResourceKind};
 
-use super::{closed, done, id_or_new, producers::free_ssrcs, routers::check_rate};
+use super::{
+    done, id_or_new,
+    producers::free_ssrcs,
+    routers::check_rate,
+    single::{self, named},
+};
 use crate::{
     auth::Principal,
     call::{Answer, Call},
@@ -326,10 +331,6 @@ fn seen<'a>(state: &'a State, who: &Principal, id: &Id) -> Result<&'a Consumer, 
     state.registry.consumer(who, id)
 }
 
-fn named(id: &Id) -> command::Named {
-    command::Named { id: id.to_string() }
-}
-
 /// `GET /consumers/{id}`.
 pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| Ok(Step::Done(seen(state, &call.caller, id)?.whole_info()));
@@ -337,23 +338,18 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
     Answer::json(200, &info, seq)
 }
 
+/// The router of one that the caller sees.
+fn see(state: &State, who: &Principal, id: &Id) -> Result<Id, Problem> {
+    Ok(state.registry.consumer(who, id)?.info.router_id.clone())
+}
+
 /// `DELETE /consumers/{id}`.
 pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    let (router_id, seq) = engine
-        .run(|state| {
-            // Another's is not there, and what is not there is deleted.
-            let Ok(consumer) = seen(state, &call.caller, id) else { return Ok(Step::Done(None)) };
-            let router_id = consumer.info.router_id.clone();
-            let id = id.clone();
-            Ok(Step::ask(Command::CloseConsumer(named(&id)), move |state, reply| {
-                closed(reply)?;
-                let reason = ConsumerClosedReason::Request;
-                state.registry.close_consumer(&id, reason, true, &mut state.events);
-                Ok(Some(router_id))
-            }))
-        })
-        .await?;
-    Ok(Answer::closed(id, router_id.as_ref(), seq))
+    single::delete(engine, call, id, see, Command::CloseConsumer, |state, id| {
+        let reason = ConsumerClosedReason::Request;
+        state.registry.close_consumer(id, reason, true, &mut state.events);
+    })
+    .await
 }
 
 /// `POST /consumers/{id}/pause` and `/resume`.
@@ -363,36 +359,27 @@ pub async fn pause(
     id: &Id,
     is_paused: bool,
 ) -> Result<Answer, Problem> {
-    call.no_body()?;
-    let (info, seq) = engine
-        .run(|state| {
-            seen(state, &call.caller, id)?;
-            let id = id.clone();
-            let command = if is_paused {
-                Command::PauseConsumer(named(&id))
-            } else {
-                Command::ResumeConsumer(named(&id))
-            };
-            Ok(Step::ask(command, move |state, reply| {
-                done(reply)?;
-                let consumer = find(state, &id)?;
-                let is_new = consumer.info.paused != is_paused;
-                consumer.info.paused = is_paused;
-                let info = consumer.whole_info();
-                if is_new {
-                    let event = consumer_event(&info);
-                    let event = if is_paused {
-                        EventData::ConsumerPaused(event)
-                    } else {
-                        EventData::ConsumerResumed(event)
-                    };
-                    state.events.publish(Some(&info.router_id), event);
-                }
-                Ok(info)
-            }))
-        })
-        .await?;
-    Answer::json(200, &info, seq)
+    let command = if is_paused { Command::PauseConsumer } else { Command::ResumeConsumer };
+    let set = move |state: &mut State, id: &Id| set_paused(state, id, is_paused);
+    single::pause(engine, call, id, see, command, set).await
+}
+
+/// Remembers it, and tells it if it is new.
+fn set_paused(state: &mut State, id: &Id, is_paused: bool) -> Result<ConsumerInfo, Problem> {
+    let consumer = find(state, id)?;
+    let is_new = consumer.info.paused != is_paused;
+    consumer.info.paused = is_paused;
+    let info = consumer.whole_info();
+    if is_new {
+        let event = consumer_event(&info);
+        let event = if is_paused {
+            EventData::ConsumerPaused(event)
+        } else {
+            EventData::ConsumerResumed(event)
+        };
+        state.events.publish(Some(&info.router_id), event);
+    }
+    Ok(info)
 }
 
 /// `POST /consumers/{id}/request-key-frame`.

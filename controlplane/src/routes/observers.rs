@@ -6,13 +6,14 @@ use ironcast_api::{
     CreateObserver, Id, MediaKind, ObserverInfo, ObserverType, Problem, events::EventData,
 };
 use ironcast_protocol::{
-    Command, Reply, command,
+    Command, Reply,
     observer::{self, Method, Observe},
     snapshot::ResourceKind,
 };
 
-use super::{closed, done, id_or_new, routers::check_rate};
+use super::{closed, done, id_or_new, routers::check_rate, single};
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     engine::{Creation, Engine, Place, State, Step},
     events::unix_ms,
@@ -144,10 +145,6 @@ fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Observer, Problem> 
     state.registry.observers.get_mut(id).ok_or_else(|| Problem::not_found("observer", id))
 }
 
-fn named(id: &Id) -> command::Named {
-    command::Named { id: id.to_string() }
-}
-
 /// `GET /observers/{id}`.
 pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| Ok(Step::Done(seen(state, call, id)?.whole_info()));
@@ -155,22 +152,17 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
     Answer::json(200, &info, seq)
 }
 
+/// The router of one that the caller sees.
+fn see(state: &State, who: &Principal, id: &Id) -> Result<Id, Problem> {
+    Ok(state.registry.observer(who, id)?.info.router_id.clone())
+}
+
 /// `DELETE /observers/{id}`.
 pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    let (router_id, seq) = engine
-        .run(|state| {
-            // Another's is not there, and what is not there is deleted.
-            let Ok(observer) = seen(state, call, id) else { return Ok(Step::Done(None)) };
-            let router_id = observer.info.router_id.clone();
-            let id = id.clone();
-            Ok(Step::ask(Command::CloseObserver(named(&id)), move |state, reply| {
-                closed(reply)?;
-                state.registry.close_observer(&id, &mut state.events);
-                Ok(Some(router_id))
-            }))
-        })
-        .await?;
-    Ok(Answer::closed(id, router_id.as_ref(), seq))
+    single::delete(engine, call, id, see, Command::CloseObserver, |state, id| {
+        state.registry.close_observer(id, &mut state.events);
+    })
+    .await
 }
 
 /// `POST /observers/{id}/pause` and `/resume`.
@@ -180,23 +172,9 @@ pub async fn pause(
     id: &Id,
     is_paused: bool,
 ) -> Result<Answer, Problem> {
-    call.no_body()?;
-    let (info, seq) = engine
-        .run(|state| {
-            seen(state, call, id)?;
-            let id = id.clone();
-            let command = if is_paused {
-                Command::PauseObserver(named(&id))
-            } else {
-                Command::ResumeObserver(named(&id))
-            };
-            Ok(Step::ask(command, move |state, reply| {
-                done(reply)?;
-                set_paused(state, &id, is_paused)
-            }))
-        })
-        .await?;
-    Answer::json(200, &info, seq)
+    let command = if is_paused { Command::PauseObserver } else { Command::ResumeObserver };
+    let set = move |state: &mut State, id: &Id| set_paused(state, id, is_paused);
+    single::pause(engine, call, id, see, command, set).await
 }
 
 /// Remembers it, and tells it if it is new.

@@ -8,7 +8,11 @@ use ironcast_api::{
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
-use super::{closed, done, id_or_new, routers::check_rate};
+use super::{
+    id_or_new,
+    routers::check_rate,
+    single::{self, named},
+};
 use crate::{
     auth::Principal,
     call::{Answer, Call},
@@ -251,10 +255,6 @@ fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Producer, Prob
     state.registry.producer(&call.caller, id)
 }
 
-fn named(id: &Id) -> command::Named {
-    command::Named { id: id.to_string() }
-}
-
 /// `GET /producers/{id}`.
 pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let look = |state: &mut State| Ok(Step::Done(seen(state, call, id)?.info.clone()));
@@ -262,22 +262,17 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
     Answer::json(200, &info, seq)
 }
 
+/// The router of one that the caller sees.
+fn see(state: &State, who: &Principal, id: &Id) -> Result<Id, Problem> {
+    Ok(state.registry.producer(who, id)?.info.router_id.clone())
+}
+
 /// `DELETE /producers/{id}`.
 pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    let (router_id, seq) = engine
-        .run(|state| {
-            // Another's is not there, and what is not there is deleted.
-            let Ok(producer) = seen(state, call, id) else { return Ok(Step::Done(None)) };
-            let router_id = producer.info.router_id.clone();
-            let id = id.clone();
-            Ok(Step::ask(Command::CloseProducer(named(&id)), move |state, reply| {
-                closed(reply)?;
-                state.registry.close_producer(&id, true, &mut state.events);
-                Ok(Some(router_id))
-            }))
-        })
-        .await?;
-    Ok(Answer::closed(id, router_id.as_ref(), seq))
+    single::delete(engine, call, id, see, Command::CloseProducer, |state, id| {
+        state.registry.close_producer(id, true, &mut state.events);
+    })
+    .await
 }
 
 /// `POST /producers/{id}/pause` and `/resume`.
@@ -287,23 +282,9 @@ pub async fn pause(
     id: &Id,
     is_paused: bool,
 ) -> Result<Answer, Problem> {
-    call.no_body()?;
-    let (info, seq) = engine
-        .run(|state| {
-            seen(state, call, id)?;
-            let id = id.clone();
-            let command = if is_paused {
-                Command::PauseProducer(named(&id))
-            } else {
-                Command::ResumeProducer(named(&id))
-            };
-            Ok(Step::ask(command, move |state, reply| {
-                done(reply)?;
-                set_paused(state, &id, is_paused)
-            }))
-        })
-        .await?;
-    Answer::json(200, &info, seq)
+    let command = if is_paused { Command::PauseProducer } else { Command::ResumeProducer };
+    let set = move |state: &mut State, id: &Id| set_paused(state, id, is_paused);
+    single::pause(engine, call, id, see, command, set).await
 }
 
 /// Remembers it, and tells it if it is new: of the producer and of each of its consumers.

@@ -11,7 +11,7 @@ use ironcast_api::{
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
-use super::{closed, done, id_or_new, plain, routers::check_rate};
+use super::{closed, done, id_or_new, plain, routers::check_rate, single::named};
 use crate::{
     auth::Principal,
     call::{Answer, Call},
@@ -218,10 +218,6 @@ pub(super) fn find<'a>(state: &'a mut State, id: &Id) -> Result<&'a mut Transpor
 /// One that the caller sees.
 pub(super) fn seen<'a>(state: &'a State, call: &Call, id: &Id) -> Result<&'a Transport, Problem> {
     state.registry.transport(&call.caller, id)
-}
-
-fn named(id: &Id) -> command::Named {
-    command::Named { id: id.to_string() }
 }
 
 /// `GET /transports/{id}`.
