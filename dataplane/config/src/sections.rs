@@ -156,8 +156,9 @@ section! {
         /// Pieces of memory for packets to be sent, each of 64 KiB, of each worker.
         slabs: u32 = 256, Between(8, 16_384);
         /// Connected sockets of each worker, one for a transport. The limit of open files
-        /// (LimitNOFILE) has to be a quarter higher; where it is not, there are fewer.
-        paths_max: u32 = 20_000, Between(4, 1_000_000);
+        /// (LimitNOFILE) has to be a quarter higher; where it is not, there are fewer. The default fits
+        /// where 20,000 are allowed.
+        paths_max: u32 = 15_000, Between(4, 1_000_000);
         /// TCP connections of each worker, beside those sockets. When there are so many, the oldest that
         /// has sent no valid connectivity check makes room; such a one is closed after 10 seconds anyhow.
         tcp_connections_max: u32 = 10_000, Between(1, 500_000);
