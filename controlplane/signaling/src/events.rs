@@ -26,6 +26,37 @@ impl Direction {
     }
 }
 
+/// What browsers say to each other to talk directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// A session description.
+    Offer,
+    /// Another.
+    Answer,
+    /// Where one may be reached.
+    Candidate,
+}
+
+impl Signal {
+    /// Where the payload has it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Answer => "answer",
+            Self::Candidate => "candidate",
+        }
+    }
+
+    /// All names of its event.
+    pub fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Offer => ["webrtc:offer", "webrtc_offer"],
+            Self::Answer => ["webrtc:answer", "webrtc_answer"],
+            Self::Candidate => ["webrtc:ice-candidate", "webrtc_ice_candidate"],
+        }
+    }
+}
+
 /// What an event asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -65,6 +96,14 @@ pub enum Action {
     RequestKeyFrame,
     /// I am still here.
     Heartbeat,
+    /// I have the room's new way for media, or do not get it.
+    ModeSwitched,
+    /// Something for another browser.
+    Relay(Signal),
+    /// Write to the room.
+    ChatMessage,
+    /// What was written in the room.
+    ListMessages,
 }
 
 impl Action {
@@ -136,6 +175,12 @@ pub const TABLE: &[Row] = &[
     row(A::SetPreferredLayers, &["setPreferredLayers"], None),
     row(A::RequestKeyFrame, &["requestKeyFrame"], None),
     row(A::Heartbeat, &["heartbeat"], None),
+    row(A::ModeSwitched, &["call:mode-switched"], None),
+    row(A::Relay(Signal::Offer), &["webrtc:offer", "webrtc_offer"], None),
+    row(A::Relay(Signal::Answer), &["webrtc:answer", "webrtc_answer"], None),
+    row(A::Relay(Signal::Candidate), &["webrtc:ice-candidate", "webrtc_ice_candidate"], None),
+    row(A::ChatMessage, &["chat_message"], None),
+    row(A::ListMessages, &["listMessages"], Some("messages")),
 ];
 
 const TRANSPORT_CREATED: Option<&str> = Some("transport-created");

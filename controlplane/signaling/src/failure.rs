@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::media::MediaError;
+use crate::store::StoreError;
 
-/// A refused event. Codes are the control API's, and three of our own.
+/// A refused event. Codes are the control API's, and a few of our own.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Failure {
@@ -54,6 +55,18 @@ impl Failure {
     /// The payload of the `error` event.
     pub fn to_event(&self, event: &str) -> Value {
         json!({ "code": self.code, "message": self.message, "event": event })
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(reason) => {
+                tracing::warn!(reason, "the store does not answer");
+                Self::new("store_unavailable", "this could not be kept; try again")
+            }
+            StoreError::Taken => Self::new("already_exists", error.to_string()),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::service::{From, Outbox, Service};
 use crate::settings::Settings;
+use crate::store::Stores;
 
 /// Most messages that are done together.
 const GROUP_MAX: usize = 64;
@@ -189,7 +190,7 @@ pub struct Sockets {
 }
 
 /// Makes them.
-pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
+pub fn sockets(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Sockets {
     let (http, io) = SocketIo::builder()
         .max_payload(settings.message_bytes_max as u64)
         .ws_max_message_size(settings.message_bytes_max)
@@ -207,7 +208,7 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>) -> Sockets {
         closing: Arc::default(),
         open: Arc::clone(&open),
     };
-    let service = Service::new(settings, media, Box::new(outbox), metrics);
+    let service = Service::new(settings, media, stores, Box::new(outbox), metrics);
     let for_sockets = Arc::clone(&service);
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.

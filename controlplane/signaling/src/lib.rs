@@ -3,7 +3,7 @@
 //! the media server it asks for through the public control API, as any other service would.
 //!
 //! Read it in this order: [`events`] (which names there are), [`gateway`] (a socket's messages, in
-//! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`media`]
+//! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`store`] (what outlives a room's lock), [`media`]
 //! (what is asked of the control API), [`control`] (the same over QUIC), [`notices`] (what the
 //! control API tells us, told on to browsers), [`web`] (page, health, goodbye), [`server`] (the
 //! port and its limits).
@@ -14,6 +14,7 @@ pub mod control;
 pub mod events;
 pub mod failure;
 pub mod gateway;
+pub mod ice;
 pub mod identity;
 pub mod limits;
 pub mod media;
@@ -24,4 +25,5 @@ pub mod rooms;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod store;
 pub mod web;

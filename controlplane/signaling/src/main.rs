@@ -11,8 +11,12 @@ use futures::channel::mpsc::{UnboundedSender, unbounded};
 use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_log::Log;
 use ironcast_signaling::control::{Access, ControlMedia};
+use ironcast_signaling::ice::{IceServers, Turn};
+use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::sql::{self, Sql};
+use ironcast_signaling::store::{self, Stores};
 use ironcast_signaling::{certificate, identity, notices, server, web};
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +28,12 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at whether the media server is there.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A day, in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+
+/// Between two looks for messages that are too old.
+const FORGET_AGAIN: Duration = Duration::from_secs(3600);
 
 /// Media first: on a host with a dataplane this process waits for it, as the control plane does.
 const NICE: i32 = 10;
@@ -68,7 +78,10 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         shown.unbounded_send(tls_config(&config)?)?;
     }
     let tls = shown.is_some().then_some(certificates);
-    let site = web::site(settings(&config)?, Arc::new(media));
+    let settings = settings(&config)?;
+    let stores = stores(&config).await?;
+    forget_old_messages(&stores, config.signaling.chat_kept_days);
+    let site = web::site(settings, Arc::new(media), stores);
     let service = Arc::clone(&site.service);
     tokio::spawn(notices::follow(Arc::clone(&service)));
     let serving = server::serve(site.clone(), listener, tls).await?;
@@ -135,7 +148,6 @@ async fn sign(service: &Arc<Service>) {
 
 fn settings(config: &Config) -> anyhow::Result<Settings> {
     let signaling = &config.signaling;
-    let stun = signaling.stun_servers.iter().map(|url| serde_json::json!({ "urls": url }));
     let state_dir = config.state_dir();
     let (instance, tokens) = identity::load(state_dir).map_err(|error| {
         anyhow::anyhow!(explain::state(&state_dir.join(identity::FILE), &error))
@@ -150,8 +162,15 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         rooms_per_address_per_s: signaling.rooms_per_address_per_s,
         connections_max: signaling.connections_max as usize,
         connections_per_address_max: signaling.connections_per_address_max as usize,
+        chat_per_participant_per_s: signaling.chat_per_participant_per_s,
+        chat_kept_per_room_max: signaling.chat_kept_per_room_max,
         reconnect_window: Duration::from_millis(signaling.reconnect_window_ms.into()),
-        ice_servers: stun.collect(),
+        ways: Rules {
+            p2p: signaling.p2p,
+            stay: Duration::from_secs(signaling.p2p_pause_s.into()),
+            ..Rules::default()
+        },
+        ice_servers: ice_servers(config)?,
         // Two services with one state directory listen at different addresses.
         instance: signaling
             .instance
@@ -160,6 +179,47 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         tokens,
         ..Settings::default()
     })
+}
+
+fn ice_servers(config: &Config) -> anyhow::Result<IceServers> {
+    let signaling = &config.signaling;
+    let stun = signaling.stun_servers.clone();
+    // The secret of no server is nobody's.
+    let (Some(path), false) = (&signaling.turn_secret_file, signaling.turn_servers.is_empty())
+    else {
+        return Ok(IceServers { stun, turn: None });
+    };
+    let secret = std::fs::read_to_string(path)
+        .with_context(|| format!("signaling.turn_secret_file {}", path.display()))?;
+    let secret = secret.trim().to_owned();
+    anyhow::ensure!(!secret.is_empty(), "signaling.turn_secret_file: there is no secret in it");
+    let time = Duration::from_secs(signaling.turn_credentials_s.into());
+    Ok(IceServers { stun, turn: Some(Turn { urls: signaling.turn_servers.clone(), secret, time }) })
+}
+
+/// Where messages are kept: a file, unless a server is named.
+async fn stores(config: &Config) -> anyhow::Result<Stores> {
+    let lasting = if let Some(url) = &config.signaling.database {
+        Sql::postgres(url).await.context("signaling.database")?
+    } else {
+        let path = config.state_dir().join(sql::FILE);
+        Sql::sqlite(&path).await.with_context(|| path.display().to_string())?
+    };
+    Ok(Stores { lasting: Arc::new(lasting), ..Stores::in_memory() })
+}
+
+/// Now, and from then on once in a while.
+fn forget_old_messages(stores: &Stores, days: u32) {
+    let lasting = Arc::clone(&stores.lasting);
+    tokio::spawn(async move {
+        loop {
+            let oldest_ms = store::now_ms().saturating_sub(u64::from(days) * DAY_MS);
+            if let Err(error) = lasting.forget_before(oldest_ms).await {
+                tracing::warn!(%error, "old messages are still there");
+            }
+            tokio::time::sleep(FORGET_AGAIN).await;
+        }
+    });
 }
 
 /// The configured certificate, or one made for development.

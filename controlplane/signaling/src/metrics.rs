@@ -28,6 +28,11 @@ pub struct Metrics {
     pub notices: Counter,
     /// Sockets that were closed because they did not take what was sent.
     pub slow_sockets: Counter,
+    /// Messages that people wrote.
+    pub chat_messages: Counter,
+    /// Messages that were too many.
+    pub chat_refused: Counter,
+    switches: Family<Labels, Counter>,
     requests: Family<Labels, Counter>,
     waits: Histogram,
 }
@@ -44,6 +49,9 @@ impl Default for Metrics {
             sockets: Gauge::default(),
             notices: Counter::default(),
             slow_sockets: Counter::default(),
+            chat_messages: Counter::default(),
+            chat_refused: Counter::default(),
+            switches: Family::default(),
             requests: Family::default(),
             waits,
             registry: Registry::default(),
@@ -60,6 +68,11 @@ impl Default for Metrics {
         registry.register("notices", "Events sent to browsers unasked", metrics.notices.clone());
         let about = "Sockets closed because they took nothing";
         registry.register("slow_sockets", about, metrics.slow_sockets.clone());
+        registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
+        let about = "Chat messages refused because their writer wrote too many";
+        registry.register("chat_refused", about, metrics.chat_refused.clone());
+        let about = "Changes of rooms between p2p and sfu, by the mode that held afterwards";
+        registry.register("mode_switches", about, metrics.switches.clone());
         let about = "Messages of browsers by event and by the code of the answer";
         registry.register("requests", about, metrics.requests.clone());
         let about = "Time from the beginning of a message's work to its answer";
@@ -74,6 +87,12 @@ impl Metrics {
         let labels = [("event", event.to_owned()), ("code", code.to_owned())];
         self.requests.get_or_create(&labels).inc();
         self.waits.observe(took.as_secs_f64());
+    }
+
+    /// A room changed its mode, or did not.
+    pub fn count_switch(&self, mode: &str, success: bool) {
+        let labels = [("mode", mode.to_owned()), ("success", success.to_string())];
+        self.switches.get_or_create(&labels).inc();
     }
 
     /// The text for a scraper.

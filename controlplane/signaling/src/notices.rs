@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::media::{MediaEvent, MediaResult, RouterView, Snapshot};
+use crate::rooms::Cell;
 use crate::service::{Service, Thing};
 
 /// First wait before the stream is opened again; it doubles.
@@ -118,10 +119,9 @@ impl Service {
             MediaEvent::RoutersDied { router_ids, reason } => {
                 for router_id in router_ids {
                     let Ok(router_id) = Id::new(router_id) else { continue };
-                    let room = self.rooms().room_of_router(&router_id).cloned();
-                    if let Some(room_id) = room {
+                    if let Some(room) = self.rooms().room_of_router(&router_id) {
                         tracing::warn!(router = %router_id, reason, "a router died");
-                        self.close_dead_room(&room_id);
+                        self.router_died(&room);
                     }
                 }
             }
@@ -158,32 +158,31 @@ impl Service {
     /// Its owner sends no more than is watched.
     fn layers_unwatched(&self, id: &str, encodings: Vec<u32>) {
         let Ok(id) = Id::new(id) else { return };
-        let mut rooms = self.rooms();
-        let Some(seat) = rooms.owner(&id).cloned() else { return };
-        if rooms.set_unwatched(&seat, &id, &encodings) {
+        let Some(seat) = self.rooms().owner(&id) else { return };
+        let mut room = seat.room.lock();
+        if room.set_unwatched(&seat, &id, &encodings) {
             let payload = json!({ "producerId": id, "encodings": encodings });
-            self.tell(&rooms, &seat, "layers-unwatched", &payload);
+            self.tell(&room, &seat, "layers-unwatched", &payload);
         }
     }
 
     /// Told when it is somebody else: the media server tells it again and again.
     fn speakers_changed(&self, router_id: &str, producer_ids: &[String]) {
         let Ok(router_id) = Id::new(router_id) else { return };
-        let mut rooms = self.rooms();
-        let Some(room_id) = rooms.room_of_router(&router_id).cloned() else { return };
-        let owner = |id: &String| rooms.owner(&Id::new(id.as_str()).ok()?).cloned();
-        let seats = producer_ids.iter().filter_map(owner).filter(|seat| seat.room_id == room_id);
+        let Some(room) = self.rooms().room_of_router(&router_id) else { return };
+        let mut room = room.lock();
+        let owner = |id: &String| room.owner(&Id::new(id.as_str()).ok()?);
+        let seats = producer_ids.iter().filter_map(owner);
         let speakers: Vec<Id> = seats.map(|seat| seat.participant_id).collect();
-        if rooms.set_speakers(&room_id, speakers) {
-            self.tell_speakers(&rooms, &room_id);
+        if room.set_speakers(speakers) {
+            self.tell_speakers(&room);
         }
     }
 
     fn tell_owner(&self, id: &str, event: &str, payload: &Value) {
         let Ok(id) = Id::new(id) else { return };
-        let rooms = self.rooms();
-        if let Some(seat) = rooms.owner(&id).cloned() {
-            self.tell(&rooms, &seat, event, payload);
+        if let Some(seat) = self.rooms().owner(&id) {
+            self.tell(&seat.room.lock(), &seat, event, payload);
         }
     }
 
@@ -191,14 +190,13 @@ impl Service {
     /// was lost with its peer, or taken away by somebody else. Either way its owner joins again.
     fn transport_closed(self: &Arc<Self>, id: &str, reason: &str) {
         let Ok(id) = Id::new(id) else { return };
-        let mut rooms = self.rooms();
-        let Some(seat) = rooms.owner(&id).cloned() else { return };
-        let producers = rooms.remove_transport(&seat, &id);
-        self.tell_closed(&mut rooms, &seat, &producers);
-        let router = rooms.room(&seat.room_id).map(|room| room.router.id.to_string());
-        tracing::info!(router, transport = %id, reason, "a participant's transport is gone");
-        let socket = rooms.participant(&seat).ok().and_then(|participant| participant.socket);
-        drop(rooms);
+        let Some(seat) = self.rooms().owner(&id) else { return };
+        let mut room = seat.room.lock();
+        let producers = room.remove_transport(&seat, &id);
+        self.tell_closed(&mut room, &seat, &producers);
+        tracing::info!(router = %room.router.id, transport = %id, reason, "a participant's transport is gone");
+        let socket = room.participant(&seat).ok().and_then(|participant| participant.socket);
+        drop(room);
         if let Some(socket) = socket {
             self.tell_rejoin(socket, "the connection for media was lost; join again");
         }
@@ -207,10 +205,9 @@ impl Service {
     /// Tells the one whose it is, in words: trying again would fail in the same way, as a rule.
     fn connection_failed(&self, id: &str, reason: &str) {
         let Ok(id) = Id::new(id) else { return };
-        let rooms = self.rooms();
-        let Some(seat) = rooms.owner(&id).cloned() else { return };
-        let router = rooms.room(&seat.room_id).map(|room| room.router.id.to_string());
-        tracing::warn!(router, transport = %id, reason, "a participant's DTLS handshake failed");
+        let Some(seat) = self.rooms().owner(&id) else { return };
+        let room = seat.room.lock();
+        tracing::warn!(router = %room.router.id, transport = %id, reason, "a participant's DTLS handshake failed");
         let why = match reason {
             "certificate" => "the browser's certificate cannot be used",
             "fingerprint" => "the browser's certificate is not the one that it announced",
@@ -228,37 +225,37 @@ impl Service {
             "transportId": id,
             "reason": reason,
         });
-        self.tell(&rooms, &seat, "error", &payload);
+        self.tell(&room, &seat, "error", &payload);
     }
 
     fn producer_closed(self: &Arc<Self>, id: &str) {
         let Ok(id) = Id::new(id) else { return };
-        let mut rooms = self.rooms();
-        let Some(seat) = rooms.owner(&id).cloned() else { return };
-        if rooms.remove_producer(&seat, &id) {
-            self.tell_closed(&mut rooms, &seat, std::slice::from_ref(&id));
+        let Some(seat) = self.rooms().owner(&id) else { return };
+        let mut room = seat.room.lock();
+        if room.remove_producer(&seat, &id) {
+            self.tell_closed(&mut room, &seat, std::slice::from_ref(&id));
         }
     }
 
     fn consumer_closed(&self, id: &str, reason: &str) {
         let Ok(id) = Id::new(id) else { return };
-        let mut rooms = self.rooms();
-        let Some(seat) = rooms.owner(&id).cloned() else { return };
-        if let Some(producer_id) = rooms.remove_consumer(&seat, &id) {
+        let Some(seat) = self.rooms().owner(&id) else { return };
+        let mut room = seat.room.lock();
+        if let Some(producer_id) = room.remove_consumer(&seat, &id) {
             let payload = json!({ "consumerId": id, "producerId": producer_id, "reason": reason });
-            self.tell(&rooms, &seat, "consumer-closed", &payload);
+            self.tell(&room, &seat, "consumer-closed", &payload);
         }
     }
 
     fn known(&self) -> Known {
-        let rooms = self.rooms();
         let mut known = Known {
             routers: Vec::new(),
             transports: Vec::new(),
             producers: Vec::new(),
             consumers: Vec::new(),
         };
-        for (_, room) in rooms.all() {
+        for room in self.rooms().all() {
+            let room = room.lock();
             if room.router.capabilities.initialized() {
                 known.routers.push(room.router.id.clone());
             }
@@ -307,13 +304,12 @@ impl Service {
     /// restart, or from a request whose answer was lost.
     fn free_strangers(self: &Arc<Self>, router: &RouterView) {
         let Ok(router_id) = Id::new(router.id.clone()) else { return };
-        let room_id = self.rooms().room_of_router(&router_id).cloned();
-        let Some(room_id) = room_id else {
+        let Some(room) = self.rooms().room_of_router(&router_id) else {
             tracing::info!(router = %router_id, "freeing a router that no room uses");
             self.free(Thing::Router, router_id);
             return;
         };
-        let (sessions, things) = self.strangers(router, &room_id);
+        let (sessions, things) = self.strangers(router, &room);
         for session in sessions {
             self.free_session(router_id.clone(), session);
         }
@@ -323,18 +319,18 @@ impl Service {
         }
     }
 
-    fn strangers(&self, router: &RouterView, room_id: &Id) -> (BTreeSet<Id>, Vec<(Thing, Id)>) {
+    fn strangers(&self, router: &RouterView, room: &Arc<Cell>) -> (BTreeSet<Id>, Vec<(Thing, Id)>) {
         let (mut sessions, mut things) = (BTreeSet::new(), Vec::new());
-        let rooms = self.rooms();
+        let room = room.lock();
         let being_made = self.being_made();
         let stranger = |id: &str| {
             let id = Id::new(id).ok()?;
-            (rooms.owner(&id).is_none() && !being_made.contains(&id)).then_some(id)
+            (self.rooms().owner(&id).is_none() && !being_made.contains(&id)).then_some(id)
         };
         for transport in router.transports.iter().filter(|each| Self::is_noted(&each.app_data)) {
             let session = transport.session.as_deref().and_then(|text| Id::new(text).ok());
             let Some(session) = session else { continue };
-            if rooms.seat_of_session(room_id, &session).is_none() {
+            if room.seat_of_session(&session).is_none() {
                 if stranger(&transport.id).is_some() {
                     sessions.insert(session);
                 }

@@ -2,15 +2,26 @@
 //! are ids, sizes are limited and shapes are the API's. Unknown fields are ignored, because the
 //! dialects send more than we need (`roomId` in every event, for instance).
 
+use std::collections::BTreeMap;
+
 use ironcast_api::{AppData, DtlsParameters, Id, MediaKind, RtpCapabilities, RtpParameters};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::failure::Failure;
 
 /// Longest display name, in characters.
 pub const NAME_CHARACTERS_MAX: usize = 64;
+
+/// Longest message, in bytes of UTF-8.
+pub const CONTENT_BYTES_MAX: usize = 4 * 1024;
+
+/// Messages of a page at most.
+pub const MESSAGES_MAX: u32 = 100;
+
+/// Messages of a page unless said otherwise.
+const MESSAGES_DEFAULT: u32 = 50;
 
 /// Reads a payload; nothing at all counts as `{}`.
 pub fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
@@ -59,6 +70,9 @@ pub struct JoinRoom {
     pub participant_id: Option<Id>,
     /// Given out at the last join: brings back the same participant with his media.
     pub resume_token: Option<String>,
+    /// Whether he can talk directly to another browser.
+    #[serde(default = "yes")]
+    pub p2p: bool,
 }
 
 /// `createTransport` in all its names.
@@ -167,6 +181,112 @@ pub struct PreferredLayers {
     pub temporal_layer: Option<u8>,
 }
 
+/// `call:mode-switched`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModeSwitched {
+    /// Which way.
+    pub mode: ModeName,
+    /// Of which change, as `call:mode-switch` said; the one that runs if missing.
+    pub switch_id: Option<u64>,
+    /// Whether he has it.
+    #[serde(default = "yes")]
+    pub success: bool,
+    /// Why not, for people.
+    #[serde(default)]
+    pub error: String,
+}
+
+/// The two ways of media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModeName {
+    /// From browser to browser.
+    P2p,
+    /// Through the media server.
+    Sfu,
+}
+
+/// `webrtc:offer`, `webrtc:answer`, `webrtc:ice-candidate`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Relayed {
+    /// May be missing where two are in the room.
+    pub to: Option<Id>,
+    /// Of the first event.
+    pub offer: Option<Description>,
+    /// Of the second.
+    pub answer: Option<Description>,
+    /// Of the third; null says that there are no more.
+    #[serde(default, deserialize_with = "given")]
+    pub candidate: Option<Option<Candidate>>,
+}
+
+/// A session description, as browsers have it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Description {
+    /// `offer`, `answer`, ...
+    #[serde(rename = "type")]
+    pub kind: DescriptionKind,
+    /// Read by the other browser only.
+    #[serde(default)]
+    pub sdp: String,
+    /// Which media section carries what (`{"0": "mic"}`): the other page has no other way to know.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<String, String>,
+}
+
+/// Kinds of descriptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DescriptionKind {
+    /// I would like.
+    Offer,
+    /// Yes, so.
+    Answer,
+    /// Yes, so, for now.
+    Pranswer,
+    /// Never mind.
+    Rollback,
+}
+
+/// An ICE candidate, as browsers have it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// Read by the other browser only.
+    pub candidate: String,
+    /// Which media section.
+    pub sdp_mid: Option<String>,
+    /// The same by number.
+    pub sdp_m_line_index: Option<u16>,
+    /// Of which credentials.
+    pub username_fragment: Option<String>,
+}
+
+/// `chat_message`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatMessage {
+    /// What is written.
+    #[serde(deserialize_with = "written")]
+    pub content: String,
+    /// The sender's own id for it, such as a UUID: sent again, it appears once.
+    pub client_id: Option<Id>,
+}
+
+/// `listMessages`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListMessages {
+    /// Only what was written before this message.
+    #[serde(default, deserialize_with = "message_number")]
+    pub before: Option<u64>,
+    /// How many, the newest of them.
+    #[serde(default = "page", deserialize_with = "page_size")]
+    pub limit: u32,
+}
+
 /// `POST /api/goodbye`: what a page says on its way out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -175,6 +295,57 @@ pub struct Goodbye {
     pub room_id: Id,
     /// Proves who says it.
     pub resume_token: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Null is something that was given.
+fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+fn page() -> u32 {
+    MESSAGES_DEFAULT
+}
+
+fn page_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match Option::<u32>::deserialize(deserializer)? {
+        None => Ok(page()),
+        Some(limit) if (1..=MESSAGES_MAX).contains(&limit) => Ok(limit),
+        Some(_) => {
+            Err(serde::de::Error::custom(format!("a page has 1 to {MESSAGES_MAX} messages")))
+        }
+    }
+}
+
+/// Ids of messages are numbers in quotes.
+fn message_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    let number = text.parse().map_err(|_| serde::de::Error::custom("this is no message's id"))?;
+    Ok(Some(number))
+}
+
+/// Text of several lines, without what nobody sees; blanks at the ends cut off.
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.len() > CONTENT_BYTES_MAX {
+        return Err(serde::de::Error::custom(format!(
+            "a message has at most {CONTENT_BYTES_MAX} bytes"
+        )));
+    }
+    let seen = |sign: &char| !sign.is_control() || matches!(sign, '\n' | '\t');
+    let clean: String = text.chars().filter(seen).collect();
+    let clean = clean.trim();
+    if clean.is_empty() {
+        return Err(serde::de::Error::custom("a message says something"));
+    }
+    Ok(clean.to_owned())
 }
 
 /// A name is text that fits on a tile: no control characters, blanks at the ends cut off.
@@ -194,7 +365,7 @@ fn display_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
 mod tests {
     use serde_json::json;
 
-    use super::{JoinRoom, parse};
+    use super::{CONTENT_BYTES_MAX, ChatMessage, JoinRoom, ListMessages, parse};
 
     #[test]
     fn names_are_cleaned_and_limited() {
@@ -204,6 +375,27 @@ mod tests {
         assert_eq!(blank.name, None);
         let long = parse::<JoinRoom>(json!({"roomId": "r", "name": "x".repeat(65)}));
         assert_eq!(long.unwrap_err().code, "invalid_request");
+    }
+
+    #[test]
+    fn a_message_says_something_in_at_most_so_many_bytes() {
+        let content = |text: &str| parse::<ChatMessage>(json!({ "content": text }));
+        assert_eq!(content(" a\r\n\tb\0 ").unwrap().content, "a\n\tb");
+        assert_eq!(content(&"x".repeat(CONTENT_BYTES_MAX)).unwrap().content.len(), 4096);
+        for wrong in ["", " \n ", "\u{7}", &"x".repeat(CONTENT_BYTES_MAX + 1), &"ä".repeat(2049)] {
+            assert_eq!(content(wrong).unwrap_err().code, "invalid_request");
+        }
+    }
+
+    #[test]
+    fn a_page_of_messages_has_a_limit() {
+        let list = |payload| parse::<ListMessages>(payload);
+        let page = list(json!({})).unwrap();
+        assert_eq!((page.before, page.limit), (None, 50));
+        assert_eq!(list(json!({ "before": "7", "limit": 100 })).unwrap().before, Some(7));
+        for wrong in [json!({ "limit": 0 }), json!({ "limit": 101 }), json!({ "before": "x" })] {
+            assert_eq!(list(wrong).unwrap_err().code, "invalid_request");
+        }
     }
 
     #[test]

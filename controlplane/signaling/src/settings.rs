@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
+use crate::ice::IceServers;
 use crate::identity::Tokens;
+use crate::rooms::mode::Rules;
 
 /// What may be how many, and how long we wait for what.
 #[derive(Debug, Clone)]
@@ -54,8 +54,15 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// A socket without an answer to a ping for this long is gone.
     pub ping_timeout: Duration,
-    /// STUN and TURN servers handed to browsers, in the browser's shape.
-    pub ice_servers: Vec<Value>,
+    /// Messages that one participant may write in a second (five times as many at once); 0 for no
+    /// limit.
+    pub chat_per_participant_per_s: u32,
+    /// Older messages of a room than so many are forgotten.
+    pub chat_kept_per_room_max: u32,
+    /// When two people talk directly.
+    pub ways: Rules,
+    /// STUN and TURN servers that browsers are told of.
+    pub ice_servers: IceServers,
     /// Marks our routers at the media server, so that a restarted service finds what it left.
     pub instance: String,
     /// Makes and checks resume tokens.
@@ -87,7 +94,10 @@ impl Default for Settings {
             media_patience: Duration::from_secs(2),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(10),
-            ice_servers: Vec::new(),
+            chat_per_participant_per_s: 2,
+            chat_kept_per_room_max: 10_000,
+            ways: Rules::default(),
+            ice_servers: IceServers::default(),
             instance: "ironcast-signaling".to_owned(),
             tokens: Tokens::default(),
         }

@@ -18,6 +18,7 @@ use crate::media::Media;
 use crate::metrics;
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::store::Stores;
 
 /// Largest goodbye, bytes.
 const GOODBYE_BYTES_MAX: usize = 1024;
@@ -47,8 +48,8 @@ pub struct Site {
 }
 
 /// Makes it.
-pub fn site(settings: Settings, media: Arc<dyn Media>) -> Site {
-    let Sockets { http, io, service } = gateway::sockets(settings, media);
+pub fn site(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Site {
+    let Sockets { http, io, service } = gateway::sockets(settings, media, stores);
     Site { service, io, sockets: http, started: Instant::now() }
 }
 

@@ -60,6 +60,36 @@ impl Check<Option<String>> for Url {
     }
 }
 
+/// A PostgreSQL database.
+pub(crate) struct PostgresUrl;
+
+impl Check<Option<String>> for PostgresUrl {
+    fn check(&self, value: &Option<String>) -> Result<(), Expected> {
+        let Some(url) = value else { return Ok(()) };
+        let is_one = url.starts_with("postgres://") || url.starts_with("postgresql://");
+        if is_one && !url.contains(char::is_whitespace) {
+            return Ok(());
+        }
+        Err(Expected("expected such as \"postgres://user:password@host/database\"".into()))
+    }
+}
+
+/// What helps browsers to find each other: `stun:host:port`, `turn:host:port?transport=udp`.
+pub(crate) struct IceUrls(pub(crate) [&'static str; 2]);
+
+impl Check<Vec<String>> for IceUrls {
+    fn check(&self, value: &Vec<String>) -> Result<(), Expected> {
+        let fits = |url: &String| {
+            let host = self.0.iter().find_map(|scheme| url.strip_prefix(scheme));
+            host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+        };
+        if value.iter().all(fits) {
+            return Ok(());
+        }
+        Err(Expected(format!("expected such as [\"{}host.example.org:3478\"]", self.0[0])))
+    }
+}
+
 /// A level, or several `part=level` after it.
 pub(crate) struct LogFilter;
 
@@ -132,6 +162,11 @@ pub(crate) fn whole(config: &Config) -> Vec<Problem> {
             refuse("signaling.control_key", what, "a certificate and its key belong together");
         }
         _ => {}
+    }
+    if !signaling.turn_servers.is_empty() && signaling.turn_secret_file.is_none() {
+        let what = "signaling.turn_servers is set, but signaling.turn_secret_file is not".into();
+        let help = "name a file with the secret that the TURN server knows (static-auth-secret)";
+        refuse("signaling.turn_servers", what, help);
     }
     for (section, cert, key) in pairs {
         let (has, lacks) = match (cert, key) {

@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    check::{Between, Check, LogFilter, RealPort, ScopeWords, Url},
+    check::{Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, ScopeWords, Url},
     value::{
         Announced, Door, Expected, LogFormat, PortRange, Raw, Require, Sealer, Transmit, Value,
     },
@@ -416,9 +416,33 @@ section! {
         connections_max: u32 = 10_000, Between(16, 1_000_000);
         /// Connections of one address at once.
         connections_per_address_max: u32 = 2_000, Between(1, 1_000_000);
+        /// Two people talk directly, from browser to browser, and through this server when a third
+        /// one comes. Clients that cannot say so when they join (p2p: false).
+        p2p: bool = false;
+        /// Going back to talking directly waits for so long after the last change.
+        p2p_pause_s: u32 = 10, Between(0, 3_600);
+        /// Where chat messages are kept: a PostgreSQL database, such as
+        /// "postgres://ironcast:s3cret@db.example.org/ironcast". Not set: a file in the state
+        /// directory (SQLite).
+        database: Option<String> = None, PostgresUrl;
+        /// Messages that one participant may write in a second, five times as many at once; 0 for
+        /// no limit.
+        chat_per_participant_per_s: u32 = 2, Between(0, 1_000);
+        /// Older messages of a room than so many are forgotten.
+        chat_kept_per_room_max: u32 = 10_000, Between(1, 10_000_000);
+        /// Messages are forgotten after so many days.
+        chat_kept_days: u32 = 30, Between(1, 36_500);
         /// STUN servers that browsers are told of, such as ["stun:stun.example.org:3478"]. Browsers
         /// need none to reach this server.
-        stun_servers: Vec<String> = Vec::new();
+        stun_servers: Vec<String> = Vec::new(), IceUrls(["stun:", "stuns:"]);
+        /// TURN servers that browsers are told of, such as
+        /// ["turn:turn.example.org:3478", "turns:turn.example.org:443?transport=tcp"].
+        turn_servers: Vec<String> = Vec::new(), IceUrls(["turn:", "turns:"]);
+        /// A file with the secret that these servers know (coturn: use-auth-secret,
+        /// static-auth-secret): each browser gets credentials of its own.
+        turn_secret_file: Option<PathBuf> = None;
+        /// How long such credentials hold.
+        turn_credentials_s: u32 = 3_600, Between(60, 86_400);
     }
 }
 

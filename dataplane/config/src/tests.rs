@@ -148,6 +148,9 @@ fn a_wrong_kind_of_value_says_which_kind() {
         ),
         ("[log]\nlevel = \"loud\"", "expected one of \"off\", \"error\""),
         ("[signaling]\ncontrol_url = \"127.0.0.1\"", "\"https://127.0.0.1:7443\""),
+        ("[signaling]\ndatabase = \"mysql://db\"", "postgres://user:password@host/database"),
+        ("[signaling]\nstun_servers = [\"stun.example.org\"]", "stun:host.example.org:3478"),
+        ("[signaling]\nturn_servers = [\"turn://example.org\"]", "turn:host.example.org:3478"),
         ("[dataplane]\nturn_hold_us = 9000", "expected a whole number from 0 to 2000"),
     ] {
         let message = message(text);
@@ -199,6 +202,7 @@ fn values_that_do_not_agree_point_to_the_one_that_was_set() {
         ("[signaling]\ntls_key = \"a.pem\"", "signaling.tls_cert is not"),
         ("[signaling]\ncontrol_key = \"a.pem\"", "signaling.control_cert is not"),
         ("[signaling]\ncontrol_cert = \"a.pem\"", "signaling.control_key is not"),
+        ("[signaling]\nturn_servers = [\"turn:a.org\"]", "signaling.turn_secret_file is not"),
         ("[control]\nlisten = \"0.0.0.0:7443\"", "would take commands from anyone"),
     ] {
         let message = message(text);

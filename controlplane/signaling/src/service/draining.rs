@@ -18,12 +18,7 @@ impl Service {
         }
         drop(known);
         tracing::info!(?draining, "the media server's draining");
-        let sockets: Vec<_> = {
-            let rooms = self.rooms();
-            let people = rooms.all().flat_map(|(_, room)| room.participants.values());
-            people.filter_map(|participant| participant.socket).collect()
-        };
-        for socket in sockets {
+        for socket in self.rooms.sockets() {
             self.tell_draining(socket, draining);
         }
     }

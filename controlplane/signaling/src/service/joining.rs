@@ -12,19 +12,19 @@ use super::tell::speaking;
 use super::{From, Service, Thing};
 use crate::failure::Failure;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
-use crate::rooms::{Arrival, Departed, Joined, Producer, RouterSlot, Seat, fresh_id};
+use crate::rooms::mode::Mode;
+use crate::rooms::{Arrival, Cell, Departed, Joined, Producer, RouterSlot, Seat, fresh_id};
 
 /// Somebody is about to join a room. However that ends, also when his message is cut off, a room
 /// that nobody is in afterwards is closed.
 struct Visit {
     service: Arc<Service>,
-    room_id: Id,
-    router: Arc<RouterSlot>,
+    room: Arc<Cell>,
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let emptied = self.service.rooms().end_join(&self.room_id, &self.router);
+        let emptied = self.room.lock().end_join();
         if let Some(router) = emptied {
             // Also when its creation failed: the request may have arrived, and only its answer
             // was lost.
@@ -48,19 +48,19 @@ impl Service {
         self.wait_until_in_step().await?;
         let room_id = wanted.room_id.unwrap_or_else(fresh_id);
         // A timer for a room that is made, not for each time that somebody asks for it.
-        if let Some(arrival) = self.make_room_unless_there(from, &room_id)? {
-            self.close_room_later(room_id.clone(), arrival, self.settings.unjoined_room_grace);
+        if let Some((room, arrival)) = self.make_room_unless_there(from, &room_id)? {
+            self.close_room_later(room, arrival, self.settings.unjoined_room_grace);
         }
         Ok(json!({ "roomId": room_id }))
     }
 
-    fn make_room_unless_there(&self, from: From, room_id: &Id) -> Result<Option<u64>, Failure> {
-        let mut rooms = self.rooms();
-        if rooms.room(room_id).is_some() {
-            return Ok(None);
-        }
-        self.addresses.make_room(from.address, Instant::now())?;
-        rooms.make(room_id, self.settings.rooms_max).map(Some)
+    fn make_room_unless_there(
+        &self,
+        from: From,
+        room_id: &Id,
+    ) -> Result<Option<(Arc<Cell>, u64)>, Failure> {
+        let may = || self.addresses.make_room(from.address, Instant::now());
+        self.rooms.make(room_id, self.settings.rooms_max, may)
     }
 
     /// Until the rooms of the last start are taken over a room might be made twice.
@@ -82,8 +82,8 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: JoinRoom = parse(payload)?;
-        let here = self.rooms().seat(from.socket).ok();
-        if let Some(seat) = here.as_ref().filter(|seat| seat.room_id == wanted.room_id) {
+        let here = self.rooms.seat(from.socket).ok();
+        if let Some(seat) = here.as_ref().filter(|seat| seat.room.id == wanted.room_id) {
             return self.answer_joined(seat, true).await;
         }
         self.addresses.join(from.address, Instant::now())?;
@@ -91,11 +91,15 @@ impl Service {
         if let Some(seat) = here {
             self.remove(&seat, "left");
         }
-        // The router comes first: nobody is shown in a room that cannot carry media.
-        self.make_room_unless_there(from, &wanted.room_id)?;
-        let visit = self.visit(&wanted.room_id)?;
-        self.router_of(&visit.router, &wanted.room_id).await?;
-        let joined = self.seat(from.socket, &wanted, &visit.router)?;
+        let visit = self.visit(from, &wanted.room_id)?;
+        // The router comes first: nobody is shown in a room that cannot carry his media.
+        let joined = loop {
+            if let Some(joined) = self.seat(from.socket, &wanted, &visit)? {
+                break joined;
+            }
+            let router = Arc::clone(&visit.room.lock().router);
+            self.router_of(&router, &wanted.room_id).await?;
+        };
         drop(visit);
         if let Some(old) = joined.replaced {
             self.outbox.close(old);
@@ -107,82 +111,121 @@ impl Service {
         self.answer_joined(&joined.seat, joined.resumed).await
     }
 
-    fn visit(self: &Arc<Self>, room_id: &Id) -> Result<Visit, Failure> {
-        let router = self.rooms().begin_join(room_id)?;
-        Ok(Visit { service: Arc::clone(self), room_id: room_id.clone(), router })
+    /// The room is made if it is not there. One that closes in this moment is made anew.
+    fn visit(self: &Arc<Self>, from: From, room_id: &Id) -> Result<Visit, Failure> {
+        loop {
+            self.make_room_unless_there(from, room_id)?;
+            let Some(room) = self.rooms.room(room_id) else { continue };
+            let begun = room.lock().begin_join();
+            if begun {
+                return Ok(Visit { service: Arc::clone(self), room });
+            }
+        }
     }
 
-    /// Gives a socket its place, and tells the others.
+    /// Gives a socket its place, and tells the others. Nothing yet if the room needs its router and
+    /// has none.
     fn seat(
         self: &Arc<Self>,
         socket: Sid,
         wanted: &JoinRoom,
-        router: &Arc<RouterSlot>,
-    ) -> Result<Joined, Failure> {
+        visit: &Visit,
+    ) -> Result<Option<Joined>, Failure> {
         let token = wanted.resume_token.as_deref();
         let session = token.and_then(|token| self.settings.tokens.session(&wanted.room_id, token));
-        let mut rooms = self.rooms();
-        // Who has gone while he waited would stay in the room for ever.
+        let mut room = visit.room.lock();
+        // Who has gone while he waited would stay in the room for ever. Whoever goes from now on is
+        // lost by the end of his queue, which this message holds up.
         if !self.outbox.is_open(socket) {
             return Err(Failure::not_in_room());
         }
-        let joined = rooms.join(
+        let known = session.as_ref().and_then(|session| room.seat_of_session(session));
+        let way = match &known {
+            Some(seat) => room.ways.of(&seat.session),
+            None => room.ways.of_newcomer(room.wanted(&self.settings.ways, Some(wanted.p2p))),
+        };
+        if way == Mode::Sfu && !room.router.capabilities.initialized() {
+            return Ok(None);
+        }
+        let joined = room.join(
             socket,
             &Arrival {
-                room_id: &wanted.room_id,
-                router,
                 participant_id: wanted.participant_id.as_ref(),
                 name: wanted.name.as_deref(),
                 shows_token: token.is_some(),
                 session: session.as_ref(),
+                p2p: wanted.p2p,
                 participants_max: self.settings.participants_per_room_max,
             },
         )?;
         if let Some(ousted) = &joined.ousted {
-            self.tell_departure(&mut rooms, ousted, "replaced");
+            self.tell_departure(&mut room, ousted, "replaced");
         }
         if !joined.resumed {
-            self.tell_arrival(&rooms, &joined.seat);
+            self.tell_arrival(&room, &joined.seat);
+            let (session, is_first) = (&joined.seat.session, room.participants.len() == 1);
+            room.ways.arrive(&self.settings.ways, session, way, is_first, Instant::now());
         }
-        Ok(joined)
+        self.look_at_ways(&mut room);
+        Ok(Some(joined))
     }
 
     async fn answer_joined(&self, seat: &Seat, resumed: bool) -> Result<Value, Failure> {
-        let router = self.rooms().router(seat)?;
-        let capabilities = self.router_of(&router, &seat.room_id).await?;
-        let rooms = self.rooms();
-        let own = rooms.participant(seat)?;
-        Ok(json!({
-            "roomId": seat.room_id,
+        let router = {
+            let room = seat.room.lock();
+            (room.ways.of(&seat.session) == Mode::Sfu).then(|| Arc::clone(&room.router))
+        };
+        let capabilities = match &router {
+            Some(router) => Some(self.router_of(router, &seat.room.id).await?),
+            None => None,
+        };
+        let room = seat.room.lock();
+        let own = room.participant(seat)?;
+        let mut answer = json!({
+            "roomId": seat.room.id,
             "participantId": seat.participant_id,
-            "resumeToken": self.settings.tokens.issue(&seat.room_id, &seat.session),
+            "resumeToken": self.settings.tokens.issue(&seat.room.id, &seat.session),
             "resumed": resumed,
             // What is still there of his own: some may have been lost while he was away.
             "transportIds": own.transports.values().collect::<Vec<_>>(),
             "producerIds": own.producers.keys().collect::<Vec<_>>(),
             "unwatched": own.producers.iter().map(unwatched).collect::<Vec<_>>(),
-            "mode": "sfu",
-            "participants": rooms.participants_for(&seat.room_id, &seat.participant_id),
-            "producers": rooms.producers_for(&seat.room_id, &seat.participant_id),
-            "speaking": rooms.room(&seat.room_id).map(|room| speaking(&room.speakers)),
-            "rtpCapabilities": capabilities,
-            "iceServers": self.settings.ice_servers,
-        }))
+            "mode": room.ways.of(&seat.session).name(),
+            "participants": room.participants_for(&seat.participant_id),
+            "producers": room.producers_for(&seat.participant_id),
+            "speaking": speaking(&room.speakers),
+            "iceServers": self.settings.ice_servers.of(&seat.session),
+        });
+        if let Some(capabilities) = capabilities {
+            answer["rtpCapabilities"] = capabilities;
+        }
+        // A change that runs, and that he may have missed.
+        if let Some(switch) = self.switch_for(&room, seat) {
+            answer["modeSwitch"] = switch;
+        }
+        Ok(answer)
     }
 
     pub(super) async fn router_capabilities(&self, socket: Sid) -> Result<Value, Failure> {
-        let (seat, router) = {
-            let rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            let router = rooms.router(&seat)?;
-            (seat, router)
+        let seat = self.rooms.seat(socket)?;
+        Ok(json!({ "rtpCapabilities": self.capabilities_for(&seat).await? }))
+    }
+
+    async fn capabilities_for(&self, seat: &Seat) -> Result<Value, Failure> {
+        let router = {
+            let room = seat.room.lock();
+            room.has_server()?;
+            Arc::clone(&room.router)
         };
-        let capabilities = self.router_of(&router, &seat.room_id).await?;
-        Ok(json!({ "rtpCapabilities": capabilities }))
+        self.router_of(&router, &seat.room.id).await
     }
 
     /// The router's capabilities; the first who asks makes the router, the others wait for him.
-    async fn router_of(&self, slot: &RouterSlot, room_id: &Id) -> Result<Value, Failure> {
+    pub(super) async fn router_of(
+        &self,
+        slot: &RouterSlot,
+        room_id: &Id,
+    ) -> Result<Value, Failure> {
         let make = || async {
             let note = self.router_note(room_id);
             self.ask(|| self.media.create_router(slot.id.clone(), note.clone())).await
@@ -191,7 +234,7 @@ impl Service {
     }
 
     pub(super) fn leave_room(self: &Arc<Self>, socket: Sid) -> Result<Value, Failure> {
-        let seat = self.rooms().seat(socket)?;
+        let seat = self.rooms.seat(socket)?;
         self.remove(&seat, "left");
         Ok(json!({}))
     }
@@ -200,8 +243,9 @@ impl Service {
     pub fn goodbye(self: &Arc<Self>, payload: Value) -> Result<(), Failure> {
         let goodbye: Goodbye = parse(payload)?;
         let session = self.settings.tokens.session(&goodbye.room_id, &goodbye.resume_token);
-        let seat = session
-            .and_then(|session| self.rooms().seat_of_session(&goodbye.room_id, &session))
+        let room = session.and_then(|session| Some((self.rooms.room(&goodbye.room_id)?, session)));
+        let seat = room
+            .and_then(|(room, session)| room.lock().seat_of_session(&session))
             .ok_or_else(Failure::not_in_room)?;
         self.remove(&seat, "left");
         Ok(())
@@ -209,7 +253,7 @@ impl Service {
 
     /// A socket is gone. Its participant stays for the reconnect window, with all his media.
     pub fn lose_socket(self: &Arc<Self>, socket: Sid) {
-        let Some((seat, sockets_seen)) = self.rooms().lose_socket(socket) else { return };
+        let Some((seat, sockets_seen)) = self.rooms.lose_socket(socket) else { return };
         if !self.stopping.load(Ordering::Relaxed) {
             self.remove_unless_back(seat, sockets_seen, self.settings.reconnect_window);
         }
@@ -224,7 +268,7 @@ impl Service {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(window).await;
-            let gone = service.rooms().is_still_away(&seat, sockets_seen);
+            let gone = seat.room.lock().is_still_away(&seat, sockets_seen);
             if gone {
                 service.remove(&seat, "disconnected");
             }
@@ -234,9 +278,10 @@ impl Service {
     /// Removes a participant: for the others at once, at the media server as soon as it answers.
     pub(crate) fn remove(self: &Arc<Self>, seat: &Seat, reason: &str) {
         let departed = {
-            let mut rooms = self.rooms();
-            let Some(departed) = rooms.leave(seat) else { return };
-            self.tell_departure(&mut rooms, &departed, reason);
+            let mut room = seat.room.lock();
+            let Some(departed) = room.leave(seat) else { return };
+            self.tell_departure(&mut room, &departed, reason);
+            self.look_at_ways(&mut room);
             departed
         };
         let departed = Departed { socket: None, ..departed };
@@ -247,7 +292,7 @@ impl Service {
     /// given here.
     fn clear_up_after(self: &Arc<Self>, departed: Departed) {
         if departed.router.capabilities.initialized() {
-            self.free_session(departed.router.id.clone(), departed.seat.session);
+            self.free_session(departed.router.id.clone(), departed.seat.session.clone());
         }
         if let Some(socket) = departed.socket {
             let told = Failure::new("already_exists", "you have joined from somewhere else");
@@ -256,15 +301,15 @@ impl Service {
         }
         if let Some(arrival) = departed.room_empty {
             let grace = self.settings.empty_room_grace;
-            self.close_room_later(departed.seat.room_id, arrival, grace);
+            self.close_room_later(departed.seat.room, arrival, grace);
         }
     }
 
-    fn close_room_later(self: &Arc<Self>, room_id: Id, arrival: u64, grace: Duration) {
+    fn close_room_later(self: &Arc<Self>, room: Arc<Cell>, arrival: u64, grace: Duration) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
-            let router = service.rooms().close_if_empty(&room_id, arrival);
+            let router = room.lock().close_if_empty(arrival);
             if let Some(router) = router {
                 service.free(Thing::Router, router.id.clone());
             }
@@ -272,13 +317,12 @@ impl Service {
     }
 
     /// A room whose router is gone: its browsers are told to join again, which makes a new one.
-    pub(crate) fn close_dead_room(&self, room_id: &Id) {
+    pub(crate) fn close_dead_room(&self, room: &Arc<Cell>) {
         let (router, sockets) = {
-            let mut rooms = self.rooms();
-            let router = rooms.room(room_id).map(|room| room.router.id.to_string());
-            (router, rooms.close(room_id))
+            let mut room = room.lock();
+            (room.router.id.clone(), room.close())
         };
-        tracing::warn!(router, %room_id, sockets = sockets.len(), "the room's router is gone");
+        tracing::warn!(%router, room_id = %room.id, sockets = sockets.len(), "the room's router is gone");
         for socket in sockets {
             self.tell_rejoin(socket, "the media server lost this room; join again");
         }
@@ -288,18 +332,16 @@ impl Service {
     /// rooms that nobody is in are not left behind.
     pub async fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let (sockets, empty) = {
-            let rooms = self.rooms();
-            let people = rooms.all().flat_map(|(_, room)| room.participants.values());
-            let sockets: Vec<_> = people.filter_map(|participant| participant.socket).collect();
-            let empty = rooms.all().filter(|(_, room)| room.participants.is_empty());
-            let made = empty.filter(|(_, room)| room.router.capabilities.initialized());
-            (sockets, made.map(|(_, room)| room.router.id.clone()).collect::<Vec<_>>())
-        };
-        for socket in sockets {
+        for socket in self.rooms.sockets() {
             self.emit(socket, "server-draining", &json!({ "what": "signaling" }));
         }
-        let deletions = empty.into_iter().map(|id| self.media.delete_router(id));
+        let unused = |room: Arc<Cell>| {
+            let room = room.lock();
+            let is_made = room.router.capabilities.initialized();
+            (is_made && room.participants.is_empty()).then(|| room.router.id.clone())
+        };
+        let unused = self.rooms.all().into_iter().filter_map(unused);
+        let deletions = unused.map(|id| self.media.delete_router(id));
         futures::future::join_all(deletions).await;
     }
 }

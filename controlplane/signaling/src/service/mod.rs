@@ -1,10 +1,13 @@
 //! What each event does. The gateway hands over one message of a socket after the other; the
-//! answer goes back the same way. State is changed under the lock of `rooms`, the media server is
-//! asked without it, and what was asked for is thrown away again if its owner left meanwhile.
+//! answer goes back the same way. A room is changed under its own lock, the media server is asked
+//! without it, and what was asked for is thrown away again if its owner left meanwhile.
 
+mod chat;
 mod draining;
 mod joining;
 mod making;
+mod modes;
+mod relay;
 mod takeover;
 mod tell;
 mod together;
@@ -34,6 +37,7 @@ use crate::media::{Draining, Media, MediaError, MediaResult};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::settings::Settings;
+use crate::store::{Stores, now_ms};
 
 /// First wait before a request is tried again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -81,8 +85,9 @@ pub struct Service {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     media: Arc<dyn Media>,
+    stores: Stores,
     outbox: Box<dyn Outbox>,
-    rooms: Mutex<Rooms>,
+    rooms: Rooms,
     addresses: Addresses,
     /// Ids of what is being made at the media server.
     being_made: Mutex<HashSet<Id>>,
@@ -107,16 +112,18 @@ impl Service {
     pub fn new(
         settings: Settings,
         media: Arc<dyn Media>,
+        stores: Stores,
         outbox: Box<dyn Outbox>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
             addresses: Addresses::new(&settings),
+            rooms: Rooms::new(settings.ways),
             settings,
             metrics,
             media,
+            stores,
             outbox,
-            rooms: Mutex::default(),
             being_made: Mutex::default(),
             in_step: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
@@ -174,6 +181,10 @@ impl Service {
             Action::SetPreferredLayers => self.prefer_layers(socket, payload).await,
             Action::RequestKeyFrame => self.request_key_frame(socket, payload).await,
             Action::Heartbeat => self.heartbeat(socket),
+            Action::ModeSwitched => self.mode_switched(socket, payload),
+            Action::Relay(signal) => self.relay(socket, signal, payload),
+            Action::ChatMessage => self.chat_message(socket, payload).await,
+            Action::ListMessages => self.list_messages(socket, payload).await,
             Action::CreateTransport(_) | Action::Consume | Action::ResumeConsumer => {
                 let answers = Box::pin(self.handle_all(from, vec![(action, payload)])).await;
                 answers.into_iter().next().unwrap_or_else(|| Ok(json!({})))
@@ -188,7 +199,7 @@ impl Service {
 
     /// How many rooms and participants there are.
     pub fn count(&self) -> (usize, usize) {
-        self.rooms().count()
+        self.rooms.count()
     }
 
     /// What `/metrics` shows.
@@ -207,14 +218,12 @@ impl Service {
     }
 
     fn heartbeat(&self, socket: Sid) -> Result<Value, Failure> {
-        self.rooms().seat(socket)?;
-        let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now_ms = since_1970.map_or(0, |time| time.as_millis() as u64);
-        Ok(json!({ "time": now_ms }))
+        self.rooms.seat(socket)?;
+        Ok(json!({ "time": now_ms() }))
     }
 
-    pub(crate) fn rooms(&self) -> MutexGuard<'_, Rooms> {
-        self.rooms.lock().expect("nobody panics while holding the rooms")
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
     }
 
     pub(crate) fn being_made(&self) -> MutexGuard<'_, HashSet<Id>> {

@@ -34,8 +34,8 @@ impl Service {
         seat: &Seat,
         direction: Direction,
     ) -> Result<AppData, Failure> {
-        let rooms = self.rooms();
-        let participant = rooms.participant(seat)?;
+        let room = seat.room.lock();
+        let participant = room.participant(seat)?;
         Ok(note([
             (NOTE_PARTICIPANT, json!(seat.participant_id)),
             (NOTE_NAME, json!(participant.name)),
@@ -71,17 +71,16 @@ impl Service {
         let room_id = router.app_data[NOTE_ROOM].as_str().and_then(|id| Id::new(id).ok());
         let (Some(room_id), Ok(router_id)) = (room_id, Id::new(router.id.clone())) else { return };
         let people = people_of(router);
+        if people.is_empty() {
+            return;
+        }
+        let slot = RouterSlot::known(router_id, router.rtp_capabilities.clone());
+        let Some(room) = self.rooms.insert(&room_id, slot) else { return };
         let seats: Vec<Seat> = {
-            let mut rooms = self.rooms();
-            if people.is_empty() || rooms.room(&room_id).is_some() {
-                return;
-            }
-            let capabilities = router.rtp_capabilities.clone();
-            rooms.insert(&room_id, RouterSlot::known(router_id, capabilities));
+            let mut room = room.lock();
             let take = |(participant_id, participant): (Id, Participant)| {
-                let session = participant.session.clone();
-                let seat = Seat { room_id: room_id.clone(), participant_id, session };
-                rooms.add_participant(&seat, participant);
+                let seat = room.seat_of(&participant_id, &participant.session);
+                room.add_participant(&seat, participant);
                 seat
             };
             people.into_iter().map(take).collect()

@@ -1,4 +1,4 @@
-//! What browsers are told without having asked. Every notice leaves while the rooms are locked,
+//! What browsers are told without having asked. Every notice leaves while the room is locked,
 //! or right after the change that it reports, so that all see changes in one order.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::{Service, raw};
-use crate::rooms::{Departed, DueList, Producer, Rooms, Seat};
+use crate::rooms::{Cell, Departed, DueList, Locked, Producer, Room, Seat};
 
 /// Bytes of lists that a room is told in a second; above, its next list waits for longer. A large
 /// room in which much changes must not fill everybody's line with lists.
@@ -18,18 +18,18 @@ const LIST_BYTES_PER_S: f64 = 16e6;
 
 impl Service {
     /// To all of a room but one participant.
-    fn tell_others(&self, rooms: &Rooms, seat: &Seat, event: &str, payload: &Value) {
+    pub(super) fn tell_others(&self, room: &Room, seat: &Seat, event: &str, payload: &Value) {
         let payload = raw(payload);
-        for (_, socket) in rooms.sockets_but(&seat.room_id, Some(&seat.participant_id)) {
+        for (_, socket) in room.sockets_but(Some(&seat.participant_id)) {
             self.outbox.emit(socket, event, &payload);
         }
     }
 
     /// The list of what there is to receive changed. It is told a moment later, once for all that
     /// changes until then.
-    fn tell_producers(self: &Arc<Self>, rooms: &mut Rooms, seat: &Seat) {
-        if rooms.list_is_due(seat) {
-            tokio::spawn(tell_lists(Arc::clone(self), seat.room_id.clone()));
+    fn tell_producers(self: &Arc<Self>, room: &mut Locked<'_>, seat: &Seat) {
+        if room.list_is_due(seat) {
+            tokio::spawn(tell_lists(Arc::clone(self), Arc::clone(&seat.room)));
         }
     }
 
@@ -53,31 +53,31 @@ impl Service {
         bytes
     }
 
-    pub(super) fn tell_arrival(&self, rooms: &Rooms, seat: &Seat) {
-        let Ok(participant) = rooms.participant(seat) else { return };
+    pub(super) fn tell_arrival(&self, room: &Room, seat: &Seat) {
+        let Ok(participant) = room.participant(seat) else { return };
         let payload = json!({ "participantId": seat.participant_id, "name": participant.name });
         for event in ["call:participant-joined", "user_joined"] {
-            self.tell_others(rooms, seat, event, &payload);
+            self.tell_others(room, seat, event, &payload);
         }
     }
 
     pub(super) fn tell_departure(
         self: &Arc<Self>,
-        rooms: &mut Rooms,
+        room: &mut Locked<'_>,
         departed: &Departed,
         reason: &str,
     ) {
         let seat = &departed.seat;
-        self.tell_closed(rooms, seat, &departed.producer_ids);
+        self.tell_closed(room, seat, &departed.producer_ids);
         let payload = json!({ "participantId": seat.participant_id, "reason": reason });
         for event in ["call:participant-left", "user_left"] {
-            self.tell_others(rooms, seat, event, &payload);
+            self.tell_others(room, seat, event, &payload);
         }
     }
 
     pub(super) fn tell_new_producer(
         self: &Arc<Self>,
-        rooms: &mut Rooms,
+        room: &mut Locked<'_>,
         seat: &Seat,
         id: &Id,
         producer: &Producer,
@@ -89,15 +89,14 @@ impl Service {
             "paused": producer.paused,
             "appData": producer.app_data,
         });
-        self.tell_others(rooms, seat, "new-producer", &payload);
-        self.tell_producers(rooms, seat);
+        self.tell_others(room, seat, "new-producer", &payload);
+        self.tell_producers(room, seat);
     }
 
     /// Who speaks, the loudest first; nobody.
-    pub(crate) fn tell_speakers(&self, rooms: &Rooms, room_id: &Id) {
-        let Some(room) = rooms.room(room_id) else { return };
+    pub(crate) fn tell_speakers(&self, room: &Room) {
         let payload = raw(&speaking(&room.speakers));
-        for (_, socket) in rooms.sockets_but(room_id, None) {
+        for (_, socket) in room.sockets_but(None) {
             self.outbox.emit(socket, "active-speaker", &payload);
         }
     }
@@ -105,35 +104,35 @@ impl Service {
     /// These producers of a participant are gone.
     pub(crate) fn tell_closed(
         self: &Arc<Self>,
-        rooms: &mut Rooms,
+        room: &mut Locked<'_>,
         seat: &Seat,
         producer_ids: &[Id],
     ) {
         for id in producer_ids {
             let payload = json!({ "producerId": id, "participantId": seat.participant_id });
-            self.tell_others(rooms, seat, "producer-closed", &payload);
+            self.tell_others(room, seat, "producer-closed", &payload);
         }
         if !producer_ids.is_empty() {
-            self.tell_producers(rooms, seat);
+            self.tell_producers(room, seat);
         }
     }
 
     pub(super) fn tell_paused(
         self: &Arc<Self>,
-        rooms: &mut Rooms,
+        room: &mut Locked<'_>,
         seat: &Seat,
         id: &Id,
         paused: bool,
     ) {
         let event = if paused { "producer-paused" } else { "producer-resumed" };
         let payload = json!({ "producerId": id, "participantId": seat.participant_id });
-        self.tell_others(rooms, seat, event, &payload);
-        self.tell_producers(rooms, seat);
+        self.tell_others(room, seat, event, &payload);
+        self.tell_producers(room, seat);
     }
 
     /// To one participant, if his socket is there.
-    pub(crate) fn tell(&self, rooms: &Rooms, seat: &Seat, event: &str, payload: &Value) {
-        if let Some(socket) = rooms.participant(seat).ok().and_then(|p| p.socket) {
+    pub(crate) fn tell(&self, room: &Room, seat: &Seat, event: &str, payload: &Value) {
+        if let Some(socket) = room.participant(seat).ok().and_then(|p| p.socket) {
             self.emit(socket, event, payload);
         }
     }
@@ -156,13 +155,13 @@ pub(super) fn speaking(speakers: &[Id]) -> Value {
 }
 
 /// Tells a room's list for as long as changes come, each time after a pause.
-async fn tell_lists(service: Arc<Service>, room_id: Id) {
+async fn tell_lists(service: Arc<Service>, room: Arc<Cell>) {
     let mut pause = service.settings.list_delay;
     loop {
         tokio::time::sleep(pause).await;
-        let list = service.rooms().take_list(&room_id);
+        let list = room.lock().take_list();
         let Some(list) = list else { return };
-        // Without the lock: other rooms go on meanwhile.
+        // Without the lock: the room goes on meanwhile.
         let bytes = service.tell_list(&list);
         let on_the_line = Duration::from_secs_f64(bytes as f64 / LIST_BYTES_PER_S);
         pause = service.settings.list_delay.max(on_the_line);

@@ -95,16 +95,16 @@ impl Service {
         });
         let direction =
             direction.or(named).ok_or_else(|| Failure::invalid("missing field `direction`"))?;
-        let (seat, router, said) = {
-            let mut rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            let participant = rooms.participant_mut(&seat)?;
+        let seat = self.rooms.seat(socket)?;
+        let (router, said) = {
+            let mut room = seat.room.lock();
+            room.has_server()?;
+            let participant = room.participant_mut(&seat)?;
             if wanted.rtp_capabilities.is_some() {
                 participant.capabilities = wanted.rtp_capabilities;
             }
             let said = participant.capabilities.clone();
-            let router = rooms.router(&seat)?;
-            (seat, router, said)
+            (Arc::clone(&room.router), said)
         };
         let note = self.transport_note(&seat, direction)?;
         let capabilities = said.filter(|_| direction == Direction::Receive);
@@ -131,28 +131,25 @@ impl Service {
     ) -> Result<Wanted, Failure> {
         let wanted: Consume = parse(payload)?;
         let producer_id = wanted.producer_id;
-        let rooms = self.rooms();
-        let seat = rooms.seat(socket)?;
-        let participant = rooms.participant(&seat)?;
+        let seat = self.rooms.seat(socket)?;
+        let room = seat.room.lock();
+        let participant = room.participant(&seat)?;
         let on_new = asked.transports.get(&Direction::Receive);
         // With a new transport go the consumers of the old one.
         let there = if on_new.is_some() { 0 } else { participant.consumers.len() };
         if there + asked.consumers >= self.settings.consumers_per_participant_max {
             return Err(Failure::no_capacity("you receive as many tracks as allowed"));
         }
-        let owner = rooms
-            .owner(&producer_id)
-            .filter(|owner| owner.room_id == seat.room_id)
-            .cloned()
-            .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
-        let producer = rooms
+        let owner =
+            room.owner(&producer_id).ok_or_else(|| Failure::not_found("producer", &producer_id))?;
+        let producer = room
             .participant(&owner)?
             .producers
             .get(&producer_id)
             .ok_or_else(|| Failure::not_found("producer", &producer_id))?;
         let transport_id = match (&wanted.transport_id, on_new) {
             (None, Some(new)) => new.clone(),
-            (named, _) => rooms.transport(&seat, named.as_ref(), Some(Direction::Receive))?,
+            (named, _) => room.transport(&seat, named.as_ref(), Some(Direction::Receive))?,
         };
         // Those of the transport need not be said again for each consumer: they are long.
         let of_transport = if on_new.is_some() {
@@ -165,6 +162,7 @@ impl Service {
             .or_else(|| participant.capabilities.clone())
             .filter(|said| Some(said) != of_transport.as_ref());
         let app_data = producer.app_data.clone();
+        drop(room);
         asked.consumers += 1;
         asked.new.push(New::Consumer(NewConsumer {
             id: fresh_id(),
@@ -204,7 +202,7 @@ impl Service {
                 Ok(Made::Consumer(made)),
             ) => {
                 // If its owner left meanwhile, the consumer went with his transports.
-                self.rooms().add_consumer(&seat, &transport_id, id, &producer_id)?;
+                seat.room.lock().add_consumer(&seat, &transport_id, id, &producer_id)?;
                 making.keep();
                 Ok(json!({
                     "id": id,
@@ -229,18 +227,18 @@ impl Service {
         id: &Id,
     ) -> Result<(), Failure> {
         let replaced = {
-            let mut rooms = self.rooms();
-            let dropped = match rooms.participant(seat) {
+            let mut room = seat.room.lock();
+            let dropped = match room.participant(seat) {
                 Ok(participant) if participant.transports.contains_key(&direction) => {
-                    rooms.drop_carried(seat, direction)
+                    room.drop_carried(seat, direction)
                 }
                 _ => Vec::new(),
             };
-            self.tell_closed(&mut rooms, seat, &dropped);
+            self.tell_closed(&mut room, seat, &dropped);
             if direction == Direction::Receive {
-                rooms.participant_mut(seat)?.transport_capabilities = capabilities;
+                room.participant_mut(seat)?.transport_capabilities = capabilities;
             }
-            rooms.add_transport(seat, direction, id)?
+            room.add_transport(seat, direction, id)?
         };
         if let Some(replaced) = replaced {
             self.free(Thing::Transport, replaced);

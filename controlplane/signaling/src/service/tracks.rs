@@ -24,16 +24,15 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: Produce = parse(payload)?;
-        let (seat, router, transport_id) = {
-            let rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            let count = rooms.participant(&seat)?.producers.len();
+        let seat = self.rooms.seat(socket)?;
+        let (router, transport_id) = {
+            let room = seat.room.lock();
+            let count = room.participant(&seat)?.producers.len();
             if count >= self.settings.producers_per_participant_max {
                 return Err(Failure::no_capacity("you send as many tracks as allowed"));
             }
-            let id = rooms.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Send))?;
-            let router = rooms.router(&seat)?;
-            (seat, router, id)
+            let id = room.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Send))?;
+            (Arc::clone(&room.router), id)
         };
         let new = NewProducer {
             id: fresh_id(),
@@ -54,32 +53,32 @@ impl Service {
             wanted.app_data,
         );
         {
-            let mut rooms = self.rooms();
-            rooms.add_producer(&seat, &new.id, producer.clone())?;
-            self.tell_new_producer(&mut rooms, &seat, &new.id, &producer);
+            let mut room = seat.room.lock();
+            room.add_producer(&seat, &new.id, producer.clone())?;
+            self.tell_new_producer(&mut room, &seat, &new.id, &producer);
         }
         making.keep();
         Ok(json!({ "id": new.id, "producerId": new.id }))
     }
 
     fn own_producer(&self, socket: Sid, id: &Id) -> Result<Seat, Failure> {
-        let rooms = self.rooms();
-        let seat = rooms.seat(socket)?;
-        if rooms.participant(&seat)?.producers.contains_key(id) {
-            Ok(seat)
-        } else {
-            Err(rooms.not_mine(&seat, "producer", id))
+        let seat = self.rooms.seat(socket)?;
+        let room = seat.room.lock();
+        if !room.participant(&seat)?.producers.contains_key(id) {
+            return Err(room.not_mine(&seat, "producer", id));
         }
+        drop(room);
+        Ok(seat)
     }
 
     fn own_consumer(&self, socket: Sid, id: &Id) -> Result<Seat, Failure> {
-        let rooms = self.rooms();
-        let seat = rooms.seat(socket)?;
-        if rooms.participant(&seat)?.consumers.contains_key(id) {
-            Ok(seat)
-        } else {
-            Err(rooms.not_mine(&seat, "consumer", id))
+        let seat = self.rooms.seat(socket)?;
+        let room = seat.room.lock();
+        if !room.participant(&seat)?.consumers.contains_key(id) {
+            return Err(room.not_mine(&seat, "consumer", id));
         }
+        drop(room);
+        Ok(seat)
     }
 
     pub(super) async fn pause_producer(
@@ -92,9 +91,9 @@ impl Service {
         let id = wanted.producer_id;
         let seat = self.own_producer(socket, &id)?;
         self.ask(|| self.media.pause_producer(id.clone(), paused)).await?;
-        let mut rooms = self.rooms();
-        if rooms.set_paused(&seat, &id, paused)? {
-            self.tell_paused(&mut rooms, &seat, &id, paused);
+        let mut room = seat.room.lock();
+        if room.set_paused(&seat, &id, paused)? {
+            self.tell_paused(&mut room, &seat, &id, paused);
         }
         Ok(json!({}))
     }
@@ -105,23 +104,23 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: StopProducing = parse(payload)?;
+        let seat = self.rooms.seat(socket)?;
         let ids = {
-            let mut rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            let participant = rooms.participant(&seat)?;
+            let mut room = seat.room.lock();
+            let participant = room.participant(&seat)?;
             let ids = match wanted.producer_ids {
                 Some(ids) => {
                     if let Some(id) = ids.iter().find(|id| !participant.producers.contains_key(*id))
                     {
-                        return Err(rooms.not_mine(&seat, "producer", id));
+                        return Err(room.not_mine(&seat, "producer", id));
                     }
                     ids
                 }
                 None => participant.producers.keys().cloned().collect(),
             };
             let closed: Vec<Id> =
-                ids.into_iter().filter(|id| rooms.remove_producer(&seat, id)).collect();
-            self.tell_closed(&mut rooms, &seat, &closed);
+                ids.into_iter().filter(|id| room.remove_producer(&seat, id)).collect();
+            self.tell_closed(&mut room, &seat, &closed);
             closed
         };
         for id in ids {
@@ -131,9 +130,8 @@ impl Service {
     }
 
     pub(super) fn list_producers(&self, socket: Sid) -> Result<Value, Failure> {
-        let rooms = self.rooms();
-        let seat = rooms.seat(socket)?;
-        let producers = rooms.producers_for(&seat.room_id, &seat.participant_id);
+        let seat = self.rooms.seat(socket)?;
+        let producers = seat.room.lock().producers_for(&seat.participant_id);
         Ok(json!({ "producers": producers }))
     }
 

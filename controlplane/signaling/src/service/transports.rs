@@ -17,9 +17,8 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: ConnectTransport = parse(payload)?;
         let id = {
-            let rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            rooms.transport(&seat, wanted.transport_id.as_ref(), direction)?
+            let seat = self.rooms.seat(socket)?;
+            seat.room.lock().transport(&seat, wanted.transport_id.as_ref(), direction)?
         };
         self.ask(|| self.media.connect_transport(id.clone(), wanted.dtls_parameters.clone()))
             .await?;
@@ -28,12 +27,15 @@ impl Service {
 
     pub(super) async fn restart_ice(&self, socket: Sid, payload: Value) -> Result<Value, Failure> {
         let wanted: TransportOnly = parse(payload)?;
-        let id = {
-            let rooms = self.rooms();
-            let seat = rooms.seat(socket)?;
-            rooms.transport(&seat, Some(&wanted.transport_id), None)?
-        };
+        let seat = self.rooms.seat(socket)?;
+        let id = seat.room.lock().transport(&seat, Some(&wanted.transport_id), None)?;
         let ice_parameters = self.ask(|| self.media.restart_ice(id.clone())).await?;
-        Ok(json!({ "iceParameters": ice_parameters, "transportId": id }))
+        // A call may be longer than its first credentials hold.
+        let ice_servers = self.settings.ice_servers.of(&seat.session);
+        Ok(json!({
+            "iceParameters": ice_parameters,
+            "transportId": id,
+            "iceServers": ice_servers,
+        }))
     }
 }

@@ -190,6 +190,12 @@ impl Client {
         self.seen.drain(..).map(|(name, _)| name).collect()
     }
 
+    /// The same, with what they say.
+    pub(crate) async fn events_seen(&mut self) -> Vec<(String, Value)> {
+        self.must("heartbeat", json!({})).await;
+        std::mem::take(&mut self.seen)
+    }
+
     /// Waits until the server closes the socket.
     pub(crate) async fn closed(&mut self) {
         let closed = async { while self.incoming().await.is_some() {} };

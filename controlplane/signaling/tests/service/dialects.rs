@@ -1,6 +1,6 @@
 //! Every event under every name, in both styles of answer.
 
-use ironcast_signaling::events::{Action, Direction, TABLE};
+use ironcast_signaling::events::{Action, Direction, Signal, TABLE};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -64,6 +64,13 @@ fn payload(action: Action, cast: &Cast) -> Value {
         Action::PauseConsumer | Action::ResumeConsumer | Action::RequestKeyFrame => {
             json!({ "consumerId": cast.consumer })
         }
+        Action::ModeSwitched => json!({ "mode": "sfu" }),
+        Action::Relay(Signal::Candidate) => json!({ "candidate": { "candidate": "" } }),
+        Action::Relay(signal) => {
+            json!({ signal.key(): { "type": signal.key(), "sdp": "v=0" } })
+        }
+        Action::ChatMessage => json!({ "content": "hello" }),
+        Action::ListMessages => json!({ "limit": 10 }),
         Action::SetPreferredLayers => {
             json!({ "consumerId": cast.consumer, "spatialLayer": 1, "temporalLayer": 2 })
         }
@@ -94,6 +101,8 @@ fn fields(action: Action) -> &'static [&'static str] {
             "producerPaused",
         ],
         Action::Heartbeat => &["time"],
+        Action::ChatMessage => &["id", "timestamp"],
+        Action::ListMessages => &["messages"],
         _ => &[],
     }
 }

@@ -1,12 +1,16 @@
 //! The service with real sockets in front and a media server in memory behind.
 
+mod chat;
 mod client;
 mod coming_and_going;
 mod dialects;
 mod draining;
 mod fake_media;
 mod joins;
+mod kept;
 mod media_away;
+mod modes;
 mod pages;
+mod postgres;
 mod rights;
 mod stage;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::Stores;
 use ironcast_signaling::{notices, server, web};
 use serde_json::{Value, json};
 
@@ -48,7 +49,16 @@ impl Stage {
 
     /// Without waiting until it has found its media server.
     pub(crate) async fn start(settings: Settings, media: Arc<FakeMedia>) -> Self {
-        let site = web::site(settings, Arc::clone(&media) as _);
+        Self::start_with(settings, media, Stores::in_memory()).await
+    }
+
+    /// With stores that others may use too.
+    pub(crate) async fn start_with(
+        settings: Settings,
+        media: Arc<FakeMedia>,
+        stores: Stores,
+    ) -> Self {
+        let site = web::site(settings, Arc::clone(&media) as _, stores);
         let service = Arc::clone(&site.service);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let serving =

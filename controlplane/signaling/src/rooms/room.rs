@@ -1,0 +1,170 @@
+//! One room: who is in it, and what it is asked for. What changes the index of ids is in `locked`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ironcast_api::Id;
+use serde_json::{Value, json};
+use socketioxide::socket::Sid;
+
+use super::mode::{Mode, Rules, Ways, wanted};
+use super::people::{DueList, Participant};
+use super::{RouterSlot, Seat};
+use crate::failure::Failure;
+
+/// A room.
+#[derive(Debug)]
+pub struct Room {
+    /// Its router.
+    pub router: Arc<RouterSlot>,
+    /// Who is in it, those included whose socket is away for a moment.
+    pub participants: BTreeMap<Id, Participant>,
+    /// Who speaks, as was told last; the loudest first.
+    pub speakers: Vec<Id>,
+    /// Which way media goes.
+    pub ways: Ways,
+    /// Somebody looks at the ways again then.
+    pub look_again: Option<Instant>,
+    /// The number of the last arrival. Numbers are never used twice, in no room: a timer set for
+    /// an empty room sees whether it still holds, also when another room has its name by now.
+    pub arrival: u64,
+    /// Who is about to join: the room is not empty.
+    pub(super) joining: u32,
+    /// It is in no list any more: whoever still has it comes too late.
+    pub(super) is_closed: bool,
+    /// Whose change the others have to be told by a list.
+    list_due: Vec<Id>,
+    /// Somebody sees to it that the list is told.
+    list_watched: bool,
+}
+
+impl Room {
+    pub(super) fn new(router: Arc<RouterSlot>, arrival: u64, ways: Ways) -> Self {
+        Self {
+            router,
+            participants: BTreeMap::new(),
+            speakers: Vec::new(),
+            ways,
+            look_again: None,
+            arrival,
+            joining: 0,
+            is_closed: false,
+            list_due: Vec::new(),
+            list_watched: false,
+        }
+    }
+
+    /// The participant of a seat.
+    pub fn participant(&self, seat: &Seat) -> Result<&Participant, Failure> {
+        self.participants
+            .get(&seat.participant_id)
+            .filter(|participant| participant.session == seat.session)
+            .ok_or_else(Failure::not_in_room)
+    }
+
+    /// The participant of a seat, to be changed.
+    pub fn participant_mut(&mut self, seat: &Seat) -> Result<&mut Participant, Failure> {
+        self.participants
+            .get_mut(&seat.participant_id)
+            .filter(|participant| participant.session == seat.session)
+            .ok_or_else(Failure::not_in_room)
+    }
+
+    /// Whether the media server is asked for anything.
+    pub fn has_server(&self) -> Result<(), Failure> {
+        if self.ways.needs_server() {
+            return Ok(());
+        }
+        Err(Failure::new("wrong_state", "people talk directly here; wait for call:mode-switch"))
+    }
+
+    /// The way that the room would like, for those who are there and perhaps one more.
+    pub fn wanted(&self, rules: &Rules, newcomer: Option<bool>) -> Mode {
+        let people = self.participants.values().map(|participant| participant.p2p);
+        wanted(rules, people.chain(newcomer))
+    }
+
+    /// Whether the participant's socket is still away since `sockets_seen`.
+    pub fn is_still_away(&self, seat: &Seat, sockets_seen: u64) -> bool {
+        self.participant(seat).is_ok_and(|p| p.socket.is_none() && p.sockets_seen == sockets_seen)
+    }
+
+    /// Remembers that a producer is paused or not; gives whether that is new.
+    pub fn set_paused(&mut self, seat: &Seat, id: &Id, paused: bool) -> Result<bool, Failure> {
+        let producer = self.participant_mut(seat)?.producers.get_mut(id);
+        Ok(producer.is_some_and(|one| one.set_paused(id, &seat.participant_id, paused)))
+    }
+
+    /// Remembers what nobody watches of a producer; gives whether that is new.
+    pub fn set_unwatched(&mut self, seat: &Seat, id: &Id, encodings: &[u32]) -> bool {
+        let participant = self.participant_mut(seat).ok();
+        let producer = participant.and_then(|one| one.producers.get_mut(id));
+        let Some(producer) = producer.filter(|one| one.unwatched != encodings) else {
+            return false;
+        };
+        producer.unwatched = encodings.to_vec();
+        true
+    }
+
+    /// Remembers who speaks; gives whether that is new.
+    pub fn set_speakers(&mut self, speakers: Vec<Id>) -> bool {
+        let is_new = self.speakers != speakers;
+        self.speakers = speakers;
+        is_new
+    }
+
+    /// What this participant sends has changed: the room's list is due. Gives whether the caller
+    /// has to see to it that it is told.
+    pub fn list_is_due(&mut self, seat: &Seat) -> bool {
+        if self.is_closed {
+            return false;
+        }
+        if !self.list_due.contains(&seat.participant_id) {
+            self.list_due.push(seat.participant_id.clone());
+        }
+        !std::mem::replace(&mut self.list_watched, true)
+    }
+
+    /// The list that is due, if one is; without one, nobody watches any more. Who alone changed
+    /// something is told nothing: what he receives is as before.
+    pub fn take_list(&mut self) -> Option<DueList> {
+        let changed = std::mem::take(&mut self.list_due);
+        if changed.is_empty() {
+            self.list_watched = false;
+            return None;
+        }
+        let but = if let [one] = &changed[..] { Some(one) } else { None };
+        let entries = self.participants.iter().flat_map(|(id, participant)| {
+            participant.producers.values().map(|each| (id.clone(), Arc::clone(&each.listed)))
+        });
+        let entries = entries.collect();
+        Some(DueList { viewers: self.sockets_but(but), entries })
+    }
+
+    /// All sockets, but for one participant's.
+    pub fn sockets_but(&self, but: Option<&Id>) -> Vec<(Id, Sid)> {
+        self.participants
+            .iter()
+            .filter(|(id, _)| Some(*id) != but)
+            .filter_map(|(id, participant)| Some((id.clone(), participant.socket?)))
+            .collect()
+    }
+
+    /// What everyone but `viewer` sends, as browsers are told.
+    pub fn producers_for(&self, viewer: &Id) -> Value {
+        let others = self.participants.iter().filter(|(id, _)| *id != viewer);
+        others
+            .flat_map(|(id, participant)| {
+                let tracks = participant.producers.iter();
+                tracks.map(move |(producer_id, producer)| producer.entry(producer_id, id))
+            })
+            .collect()
+    }
+
+    /// Everyone but `viewer`, as browsers are told.
+    pub fn participants_for(&self, viewer: &Id) -> Value {
+        let others = self.participants.iter().filter(|(id, _)| *id != viewer);
+        others.map(|(id, one)| json!({ "participantId": id, "name": one.name })).collect()
+    }
+}

@@ -1,0 +1,169 @@
+//! The stores of a single node: everything in memory. What expires elsewhere by itself is looked
+//! through when somebody comes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use ironcast_api::Id;
+
+use super::{
+    Answer, Kept, Lasting, Message, NewMessage, PRESENCE_TIME, Present, RoomRecord, Shared,
+    StoreError, Versioned,
+};
+
+/// Keeps all in memory.
+#[derive(Debug, Default)]
+pub struct Memory {
+    inside: Mutex<Inside>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    rooms: HashMap<Id, Versioned<RoomRecord>>,
+    present: BTreeMap<(Id, Id), (Present, Instant)>,
+    nodes: HashMap<Id, String>,
+    chats: HashMap<Id, Chat>,
+}
+
+#[derive(Debug, Default)]
+struct Chat {
+    last_number: u64,
+    messages: VecDeque<(Option<Id>, Message)>,
+}
+
+impl Chat {
+    fn add(&mut self, new: NewMessage) -> Result<Kept, StoreError> {
+        let same = |(client_id, _): &&(Option<Id>, Message)| {
+            client_id.is_some() && *client_id == new.client_id
+        };
+        if let Some((_, message)) = self.messages.iter().find(same) {
+            if message.content != new.content {
+                return Err(StoreError::Taken);
+            }
+            return Ok(Kept { message: message.clone(), is_new: false });
+        }
+        self.last_number += 1;
+        let last_ms = self.messages.back().map_or(0, |(_, last)| last.time_ms);
+        let message = Message {
+            number: self.last_number,
+            sender_id: new.sender_id,
+            sender_name: new.sender_name,
+            content: new.content,
+            time_ms: new.time_ms.max(last_ms),
+        };
+        self.messages.push_back((new.client_id, message.clone()));
+        while self.messages.len() > new.kept_max as usize {
+            self.messages.pop_front();
+        }
+        Ok(Kept { message, is_new: true })
+    }
+
+    fn before(&self, before: Option<u64>, limit: u32) -> Vec<Message> {
+        let older = self.messages.iter().rev().map(|(_, message)| message);
+        let older = older.filter(|message| before.is_none_or(|before| message.number < before));
+        let mut page: Vec<_> = older.take(limit as usize).cloned().collect();
+        page.reverse();
+        page
+    }
+}
+
+impl Memory {
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().expect("nobody panics with it")
+    }
+
+    fn now<T: Send + 'static>(&self, run: impl FnOnce(&mut Inside) -> T) -> Answer<'_, T> {
+        let value = run(&mut self.inside());
+        async move { Ok(value) }.boxed()
+    }
+}
+
+impl Inside {
+    fn seen_until(&mut self, who: Present, time: Duration) {
+        let now = Instant::now();
+        self.present.retain(|_, (_, until)| *until > now);
+        let nodes: Vec<_> = self.present.keys().map(|(_, id)| id.clone()).collect();
+        self.nodes.retain(|id, _| nodes.contains(id) || *id == who.participant_id);
+        self.nodes.insert(who.participant_id.clone(), who.node.clone());
+        self.present.insert((who.room_id.clone(), who.participant_id.clone()), (who, now + time));
+    }
+}
+
+impl Shared for Memory {
+    fn room(&self, id: Id) -> Answer<'_, Option<Versioned<RoomRecord>>> {
+        self.now(|inside| inside.rooms.get(&id).cloned())
+    }
+
+    fn set_room(&self, id: Id, expected: Option<u64>, record: RoomRecord) -> Answer<'_, bool> {
+        self.now(|inside| {
+            let there = inside.rooms.get(&id).map(|there| there.version);
+            if there != expected {
+                return false;
+            }
+            let version = there.unwrap_or(0) + 1;
+            inside.rooms.insert(id, Versioned { version, value: record });
+            true
+        })
+    }
+
+    fn forget_room(&self, id: Id) -> Answer<'_, ()> {
+        self.now(|inside| {
+            inside.rooms.remove(&id);
+        })
+    }
+
+    fn enter(&self, who: Present) -> Answer<'_, ()> {
+        self.now(|inside| inside.seen_until(who, PRESENCE_TIME))
+    }
+
+    fn leave(&self, who: Present) -> Answer<'_, ()> {
+        self.now(|inside| {
+            let key = (who.room_id, who.participant_id);
+            let is_his = |(there, _): &(Present, Instant)| there.session == who.session;
+            if inside.present.get(&key).is_some_and(is_his) {
+                inside.present.remove(&key);
+                inside.nodes.remove(&key.1);
+            }
+        })
+    }
+
+    fn disconnecting(&self, who: Present, window: Duration) -> Answer<'_, ()> {
+        self.now(|inside| inside.seen_until(who, window))
+    }
+
+    fn present(&self, room_id: Id) -> Answer<'_, Vec<Present>> {
+        let now = Instant::now();
+        self.now(|inside| {
+            let all = inside.present.iter().filter(|((room, _), _)| *room == room_id);
+            all.filter(|(_, (_, until))| *until > now).map(|(_, (who, _))| who.clone()).collect()
+        })
+    }
+
+    fn node_of(&self, participant_id: Id) -> Answer<'_, Option<String>> {
+        self.now(|inside| inside.nodes.get(&participant_id).cloned())
+    }
+}
+
+impl Lasting for Memory {
+    fn add_message(&self, new: NewMessage) -> Answer<'_, Kept> {
+        let kept = self.inside().chats.entry(new.room_id.clone()).or_default().add(new);
+        async move { kept }.boxed()
+    }
+
+    fn messages(&self, room_id: Id, before: Option<u64>, limit: u32) -> Answer<'_, Vec<Message>> {
+        self.now(|inside| {
+            inside.chats.get(&room_id).map_or_else(Vec::new, |chat| chat.before(before, limit))
+        })
+    }
+
+    fn forget_before(&self, time_ms: u64) -> Answer<'_, ()> {
+        self.now(|inside| {
+            for chat in inside.chats.values_mut() {
+                chat.messages.retain(|(_, message)| message.time_ms >= time_ms);
+            }
+            inside.chats.retain(|_, chat| !chat.messages.is_empty());
+        })
+    }
+}

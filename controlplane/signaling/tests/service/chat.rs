@@ -1,0 +1,198 @@
+//! What people write to each other: one order, kept, paged, once.
+
+use std::sync::Arc;
+
+use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::Stores;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::fake_media::FakeMedia;
+use crate::stage::{Stage, quick};
+
+fn text(content: &str) -> Value {
+    json!({ "content": content })
+}
+
+async fn list(client: &mut Client, payload: Value) -> Vec<String> {
+    let listed = client.must("listMessages", payload).await;
+    let messages = listed["messages"].as_array().unwrap();
+    messages.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect()
+}
+
+fn unlimited() -> Settings {
+    Settings { chat_per_participant_per_s: 0, ..quick() }
+}
+
+#[tokio::test]
+async fn what_is_written_is_told_to_all_and_kept() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let sent = ada.must("chat_message", json!({ "content": " <b>hi</b> ", "clientId": "1" })).await;
+    let told = bob.event("chat_message").await;
+    assert_eq!(
+        (&told["senderId"], &told["content"], &told["name"]),
+        (&json!("ada"), &json!("<b>hi</b>"), &json!("ada"))
+    );
+    assert_eq!((&told["id"], &told["timestamp"]), (&sent["id"], &sent["timestamp"]));
+    assert!(told["timestamp"].is_u64());
+    assert!(told.get("clientId").is_none(), "a client's own id is told to that client only");
+    let own = ada.event("chat_message").await;
+    assert_eq!((&own["id"], &own["clientId"]), (&sent["id"], &json!("1")));
+    // Who comes later reads it, with the name of then.
+    ada.must("leaveRoom", json!({})).await;
+    let (mut eve, _) = stage.join("eve").await;
+    let listed = eve.must("listMessages", json!({})).await["messages"].clone();
+    assert_eq!(listed, json!([told]));
+}
+
+#[tokio::test]
+async fn who_is_in_no_room_reads_and_writes_nothing() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    ada.must("chat_message", text("here")).await;
+    let mut other = stage.connect().await;
+    assert_eq!(other.refused("chat_message", text("hi")).await, "not_in_room");
+    assert_eq!(other.refused("listMessages", json!({})).await, "not_in_room");
+    // Another room is another chat.
+    other.must("joinRoom", json!({ "roomId": "elsewhere" })).await;
+    assert_eq!(list(&mut other, json!({})).await, Vec::<String>::new());
+    other.must("chat_message", text("there")).await;
+    assert!(!ada.names_seen().await.contains(&"user_joined".to_owned()));
+    assert_eq!(list(&mut ada, json!({})).await, ["here"]);
+}
+
+#[tokio::test]
+async fn sent_again_it_appears_once() {
+    let stage = Stage::with(unlimited(), FakeMedia::new()).await;
+    let (mut ada, joined) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let wanted = json!({ "content": "once", "clientId": "6f8a" });
+    let first = ada.must("chat_message", wanted.clone()).await;
+    ada.cut();
+    // The answer was lost with the socket: on another one it is sent again.
+    let mut ada = stage.connect().await;
+    let token = &joined["resumeToken"];
+    ada.must("joinRoom", json!({ "roomId": "r", "resumeToken": token })).await;
+    assert_eq!(ada.must("chat_message", wanted.clone()).await, first);
+    // Also when he is somebody else by now.
+    ada.must("leaveRoom", json!({})).await;
+    ada.must("joinRoom", json!({ "roomId": "r" })).await;
+    assert_eq!(ada.must("chat_message", wanted.clone()).await, first);
+    let other = json!({ "content": "something else", "clientId": "6f8a" });
+    assert_eq!(ada.refused("chat_message", other).await, "already_exists");
+    ada.must("chat_message", text("twice")).await;
+    ada.must("chat_message", text("twice")).await;
+    assert_eq!(list(&mut ada, json!({})).await, ["once", "twice", "twice"]);
+    for content in ["once", "twice", "twice"] {
+        assert_eq!(bob.event("chat_message").await["content"], content);
+    }
+}
+
+#[tokio::test]
+async fn pages_go_back_to_the_beginning() {
+    let settings = Settings { chat_kept_per_room_max: 20, ..unlimited() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    for number in 1..=25 {
+        ada.must("chat_message", text(&number.to_string())).await;
+    }
+    let (mut bob, _) = stage.join("bob").await;
+    let mut read = Vec::new();
+    let mut before = Value::Null;
+    loop {
+        let page = json!({ "before": before, "limit": 8 });
+        let page = bob.must("listMessages", page).await["messages"].clone();
+        let page = page.as_array().unwrap().clone();
+        let Some(first) = page.first() else { break };
+        before = first["id"].clone();
+        let contents = page.iter().map(|each| each["content"].as_str().unwrap().to_owned());
+        read.splice(0..0, contents);
+    }
+    // The oldest of more than are kept are gone.
+    assert_eq!(read, (6..=25).map(|number| number.to_string()).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn all_see_one_order() {
+    let stage = Stage::with(unlimited(), FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let (mut eve, _) = stage.join("eve").await;
+    let both = async |client: &mut Client, name: &str| {
+        for number in 0..20 {
+            client.emit("chat_message", text(&format!("{name} {number}"))).await;
+        }
+    };
+    tokio::join!(both(&mut ada, "ada"), both(&mut bob, "bob"));
+    let mut seen: Vec<Vec<u64>> = Vec::new();
+    for client in [&mut ada, &mut bob, &mut eve] {
+        let mut ids = Vec::new();
+        for _ in 0..40 {
+            let id = client.event("chat_message").await["id"].clone();
+            ids.push(id.as_str().unwrap().parse().unwrap());
+        }
+        seen.push(ids);
+    }
+    assert!(seen[0].is_sorted() && seen[0] == seen[1] && seen[1] == seen[2], "{seen:?}");
+}
+
+#[tokio::test]
+async fn who_writes_too_much_is_told_and_others_are_not() {
+    let stage = Stage::new().await;
+    let (mut ada, joined) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let mut refused = 0;
+    for number in 0..20 {
+        let answer = ada.ask("chat_message", text(&number.to_string())).await;
+        refused += usize::from(answer["error"]["code"] == "rate_limited");
+    }
+    assert!(refused >= 8, "{refused}");
+    // A new socket is not a new beginning.
+    let mut again = stage.connect().await;
+    let token = &joined["resumeToken"];
+    again.must("joinRoom", json!({ "roomId": "r", "resumeToken": token })).await;
+    assert_eq!(again.refused("chat_message", text("more")).await, "rate_limited");
+    bob.must("chat_message", text("a word")).await;
+    let told = bob.names_seen().await;
+    let told = told.iter().filter(|name| *name == "chat_message").count();
+    assert_eq!(told, 20 - refused + 1);
+    let metrics = stage.service.metrics_text();
+    assert!(metrics.contains(&format!("chat_refused_total {}", refused + 1)), "{metrics}");
+}
+
+#[tokio::test]
+async fn wrong_messages_are_refused() {
+    let stage = Stage::new().await;
+    let (mut ada, _) = stage.join("ada").await;
+    for payload in [
+        json!({}),
+        text(""),
+        text(" \n\u{0} "),
+        text(&"x".repeat(4097)),
+        json!({ "content": 7 }),
+        json!({ "content": "a", "clientId": "a b" }),
+        json!({ "content": "a", "clientId": "x".repeat(65) }),
+    ] {
+        assert_eq!(ada.refused("chat_message", payload.clone()).await, "invalid_request");
+    }
+    for payload in [json!({ "before": 7 }), json!({ "limit": 1000 }), json!({ "limit": -1 })] {
+        assert_eq!(ada.refused("listMessages", payload.clone()).await, "invalid_request");
+    }
+    assert_eq!(list(&mut ada, json!({})).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn messages_outlive_the_service() {
+    let stores = Stores::in_memory();
+    for word in ["one", "two"] {
+        let media = FakeMedia::new();
+        let stage = Stage::start_with(quick(), Arc::clone(&media), stores.clone()).await;
+        let (mut ada, _) = stage.join("ada").await;
+        ada.must("chat_message", text(word)).await;
+    }
+    let stage = Stage::start_with(quick(), FakeMedia::new(), stores).await;
+    let (mut bob, _) = stage.join("bob").await;
+    assert_eq!(list(&mut bob, json!({})).await, ["one", "two"]);
+}

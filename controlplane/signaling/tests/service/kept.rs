@@ -1,0 +1,143 @@
+//! The stores themselves, each with the same demands: in memory, SQLite, a real PostgreSQL.
+
+use std::sync::Arc;
+
+use ironcast_api::Id;
+use ironcast_signaling::store::memory::Memory;
+use ironcast_signaling::store::sql::{self, Sql};
+use ironcast_signaling::store::{Kept, Lasting, NewMessage, StoreError, Stores};
+use serde_json::json;
+
+use crate::fake_media::FakeMedia;
+use crate::postgres::Postgres;
+use crate::stage::{Stage, quick};
+
+fn id(text: &str) -> Id {
+    text.parse().unwrap()
+}
+
+fn message(room: &str, client_id: Option<&str>, content: &str, time_ms: u64) -> NewMessage {
+    NewMessage {
+        room_id: id(room),
+        sender_id: id("ada"),
+        sender_name: "Ada 😀".to_owned(),
+        client_id: client_id.map(id),
+        content: content.to_owned(),
+        time_ms,
+        kept_max: 5,
+    }
+}
+
+async fn add(store: &dyn Lasting, new: NewMessage) -> Kept {
+    store.add_message(new).await.unwrap()
+}
+
+/// Contents before a number.
+async fn page(store: &dyn Lasting, room: &str, before: Option<u64>, limit: u32) -> Vec<String> {
+    let page = store.messages(id(room), before, limit).await.unwrap();
+    page.into_iter().map(|message| message.content).collect()
+}
+
+async fn keeps_messages(store: &dyn Lasting) {
+    let first =
+        add(store, message("r", Some("c1"), "'; DROP TABLE chat_messages; --", 1_000)).await;
+    assert_eq!((first.message.number, first.is_new), (1, true));
+    let again = message("r", Some("c1"), &first.message.content, 2_000);
+    let again = add(store, again).await;
+    assert_eq!((&again.message, again.is_new), (&first.message, false));
+    let other = store.add_message(message("r", Some("c1"), "other", 2_000)).await;
+    assert_eq!(other, Err(StoreError::Taken));
+    // A clock that goes back does not take messages with it.
+    let second = add(store, message("r", Some("c2"), "zwei\n😀", 500)).await;
+    assert_eq!((second.message.number, second.message.time_ms), (2, 1_000));
+    // Another room counts for itself, and so do its clients.
+    let elsewhere = add(store, message("q", Some("c1"), "elsewhere", 3_000)).await;
+    assert_eq!((elsewhere.message.number, elsewhere.is_new), (1, true));
+    for number in 3..=7 {
+        let kept = add(store, message("r", None, &number.to_string(), 4_000)).await;
+        assert_eq!(kept.message.number, number);
+    }
+    // The newest five are kept.
+    assert_eq!(page(store, "r", None, 100).await, ["3", "4", "5", "6", "7"]);
+    assert_eq!(page(store, "r", None, 2).await, ["6", "7"]);
+    assert_eq!(page(store, "r", Some(6), 2).await, ["4", "5"]);
+    assert_eq!(page(store, "r", Some(3), 2).await, Vec::<String>::new());
+    assert_eq!(page(store, "nowhere", None, 9).await, Vec::<String>::new());
+    store.forget_before(3_500).await.unwrap();
+    assert_eq!(page(store, "q", None, 100).await, Vec::<String>::new());
+    assert_eq!(page(store, "r", None, 100).await.len(), 5);
+}
+
+/// Two nodes write at once: each number is somebody's, once.
+async fn counts_for_two(one: Arc<dyn Lasting>, other: Arc<dyn Lasting>) {
+    let write = |store: Arc<dyn Lasting>, name: &'static str| async move {
+        let mut numbers = Vec::new();
+        for _ in 0..50 {
+            let new = NewMessage { kept_max: 1_000, ..message("busy", None, name, 1) };
+            numbers.push(store.add_message(new).await.unwrap().message.number);
+        }
+        assert!(numbers.is_sorted());
+        numbers
+    };
+    let (ones, others) = tokio::join!(
+        tokio::spawn(write(Arc::clone(&one), "one")),
+        tokio::spawn(write(Arc::clone(&other), "other")),
+    );
+    let mut all = [ones.unwrap(), others.unwrap()].concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=100).collect::<Vec<_>>());
+    let first = one.messages(id("busy"), None, 100).await.unwrap();
+    assert_eq!(first, other.messages(id("busy"), None, 100).await.unwrap());
+    // The same message at two nodes, as when its sender came back at another one.
+    let sent = || message("busy", Some("again"), "sent again", 2);
+    let (here, there) = tokio::join!(one.add_message(sent()), other.add_message(sent()));
+    let (here, there) = (here.unwrap(), there.unwrap());
+    assert_eq!(here.message, there.message);
+    assert!(here.is_new != there.is_new);
+}
+
+#[tokio::test]
+async fn in_memory() {
+    let memory = Arc::new(Memory::default());
+    keeps_messages(&*memory).await;
+    counts_for_two(Arc::clone(&memory) as _, memory).await;
+}
+
+#[tokio::test]
+async fn in_a_file() {
+    let folder = std::env::temp_dir().join(format!("ironcast-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let path = folder.join(sql::FILE);
+    keeps_messages(&Sql::sqlite(&path).await.unwrap()).await;
+    let (one, other) = (Sql::sqlite(&path).await.unwrap(), Sql::sqlite(&path).await.unwrap());
+    assert_eq!(page(&one, "r", None, 100).await.len(), 5, "it is still there");
+    counts_for_two(Arc::new(one), Arc::new(other)).await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Two services share a database: a late joiner at one reads what was written at the other.
+#[tokio::test]
+async fn at_a_server() {
+    let postgres = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    let url = postgres.url();
+    // Both come at once to a database without tables.
+    let (one, other) = tokio::join!(Sql::postgres(&url), Sql::postgres(&url));
+    let (one, other) = (Arc::new(one.unwrap()), Arc::new(other.unwrap()));
+    keeps_messages(&*one).await;
+    counts_for_two(Arc::clone(&one) as _, Arc::clone(&other) as _).await;
+    let stage = async |lasting: Arc<Sql>| {
+        let stores = Stores { lasting, ..Stores::in_memory() };
+        Stage::start_with(quick(), FakeMedia::new(), stores).await
+    };
+    let (first, second) = (stage(one).await, stage(other).await);
+    let (mut ada, _) = first.join("ada").await;
+    let (mut bob, _) = second.join("bob").await;
+    ada.must("chat_message", json!({ "content": "over here" })).await;
+    let listed = bob.must("listMessages", json!({ "limit": 1 })).await;
+    assert_eq!(listed["messages"][0]["content"], "over here");
+    // Without its database a message is refused, and the call goes on.
+    drop(postgres);
+    let refused = ada.refused("chat_message", json!({ "content": "lost" })).await;
+    assert_eq!(refused, "store_unavailable");
+    ada.must("createProducerTransport", json!({})).await;
+}
