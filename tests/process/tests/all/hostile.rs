@@ -28,7 +28,8 @@ async fn counted(pair: &Pair, reason: &str, mut send: impl AsyncFnMut()) {
     panic!("{reason} is not counted; metrics:\n{}", pair.metrics().await);
 }
 
-fn check(username: &str, password: &str) -> Vec<u8> {
+/// A valid one, if the password is right.
+pub(crate) fn check(username: &str, password: &str) -> Vec<u8> {
     stun::binding_request(&Check {
         transaction: [9; 12],
         username,
