@@ -6,10 +6,11 @@ use http::Method;
 use ironcast_api::{
     Batch, BatchAnswers, CanConsume, CanConsumeAnswer, ConnectAnswer, ConnectTransport,
     ConsumerInfo, ConsumerList, CreateConsumer, CreateObserver, CreateProducer, CreateRouter,
-    CreateTransport, DrainRequest, DrainStatus, DtlsParameters, EventSeq, Health, Id, LeaveAnswer,
-    ObserverInfo, ObserverList, PatchConsumer, PatchTransport, PlainConnectAnswer, ProducerInfo,
-    ProducerList, RestartIceAnswer, RouterDetails, RouterInfo, RouterList, RtpCapabilities,
-    RtpStreamStats, Snapshot, Top, TransportInfo, TransportList, TransportStats, WorkerInfo,
+    CreateTransport, CreateWebhook, CreatedWebhook, DrainRequest, DrainStatus, DtlsParameters,
+    EventSeq, Health, Id, LeaveAnswer, ObserverInfo, ObserverList, PatchConsumer, PatchTransport,
+    PlainConnectAnswer, ProducerInfo, ProducerList, RestartIceAnswer, RouterDetails, RouterInfo,
+    RouterList, RtpCapabilities, RtpStreamStats, Snapshot, Top, TransportInfo, TransportList,
+    TransportStats, WebhookInfo, WebhookList, WorkerInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -216,6 +217,17 @@ impl Client {
         self.send(Method::POST, &format!("/v1/transports/{id}/connect"), peer).await
     }
 
+    /// `GET /transports/{id}/sdp`: what a plain transport sends, for whoever receives it.
+    pub async fn transport_sdp(&self, id: &Id) -> Answer<String> {
+        let path = format!("/v1/transports/{id}/sdp");
+        let answer = self.request_patiently(Method::GET, &path, None).await?;
+        if !(200..300).contains(&answer.status) {
+            return Err(refusal(answer.status, &answer.body));
+        }
+        String::from_utf8(answer.body.into())
+            .map_err(|error| ClientError::Answer(error.to_string()))
+    }
+
     /// `POST /transports/{id}/restart-ice`.
     pub async fn restart_ice(&self, id: &Id) -> Answer<RestartIceAnswer> {
         self.call(Method::POST, &format!("/v1/transports/{id}/restart-ice"), None).await
@@ -399,6 +411,28 @@ impl Client {
     /// `GET /top`: the host, and the `count` busiest routers and transports.
     pub async fn top(&self, count: u32) -> Answer<Top> {
         self.get(&format!("/v1/top?count={count}")).await
+    }
+
+    /// `POST /webhooks`. Without an id of the caller's a repeated request would make another one, with
+    /// another secret: it gets one here.
+    pub async fn create_webhook(&self, create: &CreateWebhook) -> Answer<CreatedWebhook> {
+        let create = CreateWebhook { id: id_or_new(&create.id), ..create.clone() };
+        self.send(Method::POST, "/v1/webhooks", &create).await
+    }
+
+    /// `GET /webhooks`.
+    pub async fn webhooks(&self) -> Answer<WebhookList> {
+        self.get("/v1/webhooks").await
+    }
+
+    /// `GET /webhooks/{id}`.
+    pub async fn webhook(&self, id: &Id) -> Answer<WebhookInfo> {
+        self.get(&format!("/v1/webhooks/{id}")).await
+    }
+
+    /// `DELETE /webhooks/{id}`.
+    pub async fn delete_webhook(&self, id: &Id) -> Answer<()> {
+        self.act(Method::DELETE, &format!("/v1/webhooks/{id}")).await
     }
 
     /// `GET /admin/drain`.

@@ -191,8 +191,7 @@ async fn what_a_transport_sends_is_told_as_sdp() {
     assert_eq!(stage.refused("GET", path, Value::Null).await.0, 409);
     let body = json!({ "transportId": "to", "producerId": "mic", "rtpCapabilities": chromium("rtpCapabilities") });
     let consumer = stage.ok("POST", "/v1/consumers", body).await;
-    let answer = stage.client.request("GET".parse().unwrap(), path, None).await.unwrap();
-    let sdp = String::from_utf8(answer.body.to_vec()).unwrap();
+    let sdp = stage.client.transport_sdp(&id("to")).await.unwrap();
     let parameters = &consumer["rtpParameters"];
     let payload_type = &parameters["codecs"][0]["payloadType"];
     for line in [

@@ -66,7 +66,7 @@ pub struct CreatedWebhook {
     #[serde(flatten)]
     pub webhook: WebhookInfo,
     /// What deliveries are signed with, `whsec_` and base64. Told here and never again: an answer to
-    /// a repeated request has none.
+    /// a repeated request has none, so who has missed it deletes the receiver and makes another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
 }
