@@ -47,6 +47,7 @@ async function start(...more) {
     `control.ops=127.0.0.1:${ops}`,
     `signaling.listen=127.0.0.1:${page}`,
     'rtc.ports=11900-11999',
+    'rtc.plain_ports=11800-11899',
     ...more,
   ].flatMap((set) => ['--set', set]);
   const child = spawn(path.join(BINARIES, 'ironcast'), ['up', ...sets], { stdio: ['ignore', 'pipe', 'pipe'] });

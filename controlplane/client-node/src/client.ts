@@ -87,7 +87,10 @@ export class Client {
       if (this.#closed) throw closedError('client');
       const { status, headers, text } = await this.#door.ask({ method, path: `/v1${path}`, body, signal });
       if (status < 200 || status > 299) throw refusal(`${method} ${path}`, status, text);
-      return { value: (text === '' ? undefined : JSON.parse(text)) as T, seq: parseSeq(headers['ironcast-seq']) };
+      // An SDP is text.
+      const isJson = headers['content-type']?.includes('json') ?? true;
+      const value = text === '' ? undefined : isJson ? JSON.parse(text) : text;
+      return { value: value as T, seq: parseSeq(headers['ironcast-seq']) };
     } catch (error) {
       if (error instanceof SyntaxError) throw new IroncastError('answer', `${method} ${path}: ${error.message}`);
       throw kindOf(error as Error, signal);

@@ -959,6 +959,15 @@ export interface components {
          * @enum {string}
          */
         Placement: "least-loaded" | "hash";
+        /** @description Answer of `ConnectTransport` of a plain transport. */
+        PlainConnectAnswer: {
+            /** @description The same of RTCP, without `rtcpMux`. */
+            rtcpTuple?: null | components["schemas"]["TransportTuple"];
+            /** @description What we seal with: by the peer's suite. */
+            srtpParameters?: null | components["schemas"]["SrtpParameters"];
+            /** @description Our end, and the peer's if it is known. */
+            tuple: components["schemas"]["TransportTuple"];
+        };
         /** @description Of a plain transport. */
         PlainLink: {
             /** @description The peer's address is learned. */
@@ -1880,6 +1889,7 @@ export type ObserverType = components['schemas']['ObserverType'];
 export type ObserverVolume = components['schemas']['ObserverVolume'];
 export type ObserverVolumes = components['schemas']['ObserverVolumes'];
 export type Placement = components['schemas']['Placement'];
+export type PlainConnectAnswer = components['schemas']['PlainConnectAnswer'];
 export type PlainLink = components['schemas']['PlainLink'];
 export type PlainLinkStats = components['schemas']['PlainLinkStats'];
 export type PortRange = components['schemas']['PortRange'];

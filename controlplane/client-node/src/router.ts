@@ -2,7 +2,8 @@
 
 import { closedError, unsupported } from './errors.js';
 import type {
-  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability, Snapshot,
+  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability,
+  Snapshot, TransportInfo,
 } from './openapi.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
@@ -11,7 +12,8 @@ import type { ServerEvent } from './stream.js';
 import {
   ActiveSpeakerObserver, type ActiveSpeakerObserverOptions, AudioLevelObserver, type AudioLevelObserverOptions,
 } from './rtpobserver.js';
-import { WebRtcTransport, type WebRtcTransportInfo } from './transport.js';
+import { PlainTransport, type PlainTransportOptions } from './plaintransport.js';
+import { WebRtcTransport } from './transport.js';
 import type { AppData } from './types.js';
 
 export interface WebRtcTransportOptions {
@@ -48,7 +50,7 @@ export interface RouterEvents {
 
 export interface RouterObserverEvents {
   close: [];
-  newtransport: [WebRtcTransport];
+  newtransport: [WebRtcTransport | PlainTransport];
   newrtpobserver: [AudioLevelObserver | ActiveSpeakerObserver];
 }
 
@@ -66,7 +68,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   readonly resource = 'router';
   readonly #info: RouterInfo;
   readonly #onEnd: () => void;
-  readonly #transports = new Map<string, WebRtcTransport>();
+  readonly #transports = new Map<string, WebRtcTransport | PlainTransport>();
   readonly #observers = new Map<string, AudioLevelObserver | ActiveSpeakerObserver>();
 
   /** @internal */
@@ -113,7 +115,32 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
       enableSctp: options.enableSctp,
       appData,
     };
-    const make = (info: WebRtcTransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
+    return (await this.#createTransport(body, appData)) as WebRtcTransport;
+  }
+
+  /** For who sends or takes RTP without ICE and DTLS. */
+  async createPlainTransport(options: PlainTransportOptions = {}): Promise<PlainTransport> {
+    if (this.closed) throw closedError('router');
+    const { appData = {}, listenInfo, listenIp } = options;
+    const body: CreateTransport = {
+      id: options.id,
+      routerId: this.id,
+      type: 'plain',
+      participantId: options.participantId,
+      listenAddress: listenInfo?.ip ?? (typeof listenIp === 'object' ? listenIp.ip : listenIp),
+      // mediasoup takes 0 for any.
+      port: options.port || listenInfo?.port || undefined,
+      rtcpMux: options.rtcpMux,
+      comedia: options.comedia,
+      enableSrtp: options.enableSrtp,
+      srtpCryptoSuite: options.srtpCryptoSuite,
+      appData,
+    };
+    return (await this.#createTransport(body, appData)) as PlainTransport;
+  }
+
+  async #createTransport(body: CreateTransport, appData: AppData): Promise<WebRtcTransport | PlainTransport> {
+    const make = (info: TransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
     const transport = await this.session.create('transport', '/transports', body, make);
     this.observer.safeEmit('newtransport', transport);
     return transport;
@@ -151,13 +178,8 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   }
 
   /** The transports that this process knows. */
-  get transports(): WebRtcTransport[] {
+  get transports(): (WebRtcTransport | PlainTransport)[] {
     return [...this.#transports.values()];
-  }
-
-  /** Not in this client: the server has them, see `POST /transports`. */
-  async createPlainTransport(_options?: object): Promise<never> {
-    throw unsupported('plain transports by this client');
   }
 
   /** Not in this version. */
@@ -202,9 +224,12 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('other codecs for a router that exists');
   }
 
-  #addTransport(info: WebRtcTransportInfo, appData: AppData, seq: Seq): WebRtcTransport {
+  #addTransport(info: TransportInfo, appData: AppData, seq: Seq): WebRtcTransport | PlainTransport {
     if (this.closed) throw closedError('router');
-    const transport = new WebRtcTransport(this.session, info, appData, seq, () => this.#transports.delete(info.id));
+    const onEnd = () => this.#transports.delete(info.id);
+    const transport = info.type === 'plain'
+      ? new PlainTransport(this.session, info, appData, seq, onEnd)
+      : new WebRtcTransport(this.session, info, appData, seq, onEnd);
     this.#transports.set(info.id, transport);
     return transport;
   }
@@ -220,8 +245,6 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   /** Makes objects of what is in the room at the server. @internal */
   adopt({ transports, observers = [] }: RouterSnapshot, seq: Seq): void {
     for (const info of transports) {
-      // Made by others, by the API: there is no class for it here.
-      if (info.type !== 'webrtc') continue;
       const transport = this.#addTransport(info, info.appData ?? {}, seq);
       this.session.add(transport);
       for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));

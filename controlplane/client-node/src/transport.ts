@@ -1,4 +1,5 @@
-// A WebRTC transport: the connection of a peer, and what is sent and received on it.
+// A transport: the connection of a peer, and what is sent and received on it. What is the same for all kinds, and the kind
+// of browsers; `plaintransport.ts` has the one without ICE and DTLS.
 
 import { closedError, unsupported } from './errors.js';
 import { Consumer } from './consumer.js';
@@ -40,104 +41,54 @@ export interface ConsumerOptions {
   appData?: AppData;
 }
 
-export interface WebRtcTransportEvents {
+export interface TransportEvents {
   routerclose: [];
-  icestatechange: [IceState];
-  iceselectedtuplechange: [TransportTuple];
-  dtlsstatechange: [DtlsState];
   /** The server closed it: the peer is gone (`consent_lost`, `dtls_closed`), or somebody else asked for it. */
   close: [ClosedReason];
 }
 
-export interface WebRtcTransportObserverEvents {
+export interface TransportObserverEvents {
   close: [];
   newproducer: [Producer];
   newconsumer: [Consumer];
+}
+
+export interface WebRtcTransportEvents extends TransportEvents {
   icestatechange: [IceState];
   iceselectedtuplechange: [TransportTuple];
   dtlsstatechange: [DtlsState];
 }
 
-/** What the server tells of a transport with a browser. */
-export type WebRtcTransportInfo = Extract<TransportInfo, { type: 'webrtc' }>;
-/** Its figures. */
-export type WebRtcTransportStat = Extract<TransportStats, { type: 'webrtc-transport' }>;
+export interface WebRtcTransportObserverEvents extends TransportObserverEvents {
+  icestatechange: [IceState];
+  iceselectedtuplechange: [TransportTuple];
+  dtlsstatechange: [DtlsState];
+}
 
-type News = Partial<Pick<WebRtcTransportInfo, 'iceParameters' | 'iceState' | 'iceSelectedTuple' | 'dtlsParameters' | 'dtlsState'>>;
-
-export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTransportObserverEvents> {
+export abstract class Transport<
+  Events extends Record<keyof Events, unknown[]>,
+  ObserverEvents extends Record<keyof ObserverEvents, unknown[]>,
+> extends Resource<Events, ObserverEvents> {
   /** @internal */
   readonly resource = 'transport';
-  readonly #info: WebRtcTransportInfo;
+  readonly #participantId: string | undefined;
   readonly #onEnd: () => void;
   readonly #producers = new Map<string, Producer>();
   readonly #consumers = new Map<string, Consumer>();
 
   /** @internal */
-  constructor(session: Session, info: WebRtcTransportInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+  constructor(session: Session, info: TransportInfo, appData: AppData, seq: Seq, onEnd: () => void) {
     super(session, info.id, appData, seq);
-    this.#info = { ...info };
+    this.#participantId = info.participantId ?? undefined;
     this.#onEnd = onEnd;
   }
 
-  get type(): 'webrtc' {
-    return 'webrtc';
-  }
-
   get participantId(): string | undefined {
-    return this.#info.participantId ?? undefined;
-  }
-
-  get iceRole(): IceRole {
-    return this.#info.iceRole;
-  }
-
-  get iceParameters(): IceParameters {
-    return this.#info.iceParameters;
-  }
-
-  get iceCandidates(): IceCandidate[] {
-    return this.#info.iceCandidates;
-  }
-
-  get iceState(): IceState {
-    return this.#info.iceState;
-  }
-
-  get iceSelectedTuple(): TransportTuple | undefined {
-    return this.#info.iceSelectedTuple ?? undefined;
-  }
-
-  get dtlsParameters(): DtlsParameters {
-    return this.#info.dtlsParameters;
-  }
-
-  get dtlsState(): DtlsState {
-    return this.#info.dtlsState;
-  }
-
-  /** Undefined: this version has no data channels. */
-  get sctpParameters(): undefined {
-    return undefined;
-  }
-
-  get sctpState(): undefined {
-    return undefined;
+    return this.#participantId;
   }
 
   close(): Promise<void> {
     return this.closedByCaller();
-  }
-
-  async connect({ dtlsParameters }: { dtlsParameters: DtlsParameters }): Promise<void> {
-    const { dtlsLocalRole } = await this.call<ConnectAnswer>('POST', '/connect', { dtlsParameters });
-    this.#info.dtlsParameters = { ...this.#info.dtlsParameters, role: dtlsLocalRole };
-  }
-
-  async restartIce(): Promise<IceParameters> {
-    const { iceParameters } = await this.call<RestartIceAnswer>('POST', '/restart-ice');
-    this.#info.iceParameters = iceParameters;
-    return iceParameters;
   }
 
   /** Bits per second that the peer is told to send at most; 0 takes the limit away. */
@@ -153,10 +104,6 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     return this.callAndUpdate('PATCH', '', { minOutgoingBitrate: bitrate });
   }
 
-  getStats(): Promise<WebRtcTransportStat[]> {
-    return this.call('GET', '/stats');
-  }
-
   /** The dataplane's whole view. */
   dump(): Promise<Record<string, unknown>> {
     return this.call('GET', '/dump');
@@ -167,7 +114,7 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     const body: CreateProducer = { id, transportId: this.id, kind, rtpParameters, paused, keyFrameRequestDelay, appData };
     const make = (info: ProducerInfo, seq: Seq) => this.addProducer(info, appData, seq);
     const producer = await this.session.create('producer', '/producers', body, make);
-    this.observer.safeEmit('newproducer', producer);
+    this.#tell('newproducer', producer);
     return producer;
   }
 
@@ -179,7 +126,7 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     };
     const make = (info: ConsumerInfo, seq: Seq) => this.addConsumer(info, appData, seq);
     const consumer = await this.session.create('consumer', '/consumers', body, make);
-    this.observer.safeEmit('newconsumer', consumer);
+    this.#tell('newconsumer', consumer);
     return consumer;
   }
 
@@ -224,6 +171,93 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     return { producers: [...this.#producers.values()], consumers: [...this.#consumers.values()] };
   }
 
+  #tell<Name extends 'newproducer' | 'newconsumer'>(name: Name, ...args: TransportObserverEvents[Name]): void {
+    (this.observer as unknown as Emitter<TransportObserverEvents>).safeEmit(name, ...args);
+  }
+
+  /** @internal */
+  routerClosed(): void {
+    this.end(() => (this as unknown as Emitter<TransportEvents>).safeEmit('routerclose'));
+  }
+
+  protected override endChildren(): void {
+    this.#onEnd();
+    for (const child of [...this.#producers.values(), ...this.#consumers.values()]) child.transportClosed();
+  }
+}
+
+/** What the server tells of a transport with a browser. */
+export type WebRtcTransportInfo = Extract<TransportInfo, { type: 'webrtc' }>;
+/** Its figures. */
+export type WebRtcTransportStat = Extract<TransportStats, { type: 'webrtc-transport' }>;
+
+type News = Partial<Pick<WebRtcTransportInfo, 'iceParameters' | 'iceState' | 'iceSelectedTuple' | 'dtlsParameters' | 'dtlsState'>>;
+
+export class WebRtcTransport extends Transport<WebRtcTransportEvents, WebRtcTransportObserverEvents> {
+  readonly #info: WebRtcTransportInfo;
+
+  /** @internal */
+  constructor(session: Session, info: WebRtcTransportInfo, appData: AppData, seq: Seq, onEnd: () => void) {
+    super(session, info, appData, seq, onEnd);
+    this.#info = { ...info };
+  }
+
+  get type(): 'webrtc' {
+    return 'webrtc';
+  }
+
+  get iceRole(): IceRole {
+    return this.#info.iceRole;
+  }
+
+  get iceParameters(): IceParameters {
+    return this.#info.iceParameters;
+  }
+
+  get iceCandidates(): IceCandidate[] {
+    return this.#info.iceCandidates;
+  }
+
+  get iceState(): IceState {
+    return this.#info.iceState;
+  }
+
+  get iceSelectedTuple(): TransportTuple | undefined {
+    return this.#info.iceSelectedTuple ?? undefined;
+  }
+
+  get dtlsParameters(): DtlsParameters {
+    return this.#info.dtlsParameters;
+  }
+
+  get dtlsState(): DtlsState {
+    return this.#info.dtlsState;
+  }
+
+  /** Undefined: this version has no data channels. */
+  get sctpParameters(): undefined {
+    return undefined;
+  }
+
+  get sctpState(): undefined {
+    return undefined;
+  }
+
+  async connect({ dtlsParameters }: { dtlsParameters: DtlsParameters }): Promise<void> {
+    const { dtlsLocalRole } = await this.call<ConnectAnswer>('POST', '/connect', { dtlsParameters });
+    this.#info.dtlsParameters = { ...this.#info.dtlsParameters, role: dtlsLocalRole };
+  }
+
+  async restartIce(): Promise<IceParameters> {
+    const { iceParameters } = await this.call<RestartIceAnswer>('POST', '/restart-ice');
+    this.#info.iceParameters = iceParameters;
+    return iceParameters;
+  }
+
+  getStats(): Promise<WebRtcTransportStat[]> {
+    return this.call('GET', '/stats');
+  }
+
   /** @internal */
   receive({ name, data, seq }: ServerEvent): void {
     if (name === 'transport.closed') this.closedByServer(data.reason);
@@ -265,17 +299,11 @@ export class WebRtcTransport extends Resource<WebRtcTransportEvents, WebRtcTrans
     });
   }
 
-  /** @internal */
-  routerClosed(): void {
-    this.end(() => this.safeEmit('routerclose'));
-  }
-
   protected override endChildren(): void {
-    this.#onEnd();
     this.#info.iceState = 'closed';
     this.#info.dtlsState = 'closed';
     this.#info.iceSelectedTuple = null;
-    for (const child of [...this.#producers.values(), ...this.#consumers.values()]) child.transportClosed();
+    super.endChildren();
   }
 }
 

@@ -4,7 +4,8 @@ export type {
   ConsumerLayers, ConsumerScore, ConsumerType, DrainStatus, DtlsFingerprint, DtlsParameters, DtlsRole, DtlsState,
   ErrorCode, Health, IceCandidate, IceParameters, IceRole, IceState, MediaKind, ProducerScore, ProducerType,
   RtcpFeedback, RtcpParameters, RtpCapabilities, RtpCodecCapability, RtpCodecParameters, RtpEncodingParameters,
-  RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, RtpStreamStats, TransportTuple, WorkerInfo,
+  RtpHeaderExtension, RtpHeaderExtensionParameters, RtpParameters, RtpStreamStats, SrtpCryptoSuite, SrtpParameters,
+  TransportTuple, WorkerInfo,
 } from './openapi.js';
 export type {
   ObserverInfo, ProducerInfo, ConsumerInfo, TransportInfo, RouterInfo,
@@ -20,7 +21,13 @@ export type { Router, RouterEvents, RouterDump, WebRtcTransportOptions } from '.
 export type {
   ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransportEvents, WebRtcTransportInfo, WebRtcTransportStat,
 } from './transport.js';
-export type { WebRtcTransport as Transport } from './transport.js';
+export type {
+  PlainTransport, PlainTransportEvents, PlainTransportInfo, PlainTransportOptions, PlainTransportStat,
+} from './plaintransport.js';
+import type { PlainTransport } from './plaintransport.js';
+import type { WebRtcTransport } from './transport.js';
+
+export type Transport = WebRtcTransport | PlainTransport;
 export type { Producer, ProducerEvents, ProducerVideoOrientation } from './producer.js';
 export type { Consumer, ConsumerEvents } from './consumer.js';
 export type {

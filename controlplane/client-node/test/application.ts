@@ -9,7 +9,9 @@ export class Peer {
 
   constructor(readonly router: types.Router, readonly rtpCapabilities: types.RtpCapabilities) {
     router.on('workerclose', () => this.consumers.clear());
-    router.observer.on('newtransport', (transport) => transport.on('icestatechange', (state) => void (state === 'disconnected')));
+    router.observer.on('newtransport', (transport) => {
+      if (transport.type === 'webrtc') transport.on('icestatechange', (state) => void (state === 'disconnected'));
+    });
   }
 
   async open(dtlsParameters: types.DtlsParameters): Promise<types.IceParameters> {

@@ -1,6 +1,8 @@
 // mediasoup's calls and events, against a real control plane and dataplane.
 
 import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
+import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { errors, observer } from '@ironcast/client';
 import { AUDIO, DTLS, Host, listen, room, SIMULCAST, until } from './host.mjs';
@@ -113,6 +115,53 @@ test('what the caller closes tells what hangs below, and the server does not hav
   await assert.rejects(to.produce({ kind: 'audio', rtpParameters: AUDIO }), errors.WorkerClosedError);
   await assert.rejects(producer.pause(), { code: 'closed' });
   await router.close();
+});
+
+test('plain transports: an address that is learned, one that is told, an SDP', { timeout }, async () => {
+  const { router, producer } = await room(worker);
+  const made = [];
+  router.observer.on('newtransport', (transport) => made.push(transport));
+  const from = await router.createPlainTransport({ comedia: true, rtcpMux: false, appData: { from: 'ffmpeg' } });
+  assert.deepEqual([made[0], from.type, from.comedia, from.rtcpMux], [from, 'plain', true, false]);
+  assert.equal(from.rtcpTuple.localPort, from.tuple.localPort + 1);
+  assert.deepEqual([from.tuple.localIp, from.tuple.remotePort ?? undefined], ['127.0.0.1', undefined]);
+  const rtpParameters = { codecs: [{ mimeType: 'audio/opus', payloadType: 101, clockRate: 48000, channels: 2 }], encodings: [{ ssrc: 4711 }] };
+  const microphone = await from.produce({ kind: 'audio', rtpParameters });
+  const heard = [];
+  for (const name of ['tuple', 'rtcptuple', 'routerclose']) from.on(name, (value) => heard.push([name, value?.remotePort]));
+  const socket = dgram.createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  const { port } = socket.address();
+  // Version 2, payload type 101, SSRC 4711.
+  const packet = Buffer.from([0x80, 101, 0, 1, 0, 0, 0, 1, 0, 0, 0x12, 0x67, 1, 2, 3, 4]);
+  await until('its peer is learned', () => {
+    socket.send(packet, from.tuple.localPort, '127.0.0.1');
+    return from.tuple.remotePort === port;
+  });
+  assert.deepEqual(heard, [['tuple', port]]);
+  const [figures] = await from.getStats();
+  assert.deepEqual([figures.type, figures.tuple.remotePort], ['plain-rtp-transport', port]);
+
+  const to = await router.createPlainTransport({ listenInfo: { protocol: 'udp', ip: '127.0.0.1' }, rtcpMux: false });
+  await assert.rejects(to.getSdp(), { code: 'wrong_state', status: 409 });
+  await to.connect({ ip: '127.0.0.1', port: 6000, rtcpPort: 6001 });
+  assert.deepEqual([to.tuple.remotePort, to.rtcpTuple.remotePort], [6000, 6001]);
+  await to.consume({ producerId: microphone.id, rtpCapabilities: router.rtpCapabilities, paused: true });
+  assert.match(await to.getSdp(), /^v=0\r\n[^]*m=audio 6000 RTP\/AVP \d+\r\n/);
+  const sealed = await router.createPlainTransport({ listenIp: '127.0.0.1', comedia: true, enableSrtp: true, srtpCryptoSuite: 'AEAD_AES_256_GCM' });
+  assert.deepEqual([sealed.srtpParameters.cryptoSuite, sealed.rtcpTuple], ['AEAD_AES_256_GCM', undefined]);
+
+  // Another process takes the room up, with all kinds in it.
+  const other = await host.worker();
+  const same = await other.findRouter(router.id);
+  const kinds = same.transports.map(({ type }) => type).sort();
+  assert.deepEqual(kinds, ['plain', 'plain', 'plain', 'webrtc', 'webrtc']);
+  assert.equal(same.transports.find(({ id }) => id === to.id).tuple.remotePort, 6000);
+  await other.disconnect();
+  socket.close();
+  await router.close();
+  assert.ok(from.closed && producer.closed && microphone.closed);
+  assert.deepEqual(heard, [['tuple', port], ['routerclose', undefined]]);
 });
 
 test('what somebody else closes is told', { timeout }, async () => {

@@ -18,6 +18,7 @@ export const TARGET = path.resolve(TOP, process.env.CARGO_TARGET_DIR ?? 'target'
 export const BINARIES = process.env.IRONCAST_BIN_DIR ?? path.join(TARGET, 'release');
 
 const NAMES = ['dataplane', 'controlplane', 'signaling'];
+/** Of media, and as many behind them of plain transports. */
 const MEDIA_PORTS = 64;
 
 function freeTcpPort() {
@@ -42,8 +43,8 @@ function udpPortIsFree(port) {
 /** First port of a range that nobody uses now, below those that the kernel lends. */
 async function freeMediaPorts() {
   for (let attempt = 0; attempt < 100; attempt += 1) {
-    const first = 12_000 + Math.floor(Math.random() * 300) * MEDIA_PORTS;
-    const ports = Array.from({ length: MEDIA_PORTS }, (_, index) => first + index);
+    const first = 12_000 + Math.floor(Math.random() * 150) * 2 * MEDIA_PORTS;
+    const ports = Array.from({ length: 2 * MEDIA_PORTS }, (_, index) => first + index);
     const free = await Promise.all(ports.map(udpPortIsFree));
     if (free.every(Boolean)) return first;
   }
@@ -87,6 +88,7 @@ export class Servers {
       'control.ops': `127.0.0.1:${ops}`,
       'signaling.listen': `127.0.0.1:${page}`,
       'rtc.ports': `${media}-${media + MEDIA_PORTS - 1}`,
+      'rtc.plain_ports': `${media + MEDIA_PORTS}-${media + 2 * MEDIA_PORTS - 1}`,
       'rtc.announced_address': '127.0.0.1',
       'dataplane.workers': '2',
       'log.level': process.env.IRONCAST_TEST_LOG ?? 'info',
