@@ -68,6 +68,7 @@ pub fn apply(state: &mut State, event: Event) {
         Event::PlainTupleChange { transport, tuple, is_rtcp } => {
             on_transport(state, &transport, |transport| {
                 let tuple = convert::tuple(tuple);
+                // A pipe's peer does not move.
                 let link = transport.info.plain_mut()?;
                 let (transport_id, participant_id);
                 if is_rtcp {

@@ -1,7 +1,11 @@
 //! Settings of the server: plain values with defaults, so that tests start a server without files.
 //! `main` fills them from the configuration file, the environment and flags.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use ironcast_config::{Config, Door, Require};
 use ironcast_log::LogCounts;
@@ -63,6 +67,27 @@ pub struct ServerConfig {
     pub disconnected_timeout_s: u32,
     /// Default of new transports.
     pub initial_outgoing_bitrate_bps: u32,
+    /// What goes to other hosts.
+    pub pipes: PipesConfig,
+}
+
+/// What goes to other hosts, and how they are spoken with.
+#[derive(Debug, Clone)]
+pub struct PipesConfig {
+    /// Where pipe transports listen that say nothing else.
+    pub listen: IpAddr,
+    /// Their control APIs: no other is spoken with.
+    pub remotes: Vec<String>,
+    /// Trusted there, PEM.
+    pub ca: PathBuf,
+    /// With the token to show there.
+    pub token_file: Option<PathBuf>,
+    /// Certificate and key to show there, PEM.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Media is sealed.
+    pub srtp: bool,
+    /// They answer within so long.
+    pub answer_within: Duration,
 }
 
 /// How callers prove who they are. Without a CA, tokens or keys nobody is asked.
@@ -230,6 +255,15 @@ impl ServerConfig {
             consent_timeout_s: config.rtc.consent_timeout_s,
             disconnected_timeout_s: config.rtc.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.rtc.initial_outgoing_bitrate_bps,
+            pipes: PipesConfig {
+                listen: config.pipes.listen,
+                remotes: config.pipes.remotes.clone(),
+                ca: config.pipes.ca.clone().unwrap_or_else(|| config.control_cert()),
+                token_file: config.pipes.token_file.clone(),
+                identity: config.pipes.cert.clone().zip(config.pipes.key.clone()),
+                srtp: config.pipes.srtp,
+                answer_within: Duration::from_secs(config.pipes.answer_s.into()),
+            },
         }
     }
 

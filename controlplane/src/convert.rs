@@ -413,6 +413,9 @@ pub fn transport_stats(
             tuple: stats.tuple.map_or_else(|| link.tuple.clone(), tuple),
             rtcp_tuple: stats.rtcp_tuple.map(tuple).or_else(|| link.rtcp_tuple.clone()),
         }),
+        api::TransportLink::Pipe(link) => api::LinkStats::Pipe(api::PipeLinkStats {
+            tuple: stats.tuple.map_or_else(|| link.tuple.clone(), tuple),
+        }),
     };
     api::TransportStats {
         transport_id: info.id.to_string(),
@@ -499,6 +502,15 @@ pub fn plain_link(created: &plain::PlainTransportCreated, comedia: bool) -> api:
         srtp_parameters: created.srtp.as_ref().and_then(api_srtp),
         rtcp_mux: created.rtcp_local.is_none(),
         comedia,
+    })
+}
+
+/// The link of a new pipe transport.
+pub fn pipe_link(created: &plain::PlainTransportCreated, rtx: bool) -> api::TransportLink {
+    api::TransportLink::Pipe(api::PipeLink {
+        tuple: own_tuple(created.local),
+        srtp_parameters: created.srtp.as_ref().and_then(api_srtp),
+        rtx,
     })
 }
 

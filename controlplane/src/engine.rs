@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -30,6 +31,7 @@ use crate::{
     events::{EventLog, EventReader, Keep},
     limits::{Callers, Limits},
     metrics::Metrics,
+    pipes::Pipes,
     placement::{Full, Workers},
     registry::{self, Kind, Registry},
     reload::Reloader,
@@ -55,6 +57,8 @@ pub struct State {
     pub consent_timeout_s: u32,
     pub disconnected_timeout_s: u32,
     pub initial_outgoing_bitrate_bps: u32,
+    /// Where pipe transports listen that say nothing else.
+    pub pipes_listen: IpAddr,
     /// Ids whose creation waits for its answer: whoever repeats it waits too.
     creating: BTreeMap<(Kind, Id), watch::Sender<()>>,
     /// How many of them there are in each place: limits count them as if they existed.
@@ -219,6 +223,8 @@ pub struct Engine {
     pub audit: Audit,
     /// Reads the configuration again.
     pub reloader: Reloader,
+    /// What goes to other hosts.
+    pub pipes: Pipes,
     limits: RwLock<Arc<Limits>>,
     /// Closed routers have left something behind.
     sweep: Notify,
@@ -247,6 +253,7 @@ impl State {
             candidates: config.candidates,
             disconnected_timeout_s: config.disconnected_timeout_s,
             initial_outgoing_bitrate_bps: config.initial_outgoing_bitrate_bps,
+            pipes_listen: config.pipes.listen,
             creating: BTreeMap::new(),
             on_their_way: HashMap::new(),
             quota_refusals: 0,
@@ -268,6 +275,7 @@ impl Engine {
             strangers: Callers::default(),
             audit,
             reloader,
+            pipes: Pipes::default(),
             limits: RwLock::new(Arc::new(config.limits.clone())),
             sweep: Notify::new(),
             streams: Mutex::default(),

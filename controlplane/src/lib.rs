@@ -27,6 +27,7 @@ mod note;
 mod openapi;
 mod patience;
 mod pcap;
+mod pipes;
 mod placement;
 mod pulse;
 mod quic;
@@ -124,7 +125,7 @@ pub struct Server {
     doors: Vec<Open>,
     /// Ends only when a newer control plane has taken the dataplane over.
     attached: JoinHandle<()>,
-    background: [JoinHandle<()>; 4],
+    background: [JoinHandle<()>; 5],
     stopping: watch::Sender<bool>,
 }
 
@@ -215,7 +216,8 @@ impl Server {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move { engine.sweep().await })
         };
-        let background = [background, sampling, draining, sweeping];
+        let piping = tokio::spawn(pipes::watch(Arc::clone(&engine)));
+        let background = [background, sampling, draining, sweeping, piping];
         Ok(Self { address, plain, ops, engine, doors, attached, background, stopping })
     }
 

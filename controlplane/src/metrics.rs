@@ -60,6 +60,10 @@ pub struct Metrics {
     state_held: Histogram,
     /// From an event to the moment that a stream takes it.
     pub event_lag: Histogram,
+    /// Pipe transports that lead to other hosts and are followed.
+    pub pipes: Gauge,
+    /// Times that the other end of a pipe could not be looked at.
+    pub pipe_retries: Counter,
     /// Captures that run.
     pub captures: Gauge,
     /// How late a timer of this process is.
@@ -109,6 +113,8 @@ impl Default for Metrics {
             // Most are over within microseconds.
             state_held: Histogram::new(exponential_buckets(0.000_002, 2.0, 18)),
             event_lag: times(),
+            pipes: Gauge::default(),
+            pipe_retries: Counter::default(),
             captures: Gauge::default(),
             loop_lag: times(),
             doors: Mutex::default(),
@@ -133,6 +139,10 @@ impl Default for Metrics {
         registry.register("state_held_seconds", help, metrics.state_held.clone());
         let help = "Time from an event to the moment that a stream takes it";
         registry.register("event_lag_seconds", help, metrics.event_lag.clone());
+        let help = "Pipe transports that lead to other hosts";
+        registry.register("pipes", help, metrics.pipes.clone());
+        let help = "Times that the other end of a pipe could not be reached";
+        registry.register("pipe_retries", help, metrics.pipe_retries.clone());
         registry.register("captures", "Captures that run", metrics.captures.clone());
         let help = "How late a timer of this process is";
         registry.register("loop_lag_seconds", help, metrics.loop_lag.clone());

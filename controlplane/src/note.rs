@@ -3,7 +3,7 @@
 //! a later version may add fields, and an earlier one ignores them.
 
 use ironcast_api::{
-    AppData, ErrorCode, Id, Problem, RtpCapabilities, RtpCodecCapability, RtpParameters,
+    AppData, ErrorCode, Id, PipedFrom, Problem, RtpCapabilities, RtpCodecCapability, RtpParameters,
 };
 use ironcast_protocol::command::MAX_NOTE_BYTES;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -88,6 +88,21 @@ pub struct TransportNote {
     pub participant_id: Option<Id>,
     /// Default of its consumers, cut down to what the router has.
     pub rtp_capabilities: Option<RtpCapabilities>,
+    /// Of a pipe: what is lost on the way is sent again.
+    pub enable_rtx: bool,
+    /// Of a pipe that `POST /pipes` has made: where it leads.
+    pub far: Option<Far>,
+}
+
+/// The other end of a pipe transport.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Far {
+    /// The other host's control API.
+    pub url: String,
+    /// Router there.
+    pub router_id: Id,
+    /// Transport there.
+    pub transport_id: Id,
 }
 
 /// On a transport's connect.
@@ -106,6 +121,8 @@ pub struct ProducerNote {
     pub common: Common,
     /// In normal form.
     pub rtp_parameters: Option<RtpParameters>,
+    /// The routers that it has come through.
+    pub piped_from: Vec<PipedFrom>,
 }
 
 /// On a consumer.
@@ -116,6 +133,8 @@ pub struct ConsumerNote {
     pub common: Common,
     /// As answered.
     pub rtp_parameters: Option<RtpParameters>,
+    /// Of a pipe that `POST /pipes` has made: the producer at its other end.
+    pub far_producer_id: Option<Id>,
 }
 
 /// On an observer.

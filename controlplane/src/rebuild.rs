@@ -60,7 +60,12 @@ impl Rebuild {
                     add_transport(registry, made, convert::webrtc_link(&created), state)
                 }
                 Resource::PlainTransport { create, created, connect, state } => {
-                    let link = convert::plain_link(&created, create.comedia);
+                    let note: TransportNote = note::read(&create.note).unwrap_or_default();
+                    let link = if create.pipe {
+                        convert::pipe_link(&created, note.enable_rtx)
+                    } else {
+                        convert::plain_link(&created, create.comedia)
+                    };
                     let made = Made {
                         id: create.id,
                         router: create.router,
@@ -173,6 +178,9 @@ fn add_transport(
             link.dtls_parameters.role =
                 state.dtls_local_role.map_or(DtlsRole::Auto, convert::api_dtls_role);
         }
+        TransportLink::Pipe(link) => {
+            link.tuple = state.tuple.map_or_else(|| link.tuple.clone(), convert::tuple);
+        }
         TransportLink::Plain(link) => {
             link.tuple = state.tuple.map_or_else(|| link.tuple.clone(), convert::tuple);
             link.rtcp_tuple =
@@ -236,7 +244,8 @@ fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState)
     };
     let hash = note.common.hash;
     let (consumers, observers) = Default::default();
-    let producer = Producer { info, hash, consumable, consumers, observers };
+    let piped_from = note.piped_from;
+    let producer = Producer { info, hash, consumable, piped_from, consumers, observers };
     registry.insert_producer(producer).then_some(())
 }
 
@@ -268,7 +277,7 @@ fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState)
         created_at: note.common.created_at,
         app_data: note.common.app_data,
     };
-    registry.insert_consumer(info, note.common.hash).then_some(())
+    registry.insert_consumer(info, note.common.hash, note.far_producer_id).then_some(())
 }
 
 fn add_observer(

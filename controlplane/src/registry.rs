@@ -10,8 +10,8 @@ use std::{
 };
 
 use ironcast_api::{
-    ConsumerInfo, DtlsFingerprint, Id, ProducerInfo, RouterCounts, RouterInfo, RtpParameters,
-    TransportInfo,
+    ConsumerInfo, DtlsFingerprint, Id, PipedFrom, ProducerInfo, RouterCounts, RouterInfo,
+    RtpParameters, TransportInfo,
     events::{
         ConsumerClosed, ConsumerClosedReason, ConsumerEvent, EventData, ProducerEvent,
         RouterClosed, RouterClosedReason, TransportClosed, TransportClosedReason,
@@ -36,7 +36,7 @@ pub use tenants::{Holdings, Owner};
 use crate::{
     events::EventLog,
     limits::Bucket,
-    note::{BodyHash, TransportNote},
+    note::{BodyHash, Far, TransportNote},
 };
 
 /// An id that was deleted cannot be made again for so long: a late repeat would revive it.
@@ -147,6 +147,8 @@ pub struct Transport {
     /// Of the producers whose client gives none: those of one peer are played in step.
     pub cname: String,
     pub srtp_profile: Option<String>,
+    /// Where a pipe of `POST /pipes` leads.
+    pub far: Option<Box<Far>>,
 }
 
 impl Transport {
@@ -171,6 +173,7 @@ impl Transport {
             bps: 0,
             cname,
             srtp_profile: None,
+            far: note.far.map(Box::new),
         }
     }
 
@@ -192,6 +195,8 @@ pub struct Producer {
     pub hash: BodyHash,
     /// What its consumers are made from.
     pub consumable: Arc<RtpParameters>,
+    /// The routers that it has come through.
+    pub piped_from: Vec<PipedFrom>,
     pub consumers: BTreeSet<Id>,
     pub observers: BTreeSet<Id>,
 }
@@ -203,6 +208,8 @@ pub struct Consumer {
     pub info: ConsumerInfo,
     pub hash: BodyHash,
     pub mid: Option<String>,
+    /// Of a pipe of `POST /pipes`: the producer at its other end.
+    pub far_producer_id: Option<Box<Id>>,
     /// None when they cannot be encoded, which a test rules out.
     parameters: Option<Arc<Stored>>,
 }
@@ -269,6 +276,8 @@ pub struct Registry {
     /// Boxed: a map's nodes have room for eleven values, and many stay half empty.
     pub consumers: BTreeMap<Id, Box<Consumer>>,
     pub observers: BTreeMap<Id, Observer>,
+    /// Transports that lead to other hosts; some may be gone.
+    pub trunks: BTreeSet<Id>,
     fingerprints: Arc<[DtlsFingerprint]>,
     codecs: codecs::Shared,
     remains: remains::Remains,
@@ -366,6 +375,9 @@ impl Registry {
         let (router_id, participant) =
             (transport.info.router_id.clone(), transport.info.participant_id.clone());
         self.count_transport(&router_id, participant.as_ref());
+        if transport.far.is_some() {
+            self.trunks.insert(transport.info.id.clone());
+        }
         self.transports.insert(transport.info.id.clone(), transport);
         true
     }
@@ -390,7 +402,12 @@ impl Registry {
     }
 
     /// Adds a consumer; false if its transport or producer is gone.
-    pub fn insert_consumer(&mut self, mut info: ConsumerInfo, hash: BodyHash) -> bool {
+    pub fn insert_consumer(
+        &mut self,
+        mut info: ConsumerInfo,
+        hash: BodyHash,
+        far_producer_id: Option<Id>,
+    ) -> bool {
         let Some(router) = self.routers.get_mut(&info.router_id) else { return false };
         let Some(producer) = self.producers.get_mut(&info.producer_id) else { return false };
         let Some(transport) = self.transports.get_mut(&info.transport_id) else { return false };
@@ -402,7 +419,8 @@ impl Registry {
         transport.mids.extend(parameters.mid.clone());
         let stored = self.parameters.store(&parameters).ok().map(Arc::new);
         let id = info.id.clone();
-        let consumer = Consumer { info, hash, mid: parameters.mid, parameters: stored };
+        let (mid, far_producer_id) = (parameters.mid, far_producer_id.map(Box::new));
+        let consumer = Consumer { info, hash, mid, far_producer_id, parameters: stored };
         self.consumers.insert(id, Box::new(consumer));
         true
     }

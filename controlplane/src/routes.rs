@@ -3,11 +3,12 @@
 
 mod batch;
 pub mod capture;
-mod consumers;
+pub mod consumers;
 mod drain;
 mod host;
 mod list;
 pub mod observers;
+mod pipes;
 mod plain;
 mod producers;
 mod routers;
@@ -15,7 +16,7 @@ mod single;
 pub mod snapshot;
 pub mod stream;
 pub mod top;
-mod transports;
+pub mod transports;
 mod webhooks;
 
 use std::{
@@ -93,6 +94,7 @@ pub enum Op {
     ObserverDump,
     ObserveProducer,
     UnobserveProducer,
+    CreatePipe,
     Top,
     CreateWebhook,
     ListWebhooks,
@@ -193,7 +195,7 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/observers/{}/dump", Op::ObserverDump, "The dataplane's view"),
     route("POST", "/observers/{}/producers/{}", Op::ObserveProducer, "It listens to a producer"),
     route("DELETE", "/observers/{}/producers/{}", Op::UnobserveProducer, "It listens no more"),
-    route("POST", "/pipes", Op::Unsupported, "Not in this version"),
+    route("POST", "/pipes", Op::CreatePipe, "A producer in a router of another host as well"),
     route("POST", "/data-producers", Op::Unsupported, "Not in this version"),
     route("POST", "/data-consumers", Op::Unsupported, "Not in this version"),
     route("GET", "/observers/{}/stats", Op::Unsupported, "Not in this version"),
@@ -332,6 +334,7 @@ async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer,
         Op::ListConsumers => list::consumers(engine, call).await,
         Op::CreateObserver => observers::create(engine, call).await,
         Op::ListObservers => list::observers(engine, call).await,
+        Op::CreatePipe => pipes::create(engine, call).await,
         _ => Err(unsupported(call)),
     }
 }

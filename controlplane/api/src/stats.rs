@@ -21,6 +21,9 @@ pub enum LinkStats {
     /// Of a plain transport.
     #[serde(rename = "plain-rtp-transport")]
     Plain(PlainLinkStats),
+    /// Of a pipe transport.
+    #[serde(rename = "pipe-transport")]
+    Pipe(PipeLinkStats),
 }
 
 impl Default for LinkStats {
@@ -59,6 +62,15 @@ pub struct PlainLinkStats {
     /// The same of RTCP, without `rtcpMux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp_tuple: Option<TransportTuple>,
+}
+
+/// Of a pipe transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PipeLinkStats {
+    /// Our end, and the other host's once it is known.
+    pub tuple: TransportTuple,
 }
 
 /// A transport's record.

@@ -274,6 +274,7 @@ impl Media for ControlMedia {
         async move {
             let (router_id, producer_id) = (new.router_id, new.id.clone());
             let create = CreateProducer {
+                piped_from: None,
                 id: Some(new.id),
                 transport_id: new.transport_id,
                 kind: new.kind,

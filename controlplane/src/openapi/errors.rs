@@ -52,6 +52,7 @@ fn is_create(op: Op) -> bool {
             | Op::CreateProducer
             | Op::CreateConsumer
             | Op::CreateObserver
+            | Op::CreatePipe
     )
 }
 
@@ -94,7 +95,8 @@ fn codes(route: &Route) -> Vec<ErrorCode> {
         Op::Events => codes.extend([Code::EventsLost, Code::NoCapacity]),
         _ => {}
     }
-    if matches!(op, Op::CreateRouter | Op::Ready) {
+    // Another host may be draining, too.
+    if matches!(op, Op::CreateRouter | Op::Ready | Op::CreatePipe) {
         codes.push(Code::Draining);
     }
     codes

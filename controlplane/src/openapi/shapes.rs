@@ -63,6 +63,7 @@ pub fn body_of(op: Op) -> Option<Shape> {
         Op::CreateProducer => shape::<api::CreateProducer>(),
         Op::CreateConsumer => shape::<api::CreateConsumer>(),
         Op::CreateObserver => shape::<api::CreateObserver>(),
+        Op::CreatePipe => shape::<api::CreatePipe>(),
         Op::PatchConsumer => optional(shape::<api::PatchConsumer>()),
         Op::Batch => shape::<api::Batch>(),
         Op::CreateWebhook => shape::<api::CreateWebhook>(),
@@ -103,6 +104,7 @@ pub fn answer_of(op: Op) -> Good {
             shape::<api::ConsumerInfo>()
         }
         Op::CreateObserver => return Good::Made(shape::<api::ObserverInfo>()),
+        Op::CreatePipe => return Good::Made(shape::<api::Piped>()),
         Op::ListObservers => shape::<api::ObserverList>(),
         Op::GetObserver | Op::PauseObserver | Op::ResumeObserver | Op::ObserveProducer => {
             shape::<api::ObserverInfo>()

@@ -196,8 +196,8 @@ pub fn description(route: &Route) -> &'static str {
         Op::CreateTransport => {
             "Makes a client's connection. `id`, `iceParameters`, `iceCandidates` and `dtlsParameters` \
              of the answer go to `createSendTransport` or `createRecvTransport` of mediasoup-client. \
-             The type `plain` is for peers without ICE and DTLS (FFmpeg, GStreamer): the answer's \
-             `tuple` says where they send to. `participantId` is a name of the caller's choice: \
+             The type `plain` is for peers without ICE and DTLS (FFmpeg, GStreamer), the type `pipe` for \
+             another host: the answer's `tuple` says where they send to. `participantId` is a name of the caller's choice: \
              `leave` closes all transports that carry it."
         }
         Op::ListTransports => "A page of transports in ascending order of ids.",
@@ -208,7 +208,7 @@ pub fn description(route: &Route) -> &'static str {
         Op::DeleteTransport => "Closes it with its producers and consumers. Safe to repeat.",
         Op::ConnectTransport => {
             "Tells the client's role and the fingerprints of its certificate, as mediasoup-client's \
-             `connect` event gives them; of a plain transport where its peer is (`ip`, `port`, \
+             `connect` event gives them; of a plain or pipe transport where its peer is (`ip`, `port`, \
              `rtcpPort`; not with `comedia`) and what it seals with (`srtpParameters`). Once for each transport; the same again is 200, others are \
              409 `wrong_state`."
         }
@@ -253,7 +253,9 @@ pub fn description(route: &Route) -> &'static str {
         Op::CreateConsumer => {
             "Lets a transport receive a producer of the same router. `id`, `producerId`, `kind` and \
              `rtpParameters` of the answer go to `consume` of mediasoup-client. Make it with `paused: \
-             true` and resume it when the client has it, so that its first packet is of a key frame."
+             true` and resume it when the client has it, so that its first packet is of a key frame. On \
+             a pipe transport it takes every stream of the producer, for `POST /producers` at the other \
+             host, and needs no capabilities."
         }
         Op::ListConsumers => "A page of consumers in ascending order of ids.",
         Op::GetConsumer => "One consumer, how well it receives, and which layers.",
@@ -270,7 +272,8 @@ pub fn description(route: &Route) -> &'static str {
             "Asks the producer for a key frame, for a receiver that cannot go on without one."
         }
         Op::ConsumerStats => {
-            "The stream that is sent, then the producer's stream that it comes from."
+            "The stream that is sent, then the producer's stream that it comes from; of a pipe all \
+             streams that are sent."
         }
         Op::CreateObserver => {
             "Makes somebody who listens to audio producers of a router, by the levels that clients \
@@ -301,6 +304,14 @@ pub fn description(route: &Route) -> &'static str {
         Op::DeleteWebhook => {
             "It is sent nothing more, and what waits for it is dropped. Those of the file are 409 \
              `wrong_state`. Safe to repeat."
+        }
+        Op::CreatePipe => {
+            "Makes a producer of this host one of a router of another host as well, with every layer: a \
+             pipe transport and a consumer here, their counterparts there, by that host's control API \
+             (`remote.url`, one of `pipes.remotes`). Transports are made for the first pipe between two \
+             routers and shared by the others. Pauses and the end of the source are carried over; when \
+             the producer there is closed, the consumer here is. The same again is 409 \
+             `already_exists`, back to where it came from 409 `wrong_state`."
         }
         Op::Top => {
             "For an operator's view: what there is, all workers with what they dropped, and the \

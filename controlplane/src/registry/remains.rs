@@ -130,15 +130,21 @@ mod tests {
         let consumable = Arc::new(info.rtp_parameters.clone());
         let consumers_of = BTreeSet::new();
         let observers = BTreeSet::new();
-        let producer =
-            Producer { info, hash: hash(), consumable, consumers: consumers_of, observers };
+        let producer = Producer {
+            info,
+            hash: hash(),
+            consumable,
+            piped_from: Vec::new(),
+            consumers: consumers_of,
+            observers,
+        };
         assert!(registry.insert_producer(producer));
         let ids =
             json!({ "routerId": room, "transportId": transport_id, "producerId": producer_id });
         let consumer: ConsumerInfo = example("get_consumer", ids);
         for number in 0..consumers {
             let info = ConsumerInfo { id: id(&format!("{room}-c{number:04}")), ..consumer.clone() };
-            assert!(registry.insert_consumer(info, hash()));
+            assert!(registry.insert_consumer(info, hash(), None));
         }
     }
 

@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ironcast_api::{
-    ConsumerInfo, CreateConsumer, ErrorCode, Id, MediaKind, PatchConsumer, Problem, RtpParameters,
-    RtpStreamStatsType, RtxEncoding,
+    ConsumerInfo, CreateConsumer, ErrorCode, EventSeq, Id, MediaKind, PatchConsumer, Problem,
+    RtpParameters, RtpStreamStatsType, RtxEncoding,
     events::{ConsumerClosedReason, EventData},
 };
 use ironcast_negotiate::{
-    ConsumerIdentity, ConsumerOptions, ValidRtpCapabilities, default_enable_rtx,
-    derive_consumer_type, get_consumer_rtp_parameters, normalize_preferred_layers,
+    ConsumerIdentity, ConsumerOptions, PipeIdentity, ValidRtpCapabilities, default_enable_rtx,
+    derive_consumer_type, get_consumer_rtp_parameters, get_pipe_consumer_rtp_parameters,
+    normalize_preferred_layers,
 };
 use ironcast_protocol::{Command, Reply, command, media, snapshot::ResourceKind};
 
@@ -33,11 +34,29 @@ use crate::{
 /// `POST /consumers`: what is needed is looked up, negotiated without holding up others, and then
 /// sent to the dataplane.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
-    let (mut create, hash) = call.hashed_body::<CreateConsumer>()?;
-    if create.pipe == Some(true) {
-        let detail = "this version has no pipe consumers";
-        return Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer("/pipe"));
+    let (create, hash) = call.hashed_body::<CreateConsumer>()?;
+    let (made, seq) = make(engine, &call.caller, create, hash, None).await?;
+    match made {
+        Made::Before(info) => Answer::json(200, &*info, seq),
+        Made::Now(info) => Answer::made(true, &*info, &info.id, &info.router_id, seq),
     }
+}
+
+/// A consumer that is there now.
+pub enum Made {
+    /// The same call has made it before.
+    Before(Box<ConsumerInfo>),
+    Now(Box<ConsumerInfo>),
+}
+
+/// Makes a consumer; `far_producer_id` is at the other end of one that [`super::pipes`] makes.
+pub async fn make(
+    engine: &Arc<Engine>,
+    who: &Principal,
+    mut create: CreateConsumer,
+    hash: BodyHash,
+    far_producer_id: Option<Id>,
+) -> Result<(Made, EventSeq), Problem> {
     let caps = create.rtp_capabilities.take().map(ValidRtpCapabilities::new).transpose();
     let caps = caps.map_err(|error| error.into_problem("/rtpCapabilities"))?.map(Arc::new);
     let id = id_or_new(create.id.take())?;
@@ -46,15 +65,16 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let wanted = Wanted { id, create, caps, common, caller: call.caller.clone() };
+    let wanted = Wanted { id, create, caps, common, far_producer_id, caller: who.clone() };
     let (found, seq) = engine.run(|state| find_inputs(state, &wanted)).await?;
     let inputs = match found {
-        Found::Existing(info) => return Answer::json(200, &*info, seq),
+        Found::Existing(info) => return Ok((Made::Before(info), seq)),
         Found::Inputs(inputs) => inputs,
     };
     let negotiated = negotiate(&inputs, &wanted)?;
     let ((is_new, info), seq) = engine.run(|state| commit(state, &wanted, &negotiated)).await?;
-    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
+    let info = Box::new(info);
+    Ok((if is_new { Made::Now(info) } else { Made::Before(info) }, seq))
 }
 
 /// A request, read and checked.
@@ -63,6 +83,7 @@ struct Wanted {
     create: CreateConsumer,
     caps: Option<Arc<ValidRtpCapabilities>>,
     common: Common,
+    far_producer_id: Option<Id>,
     caller: Principal,
 }
 
@@ -75,8 +96,42 @@ enum Found {
 /// What is negotiated: shared with the registry, not copied out of it.
 struct Inputs {
     consumable: Arc<RtpParameters>,
-    caps: Arc<ValidRtpCapabilities>,
+    receiver: Receiver,
     kind: MediaKind,
+}
+
+/// Who receives.
+enum Receiver {
+    /// Somebody with these capabilities: one stream, or all of them.
+    Peer(Arc<ValidRtpCapabilities>, bool),
+    /// Another router: all streams. What is lost on the way is sent again, or not.
+    Router(bool),
+}
+
+impl Receiver {
+    fn of(transport: &Transport, wanted: &Wanted) -> Result<Self, Problem> {
+        let create = &wanted.create;
+        let Some(link) = transport.info.pipe() else {
+            let caps = wanted.caps.as_ref().or(transport.rtp_capabilities.as_ref());
+            let caps = caps.ok_or_else(|| {
+                let detail = "rtpCapabilities are needed, here or on the transport";
+                Problem::invalid("/rtpCapabilities", detail)
+            })?;
+            return Ok(Self::Peer(Arc::clone(caps), create.pipe == Some(true)));
+        };
+        if create.pipe == Some(false) {
+            let detail = "what is consumed on a pipe transport is a pipe";
+            return Err(Problem::invalid("/pipe", detail));
+        }
+        if create.mid.is_some() {
+            return Err(Problem::invalid("/mid", "on a pipe transport there are no MIDs"));
+        }
+        Ok(Self::Router(create.enable_rtx.unwrap_or(link.rtx)))
+    }
+
+    fn is_pipe(&self) -> bool {
+        matches!(self, Self::Router(_) | Self::Peer(_, true))
+    }
 }
 
 /// The result, for a MID and SSRCs that are chosen last.
@@ -86,24 +141,35 @@ struct Negotiated {
     wire: media::RtpParameters,
     /// The dataplane's form cannot say all of it.
     is_lossy: bool,
+    /// All streams.
+    is_pipe: bool,
+    /// To another router.
+    has_mid: bool,
 }
 
 impl Negotiated {
-    /// Both forms with what is chosen for this consumer.
-    fn with(&self, mid: String, ssrc: u32) -> (RtpParameters, media::RtpParameters) {
+    /// Both forms with what is chosen for this consumer: as many SSRCs in a row as [`Self::ssrcs`].
+    fn with(&self, mid: Option<String>, ssrc: u32) -> (RtpParameters, media::RtpParameters) {
         let (mut parameters, mut wire) = (self.parameters.clone(), self.wire.clone());
-        wire.mid = Some(mid.clone());
-        parameters.mid = Some(mid);
-        // Two in a row, for the stream and its retransmissions.
-        for encoding in &mut parameters.encodings {
+        wire.mid.clone_from(&mid);
+        parameters.mid = mid;
+        // Two for each, for the stream and its retransmissions.
+        for (encoding, index) in parameters.encodings.iter_mut().zip(0..) {
+            let ssrc = ssrc + 2 * index;
             encoding.ssrc = Some(ssrc);
             encoding.rtx = encoding.rtx.map(|_| RtxEncoding { ssrc: ssrc + 1 });
         }
-        for encoding in &mut wire.encodings {
+        for (encoding, index) in wire.encodings.iter_mut().zip(0..) {
+            let ssrc = ssrc + 2 * index;
             encoding.ssrc = Some(ssrc);
             encoding.rtx_ssrc = encoding.rtx_ssrc.map(|_| ssrc + 1);
         }
         (parameters, wire)
+    }
+
+    /// How many SSRCs it takes.
+    fn ssrcs(&self) -> usize {
+        2 * self.parameters.encodings.len()
     }
 }
 
@@ -120,34 +186,41 @@ fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
         _ => {}
     }
     let (_, transport, producer) = parents(state, wanted)?;
-    let caps = wanted.caps.as_ref().or(transport.rtp_capabilities.as_ref());
-    let caps = caps.ok_or_else(|| {
-        let detail = "rtpCapabilities are needed, here or on the transport";
-        Problem::invalid("/rtpCapabilities", detail)
-    })?;
     Ok(Step::Done(Found::Inputs(Inputs {
         consumable: Arc::clone(&producer.consumable),
-        caps: Arc::clone(caps),
+        receiver: Receiver::of(transport, wanted)?,
         kind: producer.info.kind,
     })))
 }
 
 fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
-    let options = ConsumerOptions {
-        consumable_rtp_parameters: &inputs.consumable,
-        remote_rtp_capabilities: &inputs.caps,
-        pipe: false,
-        enable_rtx: wanted.create.enable_rtx.unwrap_or_else(|| default_enable_rtx(inputs.kind)),
+    // The SSRCs are chosen last.
+    let parameters = match &inputs.receiver {
+        Receiver::Router(rtx) => {
+            let none = PipeIdentity { ssrc: 0, rtx_ssrc: 0 };
+            get_pipe_consumer_rtp_parameters(&inputs.consumable, *rtx, none)
+        }
+        Receiver::Peer(caps, is_pipe) => {
+            let enable_rtx = wanted.create.enable_rtx;
+            let options = ConsumerOptions {
+                consumable_rtp_parameters: &inputs.consumable,
+                remote_rtp_capabilities: caps,
+                pipe: *is_pipe,
+                enable_rtx: enable_rtx.unwrap_or_else(|| default_enable_rtx(inputs.kind)),
+            };
+            let mid = wanted.create.mid.clone();
+            let identity = ConsumerIdentity { mid, ssrc: 0, rtx_ssrc: 0 };
+            get_consumer_rtp_parameters(&options, &identity).map_err(|error| {
+                // The mid is the request's own field, everything else is about the capabilities.
+                let prefix = if error.pointer() == "/mid" { "" } else { "/rtpCapabilities" };
+                error.into_problem(prefix)
+            })?
+        }
     };
-    let identity = ConsumerIdentity { mid: wanted.create.mid.clone(), ssrc: 0, rtx_ssrc: 0 };
-    let parameters = get_consumer_rtp_parameters(&options, &identity).map_err(|error| {
-        // The mid is the request's own field, everything else is about the capabilities.
-        let prefix = if error.pointer() == "/mid" { "" } else { "/rtpCapabilities" };
-        error.into_problem(prefix)
-    })?;
     let wire = convert::rtp_parameters(&parameters);
     let is_lossy = convert::api_rtp_parameters(&wire) != parameters;
-    Ok(Negotiated { parameters, wire, is_lossy })
+    let has_mid = matches!(inputs.receiver, Receiver::Peer(..));
+    Ok(Negotiated { parameters, wire, is_lossy, is_pipe: inputs.receiver.is_pipe(), has_mid })
 }
 
 fn commit(
@@ -164,12 +237,18 @@ fn commit(
     let owner = router.owner.clone();
     let places =
         vec![Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)];
-    let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
-    let (parameters, wire) = negotiated.with(mid, free_ssrcs(router, 2));
-    let info = describe(transport, producer, wanted, parameters);
+    let (next_mid, mid) = if negotiated.has_mid {
+        let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
+        (next_mid, Some(mid))
+    } else {
+        (transport.next_mid, None)
+    };
+    let (parameters, wire) = negotiated.with(mid, free_ssrcs(router, negotiated.ssrcs()));
+    let info = describe(transport, producer, wanted, (parameters, negotiated.is_pipe));
     let note = ConsumerNote {
         common: wanted.common.clone(),
         rtp_parameters: negotiated.is_lossy.then(|| info.rtp_parameters.clone()),
+        far_producer_id: wanted.far_producer_id.clone(),
     };
     let command = Command::Consume(command::Consume {
         id: wanted.id.to_string(),
@@ -189,16 +268,16 @@ fn commit(
         transport.next_mid = next_mid;
         transport.mids.extend(info.rtp_parameters.mid.clone());
     }
-    let hash = wanted.common.hash;
+    let made = (wanted.common.hash, wanted.far_producer_id.clone());
     let creation = Creation { kind: Kind::Consumer, id: wanted.id.clone(), places };
-    Ok(Step::create(creation, command, move |state, reply| consumed(state, info, hash, reply)))
+    Ok(Step::create(creation, command, move |state, reply| consumed(state, info, made, reply)))
 }
 
 /// What the dataplane answered.
 fn consumed(
     state: &mut State,
     info: ConsumerInfo,
-    hash: BodyHash,
+    (hash, far_producer_id): (BodyHash, Option<Id>),
     reply: Result<Reply, Problem>,
 ) -> Result<(bool, ConsumerInfo), Problem> {
     let consumed = match reply {
@@ -218,7 +297,7 @@ fn consumed(
             .map_or(info.preferred_layers, |layers| Some(convert::api_layers(layers))),
         ..info
     };
-    if !state.registry.insert_consumer(info.clone(), hash) {
+    if !state.registry.insert_consumer(info.clone(), hash, far_producer_id) {
         state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
         return Err(Problem::not_found("producer", &info.producer_id));
     }
@@ -273,9 +352,9 @@ fn describe(
     transport: &Transport,
     producer: &Producer,
     wanted: &Wanted,
-    rtp_parameters: RtpParameters,
+    (rtp_parameters, is_pipe): (RtpParameters, bool),
 ) -> ConsumerInfo {
-    let consumer_type = derive_consumer_type(producer.info.producer_type, false);
+    let consumer_type = derive_consumer_type(producer.info.producer_type, is_pipe);
     ConsumerInfo {
         id: wanted.id.clone(),
         router_id: transport.info.router_id.clone(),
@@ -345,11 +424,17 @@ fn see(state: &State, who: &Principal, id: &Id) -> Result<Id, Problem> {
 
 /// `DELETE /consumers/{id}`.
 pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    single::delete(engine, call, id, see, Command::CloseConsumer, |state, id| {
-        let reason = ConsumerClosedReason::Request;
-        state.registry.close_consumer(id, reason, true, &mut state.events);
-    })
-    .await
+    single::delete(engine, call, id, see, Command::CloseConsumer, forget).await
+}
+
+/// The same without a call.
+pub fn close(state: &State, who: &Principal, id: &Id) -> Step<Option<Id>> {
+    single::close(state, who, id, see, Command::CloseConsumer, forget)
+}
+
+fn forget(state: &mut State, id: &Id) {
+    let reason = ConsumerClosedReason::Request;
+    state.registry.close_consumer(id, reason, true, &mut state.events);
 }
 
 /// `POST /consumers/{id}/pause` and `/resume`.
@@ -456,7 +541,9 @@ pub async fn stats(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer,
                 };
                 find(state, &id)?;
                 let outbound = RtpStreamStatsType::OutboundRtp;
-                let mut records = vec![convert::stream_stats(outbound, &stats.outbound)];
+                let sent = [&stats.outbound].into_iter().chain(&stats.others);
+                let mut records: Vec<_> =
+                    sent.map(|one| convert::stream_stats(outbound, one)).collect();
                 records[0].layers_reason = stats.layers_reason.map(convert::layers_reason);
                 if let Some(inbound) = &stats.inbound {
                     let direction = RtpStreamStatsType::InboundRtp;

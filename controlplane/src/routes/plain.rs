@@ -1,5 +1,5 @@
-//! What is special about plain transports: their options, their connect, and the SDP for whoever
-//! receives from one. Everything else about a transport is in `transports.rs`.
+//! What is special about plain and pipe transports: their options, their connect, and the SDP for
+//! whoever receives from a plain one. Everything else about a transport is in `transports.rs`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,7 +7,8 @@ use std::{
 };
 
 use ironcast_api::{
-    ConnectTransport, CreateTransport, ErrorCode, Id, PlainConnectAnswer, Problem, SrtpCryptoSuite,
+    ConnectTransport, CreateTransport, ErrorCode, EventSeq, Id, PlainConnectAnswer, Problem,
+    SrtpCryptoSuite, TransportLink, TransportTuple, TransportType,
 };
 use ironcast_protocol::{
     Command, Reply,
@@ -16,6 +17,7 @@ use ironcast_protocol::{
 
 use super::transports::{connected_already, find, seen};
 use crate::{
+    auth::Principal,
     call::{Answer, Call},
     convert,
     engine::{Engine, State, Step, unexpected},
@@ -27,13 +29,14 @@ use crate::{
 /// Media type of SDP (RFC 8866 section 8.1).
 pub const SDP: &str = "application/sdp";
 
-/// The options of a plain transport, checked.
+/// The options of a plain or pipe transport, checked.
 pub struct Wanted {
     listen: Option<IpAddr>,
     port: Option<u16>,
     rtcp_mux: bool,
     comedia: bool,
     suite: Option<SrtpCryptoSuite>,
+    is_pipe: bool,
 }
 
 impl Wanted {
@@ -41,26 +44,38 @@ impl Wanted {
     pub fn read(create: &CreateTransport) -> Result<Self, Problem> {
         let listen = create.listen_address.as_deref().map(|text| ip(text, "/listenAddress"));
         let is_sealed = create.enable_srtp == Some(true);
+        let is_pipe = create.kind == TransportType::Pipe;
+        // As with mediasoup: between two servers there is nothing to negotiate.
+        let usual = if is_pipe { SrtpCryptoSuite::AeadAes256Gcm } else { Default::default() };
         Ok(Self {
             listen: listen.transpose()?,
             // As with mediasoup, 0 leaves the choice to us.
             port: create.port.filter(|port| *port != 0),
             rtcp_mux: create.rtcp_mux != Some(false),
             comedia: create.comedia == Some(true),
-            suite: is_sealed.then(|| create.srtp_crypto_suite.unwrap_or_default()),
+            suite: is_sealed.then(|| create.srtp_crypto_suite.unwrap_or(usual)),
+            is_pipe,
         })
     }
 
     /// For the dataplane.
-    pub fn command(&self, id: &Id, create: &CreateTransport, note: Vec<u8>) -> Command {
+    pub fn command(
+        &self,
+        state: &State,
+        id: &Id,
+        create: &CreateTransport,
+        note: Vec<u8>,
+    ) -> Command {
+        let usual = self.is_pipe.then_some(state.pipes_listen);
         Command::CreatePlainTransport(CreatePlainTransport {
             id: id.to_string(),
             router: create.router_id.to_string(),
-            listen: self.listen,
+            listen: self.listen.or(usual),
             port: self.port,
             rtcp_mux: self.rtcp_mux,
             comedia: self.comedia,
             srtp_suite: self.suite.map(|suite| suite.as_str().to_owned()),
+            pipe: self.is_pipe,
             note,
         })
     }
@@ -96,7 +111,35 @@ pub fn refuse_plain(connect: &ConnectTransport) -> Result<(), Problem> {
     }
 }
 
-/// What a plain transport is told of its peer.
+/// What the links without ICE have in common.
+struct Link<'a> {
+    tuple: &'a TransportTuple,
+    is_sealed: bool,
+    rtcp_mux: bool,
+    comedia: bool,
+}
+
+impl<'a> Link<'a> {
+    fn of(transport: &'a Transport) -> Result<Self, Problem> {
+        match &transport.info.link {
+            TransportLink::Plain(link) => Ok(Self {
+                tuple: &link.tuple,
+                is_sealed: link.srtp_parameters.is_some(),
+                rtcp_mux: link.rtcp_mux,
+                comedia: link.comedia,
+            }),
+            TransportLink::Pipe(link) => Ok(Self {
+                tuple: &link.tuple,
+                is_sealed: link.srtp_parameters.is_some(),
+                rtcp_mux: true,
+                comedia: false,
+            }),
+            TransportLink::Webrtc(_) => Err(not_plain()),
+        }
+    }
+}
+
+/// What a plain or pipe transport is told of its peer.
 struct Peer {
     remote: Option<SocketAddr>,
     rtcp_remote: Option<SocketAddr>,
@@ -105,12 +148,12 @@ struct Peer {
 impl Peer {
     /// As far as it fits the transport: the errors are those of mediasoup.
     fn read(connect: &ConnectTransport, transport: &Transport) -> Result<Self, Problem> {
-        let link = transport.info.plain().ok_or_else(not_plain)?;
+        let link = Link::of(transport)?;
         if connect.dtls_parameters.is_some() {
-            let detail = "a plain transport has no DTLS";
+            let detail = "only a webrtc transport has DTLS";
             return Err(Problem::invalid("/dtlsParameters", detail));
         }
-        match (&connect.srtp_parameters, link.srtp_parameters.is_some()) {
+        match (&connect.srtp_parameters, link.is_sealed) {
             (None, true) => {
                 let detail = "enableSrtp is on: the peer's srtpParameters are needed";
                 return Err(Problem::invalid("/srtpParameters", detail));
@@ -156,14 +199,14 @@ fn not_plain() -> Problem {
     Problem::new(ErrorCode::WrongState, "this is not a plain transport")
 }
 
-/// `POST /transports/{id}/connect` of a plain transport.
+/// `POST /transports/{id}/connect` of a plain or pipe transport.
 pub async fn connect(
     engine: &Arc<Engine>,
-    call: &Call,
+    who: &Principal,
     id: &Id,
     connect: &ConnectTransport,
     hash: BodyHash,
-) -> Result<Answer, Problem> {
+) -> Result<(PlainConnectAnswer, EventSeq), Problem> {
     let wrong = || {
         let detail = "key and salt as base64, as long as the suite says";
         Problem::invalid("/srtpParameters/keyBase64", detail)
@@ -171,9 +214,9 @@ pub async fn connect(
     let srtp = connect.srtp_parameters.as_ref();
     let srtp = srtp.map(|srtp| convert::srtp(srtp).ok_or_else(wrong)).transpose()?;
     let note = note::write(&ConnectNote { hash })?;
-    let (answer, seq) = engine
+    engine
         .run(|state| {
-            let transport = seen(state, call, id)?;
+            let transport = state.registry.transport(who, id)?;
             match transport.connect_hash {
                 Some(other) if other == hash => return Ok(Step::Done(answer(transport)?)),
                 Some(_) => return Err(connected_already()),
@@ -192,8 +235,7 @@ pub async fn connect(
                 connected(state, &id, hash, (remote, rtcp_remote), reply)
             }))
         })
-        .await?;
-    Answer::json(200, &answer, seq)
+        .await
 }
 
 fn connected(
@@ -223,28 +265,36 @@ fn connected(
     let transport = find(state, id)?;
     transport.connect_hash = Some(hash);
     transport.srtp_profile = srtp.as_ref().map(|srtp| srtp.suite.clone());
-    let link = transport.info.plain_mut().ok_or_else(not_plain)?;
     let tuple = |local, remote| {
         use ironcast_protocol::command::Tuple;
         Some(convert::tuple(Tuple { local, remote: remote?, protocol: Default::default() }))
     };
-    if let Some(tuple) = tuple(local, remote) {
-        link.tuple = tuple;
+    let (ends, srtp) = (tuple(local, remote), srtp.as_ref().and_then(convert::api_srtp));
+    match &mut transport.info.link {
+        TransportLink::Plain(link) => {
+            link.tuple = ends.unwrap_or_else(|| link.tuple.clone());
+            if let Some(tuple) = rtcp_local.and_then(|local| tuple(local, rtcp_remote)) {
+                link.rtcp_tuple = Some(tuple);
+            }
+            link.srtp_parameters = srtp;
+        }
+        TransportLink::Pipe(link) => {
+            link.tuple = ends.unwrap_or_else(|| link.tuple.clone());
+            link.srtp_parameters = srtp;
+        }
+        TransportLink::Webrtc(_) => return Err(not_plain()),
     }
-    if let Some(tuple) = rtcp_local.and_then(|local| tuple(local, rtcp_remote)) {
-        link.rtcp_tuple = Some(tuple);
-    }
-    link.srtp_parameters = srtp.as_ref().and_then(convert::api_srtp);
     answer(transport)
 }
 
 fn answer(transport: &Transport) -> Result<PlainConnectAnswer, Problem> {
-    let link = transport.info.plain().ok_or_else(not_plain)?;
-    Ok(PlainConnectAnswer {
-        tuple: link.tuple.clone(),
-        rtcp_tuple: link.rtcp_tuple.clone(),
-        srtp_parameters: link.srtp_parameters.clone(),
-    })
+    let (tuple, rtcp_tuple, srtp_parameters) = match &transport.info.link {
+        TransportLink::Plain(link) => (&link.tuple, link.rtcp_tuple.clone(), &link.srtp_parameters),
+        TransportLink::Pipe(link) => (&link.tuple, None, &link.srtp_parameters),
+        TransportLink::Webrtc(_) => return Err(not_plain()),
+    };
+    let (tuple, srtp_parameters) = (tuple.clone(), srtp_parameters.clone());
+    Ok(PlainConnectAnswer { tuple, rtcp_tuple, srtp_parameters })
 }
 
 /// `GET /transports/{id}/sdp`.

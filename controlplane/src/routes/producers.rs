@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ironcast_api::{
-    CreateProducer, Id, Problem, ProducerInfo, RtpParameters, RtpStreamStatsType, events::EventData,
+    CreateProducer, ErrorCode, Id, PIPED_FROM_MAX, PipedFrom, Problem, ProducerInfo, RtpParameters,
+    RtpStreamStatsType, events::EventData,
 };
 use ironcast_negotiate::{NegotiatedProducer, negotiate_producer};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
@@ -28,13 +29,19 @@ use crate::{
 /// sent to the dataplane.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let (mut create, hash) = call.hashed_body::<CreateProducer>()?;
+    let piped_from = create.piped_from.take().unwrap_or_default();
+    if piped_from.len() > PIPED_FROM_MAX {
+        let detail =
+            format!("a track that came through {} routers goes no further", piped_from.len());
+        return Err(Problem::invalid("/pipedFrom", detail));
+    }
     let id = id_or_new(create.id.take())?;
     let common = Common {
         created_at: unix_ms(),
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let wanted = Wanted { id, create, common, caller: call.caller.clone() };
+    let wanted = Wanted { id, create, common, piped_from, caller: call.caller.clone() };
     loop {
         let (found, seq) = engine.run(|state| find_inputs(state, &wanted)).await?;
         let inputs = match found {
@@ -54,6 +61,7 @@ struct Wanted {
     id: Id,
     create: CreateProducer,
     common: Common,
+    piped_from: Vec<PipedFrom>,
     caller: Principal,
 }
 
@@ -94,7 +102,22 @@ fn check_id(state: &State, wanted: &Wanted) -> Result<Option<Step<ProducerInfo>>
     state.check_id(Kind::Producer, &wanted.id, wanted.common.hash, existing)
 }
 
+/// A track that comes back is refused whatever its id is.
+fn check_loop(state: &State, wanted: &Wanted) -> Result<(), Problem> {
+    let transport = state.registry.transport(&wanted.caller, &wanted.create.transport_id);
+    let Ok(router_id) = transport.map(|transport| &transport.info.router_id) else { return Ok(()) };
+    let is_here = |from: &PipedFrom| {
+        Some(from.host.as_str()) == state.boot_id.as_deref() && from.router_id == *router_id
+    };
+    if !wanted.piped_from.iter().any(is_here) {
+        return Ok(());
+    }
+    let detail = format!("this track has come through {:?}: that is a loop", router_id.as_str());
+    Err(Problem::new(ErrorCode::WrongState, detail).with_pointer("/pipedFrom"))
+}
+
 fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
+    check_loop(state, wanted)?;
     match check_id(state, wanted)? {
         Some(Step::Done(info)) => return Ok(Step::Done(Found::Existing(Box::new(info)))),
         Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
@@ -157,7 +180,7 @@ fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
         created_at: wanted.common.created_at,
         app_data: wanted.common.app_data.clone(),
     };
-    let command = produce(create, &info, &negotiated, &wanted.common)?;
+    let command = produce(wanted, &info, &negotiated)?;
     Ok(Negotiated { info, consumable: Arc::new(negotiated.consumable_rtp_parameters), command })
 }
 
@@ -187,7 +210,7 @@ fn commit(
     check_rate(state, &inputs.router_id)?;
     let creation = Creation { kind: Kind::Producer, id: wanted.id.clone(), places };
     let (info, consumable) = (negotiated.info.clone(), Arc::clone(&negotiated.consumable));
-    let hash = wanted.common.hash;
+    let (hash, piped_from) = (wanted.common.hash, wanted.piped_from.clone());
     Ok(Step::create(creation, negotiated.command.clone(), move |state, reply| {
         let rtp_type = match reply.map_err(|problem| problem.about("/rtpParameters"))? {
             Reply::Produced { rtp_type } => rtp_type,
@@ -195,7 +218,9 @@ fn commit(
         };
         let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
         let (consumers, observers) = Default::default();
-        let producer = Producer { info: info.clone(), hash, consumable, consumers, observers };
+        let info_there = info.clone();
+        let producer =
+            Producer { info: info_there, hash, consumable, piped_from, consumers, observers };
         if !state.registry.insert_producer(producer) {
             return Err(Problem::not_found("transport", &info.transport_id));
         }
@@ -206,14 +231,15 @@ fn commit(
 }
 
 fn produce(
-    create: &CreateProducer,
+    wanted: &Wanted,
     info: &ProducerInfo,
     negotiated: &NegotiatedProducer,
-    common: &Common,
 ) -> Result<Command, Problem> {
+    let create = &wanted.create;
     let note = ProducerNote {
-        common: common.clone(),
+        common: wanted.common.clone(),
         rtp_parameters: convert::lost(&negotiated.rtp_parameters),
+        piped_from: wanted.piped_from.clone(),
     };
     Ok(Command::Produce(command::Produce {
         id: info.id.to_string(),

@@ -30,19 +30,27 @@ pub async fn delete(
     command: fn(Named) -> Command,
     forget: fn(&mut State, &Id),
 ) -> Result<Answer, Problem> {
-    let (router_id, seq) = engine
-        .run(|state| {
-            // Another's is not there, and what is not there is deleted.
-            let Ok(router_id) = see(state, &call.caller, id) else { return Ok(Step::Done(None)) };
-            let id = id.clone();
-            Ok(Step::ask(command(named(&id)), move |state, reply| {
-                closed(reply)?;
-                forget(state, &id);
-                Ok(Some(router_id))
-            }))
-        })
-        .await?;
+    let look = |state: &mut State| Ok(close(state, &call.caller, id, see, command, forget));
+    let (router_id, seq) = engine.run(look).await?;
     Ok(Answer::closed(id, router_id.as_ref(), seq))
+}
+
+/// Another's is not there, and what is not there is closed. Gives the router that it was in.
+pub fn close(
+    state: &State,
+    who: &Principal,
+    id: &Id,
+    see: See,
+    command: fn(Named) -> Command,
+    forget: fn(&mut State, &Id),
+) -> Step<Option<Id>> {
+    let Ok(router_id) = see(state, who, id) else { return Step::Done(None) };
+    let id = id.clone();
+    Step::ask(command(named(&id)), move |state, reply| {
+        closed(reply)?;
+        forget(state, &id);
+        Ok(Some(router_id))
+    })
 }
 
 /// `POST /KIND/{id}/pause` and `/resume`. `set` remembers it and tells it if it is new.

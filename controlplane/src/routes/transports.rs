@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use ironcast_api::{
     ConnectAnswer, ConnectTransport, CreateTransport, DtlsFingerprint, DtlsParameters, ErrorCode,
-    FingerprintAlgorithm, Id, LeaveAnswer, PatchTransport, Problem, RestartIceAnswer,
+    EventSeq, FingerprintAlgorithm, Id, LeaveAnswer, PatchTransport, Problem, RestartIceAnswer,
     RtpCapabilities, TransportInfo, TransportType, WebRtcLink, events::TransportClosedReason,
 };
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
@@ -19,7 +19,7 @@ use crate::{
     engine::{Creation, Engine, Place, State, Step, unexpected},
     events::unix_ms,
     limits::check_count,
-    note::{self, BodyHash, Common, ConnectNote, TransportNote},
+    note::{self, BodyHash, Common, ConnectNote, Far, TransportNote},
     rebuild::new_transport_info,
     registry::{Kind, Transport},
 };
@@ -29,7 +29,19 @@ const FINGERPRINTS_MAX: usize = 16;
 
 /// `POST /transports`.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
-    let (mut create, hash) = call.hashed_body::<CreateTransport>()?;
+    let (create, hash) = call.hashed_body::<CreateTransport>()?;
+    let ((is_new, info), seq) = make(engine, &call.caller, create, hash, None).await?;
+    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
+}
+
+/// Makes a transport; `far` is the other end of one that [`super::pipes`] makes.
+pub async fn make(
+    engine: &Arc<Engine>,
+    who: &Principal,
+    mut create: CreateTransport,
+    hash: BodyHash,
+    far: Option<Far>,
+) -> Result<((bool, TransportInfo), EventSeq), Problem> {
     let wanted = Wanted::read(&create)?;
     let id = id_or_new(create.id.take())?;
     if let Some(caps) = &mut create.rtp_capabilities {
@@ -41,9 +53,8 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
-    let ((is_new, info), seq) =
-        engine.run(|state| look(state, &call.caller, &id, &create, &wanted, &common)).await?;
-    Answer::made(is_new, &info, &info.id, &info.router_id, seq)
+    let wanted = (&create, &wanted, far.as_ref());
+    engine.run(|state| look(state, who, &id, wanted, &common)).await
 }
 
 /// The link that is to be made.
@@ -55,9 +66,6 @@ enum Wanted {
 impl Wanted {
     /// Options of what this version does not have, and options of other kinds of transports.
     fn read(create: &CreateTransport) -> Result<Self, Problem> {
-        let unsupported = |pointer: &str, detail: &str| {
-            Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer(pointer))
-        };
         let of_webrtc = [
             ("enableUdp", create.enable_udp.is_some()),
             ("enableTcp", create.enable_tcp.is_some()),
@@ -70,32 +78,33 @@ impl Wanted {
             ("iceConsentTimeout", create.ice_consent_timeout.is_some()),
             ("iceDisconnectedTimeout", create.ice_disconnected_timeout.is_some()),
         ];
-        let of_plain = [
+        let of_both = [
             ("listenAddress", create.listen_address.is_some()),
             ("port", create.port.is_some()),
+            ("enableSrtp", create.enable_srtp.is_some()),
+        ];
+        let of_plain = [
             ("rtcpMux", create.rtcp_mux.is_some()),
             ("comedia", create.comedia.is_some()),
-            ("enableSrtp", create.enable_srtp.is_some()),
             ("srtpCryptoSuite", create.srtp_crypto_suite.is_some()),
         ];
-        let (name, foreign) = match create.kind {
-            TransportType::Webrtc => ("webrtc", &of_plain[..]),
-            TransportType::Plain => ("plain", &of_webrtc[..]),
-            TransportType::Pipe => {
-                return unsupported("/type", "this version has no pipe transports");
-            }
+        let of_pipe = [("enableRtx", create.enable_rtx.is_some())];
+        let (name, foreign): (_, [&[_]; 3]) = match create.kind {
+            TransportType::Webrtc => ("webrtc", [&of_both, &of_plain, &of_pipe]),
+            TransportType::Plain => ("plain", [&of_webrtc, &of_pipe, &[]]),
+            TransportType::Pipe => ("pipe", [&of_webrtc, &of_plain, &[]]),
         };
-        let of_pipe = ("enableRtx", create.enable_rtx.is_some());
-        if let Some((field, _)) = foreign.iter().chain([&of_pipe]).find(|(_, is_given)| *is_given) {
+        if let Some((field, _)) = foreign.into_iter().flatten().find(|(_, is_given)| *is_given) {
             let detail = format!("a {name} transport has no {field}");
             return Err(Problem::invalid(format!("/{field}"), detail));
         }
         if create.enable_sctp == Some(true) {
-            return unsupported("/enableSctp", "this version has no data channels");
+            let detail = "this version has no data channels";
+            return Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer("/enableSctp"));
         }
         Ok(match create.kind {
-            TransportType::Plain => Self::Plain(plain::Wanted::read(create)?),
-            TransportType::Webrtc | TransportType::Pipe => Self::Webrtc,
+            TransportType::Plain | TransportType::Pipe => Self::Plain(plain::Wanted::read(create)?),
+            TransportType::Webrtc => Self::Webrtc,
         })
     }
 
@@ -107,7 +116,7 @@ impl Wanted {
         note: Vec<u8>,
     ) -> Result<Command, Problem> {
         Ok(match self {
-            Self::Plain(wanted) => wanted.command(id, create, note),
+            Self::Plain(wanted) => wanted.command(state, id, create, note),
             Self::Webrtc => Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
                 id: id.to_string(),
                 router: create.router_id.to_string(),
@@ -148,8 +157,7 @@ fn look(
     state: &mut State,
     who: &Principal,
     id: &Id,
-    create: &CreateTransport,
-    wanted: &Wanted,
+    (create, wanted, far): (&CreateTransport, &Wanted, Option<&Far>),
     common: &Common,
 ) -> Result<Step<(bool, TransportInfo)>, Problem> {
     let existing =
@@ -169,13 +177,15 @@ fn look(
         common: common.clone(),
         participant_id: create.participant_id.clone(),
         rtp_capabilities: caps.map(|caps| cut_down(caps, &router.codecs.capabilities)),
+        enable_rtx: create.enable_rtx == Some(true),
+        far: far.cloned(),
     };
     let bytes = note::write(&note)?;
     state.check_transports(&owner, is_newcomer)?;
     state.check_traffic(&owner)?;
     check_rate(state, &create.router_id)?;
     let command = wanted.command(state, id, create, bytes)?;
-    let comedia = create.comedia == Some(true);
+    let (kind, comedia) = (create.kind, create.comedia == Some(true));
     let (id, router_id) = (id.clone(), create.router_id.clone());
     let newcomer = owner.clone().filter(|_| is_newcomer).map(Place::Newcomers);
     let places = [place].into_iter().chain(owner.map(Place::Owner)).chain(newcomer).collect();
@@ -183,6 +193,9 @@ fn look(
     Ok(Step::create(creation, command, move |state, reply| {
         let link = match reply.map_err(plain::about_sockets)? {
             Reply::TransportCreated(created) => convert::webrtc_link(&created),
+            Reply::PlainTransportCreated(created) if kind == TransportType::Pipe => {
+                convert::pipe_link(&created, note.enable_rtx)
+            }
             Reply::PlainTransportCreated(created) => convert::plain_link(&created, comedia),
             other => return Err(unexpected(&other)),
         };
@@ -231,8 +244,9 @@ pub async fn get(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, P
 pub async fn connect(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
     let (connect, hash) = call.hashed_body::<ConnectTransport>()?;
     let (kind, _) = engine.run(|state| Ok(Step::Done(seen(state, call, id)?.info.kind()))).await?;
-    if kind == TransportType::Plain {
-        return plain::connect(engine, call, id, &connect, hash).await;
+    if kind != TransportType::Webrtc {
+        let (answer, seq) = plain::connect(engine, &call.caller, id, &connect, hash).await?;
+        return Answer::json(200, &answer, seq);
     }
     plain::refuse_plain(&connect)?;
     let needed = || Problem::invalid("/dtlsParameters", "dtlsParameters are needed");
@@ -402,7 +416,7 @@ pub async fn delete(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer
 }
 
 /// Another's is not there, and what is not there is closed. Gives the router that it was in.
-fn close(state: &mut State, who: &Principal, id: &Id) -> Step<Option<Id>> {
+pub fn close(state: &mut State, who: &Principal, id: &Id) -> Step<Option<Id>> {
     let Ok(transport) = state.registry.transport(who, id) else { return Step::Done(None) };
     let router_id = transport.info.router_id.clone();
     let command = Command::CloseTransport(named(id));

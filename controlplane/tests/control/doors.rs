@@ -26,7 +26,7 @@ async fn every_version_of_http_gives_the_same_answers() {
         ("PUT", "/v1/routers", "{}"),
         ("POST", "/v1/routers", "{\"colour\": 1}"),
         ("POST", "/v1/routers", "{"),
-        ("POST", "/v1/pipes", "{}"),
+        ("POST", "/v1/data-producers", "{}"),
         ("DELETE", "/v1/routers/never", ""),
         ("GET", "/v1/openapi.json", ""),
     ];

@@ -382,8 +382,10 @@ impl State {
                 self.find(&create.router).ok_or_else(missing)?;
                 let ip = create.listen.unwrap_or_else(|| [127, 0, 0, 1].into());
                 let port = create.port.unwrap_or(28_000);
-                let key =
-                    |suite: &String| SrtpParameters { suite: suite.clone(), key: vec![7; 30] };
+                let key = |suite: &String| {
+                    let len = if suite == "AEAD_AES_256_GCM" { 44 } else { 30 };
+                    SrtpParameters { suite: suite.clone(), key: vec![7; len] }
+                };
                 let created = PlainTransportCreated {
                     local: (ip, port).into(),
                     rtcp_local: (!create.rtcp_mux).then(|| (ip, port + 1).into()),
@@ -558,6 +560,7 @@ impl State {
                     outbound: stream_stats(),
                     inbound: Some(stream_stats()),
                     layers_reason: Some(LayersReason::Bandwidth),
+                    others: Vec::new(),
                 };
                 return Ok(Reply::ConsumerStats(Box::new(stats)));
             }

@@ -13,6 +13,7 @@ mod hostile;
 mod http;
 mod jwt;
 mod observers;
+mod pipes;
 mod plain;
 mod quotas;
 mod reload;

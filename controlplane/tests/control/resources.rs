@@ -218,14 +218,6 @@ async fn wrong_input_names_its_place() {
         (
             "POST",
             "/v1/transports",
-            transport(json!({ "type": "pipe" })),
-            422,
-            "unsupported",
-            "/type",
-        ),
-        (
-            "POST",
-            "/v1/transports",
             transport(json!({ "comedia": true })),
             400,
             "invalid_request",
@@ -317,7 +309,6 @@ async fn wrong_input_names_its_place() {
             "invalid_request",
             "/mid",
         ),
-        ("POST", "/v1/consumers", consume(json!({ "pipe": true })), 422, "unsupported", "/pipe"),
         (
             "PATCH",
             "/v1/consumers/room-bob-cam",
@@ -329,7 +320,7 @@ async fn wrong_input_names_its_place() {
         ("POST", "/v1/participants/alice/leave", Value::Null, 400, "invalid_request", "?routerId"),
         ("POST", "/v1/observers", json!({}), 400, "invalid_request", ""),
         ("PUT", "/v1/consumers/x/trace", json!({}), 422, "unsupported", ""),
-        ("POST", "/v1/pipes", json!({}), 422, "unsupported", ""),
+        ("POST", "/v1/data-producers", json!({}), 422, "unsupported", ""),
     ];
     let before = stage.state().await;
     for (method, path, body, status, code, pointer) in cases {

@@ -90,6 +90,23 @@ impl Check<Vec<String>> for IceUrls {
     }
 }
 
+/// Addresses of other hosts' control APIs.
+pub(crate) struct Urls;
+
+impl Check<Vec<String>> for Urls {
+    fn check(&self, value: &Vec<String>) -> Result<(), Expected> {
+        let is_url = |url: &String| {
+            url.strip_prefix("https://").is_some_and(|host| {
+                !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/')
+            })
+        };
+        if value.iter().all(is_url) {
+            return Ok(());
+        }
+        Err(Expected("expected addresses such as \"https://media-2.example:7443\"".into()))
+    }
+}
+
 /// A level, or several `part=level` after it.
 pub(crate) struct LogFilter;
 
@@ -167,6 +184,17 @@ pub(crate) fn whole(config: &Config) -> Vec<Problem> {
         let what = "signaling.turn_servers is set, but signaling.turn_secret_file is not".into();
         let help = "name a file with the secret that the TURN server knows (static-auth-secret)";
         refuse("signaling.turn_servers", what, help);
+    }
+    match (&config.pipes.cert, &config.pipes.key) {
+        (Some(_), None) => {
+            let what = "pipes.cert is set, but pipes.key is not".into();
+            refuse("pipes.cert", what, "a certificate and its key belong together");
+        }
+        (None, Some(_)) => {
+            let what = "pipes.key is set, but pipes.cert is not".into();
+            refuse("pipes.key", what, "a certificate and its key belong together");
+        }
+        _ => {}
     }
     for (section, cert, key) in pairs {
         let (has, lacks) = match (cert, key) {

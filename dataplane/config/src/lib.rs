@@ -38,7 +38,7 @@ pub use ipnet::IpNet;
 pub use crate::{
     flags::{CONTROLPLANE, DAEMONS, DATAPLANE, Daemon, Flags, SIGNALING},
     problem::{ConfigError, Place, Problem},
-    sections::{Control, Dataplane, Events, Limits, Log, Rtc, Signaling},
+    sections::{Control, Dataplane, Events, Limits, Log, Pipes, Rtc, Signaling},
     value::{Announced, Door, LogFormat, PortRange, Require, Sealer, Transmit},
 };
 
@@ -64,6 +64,8 @@ pub struct Config {
     pub limits: Limits,
     /// The event stream.
     pub events: Events,
+    /// What one host sends to another.
+    pub pipes: Pipes,
     /// The reference signaling service and its page.
     pub signaling: Signaling,
     /// What is written to the logs.
@@ -267,25 +269,27 @@ impl Config {
         (0..wanted).map(|index| cores[index % cores.len()]).collect()
     }
 
-    fn sections(&self) -> [&dyn sections::Section; 7] {
+    fn sections(&self) -> [&dyn sections::Section; 8] {
         [
             &self.rtc,
             &self.dataplane,
             &self.control,
             &self.limits,
             &self.events,
+            &self.pipes,
             &self.signaling,
             &self.log,
         ]
     }
 
     fn section_mut(&mut self, name: &str) -> Option<&mut dyn sections::Section> {
-        let sections: [&mut dyn sections::Section; 7] = [
+        let sections: [&mut dyn sections::Section; 8] = [
             &mut self.rtc,
             &mut self.dataplane,
             &mut self.control,
             &mut self.limits,
             &mut self.events,
+            &mut self.pipes,
             &mut self.signaling,
             &mut self.log,
         ];

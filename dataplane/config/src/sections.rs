@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    check::{Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, ScopeWords, Url},
+    check::{Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, ScopeWords, Url, Urls},
     value::{
         Announced, Door, Expected, LogFormat, PortRange, Raw, Require, Sealer, Transmit, Value,
     },
@@ -443,6 +443,33 @@ section! {
         turn_secret_file: Option<PathBuf> = None;
         /// How long such credentials hold.
         turn_credentials_s: u32 = 3_600, Between(60, 86_400);
+    }
+}
+
+section! {
+    /// Pipes: what one host sends to another, so that a room spreads over both (`POST /pipes`).
+    Pipes = "pipes" {
+        /// Where pipe transports listen that name no address: one of this host that the others reach.
+        /// Theirs have to be in rtc.plain_allow.
+        listen: IpAddr = IpAddr::from([127, 0, 0, 1]);
+        /// The control APIs of the other hosts, such as ["https://media-2.example:7443"]. Nothing is
+        /// piped to any other.
+        remotes: Vec<String> = Vec::new(), Urls;
+        /// What is trusted there, PEM: a CA, or their own certificates. Not set: the certificate of this
+        /// machine's control plane.
+        ca: Option<PathBuf> = None;
+        /// A file with the token to show there, of an admin or of who owns the rooms. Not set: no
+        /// token.
+        token_file: Option<PathBuf> = None;
+        /// A client certificate to show there, PEM. Not set: none.
+        cert: Option<PathBuf> = None;
+        /// Its private key, PEM.
+        key: Option<PathBuf> = None;
+        /// Media between the hosts is sealed (SRTP, AES-256-GCM) with keys that the control planes
+        /// exchange.
+        srtp: bool = true;
+        /// Another host answers a call within so long, or the pipe is refused.
+        answer_s: u32 = 5, Between(1, 60);
     }
 }
 

@@ -78,8 +78,9 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_close_consumer(&mut self, id: &str) -> Outcome<Reply> {
-        let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
-        self.remove_consumer(key);
+        for key in self.parts(id).ok_or_else(|| not_found("consumer", id))? {
+            self.remove_consumer(key);
+        }
         Ok(Reply::Done)
     }
 
@@ -252,7 +253,7 @@ impl Worker {
         let Some(consumer) = self.consumers.remove(key) else {
             return;
         };
-        self.consumer_ids.remove(&consumer.id);
+        self.unname_consumer(key, &consumer.id);
         self.unsubscribe(key, &consumer);
         let Some(transport) = self.transports.get_mut(consumer.transport) else {
             return;

@@ -1,7 +1,10 @@
 //! What the control plane asks of one worker: `apply_*`, one function a command. Parameters are
 //! final; what is wrong all the same is refused with nothing half-made. Never on the way of a packet.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use ironcast_protocol::{
     CommandError, ErrorCode, Reply,
@@ -9,7 +12,7 @@ use ironcast_protocol::{
         Consume, Consumed, CreateRouter, CreateWebRtcTransport, DtlsRole, IceParameters, Produce,
         SetPreferredLayers, SetPriority, SetTransportBitrates,
     },
-    media::{Layers, MediaKind, RtpType},
+    media::{Layers, MediaKind},
     plain::{ConnectPlainTransport, CreatePlainTransport},
 };
 
@@ -27,6 +30,7 @@ use crate::{
         },
     },
     numbers::{RtcpIndex, SentSeq},
+    pipe,
     producer::{Producer, Recipient},
     router::Router,
     srtp::{MasterKey, OpenKey, SealKey},
@@ -358,12 +362,6 @@ impl Worker {
         if self.consumer_ids.contains_key(&create.id) {
             return refuse(ErrorCode::AlreadyExists, format!("consumer {:?} exists", create.id));
         }
-        if self.consumers.len() >= self.limits.consumers_max {
-            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of consumers");
-        }
-        if create.rtp_type == RtpType::Pipe {
-            return refuse(ErrorCode::Unsupported, "pipe consumers are not there yet");
-        }
         let transport_key = self.transport_key(&create.transport)?;
         let producer_key = *self
             .producer_ids
@@ -378,37 +376,44 @@ impl Worker {
         if producer.router != transport.router {
             return refuse(ErrorCode::Invalid, "the producer is in another router");
         }
+        let parts = pipe::parts_of(create, producer.streams.len())?;
+        if self.consumers.len() + parts.len() > self.limits.consumers_max {
+            return refuse(ErrorCode::NoCapacity, "this worker has its maximum of consumers");
+        }
         let first_seq = SentSeq(u32::from(first_seq & 0x7fff));
-        let invalid = |message| CommandError::new(ErrorCode::Invalid, message);
-        let mut consumer =
-            Consumer::new(create, producer_key, producer, transport_key, first_seq, now)
-                .map_err(invalid)?;
-        let rtx_ssrc = consumer.rtx.map(|(ssrc, _)| ssrc);
-        let ours = [Some(consumer.ssrc), rtx_ssrc];
-        let taken = ours.iter().flatten().any(|ssrc| transport.consumer_ssrcs.contains_key(ssrc));
-        if taken || rtx_ssrc == Some(consumer.ssrc) {
-            return refuse(ErrorCode::Invalid, "the consumer's SSRC is in use on this transport");
+        let make = |part| {
+            Consumer::new(create, part, producer_key, producer, transport_key, first_seq, now)
+        };
+        let made: Result<Vec<_>, _> = parts.into_iter().map(make).collect();
+        let mut made = made.map_err(|message| CommandError::new(ErrorCode::Invalid, message))?;
+        let mut ours = BTreeSet::new();
+        for ssrc in made.iter().flat_map(Consumer::ssrcs) {
+            if !ours.insert(ssrc) || transport.consumer_ssrcs.contains_key(&ssrc) {
+                let message = "the consumer's SSRC is in use on this transport";
+                return refuse(ErrorCode::Invalid, message);
+            }
         }
         if transport.retired.len() >= self.limits.sent_ssrcs_max {
             return refuse(ErrorCode::NoCapacity, "this transport has used up its SSRCs");
         }
-        if let Some(next) = transport.retired.get(&consumer.ssrc) {
-            consumer.timeline = crate::timeline::Timeline::new(*next);
-        }
-        if let Some(next) = rtx_ssrc.and_then(|ssrc| transport.retired.get(&ssrc)) {
-            consumer.rtx_seq = *next;
+        for consumer in &mut made {
+            if let Some(next) = transport.retired.get(&consumer.ssrc) {
+                consumer.timeline = crate::timeline::Timeline::new(*next);
+            }
+            let rtx_ssrc = consumer.rtx.map(|(ssrc, _)| ssrc);
+            if let Some(next) = rtx_ssrc.and_then(|ssrc| transport.retired.get(&ssrc)) {
+                consumer.rtx_seq = *next;
+            }
         }
         let reply = Consumed {
-            paused: consumer.paused,
+            paused: create.paused,
             producer_paused: producer.paused,
-            score: consumer.score(producer),
-            preferred_layers: consumer.preferred,
+            score: pipe::score(made.iter(), producer),
+            preferred_layers: made.first().and_then(|consumer| consumer.preferred),
         };
-        let key = self.consumers.insert(consumer);
-        transport.consumer_ssrcs.extend(ours.iter().flatten().map(|ssrc| (*ssrc, key)));
         transport.layers_at = now;
-        self.consumer_ids.insert(create.id.clone(), key);
-        self.subscribe(key, now);
+        let keys: Vec<_> = made.into_iter().map(|one| self.consumers.insert(one)).collect();
+        self.name_consumer(&create.id, keys, now);
         self.schedule(transport_key, now);
         Ok(Reply::Consumed(reply))
     }
@@ -418,16 +423,17 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_pause_consumer(&mut self, id: &str, paused: bool, now: Nanos) -> Outcome<Reply> {
-        let key = *self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
-        let consumer = self.consumer_mut(id)?;
-        if consumer.paused != paused {
-            consumer.paused = paused;
-            consumer.start_over();
+        for key in self.parts(id).ok_or_else(|| not_found("consumer", id))? {
+            let Some(consumer) = self.consumers.get_mut(key) else { continue };
+            if consumer.paused != paused {
+                consumer.paused = paused;
+                consumer.start_over();
+            }
+            let (transport, producer) = (consumer.transport, consumer.producer);
+            self.wants_changed(producer);
+            self.follow(key, now);
+            self.look_at_layers(transport, now);
         }
-        let (transport, producer) = (consumer.transport, consumer.producer);
-        self.wants_changed(producer);
-        self.follow(key, now);
-        self.look_at_layers(transport, now);
         Ok(Reply::Done)
     }
 
@@ -475,14 +481,16 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn apply_request_key_frame(&mut self, id: &str, now: Nanos) -> Outcome<Reply> {
-        let consumer = self.consumer_mut(id)?;
-        let wish =
-            consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
-        let producer_key = consumer.producer;
-        if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
-            producer.request_key_frame(stream, Wish::Repair, now);
-            let transport = producer.transport;
-            self.schedule(transport, now);
+        for key in self.parts(id).ok_or_else(|| not_found("consumer", id))? {
+            let Some(consumer) = self.consumers.get(key) else { continue };
+            let wish =
+                consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
+            let producer_key = consumer.producer;
+            if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
+                producer.request_key_frame(stream, Wish::Repair, now);
+                let transport = producer.transport;
+                self.schedule(transport, now);
+            }
         }
         Ok(Reply::Done)
     }

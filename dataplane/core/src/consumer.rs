@@ -124,6 +124,12 @@ pub struct Consumer {
     pub kind: MediaKind,
     /// How it is made.
     pub rtp_type: RtpType,
+    /// The receiver may send NACK.
+    pub nack: bool,
+    /// 1 to 255.
+    pub priority: u8,
+    /// Why the target is what it is.
+    pub reason: LayersReason,
     /// SSRC.
     pub ssrc: u32,
     /// SSRC and payload type of retransmissions.
@@ -134,12 +140,6 @@ pub struct Consumer {
     pub clock_rate: u32,
     /// The receiver's losses, averaged over its reports.
     loss: f32,
-    /// The receiver may send NACK.
-    pub nack: bool,
-    /// 1 to 255.
-    pub priority: u8,
-    /// Why the target is what it is.
-    pub reason: LayersReason,
     /// Wanted.
     pub preferred: Option<Layers>,
     /// What the last layers event said.
@@ -177,12 +177,14 @@ const _: () = assert!(std::mem::offset_of!(Consumer, template) == 2 * LINE);
 const _: () = assert!(size_of::<Consumer>() == 7 * LINE, "grown: there are many of them");
 
 impl Consumer {
-    /// A consumer from its parameters; what is wrong with them is said in words.
+    /// A consumer from its parameters; what is wrong with them is said in words. `part`: of a pipe, the
+    /// encoding, and the producer's stream, that it is for.
     ///
     /// # Errors
     /// A sentence for the caller.
     pub fn new(
         create: &Consume,
+        part: Option<u8>,
         producer_key: ProducerKey,
         producer: &Producer,
         transport: TransportKey,
@@ -191,8 +193,9 @@ impl Consumer {
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
         let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;
-        let encoding = parameters.encodings.first().ok_or("rtpParameters.encodings is empty")?;
-        let ssrc = encoding.ssrc.ok_or("rtpParameters.encodings[0].ssrc is missing")?;
+        let index = usize::from(part.unwrap_or(0));
+        let encoding = parameters.encodings.get(index).ok_or("an encoding is missing")?;
+        let ssrc = encoding.ssrc.ok_or("an encoding's ssrc is missing")?;
         if media.clock_rate != producer.clock_rate {
             return Err("the codec's clock rate is not the producer's".into());
         }
@@ -204,7 +207,8 @@ impl Consumer {
             .find(|codec| codec.mime_type.to_ascii_lowercase().ends_with("/rtx"));
         let rtx = rtx_codec.zip(encoding.rtx_ssrc).map(|(codec, ssrc)| (ssrc, codec.payload_type));
         let nack = media.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty());
-        let layered = producer.streams.len() > 1 || producer.temporal_layers > 1;
+        let layered =
+            part.is_none() && (producer.streams.len() > 1 || producer.temporal_layers > 1);
         let cname = &parameters.rtcp.cname;
         let cname = if *producer.cname == **cname {
             Arc::clone(&producer.cname)
@@ -221,7 +225,7 @@ impl Consumer {
             transport,
             paused: create.paused,
             current: None,
-            target: (producer.streams.len() == 1).then_some(0),
+            target: part.or_else(|| (producer.streams.len() == 1).then_some(0)),
             temporal: u8::MAX,
             temporal_target: u8::MAX,
             resync: true,
@@ -270,6 +274,17 @@ impl Consumer {
             left_at_ms: 0,
             last_fir: None,
         })
+    }
+
+    /// True of a part of a pipe: it takes one stream with all of its layers, always the same one.
+    #[must_use]
+    pub fn is_pipe(&self) -> bool {
+        self.rtp_type == RtpType::Pipe
+    }
+
+    /// What it sends with.
+    pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
+        [Some(self.ssrc), self.rtx.map(|(ssrc, _)| ssrc)].into_iter().flatten()
     }
 
     /// Sends nothing until a key frame (video) or the next packet (audio).

@@ -108,13 +108,14 @@ impl Worker {
     /// State of a consumer.
     #[must_use]
     pub fn consumer_state(&self, id: &str) -> Option<ConsumerState> {
-        let consumer = self.consumers.get(*self.consumer_ids.get(id)?)?;
+        let key = *self.consumer_ids.get(id)?;
+        let consumer = self.consumers.get(key)?;
         let producer = self.producers.get(consumer.producer)?;
         Some(ConsumerState {
             paused: consumer.paused,
             producer_paused: producer.paused,
             priority: consumer.priority,
-            score: consumer.score(producer),
+            score: self.whole_score(key).unwrap_or_default(),
             preferred_layers: consumer.preferred,
             current_layers: consumer.current_layers(producer),
         })
@@ -210,17 +211,23 @@ impl Worker {
     /// # Errors
     /// `NotFound`.
     pub fn consumer_stats(&self, id: &str, now: Nanos) -> Outcome<ConsumerStats> {
-        let key = self.consumer_ids.get(id).ok_or_else(|| not_found("consumer", id))?;
-        let consumer = self.consumers.get(*key).ok_or_else(|| not_found("consumer", id))?;
+        let keys = self.parts(id).ok_or_else(|| not_found("consumer", id))?;
+        let mut parts = keys.iter().filter_map(|key| self.consumers.get(*key));
+        let consumer = parts.next().ok_or_else(|| not_found("consumer", id))?;
         let producer = self.producers.get(consumer.producer);
         let source = producer.zip(consumer.current).and_then(|(producer, at)| {
             Some(self.inbound(producer, producer.streams.get(usize::from(at))?, now))
         });
-        let score = producer.map_or(0, |producer| consumer.score(producer).score);
+        let outbound = |consumer: &Consumer| {
+            let score = producer.map_or(0, |producer| consumer.score(producer).score);
+            self.outbound(consumer, producer, score, now)
+        };
         Ok(ConsumerStats {
-            outbound: self.outbound(consumer, producer, score, now),
+            outbound: outbound(consumer),
             layers_reason: consumer.preferred.is_some().then_some(consumer.reason),
-            inbound: source,
+            // A pipe has as many sources as streams: they are their producer's figures.
+            inbound: source.filter(|_| !consumer.is_pipe()),
+            others: parts.map(outbound).collect(),
         })
     }
 

@@ -48,29 +48,34 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let mut demands = std::mem::take(&mut self.demands);
         demands.clear();
-        let mut audio_bps = 0;
+        let mut fixed_bps = 0;
         for &consumer_key in &transport.consumers {
             let Some(consumer) = self.consumers.get(consumer_key) else { continue };
             let Some(producer) = self.producers.get(consumer.producer) else { continue };
             let is_silent = consumer.paused || producer.paused;
+            // What a pipe carries is not for us to choose.
+            if consumer.is_pipe() && !is_silent {
+                let stream = consumer.target.and_then(|at| producer.streams.get(usize::from(at)));
+                fixed_bps += stream.map_or(0, |stream| stream.rate_bps(u8::MAX, now));
+            }
             if consumer.kind == MediaKind::Video {
                 demands.push(Demand {
                     consumer: consumer_key,
                     priority: consumer.priority,
                     is_shown: !consumer.is_starved,
-                    options: if is_silent {
+                    options: if is_silent || consumer.is_pipe() {
                         Options::default()
                     } else {
                         options(consumer, producer, now)
                     },
                     chosen: None,
                 });
-            } else if !is_silent {
+            } else if !is_silent && !consumer.is_pipe() {
                 let rates = producer.streams.iter().map(|stream| stream.rate_bps(u8::MAX, now));
-                audio_bps += rates.sum::<u64>();
+                fixed_bps += rates.sum::<u64>();
             }
         }
-        let is_at_best = share(transport, &mut demands, audio_bps, now);
+        let is_at_best = share(transport, &mut demands, fixed_bps, now);
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
         transport.layers_at = now + if is_at_best { LAYERS_EVERY_AT_BEST } else { LAYERS_EVERY };
@@ -121,6 +126,10 @@ impl Worker {
         let producers = &self.producers;
         self.consumers.get(key).is_some_and(|consumer| {
             let producer = producers.get(consumer.producer);
+            // A layer that rests has nobody waiting for it at the other end of a pipe.
+            if consumer.is_pipe() && producer.is_some_and(|p| !p.has_to_begin(consumer.target)) {
+                return false;
+            }
             consumer.needs_key_frame()
                 || producer.is_some_and(|p| consumer.waits_for_temporal_layers(p))
         })

@@ -30,6 +30,7 @@ pub mod link;
 pub mod meter;
 pub mod numbers;
 mod observer;
+mod pipe;
 pub mod producer;
 pub mod recover;
 pub mod router;

@@ -781,6 +781,13 @@ impl Producer {
         }
     }
 
+    /// True when a key frame of that stream is worth asking for: it flows, or there is no other.
+    #[must_use]
+    pub fn has_to_begin(&self, stream: Option<u8>) -> bool {
+        let stream = stream.and_then(|at| self.streams.get(usize::from(at)));
+        self.streams.len() == 1 || stream.is_some_and(Stream::is_active)
+    }
+
     /// Streams with packets of this turn, one bit each.
     #[must_use]
     pub fn fresh_streams(&self) -> u8 {

@@ -203,11 +203,9 @@ impl Worker {
                 let consumer = consumer.id.clone();
                 self.events.push(Event::ConsumerExhausted { consumer, stream });
             }
-            let Some(producer) = self.producers.get(consumer.producer) else {
-                continue;
-            };
-            let score = consumer.score(producer);
-            if score != consumer.announced_score {
+            let score = self.whole_score(consumer_key);
+            let Some(consumer) = self.consumers.get_mut(consumer_key) else { continue };
+            if let Some(score) = score.filter(|score| *score != consumer.announced_score) {
                 consumer.announced_score = score.clone();
                 let consumer = consumer.id.clone();
                 self.events.push(Event::ConsumerScore { consumer, score });

@@ -5,7 +5,9 @@
 //! | V..PT | seq | timestamp | ssrc | BEDE len | mid | abs-send-time | extensions of this packet |
 //! '------------------------- template -------------------------------'
 //! ```
-//! One-byte extension form (RFC 8285 section 4.2): all values that we send fit.
+//! One-byte extension form (RFC 8285 section 4.2): all values that we send fit, but for a dependency
+//! descriptor that brings its templates. That goes to other hosts only, where nothing else is in the
+//! template, and has the two-byte form (section 4.3).
 
 use crate::{
     recover::history::Stored,
@@ -16,6 +18,8 @@ use crate::{
 pub const HEADER_BYTES_MAX: usize = 96;
 const TEMPLATE_BYTES: usize = 48;
 const FIXED: usize = 12;
+/// Longest value that the one-byte form can say.
+const ONE_BYTE_FORM_MAX: usize = 16;
 
 /// See the file's head.
 #[derive(Debug, Clone)]
@@ -28,6 +32,7 @@ pub struct Template {
     video_orientation: u8,
     abs_capture_time: u8,
     playout_delay: u8,
+    dependency_descriptor: u8,
 }
 
 /// What changes from packet to packet.
@@ -77,6 +82,7 @@ impl Template {
             video_orientation: id(ExtensionKind::VideoOrientation),
             abs_capture_time: id(ExtensionKind::AbsCaptureTime),
             playout_delay: id(ExtensionKind::PlayoutDelay),
+            dependency_descriptor: id(ExtensionKind::DependencyDescriptor),
         }
     }
 
@@ -86,8 +92,16 @@ impl Template {
         usize::from(self.len)
     }
 
-    /// Writes the header of a packet made from `stored`; `out` holds [`HEADER_BYTES_MAX`]. Returns
-    /// its length. The same input gives the same bytes.
+    /// Bytes that a header can take: [`HEADER_BYTES_MAX`], and more where a long value is passed on.
+    #[must_use]
+    pub fn room(&self, stored: &Stored) -> usize {
+        let value = stored.meta.extensions.dependency_descriptor;
+        let value = value.filter(|_| self.dependency_descriptor > 0);
+        HEADER_BYTES_MAX + value.map_or(0, |(_, len)| usize::from(len))
+    }
+
+    /// Writes the header of a packet made from `stored`; `out` holds [`Self::room`]. Returns its
+    /// length. The same input gives the same bytes.
     pub fn write(&self, out: &mut [u8], stored: &Stored, fields: &HeaderFields) -> usize {
         let mut at = usize::from(self.len);
         out[..TEMPLATE_BYTES].copy_from_slice(&self.bytes);
@@ -96,8 +110,16 @@ impl Template {
             out[start..start + 3].copy_from_slice(&fields.abs_send_time.to_be_bytes()[1..]);
         }
         let forwarded = &stored.meta.extensions;
+        let dependency = forwarded.dependency_descriptor;
+        let dependency = dependency.filter(|_| self.dependency_descriptor > 0);
+        let is_long = dependency.is_some_and(|(_, len)| usize::from(len) > ONE_BYTE_FORM_MAX)
+            && at == FIXED + 4;
         let mut push = |id: u8, value: &[u8]| {
-            if id > 0 && (1..=16).contains(&value.len()) {
+            if id > 0 && is_long {
+                out[at..at + 2].copy_from_slice(&[id, value.len() as u8]);
+                out[at + 2..at + 2 + value.len()].copy_from_slice(value);
+                at += 2 + value.len();
+            } else if id > 0 && (1..=ONE_BYTE_FORM_MAX).contains(&value.len()) {
                 out[at] = id << 4 | (value.len() - 1) as u8;
                 out[at + 1..=at + value.len()].copy_from_slice(value);
                 at += 1 + value.len();
@@ -115,6 +137,9 @@ impl Template {
         if let Some(range) = forwarded.playout_delay {
             push(self.playout_delay, stored.extension(range));
         }
+        if let Some(range) = dependency {
+            push(self.dependency_descriptor, stored.extension(range));
+        }
         let end = if at == FIXED + 4 {
             FIXED
         } else {
@@ -123,7 +148,8 @@ impl Template {
                 at += 1;
             }
             out[0] |= 0x10;
-            out[FIXED..FIXED + 2].copy_from_slice(&[0xbe, 0xde]);
+            let form = if is_long { [0x10, 0x00] } else { [0xbe, 0xde] };
+            out[FIXED..FIXED + 2].copy_from_slice(&form);
             let words = ((at - FIXED - 4) / 4) as u16;
             out[FIXED + 2..FIXED + 4].copy_from_slice(&words.to_be_bytes());
             at
@@ -139,5 +165,68 @@ impl Template {
         out[2..4].copy_from_slice(&fields.seq.to_be_bytes());
         out[4..8].copy_from_slice(&fields.timestamp.to_be_bytes());
         end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Arrival,
+        numbers::SourceSeq,
+        recover::{
+            history::{Forwarded, History, Meta},
+            pool::Pool,
+        },
+        wire::{PayloadInfo, rtp::Header},
+    };
+
+    /// What goes to another host, with a dependency descriptor of each length.
+    #[test]
+    fn a_long_value_has_the_two_byte_form() {
+        let mut map = ExtensionMap::default();
+        map.insert(8, ExtensionKind::DependencyDescriptor);
+        map.insert(11, ExtensionKind::VideoOrientation);
+        let template = Template::new(96, 7, None, &map);
+        for (len, profile) in [(3u8, 0xbede), (16, 0xbede), (17, 0x1000), (255, 0x1000)] {
+            let (mut pool, mut history) = (Pool::new(10), History::default());
+            let mut buffer = pool.take(400).unwrap();
+            let value: Vec<u8> = (0..len).collect();
+            buffer[20..20 + value.len()].copy_from_slice(&value);
+            let meta = Meta {
+                seq: SourceSeq(70_000),
+                timestamp: 1,
+                arrival: Arrival::at(1),
+                payload_offset: 300,
+                payload_len: 100,
+                padding: 0,
+                marker: true,
+                info: PayloadInfo::default(),
+                extensions: Forwarded {
+                    video_orientation: Some(2),
+                    dependency_descriptor: Some((20, len)),
+                    ..Forwarded::default()
+                },
+            };
+            history.insert(meta, buffer, &mut pool).unwrap();
+            let stored = history.packet(SourceSeq(70_000)).unwrap();
+            let fields = HeaderFields {
+                rtx: None,
+                marker: true,
+                seq: 5,
+                timestamp: 6,
+                abs_send_time: 0,
+                padding: false,
+            };
+            let mut out = vec![0; template.room(stored)];
+            let end = template.write(&mut out, stored, &fields);
+            out.truncate(end);
+            out.extend([0; 10]);
+            assert_eq!(u16::from_be_bytes([out[12], out[13]]), profile, "{len}");
+            let header = Header::parse_protected(&out).unwrap();
+            assert_eq!(header.header_len(), end);
+            let found: Vec<_> = header.extensions(&out).collect();
+            assert_eq!(found, [(11, &[2][..]), (8, &value[..])], "{len}");
+        }
     }
 }

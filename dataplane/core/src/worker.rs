@@ -29,6 +29,7 @@
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `observer/mod.rs` | who speaks: `observe`, `tick_observers` |
+//! | `pipe.rs` | consumers of several parts: `parts` |
 //! | `capture.rs` | packets in the clear, for whoever looks for a fault: `capture_*` |
 //! | `figures.rs` | what the control plane is told |
 //! | `hottest.rs` | what moves the most |
@@ -269,6 +270,8 @@ pub struct Worker {
     pub(crate) observers: Observers,
     pub(crate) producer_ids: BTreeMap<Id, ProducerKey>,
     pub(crate) consumer_ids: BTreeMap<Id, ConsumerKey>,
+    /// All parts of those that have several.
+    pub(crate) pipes: BTreeMap<Id, Vec<ConsumerKey>>,
     pub(crate) username_fragments: BTreeMap<String, TransportKey>,
     /// Our sockets of plain transports, and whose each is.
     pub(crate) plain_sockets: BTreeMap<SocketAddr, TransportKey>,
@@ -329,6 +332,7 @@ impl Worker {
             observers: Observers::default(),
             producer_ids: BTreeMap::new(),
             consumer_ids: BTreeMap::new(),
+            pipes: BTreeMap::new(),
             username_fragments: BTreeMap::new(),
             plain_sockets: BTreeMap::new(),
             paths: Paths::default(),

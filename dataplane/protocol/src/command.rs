@@ -289,7 +289,8 @@ pub struct Consume {
     pub transport: Id,
     /// What is sent.
     pub producer: Id,
-    /// How the peer wants it: one encoding with a fixed SSRC (and RTX SSRC).
+    /// How the peer wants it: one encoding with a fixed SSRC (and RTX SSRC), of a pipe one for each
+    /// of the producer's.
     pub rtp_parameters: RtpParameters,
     /// How it is made from the producer.
     #[serde(rename = "type")]
@@ -366,7 +367,7 @@ pub enum Reply {
     TransportStats(Box<TransportStats>),
     /// To `ProducerStats`: one per received stream.
     ProducerStats(Vec<ProducerStats>),
-    /// To `ConsumerStats`: the sent stream first, then the stream it is made from.
+    /// To `ConsumerStats`: what is sent, and the stream it is made from.
     ConsumerStats(Box<ConsumerStats>),
     /// To `Dump`.
     Resource(Box<crate::snapshot::Resource>),

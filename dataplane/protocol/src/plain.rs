@@ -1,5 +1,6 @@
 //! Plain transports: bare RTP, or SRTP with keys that signalling has carried. Their peers are known by
-//! address alone.
+//! address alone. A pipe transport is one of them: its peer is another host's, which is told of and
+//! never learned.
 
 use std::{
     fmt,
@@ -32,6 +33,9 @@ pub struct CreatePlainTransport {
     /// SRTP by this suite; in the clear without.
     #[serde(default)]
     pub srtp_suite: Option<String>,
+    /// It leads to another host: its consumers are of [`RtpType::Pipe`](crate::media::RtpType::Pipe).
+    #[serde(default)]
+    pub pipe: bool,
     /// Kept and returned as it is.
     #[serde(default, with = "serde_bytes")]
     pub note: Vec<u8>,

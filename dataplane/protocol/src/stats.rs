@@ -229,4 +229,7 @@ pub struct ConsumerStats {
     /// Why it sends the layers that it sends; none for a track without layers.
     #[serde(default)]
     pub layers_reason: Option<LayersReason>,
+    /// Of a pipe: the sent streams of the producer's other encodings, in their order.
+    #[serde(default)]
+    pub others: Vec<StreamStats>,
 }

@@ -2,6 +2,8 @@
 //! one moment at which something happens to the next; commands go through here, so that their
 //! consequences happen in the worker's next turn, as with the real engine.
 
+pub mod trunk;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -75,8 +77,16 @@ struct Flight {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum To {
-    Worker { peer: usize, worker: usize, local: SocketAddr, remote: SocketAddr, is_tcp: bool },
+    Worker {
+        peer: usize,
+        worker: usize,
+        local: SocketAddr,
+        remote: SocketAddr,
+        is_tcp: bool,
+    },
     Peer(usize),
+    /// This host, from the other.
+    Trunk(usize),
 }
 
 /// What left for one transport: the witness of sealing.
@@ -159,6 +169,7 @@ pub struct World {
     rng: Rng,
     audits: BTreeMap<(usize, u64), Audit>,
     next_ssrc: u32,
+    trunk: Option<trunk::Trunk>,
 }
 
 impl World {
@@ -205,6 +216,7 @@ impl World {
             rng: Rng::new(seed),
             audits: BTreeMap::new(),
             next_ssrc: 70_000,
+            trunk: None,
         };
         let create = CreateRouter { id: ROOM.into(), worker: 0, note: Vec::new() };
         world.worker().apply_create_router(&create).expect("an empty worker takes a room");
@@ -231,6 +243,12 @@ impl World {
     #[must_use]
     pub fn discarded(&self, reason: ironcast_core::Discard) -> u64 {
         self.hosts[0].worker.discards.of(reason)
+    }
+
+    /// The same by any worker.
+    #[must_use]
+    pub fn discarded_at(&self, worker: usize, reason: ironcast_core::Discard) -> u64 {
+        self.hosts[worker].worker.discards.of(reason)
     }
 
     /// Open sockets of a worker.
@@ -651,6 +669,10 @@ impl World {
                     self.fly_up(peer, outgoing);
                 }
             }
+            To::Trunk(host) => {
+                let from = trunk::end(1 - host);
+                self.arrive_by_trunk(host, from, &flight.bytes, Arrival::at(flight.arrival));
+            }
             To::Worker { peer, worker, local, remote, is_tcp } => {
                 if let Some(seq) = flight.transport_seq {
                     self.peers[peer].arrived.entry(seq).or_insert(flight.arrival);
@@ -756,6 +778,9 @@ impl World {
     fn fly_down(&mut self, worker: usize, path: PathId, datagram: &[u8]) {
         let paths = &self.hosts[worker].paths;
         let Some(&tuple) = paths.get(&(path.slot, path.generation)) else { return };
+        if self.fly_by_trunk(worker, tuple.remote, datagram) {
+            return;
+        }
         // Who sends from that address now, or did before it moved; of several the one that it is for.
         let mut there: Vec<usize> =
             (0..self.peers.len()).filter(|&at| self.peers[at].tuple() == tuple).collect();

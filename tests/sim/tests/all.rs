@@ -23,6 +23,8 @@ mod layers;
 mod loss;
 #[path = "all/observers.rs"]
 mod observers;
+#[path = "all/pipes.rs"]
+mod pipes;
 #[path = "all/reports.rs"]
 mod reports;
 #[path = "all/restart.rs"]

@@ -45,7 +45,8 @@ pub struct CreateConsumer {
     /// Do not forward packets of discontinuous transmission.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore_dtx: Option<bool>,
-    /// All streams as they come. Not in this version.
+    /// All streams as they come, each under an SSRC of its own. On a pipe transport it is always so, and
+    /// there are no capabilities and no MID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipe: Option<bool>,
     /// The caller's own: at most 8 KiB of JSON that the server never looks into.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppData, Id};
-use crate::resources::UnixMs;
+use crate::resources::{PipedFrom, UnixMs};
 use crate::rtp::{MediaKind, RtpParameters};
 
 /// `POST /producers`.
@@ -26,6 +26,10 @@ pub struct CreateProducer {
     /// Milliseconds to gather requests for a key frame before one is asked for (default 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_frame_request_delay: Option<u32>,
+    /// The routers that a piped track has come through, the first one first: another control plane says
+    /// it. Refused where its own router is among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub piped_from: Option<Vec<PipedFrom>>,
     /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,

@@ -1,4 +1,4 @@
-//! Transports: the peers' connections. This version has `webrtc` and `plain` ones.
+//! Transports: the peers' connections, and those between routers.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub enum TransportType {
     Webrtc,
     /// Bare RTP, or SRTP with keys that the API carries: FFmpeg, GStreamer, telephony.
     Plain,
-    /// Between routers. Not in this version.
+    /// Between routers of two hosts: all streams of what is consumed on it.
     Pipe,
 }
 
@@ -75,10 +75,11 @@ pub struct CreateTransport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_sctp: Option<bool>,
 
-    /// plain: our address, one of this host (default `127.0.0.1`).
+    /// plain, pipe: our address, one of this host (default `127.0.0.1`; of a pipe `pipes.listen`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_address: Option<String>,
-    /// plain: our port for RTP; RTCP has the next one. One of `rtc.plain_ports` without it.
+    /// plain, pipe: our port for RTP; RTCP has the next one, of a pipe the same. One of
+    /// `rtc.plain_ports` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// plain: RTCP on the port of RTP (default true).
@@ -87,10 +88,10 @@ pub struct CreateTransport {
     /// plain: the peer's address is where its packets come from (default false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comedia: Option<bool>,
-    /// pipe: RTX between routers.
+    /// pipe: what is lost on the way is asked for and sent again (default false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_rtx: Option<bool>,
-    /// plain: SRTP (default false).
+    /// plain, pipe: SRTP (default false); of a pipe by `AEAD_AES_256_GCM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_srtp: Option<bool>,
     /// plain: what seals our packets, with `enableSrtp`.
@@ -107,6 +108,11 @@ impl CreateTransport {
     /// A plain transport with every default.
     pub fn plain(router_id: Id) -> Self {
         Self::of(TransportType::Plain, router_id)
+    }
+
+    /// A pipe transport with every default.
+    pub fn pipe(router_id: Id) -> Self {
+        Self::of(TransportType::Pipe, router_id)
     }
 
     fn of(kind: TransportType, router_id: Id) -> Self {
@@ -173,6 +179,7 @@ impl TransportInfo {
         match self.link {
             TransportLink::Webrtc(_) => TransportType::Webrtc,
             TransportLink::Plain(_) => TransportType::Plain,
+            TransportLink::Pipe(_) => TransportType::Pipe,
         }
     }
 
@@ -180,7 +187,7 @@ impl TransportInfo {
     pub fn webrtc(&self) -> Option<&WebRtcLink> {
         match &self.link {
             TransportLink::Webrtc(link) => Some(link),
-            TransportLink::Plain(_) => None,
+            TransportLink::Plain(_) | TransportLink::Pipe(_) => None,
         }
     }
 
@@ -188,7 +195,7 @@ impl TransportInfo {
     pub fn plain(&self) -> Option<&PlainLink> {
         match &self.link {
             TransportLink::Plain(link) => Some(link),
-            TransportLink::Webrtc(_) => None,
+            TransportLink::Webrtc(_) | TransportLink::Pipe(_) => None,
         }
     }
 
@@ -196,7 +203,15 @@ impl TransportInfo {
     pub fn plain_mut(&mut self) -> Option<&mut PlainLink> {
         match &mut self.link {
             TransportLink::Plain(link) => Some(link),
-            TransportLink::Webrtc(_) => None,
+            TransportLink::Webrtc(_) | TransportLink::Pipe(_) => None,
+        }
+    }
+
+    /// The link of a pipe transport.
+    pub fn pipe(&self) -> Option<&PipeLink> {
+        match &self.link {
+            TransportLink::Pipe(link) => Some(link),
+            TransportLink::Webrtc(_) | TransportLink::Plain(_) => None,
         }
     }
 
@@ -207,6 +222,9 @@ impl TransportInfo {
             TransportLink::Plain(link) => {
                 Some(&link.tuple).filter(|tuple| tuple.remote_ip.is_some())
             }
+            TransportLink::Pipe(link) => {
+                Some(&link.tuple).filter(|tuple| tuple.remote_ip.is_some())
+            }
         }
     }
 
@@ -214,7 +232,7 @@ impl TransportInfo {
     pub fn webrtc_mut(&mut self) -> Option<&mut WebRtcLink> {
         match &mut self.link {
             TransportLink::Webrtc(link) => Some(link),
-            TransportLink::Plain(_) => None,
+            TransportLink::Plain(_) | TransportLink::Pipe(_) => None,
         }
     }
 }
@@ -228,6 +246,22 @@ pub enum TransportLink {
     Webrtc(WebRtcLink),
     /// Bare RTP, or SRTP with keys that the API carries.
     Plain(PlainLink),
+    /// The same between routers.
+    Pipe(PipeLink),
+}
+
+/// Of a pipe transport.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PipeLink {
+    /// Our end, and the other host's once it is known.
+    pub tuple: TransportTuple,
+    /// What we seal with, with `enableSrtp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub srtp_parameters: Option<SrtpParameters>,
+    /// What is lost on the way is sent again.
+    pub rtx: bool,
 }
 
 /// Of a plain transport.
@@ -292,16 +326,16 @@ pub struct ConnectTransport {
     /// webrtc: the peer's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dtls_parameters: Option<DtlsParameters>,
-    /// plain: where the peer takes packets; not with `comedia`. Only what `rtc.plain_allow` has.
+    /// plain, pipe: where the peer takes packets; not with `comedia`. Only what `rtc.plain_allow` has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
-    /// plain: its port for RTP.
+    /// plain, pipe: its port for RTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// plain: its port for RTCP, without `rtcpMux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtcp_port: Option<u16>,
-    /// plain: what it seals with, with `enableSrtp`.
+    /// plain, pipe: what it seals with, with `enableSrtp`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub srtp_parameters: Option<SrtpParameters>,
 }
@@ -313,11 +347,11 @@ pub struct ConnectTransport {
 pub enum Connected {
     /// webrtc.
     Webrtc(ConnectAnswer),
-    /// plain.
+    /// plain, pipe.
     Plain(PlainConnectAnswer),
 }
 
-/// Answer of [`ConnectTransport`] of a plain transport.
+/// Answer of [`ConnectTransport`] of a plain or pipe transport.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase")]

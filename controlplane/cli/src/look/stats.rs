@@ -93,7 +93,9 @@ fn transports(records: &[Value]) -> Result<String, Failure> {
         records.into_iter().map(|one| {
             let (ice, dtls) = match &one.link {
                 LinkStats::Webrtc(link) => (word(link.ice_state), word(link.dtls_state)),
-                LinkStats::Plain(_) => (or_dash(None::<String>), or_dash(None::<String>)),
+                LinkStats::Plain(_) | LinkStats::Pipe(_) => {
+                    (or_dash(None::<String>), or_dash(None::<String>))
+                }
             };
             vec![
                 one.transport_id,

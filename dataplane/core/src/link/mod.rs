@@ -6,7 +6,7 @@
 //! | here | kind | finds the peer by | has keys from |
 //! |---|---|---|---|
 //! | `webrtc/` | [`Kind::WebRtc`] | ICE | DTLS |
-//! | `plain.rs` | [`Kind::Plain`] | its address, given or learned | signalling, if any |
+//! | `plain.rs` | [`Kind::Plain`] | its address, given or learned; of a pipe to another host given | signalling, if any |
 //!
 //! `way.rs` is the hot half: what [7] needs of a link, in one dense table, kept current by
 //! [`Worker::renew_way`] wherever a path is chosen or keys come. `paths.rs` says whose a socket is.

@@ -249,7 +249,10 @@ impl Worker {
             .map_or(0.0, |stream| stream.loss_share);
         let share = f64::from(block.fraction_lost) / 256.0 - upstream;
         consumer.note_loss(share.max(0.0), transport.budget.is_full());
-        losses.add(consumer.kind, share.max(0.0) * expected, expected);
+        // A pipe sends what it has, whatever is lost of it.
+        if !consumer.is_pipe() {
+            losses.add(consumer.kind, share.max(0.0) * expected, expected);
+        }
     }
 
     fn receive_nack(&mut self, key: TransportKey, nack: &rtcp::Nack<'_>) -> Result<(), Discard> {

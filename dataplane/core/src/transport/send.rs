@@ -12,7 +12,7 @@ use crate::{
     producer::Producer,
     recover::{history::Stored, resend::SentParts},
     srtp::SealJob,
-    template::{HEADER_BYTES_MAX, HeaderFields},
+    template::HeaderFields,
     timeline::Rewritten,
     wire::{Codec, extension::abs_send_time, vp8},
     worker::Worker,
@@ -276,7 +276,8 @@ fn write_packet(
 ) -> usize {
     let payload = stored.payload();
     let body_len = body.prefix.len() + payload.len() + body.padding;
-    let Some(buffer) = out.batch.reserve(HEADER_BYTES_MAX + body_len + out.tag_len) else {
+    let room = consumer.template.room(stored);
+    let Some(buffer) = out.batch.reserve(room + body_len + out.tag_len) else {
         return 0;
     };
     let header_len = consumer.template.write(buffer, stored, fields);

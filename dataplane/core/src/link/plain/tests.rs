@@ -64,6 +64,7 @@ impl Stage {
             rtcp_mux: true,
             comedia,
             srtp_suite: None,
+            pipe: false,
             note: Vec::new(),
         };
         let sockets = Sockets { rtp: ours(port), rtcp: None };
