@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use ironcast_api::{EventSeq, Id, Problem, body};
+use opentelemetry::trace::SpanContext;
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -33,6 +34,8 @@ pub struct Call {
     pub body: Body,
     /// Who calls.
     pub caller: Principal,
+    /// What it is a part of: see `traces`.
+    pub parent: Option<SpanContext>,
 }
 
 /// An answer that is no problem.
@@ -125,7 +128,7 @@ impl Call {
             _ => path,
         };
         let (path, query) = (path.to_owned(), query.to_owned());
-        Self { method: method.to_owned(), path, query, body, caller }
+        Self { method: method.to_owned(), path, query, body, caller, parent: None }
     }
 
     /// The body as one of the API's types.

@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub quotas: Option<PathBuf>,
     /// How to read all this again while the doors are open.
     pub reload: Option<Reload>,
+    /// A collector of traces: its URL.
+    pub traces: Option<String>,
     /// What the log has lost.
     pub log: LogCounts,
     /// HTTP/3.
@@ -198,6 +200,7 @@ impl ServerConfig {
             audit_file: config.control.audit_file.clone(),
             quotas: config.control.quotas.clone(),
             reload: None,
+            traces: config.control.traces.clone(),
             log: LogCounts::default(),
             quic: config.control.quic,
             proof_time: Duration::from_secs(10),

@@ -34,6 +34,7 @@ use crate::{
     routes::{self, NotFound, Op, capture, snapshot, stream},
     status,
     tls::DoorTls,
+    traces,
 };
 
 /// What a door lets through.
@@ -168,7 +169,13 @@ impl Door {
         if !body.is_empty() && self.reach == Reach::All {
             check_media_type(request)?;
         }
-        Ok(Call::new(&method, &target, Body::Bytes(body), caller))
+        let mut call = Call::new(&method, &target, Body::Bytes(body), caller);
+        if engine.traces.get().is_some() {
+            let parent =
+                request.headers().get(traces::PARENT).and_then(|value| value.to_str().ok());
+            call.parent = parent.and_then(traces::parent);
+        }
+        Ok(call)
     }
 
     /// Whether somebody who need not say who he is does not call too often.

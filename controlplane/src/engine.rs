@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     ops::{Deref, DerefMut},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,7 @@ use crate::{
     placement::{Full, Workers},
     registry::{self, Kind, Registry},
     reload::Reloader,
+    traces::Traces,
 };
 
 /// Everything that changes.
@@ -228,6 +229,8 @@ pub struct Engine {
     limits: RwLock<Arc<Limits>>,
     /// Closed routers have left something behind.
     sweep: Notify,
+    /// Set at the start, where they are wanted.
+    pub traces: OnceLock<Arc<Traces>>,
     /// Open event streams of each principal.
     streams: Mutex<HashMap<Arc<str>, usize>>,
     pub config: ServerConfig,
@@ -278,6 +281,7 @@ impl Engine {
             pipes: Pipes::default(),
             limits: RwLock::new(Arc::new(config.limits.clone())),
             sweep: Notify::new(),
+            traces: OnceLock::new(),
             streams: Mutex::default(),
             config,
             started: Instant::now(),

@@ -41,6 +41,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 mod webhooks;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -58,6 +59,7 @@ pub use pulse::Pulse;
 use quotas::Quotas;
 pub use reload::Reload;
 use reload::Reloader;
+use traces::Traces;
 pub use webhooks::Settings as WebhookSettings;
 use webhooks::{Hooks, Made};
 
@@ -65,6 +67,9 @@ use webhooks::{Hooks, Made};
 const ANSWERS_MAX: Duration = Duration::from_secs(1);
 /// Then clients have so long to close their connections.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
+
+/// And then the last traces to be sent.
+const TRACES_MAX: Duration = Duration::from_secs(1);
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -173,6 +178,12 @@ impl Server {
         let (stopping, is_stopping) = watch::channel(false);
         let reloader = Reloader::new(&config, Arc::clone(&gate), Arc::clone(&in_tls));
         let engine = Engine::new(config, audit, reloader);
+        if let Some(url) = &engine.config.traces {
+            let traces = Traces::start(url)
+                .map_err(|what| ServerError::Explained(format!("control.traces: {what}")))?;
+            // It is the first.
+            let _ = engine.traces.set(Arc::new(traces));
+        }
         let config = engine.config.clone();
         let door = |name, way, reach| Door {
             engine: Arc::clone(&engine),
@@ -262,6 +273,9 @@ impl Server {
             closing.await;
         }
         self.engine.reloader.webhooks.stop(&self.engine);
+        if let Some(traces) = self.engine.traces.get().cloned() {
+            let _ = timeout(TRACES_MAX, tokio::task::spawn_blocking(move || traces.stop())).await;
+        }
     }
 }
 

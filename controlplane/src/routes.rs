@@ -294,6 +294,12 @@ pub fn method_problem(call: &Call, methods: &[&str]) -> Problem {
 /// `doors` does them.
 pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Result<Answer, Problem> {
     let began = Instant::now();
+    let traces = engine.traces.get();
+    let span = traces.map(|traces| traces.begin(found, &call.caller, call.parent.as_ref()));
+    // Calls of a batch are parts of it.
+    let within = span.as_ref().filter(|_| found.op == Op::Batch);
+    let within = within.map(|span| Call { parent: Some(span.context()), ..call.clone() });
+    let call = within.as_ref().unwrap_or(call);
     let answer = match found.ids.as_slice() {
         [] => without_id(engine, call, found.op).await,
         [id] => with_id(engine, call, found.op, id).await,
@@ -302,6 +308,9 @@ pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Resul
     };
     let status = answer.as_ref().map_or_else(|problem| problem.status, |answer| answer.status);
     engine.metrics.time_call(found.route, status, began.elapsed());
+    if let Some(span) = span {
+        span.end(answer.as_ref());
+    }
     if let Ok(answer) = &answer {
         engine.audit.note(&call.caller, found.route, answer);
     }

@@ -38,10 +38,12 @@ use crate::{
     engine::Engine,
     events::{Entry, Lost},
 };
-pub use file::{FileError, Hook, Hooks};
+pub use file::{FileError, Hook, Hooks, system_roots};
+pub use http::{Connection, Endpoint};
 pub use made::Made;
 use made::{Row, reach_of};
 use queue::{Bounds, Queue, Reason};
+pub use reach::Reach;
 
 /// Events that are copied at once.
 const PIECE_BYTES: usize = 256 << 10;

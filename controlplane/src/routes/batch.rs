@@ -97,7 +97,8 @@ impl Answers {
 type One = (Call, Result<Found, Problem>);
 
 fn to_call(one: BatchCall, batch: &Call) -> One {
-    let call = Call::new(&one.method, &one.path, Body::Value(one.body), batch.caller.clone());
+    let mut call = Call::new(&one.method, &one.path, Body::Value(one.body), batch.caller.clone());
+    call.parent = batch.parent.clone();
     let found = find(&call).map_err(|not_found| not_found.into_problem(&call));
     (call, found)
 }

@@ -180,12 +180,20 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, String> {
                 roots.add(certificate).map_err(|error| format!("ca: {error}"))?;
             }
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        None => return system_roots(),
     }
     if roots.is_empty() {
         return Err("ca: there is no certificate to trust".to_owned());
+    }
+    Ok(roots)
+}
+
+/// What this system trusts.
+pub fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("ca: this system trusts no certificate".to_owned());
     }
     Ok(roots)
 }

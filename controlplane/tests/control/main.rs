@@ -24,4 +24,5 @@ mod stage;
 mod strangers;
 mod streams;
 mod tenants;
+mod traces;
 mod webhooks;

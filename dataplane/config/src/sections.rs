@@ -270,6 +270,9 @@ section! {
         /// "billing.secret", and if wanted events = ["router.*"], principal = "token:name" (only its
         /// routers), ca = "ca.pem". It is read again at a reload.
         webhooks: Option<PathBuf> = None;
+        /// An OpenTelemetry collector that is sent a trace of each call, by OTLP over HTTP as JSON, such as
+        /// "http://127.0.0.1:4318". Not set: there are no traces.
+        traces: Option<String> = None;
         /// HTTP/3. Without it there are HTTP/2 and HTTP/1.1 only; the signaling service needs it.
         quic: bool = true;
         /// When a newer control plane has attached to the dataplane, this one stands by: it looks each
