@@ -145,7 +145,7 @@ export interface components {
             mid?: string | null;
             /** @description Begin paused. */
             paused?: boolean | null;
-            /** @description All streams as they come. Not in this version. */
+            /** @description All streams as they come, each under an SSRC of its own. On a pipe transport it is always so, and there are no capabilities and no MID. */
             pipe?: boolean | null;
             /** @description Layers to begin with, with simulcast and SVC. */
             preferredLayers?: null | components["schemas"]["ConsumerLayers"];
@@ -197,6 +197,8 @@ export interface components {
             kind: components["schemas"]["MediaKind"];
             /** @description Begin paused. */
             paused?: boolean | null;
+            /** @description The routers that a piped track has come through, the first one first: another control plane says it. Refused where its own router is among them. */
+            pipedFrom?: components["schemas"]["PipedFrom"][] | null;
             /** @description As mediasoup-client's `produce` event gives them. */
             rtpParameters: components["schemas"]["RtpParameters"];
             /** @description On this transport. */
@@ -233,11 +235,11 @@ export interface components {
             appData?: Record<string, unknown> | null;
             /** @description plain: the peer's address is where its packets come from (default false). */
             comedia?: boolean | null;
-            /** @description pipe: RTX between routers. */
+            /** @description pipe: what is lost on the way is asked for and sent again (default false). */
             enableRtx?: boolean | null;
             /** @description Data channels. Not in this version. */
             enableSctp?: boolean | null;
-            /** @description plain: SRTP (default false). */
+            /** @description plain, pipe: SRTP (default false); of a pipe by `AEAD_AES_256_GCM`. */
             enableSrtp?: boolean | null;
             /** @description webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`, which is false). Not in single-port mode. */
             enableTcp?: boolean | null;
@@ -260,13 +262,13 @@ export interface components {
              * @description webrtc: where the estimate begins, bits per second (default 600000).
              */
             initialAvailableOutgoingBitrate?: number | null;
-            /** @description plain: our address, one of this host (default `127.0.0.1`). */
+            /** @description plain, pipe: our address, one of this host (default `127.0.0.1`; of a pipe `pipes.listen`). */
             listenAddress?: string | null;
             /** @description Whose transport it is: `POST /participants/{id}/leave` closes all that carry the same. */
             participantId?: string | null;
             /**
              * Format: uint16
-             * @description plain: our port for RTP; RTCP has the next one. One of `rtc.plain_ports` without it.
+             * @description plain, pipe: our port for RTP; RTCP has the next one, of a pipe the same. One of `rtc.plain_ports` without it.
              */
             port?: number | null;
             /** @description webrtc: TCP candidates first, where there are both; not together with `preferUdp`. */
@@ -868,6 +870,9 @@ export interface components {
         }) | (components["schemas"]["PlainLinkStats"] & {
             /** @enum {string} */
             type: "plain-rtp-transport";
+        }) | (components["schemas"]["PipeLinkStats"] & {
+            /** @enum {string} */
+            type: "pipe-transport";
         });
         /**
          * @description Audio or video.
@@ -954,12 +959,33 @@ export interface components {
             /** @description The loudest first. */
             volumes: components["schemas"]["ObserverVolume"][];
         };
+        /** @description A router that a track has come through. */
+        PipedFrom: {
+            /** @description Its host, by a name that it has for as long as its rooms. */
+            host: string;
+            /** @description The router there. */
+            routerId: string;
+        };
+        /** @description Of a pipe transport. */
+        PipeLink: {
+            /** @description What is lost on the way is sent again. */
+            rtx: boolean;
+            /** @description What we seal with, with `enableSrtp`. */
+            srtpParameters?: null | components["schemas"]["SrtpParameters"];
+            /** @description Our end, and the other host's once it is known. */
+            tuple: components["schemas"]["TransportTuple"];
+        };
+        /** @description Of a pipe transport. */
+        PipeLinkStats: {
+            /** @description Our end, and the other host's once it is known. */
+            tuple: components["schemas"]["TransportTuple"];
+        };
         /**
          * @description How a worker is chosen.
          * @enum {string}
          */
         Placement: "least-loaded" | "hash";
-        /** @description Answer of `ConnectTransport` of a plain transport. */
+        /** @description Answer of `ConnectTransport` of a plain or pipe transport. */
         PlainConnectAnswer: {
             /** @description The same of RTCP, without `rtcpMux`. */
             rtcpTuple?: null | components["schemas"]["TransportTuple"];
@@ -1560,6 +1586,9 @@ export interface components {
         }) | (components["schemas"]["PlainLink"] & {
             /** @enum {string} */
             type: "plain";
+        }) | (components["schemas"]["PipeLink"] & {
+            /** @enum {string} */
+            type: "pipe";
         });
         /**
          * @description UDP or TCP.
@@ -1888,6 +1917,9 @@ export type ObserverSilence = components['schemas']['ObserverSilence'];
 export type ObserverType = components['schemas']['ObserverType'];
 export type ObserverVolume = components['schemas']['ObserverVolume'];
 export type ObserverVolumes = components['schemas']['ObserverVolumes'];
+export type PipedFrom = components['schemas']['PipedFrom'];
+export type PipeLink = components['schemas']['PipeLink'];
+export type PipeLinkStats = components['schemas']['PipeLinkStats'];
 export type Placement = components['schemas']['Placement'];
 export type PlainConnectAnswer = components['schemas']['PlainConnectAnswer'];
 export type PlainLink = components['schemas']['PlainLink'];

@@ -3,7 +3,7 @@
 import { closedError, unsupported } from './errors.js';
 import type {
   CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability,
-  Snapshot, TransportInfo,
+  Snapshot,
 } from './openapi.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
@@ -12,8 +12,8 @@ import type { ServerEvent } from './stream.js';
 import {
   ActiveSpeakerObserver, type ActiveSpeakerObserverOptions, AudioLevelObserver, type AudioLevelObserverOptions,
 } from './rtpobserver.js';
-import { PlainTransport, type PlainTransportOptions } from './plaintransport.js';
-import { WebRtcTransport } from './transport.js';
+import { PlainTransport, type PlainTransportInfo, type PlainTransportOptions } from './plaintransport.js';
+import { WebRtcTransport, type WebRtcTransportInfo } from './transport.js';
 import type { AppData } from './types.js';
 
 export interface WebRtcTransportOptions {
@@ -140,7 +140,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   }
 
   async #createTransport(body: CreateTransport, appData: AppData): Promise<WebRtcTransport | PlainTransport> {
-    const make = (info: TransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
+    const make = (info: WebRtcTransportInfo | PlainTransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
     const transport = await this.session.create('transport', '/transports', body, make);
     this.observer.safeEmit('newtransport', transport);
     return transport;
@@ -224,7 +224,7 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('other codecs for a router that exists');
   }
 
-  #addTransport(info: TransportInfo, appData: AppData, seq: Seq): WebRtcTransport | PlainTransport {
+  #addTransport(info: WebRtcTransportInfo | PlainTransportInfo, appData: AppData, seq: Seq): WebRtcTransport | PlainTransport {
     if (this.closed) throw closedError('router');
     const onEnd = () => this.#transports.delete(info.id);
     const transport = info.type === 'plain'
@@ -245,6 +245,8 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   /** Makes objects of what is in the room at the server. @internal */
   adopt({ transports, observers = [] }: RouterSnapshot, seq: Seq): void {
     for (const info of transports) {
+      // To another host, of `POST /pipes`: there is no class for it here.
+      if (info.type === 'pipe') continue;
       const transport = this.#addTransport(info, info.appData ?? {}, seq);
       this.session.add(transport);
       for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));

@@ -36,7 +36,7 @@ export interface ConsumerOptions {
   mid?: string;
   enableRtx?: boolean;
   ignoreDtx?: boolean;
-  /** Not in this version. */
+  /** Every stream of its producer, none chosen: for what is itself a server. */
   pipe?: boolean;
   appData?: AppData;
 }

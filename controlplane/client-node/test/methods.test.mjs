@@ -60,11 +60,8 @@ test('every event that is named is in the types', () => {
 
 test('what is not here is not at the server either', { timeout }, async () => {
   const { worker, router, transport, producer, consumer } = objects;
-  const consume = { transportId: transport.id, producerId: producer.id, rtpCapabilities: router.rtpCapabilities };
   for (const [method, path, body] of [
-    ['POST', '/transports', { routerId: router.id, type: 'pipe' }],
     ['POST', '/transports', { routerId: router.id, type: 'webrtc', enableSctp: true }],
-    ['POST', '/consumers', { ...consume, pipe: true }],
     ['POST', '/pipes', { producerId: producer.id, routerId: router.id }],
     ['POST', '/data-producers', { transportId: transport.id }],
     ['POST', '/data-consumers', { transportId: transport.id }],
@@ -75,7 +72,6 @@ test('what is not here is not at the server either', { timeout }, async () => {
     await assert.rejects(worker.client.call(method, path, body), { code: 'unsupported', status: 422 }, `${method} ${path}`);
   }
   await assert.rejects(router.createWebRtcTransport({ enableSctp: true }), mediasoup.errors.UnsupportedError);
-  await assert.rejects(transport.consume({ ...consume, pipe: true }), mediasoup.errors.UnsupportedError);
   const second = await transport.produce({ kind: 'audio', rtpParameters: { ...AUDIO, mid: '7', encodings: [{ ssrc: 7 }] } });
   assert.equal(second.type, 'simple');
 });
