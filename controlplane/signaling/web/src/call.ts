@@ -3,17 +3,37 @@
 // events what changed.
 
 import { Device, type types } from 'mediasoup-client';
+import { Chat } from './chat.ts';
+import { Direct } from './direct.ts';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import { roomIdOf, type Options } from './options.ts';
 import { patiently, Refused, Signaling } from './signaling.ts';
 
 export type Source = 'mic' | 'camera' | 'screen';
 
+/** From the server (mediasoup-client's Consumer), or directly from another browser. */
+export interface Received {
+  id: string;
+  kind: 'audio' | 'video';
+  track: MediaStreamTrack;
+  closed: boolean;
+  rtpReceiver?: RTCRtpReceiver;
+  getStats: () => Promise<RTCStatsReport>;
+  close: () => void;
+  pause: () => void;
+  resume: () => void;
+}
+
+/** Which way media goes: from browser to browser, or through the media server. */
+export type Mode = 'p2p' | 'sfu';
+
 export interface RemoteTrack {
-  consumer: types.Consumer;
+  consumer: Received;
   producerId: string;
   participantId: string;
   source: Source;
+  /** Not by the server. */
+  direct?: boolean;
   producerPaused: boolean;
   spatialLayers: number;
   temporalLayers: number;
@@ -42,6 +62,8 @@ export interface CallEvents {
   trackChanged: (track: RemoteTrack) => void;
   localChanged: () => void;
   speaking: () => void;
+  /** Media goes another way now. */
+  mode: () => void;
   problem: (text: string) => void;
 }
 
@@ -72,6 +94,11 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
 
 /** A failure that passes by itself sooner than this many tries is not worth a word. */
 const QUIET_TRIES = 3;
+/** A new way that is not there by then is given up; the server waits a little longer. */
+const SWITCH_MS_MAX = 9_000;
+const LOOK_MS = 50;
+/** So long a new way may take to bring as sharp a picture as the old one. */
+const SHARPEN_MS_MAX = 1_500;
 const REJOIN_MS_FIRST = 300;
 const REJOIN_MS_MAX = 4_000;
 const ICE_RESTART_MS_MIN = 2_500;
@@ -84,11 +111,21 @@ export class Call {
   readonly producers = new Map<Source, types.Producer>();
   readonly local = new Map<Source, MediaStreamTrack>();
   readonly steps: Step[] = [];
+  readonly chat = new Chat(
+    (event, payload) => this.signaling.request(event, payload),
+    () => this.state !== 'left',
+  );
   state: CallState = 'connecting';
   participantId = '';
   device: types.Device | null = null;
   sendTransport: types.Transport | null = null;
   recvTransport: types.Transport | null = null;
+  /** Which way media goes. */
+  mode: Mode = 'sfu';
+  /** To the one other person, while two talk directly or are about to. */
+  direct: Direct | null = null;
+  /** What comes by a new way, until it holds: seen and heard is the old one. */
+  readonly coming = new Map<string, RemoteTrack>();
   micMuted = false;
   /** Participants who speak now, as the server hears it; the loudest first. */
   speaking = new Set<string>();
@@ -106,6 +143,8 @@ export class Call {
   private notices: (() => void)[] | null = null;
   /** Counts what was built: an answer for an older one is thrown away. */
   private generation = 0;
+  private switching: Mode | null = null;
+  private switchId: number | undefined;
   private joining: Promise<void> | null = null;
   private restarts = new Map<string, { last: number; count: number; running: boolean }>();
 
@@ -200,6 +239,20 @@ export class Call {
     this.notices = null;
     for (const notice of notices) notice();
     this.tell('participants');
+    void this.chat.catchUp().catch((error) => this.step('chatFailed', { message: String(error) }));
+    const mode: Mode = joined.mode === 'p2p' ? 'p2p' : 'sfu';
+    // A change may have come to its end while we were away.
+    if (joined.resumed && mode !== this.mode && this.switching === mode) this.settle(mode);
+    if (mode === 'p2p') this.joinedDirectly(joined.resumed);
+    else await this.joinedServer(joined);
+    if (joined.modeSwitch) this.beginSwitch(joined.modeSwitch);
+    else this.endSwitch();
+  }
+
+  private async joinedServer(joined: any): Promise<void> {
+    this.mode = 'sfu';
+    this.switching = null;
+    this.closeDirect();
     if (joined.resumed && this.mediaLives(joined.transportIds)) {
       this.syncOwn(joined.producerIds);
       for (const { producerId, encodings } of joined.unwatched ?? []) this.sendWatched(producerId, encodings);
@@ -207,6 +260,189 @@ export class Call {
       await this.buildMedia(joined.rtpCapabilities);
     }
     this.syncProducers();
+  }
+
+  /** Who comes makes the offer; who was here waits for it. */
+  private joinedDirectly(resumed: boolean): void {
+    this.mode = 'p2p';
+    const [other, third] = this.participants.keys();
+    if (resumed && (!this.direct || this.direct.peerId === other)) return;
+    this.dropMedia();
+    this.closeDirect();
+    if (other && !third) this.openDirect(other, true, this.iceServers);
+  }
+
+  // ---- directly, and through the server ----------------------------------------------------
+
+  private openDirect(peerId: string, initiator: boolean, iceServers: RTCIceServer[]): Direct {
+    this.closeDirect();
+    const direct: Direct = new Direct({
+      peerId,
+      initiator,
+      iceServers,
+      codec: this.options.codec,
+      say: (word, payload) => this.sayDirectly(direct, word, payload),
+      added: (track) => {
+        if (this.mode !== 'p2p') this.coming.set(track.consumer.id, track);
+        else this.show(track);
+      },
+      removed: (track) => this.forget(track),
+      changed: (track) => {
+        if (this.consumers.has(track.consumer.id)) this.tell('trackChanged', track);
+      },
+      lost: (reason) => {
+        this.step('directLost', { reason });
+        // While it is being made the change itself tells.
+        if (this.direct === direct && this.mode === 'p2p') this.report('p2p', undefined, reason);
+      },
+      step: (name, detail) => this.step(name, detail),
+    });
+    this.direct = direct;
+    for (const [source, track] of this.local) {
+      void direct.setTrack(source, track, source !== 'mic' || !this.micMuted);
+    }
+    this.tell('localChanged');
+    return direct;
+  }
+
+  /** The other one may be away for a moment. */
+  private async sayDirectly(direct: Direct, word: string, payload: object): Promise<void> {
+    const attempt = () =>
+      this.signaling.request(word, payload).catch((error) => {
+        const isAway = error instanceof Refused && ['wrong_state', 'not_in_room'].includes(error.code);
+        throw isAway ? new Refused('offline', error.message) : error;
+      });
+    await patiently(attempt, () => !direct.closed && this.state !== 'left');
+  }
+
+  private closeDirect(): void {
+    const { direct } = this;
+    if (!direct) return;
+    this.direct = null;
+    direct.close();
+    for (const track of [...this.consumers.values(), ...this.coming.values()]) if (track.direct) this.forget(track);
+  }
+
+  private show(track: RemoteTrack): void {
+    this.consumers.set(track.consumer.id, track);
+    this.step('consumed', { consumerId: track.consumer.id, kind: track.consumer.kind, participantId: track.participantId });
+    this.tell('trackAdded', track);
+  }
+
+  /** The server asks for the other way: it is made beside the one that is there. */
+  private beginSwitch(wanted: any): void {
+    const mode: Mode = wanted.mode;
+    if (mode === this.mode) {
+      if (this.switching) this.undoSwitch();
+      this.report(mode, wanted.switchId);
+      return;
+    }
+    // Asked again, as after a reconnect: it is being made already.
+    const goesOn = this.switching === mode && (mode === 'sfu' ? this.sendTransport !== null : this.direct?.peerId === wanted.peerId);
+    this.switching = mode;
+    this.switchId = wanted.switchId;
+    const isWanted = () => this.switching === mode && this.switchId === wanted.switchId;
+    this.step('modeSwitch', { mode });
+    void this.makeWay(mode, wanted, goesOn, isWanted).then(
+      () => isWanted() && this.report(mode, wanted.switchId),
+      (error) => isWanted() && this.report(mode, wanted.switchId, (error as Error).message),
+    );
+  }
+
+  private async makeWay(mode: Mode, wanted: any, goesOn: boolean, isWanted: () => boolean): Promise<void> {
+    const end = performance.now() + SWITCH_MS_MAX;
+    if (mode === 'p2p' && !goesOn) {
+      this.openDirect(wanted.peerId, wanted.initiator === true, wanted.iceServers ?? this.iceServers);
+    } else if (mode === 'sfu' && !goesOn) {
+      await this.buildMedia(wanted.rtpCapabilities);
+      this.syncProducers();
+    }
+    while (isWanted() && !(await this.isThere())) {
+      if (performance.now() > end) throw new Error('the new connection brings no picture or sound');
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+    const sharp = performance.now() + SHARPEN_MS_MAX;
+    while (isWanted() && performance.now() < sharp && !(await this.isSharp())) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+  }
+
+  /** Whether everything that is seen and heard by the old way comes by the new one. */
+  private async isThere(): Promise<boolean> {
+    for (const old of this.consumers.values()) {
+      // A newcomer has one way only.
+      if (this.mode === 'p2p' && !old.direct) continue;
+      if (!this.comingFrom(old.participantId, old.source)) return false;
+    }
+    for (const track of this.coming.values()) {
+      if (track.producerPaused) continue;
+      const stream = await inbound(track);
+      const there = track.consumer.kind === 'video' ? stream?.framesDecoded : stream?.packetsReceived;
+      if (!there) return false;
+    }
+    return this.producersAreThere();
+  }
+
+  /** What is sent by the old way is sent by the new one. */
+  private producersAreThere(): boolean {
+    if (this.switching === 'p2p') return this.direct?.pc.connectionState === 'connected';
+    return [...this.local.keys()].every((source) => this.producers.has(source));
+  }
+
+  private async isSharp(): Promise<boolean> {
+    for (const old of this.consumers.values()) {
+      if (old.consumer.kind !== 'video' || old.producerPaused) continue;
+      const next = this.comingFrom(old.participantId, old.source);
+      if (!next) continue;
+      const [before, now] = await Promise.all([inbound(old), inbound(next)]);
+      if ((now?.frameWidth ?? 0) < 0.95 * (before?.frameWidth ?? 0)) return false;
+    }
+    return true;
+  }
+
+  private comingFrom(participantId: string, source: Source): RemoteTrack | undefined {
+    return [...this.coming.values()].find((track) => track.participantId === participantId && track.source === source);
+  }
+
+  private report(mode: Mode, switchId?: number, error?: string): void {
+    const success = error === undefined;
+    const said = { mode, switchId, success, ...(success ? {} : { error: error.slice(0, 200) }) };
+    this.step('modeReported', said);
+    // Without a socket nobody hears it; what matters then is said with the next join.
+    this.signaling.request('call:mode-switched', said).catch(() => {});
+  }
+
+  /** All have the new way: it is the way now. What it brings is shown before the old one goes. */
+  private settle(mode: Mode): void {
+    if (this.mode === mode) return;
+    this.mode = mode;
+    this.switching = null;
+    for (const track of [...this.coming.values()]) {
+      this.coming.delete(track.consumer.id);
+      this.show(track);
+    }
+    if (mode === 'p2p') {
+      this.listed.clear();
+      this.setSpeaking([]);
+      this.dropMedia();
+    } else {
+      this.closeDirect();
+    }
+    this.step('mode', { mode });
+    this.tell('mode');
+  }
+
+  /** A change that ran before is not wanted any more. */
+  private endSwitch(): void {
+    if (this.switching) this.undoSwitch();
+  }
+
+  private undoSwitch(): void {
+    const was = this.switching;
+    this.switching = null;
+    this.step('modeUndone', { kept: this.mode });
+    if (was === 'sfu') this.dropMedia();
+    else if (was === 'p2p') this.closeDirect();
   }
 
   /** Whether the server still has both transports. It may have lost them while we were away. */
@@ -233,6 +469,7 @@ export class Call {
     return this.signaling.request('joinRoom', {
       roomId: roomIdOf(this.options.room),
       name: this.options.name,
+      p2p: this.options.p2p,
       ...(this.resumeToken ? { resumeToken: this.resumeToken } : {}),
     });
   }
@@ -302,7 +539,7 @@ export class Call {
 
   private dropMedia(): void {
     this.generation += 1;
-    for (const track of [...this.consumers.values()]) this.forget(track);
+    for (const track of [...this.consumers.values(), ...this.coming.values()]) if (!track.direct) this.forget(track);
     for (const producer of this.producers.values()) producer.close();
     this.producers.clear();
     this.consuming.clear();
@@ -351,7 +588,8 @@ export class Call {
 
   async restartIce(transport: types.Transport | null): Promise<void> {
     if (!transport) return;
-    const { iceParameters } = await this.signaling.request('restartIce', { transportId: transport.id });
+    const { iceParameters, iceServers } = await this.signaling.request('restartIce', { transportId: transport.id });
+    if (iceServers) await transport.updateIceServers({ iceServers });
     await transport.restartIce({ iceParameters });
     this.step('iceRestarted', { direction: transport.direction });
   }
@@ -363,6 +601,7 @@ export class Call {
     this.step('rejoin', { reason });
     this.setState('reconnecting');
     this.dropMedia();
+    this.closeDirect();
     this.resumeToken = '';
     await this.signaling.request('leaveRoom').catch(() => {});
     await this.join().catch((error) => this.fail(error));
@@ -409,6 +648,8 @@ export class Call {
     };
     on('call:participant-joined', ({ participantId, name }) => {
       this.participants.set(participantId, { id: participantId, name });
+      // He makes the offer.
+      if (this.mode === 'p2p' && this.participants.size === 1) this.openDirect(participantId, false, this.iceServers);
       this.step('participantJoined', { participantId, displayName: name });
       this.tell('participants');
     });
@@ -417,12 +658,25 @@ export class Call {
       for (const [id, listed] of this.listed) {
         if (listed.participantId === participantId) this.listed.delete(id);
       }
-      for (const track of [...this.consumers.values()]) {
+      if (this.direct?.peerId === participantId) this.closeDirect();
+      for (const track of [...this.consumers.values(), ...this.coming.values()]) {
         if (track.participantId === participantId) this.forget(track);
       }
       this.step('participantLeft', { participantId, reason });
       this.tell('participants');
     });
+    on('call:mode-switch', (wanted) => this.beginSwitch(wanted));
+    on('call:mode-switched', ({ success, mode, error }) => {
+      this.step('modeSwitched', { success, mode, error });
+      if (success) this.settle(mode);
+      else this.endSwitch();
+    });
+    for (const word of ['webrtc:offer', 'webrtc:answer', 'webrtc:ice-candidate'] as const) {
+      on(word, (payload) => {
+        if (this.direct && this.direct.peerId === payload.from) this.direct.hear(word, payload);
+      });
+    }
+    on('chat_message', (message) => this.chat.received(message));
     on('layers-unwatched', ({ producerId, encodings }) => this.sendWatched(producerId, encodings));
     on('active-speaker', ({ participantIds }) => this.setSpeaking(participantIds));
     on('new-producer', (listed: Listed) => {
@@ -479,13 +733,14 @@ export class Call {
   // ---- receiving ---------------------------------------------------------------------------
 
   private byProducer(producerId: string): RemoteTrack | undefined {
-    return [...this.consumers.values()].find((track) => track.producerId === producerId);
+    const all = [...this.consumers.values(), ...this.coming.values()];
+    return all.find((track) => track.producerId === producerId);
   }
 
   /** Receives exactly what is listed. */
   private syncProducers(): void {
     for (const track of [...this.consumers.values()]) {
-      if (!this.listed.has(track.producerId)) this.forget(track);
+      if (!track.direct && !this.listed.has(track.producerId)) this.forget(track);
     }
     for (const producer of this.listed.values()) void this.consume(producer);
   }
@@ -520,7 +775,7 @@ export class Call {
         consumer,
         producerId,
         participantId: made.participantId,
-        source: listed.appData?.source ?? (made.kind === 'audio' ? 'mic' : 'camera'),
+        source: sourceOf(listed),
         producerPaused: made.producerPaused,
         spatialLayers: spatial,
         temporalLayers: temporal,
@@ -536,11 +791,11 @@ export class Call {
         return;
       }
       if (now.paused !== undefined) track.producerPaused = now.paused;
-      this.consumers.set(consumer.id, track);
-      this.step('consumed', { consumerId: consumer.id, producerId, kind: made.kind, participantId: made.participantId });
-      this.tell('trackAdded', track);
+      // Of the one we talk to directly there is something to see and hear already.
+      if (this.mode === 'p2p' && this.direct?.peerId === track.participantId) this.coming.set(consumer.id, track);
+      else this.show(track);
       const resume = () => this.signaling.request('resumeConsumer', { consumerId: consumer.id });
-      await this.again(later, resume, () => isWanted() && this.consumers.has(consumer.id));
+      await this.again(later, resume, () => isWanted() && this.byProducer(producerId) === track);
     } catch (error) {
       const code = error instanceof Refused ? error.code : '';
       this.step('consumeFailed', { producerId, code, message: String(error) });
@@ -554,6 +809,7 @@ export class Call {
   }
 
   private forget(track: RemoteTrack): void {
+    if (this.coming.delete(track.consumer.id)) track.consumer.close();
     if (!this.consumers.delete(track.consumer.id)) return;
     track.consumer.close();
     this.step('trackRemoved', { consumerId: track.consumer.id, producerId: track.producerId });
@@ -575,12 +831,16 @@ export class Call {
   }
 
   async pauseConsumer(consumerId: string): Promise<void> {
-    this.consumers.get(consumerId)?.consumer.pause();
+    const track = this.consumers.get(consumerId);
+    track?.consumer.pause();
+    if (track?.direct) return;
     await this.signaling.request('pauseConsumer', { consumerId });
   }
 
   async resumeConsumer(consumerId: string): Promise<void> {
-    this.consumers.get(consumerId)?.consumer.resume();
+    const track = this.consumers.get(consumerId);
+    track?.consumer.resume();
+    if (track?.direct) return;
     await this.signaling.request('resumeConsumer', { consumerId });
   }
 
@@ -593,6 +853,7 @@ export class Call {
     if (track) this.local.set(source, track);
     else this.local.delete(source);
     this.tell('localChanged');
+    await this.direct?.setTrack(source, track, track !== null && (source !== 'mic' || !this.micMuted));
     const producer = this.producers.get(source);
     if (!track) {
       if (producer && source === 'screen') await this.stop(source);
@@ -662,6 +923,7 @@ export class Call {
     this.micMuted = muted;
     const track = this.local.get('mic');
     if (track) track.enabled = !muted;
+    this.direct?.setLive('mic', !muted && track !== undefined);
     this.tell('localChanged');
     await this.setPaused('mic', muted);
   }
@@ -692,10 +954,22 @@ export class Call {
       new Promise((resolve) => setTimeout(resolve, 1_000)),
     ]);
     this.dropMedia();
+    this.closeDirect();
     for (const track of this.local.values()) track.stop();
     this.local.clear();
     this.signaling.close();
   }
+}
+
+function sourceOf(listed: Listed): Source {
+  return listed.appData?.source ?? (listed.kind === 'audio' ? 'mic' : 'camera');
+}
+
+/** The browser's record of what comes. */
+async function inbound(track: RemoteTrack): Promise<Record<string, any> | undefined> {
+  const report = track.consumer.closed ? null : await track.consumer.getStats().catch(() => null);
+  for (const record of report?.values() ?? []) if (record.type === 'inbound-rtp') return record;
+  return undefined;
 }
 
 function name(source: Source): string {

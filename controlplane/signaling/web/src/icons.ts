@@ -17,5 +17,9 @@ export const icons = {
   check: draw('<path d="m5 12.500 4.500 4.500L19 7.500"/>'),
   alert: draw('<circle cx="12" cy="12" r="8.500"/><path d="M12 8v4.500M12 16h.01"/>'),
   sound: draw('<path d="M4 10v4a1 1 0 0 0 1 1h3l4.500 4V5L8 9H5a1 1 0 0 0-1 1zM16 9a4.500 4.500 0 0 1 0 6M18.500 6.500a8 8 0 0 1 0 11"/>'),
+  chat: draw('<path d="M5.500 4.500h13a2 2 0 0 1 2 2v8a2 2 0 0 1-2 2H11l-4.500 3.500v-3.500h-1a2 2 0 0 1-2-2v-8a2 2 0 0 1 2-2zM8 9h8M8 12.500h5"/>'),
+  close: draw('<path d="m6.500 6.500 11 11m0-11-11 11"/>'),
+  down: draw('<path d="M12 5v14m0 0 5.500-5.500M12 19l-5.500-5.500"/>'),
+  send: draw('<path d="M4.500 12 3.500 4.800a.6.6 0 0 1 .9-.6l16 7.300a.6.6 0 0 1 0 1.100l-16 7.300a.6.6 0 0 1-.9-.6zM4.500 12H12"/>'),
   logo: '<svg viewBox="0 0 32 32" width="30" height="30" aria-hidden="true"><defs><linearGradient id="lg" x1="0" y1="0" x2="1" y2="1"><stop stop-color="#ffb45e"/><stop offset="1" stop-color="#ff5c39"/></linearGradient></defs><path fill="url(#lg)" d="M14.500 1.900a3 3 0 0 1 3 0l9.600 5.500a3 3 0 0 1 1.500 2.600v12a3 3 0 0 1-1.500 2.600l-9.600 5.500a3 3 0 0 1-3 0l-9.600-5.500A3 3 0 0 1 3.400 22V10a3 3 0 0 1 1.500-2.600z"/><g fill="none" stroke="#16110e" stroke-width="2.400" stroke-linecap="round"><path d="M11.600 11.200a6.800 6.800 0 0 0 0 9.600M20.400 11.200a6.800 6.800 0 0 1 0 9.600"/></g><circle cx="16" cy="16" r="2.600" fill="#16110e"/></svg>',
 };

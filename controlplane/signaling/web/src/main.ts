@@ -75,6 +75,14 @@ function expose(call: Call, room: Room): void {
     get recvTransport() {
       return call.recvTransport;
     },
+    /** `p2p` or `sfu`. */
+    get mode() {
+      return call.mode;
+    },
+    /** The direct connection, if there is one: `pc` is the browser's. */
+    get direct() {
+      return call.direct;
+    },
     get participantId() {
       return call.participantId;
     },

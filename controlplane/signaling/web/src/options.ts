@@ -15,6 +15,8 @@ export interface Options {
   audio: boolean;
   video: boolean;
   stats: boolean;
+  /** Two people may talk directly. */
+  p2p: boolean;
 }
 
 const CODECS: CodecName[] = ['VP8', 'VP9', 'H264', 'AV1'];
@@ -45,6 +47,7 @@ export function readOptions(search: string): Options {
     audio: flag(query.get('audio'), true),
     video: flag(query.get('video'), true),
     stats: flag(query.get('stats'), false),
+    p2p: flag(query.get('p2p'), true),
   };
 }
 

@@ -1,6 +1,7 @@
 // The second screen: everybody's tiles, and the buttons below them.
 
 import type { Call, RemoteTrack, Source } from './call.ts';
+import { ChatPanel } from './chat-panel.ts';
 import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
 import { icons } from './icons.ts';
@@ -21,6 +22,12 @@ const STATE_TEXT = {
   left: 'Left',
 };
 
+/** The beginning of a message, on one line. */
+function shorten(text: string): string {
+  const line = text.replace(/\s+/g, ' ');
+  return line.length > 80 ? `${[...line].slice(0, 79).join('')}…` : line;
+}
+
 export class Room {
   readonly statistics: Statistics;
   private tiles = new Map<string, Tile>();
@@ -30,6 +37,7 @@ export class Room {
   private timer: ReturnType<typeof setInterval>;
   private settle: ReturnType<typeof setTimeout> | undefined;
   private resizes: ResizeObserver;
+  private chat: ChatPanel;
   private stage: HTMLElement;
   private app: HTMLElement;
   private call: Call;
@@ -62,12 +70,19 @@ export class Room {
           <button class="round" data-do="mic"></button>
           <button class="round" data-do="camera"></button>
           <button class="round" data-do="screen"></button>
+          <button class="round" data-do="chat" aria-controls="chat"></button>
           <button class="round" data-do="stats"></button>
           <button class="round" data-do="invite" title="Copy invite link (I)" aria-label="Copy invite link">${icons.link}</button>
           <button class="round danger" data-do="leave" title="Leave the call" aria-label="Leave the call">${icons.leave}</button>
         </nav>
       </main>`;
     this.stage = app.querySelector('.stage')!;
+    this.chat = new ChatPanel(call.chat, () => this.chatToggled());
+    app.querySelector('.room')!.append(this.chat.element);
+    call.chat.arrived = ({ name, content }) => {
+      this.chat.arrived();
+      if (!this.chat.isOpen) toast(`${name}: ${shorten(content)}`);
+    };
     app.querySelector('.room-name')!.textContent = options.room;
     for (const button of app.querySelectorAll<HTMLButtonElement>('[data-do]')) {
       button.onclick = () => void this.run(button.dataset.do!);
@@ -84,6 +99,7 @@ export class Room {
     this.call.on('state', () => this.refresh());
     this.call.on('participants', () => this.refresh());
     this.call.on('localChanged', () => this.refresh());
+    this.call.on('mode', () => this.refresh());
     this.call.on('speaking', () => this.showSpeaking());
     this.call.on('trackAdded', (track) => this.added(track));
     this.call.on('trackRemoved', (track) => this.removed(track));
@@ -274,6 +290,12 @@ export class Room {
     set('camera', camera, camera ? icons.camera : icons.cameraOff, camera ? 'Camera off' : 'Camera on', 'V');
     set('screen', screen, screen ? icons.screenOff : icons.screen, screen ? 'Stop sharing' : 'Share screen', 'S');
     set('stats', this.showsFigures, icons.stats, 'Statistics', 'D');
+    const { unread, isOpen } = this.chat;
+    const label = isOpen ? 'Close the chat' : unread ? `Open the chat, ${unread} unread` : 'Open the chat';
+    set('chat', isOpen, icons.chat + (unread ? `<i class="badge">${unread > 99 ? '99+' : unread}</i>` : ''), label, 'C');
+    const chat = this.app.querySelector('[data-do=chat]')!;
+    chat.setAttribute('aria-expanded', String(isOpen));
+    chat.classList.toggle('active', isOpen);
     this.app.querySelector('[data-do=screen]')!.classList.toggle('active', screen);
     this.app.querySelector('[data-do=stats]')!.classList.toggle('active', this.showsFigures);
     const count = call.participants.size + 1;
@@ -281,6 +303,7 @@ export class Room {
     const state = this.app.querySelector<HTMLElement>('.state')!;
     state.dataset.state = call.state;
     state.lastElementChild!.textContent = STATE_TEXT[call.state];
+    state.title = call.mode === 'p2p' ? 'Directly, from browser to browser' : 'Through the media server';
     const alone = this.app.querySelector<HTMLElement>('.alone')!;
     alone.hidden = call.participants.size > 0 || call.state !== 'connected' || screen;
   }
@@ -288,13 +311,17 @@ export class Room {
   private key(event: KeyboardEvent): void {
     const typing = (event.target as HTMLElement).closest('input, select, textarea');
     if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === 'Escape' && this.chat.isOpen) return this.chat.toggle(false);
     if (event.key === 'Enter' && event.target instanceof HTMLElement && event.target.matches('.tile')) {
       event.target.ondblclick?.(new MouseEvent('dblclick'));
       return;
     }
-    const actions: Record<string, string> = { m: 'mic', v: 'camera', s: 'screen', d: 'stats', i: 'invite' };
+    const actions: Record<string, string> = { m: 'mic', v: 'camera', s: 'screen', d: 'stats', i: 'invite', c: 'chat' };
     const action = actions[event.key.toLowerCase()];
-    if (action) void this.run(action);
+    if (!action) return;
+    // The key that opens the chat is not its first letter.
+    event.preventDefault();
+    void this.run(action);
   }
 
   private async run(action: string): Promise<void> {
@@ -310,6 +337,8 @@ export class Room {
           this.showsFigures = !this.showsFigures;
           this.refreshTools();
           return await this.refreshFigures();
+        case 'chat':
+          return this.chat.toggle();
         case 'invite':
           return await this.invite();
         case 'leave':
@@ -317,6 +346,15 @@ export class Room {
       }
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), 'error');
+    }
+  }
+
+  private chatToggled(): void {
+    this.refreshTools();
+    this.arrange();
+    const { activeElement } = document;
+    if (!this.chat.isOpen && (activeElement === document.body || this.chat.element.contains(activeElement))) {
+      this.app.querySelector<HTMLElement>('[data-do=chat]')!.focus();
     }
   }
 

@@ -8,7 +8,14 @@ const AGAIN_MS_FIRST = 300;
 const AGAIN_MS_MAX = 8_000;
 
 /** What may work a moment later: nothing was wrong with the request itself. */
-const PASSING = new Set(['offline', 'timeout', 'rate_limited', 'media_unavailable', 'dataplane_unavailable']);
+const PASSING = new Set([
+  'offline',
+  'timeout',
+  'rate_limited',
+  'media_unavailable',
+  'dataplane_unavailable',
+  'store_unavailable',
+]);
 
 /** A refused request: `code` is stable, `message` is for people. */
 export class Refused extends Error {

@@ -53,7 +53,7 @@ export class Statistics {
     const [roundTrip, received, sent] = await Promise.all([
       this.roundTripMs(),
       Promise.all([...this.call.consumers.values()].map((track) => this.received(track))),
-      Promise.all([...this.call.producers].map(([source]) => this.sent(source))),
+      Promise.all([...this.call.local.keys()].map((source) => this.sent(source))),
     ]);
     const all = [...received, ...sent].filter((figures) => figures !== null);
     for (const figures of all) figures.roundTripMs ??= roundTrip;
@@ -65,8 +65,9 @@ export class Statistics {
 
   async roundTripMs(): Promise<number | undefined> {
     const transport = this.call.recvTransport ?? this.call.sendTransport;
-    if (!transport || transport.closed) return undefined;
-    for (const record of (await transport.getStats()).values()) {
+    const direct = this.call.mode === 'p2p' ? this.call.direct : null;
+    const source = direct?.pc ?? (transport?.closed ? null : transport);
+    for (const record of (await source?.getStats())?.values() ?? []) {
       if (record.type === 'candidate-pair' && record.nominated && record.currentRoundTripTime !== undefined) {
         return record.currentRoundTripTime * 1000;
       }
@@ -121,8 +122,11 @@ export class Statistics {
 
   private async sent(source: Source): Promise<TileFigures | null> {
     const producer = this.call.producers.get(source);
-    if (!producer || producer.closed) return null;
-    const report = await producer.getStats().catch(() => null);
+    const isDirect = this.call.mode === 'p2p';
+    const sender = isDirect ? this.call.direct?.sender(source) : producer?.closed ? undefined : producer;
+    if (!sender?.track) return null;
+    const id = isDirect ? `direct-${source}` : producer!.id;
+    const report = await sender.getStats().catch(() => null);
     if (!report) return null;
     const streams: Record_[] = [];
     const remote: Record_[] = [];
@@ -135,16 +139,16 @@ export class Statistics {
     const sum = (field: string) => streams.reduce((total, stream) => total + (stream[field] ?? 0), 0);
     const all = { timestamp: largest?.timestamp, bytesSent: sum('bytesSent'), packetsSent: sum('packetsSent') };
     const lost = remote.reduce((total, record) => total + (record.packetsLost ?? 0), 0);
-    const rates = this.rates(producer.id, largest ? all : undefined, 'bytesSent', 'packetsSent', lost);
+    const rates = this.rates(id, largest ? all : undefined, 'bytesSent', 'packetsSent', lost);
     const roundTrip = remote.find((record) => record.roundTripTime !== undefined)?.roundTripTime;
     const codec = largest?.codecId ? (report.get(largest.codecId) as Record_ | undefined) : undefined;
     const layers = streams.filter((stream) => stream.kind === 'video').length;
     return {
       participantId: this.call.participantId,
       source,
-      kind: producer.kind as 'audio' | 'video',
+      kind: sender.track.kind as 'audio' | 'video',
       direction: 'send',
-      id: producer.id,
+      id,
       codec: codec?.mimeType?.split('/')[1],
       width: largest?.frameWidth,
       height: largest?.frameHeight,
