@@ -76,6 +76,13 @@ pub(crate) fn run(scenario: &str, media: Media, options: &Options) -> Result<Val
     Ok(line)
 }
 
+/// One camera to receivers on one worker, and on two: the second server's cost over the first's is what a
+/// room that spreads pays.
+pub(crate) fn run_spread(options: &Options) -> Result<Value> {
+    let only = [Server::Ironcast, Server::IroncastSpread].map(|one| one.name().to_owned());
+    run("spread", VIDEO, &Options { only: only.to_vec(), ..options.clone() })
+}
+
 /// The same for one size; with `rooms` the load is theirs.
 pub(crate) fn run_plan(
     scenario: &str,
@@ -85,7 +92,10 @@ pub(crate) fn run_plan(
 ) -> Result<Value> {
     let stage = Stage { loopback: options.loopback, no_segmentation: options.no_segmentation };
     let topology = stage.build();
-    let (ours, mut left_out) = Server::ours(&topology);
+    let (mut ours, mut left_out) = Server::ours(&topology);
+    if options.only.iter().any(|name| name == Server::IroncastSpread.name()) {
+        ours.push(Server::IroncastSpread);
+    }
     let (peers, without) = options.peers.find(&topology);
     left_out.extend(without);
     LeftOut::tell(&left_out);

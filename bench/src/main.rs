@@ -52,6 +52,8 @@ enum Scenario {
     Fanout(fanout::Options),
     /// One microphone, N listeners.
     Audio(fanout::Options),
+    /// A room on one worker, and on two: the cost of a packet, and the delay.
+    Spread(fanout::Options),
     /// Rooms of people with three layers each.
     Meeting(scenario::meeting::Options),
     /// Delay through the server at several loads.
@@ -113,6 +115,7 @@ fn main() -> Result<()> {
         Scenario::Fanout(options) => {
             measured(move || fanout::run("fanout", fanout::VIDEO, &options))
         }
+        Scenario::Spread(options) => measured(move || fanout::run_spread(&options)),
         Scenario::Audio(options) => measured(move || fanout::run("audio", fanout::AUDIO, &options)),
         Scenario::Meeting(options) => measured(move || scenario::meeting::run(&options)),
         Scenario::Latency(options) => measured(move || scenario::latency::run(&options)),

@@ -36,6 +36,9 @@ pub(crate) enum Server {
     IroncastBusyPoll,
     /// Ours, with what does not segment sent as whole frames (`dataplane.transmit = "xdp"`).
     IroncastXdp,
+    /// Ours, with two workers on the one core: every second receiver is on the other worker than the
+    /// sender.
+    IroncastSpread,
     /// The floor of a send a packet.
     ReflectorSendmmsg,
     /// The floor of segmented sends.
@@ -134,7 +137,10 @@ impl Server {
 
     /// Whether it is this project's own, which says what its workers do.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Ironcast | Self::IroncastBusyPoll | Self::IroncastXdp)
+        matches!(
+            self,
+            Self::Ironcast | Self::IroncastBusyPoll | Self::IroncastXdp | Self::IroncastSpread
+        )
     }
 
     /// For the output.
@@ -143,6 +149,7 @@ impl Server {
             Self::Ironcast => "ironcast",
             Self::IroncastBusyPoll => "ironcast-busy-poll",
             Self::IroncastXdp => "ironcast-xdp",
+            Self::IroncastSpread => "ironcast-spread",
             Self::ReflectorSendmmsg => "reflector-sendmmsg",
             Self::ReflectorSegmented => "reflector-segmented",
             Self::Mediasoup { .. } => "mediasoup",
@@ -156,6 +163,10 @@ impl Server {
             Self::Ironcast => ironcast::start(topology, &[]),
             Self::IroncastBusyPoll => ironcast::start(topology, &["dataplane.busy_poll=true"]),
             Self::IroncastXdp => ironcast::start(topology, &["dataplane.transmit=xdp"]),
+            Self::IroncastSpread => {
+                let cores = format!("dataplane.cores={0},{0}", topology.server_core);
+                ironcast::start(topology, &[&cores])
+            }
             Self::ReflectorSendmmsg => start_reflector(topology, Method::Sendmmsg),
             Self::ReflectorSegmented => start_reflector(topology, Method::Segmented),
             Self::Mediasoup { worker } => mediasoup::start(topology, worker),

@@ -21,7 +21,7 @@ use crate::{
     convert,
     engine::State,
     events::Audience,
-    registry::{Transport, consumer_event, producer_event},
+    registry::{Transport, consumer_event, producer_event, spread},
 };
 
 /// Applies one event.
@@ -29,8 +29,15 @@ pub fn apply(state: &mut State, event: Event) {
     match event {
         Event::WorkerDied { worker, routers, reason } => {
             tracing::error!(worker, routers = routers.len(), reason, "a worker died");
-            let routers = routers.into_iter().filter_map(|id| Id::new(id).ok()).collect();
-            worker_died(state, worker, routers, reason);
+            let mut homes = Vec::new();
+            for (id, workers) in routers.iter().filter_map(|name| spread::parse(name)) {
+                match workers[..] {
+                    [] => homes.push(id),
+                    // Rooms that live elsewhere lose what they had there.
+                    [there, ..] => state.registry.lose_branch(&id, there, &mut state.events),
+                }
+            }
+            worker_died(state, worker, homes, reason);
         }
         Event::WorkerRestarted { worker } => {
             state.workers.set_running(worker);
@@ -170,7 +177,8 @@ fn apply_observed(state: &mut State, event: Event) {
     let registry = &state.registry;
     let found = |id: &str| registry.observers.get(id).map(|observer| &observer.info);
     let speaker = |id: &str| {
-        let info = &registry.producers.get(id)?.info;
+        // Of one on another worker its mirror is heard.
+        let info = &registry.producers.get(spread::own_id(id))?.info;
         Some((info.id.clone(), info.participant_id.clone()))
     };
     let told = match event {

@@ -230,6 +230,7 @@ impl ServerConfig {
                 quotas: Quotas::default(),
                 audit_entries_max: limits.audit_entries_max as usize,
                 worker_busy_max: f64::from(limits.worker_busy_max_percent) / 100.0,
+                worker_packets_soft: limits.worker_packets_soft,
                 worker_busy_soft: f64::from(limits.worker_busy_soft_percent) / 100.0,
                 worker_delay_max_us: limits.worker_delay_max_ms.saturating_mul(1_000),
             },

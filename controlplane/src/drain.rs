@@ -280,6 +280,7 @@ mod tests {
         let info = ironcast_api::RouterInfo {
             id: id.clone(),
             worker_id: crate::convert::worker_id(0),
+            workers: Vec::new(),
             rtp_capabilities: ironcast_api::RtpCapabilities::default(),
             media_codecs: Vec::new(),
             created_at: 0,

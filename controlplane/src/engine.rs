@@ -81,6 +81,8 @@ pub enum Place {
     Owner(Arc<str>),
     /// Participants of a principal's routers who have no transport there yet.
     Newcomers(Arc<str>),
+    /// A producer's copy on a worker.
+    Mirror(Id, WorkerId),
 }
 
 /// What a command makes, and where it counts until it is there.
@@ -115,6 +117,9 @@ impl DerefMut for Guard<'_> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        if self.state.registry.has_errands() {
+            self.state.run_errands();
+        }
         self.state.events.wake();
         if self.state.registry.has_remains() {
             self.sweep.notify_one();
@@ -128,6 +133,27 @@ impl State {
     #[must_use]
     pub fn on_their_way(&self, kind: Kind, place: Place) -> usize {
         self.on_their_way.get(&(kind, place)).copied().unwrap_or_default()
+    }
+
+    /// What goes with something else, on another worker. Nobody waits for the answers: what is not there
+    /// any more is as it should be.
+    fn run_errands(&mut self) {
+        for command in self.registry.take_errands() {
+            let sent = self.link.as_ref().map(|link| link.send(&command, Box::new(drop)));
+            // What is left over there after a lost connection is closed when all is taken over.
+            if let Some(Err(error)) = sent {
+                tracing::debug!(%error, "an errand was not sent");
+            }
+        }
+    }
+
+    /// What nobody takes on another worker any more, now and on its way.
+    pub fn close_idle_mirrors(&mut self, now: Instant) {
+        let Self { registry, on_their_way, .. } = self;
+        registry.close_idle_mirrors(now, |producer, worker| {
+            let place = Place::Mirror(producer.clone(), worker);
+            on_their_way.contains_key(&(Kind::Consumer, place))
+        });
     }
 
     fn begin_creation(&mut self, creation: &Creation) {
@@ -159,6 +185,7 @@ impl State {
             load: limits.worker_busy_max,
             soft: limits.worker_busy_soft,
             delay_us: limits.worker_delay_max_us,
+            packets_per_s: limits.worker_packets_soft.into(),
             routers: limits.routers_per_worker_max,
             consumers: limits.consumers_per_worker_max,
         }

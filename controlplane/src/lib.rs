@@ -37,6 +37,7 @@ mod registry;
 mod reload;
 mod routes;
 mod sdp;
+mod spread;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -70,6 +70,8 @@ pub struct Limits {
     pub worker_busy_max: f64,
     /// Above this load (0 to 1) it is second choice where rooms go by a key.
     pub worker_busy_soft: f64,
+    /// Above so many packets a second a worker gets no new transports while another is below it.
+    pub worker_packets_soft: u32,
     /// Near this forwarding delay (p99) it takes no new rooms.
     pub worker_delay_max_us: u32,
 }
@@ -102,6 +104,7 @@ impl Default for Limits {
             audit_entries_max: 10_000,
             worker_busy_max: 0.9,
             worker_busy_soft: 0.7,
+            worker_packets_soft: 0,
             worker_delay_max_us: 50_000,
         }
     }

@@ -114,6 +114,8 @@ pub struct Full {
     pub soft: f64,
     /// Near this forwarding delay it takes no new routers; 0 is no limit.
     pub delay_us: u32,
+    /// Above so many packets a second another worker is chosen, if one is below it; 0 is no limit.
+    pub packets_per_s: u64,
     /// Nor with so many routers; 0 is no limit.
     pub routers: u32,
     /// Nor with so many consumers; 0 is no limit.
@@ -192,6 +194,33 @@ impl Workers {
         self.0.iter().map(|worker| convert::worker(&worker.stats, worker.load())).collect()
     }
 
+    /// Chooses a worker for a new transport of a room, whose workers are given, its home first: the first
+    /// of them that has not much to do, or another one that has the least; its home where all have.
+    #[must_use]
+    pub fn place_transport(&self, of_room: &[WorkerId], full: Full) -> WorkerId {
+        let takes = |one: &&Worker| {
+            let packets = one.stats.packets_out_per_s;
+            one.stats.running
+                && !one.is_full(full)
+                && one.load() < full.soft
+                && (full.packets_per_s == 0 || packets < full.packets_per_s)
+        };
+        let known = |id: &WorkerId| self.0.iter().find(|one| one.stats.id == *id);
+        let chosen = of_room.iter().filter_map(known).find(takes);
+        let chosen = chosen.or_else(|| self.0.iter().filter(takes).min_by_key(|one| order(one)));
+        chosen.map(|one| one.stats.id).or_else(|| of_room.first().copied()).unwrap_or_default()
+    }
+
+    /// The worker that a caller names, which has to run.
+    ///
+    /// # Errors
+    /// `not_found`, `no_capacity`.
+    pub fn named(&self, id: &Id) -> Result<WorkerId, Problem> {
+        let named = self.0.iter().find(|one| convert::worker_id(one.stats.id) == *id);
+        let named = named.ok_or_else(|| Problem::not_found("worker", id))?;
+        if named.stats.running { Ok(named.stats.id) } else { Err(no_worker()) }
+    }
+
     /// Chooses a worker for a new router and counts it there. `key` is what `hash` goes by.
     pub fn place(
         &mut self,
@@ -250,7 +279,8 @@ fn no_worker() -> Problem {
 mod tests {
     use super::*;
 
-    const FULL: Full = Full { load: 0.9, soft: 0.7, delay_us: 20_000, routers: 0, consumers: 0 };
+    const FULL: Full =
+        Full { load: 0.9, soft: 0.7, delay_us: 20_000, packets_per_s: 0, routers: 0, consumers: 0 };
 
     fn stats(id: WorkerId, cpu_busy: f64, routers: u32) -> WorkerStats {
         WorkerStats { id, cpu_busy, routers, running: true, ..WorkerStats::default() }
@@ -274,6 +304,27 @@ mod tests {
         assert_eq!(place(&mut two), 1);
         let mut equal = workers(vec![stats(0, 0.11, 3), stats(1, 0.12, 1)]);
         assert_eq!([place(&mut equal), place(&mut equal), place(&mut equal)], [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_room_stays_at_home_until_that_has_much_to_do() {
+        let place = |busy: [f64; 3], of_room: &[WorkerId]| {
+            let all = busy.iter().zip(0..).map(|(busy, id)| stats(id, *busy, 0)).collect();
+            workers(all).place_transport(of_room, FULL)
+        };
+        assert_eq!(place([0.6, 0.0, 0.0], &[0]), 0);
+        assert_eq!(place([0.8, 0.2, 0.1], &[0]), 2);
+        // Where it is already, rather than on one more.
+        assert_eq!(place([0.8, 0.6, 0.1], &[0, 1]), 1);
+        assert_eq!(place([0.8, 0.8, 0.1], &[0, 1]), 2);
+        // It comes home when there is room again, and stays there when there is none anywhere.
+        assert_eq!(place([0.6, 0.2, 0.1], &[0, 1]), 0);
+        assert_eq!(place([0.8, 0.8, 0.95], &[0, 1]), 0);
+        let mut busy = stats(0, 0.1, 0);
+        busy.packets_out_per_s = 1_000;
+        let two = workers(vec![busy, stats(1, 0.5, 0)]);
+        assert_eq!(two.place_transport(&[0], Full { packets_per_s: 1_000, ..FULL }), 1);
+        assert_eq!(two.place_transport(&[0], FULL), 0);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use ironcast_negotiate::{
     default_media_codecs, generate_router_rtp_capabilities, get_consumable_rtp_parameters,
 };
 use ironcast_protocol::{
+    WorkerId,
     command::{Consume, CreateRouter, Produce},
     observer::{CreateObserver, ObserverState},
     snapshot::{ConsumerState, ProducerState, Resource, ResourceCounts, TransportState},
@@ -27,7 +28,10 @@ use crate::{
     note::{
         self, ConnectNote, ConsumerNote, ObserverNote, ProducerNote, RouterNote, TransportNote,
     },
-    registry::{Codecs, Observer, Producer, Registry, Router, Transport},
+    registry::{
+        Codecs, Observer, Producer, Registry, Router, Transport,
+        spread::{self, Parts},
+    },
     routes::observers::new_info,
 };
 
@@ -40,56 +44,92 @@ const MIDS_SKIPPED: u32 = 1_000;
 pub struct Rebuild {
     registry: Registry,
     counts: ResourceCounts,
+    /// Of rooms on several workers.
+    parts: Parts,
+    /// What uses mirrors, which are complete at the end only.
+    waiting: Vec<Resource>,
 }
 
 impl Rebuild {
     /// Takes a part of the snapshot. Parents come before their children.
     pub fn add(&mut self, resources: Vec<Resource>) {
-        let registry = &mut self.registry;
         for resource in resources {
             self.counts.count(resource.kind());
-            let what = match resource {
-                Resource::Router { create, worker } => add_router(registry, create, worker),
-                Resource::WebRtcTransport { create, created, connect, state } => {
-                    let made = Made {
-                        id: create.id,
-                        router: create.router,
-                        note: create.note,
-                        connect_note: connect.map(|connect| connect.note),
-                    };
-                    add_transport(registry, made, convert::webrtc_link(&created), state)
-                }
-                Resource::PlainTransport { create, created, connect, state } => {
-                    let note: TransportNote = note::read(&create.note).unwrap_or_default();
-                    let link = if create.pipe {
-                        convert::pipe_link(&created, note.enable_rtx)
-                    } else {
-                        convert::plain_link(&created, create.comedia)
-                    };
-                    let made = Made {
-                        id: create.id,
-                        router: create.router,
-                        note: create.note,
-                        connect_note: connect.map(|connect| connect.note),
-                    };
-                    add_transport(registry, made, link, state)
-                }
-                Resource::Producer { create, state } => add_producer(registry, *create, &state),
-                Resource::Consumer { create, state } => add_consumer(registry, *create, &state),
-                Resource::Observer { create, state } => add_observer(registry, *create, state),
-            };
-            if what.is_none() {
-                tracing::error!(
-                    "a resource of the snapshot has no parent or no valid id: left out"
-                );
+            if uses_mirror(&resource) {
+                self.waiting.push(resource);
+            } else {
+                self.add_one(resource);
             }
+        }
+    }
+
+    fn add_one(&mut self, resource: Resource) {
+        let registry = &mut self.registry;
+        let what = match resource {
+            Resource::Router { create, worker } => match part_of(&create.id) {
+                Some((router, _)) => {
+                    self.parts.add_branch(router, worker);
+                    Some(())
+                }
+                None => add_router(registry, create, worker),
+            },
+            Resource::WebRtcTransport { create, created, connect, state } => {
+                let made = Made {
+                    id: create.id,
+                    router: create.router,
+                    note: create.note,
+                    connect_note: connect.map(|connect| connect.note),
+                };
+                add_transport(registry, made, convert::webrtc_link(&created), state)
+            }
+            Resource::PlainTransport { create, created, connect, state } => {
+                let note: TransportNote = note::read(&create.note).unwrap_or_default();
+                let link = if create.pipe {
+                    convert::pipe_link(&created, note.enable_rtx)
+                } else {
+                    convert::plain_link(&created, create.comedia)
+                };
+                let made = Made {
+                    id: create.id,
+                    router: create.router,
+                    note: create.note,
+                    connect_note: connect.map(|connect| connect.note),
+                };
+                add_transport(registry, made, link, state)
+            }
+            Resource::Hop { create, connect, .. } => {
+                self.parts.add_hop(create.id, connect.is_some());
+                Some(())
+            }
+            Resource::Producer { create, state } => match part_of(&create.id) {
+                Some((producer, at)) => {
+                    let there = at.first().copied().unwrap_or_default();
+                    self.parts.add_mirror(producer, there, state.paused);
+                    Some(())
+                }
+                None => add_producer(registry, *create, &state),
+            },
+            Resource::Consumer { create, state } => match part_of(&create.id) {
+                Some((producer, at)) => at.first().zip(at.get(1)).map(|(here, there)| {
+                    self.parts.add_pipe(producer, *here, *there);
+                }),
+                None => add_consumer(registry, *create, &state),
+            },
+            Resource::Observer { create, state } => add_observer(registry, *create, state),
+        };
+        if what.is_none() {
+            tracing::error!("a resource of the snapshot has no parent or no valid id: left out");
         }
     }
 
     /// What was made of `sent`, the resources that the dataplane says it has sent: older ones do
     /// not say. `None` when something is missing.
     #[must_use]
-    pub fn finish(self, sent: Option<ResourceCounts>) -> Option<Registry> {
+    pub fn finish(mut self, sent: Option<ResourceCounts>) -> Option<Registry> {
+        std::mem::take(&mut self.parts).finish(&mut self.registry);
+        for resource in std::mem::take(&mut self.waiting) {
+            self.add_one(resource);
+        }
         match sent {
             Some(sent) if sent != self.counts => {
                 tracing::error!(?sent, received = ?self.counts, "the snapshot is not complete");
@@ -100,17 +140,29 @@ impl Rebuild {
     }
 }
 
-fn add_router(
-    registry: &mut Registry,
-    create: CreateRouter,
-    worker: ironcast_protocol::WorkerId,
-) -> Option<()> {
+/// What a part of a room on several workers is of, and the workers in its name.
+fn part_of(name: &str) -> Option<(Id, Vec<WorkerId>)> {
+    spread::parse(name).filter(|(_, workers)| !workers.is_empty())
+}
+
+/// Whether it takes packets of a producer on another worker.
+fn uses_mirror(resource: &Resource) -> bool {
+    let is_mirror = |name: &String| part_of(name).is_some();
+    match resource {
+        Resource::Consumer { create, .. } => is_mirror(&create.producer) && !is_mirror(&create.id),
+        Resource::Observer { state, .. } => state.producers.iter().any(is_mirror),
+        _ => false,
+    }
+}
+
+fn add_router(registry: &mut Registry, create: CreateRouter, worker: WorkerId) -> Option<()> {
     let note: RouterNote = note::read(&create.note).unwrap_or_default();
     let media_codecs = note.media_codecs.unwrap_or_else(default_media_codecs);
     let rtp_capabilities = generate_router_rtp_capabilities(&media_codecs).ok()?;
     let info = RouterInfo {
         id: Id::new(create.id).ok()?,
         worker_id: convert::worker_id(worker),
+        workers: Vec::new(),
         rtp_capabilities,
         media_codecs,
         owner: note.owner,
@@ -123,11 +175,7 @@ fn add_router(
 
 /// A router with nothing in it.
 #[must_use]
-pub fn new_router(
-    mut info: RouterInfo,
-    worker: ironcast_protocol::WorkerId,
-    hash: note::BodyHash,
-) -> Router {
+pub fn new_router(mut info: RouterInfo, worker: WorkerId, hash: note::BodyHash) -> Router {
     let codecs = Codecs {
         capabilities: std::mem::take(&mut info.rtp_capabilities),
         media: std::mem::take(&mut info.media_codecs),
@@ -137,6 +185,9 @@ pub fn new_router(
         info,
         codecs: Arc::new(codecs),
         worker,
+        branches: BTreeSet::new(),
+        hops: BTreeSet::new(),
+        spreading: Arc::default(),
         hash,
         transports: BTreeSet::new(),
         participants: BTreeMap::new(),
@@ -168,8 +219,10 @@ fn add_transport(
         let note: ConnectNote = note::read(&connect).unwrap_or_default();
         note.hash
     });
-    let mut info =
-        new_transport_info(Id::new(made.id).ok()?, Id::new(made.router).ok()?, link, &note);
+    let (router_id, on) = spread::parse(&made.router)?;
+    let home = registry.routers.get(&router_id)?.worker;
+    let worker = on.first().copied().unwrap_or(home);
+    let mut info = new_transport_info(Id::new(made.id).ok()?, router_id, worker, link, &note);
     match &mut info.link {
         TransportLink::Webrtc(link) => {
             link.ice_state = convert::ice_state(state.ice_state);
@@ -190,7 +243,7 @@ fn add_transport(
     info.max_incoming_bitrate = convert::limit(state.max_incoming_bps);
     info.max_outgoing_bitrate = convert::limit(state.max_outgoing_bps);
     info.min_outgoing_bitrate = convert::limit(state.min_outgoing_bps);
-    let mut transport = Transport::new(info, note);
+    let mut transport = Transport::new(info, worker, note);
     transport.next_mid = MIDS_SKIPPED;
     transport.connect_hash = connect_hash;
     transport.srtp_profile = state.srtp_profile;
@@ -202,12 +255,14 @@ fn add_transport(
 pub fn new_transport_info(
     id: Id,
     router_id: Id,
+    worker: WorkerId,
     link: TransportLink,
     note: &TransportNote,
 ) -> TransportInfo {
     TransportInfo {
         id,
         router_id,
+        worker_id: convert::worker_id(worker),
         participant_id: note.participant_id.clone(),
         link,
         max_incoming_bitrate: None,
@@ -243,16 +298,14 @@ fn add_producer(registry: &mut Registry, create: Produce, state: &ProducerState)
         app_data: note.common.app_data,
     };
     let hash = note.common.hash;
-    let (consumers, observers) = Default::default();
-    let piped_from = note.piped_from;
-    let producer = Producer { info, hash, consumable, piped_from, consumers, observers };
+    let producer = Producer::new(info, hash, consumable, note.piped_from);
     registry.insert_producer(producer).then_some(())
 }
 
 fn add_consumer(registry: &mut Registry, create: Consume, state: &ConsumerState) -> Option<()> {
     let note: ConsumerNote = note::read(&create.note).unwrap_or_default();
     let transport = registry.transports.get_mut(create.transport.as_str())?;
-    let producer = registry.producers.get(create.producer.as_str())?;
+    let producer = registry.producers.get(spread::own_id(&create.producer))?;
     let rtp_parameters =
         note.rtp_parameters.unwrap_or_else(|| convert::api_rtp_parameters(&create.rtp_parameters));
     let mid = rtp_parameters.mid.as_deref().and_then(|mid| mid.parse::<u32>().ok());
@@ -291,7 +344,7 @@ fn add_observer(
         paused: state.paused,
         ..new_info(id, router_id, create.method, &note.common)
     };
-    let producers = state.producers.into_iter().filter_map(|id| Id::new(id).ok());
+    let producers = state.producers.iter().filter_map(|id| Id::new(spread::own_id(id)).ok());
     let producers = producers.filter(|id| registry.producers.contains_key(id)).collect();
     let observer = Observer { info, hash: note.common.hash, producers };
     registry.insert_observer(observer).then_some(())

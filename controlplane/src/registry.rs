@@ -3,7 +3,7 @@
 //! thing closes what hangs below it here, exactly as the dataplane does there, and says so in events.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::{Duration, Instant},
@@ -19,13 +19,14 @@ use ironcast_api::{
 };
 use ironcast_negotiate::ValidRtpCapabilities;
 use ironcast_protocol::{
-    WorkerId,
+    Command, WorkerId,
     attic::{Attic, Stored},
 };
 
 mod codecs;
 mod observers;
 mod remains;
+pub mod spread;
 mod tenants;
 
 pub use codecs::Codecs;
@@ -34,6 +35,7 @@ pub use remains::PORTION;
 pub use tenants::{Holdings, Owner};
 
 use crate::{
+    convert,
     events::EventLog,
     limits::Bucket,
     note::{BodyHash, Far, TransportNote},
@@ -79,7 +81,14 @@ pub struct Router {
     /// Without the codecs, which many routers share: see [`Router::whole_info`].
     pub info: RouterInfo,
     pub codecs: Arc<Codecs>,
+    /// Its home.
     pub worker: WorkerId,
+    /// The others that it is on.
+    pub branches: BTreeSet<WorkerId>,
+    /// Which of them are connected, the lower number first.
+    pub hops: BTreeSet<(WorkerId, WorkerId)>,
+    /// Held by whoever makes one of these.
+    pub spreading: Arc<tokio::sync::Mutex<()>>,
     pub hash: BodyHash,
     /// Who made it.
     pub owner: Owner,
@@ -104,7 +113,9 @@ impl Router {
     /// The same for later: copying the codecs takes longer than everything else.
     #[must_use]
     pub fn packed_info(&self) -> PackedRouter {
-        PackedRouter { info: self.info.clone(), codecs: Arc::clone(&self.codecs) }
+        let workers = self.workers().map(convert::worker_id).collect();
+        let info = RouterInfo { workers, ..self.info.clone() };
+        PackedRouter { info, codecs: Arc::clone(&self.codecs) }
     }
 }
 
@@ -132,6 +143,7 @@ pub struct Transport {
     /// Without the fingerprints, which all transports share: see [`Transport::whole_info`].
     pub info: TransportInfo,
     fingerprints: Arc<[DtlsFingerprint]>,
+    pub worker: WorkerId,
     pub hash: BodyHash,
     /// Of the `connect` that was carried out.
     pub connect_hash: Option<BodyHash>,
@@ -154,12 +166,13 @@ pub struct Transport {
 impl Transport {
     /// With nothing on it.
     #[must_use]
-    pub fn new(info: TransportInfo, note: TransportNote) -> Self {
+    pub fn new(info: TransportInfo, worker: WorkerId, note: TransportNote) -> Self {
         // Eight characters, as mediasoup makes them.
         let cname = format!("{:08x}", rand::random::<u32>());
         Self {
             info,
             fingerprints: Arc::default(),
+            worker,
             hash: note.common.hash,
             connect_hash: None,
             rtp_capabilities: note
@@ -199,6 +212,33 @@ pub struct Producer {
     pub piped_from: Vec<PipedFrom>,
     pub consumers: BTreeSet<Id>,
     pub observers: BTreeSet<Id>,
+    /// That of its transport.
+    pub worker: WorkerId,
+    /// Its copies on other workers.
+    pub mirrors: BTreeMap<WorkerId, spread::Mirror>,
+}
+
+impl Producer {
+    /// Nobody takes it yet.
+    #[must_use]
+    pub fn new(
+        info: ProducerInfo,
+        hash: BodyHash,
+        consumable: Arc<RtpParameters>,
+        piped_from: Vec<PipedFrom>,
+    ) -> Self {
+        Self {
+            info,
+            hash,
+            consumable,
+            piped_from,
+            consumers: BTreeSet::new(),
+            observers: BTreeSet::new(),
+            // That of its transport, which it is put on next.
+            worker: 0,
+            mirrors: BTreeMap::new(),
+        }
+    }
 }
 
 /// A sent track.
@@ -207,6 +247,8 @@ pub struct Consumer {
     /// Without the RTP parameters: see [`Consumer::parameters`].
     pub info: ConsumerInfo,
     pub hash: BodyHash,
+    /// That of its transport.
+    pub worker: WorkerId,
     pub mid: Option<String>,
     /// Of a pipe of `POST /pipes`: the producer at its other end.
     pub far_producer_id: Option<Box<Id>>,
@@ -281,6 +323,10 @@ pub struct Registry {
     fingerprints: Arc<[DtlsFingerprint]>,
     codecs: codecs::Shared,
     remains: remains::Remains,
+    /// Mirrors that nobody used when they came here.
+    idle_mirrors: VecDeque<(Id, WorkerId)>,
+    /// What the dataplane is to do: see [`spread`].
+    errands: Vec<Command>,
     /// By principal.
     holdings: HashMap<Arc<str>, Holdings>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
@@ -383,11 +429,12 @@ impl Registry {
     }
 
     /// Adds a producer; false if its transport is gone.
-    pub fn insert_producer(&mut self, producer: Producer) -> bool {
+    pub fn insert_producer(&mut self, mut producer: Producer) -> bool {
         let Some(transport) = self.transports.get_mut(&producer.info.transport_id) else {
             return false;
         };
         let Some(router) = self.routers.get_mut(&producer.info.router_id) else { return false };
+        producer.worker = transport.worker;
         let id = &producer.info.id;
         router.producers.insert(id.clone());
         router.ssrcs.extend(ssrcs_of(&producer.consumable));
@@ -411,6 +458,11 @@ impl Registry {
         let Some(router) = self.routers.get_mut(&info.router_id) else { return false };
         let Some(producer) = self.producers.get_mut(&info.producer_id) else { return false };
         let Some(transport) = self.transports.get_mut(&info.transport_id) else { return false };
+        if producer.worker != transport.worker && !producer.mirrors.contains_key(&transport.worker)
+        {
+            return false;
+        }
+        let (of, there) = (producer.info.id.clone(), transport.worker);
         router.consumers.insert(info.id.clone());
         let parameters = std::mem::take(&mut info.rtp_parameters);
         router.ssrcs.extend(ssrcs_of(&parameters));
@@ -420,8 +472,10 @@ impl Registry {
         let stored = self.parameters.store(&parameters).ok().map(Arc::new);
         let id = info.id.clone();
         let (mid, far_producer_id) = (parameters.mid, far_producer_id.map(Box::new));
-        let consumer = Consumer { info, hash, mid, far_producer_id, parameters: stored };
+        let consumer =
+            Consumer { info, hash, worker: there, mid, far_producer_id, parameters: stored };
         self.consumers.insert(id, Box::new(consumer));
+        self.use_mirror(&of, there);
         true
     }
 
@@ -430,6 +484,7 @@ impl Registry {
         // Removed first: what it holds goes with it and is not taken out of it one by one.
         let Some(router) = self.routers.remove(id) else { return };
         self.uncount_router(&router);
+        self.close_branches(&router);
         if log.wants_implied() {
             for observer in &router.observers {
                 self.remove_observer(observer, Told::Implied, log);
@@ -501,6 +556,7 @@ impl Registry {
         log: &mut EventLog,
     ) {
         let Some(producer) = self.producers.remove(id) else { return };
+        self.close_mirrors(&producer);
         for consumer in &producer.consumers {
             let reason = ConsumerClosedReason::ProducerClosed;
             self.remove_consumer(consumer, reason, is_deleted, of_consumers, log);
@@ -562,6 +618,7 @@ impl Registry {
                 transport.mids.remove(mid);
             }
         }
+        self.leave_mirror(&info.producer_id, consumer.worker);
         told.publish(log, &info.router_id, || {
             EventData::ConsumerClosed(ConsumerClosed { consumer: consumer_event(info), reason })
         });
@@ -580,10 +637,23 @@ impl Registry {
     /// Everything of one kind on a worker.
     #[must_use]
     pub fn on_worker(&self, worker: WorkerId) -> (usize, usize, usize) {
-        let routers = self.routers.values().filter(|router| router.worker == worker);
-        routers.fold((0, 0, 0), |(routers, producers, consumers), router| {
-            (routers + 1, producers + router.producers.len(), consumers + router.consumers.len())
-        })
+        let mut all = (0, 0, 0);
+        for router in self.routers.values() {
+            if router.worker == worker {
+                all.0 += 1;
+            }
+            if router.branches.is_empty() && router.worker == worker {
+                all.1 += router.producers.len();
+                all.2 += router.consumers.len();
+            } else if router.branches.contains(&worker) || router.worker == worker {
+                let transports = router.transports.iter().filter_map(|id| self.transports.get(id));
+                for transport in transports.filter(|transport| transport.worker == worker) {
+                    all.1 += transport.producers.len();
+                    all.2 += transport.consumers.len();
+                }
+            }
+        }
+        all
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
 };
 
 pub use plain::SDP;
+pub use producers::free_ssrcs;
 
 /// What a call does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

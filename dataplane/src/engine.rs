@@ -36,6 +36,7 @@ use crate::{
     addresses,
     delay::DelayHistogram,
     directory::Directory,
+    hops,
     life::Pulse,
     messages::{Answer, ToHub, ToWorker},
     orders::Orders,
@@ -168,6 +169,8 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::ConnectTransport(connect) => self.connect_transport(&connect, now),
             Command::CreatePlainTransport(create) => self.create_plain_transport(&create, io, now),
             Command::ConnectPlainTransport(connect) => self.connect_plain_transport(&connect, now),
+            Command::CreateHop(create) => hops::create(core, self.parts.number, &create, io, now),
+            Command::ConnectHop(connect) => hops::connect(core, &connect, io, now),
             Command::RestartIce(named) => {
                 core.apply_restart_ice(&named.id, credentials(self.parts.number)?)
             }

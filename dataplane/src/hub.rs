@@ -26,8 +26,11 @@ use std::{
 use ironcast_driver::mailbox::{SendError, Sender};
 use ironcast_protocol::{
     Command, CommandError, ErrorCode, Event, Frame, FrameKind, Id, Reply, WorkerId,
-    command::{ConnectTransport, MAX_COMMAND_BYTES, MAX_NOTE_BYTES, TransportCreated},
+    command::{
+        ConnectTransport, MAX_COMMAND_BYTES, MAX_ID_BYTES, MAX_NOTE_BYTES, TransportCreated,
+    },
     frame,
+    hop::ConnectHop,
     plain::ConnectPlainTransport,
     snapshot::ResourceKind as Kind,
     stats::WorkerStats,
@@ -60,6 +63,7 @@ enum Then {
     Create(Kind, Id),
     Connect(Box<ConnectTransport>, u64),
     ConnectPlain(Box<ConnectPlainTransport>, u64),
+    ConnectHop(ConnectHop, u64),
     Restart(Id, u64),
     Dump(Name),
     Snapshot,
@@ -300,6 +304,7 @@ impl Hub {
             Command::ConnectPlainTransport(connect) => {
                 Then::ConnectPlain(Box::new(connect.clone()), made_by)
             }
+            Command::ConnectHop(connect) => Then::ConnectHop(connect.clone(), made_by),
             Command::RestartIce(named) => Then::Restart(named.id.clone(), made_by),
             _ => Then::Relay,
         };
@@ -407,6 +412,12 @@ impl Hub {
             (Then::Create(_, id), Reply::PlainTransportCreated(created)) => {
                 self.registry.set_created(&id, token, created);
             }
+            (Then::Create(_, id), Reply::HopCreated(end)) => {
+                self.registry.set_created(&id, token, end);
+            }
+            (Then::ConnectHop(connect, made_by), _) => {
+                self.registry.set_connect(&connect.id, &connect, made_by);
+            }
             (Then::Connect(connect, made_by), _) => {
                 self.registry.set_connect(&connect.id, &connect, made_by);
             }
@@ -491,6 +502,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::CreateRouter(create) => (Kind::Router, &create.id, Creates),
         Command::CreateWebRtcTransport(create) => (Kind::Transport, &create.id, Creates),
         Command::CreatePlainTransport(create) => (Kind::Transport, &create.id, Creates),
+        Command::CreateHop(create) => (Kind::Transport, &create.id, Creates),
         Command::Produce(create) => (Kind::Producer, &create.id, Creates),
         Command::Consume(create) => (Kind::Consumer, &create.id, Creates),
         Command::CreateObserver(create) => (Kind::Observer, &create.id, Creates),
@@ -501,6 +513,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::CloseObserver(named) => (Kind::Observer, &named.id, Closes),
         Command::ConnectTransport(connect) => (Kind::Transport, &connect.id, Changes),
         Command::ConnectPlainTransport(connect) => (Kind::Transport, &connect.id, Changes),
+        Command::ConnectHop(connect) => (Kind::Transport, &connect.id, Changes),
         Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
         Command::TakeCapture(take) => (Kind::Transport, &take.id, Changes),
         Command::RestartIce(named) | Command::TransportStats(named) => {
@@ -537,14 +550,16 @@ fn check_size(command: &Command) -> Result<(), CommandError> {
         Command::CreatePlainTransport(create) => (create.note.len(), Some(&create.id)),
         Command::ConnectTransport(connect) => (connect.note.len(), None),
         Command::ConnectPlainTransport(connect) => (connect.note.len(), None),
+        Command::CreateHop(create) => (create.note.len(), Some(&create.id)),
+        Command::ConnectHop(connect) => (connect.note.len(), None),
         Command::Produce(create) => (create.note.len(), Some(&create.id)),
         Command::Consume(create) => (create.note.len(), Some(&create.id)),
         Command::CreateObserver(create) => (create.note.len(), Some(&create.id)),
         _ => (0, None),
     };
-    let allowed = |one: char| one.is_ascii_alphanumeric() || "._:-".contains(one);
-    if id.is_some_and(|id| id.is_empty() || id.len() > 64 || !id.chars().all(allowed)) {
-        let message = "an id has 1 to 64 characters of A-Z a-z 0-9 . _ : -".to_owned();
+    let allowed = |one: char| one.is_ascii_alphanumeric() || "._:-~".contains(one);
+    if id.is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES || !id.chars().all(allowed)) {
+        let message = format!("an id has 1 to {MAX_ID_BYTES} characters of A-Z a-z 0-9 . _ : - ~");
         return Err(CommandError::new(ErrorCode::Invalid, message));
     }
     if note > MAX_NOTE_BYTES {

@@ -9,6 +9,7 @@ mod counters;
 mod delay;
 mod directory;
 mod engine;
+mod hops;
 mod hub;
 mod life;
 mod messages;

@@ -112,6 +112,10 @@ impl Registry {
                 let parents = [Some((Kind::Router, &create.router)), None];
                 (Kind::Transport, &create.id, parents)
             }
+            Command::CreateHop(create) => {
+                let parents = [Some((Kind::Router, &create.router)), None];
+                (Kind::Transport, &create.id, parents)
+            }
             Command::Produce(create) => {
                 let parents = [Some((Kind::Transport, &create.transport)), None];
                 (Kind::Producer, &create.id, parents)
@@ -144,6 +148,7 @@ impl Registry {
             Command::CreateRouter(create) => self.store(kind as usize, create),
             Command::CreateWebRtcTransport(create) => self.store(kind as usize, create),
             Command::CreatePlainTransport(create) => self.store(kind as usize, create),
+            Command::CreateHop(create) => self.store(kind as usize, create),
             Command::Produce(create) => self.store(kind as usize, create),
             Command::Consume(create) => self.store(kind as usize, create),
             Command::CreateObserver(create) => self.store(kind as usize, create),

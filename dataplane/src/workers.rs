@@ -19,7 +19,7 @@ use ironcast_core::{
     worker::{Limits, Worker},
 };
 use ironcast_driver::{
-    DriverConfig, StreamLimits, Without,
+    DriverConfig, Exchange, StreamLimits, Without,
     claim::{PortClaim, require_free},
     mailbox,
     steering::SharedListeners,
@@ -60,6 +60,8 @@ pub struct Workers {
     handshakes: Pool,
     shared: Option<SharedListeners>,
     without: Without,
+    /// Where they find each other.
+    exchange: Exchange,
     /// The ports of each worker.
     slices: Vec<PortRange>,
     /// Those of its plain transports.
@@ -109,6 +111,7 @@ impl Workers {
             settings: Arc::clone(settings),
             config: config.clone(),
             directory: Directory::new(cores.len()),
+            exchange: Exchange::new(cores.len()),
             cores,
             addresses,
             certificate,
@@ -259,6 +262,9 @@ impl Workers {
                 ..StreamLimits::default()
             },
             without: self.without,
+            exchange: self.exchange.clone(),
+            number: worker,
+            hop_ring_bytes: limits.hop_ring_bytes,
             ..DriverConfig::default()
         };
         self.directory.set(worker, Some(sender));

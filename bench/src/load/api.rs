@@ -66,6 +66,8 @@ struct Joining {
     capabilities: Value,
     /// Number of the lowest layer in the payloads' stamps.
     first_stream: u32,
+    /// Of the server, that receivers are spread over; none where it says nothing of them.
+    workers: usize,
 }
 
 /// One received stream.
@@ -130,6 +132,7 @@ impl ApiLoad {
     pub(super) async fn start(plan: &Plan, api: PlainHttp, tally: &Tally) -> Result<Self> {
         let api = Arc::new(api);
         let profile: SrtpProfile = plan.cipher.parse().map_err(anyhow::Error::msg)?;
+        let workers = workers(&api).await;
         let room = api.call("POST", "/v1/routers", Some(json!({ "id": ROOM }))).await?;
         let device = Device::load(&room["rtpCapabilities"])?;
         let sender = Transport::open(
@@ -142,7 +145,7 @@ impl ApiLoad {
         .context("the sender cannot join")?;
         let (producer, source, first_stream) = publish(&api, &device, &sender, plan.media).await?;
         let capabilities = device.rtp_capabilities();
-        let joining = Joining { api, profile, producer, capabilities, first_stream };
+        let joining = Joining { api, profile, producer, capabilities, first_stream, workers };
         let mut load = Self { joining, sender, source, receivers: Vec::new() };
         load.join_all(plan, tally).await?;
         let streams = load.receivers.iter().map(|one| one.stream.clone()).collect();
@@ -328,6 +331,12 @@ fn note(took_us: &mut Vec<u64>, failed: &mut u64, came: Option<u64>) {
     }
 }
 
+/// How many workers our server has; a peer does not say, and one is as good as none.
+async fn workers(api: &PlainHttp) -> usize {
+    let workers = api.call("GET", "/v1/workers", None).await.ok();
+    workers.as_ref().and_then(Value::as_array).map_or(0, Vec::len)
+}
+
 pub(super) fn join_options(profile: SrtpProfile, mode: ReceiveMode) -> JoinOptions {
     JoinOptions {
         peer: PeerOptions {
@@ -375,11 +384,16 @@ async fn publish(
 }
 
 async fn join(joining: Joining, number: usize, tally: Tally) -> Result<Receiver> {
-    let Joining { api, profile, producer, capabilities, .. } = joining;
+    let Joining { api, profile, producer, capabilities, workers, .. } = joining;
     let name = format!("receiver-{number}");
     let phase = (number % usize::from(tally.period)) as u16;
     let mode = ReceiveMode::Sample { period: tally.period, phase };
-    let options = join_options(profile, mode).directed("receive");
+    let mut options = join_options(profile, mode).directed("receive");
+    if workers > 1
+        && let Some(transport) = &mut options.transport
+    {
+        transport["workerId"] = json!((number % workers).to_string());
+    }
     let (transport, peer, _) = open_peer(api.as_ref(), ROOM, &name, &options)
         .await
         .with_context(|| format!("{name} cannot join"))?;

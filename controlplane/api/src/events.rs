@@ -426,6 +426,8 @@ pub enum TransportClosedReason {
     ConsentLost,
     /// The peer closed DTLS.
     DtlsClosed,
+    /// The worker that it was on ended, and its router, which lives on another, did not.
+    WorkerDied,
 }
 
 /// `producer.created`, `closed`, `paused`, `resumed`.

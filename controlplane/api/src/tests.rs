@@ -193,6 +193,7 @@ fn router_info() -> RouterInfo {
     RouterInfo {
         id: id("room-7"),
         worker_id: id("0"),
+        workers: vec![id("0")],
         rtp_capabilities: RtpCapabilities::default(),
         media_codecs: Vec::new(),
         owner: None,

@@ -34,9 +34,11 @@ impl Registry {
         let Some(router) = self.routers.get_mut(&observer.info.router_id) else { return false };
         let id = observer.info.id.clone();
         router.observers.insert(id.clone());
-        for producer in &observer.producers {
-            if let Some(producer) = self.producers.get_mut(producer) {
+        let home = router.worker;
+        for producer_id in &observer.producers {
+            if let Some(producer) = self.producers.get_mut(producer_id) {
                 producer.observers.insert(id.clone());
+                self.use_mirror(producer_id, home);
             }
         }
         self.observers.insert(id, observer);
@@ -48,7 +50,12 @@ impl Registry {
         let Some(producer) = self.producers.get_mut(producer_id) else { return };
         let Some(observer) = self.observers.get_mut(id) else { return };
         producer.observers.insert(id.clone());
-        observer.producers.insert(producer_id.clone());
+        if observer.producers.insert(producer_id.clone())
+            && let Some(router) = self.routers.get(&observer.info.router_id)
+        {
+            let home = router.worker;
+            self.use_mirror(producer_id, home);
+        }
     }
 
     /// The reverse.
@@ -56,8 +63,12 @@ impl Registry {
         if let Some(producer) = self.producers.get_mut(producer_id) {
             producer.observers.remove(id);
         }
-        if let Some(observer) = self.observers.get_mut(id) {
-            observer.producers.remove(producer_id);
+        if let Some(observer) = self.observers.get_mut(id)
+            && observer.producers.remove(producer_id)
+            && let Some(router) = self.routers.get(&observer.info.router_id)
+        {
+            let home = router.worker;
+            self.leave_mirror(producer_id, home);
         }
     }
 
@@ -69,9 +80,13 @@ impl Registry {
 
     pub(super) fn remove_observer(&mut self, id: &Id, told: Told, log: &mut EventLog) {
         let Some(observer) = self.observers.remove(id) else { return };
-        for producer in &observer.producers {
-            if let Some(producer) = self.producers.get_mut(producer) {
+        let home = self.routers.get(&observer.info.router_id).map(|router| router.worker);
+        for producer_id in &observer.producers {
+            if let Some(producer) = self.producers.get_mut(producer_id) {
                 producer.observers.remove(id);
+            }
+            if let Some(home) = home {
+                self.leave_mirror(producer_id, home);
             }
         }
         let info = observer.info;

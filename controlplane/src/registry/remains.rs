@@ -81,7 +81,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, sync::Arc, time::Duration};
+    use std::{sync::Arc, time::Duration};
 
     use ironcast_api::{ConsumerInfo, ProducerInfo, RouterInfo, events::RouterClosedReason};
     use serde::de::DeserializeOwned;
@@ -116,7 +116,7 @@ mod tests {
 
     fn transport(room: &str, transport: &str) -> Transport {
         let info = example("get_transport", json!({ "id": transport, "routerId": room }));
-        Transport::new(info, TransportNote::default())
+        Transport::new(info, 0, TransportNote::default())
     }
 
     /// A room with a transport, a producer and so many consumers of it.
@@ -128,16 +128,7 @@ mod tests {
         let ids = json!({ "id": producer_id, "routerId": room, "transportId": transport_id });
         let info: ProducerInfo = example("get_producer", ids);
         let consumable = Arc::new(info.rtp_parameters.clone());
-        let consumers_of = BTreeSet::new();
-        let observers = BTreeSet::new();
-        let producer = Producer {
-            info,
-            hash: hash(),
-            consumable,
-            piped_from: Vec::new(),
-            consumers: consumers_of,
-            observers,
-        };
+        let producer = Producer::new(info, hash(), consumable, Vec::new());
         assert!(registry.insert_producer(producer));
         let ids =
             json!({ "routerId": room, "transportId": transport_id, "producerId": producer_id });

@@ -12,7 +12,7 @@ use ironcast_negotiate::{
     derive_consumer_type, get_consumer_rtp_parameters, get_pipe_consumer_rtp_parameters,
     normalize_preferred_layers,
 };
-use ironcast_protocol::{Command, Reply, command, media, snapshot::ResourceKind};
+use ironcast_protocol::{Command, Reply, WorkerId, command, media, snapshot::ResourceKind};
 
 use super::{
     done, id_or_new,
@@ -24,11 +24,12 @@ use crate::{
     auth::Principal,
     call::{Answer, Call},
     convert,
-    engine::{Creation, Engine, Place, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unavailable, unexpected},
     events::unix_ms,
     limits::check_count,
     note::{self, BodyHash, Common, ConsumerNote},
     registry::{Consumer, Kind, Producer, Router, Transport, consumer_event},
+    spread,
 };
 
 /// `POST /consumers`: what is needed is looked up, negotiated without holding up others, and then
@@ -72,6 +73,7 @@ pub async fn make(
         Found::Inputs(inputs) => inputs,
     };
     let negotiated = negotiate(&inputs, &wanted)?;
+    spread::reach(engine, &wanted.create.producer_id, inputs.worker).await?;
     let ((is_new, info), seq) = engine.run(|state| commit(state, &wanted, &negotiated)).await?;
     let info = Box::new(info);
     Ok((if is_new { Made::Now(info) } else { Made::Before(info) }, seq))
@@ -98,6 +100,8 @@ struct Inputs {
     consumable: Arc<RtpParameters>,
     receiver: Receiver,
     kind: MediaKind,
+    /// Where it is to be sent from.
+    worker: WorkerId,
 }
 
 /// Who receives.
@@ -190,6 +194,7 @@ fn find_inputs(state: &State, wanted: &Wanted) -> Result<Step<Found>, Problem> {
         consumable: Arc::clone(&producer.consumable),
         receiver: Receiver::of(transport, wanted)?,
         kind: producer.info.kind,
+        worker: transport.worker,
     })))
 }
 
@@ -235,8 +240,14 @@ fn commit(
     }
     let (router, transport, producer) = parents(state, wanted)?;
     let owner = router.owner.clone();
-    let places =
-        vec![Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)];
+    let worker = transport.worker;
+    let source = producer.name_on(worker);
+    let source = source.ok_or_else(|| unavailable("a worker of this room has just ended"))?;
+    let places = vec![
+        Place::Parent(wanted.create.transport_id.clone()),
+        Place::Worker(worker),
+        Place::Mirror(producer.info.id.clone(), worker),
+    ];
     let (next_mid, mid) = if negotiated.has_mid {
         let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
         (next_mid, Some(mid))
@@ -253,7 +264,7 @@ fn commit(
     let command = Command::Consume(command::Consume {
         id: wanted.id.to_string(),
         transport: info.transport_id.to_string(),
-        producer: info.producer_id.to_string(),
+        producer: source,
         rtp_parameters: wire,
         rtp_type: convert::consumer_type(info.consumer_type),
         paused: info.paused,
@@ -329,8 +340,8 @@ fn parents<'a>(
     let count = transport.consumers.len() + on_their_way(place);
     check_count(count, limits.consumers_per_transport_max, "consumers on this transport")?;
     if limits.consumers_per_worker_max > 0 {
-        let (_, _, there) = registry.on_worker(router.worker);
-        let count = there + on_their_way(Place::Worker(router.worker));
+        let (_, _, there) = registry.on_worker(transport.worker);
+        let count = there + on_their_way(Place::Worker(transport.worker));
         check_count(count, limits.consumers_per_worker_max, "consumers on this worker")?;
     }
     Ok((router, transport, producer))

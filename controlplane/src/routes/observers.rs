@@ -20,6 +20,7 @@ use crate::{
     limits::check_count,
     note::{self, BodyHash, Common, ObserverNote},
     registry::{Kind, Observer, observer_event},
+    spread,
 };
 
 /// mediasoup's defaults and bounds.
@@ -203,6 +204,17 @@ pub async fn add_producer(
     producer_id: &Id,
 ) -> Result<Answer, Problem> {
     call.no_body()?;
+    // It listens on the room's home: what arrives elsewhere is brought there.
+    let look = |state: &mut State| {
+        let observer = seen(state, call, id)?;
+        let home = state.registry.routers.get(&observer.info.router_id).map(|one| one.worker);
+        let producer = state.registry.producer(&call.caller, producer_id)?;
+        let is_ours = producer.info.router_id == observer.info.router_id;
+        Ok(Step::Done(home.filter(|_| is_ours && producer.info.kind == MediaKind::Audio)))
+    };
+    if let Some(home) = engine.run(look).await?.0 {
+        spread::reach(engine, producer_id, home).await?;
+    }
     let (info, seq) = engine
         .run(|state| {
             let observer = seen(state, call, id)?;
@@ -218,8 +230,9 @@ pub async fn add_producer(
             }
             let max = state.limits.producers_per_observer_max;
             check_count(observer.producers.len(), max, "producers at this observer")?;
+            let name = name_of(state, &observer.info.router_id, producer_id)?;
             let (id, producer_id) = (id.clone(), producer_id.clone());
-            Ok(Step::ask(Command::ObserveProducer(observe(&id, &producer_id)), {
+            Ok(Step::ask(Command::ObserveProducer(observe(&id, name)), {
                 move |state, reply| {
                     done(reply)?;
                     state.registry.observe(&id, &producer_id);
@@ -244,8 +257,10 @@ pub async fn remove_producer(
             if !is_there {
                 return Ok(Step::Done(()));
             }
+            let router_id = seen(state, call, id)?.info.router_id.clone();
+            let name = name_of(state, &router_id, producer_id)?;
             let (id, producer_id) = (id.clone(), producer_id.clone());
-            Ok(Step::ask(Command::UnobserveProducer(observe(&id, &producer_id)), {
+            Ok(Step::ask(Command::UnobserveProducer(observe(&id, name)), {
                 move |state, reply: Result<Reply, Problem>| {
                     closed(reply)?;
                     state.registry.unobserve(&id, &producer_id);
@@ -257,8 +272,16 @@ pub async fn remove_producer(
     Ok(Answer::empty(seq))
 }
 
-fn observe(id: &Id, producer_id: &Id) -> Observe {
-    Observe { id: id.to_string(), producer: producer_id.to_string() }
+fn observe(id: &Id, producer: String) -> Observe {
+    Observe { id: id.to_string(), producer }
+}
+
+/// What the dataplane calls a producer on its room's home.
+fn name_of(state: &State, router: &Id, producer: &Id) -> Result<String, Problem> {
+    let home = state.registry.routers.get(router).map(|one| one.worker);
+    let found = state.registry.producers.get(producer);
+    let name = found.zip(home).and_then(|(found, home)| found.name_on(home));
+    name.ok_or_else(|| Problem::not_found("producer", producer))
 }
 
 /// `GET /observers/{id}/dump`.

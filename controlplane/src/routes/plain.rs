@@ -59,17 +59,11 @@ impl Wanted {
     }
 
     /// For the dataplane.
-    pub fn command(
-        &self,
-        state: &State,
-        id: &Id,
-        create: &CreateTransport,
-        note: Vec<u8>,
-    ) -> Command {
+    pub fn command(&self, state: &State, id: &Id, router: String, note: Vec<u8>) -> Command {
         let usual = self.is_pipe.then_some(state.pipes_listen);
         Command::CreatePlainTransport(CreatePlainTransport {
             id: id.to_string(),
-            router: create.router_id.to_string(),
+            router,
             listen: self.listen.or(usual),
             port: self.port,
             rtcp_mux: self.rtcp_mux,

@@ -141,19 +141,19 @@ fn parents<'a>(state: &'a State, wanted: &Wanted) -> Result<(&'a Router, &'a Tra
     let router_id = &transport.info.router_id;
     let router = registry.routers.get(router_id);
     let router = router.ok_or_else(|| Problem::not_found("router", router_id))?;
-    let [on_transport, on_worker] = places(wanted, router);
+    let [on_transport, on_worker] = places(wanted, transport);
     let count = transport.producers.len() + state.on_their_way(Kind::Producer, on_transport);
     check_count(count, limits.producers_per_transport_max, "producers on this transport")?;
     if limits.producers_per_worker_max > 0 {
-        let (_, there, _) = registry.on_worker(router.worker);
+        let (_, there, _) = registry.on_worker(transport.worker);
         let count = there + state.on_their_way(Kind::Producer, on_worker);
         check_count(count, limits.producers_per_worker_max, "producers on this worker")?;
     }
     Ok((router, transport))
 }
 
-fn places(wanted: &Wanted, router: &Router) -> [Place; 2] {
-    [Place::Parent(wanted.create.transport_id.clone()), Place::Worker(router.worker)]
+fn places(wanted: &Wanted, transport: &Transport) -> [Place; 2] {
+    [Place::Parent(wanted.create.transport_id.clone()), Place::Worker(transport.worker)]
 }
 
 fn negotiate(inputs: &Inputs, wanted: &Wanted) -> Result<Negotiated, Problem> {
@@ -198,13 +198,13 @@ fn commit(
         Some(Step::Wait(wait)) => return Ok(Step::Wait(wait)),
         _ => {}
     }
-    let (router, _) = parents(state, wanted)?;
+    let (router, transport) = parents(state, wanted)?;
     let is_as_it_was =
         router.info.id == inputs.router_id && are_free(router, inputs.ssrc, wanted.streams());
     if !is_as_it_was {
         return Ok(Step::Done(None));
     }
-    let places = places(wanted, router).into();
+    let places = places(wanted, transport).into();
     let owner = router.owner.clone();
     state.check_traffic(&owner)?;
     check_rate(state, &inputs.router_id)?;
@@ -217,10 +217,7 @@ fn commit(
             other => return Err(unexpected(&other)),
         };
         let info = ProducerInfo { producer_type: convert::api_producer_type(rtp_type), ..info };
-        let (consumers, observers) = Default::default();
-        let info_there = info.clone();
-        let producer =
-            Producer { info: info_there, hash, consumable, piped_from, consumers, observers };
+        let producer = Producer::new(info.clone(), hash, consumable, piped_from);
         if !state.registry.insert_producer(producer) {
             return Err(Problem::not_found("transport", &info.transport_id));
         }
@@ -323,6 +320,7 @@ fn set_paused(state: &mut State, id: &Id, is_paused: bool) -> Result<ProducerInf
         return Ok(info);
     }
     let consumers = producer.consumers.clone();
+    state.registry.pause_mirrors(id);
     let event = producer_event(&info);
     let event = if is_paused {
         EventData::ProducerPaused(event)

@@ -58,6 +58,7 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         id: id.clone(),
         // Chosen below, when the place is free.
         worker_id: convert::worker_id(0),
+        workers: Vec::new(),
         rtp_capabilities,
         media_codecs,
         owner,
@@ -95,7 +96,8 @@ fn place(
     let full = state.full();
     let key = create.placement_key.as_ref().unwrap_or(id).as_str();
     let worker = state.workers.place(key, create.worker_id.as_ref(), placement, full)?;
-    let info = RouterInfo { worker_id: convert::worker_id(worker), ..info.clone() };
+    let worker_id = convert::worker_id(worker);
+    let info = RouterInfo { workers: vec![worker_id.clone()], worker_id, ..info.clone() };
     let command = Command::CreateRouter(command::CreateRouter {
         id: id.to_string(),
         worker,

@@ -9,19 +9,20 @@ use ironcast_api::{
     RtpCapabilities, TransportInfo, TransportType, WebRtcLink, events::TransportClosedReason,
 };
 use ironcast_negotiate::validate_and_normalize_rtp_capabilities;
-use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
+use ironcast_protocol::{Command, Reply, WorkerId, command, snapshot::ResourceKind};
 
 use super::{closed, done, id_or_new, plain, routers::check_rate, single::named};
 use crate::{
     auth::Principal,
     call::{Answer, Call},
     convert,
-    engine::{Creation, Engine, Place, State, Step, unexpected},
+    engine::{Creation, Engine, Place, State, Step, unavailable, unexpected},
     events::unix_ms,
     limits::check_count,
     note::{self, BodyHash, Common, ConnectNote, Far, TransportNote},
     rebuild::new_transport_info,
     registry::{Kind, Transport},
+    spread,
 };
 
 /// Browsers send one; nobody needs more than one of each kind.
@@ -53,8 +54,30 @@ pub async fn make(
         app_data: create.app_data.take().unwrap_or_default(),
         hash,
     };
+    let (worker, _) = engine.run(|state| place(state, who, &id, &create)).await?;
+    spread::branch(engine, &create.router_id, worker).await?;
     let wanted = (&create, &wanted, far.as_ref());
-    engine.run(|state| look(state, who, &id, wanted, &common)).await
+    engine.run(|state| look(state, who, &id, worker, wanted, &common)).await
+}
+
+/// Which worker it is to be on; of one that is there already, the one that it is on.
+fn place(
+    state: &State,
+    who: &Principal,
+    id: &Id,
+    create: &CreateTransport,
+) -> Result<Step<WorkerId>, Problem> {
+    if let Ok(known) = state.registry.transport(who, id) {
+        return Ok(Step::Done(known.worker));
+    }
+    let router = state.registry.router(who, &create.router_id);
+    let router = router.map_err(|problem| problem.with_pointer("/routerId"))?;
+    let named = create.worker_id.as_ref().map(|id| state.workers.named(id)).transpose();
+    let named = named.map_err(|problem| problem.with_pointer("/workerId"))?;
+    Ok(Step::Done(named.unwrap_or_else(|| {
+        let of_room: Vec<_> = router.workers().collect();
+        state.workers.place_transport(&of_room, state.full())
+    })))
 }
 
 /// The link that is to be made.
@@ -112,14 +135,15 @@ impl Wanted {
         &self,
         state: &State,
         id: &Id,
+        router: String,
         create: &CreateTransport,
         note: Vec<u8>,
     ) -> Result<Command, Problem> {
         Ok(match self {
-            Self::Plain(wanted) => wanted.command(state, id, create, note),
+            Self::Plain(wanted) => wanted.command(state, id, router, note),
             Self::Webrtc => Command::CreateWebRtcTransport(command::CreateWebRtcTransport {
                 id: id.to_string(),
-                router: create.router_id.to_string(),
+                router,
                 consent_timeout_s: create
                     .ice_consent_timeout
                     .map_or(state.consent_timeout_s, u32::from),
@@ -157,6 +181,7 @@ fn look(
     state: &mut State,
     who: &Principal,
     id: &Id,
+    worker: WorkerId,
     (create, wanted, far): (&CreateTransport, &Wanted, Option<&Far>),
     common: &Common,
 ) -> Result<Step<(bool, TransportInfo)>, Problem> {
@@ -184,7 +209,11 @@ fn look(
     state.check_transports(&owner, is_newcomer)?;
     state.check_traffic(&owner)?;
     check_rate(state, &create.router_id)?;
-    let command = wanted.command(state, id, create, bytes)?;
+    let router = state.registry.routers.get(&create.router_id);
+    let router = router.filter(|router| router.workers().any(|known| known == worker));
+    let router =
+        router.ok_or_else(|| unavailable("the worker of this transport has just ended"))?;
+    let command = wanted.command(state, id, router.name_on(worker), create, bytes)?;
     let (kind, comedia) = (create.kind, create.comedia == Some(true));
     let (id, router_id) = (id.clone(), create.router_id.clone());
     let newcomer = owner.clone().filter(|_| is_newcomer).map(Place::Newcomers);
@@ -199,8 +228,8 @@ fn look(
             Reply::PlainTransportCreated(created) => convert::plain_link(&created, comedia),
             other => return Err(unexpected(&other)),
         };
-        let info = new_transport_info(id, router_id, link, &note);
-        if !state.registry.insert_transport(Transport::new(info.clone(), note)) {
+        let info = new_transport_info(id, router_id, worker, link, &note);
+        if !state.registry.insert_transport(Transport::new(info.clone(), worker, note)) {
             return Err(Problem::not_found("router", &info.router_id));
         }
         Ok((true, info))

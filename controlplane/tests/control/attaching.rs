@@ -280,6 +280,7 @@ async fn resources_of_another_controller_have_defaults() {
                 Resource::Router { create, .. } => create.note = b"??".to_vec(),
                 Resource::WebRtcTransport { create, .. } => create.note.clear(),
                 Resource::PlainTransport { create, .. } => create.note.clear(),
+                Resource::Hop { create, .. } => create.note.clear(),
                 Resource::Producer { create, .. } => create.note.clear(),
                 Resource::Consumer { create, .. } => create.note.clear(),
                 Resource::Observer { create, .. } => create.note.clear(),

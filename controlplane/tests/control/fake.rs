@@ -16,6 +16,7 @@ use ironcast_protocol::{
     },
     event::{DtlsState, IceState, LayersReason},
     frame::{self, Hello, MAGIC, VERSION, Welcome},
+    hop::HopEnd,
     media::{MediaKind, RtpType},
     observer::ObserverState,
     plain::{PlainTransportCreated, SrtpParameters},
@@ -399,6 +400,16 @@ impl State {
                 });
                 Ok(Reply::PlainTransportCreated(created))
             }
+            Command::CreateHop(create) => {
+                self.check_new(&create.id)?;
+                let worker = match self.find(&create.router) {
+                    Some(Resource::Router { worker, .. }) => *worker,
+                    _ => return Err(missing()),
+                };
+                let created = HopEnd { worker, slot: self.resources.len() as u32, generation: 0 };
+                self.resources.push(Resource::Hop { create, created, connect: None });
+                Ok(Reply::HopCreated(created))
+            }
             Command::Produce(create) => {
                 self.check_new(&create.id)?;
                 self.find(&create.transport).ok_or_else(missing)?;
@@ -500,6 +511,15 @@ impl State {
                 });
                 *connect = Some(command);
                 return Ok(Reply::PlainTransportConnected((**created).clone()));
+            }
+            C::ConnectHop(command) => {
+                let far = command.far;
+                let ends = |one: &Resource| matches!(one, Resource::Hop { created, .. } if *created == far);
+                assert!(self.resources.iter().any(ends), "there is no such end");
+                match self.find_mut(&command.id) {
+                    Some(Resource::Hop { connect, .. }) => *connect = Some(command),
+                    _ => return Err(missing()),
+                }
             }
             C::RestartIce(named) => {
                 self.ice_restarts += 1;
@@ -626,6 +646,7 @@ impl State {
                 Resource::Router { .. } => vec![],
                 Resource::WebRtcTransport { create, .. } => vec![&create.router],
                 Resource::PlainTransport { create, .. } => vec![&create.router],
+                Resource::Hop { create, .. } => vec![&create.router],
                 Resource::Producer { create, .. } => vec![&create.transport],
                 Resource::Consumer { create, .. } => vec![&create.transport, &create.producer],
                 Resource::Observer { create, .. } => vec![&create.router],
@@ -656,6 +677,8 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::ConnectTransport(_) => "ConnectTransport",
         Command::CreatePlainTransport(_) => "CreatePlainTransport",
         Command::ConnectPlainTransport(_) => "ConnectPlainTransport",
+        Command::CreateHop(_) => "CreateHop",
+        Command::ConnectHop(_) => "ConnectHop",
         Command::RestartIce(_) => "RestartIce",
         Command::SetTransportBitrates(_) => "SetTransportBitrates",
         Command::CloseTransport(_) => "CloseTransport",
@@ -694,6 +717,7 @@ fn id_of(resource: &Resource) -> &str {
         Resource::Router { create, .. } => &create.id,
         Resource::WebRtcTransport { create, .. } => &create.id,
         Resource::PlainTransport { create, .. } => &create.id,
+        Resource::Hop { create, .. } => &create.id,
         Resource::Producer { create, .. } => &create.id,
         Resource::Consumer { create, .. } => &create.id,
         Resource::Observer { create, .. } => &create.id,

@@ -20,6 +20,7 @@ mod reload;
 mod resources;
 mod retries;
 mod snapshots;
+mod spreading;
 mod stage;
 mod strangers;
 mod streams;

@@ -166,6 +166,9 @@ section! {
         tcp_connections_per_address_max: u32 = 256, Between(1, 500_000);
         /// Bytes of each worker that wait because a TCP peer reads too slowly. Video never waits.
         tcp_waiting_bytes_max: u32 = 67_108_864, Between(65_536, 1_073_741_824);
+        /// Bytes of the ring in memory from one worker to another, made when a room first spreads over
+        /// both. What does not fit is dropped, counted, and asked for again.
+        hop_ring_bytes: u32 = 2_097_152, Between(65_536, 268_435_456);
         /// A busy worker may hold a turn open for so long, to send more at once.
         turn_hold_us: u32 = 100, Between(0, 2_000);
         /// Output is handed to the kernel in portions of so many bytes, while they are in the cache
@@ -340,6 +343,9 @@ section! {
         worker_busy_max_percent: u32 = 90, Between(1, 100);
         /// Above this load, percent, a worker is second choice for rooms that are placed by a key.
         worker_busy_soft_percent: u32 = 70, Between(1, 100);
+        /// A worker that sends so many packets a second gets no new transports of rooms that live on it
+        /// while another worker sends fewer: the room spreads. 0: by the busy share and delay alone.
+        worker_packets_soft: u32 = 0, Between(0, 100_000_000);
         /// Forwarding delay (99 of 100 packets, from arrival to sending) that a worker may have: one
         /// that was within a quarter of it for some seconds takes no new rooms. 0: no limit.
         worker_delay_max_ms: u32 = 50, Between(0, 10_000);

@@ -502,7 +502,7 @@ impl Worker {
     }
 
     /// The router of a transport that may be made.
-    fn room_for_transport(&self, id: &str, router: &str) -> Outcome<RouterKey> {
+    pub(crate) fn room_for_transport(&self, id: &str, router: &str) -> Outcome<RouterKey> {
         if self.transport_ids.contains_key(id) {
             return refuse(ErrorCode::AlreadyExists, format!("transport {id:?} exists"));
         }

@@ -34,6 +34,8 @@ pub enum ResourceState {
     WebRtcTransport(TransportState, Credentials),
     /// A peer by its address.
     PlainTransport(TransportState),
+    /// Nothing changes on the way to another worker.
+    Hop,
     /// A received track.
     Producer(ProducerState),
     /// A sent track.
@@ -137,6 +139,7 @@ impl Worker {
                         ResourceState::WebRtcTransport(state, webrtc.ice.credentials().clone())
                     }
                     Kind::Plain(_) => ResourceState::PlainTransport(state),
+                    Kind::Hop(_) => ResourceState::Hop,
                 }
             }
             ResourceKind::Producer => ResourceState::Producer(self.producer_state(id)?),

@@ -1,6 +1,5 @@
-//! [5] One room: who sends, who receives, and the fan-out between them. A subscriber is a consumer
-//! of this core; a room that outgrows its core will have subscribers on others (the seam is
-//! [`crate::producer::Recipient`]). Next: [6] `consumer.rs` chooses, when [7] drains its transport.
+//! [5] One room: who sends, who receives, and the fan-out between them. A subscriber is a consumer of
+//! this core; of a room that outgrows its core, some are pipes into `link/hop.rs`. Next: [6] `consumer.rs` chooses, when [7] drains its transport.
 
 use ironcast_protocol::Id;
 

@@ -17,6 +17,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsRawFd, OwnedFd},
+    sync::Arc,
 };
 
 use io_uring::{opcode, squeue};
@@ -31,6 +32,8 @@ use crate::{
     claim,
     clock::Clock,
     files::{File, on},
+    hops::{FarEnd, Hops},
+    mailbox::Bell,
     ring::{self, Operation, Ring},
     sockets,
     streams::{Stream, StreamLimits, Streams},
@@ -52,6 +55,10 @@ pub(crate) enum SlotUse {
     },
     /// A connection: see [`Slot::stream`].
     Stream,
+    /// An end of what leads to another worker; there is no socket.
+    Hop {
+        to: Option<FarEnd>,
+    },
 }
 
 #[derive(Debug)]
@@ -115,6 +122,7 @@ pub struct Io {
     pub(crate) slots: Vec<Slot>,
     free: Vec<u32>,
     pub(crate) streams: Streams,
+    pub(crate) hops: Hops,
     /// Slots of the open listeners.
     listeners: BTreeMap<SocketAddr, u32>,
     /// Of slots that are made now: above that of every slot that was given back.
@@ -138,7 +146,7 @@ pub struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(config: &DriverConfig) -> io::Result<Self> {
+    pub(crate) fn new(config: &DriverConfig, bell: &Arc<Bell>) -> io::Result<Self> {
         let ring = Ring::open(config.without)?;
         let files = files(config.paths, config.streams.connections)?;
         if ring.has_file_table {
@@ -180,6 +188,7 @@ impl Io {
                 connections: connections_max(config.streams.connections, config.paths, files),
                 ..config.streams
             }),
+            hops: config.exchange.join(config.number, bell, config.hop_ring_bytes as usize),
             listeners: BTreeMap::new(),
             generation: 0,
             files,
@@ -359,7 +368,10 @@ impl Io {
     pub(crate) fn path(&mut self, path: PathId) -> Option<&mut Slot> {
         self.slots.get_mut(path.slot as usize).filter(|slot| {
             slot.generation == path.generation
-                && matches!(slot.usage, SlotUse::Path { .. } | SlotUse::Stream)
+                && matches!(
+                    slot.usage,
+                    SlotUse::Path { .. } | SlotUse::Stream | SlotUse::Hop { .. }
+                )
         })
     }
 
@@ -369,14 +381,7 @@ impl Io {
         usage: SlotUse,
         via: Option<u32>,
     ) -> io::Result<u32> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if (self.slots.len() as u32) < self.files => self.slots.len() as u32,
-            None => {
-                let text = "the table of sockets is full: raise LimitNOFILE or add workers";
-                return Err(io::Error::new(io::ErrorKind::QuotaExceeded, text));
-            }
-        };
+        let slot = self.take_slot()?;
         let has_table = self.ring.has_file_table;
         if has_table
             && let Err(error) =
@@ -393,6 +398,31 @@ impl Io {
             _ => !has_table || self.transmit == Transmit::Sendmmsg,
         };
         let socket = is_kept.then_some(socket);
+        let generation = self.occupy(slot, usage, socket, via);
+        self.unarmed.push((slot, generation));
+        Ok(slot)
+    }
+
+    /// A free slot; [`Io::occupy`] makes it somebody's.
+    pub(crate) fn take_slot(&mut self) -> io::Result<u32> {
+        match self.free.pop() {
+            Some(slot) => Ok(slot),
+            None if (self.slots.len() as u32) < self.files => Ok(self.slots.len() as u32),
+            None => {
+                let text = "the table of sockets is full: raise LimitNOFILE or add workers";
+                Err(io::Error::new(io::ErrorKind::QuotaExceeded, text))
+            }
+        }
+    }
+
+    /// Makes a free slot somebody's. Returns its generation.
+    pub(crate) fn occupy(
+        &mut self,
+        slot: u32,
+        usage: SlotUse,
+        socket: Option<OwnedFd>,
+        via: Option<u32>,
+    ) -> u32 {
         let known = self.slots.get(slot as usize).map(|slot| slot.generation);
         let generation = known.unwrap_or(self.generation);
         let opened = Slot {
@@ -410,8 +440,7 @@ impl Io {
             Some(place) => *place = opened,
             None => self.slots.push(opened),
         }
-        self.unarmed.push((slot, generation));
-        Ok(slot)
+        generation
     }
 
     pub(crate) fn unregister(&mut self, slot: u32) {
@@ -420,6 +449,7 @@ impl Io {
         let receive = Operation::Receive { slot, generation, epoch }.user_data();
         let armed = entry.armed;
         let stream = entry.stream.take();
+        let is_hop = matches!(entry.usage, SlotUse::Hop { .. });
         entry.usage = SlotUse::Free;
         let socket = entry.socket.take();
         entry.armed = false;
@@ -438,6 +468,11 @@ impl Io {
                 let cancel = opcode::AsyncCancel::new(room).build();
                 self.push(cancel.user_data(Operation::Other.user_data()));
             }
+        }
+        if is_hop {
+            self.hop_closed();
+            self.free.push(slot);
+            return;
         }
         // What is queued names this slot or descriptor: it has to leave before that is used again.
         let _ = self.ring.submit();
@@ -470,7 +505,7 @@ impl Io {
         self.unarmed.clear();
         for (slot, entry) in self.slots.iter_mut().enumerate() {
             entry.armed = false;
-            if entry.usage != SlotUse::Free {
+            if !matches!(entry.usage, SlotUse::Free | SlotUse::Hop { .. }) {
                 self.unarmed.push((slot as u32, entry.generation));
             }
             if let Some(stream) = &mut entry.stream {
@@ -506,7 +541,7 @@ impl Io {
                 on!(file, |file| opcode::RecvMsgMulti::new(file, header, buffers::GROUP).build())
             };
             let receive = match entry.usage {
-                SlotUse::Free => continue,
+                SlotUse::Free | SlotUse::Hop { .. } => continue,
                 SlotUse::Listener { .. } => datagrams(&self.headers.listener),
                 SlotUse::Path { .. } => datagrams(&self.headers.path),
                 SlotUse::StreamListener { .. } => {

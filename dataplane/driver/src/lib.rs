@@ -10,7 +10,8 @@
 //!       '---- worker_loop.rs: sleep until the next completion or deadline <---'
 //! ```
 //! The files by what they own: `ring` the ring and its set-up, `buffers` the receive buffers,
-//! `files` what requests name sockets by, `sockets` listeners and paths, `claim` who owns which ports, `streams` connections (ICE-TCP),
+//! `files` what requests name sockets by, `sockets` listeners and paths, `claim` who owns which ports,
+//! `streams` connections (ICE-TCP), `hops` what one worker sends to another,
 //! `steering` the program of single-port mode, `mailbox` messages
 //! from other threads, `clock` time, `affinity` processors, `probe` what the kernel can do,
 //! `without` what it may lack, `xdp` frames past the network stack (an option), `mapping` memory
@@ -23,6 +24,7 @@ mod buffers;
 pub mod claim;
 pub mod clock;
 mod files;
+mod hops;
 mod io;
 #[cfg(feature = "ipsec-mb")]
 pub mod ipsec_mb;
@@ -41,6 +43,7 @@ mod without;
 mod worker_loop;
 mod xdp;
 
+pub use hops::Exchange;
 pub use io::{Io, paths_max};
 pub use sockets::is_shortage;
 pub use statistics::Statistics;

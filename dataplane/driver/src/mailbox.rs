@@ -19,7 +19,8 @@
 //!   2. sleeping.swap(false) (SeqCst)     2. waiting.load (SeqCst)
 //!      was true  -> write the eventfd       not zero -> does not sleep
 //! ```
-//! All four are sequentially consistent, so at least one side sees the other's first step: either
+//! What other workers write for this one (`hops.rs`) has a flag of its own beside `waiting`, of the same
+//! kind. All four are sequentially consistent, so at least one side sees the other's first step: either
 //! the worker finds the message or the sender finds the sleeper. The swap lets only one of many
 //! senders pay for the wake.
 
@@ -67,19 +68,45 @@ impl<M> Mail<M> {
 struct Shared<M> {
     mail: Mutex<Mail<M>>,
     capacity: usize,
-    /// Length of `mail`, readable without the lock.
-    waiting: AtomicUsize,
     /// Datagrams that were dropped for newer ones.
     dropped: AtomicU64,
-    sleeping: AtomicBool,
-    stopped: AtomicBool,
     closed: AtomicBool,
-    event: OwnedFd,
+    bell: Arc<Bell>,
 }
 
 impl<M> Shared<M> {
     fn mail(&self) -> MutexGuard<'_, Mail<M>> {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes a worker that sleeps: what the file's head says of flags is here.
+#[derive(Debug)]
+pub(crate) struct Bell {
+    /// Messages that wait, readable without the lock.
+    waiting: AtomicUsize,
+    /// Other workers have written something (see `hops.rs`).
+    hops: AtomicBool,
+    sleeping: AtomicBool,
+    stopped: AtomicBool,
+    event: OwnedFd,
+}
+
+impl Bell {
+    /// Another worker has written something for this one.
+    pub(crate) fn hops_came(&self) {
+        self.hops.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// This worker has not read all of it.
+    pub(crate) fn hops_left(&self) {
+        self.hops.store(true, Ordering::SeqCst);
+    }
+
+    /// True when something may have been written since this was asked last.
+    pub(crate) fn take_hops(&self) -> bool {
+        self.hops.load(Ordering::Relaxed) && self.hops.swap(false, Ordering::SeqCst)
     }
 
     fn wake(&self) {
@@ -139,15 +166,19 @@ pub fn mailbox<M>(capacity: usize) -> io::Result<(Sender<M>, Receiver<M>)> {
     }
     // SAFETY: the descriptor was just made and belongs to nobody else.
     let event = unsafe { OwnedFd::from_raw_fd(event) };
+    let bell = Bell {
+        waiting: AtomicUsize::new(0),
+        hops: AtomicBool::new(false),
+        sleeping: AtomicBool::new(false),
+        stopped: AtomicBool::new(false),
+        event,
+    };
     let shared = Arc::new(Shared {
         mail: Mutex::new(Mail::with_room(capacity.min(1_024))),
         capacity,
-        waiting: AtomicUsize::new(0),
         dropped: AtomicU64::new(0),
-        sleeping: AtomicBool::new(false),
-        stopped: AtomicBool::new(false),
         closed: AtomicBool::new(false),
-        event,
+        bell: Arc::new(bell),
     });
     Ok((Sender(Arc::clone(&shared)), Receiver(shared)))
 }
@@ -205,16 +236,16 @@ impl<M> Sender<M> {
                 return Err(SendError::Closed(message));
             }
             push(&mut mail, message)?;
-            self.0.waiting.store(mail.len(), Ordering::SeqCst);
+            self.0.bell.waiting.store(mail.len(), Ordering::SeqCst);
         }
-        self.0.wake();
+        self.0.bell.wake();
         Ok(())
     }
 
     /// Tells the worker to end after its current turn.
     pub fn stop(&self) {
-        self.0.stopped.store(true, Ordering::SeqCst);
-        self.0.wake();
+        self.0.bell.stopped.store(true, Ordering::SeqCst);
+        self.0.bell.wake();
     }
 }
 
@@ -223,7 +254,7 @@ impl<M> Receiver<M> {
     /// was taken. The worker does not wait for it: a sender of low rank may not run for long.
     #[must_use]
     pub fn take_all(&self, into: &mut Mail<M>) -> bool {
-        if self.0.waiting.load(Ordering::Acquire) == 0 {
+        if self.0.bell.waiting.load(Ordering::Acquire) == 0 {
             return true;
         }
         let mut mail = match self.0.mail.try_lock() {
@@ -233,7 +264,7 @@ impl<M> Receiver<M> {
         };
         take(&mut mail.datagrams, &mut into.datagrams);
         take(&mut mail.orders, &mut into.orders);
-        self.0.waiting.store(0, Ordering::SeqCst);
+        self.0.bell.waiting.store(0, Ordering::SeqCst);
         true
     }
 
@@ -246,32 +277,40 @@ impl<M> Receiver<M> {
     /// True when [`Sender::stop`] was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.stopped.load(Ordering::Acquire)
+        self.0.bell.stopped.load(Ordering::Acquire)
     }
 
     /// True when there is something to do here.
     pub(crate) fn has_mail(&self) -> bool {
-        self.0.waiting.load(Ordering::SeqCst) != 0 || self.0.stopped.load(Ordering::SeqCst)
+        let bell = &self.0.bell;
+        bell.waiting.load(Ordering::SeqCst) != 0
+            || bell.hops.load(Ordering::SeqCst)
+            || bell.stopped.load(Ordering::SeqCst)
+    }
+
+    /// What wakes this worker.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.0.bell
     }
 
     /// Says that the worker is about to sleep. False: something came meanwhile, do not sleep.
     pub(crate) fn prepare_sleep(&self) -> bool {
-        self.0.sleeping.store(true, Ordering::SeqCst);
+        self.0.bell.sleeping.store(true, Ordering::SeqCst);
         let idle = !self.has_mail();
         if !idle {
-            self.0.sleeping.store(false, Ordering::SeqCst);
+            self.0.bell.sleeping.store(false, Ordering::SeqCst);
         }
         idle
     }
 
     /// Says that the worker no longer sleeps: senders need not wake it.
     pub(crate) fn awake(&self) {
-        self.0.sleeping.store(false, Ordering::SeqCst);
+        self.0.bell.sleeping.store(false, Ordering::SeqCst);
     }
 
     /// The descriptor that a wake makes readable.
     pub(crate) fn event(&self) -> RawFd {
-        self.0.event.as_raw_fd()
+        self.0.bell.event.as_raw_fd()
     }
 }
 

@@ -52,7 +52,10 @@ impl Io {
         match usage {
             SlotUse::StreamListener { local } => return self.accept(id, local, completion.result),
             SlotUse::Stream => return self.receive_stream(id, completion, engine),
-            SlotUse::Free | SlotUse::Listener { .. } | SlotUse::Path { .. } => {}
+            SlotUse::Free
+            | SlotUse::Listener { .. }
+            | SlotUse::Path { .. }
+            | SlotUse::Hop { .. } => {}
         }
         if let Some(bid) = buffer {
             if completion.result >= 0 {

@@ -70,6 +70,14 @@ pub struct Statistics {
     pub tcp_dropped_audio: u64,
     /// The same of everything else.
     pub tcp_dropped_control: u64,
+    /// Datagrams written for other workers.
+    pub hop_datagrams_out: u64,
+    /// Datagrams of other workers.
+    pub hop_datagrams_in: u64,
+    /// Datagrams dropped because another worker had not read what was written before.
+    pub hop_dropped: u64,
+    /// Datagrams dropped because the worker that they were for has ended, or was not named yet.
+    pub hop_stale: u64,
     /// Times that the table of sockets gave memory back.
     pub table_trims: u64,
     /// Turns of the loop.
@@ -115,6 +123,8 @@ pub struct Spread {
     pub lag: Times,
     /// Datagrams of one send.
     pub run: Numbers,
+    /// From one worker's output to another's turn.
+    pub hop: Times,
 }
 
 impl Spread {
@@ -127,6 +137,7 @@ impl Spread {
             ("turn_send_ns", self.send.distribution()),
             ("lag_ns", self.lag.distribution()),
             ("run_datagrams", self.run.distribution()),
+            ("hop_ns", self.hop.distribution()),
         ]
         .into_iter()
     }
@@ -168,6 +179,10 @@ impl Statistics {
             ("tcp_dropped_video", self.tcp_dropped_video),
             ("tcp_dropped_audio", self.tcp_dropped_audio),
             ("tcp_dropped_control", self.tcp_dropped_control),
+            ("hop_datagrams_out", self.hop_datagrams_out),
+            ("hop_datagrams_in", self.hop_datagrams_in),
+            ("hop_dropped", self.hop_dropped),
+            ("hop_stale", self.hop_stale),
             ("table_trims", self.table_trims),
             ("turns", self.turns),
             ("waits", self.waits),

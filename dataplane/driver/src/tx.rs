@@ -10,7 +10,7 @@
 //!            |                   |                    '-- send
 //!            '-- sendmsg, UDP_SEGMENT = 1112
 //! ```
-//! Connections (ICE-TCP) have another way, in `streams.rs`. What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for
+//! Connections (ICE-TCP) and hops to other workers have ways of their own, in `streams.rs` and `hops.rs`. What fails: a full socket (EAGAIN) is a counted drop. Refused segmentation is remembered for
 //! the path, and the datagrams leave one by one. After the ICMP error of an earlier datagram a send
 //! is tried once more.
 
@@ -20,7 +20,7 @@ use ironcast_core::batch::{Batch, SendRun};
 use crate::{
     Transmit,
     files::on,
-    io::Io,
+    io::{Io, SlotUse},
     ring::{ENTRIES, Operation},
     sendmmsg::Calls,
 };
@@ -107,6 +107,7 @@ impl Io {
         let mut sends = std::mem::take(&mut self.batch.sends);
         sends.retain(|send| self.is_valid(send));
         self.transmit_by_streams(&mut sends);
+        self.transmit_by_hops(&mut sends);
         match self.transmit {
             Transmit::IoUring | Transmit::Xdp => {
                 self.transmit_by_xdp(&mut sends);
@@ -126,9 +127,14 @@ impl Io {
 
     /// Counts a send, or its absence: the path may have been closed after it was queued.
     fn is_valid(&mut self, send: &SendRun) -> bool {
-        if self.path(send.path).is_none() || bytes_of(&self.batch, send).is_none() {
+        let usage = self.path(send.path).map(|slot| slot.usage);
+        if usage.is_none() || bytes_of(&self.batch, send).is_none() {
             self.statistics.stale_sends += u64::from(send.count);
             return false;
+        }
+        // Counted where it is written.
+        if matches!(usage, Some(SlotUse::Hop { .. })) {
+            return true;
         }
         self.statistics.datagrams_out += u64::from(send.count);
         self.statistics.bytes_out += u64::from(send.len);

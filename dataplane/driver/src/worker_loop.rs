@@ -11,6 +11,7 @@ use ironcast_core::{
 
 use crate::{
     clock::Clock,
+    hops::Exchange,
     io::Io,
     mailbox::{Mail, Receiver},
     ring::{Completion, Operation},
@@ -140,6 +141,12 @@ pub struct DriverConfig {
     pub segmentation: bool,
     /// What is done as if the kernel had it not: for tests.
     pub without: Without,
+    /// Where the other workers of the process are.
+    pub exchange: Exchange,
+    /// Which of them this is.
+    pub number: u16,
+    /// Bytes of a ring to another worker: made when something is first sent there.
+    pub hop_ring_bytes: u32,
 }
 
 impl Default for DriverConfig {
@@ -157,6 +164,9 @@ impl Default for DriverConfig {
             transmit: Transmit::IoUring,
             segmentation: true,
             without: Without::default(),
+            exchange: Exchange::default(),
+            number: 0,
+            hop_ring_bytes: 2 << 20,
         }
     }
 }
@@ -186,7 +196,7 @@ pub fn run<E: Engine>(
 ) -> Result<(), DriverError> {
     crate::affinity::wake_on_time();
     let mut messages = SendMessages::new();
-    let mut io = Io::new(config).map_err(DriverError::Setup)?;
+    let mut io = Io::new(config, mailbox.bell()).map_err(DriverError::Setup)?;
     for (socket, local) in listeners {
         io.adopt_listener(socket, local).map_err(DriverError::Setup)?;
     }
@@ -241,6 +251,7 @@ impl<E: Engine> Loop<'_, E> {
         self.io.statistics.turns += 1;
         let before = self.io.statistics.datagrams_in;
         self.harvest_all()?;
+        self.io.receive_hops(self.engine, woke + HARVEST_NS);
         let held = self.hold(woke)?;
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
@@ -277,6 +288,7 @@ impl<E: Engine> Loop<'_, E> {
                 break;
             }
         }
+        self.io.ring_bells();
     }
 
     /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
@@ -516,8 +528,8 @@ mod tests {
     #[test]
     fn a_worker_hears_again_after_the_kernel_lost_completions() {
         let config = DriverConfig { receive_buffers: 16, ..DriverConfig::default() };
-        let mut io = Io::new(&config).unwrap();
         let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut io = Io::new(&config, mailbox.bell()).unwrap();
         let mut engine = Counter::default();
         let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
         let address = io.local_addr(listener).unwrap();

@@ -5,6 +5,7 @@
 mod connections;
 mod frames;
 mod harness;
+mod hops;
 
 use std::{
     collections::BTreeSet,

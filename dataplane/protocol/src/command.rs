@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Id, WorkerId,
     capture::{Captured, TakeCapture},
+    hop::{ConnectHop, CreateHop, HopEnd},
     media::{Layers, MediaKind, RtpMapping, RtpParameters, RtpType},
     observer::{CreateObserver, Observe},
     plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
@@ -15,6 +16,8 @@ use crate::{
     stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
 };
 
+/// Upper bound of an id.
+pub const MAX_ID_BYTES: usize = 96;
 /// Upper bound of a note, bytes.
 pub const MAX_NOTE_BYTES: usize = 16 << 10;
 /// Upper bound of one encoded command: a resource as a snapshot describes it fits into a frame.
@@ -40,6 +43,10 @@ pub enum Command {
     CreatePlainTransport(CreatePlainTransport),
     /// Where its peer is -> [`Reply::PlainTransportConnected`].
     ConnectPlainTransport(ConnectPlainTransport),
+    /// A transport to another worker -> [`Reply::HopCreated`].
+    CreateHop(CreateHop),
+    /// Where its other end is -> [`Reply::Done`].
+    ConnectHop(ConnectHop),
     /// New ICE credentials -> [`Reply::IceRestarted`].
     RestartIce(Named),
     /// Bitrate limits -> [`Reply::Done`].
@@ -349,6 +356,8 @@ pub enum Reply {
     PlainTransportCreated(PlainTransportCreated),
     /// To `ConnectPlainTransport`: our side, whose key may be another now.
     PlainTransportConnected(PlainTransportCreated),
+    /// To `CreateHop`: where it is.
+    HopCreated(HopEnd),
     /// To `ConnectTransport`.
     Connected {
         /// Our role: `Client` or `Server`.

@@ -5,6 +5,7 @@
 //! - [`capture`]: packets of one transport, in the clear, for whoever looks for a fault.
 //! - [`command`]: what the control plane asks, and the answers.
 //! - [`event`]: what the dataplane reports by itself.
+//! - [`hop`]: transports between two workers.
 //! - [`observer`]: who speaks in a room.
 //! - [`plain`]: transports of bare RTP and SRTP.
 //! - [`media`]: RTP parameters as the dataplane needs them (final, after all negotiation).
@@ -21,6 +22,7 @@ pub mod capture;
 pub mod command;
 pub mod event;
 pub mod frame;
+pub mod hop;
 pub mod media;
 pub mod observer;
 pub mod plain;
@@ -31,7 +33,8 @@ pub use command::{Command, CommandError, ErrorCode, Reply};
 pub use event::Event;
 pub use frame::{Frame, FrameKind};
 
-/// An id chosen by the caller: 1 to 64 characters of `A-Z a-z 0-9 . _ : -`.
+/// An id chosen by the caller: 1 to 96 characters of `A-Z a-z 0-9 . _ : - ~`. What callers of the API
+/// choose is shorter and has no `~`: ids with one are of what the control plane makes for itself.
 pub type Id = String;
 
 /// Number of a worker: its index in the configured cores, from 0.

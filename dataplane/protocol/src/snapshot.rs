@@ -10,6 +10,7 @@ use crate::{
         Produce, TransportCreated, Tuple,
     },
     event::{DtlsState, IceState, StreamScore},
+    hop::{ConnectHop, CreateHop, HopEnd},
     media::{Layers, RtpType},
     observer::{CreateObserver, ObserverState},
     plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
@@ -18,7 +19,8 @@ use crate::{
 /// A part of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotPart {
-    /// Parents come before their children.
+    /// All of one kind come before those of the next: routers, transports, producers, consumers,
+    /// observers.
     pub resources: Vec<Resource>,
 }
 
@@ -114,6 +116,15 @@ pub enum Resource {
         /// Now; ICE and DTLS have no part in it.
         state: TransportState,
     },
+    /// A transport to another worker.
+    Hop {
+        /// As created.
+        create: CreateHop,
+        /// Where it is.
+        created: HopEnd,
+        /// As connected, if so.
+        connect: Option<ConnectHop>,
+    },
     /// A received track.
     Producer {
         /// As created.
@@ -143,7 +154,9 @@ impl Resource {
     pub fn kind(&self) -> ResourceKind {
         match self {
             Self::Router { .. } => ResourceKind::Router,
-            Self::WebRtcTransport { .. } | Self::PlainTransport { .. } => ResourceKind::Transport,
+            Self::WebRtcTransport { .. } | Self::PlainTransport { .. } | Self::Hop { .. } => {
+                ResourceKind::Transport
+            }
             Self::Producer { .. } => ResourceKind::Producer,
             Self::Consumer { .. } => ResourceKind::Consumer,
             Self::Observer { .. } => ResourceKind::Observer,

@@ -88,7 +88,13 @@ impl Hub {
         if controller.is_behind() {
             return false;
         }
-        let names = self.registry.after(snapshot.cursor.as_ref(), NAMES_AT_ONCE);
+        let mut names = self.registry.after(snapshot.cursor.as_ref(), NAMES_AT_ONCE);
+        // Of one kind: workers answer in any order, and what a room has on one may belong to what it has
+        // on another.
+        if let Some(((kind, _), _)) = names.first() {
+            let kind = *kind;
+            names.truncate(names.iter().take_while(|((of, _), _)| *of == kind).count());
+        }
         let Some((last, _)) = names.last() else {
             let reply =
                 Reply::Snapshot { event_seq: snapshot.event_seq, counts: Some(snapshot.counts) };
@@ -211,6 +217,11 @@ impl Hub {
                 let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
                 let create = entry.create.read().ok()?;
                 Resource::PlainTransport { create, created, connect, state }
+            }
+            ResourceState::Hop => {
+                let connect = entry.connect.as_ref().and_then(|connect| connect.read().ok());
+                let create = entry.create.read().ok()?;
+                Resource::Hop { create, created: entry.created()?, connect }
             }
             ResourceState::Producer(state) => {
                 Resource::Producer { create: entry.create.read().ok()?, state }

@@ -32,6 +32,7 @@ impl Hub {
                 | Then::Create(..)
                 | Then::Connect(..)
                 | Then::ConnectPlain(..)
+                | Then::ConnectHop(..)
                 | Then::Restart(..) => {
                     let (connection, request) = (pending.connection, pending.request);
                     pending.connection = NOBODY;

@@ -57,6 +57,8 @@ mod recovery;
 mod shortage;
 #[path = "all/signaling.rs"]
 mod signaling;
+#[path = "all/spreading.rs"]
+mod spreading;
 #[path = "all/standing_by.rs"]
 mod standing_by;
 #[path = "all/starting.rs"]

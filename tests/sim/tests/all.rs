@@ -29,6 +29,8 @@ mod pipes;
 mod reports;
 #[path = "all/restart.rs"]
 mod restart;
+#[path = "all/spreading.rs"]
+mod spreading;
 #[path = "all/streams.rs"]
 mod streams;
 #[path = "all/thin.rs"]

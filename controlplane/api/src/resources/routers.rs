@@ -1,4 +1,4 @@
-//! Routers: one for each room, on one worker.
+//! Routers: one for each room, on one worker or several.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,8 +56,11 @@ pub enum Placement {
 pub struct RouterInfo {
     /// Id.
     pub id: Id,
-    /// The worker that it lives on.
+    /// The worker that it lives on, its home.
     pub worker_id: Id,
+    /// All that it is on, its home first: transports are placed on others when that has much to do.
+    #[serde(default)]
+    pub workers: Vec<Id>,
     /// For `device.load({ routerRtpCapabilities })` of mediasoup-client.
     pub rtp_capabilities: RtpCapabilities,
     /// As given, or the default set.

@@ -37,6 +37,9 @@ pub struct CreateTransport {
     /// Kind.
     #[serde(rename = "type")]
     pub kind: TransportType,
+    /// On this worker. Without it, on the router's home, or on another while that has much to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_id: Option<Id>,
     /// Whose transport it is: `POST /participants/{id}/leave` closes all that carry the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participant_id: Option<Id>,
@@ -120,6 +123,7 @@ impl CreateTransport {
             id: None,
             router_id,
             kind,
+            worker_id: None,
             participant_id: None,
             rtp_capabilities: None,
             app_data: None,
@@ -151,6 +155,8 @@ pub struct TransportInfo {
     pub id: Id,
     /// Its router.
     pub router_id: Id,
+    /// The one of its router's workers that it is on.
+    pub worker_id: Id,
     /// Whose it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub participant_id: Option<Id>,

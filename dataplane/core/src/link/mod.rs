@@ -7,10 +7,12 @@
 //! |---|---|---|---|
 //! | `webrtc/` | [`Kind::WebRtc`] | ICE | DTLS |
 //! | `plain.rs` | [`Kind::Plain`] | its address, given or learned; of a pipe to another host given | signalling, if any |
+//! | `hop.rs` | [`Kind::Hop`] | its worker, in this process | nobody: packets are in the clear |
 //!
 //! `way.rs` is the hot half: what [7] needs of a link, in one dense table, kept current by
 //! [`Worker::renew_way`] wherever a path is chosen or keys come. `paths.rs` says whose a socket is.
 
+pub mod hop;
 pub(crate) mod paths;
 pub mod plain;
 mod protection;
@@ -20,6 +22,7 @@ pub mod webrtc;
 use ironcast_protocol::command::{TransportProtocol, Tuple};
 
 use self::{
+    hop::Hop,
     plain::Plain,
     way::Way,
     webrtc::{WebRtc, ice},
@@ -44,6 +47,8 @@ pub(crate) enum Kind {
     WebRtc(Box<WebRtc>),
     /// By address.
     Plain(Box<Plain>),
+    /// To another worker.
+    Hop(Hop),
 }
 
 impl Link {
@@ -58,17 +63,22 @@ impl Link {
         Self { kind: Kind::Plain(Box::new(plain)), protection }
     }
 
+    /// To another worker.
+    pub(crate) fn hop(hop: Hop) -> Self {
+        Self { kind: Kind::Hop(hop), protection: Protection::None }
+    }
+
     pub(crate) fn as_webrtc(&self) -> Option<&WebRtc> {
         match &self.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
-            Kind::Plain(_) => None,
+            Kind::Plain(_) | Kind::Hop(_) => None,
         }
     }
 
     pub(crate) fn as_webrtc_mut(&mut self) -> Option<&mut WebRtc> {
         match &mut self.kind {
             Kind::WebRtc(webrtc) => Some(webrtc),
-            Kind::Plain(_) => None,
+            Kind::Plain(_) | Kind::Hop(_) => None,
         }
     }
 
@@ -78,13 +88,14 @@ impl Link {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.selected().map(|path| path.id),
             Kind::Plain(plain) => plain.path(),
+            Kind::Hop(hop) => hop.path(),
         }
     }
 
     /// Where RTCP leaves.
     pub(crate) fn rtcp_path(&self) -> Option<PathId> {
         match &self.kind {
-            Kind::WebRtc(_) => self.path(),
+            Kind::WebRtc(_) | Kind::Hop(_) => self.path(),
             Kind::Plain(plain) => plain.rtcp_path(),
         }
     }
@@ -94,6 +105,7 @@ impl Link {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.paths().iter().map(|path| path.id).collect(),
             Kind::Plain(plain) => plain.paths(),
+            Kind::Hop(hop) => vec![hop.end()],
         }
     }
 
@@ -103,6 +115,7 @@ impl Link {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.selected().map(ice::Path::tuple),
             Kind::Plain(plain) => plain.tuple(),
+            Kind::Hop(_) => None,
         }
     }
 
@@ -110,7 +123,7 @@ impl Link {
     #[must_use]
     pub fn rtcp_tuple(&self) -> Option<Tuple> {
         match &self.kind {
-            Kind::WebRtc(_) => None,
+            Kind::WebRtc(_) | Kind::Hop(_) => None,
             Kind::Plain(plain) => plain.rtcp_tuple(),
         }
     }
@@ -133,6 +146,7 @@ impl Link {
                 (path.id, path.protocol == TransportProtocol::Tcp)
             }
             Kind::Plain(plain) => (plain.path()?, false),
+            Kind::Hop(hop) => (hop.path()?, false),
         };
         Some(Way { path, is_stream, suite: self.suite() })
     }
@@ -141,14 +155,14 @@ impl Link {
     pub(crate) fn is_silent_on(&self, path: PathId, now: Nanos) -> bool {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.ice.is_silent_on(path, now),
-            Kind::Plain(_) => false,
+            Kind::Plain(_) | Kind::Hop(_) => false,
         }
     }
 
     /// A stream that is silent for so long may be followed by another SSRC without a word.
     pub(crate) fn silent_after(&self) -> Nanos {
         match &self.kind {
-            Kind::WebRtc(_) => webrtc::SILENT_AFTER,
+            Kind::WebRtc(_) | Kind::Hop(_) => webrtc::SILENT_AFTER,
             // Nobody like FFmpeg sends a MID, or says that it ends: it is there again, or it is not.
             Kind::Plain(_) => plain::SILENCE / 2,
         }
@@ -159,6 +173,7 @@ impl Link {
         match &self.kind {
             Kind::WebRtc(webrtc) => webrtc.deadline(now),
             Kind::Plain(plain) => plain.deadline(now),
+            Kind::Hop(_) => Nanos::MAX,
         }
     }
 }
@@ -179,6 +194,7 @@ impl Worker {
                 self.serve_plain(key);
                 true
             }
+            Kind::Hop(_) => true,
         }
     }
 
@@ -194,6 +210,7 @@ impl Worker {
                 }
             }
             Kind::Plain(plain) => plain.hear(path, arrival),
+            Kind::Hop(_) => {}
         }
     }
 }

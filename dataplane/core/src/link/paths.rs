@@ -155,7 +155,7 @@ impl Worker {
                     }
                 }
                 // Whoever is to receive may begin to listen at any time: nothing is given up.
-                Kind::Plain(_) => return,
+                Kind::Plain(_) | Kind::Hop(_) => return,
             }
         }
         self.leave_path(key, path);
@@ -173,7 +173,9 @@ impl Worker {
         let key = TransportKey::from(transport);
         match self.transports.get(key).map(|transport| &transport.link.kind) {
             Some(Kind::Plain(_)) => self.plain_path_opened(key, local, remote, path, now),
-            Some(Kind::WebRtc(_)) | None => self.check_path_opened(key, local, remote, path, now),
+            Some(Kind::WebRtc(_) | Kind::Hop(_)) | None => {
+                self.check_path_opened(key, local, remote, path, now)
+            }
         }
     }
 

@@ -169,7 +169,7 @@ impl Worker {
     pub(crate) fn plain_mut(&mut self, key: TransportKey) -> Option<&mut Plain> {
         match &mut self.transports.get_mut(key)?.link.kind {
             Kind::Plain(plain) => Some(plain),
-            Kind::WebRtc(_) => None,
+            Kind::WebRtc(_) | Kind::Hop(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Two workers that stand for two hosts, and the trunk between them: a pipe transport on each, with a
-//! network of its own each way. Pipes of tracks go from the first to the second.
+//! network of its own each way. Pipes of tracks go from the first to the second. Or two workers of one
+//! host, with a hop between them: what its ring has no room for is the loss of that network.
 
 use std::{cmp::Reverse, net::SocketAddr};
 
@@ -12,7 +13,7 @@ use ironcast_core::{
     worker::{Ingress, Limits},
 };
 use ironcast_protocol::{
-    command::{Consume, CreateRouter, Produce},
+    command::{Consume, CreateRouter, Produce, Tuple},
     media::{RtpEncoding, RtpParameters, RtpType},
     plain::{ConnectPlainTransport, CreatePlainTransport},
 };
@@ -90,6 +91,31 @@ impl World {
             let worker = world.worker_at(host);
             worker.apply_create_plain_transport(&create, sockets, ours, now).expect("made");
             worker.apply_connect_plain_transport(&connect, theirs, None, now).expect("connected");
+        }
+        world.trunk = Some(Trunk { links, last_rtp: Default::default() });
+        world.run(0);
+        world
+    }
+
+    /// Two workers of one host, each with the room.
+    ///
+    /// # Panics
+    /// When a worker refuses it.
+    #[must_use]
+    pub fn two_workers(seed: u64, ring: Network) -> Self {
+        let mut world = Self::with_limits(seed, 2, &Limits::default());
+        let create = CreateRouter { id: ROOM.into(), worker: 1, note: Vec::new() };
+        world.worker_at(1).apply_create_router(&create).expect("a room");
+        let links = [world.rng.fork(), world.rng.fork()].map(|rng| Link::new(ring, rng));
+        let now = world.now;
+        for host in 0..2 {
+            let path = world.hosts[host].new_slot();
+            let tuple =
+                Tuple { local: end(host), remote: end(1 - host), protocol: Default::default() };
+            world.hosts[host].paths.insert((path.slot, path.generation), tuple);
+            let (worker, id) = (world.worker_at(host), TRUNK.to_owned());
+            worker.apply_create_hop(&id, ROOM, path, now).expect("made");
+            worker.apply_connect_hop(&id, now).expect("connected");
         }
         world.trunk = Some(Trunk { links, last_rtp: Default::default() });
         world.run(0);
