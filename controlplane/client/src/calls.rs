@@ -5,12 +5,12 @@ use bytes::Bytes;
 use http::Method;
 use ironcast_api::{
     Batch, BatchAnswers, CanConsume, CanConsumeAnswer, ConnectAnswer, ConnectTransport,
-    ConsumerInfo, ConsumerList, CreateConsumer, CreateObserver, CreateProducer, CreateRouter,
-    CreateTransport, CreateWebhook, CreatedWebhook, DrainRequest, DrainStatus, DtlsParameters,
-    EventSeq, Health, Id, LeaveAnswer, ObserverInfo, ObserverList, PatchConsumer, PatchTransport,
-    PlainConnectAnswer, ProducerInfo, ProducerList, RestartIceAnswer, RouterDetails, RouterInfo,
-    RouterList, RtpCapabilities, RtpStreamStats, Snapshot, Top, TransportInfo, TransportList,
-    TransportStats, WebhookInfo, WebhookList, WorkerInfo,
+    ConsumerInfo, ConsumerList, CreateConsumer, CreateObserver, CreatePipe, CreateProducer,
+    CreateRouter, CreateTransport, CreateWebhook, CreatedWebhook, DrainRequest, DrainStatus,
+    DtlsParameters, EventSeq, Health, Id, LeaveAnswer, ObserverInfo, ObserverList, PatchConsumer,
+    PatchTransport, Piped, PlainConnectAnswer, ProducerInfo, ProducerList, RestartIceAnswer,
+    RouterDetails, RouterInfo, RouterList, RtpCapabilities, RtpStreamStats, Snapshot, Top,
+    TransportInfo, TransportList, TransportStats, WebhookInfo, WebhookList, WorkerInfo,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -302,6 +302,12 @@ impl Client {
     /// `DELETE /producers/{id}`, with its consumers.
     pub async fn delete_producer(&self, id: &Id) -> Answer<()> {
         self.act(Method::DELETE, &format!("/v1/producers/{id}")).await
+    }
+
+    /// `POST /pipes`. What was piped before is `already_exists`: also by this call, where its answer
+    /// was lost.
+    pub async fn create_pipe(&self, create: &CreatePipe) -> Answer<Piped> {
+        self.send(Method::POST, "/v1/pipes", create).await
     }
 
     /// `POST /observers`.

@@ -6,6 +6,7 @@
 
 mod attach;
 mod clock;
+mod hosts;
 mod manager;
 mod pair;
 mod ports;
@@ -13,6 +14,7 @@ mod signaling;
 
 pub use attach::{AttachError, Attachment};
 pub use clock::SteppedClock;
+pub use hosts::Hosts;
 pub use manager::Manager;
 pub use pair::{OtherControl, Pair, PairBuilder, Refusal, next_file};
 pub use signaling::{Joined, Member, Signaling};

@@ -22,7 +22,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 pub use failing::{OtherControl, Refusal, next_file};
 
-use crate::{Attachment, LIMIT, Signaling, eventually, ports};
+use crate::{
+    Attachment, LIMIT, Signaling, eventually,
+    hosts::{API_PORT, OPS_PORT, Place},
+    ports,
+};
 
 const PORTS: u16 = 32;
 const PLAIN_PORTS: u16 = 32;
@@ -34,6 +38,7 @@ pub struct PairBuilder {
     environment: Vec<(String, String)>,
     without_control: bool,
     log: Option<PathBuf>,
+    place: Option<Place>,
 }
 
 impl PairBuilder {
@@ -65,6 +70,13 @@ impl PairBuilder {
         self
     }
 
+    /// In a network namespace; the API's plain door is a unix socket there.
+    #[must_use]
+    pub(crate) fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
     /// Starts them and waits until they are ready.
     pub async fn start(self) -> Pair {
         let without_control = self.without_control;
@@ -85,12 +97,22 @@ impl PairBuilder {
         fs::create_dir_all(&state).expect("a folder for the state");
         let first = ports::udp_range(PORTS + PLAIN_PORTS);
         let plain_first = first + PORTS;
-        let (api, plain, ops) = (ports::loopback(), ports::loopback(), ports::loopback());
+        let (mut api, plain, mut ops) = (ports::loopback(), ports::loopback(), ports::loopback());
+        let (mut door, mut control) = (plain.to_string(), PlainHttp::new(plain));
+        if let Some(place) = &self.place {
+            (api, ops) = ((place.address, API_PORT).into(), (place.address, OPS_PORT).into());
+            let socket = state.join("door.sock");
+            (door, control) = (format!("unix:{}", socket.display()), PlainHttp::unix(socket));
+        }
+        let listen = |address: SocketAddr| match &self.place {
+            Some(_) => SocketAddr::from(([0, 0, 0, 0], address.port())),
+            None => address,
+        };
         let mut settings = vec![
             ("control.state_dir".to_owned(), state.display().to_string()),
-            ("control.listen".to_owned(), api.to_string()),
-            ("control.plain".to_owned(), plain.to_string()),
-            ("control.ops".to_owned(), ops.to_string()),
+            ("control.listen".to_owned(), listen(api).to_string()),
+            ("control.plain".to_owned(), door),
+            ("control.ops".to_owned(), listen(ops).to_string()),
             ("rtc.ports".to_owned(), format!("{first}-{}", first + PORTS - 1)),
             (
                 "rtc.plain_ports".to_owned(),
@@ -108,10 +130,11 @@ impl PairBuilder {
             api,
             ops,
             plain,
-            control: Arc::new(PlainHttp::new(plain)),
+            control: Arc::new(control),
             settings,
             environment: self.environment,
             log: self.log,
+            place: self.place,
             dataplane: None,
             controlplane: None,
             up: None,
@@ -134,6 +157,7 @@ pub struct Pair {
     settings: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     log: Option<PathBuf>,
+    place: Option<Place>,
     dataplane: Option<Child>,
     controlplane: Option<Child>,
     /// `ironcast up`, where the processes are its own. They are killed with it.
@@ -375,7 +399,15 @@ impl Pair {
 
     fn command(&self, name: &str) -> std::process::Command {
         let program = binary_dir().join(format!("ironcast-{name}"));
-        let mut command = std::process::Command::new(program);
+        let mut command = match &self.place {
+            None => std::process::Command::new(program),
+            Some(place) => {
+                // It becomes the program: to be signalled like any other.
+                let mut command = std::process::Command::new("ip");
+                command.args(["netns", "exec", &place.namespace]).arg(program);
+                command
+            }
+        };
         for (key, value) in &self.settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }

@@ -45,6 +45,8 @@ mod media;
 mod mutation;
 #[path = "all/observers.rs"]
 mod observers;
+#[path = "all/pipes.rs"]
+mod pipes;
 #[path = "all/placement.rs"]
 mod placement;
 #[path = "all/proofs.rs"]
