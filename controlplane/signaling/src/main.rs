@@ -15,6 +15,7 @@ use ironcast_signaling::ice::{IceServers, Turn};
 use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::redis::Redis;
 use ironcast_signaling::store::sql::{self, Sql};
 use ironcast_signaling::store::{self, Stores};
 use ironcast_signaling::{certificate, identity, notices, server, web};
@@ -205,7 +206,11 @@ async fn stores(config: &Config) -> anyhow::Result<Stores> {
         let path = config.state_dir().join(sql::FILE);
         Sql::sqlite(&path).await.with_context(|| path.display().to_string())?
     };
-    Ok(Stores { lasting: Arc::new(lasting), ..Stores::in_memory() })
+    let mut stores = Stores { lasting: Arc::new(lasting), ..Stores::in_memory() };
+    if let Some(url) = &config.signaling.redis {
+        stores.shared = Arc::new(Redis::connect(url).await.context("signaling.redis")?);
+    }
+    Ok(stores)
 }
 
 /// Now, and from then on once in a while.

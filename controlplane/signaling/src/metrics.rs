@@ -28,6 +28,8 @@ pub struct Metrics {
     pub notices: Counter,
     /// Sockets that were closed because they did not take what was sent.
     pub slow_sockets: Counter,
+    /// Words about who is where that could not be written.
+    pub presence_lost: Counter,
     /// Messages that people wrote.
     pub chat_messages: Counter,
     /// Messages that were too many.
@@ -49,6 +51,7 @@ impl Default for Metrics {
             sockets: Gauge::default(),
             notices: Counter::default(),
             slow_sockets: Counter::default(),
+            presence_lost: Counter::default(),
             chat_messages: Counter::default(),
             chat_refused: Counter::default(),
             switches: Family::default(),
@@ -68,6 +71,8 @@ impl Default for Metrics {
         registry.register("notices", "Events sent to browsers unasked", metrics.notices.clone());
         let about = "Sockets closed because they took nothing";
         registry.register("slow_sockets", about, metrics.slow_sockets.clone());
+        let about = "Words about who is where that the shared store did not take";
+        registry.register("presence_lost", about, metrics.presence_lost.clone());
         registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
         let about = "Chat messages refused because their writer wrote too many";
         registry.register("chat_refused", about, metrics.chat_refused.clone());

@@ -74,6 +74,20 @@ impl Check<Option<String>> for PostgresUrl {
     }
 }
 
+/// A Redis server.
+pub(crate) struct RedisUrl;
+
+impl Check<Option<String>> for RedisUrl {
+    fn check(&self, value: &Option<String>) -> Result<(), Expected> {
+        let Some(url) = value else { return Ok(()) };
+        let host = url.strip_prefix("redis://").or_else(|| url.strip_prefix("redis+unix://"));
+        match host {
+            Some(host) if !host.is_empty() && !host.contains(char::is_whitespace) => Ok(()),
+            _ => Err(Expected("expected such as \"redis://127.0.0.1:6379\"".into())),
+        }
+    }
+}
+
 /// What helps browsers to find each other: `stun:host:port`, `turn:host:port?transport=udp`.
 pub(crate) struct IceUrls(pub(crate) [&'static str; 2]);
 

@@ -9,7 +9,9 @@ use std::{
 use ipnet::IpNet;
 
 use crate::{
-    check::{Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, ScopeWords, Url, Urls},
+    check::{
+        Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, RedisUrl, ScopeWords, Url, Urls,
+    },
     value::{
         Announced, Door, Expected, LogFormat, PortRange, Raw, Require, Sealer, Transmit, Value,
     },
@@ -434,6 +436,9 @@ section! {
         /// "postgres://ironcast:s3cret@db.example.org/ironcast". Not set: a file in the state
         /// directory (SQLite).
         database: Option<String> = None, PostgresUrl;
+        /// A Redis server in which it is written down who is where, for other services to read:
+        /// "redis://cache.example.org:6379". Not set: in memory.
+        redis: Option<String> = None, RedisUrl;
         /// Messages that one participant may write in a second, five times as many at once; 0 for
         /// no limit.
         chat_per_participant_per_s: u32 = 2, Between(0, 1_000);

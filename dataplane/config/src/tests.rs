@@ -149,6 +149,7 @@ fn a_wrong_kind_of_value_says_which_kind() {
         ("[log]\nlevel = \"loud\"", "expected one of \"off\", \"error\""),
         ("[signaling]\ncontrol_url = \"127.0.0.1\"", "\"https://127.0.0.1:7443\""),
         ("[signaling]\ndatabase = \"mysql://db\"", "postgres://user:password@host/database"),
+        ("[signaling]\nredis = \"127.0.0.1:6379\"", "\"redis://127.0.0.1:6379\""),
         ("[signaling]\nstun_servers = [\"stun.example.org\"]", "stun:host.example.org:3478"),
         ("[signaling]\nturn_servers = [\"turn://example.org\"]", "turn:host.example.org:3478"),
         ("[dataplane]\nturn_hold_us = 9000", "expected a whole number from 0 to 2000"),

@@ -28,6 +28,7 @@ impl Drop for Visit {
         if let Some(router) = emptied {
             // Also when its creation failed: the request may have arrived, and only its answer
             // was lost.
+            self.service.note_empty(&self.room.id);
             self.service.free(Thing::Router, router.id.clone());
         }
     }
@@ -165,7 +166,11 @@ impl Service {
             self.tell_arrival(&room, &joined.seat);
             let (session, is_first) = (&joined.seat.session, room.participants.len() == 1);
             room.ways.arrive(&self.settings.ways, session, way, is_first, Instant::now());
+            if is_first {
+                self.note_mode(&visit.room.id, way);
+            }
         }
+        self.note_here(&room, &joined.seat);
         self.look_at_ways(&mut room);
         Ok(Some(joined))
     }
@@ -255,6 +260,7 @@ impl Service {
     pub fn lose_socket(self: &Arc<Self>, socket: Sid) {
         let Some((seat, sockets_seen)) = self.rooms.lose_socket(socket) else { return };
         if !self.stopping.load(Ordering::Relaxed) {
+            self.note_lost(&seat.room.lock(), &seat, self.settings.reconnect_window);
             self.remove_unless_back(seat, sockets_seen, self.settings.reconnect_window);
         }
     }
@@ -311,6 +317,7 @@ impl Service {
             tokio::time::sleep(grace).await;
             let router = room.lock().close_if_empty(arrival);
             if let Some(router) = router {
+                service.note_empty(&room.id);
                 service.free(Thing::Router, router.id.clone());
             }
         });

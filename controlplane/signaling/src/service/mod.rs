@@ -7,6 +7,7 @@ mod draining;
 mod joining;
 mod making;
 mod modes;
+mod presence;
 mod relay;
 mod takeover;
 mod tell;
@@ -86,6 +87,7 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     media: Arc<dyn Media>,
     stores: Stores,
+    presence: presence::Writer,
     outbox: Box<dyn Outbox>,
     rooms: Rooms,
     addresses: Addresses,
@@ -119,6 +121,10 @@ impl Service {
         Arc::new(Self {
             addresses: Addresses::new(&settings),
             rooms: Rooms::new(settings.ways),
+            presence: presence::Writer::new(
+                Arc::clone(&stores.shared),
+                metrics.presence_lost.clone(),
+            ),
             settings,
             metrics,
             media,
@@ -218,7 +224,8 @@ impl Service {
     }
 
     fn heartbeat(&self, socket: Sid) -> Result<Value, Failure> {
-        self.rooms.seat(socket)?;
+        let seat = self.rooms.seat(socket)?;
+        self.note_here(&seat.room.lock(), &seat);
         Ok(json!({ "time": now_ms() }))
     }
 

@@ -68,6 +68,7 @@ impl Service {
         reason: &str,
     ) {
         let seat = &departed.seat;
+        self.note_gone(seat);
         self.tell_closed(room, seat, &departed.producer_ids);
         let payload = json!({ "participantId": seat.participant_id, "reason": reason });
         for event in ["call:participant-left", "user_left"] {

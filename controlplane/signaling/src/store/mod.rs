@@ -1,10 +1,11 @@
 //! What is more than one room's lock can hold: what the nodes of a fleet share for a while
 //! ([`Shared`]: rooms, who is where), and what lasts ([`Lasting`]: messages). Handlers ask through
-//! these two, and never under a lock. In memory by default (`memory`); SQL for what lasts (`sql`).
+//! these two, and never under a lock. In memory by default (`memory`); `redis` for what is shared, SQL for what lasts (`sql`).
 //!
 //! A store may be slow or away: every answer is a `Result`, and a call goes on without it.
 
 pub mod memory;
+pub mod redis;
 pub mod sql;
 
 use std::sync::Arc;

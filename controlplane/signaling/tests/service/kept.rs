@@ -5,11 +5,14 @@ use std::sync::Arc;
 use ironcast_api::Id;
 use ironcast_signaling::store::memory::Memory;
 use ironcast_signaling::store::sql::{self, Sql};
-use ironcast_signaling::store::{Kept, Lasting, NewMessage, StoreError, Stores};
+use ironcast_signaling::store::{
+    Kept, Lasting, NewMessage, Present, RoomRecord, Shared, StoreError, Stores,
+};
 use serde_json::json;
 
 use crate::fake_media::FakeMedia;
 use crate::postgres::Postgres;
+use crate::redis::RedisServer;
 use crate::stage::{Stage, quick};
 
 fn id(text: &str) -> Id {
@@ -94,6 +97,108 @@ async fn counts_for_two(one: Arc<dyn Lasting>, other: Arc<dyn Lasting>) {
     let (here, there) = (here.unwrap(), there.unwrap());
     assert_eq!(here.message, there.message);
     assert!(here.is_new != there.is_new);
+}
+
+fn present(room: &str, name: &str, session: &str, node: &str) -> Present {
+    Present {
+        room_id: id(room),
+        participant_id: id(name),
+        session: id(session),
+        name: name.to_owned(),
+        node: node.to_owned(),
+    }
+}
+
+async fn sessions(store: &dyn Shared, room: &str) -> Vec<String> {
+    let there = store.present(id(room)).await.unwrap();
+    let mut sessions: Vec<_> = there.into_iter().map(|who| who.session.to_string()).collect();
+    sessions.sort();
+    sessions
+}
+
+async fn shares(one: Arc<dyn Shared>, other: Arc<dyn Shared>) {
+    // Of many who change a room at once one does, each time.
+    let record = |mode: &str| RoomRecord { mode: mode.to_owned(), media_host: None };
+    assert_eq!(one.room(id("r")).await.unwrap(), None);
+    assert!(one.set_room(id("r"), None, record("p2p")).await.unwrap());
+    assert!(!other.set_room(id("r"), None, record("sfu")).await.unwrap());
+    for _ in 0..20 {
+        let version = one.room(id("r")).await.unwrap().unwrap().version;
+        let (here, there) = tokio::join!(
+            one.set_room(id("r"), Some(version), record("sfu")),
+            other.set_room(id("r"), Some(version), record("p2p")),
+        );
+        assert!(here.unwrap() != there.unwrap());
+        assert_eq!(other.room(id("r")).await.unwrap().unwrap().version, version + 1);
+    }
+    one.forget_room(id("r")).await.unwrap();
+    assert_eq!(other.room(id("r")).await.unwrap(), None);
+
+    one.enter(present("r", "ada", "ada.1", "here")).await.unwrap();
+    one.enter(present("q", "eve", "eve.1", "here")).await.unwrap();
+    other.enter(present("r", "bob", "bob.1", "there")).await.unwrap();
+    assert_eq!(sessions(&*other, "r").await, ["ada.1", "bob.1"]);
+    assert_eq!(other.node_of(id("ada")).await.unwrap().as_deref(), Some("here"));
+    // She came back at the other node: what the first one still says of her is about somebody else.
+    other.enter(present("r", "ada", "ada.2", "there")).await.unwrap();
+    one.leave(present("r", "ada", "ada.1", "here")).await.unwrap();
+    assert_eq!(sessions(&*one, "r").await, ["ada.2", "bob.1"]);
+    assert_eq!(one.node_of(id("ada")).await.unwrap().as_deref(), Some("there"));
+    other.leave(present("r", "ada", "ada.2", "there")).await.unwrap();
+    assert_eq!(sessions(&*one, "r").await, ["bob.1"]);
+    assert_eq!(one.node_of(id("ada")).await.unwrap(), None);
+    // Who does not come back in time is gone.
+    let window = std::time::Duration::from_secs(1);
+    other.disconnecting(present("r", "bob", "bob.1", "there"), window).await.unwrap();
+    assert_eq!(sessions(&*one, "r").await, ["bob.1"]);
+    let gone = async { while !sessions(&*one, "r").await.is_empty() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(5), gone).await.unwrap();
+    assert_eq!(sessions(&*other, "q").await, ["eve.1"]);
+}
+
+#[tokio::test]
+async fn shared_in_memory() {
+    let memory = Arc::new(Memory::default());
+    shares(Arc::clone(&memory) as _, memory).await;
+}
+
+#[tokio::test]
+async fn shared_by_redis() {
+    let server = RedisServer::start().await;
+    let (one, other) = (server.connect().await, server.connect().await);
+    shares(Arc::new(one.clone()), Arc::new(other)).await;
+    // Exactly these keys, and each expires.
+    one.enter(present("r", "ada", "ada.1", "here")).await.unwrap();
+    one.disconnecting(present("r", "bob", "bob.1", "here"), std::time::Duration::from_secs(5))
+        .await
+        .unwrap();
+    let record = RoomRecord { mode: "sfu".to_owned(), media_host: None };
+    assert!(one.set_room(id("r"), None, record).await.unwrap());
+    let mut keys = server.ask(&["KEYS", "*"]);
+    keys.retain(|key| !key.contains("eve") && !key.starts_with("room:q"));
+    keys.sort();
+    let wanted = [
+        "disconnecting:bob",
+        "presence:r:ada",
+        "presence:r:bob",
+        "room:r",
+        "room:r:nodes",
+        "room:r:presence",
+        "user:ada:node",
+        "user:bob:node",
+    ];
+    assert_eq!(keys, wanted);
+    for key in wanted {
+        let seconds: i64 = server.ask(&["TTL", key])[0].parse().unwrap();
+        assert!((1..=3600).contains(&seconds), "{key}: {seconds}");
+    }
+    assert_eq!(server.ask(&["HGET", "room:r:nodes", "here"]), ["2"]);
+    one.leave(present("r", "ada", "ada.1", "here")).await.unwrap();
+    assert_eq!(server.ask(&["HGET", "room:r:nodes", "here"]), ["1"]);
+    // A server that is away is an error, and soon.
+    drop(server);
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(10), one.room(id("r"))).await;
+    assert!(matches!(asked.unwrap(), Err(StoreError::Unavailable(_))));
 }
 
 #[tokio::test]

@@ -12,5 +12,8 @@ mod media_away;
 mod modes;
 mod pages;
 mod postgres;
+mod presence;
+mod redis;
 mod rights;
 mod stage;
+mod turn;
