@@ -30,6 +30,8 @@ export interface DirectOptions {
 }
 
 const CONNECT_MS_MAX = 8_000;
+/** What a direct connection begins to send with. */
+const START_KBPS = 1_000;
 const RESTORE_MS_MAX = 6_000;
 const SOURCES: Source[] = ['mic', 'camera', 'screen'];
 const BITRATE_BPS = { mic: 64_000, camera: 1_500_000, screen: 2_500_000 };
@@ -105,7 +107,7 @@ export class Direct {
       if (SOURCES.includes(source)) this.remoteSources[mid] = source;
     }
     this.begun = true;
-    await this.pc.setRemoteDescription({ type: description.type, sdp: description.sdp });
+    await this.pc.setRemoteDescription({ type: description.type, sdp: withStartBitrate(description.sdp) });
     if (!isOffer) return;
     await this.pc.setLocalDescription();
     this.say('webrtc:answer', { answer: this.description() });
@@ -245,6 +247,20 @@ export class Direct {
     for (const track of this.tracks.values()) track.consumer.close();
     this.pc.close();
   }
+}
+
+/**
+ * Chromium begins to send with 300 kb/s and makes the picture smaller for that. Who talks directly has just
+ * had more by the server, whose codecs say the same (`x-google-start-bitrate`).
+ */
+export function withStartBitrate(sdp: string): string {
+  const parameter = `x-google-start-bitrate=${START_KBPS}`;
+  const codecs = [...sdp.matchAll(/^a=rtpmap:(\d+) (?:VP8|VP9|H264|AV1)\/90000/gim)].map(([, type]) => type);
+  return codecs.reduce((text, type) => {
+    const known = new RegExp(`^(a=fmtp:${type} [^\r\n]*)`, 'm');
+    if (known.test(text)) return text.replace(known, `$1;${parameter}`);
+    return text.replace(new RegExp(`^(a=rtpmap:${type} [^\r\n]*)(\r?\n)`, 'm'), `$1$2a=fmtp:${type} ${parameter}$2`);
+  }, sdp);
 }
 
 /** What comes over a direct connection, in the shape of what comes from the server. */
