@@ -285,6 +285,8 @@ export interface components {
             srtpCryptoSuite?: null | components["schemas"]["SrtpCryptoSuite"];
             /** @description Kind. */
             type: components["schemas"]["TransportType"];
+            /** @description On this worker. Without it, on the router's home, or on another while that has much to do. */
+            workerId?: string | null;
         };
         /** @description State of the dataplane, seen from the control plane. */
         DataplaneHealth: {
@@ -1189,8 +1191,10 @@ export interface components {
             owner?: string | null;
             /** @description For `device.load({ routerRtpCapabilities })` of mediasoup-client. */
             rtpCapabilities: components["schemas"]["RtpCapabilities"];
-            /** @description The worker that it lives on. */
+            /** @description The worker that it lives on, its home. */
             workerId: string;
+            /** @description All that it is on, its home first: transports are placed on others when that has much to do. */
+            workers?: string[];
         };
         /** @description A router and what hangs below it. */
         RouterSnapshot: components["schemas"]["RouterInfo"] & {
@@ -1518,7 +1522,7 @@ export interface components {
          * @description Why a transport was closed.
          * @enum {string}
          */
-        TransportClosedReason: "request" | "router_closed" | "consent_lost" | "dtls_closed";
+        TransportClosedReason: "request" | "router_closed" | "consent_lost" | "dtls_closed" | "worker_died";
         /** @description `transport.dtlsstatechange`. */
         TransportDtlsStateChange: {
             /** @description New state. */
@@ -1578,6 +1582,8 @@ export interface components {
             participantId?: string | null;
             /** @description Its router. */
             routerId: string;
+            /** @description The one of its router's workers that it is on. */
+            workerId: string;
         };
         /** @description How bytes reach a transport's peer, by `type`. */
         TransportLink: (components["schemas"]["WebRtcLink"] & {
