@@ -94,15 +94,40 @@ impl Template {
 
     /// Bytes that a header can take: [`HEADER_BYTES_MAX`], and more where a long value is passed on.
     #[must_use]
+    #[inline]
     pub fn room(&self, stored: &Stored) -> usize {
+        HEADER_BYTES_MAX + self.dependency_len(stored)
+    }
+
+    /// Bytes of the dependency descriptor that is passed on; hardly anybody gets one.
+    #[inline]
+    fn dependency_len(&self, stored: &Stored) -> usize {
+        if self.dependency_descriptor == 0 {
+            return 0;
+        }
         let value = stored.meta.extensions.dependency_descriptor;
-        let value = value.filter(|_| self.dependency_descriptor > 0);
-        HEADER_BYTES_MAX + value.map_or(0, |(_, len)| usize::from(len))
+        value.map_or(0, |(_, len)| usize::from(len))
     }
 
     /// Writes the header of a packet made from `stored`; `out` holds [`Self::room`]. Returns its
     /// length. The same input gives the same bytes.
+    #[inline]
     pub fn write(&self, out: &mut [u8], stored: &Stored, fields: &HeaderFields) -> usize {
+        if self.dependency_len(stored) > ONE_BYTE_FORM_MAX && self.bare_len() == FIXED + 4 {
+            self.write_as::<true>(out, stored, fields)
+        } else {
+            self.write_as::<false>(out, stored, fields)
+        }
+    }
+
+    /// In the one-byte form, or the two-byte one.
+    #[inline]
+    fn write_as<const IS_LONG: bool>(
+        &self,
+        out: &mut [u8],
+        stored: &Stored,
+        fields: &HeaderFields,
+    ) -> usize {
         let mut at = usize::from(self.len);
         out[..TEMPLATE_BYTES].copy_from_slice(&self.bytes);
         if self.abs_send_time_at > 0 {
@@ -110,12 +135,8 @@ impl Template {
             out[start..start + 3].copy_from_slice(&fields.abs_send_time.to_be_bytes()[1..]);
         }
         let forwarded = &stored.meta.extensions;
-        let dependency = forwarded.dependency_descriptor;
-        let dependency = dependency.filter(|_| self.dependency_descriptor > 0);
-        let is_long = dependency.is_some_and(|(_, len)| usize::from(len) > ONE_BYTE_FORM_MAX)
-            && at == FIXED + 4;
         let mut push = |id: u8, value: &[u8]| {
-            if id > 0 && is_long {
+            if id > 0 && IS_LONG {
                 out[at..at + 2].copy_from_slice(&[id, value.len() as u8]);
                 out[at + 2..at + 2 + value.len()].copy_from_slice(value);
                 at += 2 + value.len();
@@ -137,7 +158,9 @@ impl Template {
         if let Some(range) = forwarded.playout_delay {
             push(self.playout_delay, stored.extension(range));
         }
-        if let Some(range) = dependency {
+        if let Some(range) = forwarded.dependency_descriptor
+            && self.dependency_descriptor > 0
+        {
             push(self.dependency_descriptor, stored.extension(range));
         }
         let end = if at == FIXED + 4 {
@@ -148,7 +171,7 @@ impl Template {
                 at += 1;
             }
             out[0] |= 0x10;
-            let form = if is_long { [0x10, 0x00] } else { [0xbe, 0xde] };
+            let form = if IS_LONG { [0x10, 0x00] } else { [0xbe, 0xde] };
             out[FIXED..FIXED + 2].copy_from_slice(&form);
             let words = ((at - FIXED - 4) / 4) as u16;
             out[FIXED + 2..FIXED + 4].copy_from_slice(&words.to_be_bytes());

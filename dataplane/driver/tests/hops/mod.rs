@@ -108,7 +108,12 @@ fn a_reader_that_is_slow_costs_what_does_not_fit_and_nothing_else() {
     b.ask(move |engine, _| engine.fan = vec![to]);
     // While it waits here it reads nothing.
     let (go_on, held) = std::sync::mpsc::channel::<()>();
-    b.tell(move |_, _| held.recv().unwrap());
+    let (begin, begun) = std::sync::mpsc::channel::<()>();
+    b.tell(move |_, _| {
+        begin.send(()).unwrap();
+        held.recv().unwrap();
+    });
+    begun.recv().unwrap();
     for _ in 0..10 {
         a.ask(move |engine, _| (0..100).for_each(|_| engine.send(from, &[0; 1_000])));
     }

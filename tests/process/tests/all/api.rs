@@ -64,7 +64,12 @@ async fn wrong_input_is_a_problem_with_its_place() {
         ("/v1/routers", r#"{"workerId":"no-such"}"#, 404, "not_found"),
         ("/v1/transports", r#"{"routerId":"room"}"#, 400, "invalid_request"),
         ("/v1/transports", r#"{"routerId":"nobody","type":"webrtc"}"#, 404, "not_found"),
-        ("/v1/transports", r#"{"routerId":"room","type":"pipe"}"#, 422, "unsupported"),
+        (
+            "/v1/transports",
+            r#"{"routerId":"room","type":"webrtc","enableSctp":true}"#,
+            422,
+            "unsupported",
+        ),
         ("/v1/transports/nobody/connect", r#"{"dtlsParameters":{"fingerprints":[]}}"#, 0, ""),
         ("/v1/producers", r#"{"transportId":"nobody","kind":"video","rtpParameters":{}}"#, 0, ""),
         ("/v1/pipes", r#"{"producerId":"x","routerId":"y"}"#, 422, "unsupported"),

@@ -183,7 +183,7 @@ async fn wrong_input_through_every_door() {
         ("/v1/routers", br#"{"colour":"green"}"#, 400),
         ("/v1/routers", b"\xFF\xFE", 400),
         ("/v1/transports", br#"{"routerId":"nobody","type":"webrtc"}"#, 404),
-        ("/v1/transports", br#"{"routerId":"room","type":"pipe"}"#, 422),
+        ("/v1/transports", br#"{"routerId":"room","type":"webrtc","enableSctp":true}"#, 422),
         ("/v1/routers", big.as_bytes(), 413),
     ];
     for door in DOORS {
