@@ -74,7 +74,15 @@ impl Made {
         let rows = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| FileError::Form(shown(), error.to_string()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            // Where the folder cannot be made either, that is said when it is to be.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                BTreeMap::new()
+            }
             Err(error) => return Err(FileError::Read(shown(), error)),
         };
         Ok(Self { path, rows })
