@@ -297,7 +297,7 @@ async fn poll_workers(engine: Arc<Engine>, link: dataplane::Link) {
 
 fn update_workers(state: &mut State, workers: Vec<ironcast_protocol::stats::WorkerStats>) {
     use ironcast_api::events::CapacityEvent;
-    state.close_idle_mirrors(Instant::now());
+    state.registry.close_idle_mirrors(Instant::now());
     let full = state.full();
     let change = state.workers.update(workers, full);
     if !change.exhausted.is_empty() {

@@ -81,8 +81,6 @@ pub enum Place {
     Owner(Arc<str>),
     /// Participants of a principal's routers who have no transport there yet.
     Newcomers(Arc<str>),
-    /// A producer's copy on a worker.
-    Mirror(Id, WorkerId),
 }
 
 /// What a command makes, and where it counts until it is there.
@@ -145,15 +143,6 @@ impl State {
                 tracing::debug!(%error, "an errand was not sent");
             }
         }
-    }
-
-    /// What nobody takes on another worker any more, now and on its way.
-    pub fn close_idle_mirrors(&mut self, now: Instant) {
-        let Self { registry, on_their_way, .. } = self;
-        registry.close_idle_mirrors(now, |producer, worker| {
-            let place = Place::Mirror(producer.clone(), worker);
-            on_their_way.contains_key(&(Kind::Consumer, place))
-        });
     }
 
     fn begin_creation(&mut self, creation: &Creation) {

@@ -97,10 +97,9 @@ pub async fn reach(engine: &Arc<Engine>, producer: &Id, worker: WorkerId) -> Res
     .await
 }
 
-fn is_there(state: &State, producer: &Id, worker: WorkerId) -> Result<Step<bool>, Problem> {
-    let found = state.registry.producers.get(producer);
-    let found = found.ok_or_else(|| Problem::not_found("producer", producer))?;
-    Ok(Step::Done(found.name_on(worker).is_some()))
+fn is_there(state: &mut State, producer: &Id, worker: WorkerId) -> Result<Step<bool>, Problem> {
+    let is_there = state.registry.is_within_reach(producer, worker);
+    Ok(Step::Done(is_there.ok_or_else(|| Problem::not_found("producer", producer))?))
 }
 
 fn router_of(state: &State, producer: &Id) -> Result<Step<Id>, Problem> {

@@ -201,15 +201,25 @@ impl Registry {
         }
     }
 
-    /// Once a second: mirrors that nobody uses any more, but for those that `is_wanted` for what is on
-    /// its way.
-    pub fn close_idle_mirrors(&mut self, now: Instant, is_wanted: impl Fn(&Id, WorkerId) -> bool) {
+    /// Whether a producer is on a worker. Where that is an idle mirror, it stays for as long again: what
+    /// is to use it is on its way.
+    pub fn is_within_reach(&mut self, producer: &Id, worker: WorkerId) -> Option<bool> {
+        let found = self.producers.get_mut(producer)?;
+        if let Some(since) = found.mirrors.get_mut(&worker).and_then(|one| one.idle_since.as_mut())
+        {
+            *since = Instant::now();
+        }
+        Some(found.name_on(worker).is_some())
+    }
+
+    /// Once a second: mirrors that nobody has used for a while.
+    pub fn close_idle_mirrors(&mut self, now: Instant) {
         for _ in 0..self.idle_mirrors.len() {
             let Some((producer, worker)) = self.idle_mirrors.pop_front() else { return };
             let Some(found) = self.producers.get_mut(&producer) else { continue };
             let idle = found.mirrors.get(&worker).and_then(|mirror| mirror.idle_since);
             let Some(since) = idle else { continue };
-            if now.saturating_duration_since(since) < IDLE_TIME || is_wanted(&producer, worker) {
+            if now.saturating_duration_since(since) < IDLE_TIME {
                 self.idle_mirrors.push_back((producer, worker));
                 continue;
             }

@@ -243,11 +243,7 @@ fn commit(
     let worker = transport.worker;
     let source = producer.name_on(worker);
     let source = source.ok_or_else(|| unavailable("a worker of this room has just ended"))?;
-    let places = vec![
-        Place::Parent(wanted.create.transport_id.clone()),
-        Place::Worker(worker),
-        Place::Mirror(producer.info.id.clone(), worker),
-    ];
+    let places = vec![Place::Parent(wanted.create.transport_id.clone()), Place::Worker(worker)];
     let (next_mid, mid) = if negotiated.has_mid {
         let (next_mid, mid) = choose_mid(transport, wanted.create.mid.as_ref())?;
         (next_mid, Some(mid))
