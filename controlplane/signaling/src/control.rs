@@ -1,16 +1,17 @@
 //! [`Media`] over the control API, by its QUIC client. One call here is one call there; only
 //! shapes and errors are translated.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use ironcast_api::{
-    AppData, Batch, BatchAnswer, BatchCall, ConsumerInfo, ConsumerLayers, CreateConsumer,
-    CreateObserver, CreateProducer, CreateRouter, CreateTransport, DataplaneStatus, DtlsParameters,
-    ErrorCode, Event, EventData, EventSeq, HealthStatus, Id, MediaKind, ObserverType,
-    PatchConsumer, Problem, RouterInfo, RouterSnapshot, TransportInfo, TransportLink,
+    AppData, Batch, BatchAnswer, BatchCall, ConnectTransport, ConsumerInfo, ConsumerLayers,
+    CreateConsumer, CreateObserver, CreateProducer, CreateRouter, CreateTransport, DataplaneStatus,
+    DtlsParameters, ErrorCode, Event, EventData, EventSeq, HealthStatus, Id, MediaKind,
+    ObserverType, PatchConsumer, Problem, RouterInfo, RouterSnapshot, TransportInfo, TransportLink,
     TransportSnapshot,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
@@ -20,8 +21,8 @@ use serde_json::{Value, json};
 
 use crate::media::{
     Answer, Consumed, ConsumerView, Draining, Events, Made, Media, MediaError, MediaEvent,
-    MediaResult, New, NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView,
-    Snapshot, TransportView,
+    MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered,
+    ProducerView, RouterView, Snapshot, TransportView,
 };
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
@@ -246,6 +247,35 @@ impl Media for ControlMedia {
                 .zip(answers)
                 .map(|(is_one, made)| of(is_one, made?))
                 .collect()
+        }
+        .boxed()
+    }
+
+    fn create_plain_transport(&self, new: NewPlainTransport) -> Answer<'_, SocketAddr> {
+        async move {
+            let create = CreateTransport {
+                id: Some(new.id),
+                app_data: Some(new.note),
+                listen_address: new.ip.map(|ip| ip.to_string()),
+                rtcp_mux: Some(true),
+                comedia: Some(false),
+                ..CreateTransport::plain(new.router_id)
+            };
+            let made = self.client.create_transport(&create).await.map_err(translate)?;
+            let other = || MediaError::Unavailable("this is no plain transport".to_owned());
+            let tuple = &made.plain().ok_or_else(other)?.tuple;
+            let ip = tuple.local_address.parse().map_err(|_| other())?;
+            Ok(SocketAddr::new(ip, tuple.local_port))
+        }
+        .boxed()
+    }
+
+    fn connect_plain_transport(&self, id: Id, to: SocketAddr) -> Answer<'_, ()> {
+        async move {
+            let (ip, port) = (Some(to.ip().to_string()), Some(to.port()));
+            let peer = ConnectTransport { ip, port, ..ConnectTransport::default() };
+            self.client.connect_plain_transport(&id, &peer).await.map_err(translate)?;
+            Ok(())
         }
         .boxed()
     }

@@ -104,6 +104,12 @@ pub enum Action {
     ChatMessage,
     /// What was written in the room.
     ListMessages,
+    /// Let the room be watched, or record it.
+    StartBroadcast,
+    /// No longer.
+    StopBroadcast,
+    /// What was recorded of the room.
+    ListRecordings,
 }
 
 impl Action {
@@ -181,6 +187,9 @@ pub const TABLE: &[Row] = &[
     row(A::Relay(Signal::Candidate), &["webrtc:ice-candidate", "webrtc_ice_candidate"], None),
     row(A::ChatMessage, &["chat_message"], None),
     row(A::ListMessages, &["listMessages"], Some("messages")),
+    row(A::StartBroadcast, &["startBroadcast", "start-broadcast"], Some("broadcast-started")),
+    row(A::StopBroadcast, &["stopBroadcast", "stop-broadcast"], Some("broadcast-stopped")),
+    row(A::ListRecordings, &["listRecordings", "list-recordings"], Some("recordings")),
 ];
 
 const TRANSPORT_CREATED: Option<&str> = Some("transport-created");

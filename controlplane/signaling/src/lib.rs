@@ -9,6 +9,7 @@
 //! port and its limits).
 #![forbid(unsafe_code)]
 
+pub mod broadcast;
 pub mod certificate;
 pub mod control;
 pub mod events;

@@ -10,6 +10,8 @@ use anyhow::Context;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_log::Log;
+use ironcast_signaling::broadcast::command::Quality;
+use ironcast_signaling::broadcast::layout::Size;
 use ironcast_signaling::control::{Access, ControlMedia};
 use ironcast_signaling::ice::{IceServers, Turn};
 use ironcast_signaling::rooms::mode::Rules;
@@ -18,7 +20,7 @@ use ironcast_signaling::settings::Settings;
 use ironcast_signaling::store::redis::Redis;
 use ironcast_signaling::store::sql::{self, Sql};
 use ironcast_signaling::store::{self, Stores};
-use ironcast_signaling::{certificate, identity, notices, server, web};
+use ironcast_signaling::{broadcast, certificate, identity, notices, server, web};
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -84,6 +86,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     forget_old_messages(&stores, config.signaling.chat_kept_days);
     let site = web::site(settings, Arc::new(media), stores);
     let service = Arc::clone(&site.service);
+    service.tend_broadcasts();
     tokio::spawn(notices::follow(Arc::clone(&service)));
     let serving = server::serve(site.clone(), listener, tls).await?;
     tracing::info!("serving {} (media server at {})", config.page_url(), config.control_url());
@@ -172,6 +175,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
             ..Rules::default()
         },
         ice_servers: ice_servers(config)?,
+        broadcast: broadcasts(config),
         // Two services with one state directory listen at different addresses.
         instance: signaling
             .instance
@@ -180,6 +184,32 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         tokens,
         ..Settings::default()
     })
+}
+
+fn broadcasts(config: &Config) -> broadcast::Settings {
+    let signaling = &config.signaling;
+    let height = signaling.broadcast_height / 2 * 2;
+    let folder = signaling.broadcast_dir.clone();
+    let cpus: Vec<_> = signaling.broadcast_cpus.iter().map(u32::to_string).collect();
+    broadcast::Settings {
+        at_once_max: signaling.broadcasts_max as usize,
+        folder: folder.unwrap_or_else(|| config.state_dir().join("broadcasts")),
+        ffmpeg: signaling.broadcast_ffmpeg.clone(),
+        cpus: (!cpus.is_empty()).then(|| cpus.join(",")),
+        segment: Duration::from_millis(signaling.broadcast_segment_ms.into()),
+        window: signaling.broadcast_window as usize,
+        keeps_all: signaling.broadcast_keep_all,
+        disk_bytes_max: signaling.broadcast_disk_bytes_max,
+        kept: Duration::from_secs(u64::from(signaling.broadcast_kept_hours) * 3_600),
+        quality: Quality {
+            // 16:9, and even.
+            size: Size { width: height * 16 / 9 / 2 * 2, height },
+            bitrate_bps: signaling.broadcast_bitrate_bps,
+        },
+        ip: signaling.broadcast_ip,
+        media_ip: signaling.broadcast_media_ip,
+        ..broadcast::Settings::default()
+    }
 }
 
 fn ice_servers(config: &Config) -> anyhow::Result<IceServers> {

@@ -2,6 +2,7 @@
 //! server in memory. `control` implements it over the control API; it offers nothing that the
 //! API's contract does not.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, join_all};
@@ -56,6 +57,19 @@ pub struct NewTransport {
     /// What its consumers are made for.
     pub rtp_capabilities: Option<RtpCapabilities>,
     /// Kept on the resource: what the next start of this service has to know of it.
+    pub note: AppData,
+}
+
+/// A plain transport to be made: what sends to one of our ports.
+#[derive(Debug, Clone)]
+pub struct NewPlainTransport {
+    /// Chosen by us.
+    pub id: Id,
+    /// The room's router.
+    pub router_id: Id,
+    /// The media server's own address for it; its loopback without.
+    pub ip: Option<IpAddr>,
+    /// Kept on the resource.
     pub note: AppData,
 }
 
@@ -299,6 +313,10 @@ pub trait Media: Send + Sync + 'static {
     /// Makes transports and consumers in one call, in order, as a join needs them. One answer for
     /// each. All of it is safe to repeat.
     fn make_all(&self, new: Vec<New>) -> BoxFuture<'_, Vec<MediaResult<Made>>>;
+    /// Makes a plain transport, RTP and RTCP on one port; gives where it sends from.
+    fn create_plain_transport(&self, new: NewPlainTransport) -> Answer<'_, SocketAddr>;
+    /// Says where it sends to.
+    fn connect_plain_transport(&self, id: Id, to: SocketAddr) -> Answer<'_, ()>;
     /// Gives it the browser's fingerprints.
     fn connect_transport(&self, id: Id, dtls: DtlsParameters) -> Answer<'_, ()>;
     /// New ICE credentials.

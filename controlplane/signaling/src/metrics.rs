@@ -14,6 +14,7 @@ use prometheus_client::registry::Registry;
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = [(&'static str, String); 2];
+type Label = [(&'static str, String); 1];
 
 /// All figures of the service.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub struct Metrics {
     pub chat_messages: Counter,
     /// Messages that were too many.
     pub chat_refused: Counter,
+    broadcasts_started: Family<Label, Counter>,
+    broadcast_restarts: Family<Label, Counter>,
+    broadcasts_ended: Family<Labels, Counter>,
     switches: Family<Labels, Counter>,
     requests: Family<Labels, Counter>,
     waits: Histogram,
@@ -54,6 +58,9 @@ impl Default for Metrics {
             presence_lost: Counter::default(),
             chat_messages: Counter::default(),
             chat_refused: Counter::default(),
+            broadcasts_started: Family::default(),
+            broadcast_restarts: Family::default(),
+            broadcasts_ended: Family::default(),
             switches: Family::default(),
             requests: Family::default(),
             waits,
@@ -76,6 +83,12 @@ impl Default for Metrics {
         registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
         let about = "Chat messages refused because their writer wrote too many";
         registry.register("chat_refused", about, metrics.chat_refused.clone());
+        let about = "Broadcasts and recordings that were begun";
+        registry.register("broadcasts_started", about, metrics.broadcasts_started.clone());
+        let about = "FFmpegs that took the place of another, because the room changed or it ended";
+        registry.register("broadcast_restarts", about, metrics.broadcast_restarts.clone());
+        let about = "Broadcasts and recordings that are over, by the reason";
+        registry.register("broadcasts_ended", about, metrics.broadcasts_ended.clone());
         let about = "Changes of rooms between p2p and sfu, by the mode that held afterwards";
         registry.register("mode_switches", about, metrics.switches.clone());
         let about = "Messages of browsers by event and by the code of the answer";
@@ -98,6 +111,22 @@ impl Metrics {
     pub fn count_switch(&self, mode: &str, success: bool) {
         let labels = [("mode", mode.to_owned()), ("success", success.to_string())];
         self.switches.get_or_create(&labels).inc();
+    }
+
+    /// A room is watched or recorded from now on.
+    pub fn count_broadcast_start(&self, kind: &str) {
+        self.broadcasts_started.get_or_create(&[("kind", kind.to_owned())]).inc();
+    }
+
+    /// It needs another FFmpeg.
+    pub fn count_broadcast_restart(&self, kind: &str) {
+        self.broadcast_restarts.get_or_create(&[("kind", kind.to_owned())]).inc();
+    }
+
+    /// It is over.
+    pub fn count_broadcast_end(&self, kind: &str, reason: &str) {
+        let labels = [("kind", kind.to_owned()), ("reason", reason.to_owned())];
+        self.broadcasts_ended.get_or_create(&labels).inc();
     }
 
     /// The text for a scraper.

@@ -189,6 +189,7 @@ impl Service {
     /// Our own deletions were forgotten before they were asked for: one that is still known here
     /// was lost with its peer, or taken away by somebody else. Either way its owner joins again.
     fn transport_closed(self: &Arc<Self>, id: &str, reason: &str) {
+        self.broadcasts.transport_closed(id);
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let mut room = seat.room.lock();
@@ -309,6 +310,11 @@ impl Service {
             self.free(Thing::Router, router_id);
             return;
         };
+        let over = router.transports.iter();
+        let over = over.filter(|each| self.is_of_no_broadcast(&each.id, &each.app_data));
+        for id in over.filter_map(|each| Id::new(each.id.clone()).ok()) {
+            self.free(Thing::Transport, id);
+        }
         let (sessions, things) = self.strangers(router, &room);
         for session in sessions {
             self.free_session(router_id.clone(), session);

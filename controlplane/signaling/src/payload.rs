@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::broadcast::Kind;
+use crate::broadcast::command::Format;
+use crate::broadcast::layout::LayoutName;
 use crate::failure::Failure;
 
 /// Longest display name, in characters.
@@ -329,6 +332,34 @@ fn message_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     let number = text.parse().map_err(|_| serde::de::Error::custom("this is no message's id"))?;
     Ok(Some(number))
+}
+
+/// `startBroadcast`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartBroadcast {
+    /// Watched or recorded.
+    #[serde(default = "watched")]
+    pub kind: Kind,
+    /// What is shown.
+    #[serde(default)]
+    pub layout: LayoutName,
+    /// What a recording is written as.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// `stopBroadcast`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StopBroadcast {
+    /// Which of them.
+    #[serde(default = "watched")]
+    pub kind: Kind,
+}
+
+fn watched() -> Kind {
+    Kind::Hls
 }
 
 /// Text of several lines, without what nobody sees; blanks at the ends cut off.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::broadcast;
 use crate::ice::IceServers;
 use crate::identity::Tokens;
 use crate::rooms::mode::Rules;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub ways: Rules,
     /// STUN and TURN servers that browsers are told of.
     pub ice_servers: IceServers,
+    /// Rooms that are watched or recorded.
+    pub broadcast: broadcast::Settings,
     /// Marks our routers at the media server, so that a restarted service finds what it left.
     pub instance: String,
     /// Makes and checks resume tokens.
@@ -98,6 +101,7 @@ impl Default for Settings {
             chat_kept_per_room_max: 10_000,
             ways: Rules::default(),
             ice_servers: IceServers::default(),
+            broadcast: broadcast::Settings::default(),
             instance: "ironcast-signaling".to_owned(),
             tokens: Tokens::default(),
         }

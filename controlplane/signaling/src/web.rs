@@ -13,6 +13,7 @@ use salvo::{ConnCtrl, Depot, FlowCtrl, Handler, Request, Response, async_trait};
 use serde_json::{Value, json};
 use socketioxide::SocketIo;
 
+use crate::broadcast;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::media::Media;
 use crate::metrics;
@@ -83,6 +84,10 @@ impl Handler for Site {
             }
             "/api/goodbye" if *request.method() != Method::POST => refuse_method(response, "POST"),
             "/api/goodbye" => self.goodbye(request, response).await,
+            path if broadcast::http::is_ours(path) && is_read => {
+                let shelf = &self.service.broadcasts.shelf;
+                broadcast::http::serve(shelf, path, request, response).await;
+            }
             path if path.starts_with("/api/") || path.starts_with("/internal/") => {
                 let detail = format!("this service has no {path}");
                 write_problem(response, &Problem::new(ErrorCode::NotFound, detail));

@@ -4,11 +4,17 @@ import { defineConfig } from 'vite';
 const service = process.env.IRONCAST_SIGNALING ?? 'http://127.0.0.1:8080';
 
 export default defineConfig({
-  build: { target: 'es2022', chunkSizeWarningLimit: 700 },
+  build: {
+    target: 'es2022',
+    chunkSizeWarningLimit: 700,
+    rollupOptions: { input: ['index.html', 'watch.html'] },
+  },
   server: {
     proxy: {
       '/socket.io': { target: service, ws: true },
       '/api': service,
+      '/hls': service,
+      '/recordings': service,
       '/health': service,
       '/ready': service,
     },

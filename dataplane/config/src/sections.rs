@@ -446,6 +446,35 @@ section! {
         chat_kept_per_room_max: u32 = 10_000, Between(1, 10_000_000);
         /// Messages are forgotten after so many days.
         chat_kept_days: u32 = 30, Between(1, 36_500);
+        /// Rooms that are watched (HLS) or recorded at once; 0: none. Each is an FFmpeg that takes
+        /// about one core at 720p; the pictures of one person in H.264 are passed on as they are.
+        broadcasts_max: u32 = 4, Between(0, 1_000);
+        /// Where segments and recordings are written. Not set: broadcasts in the state directory.
+        broadcast_dir: Option<PathBuf> = None;
+        /// FFmpeg 5.1 or newer, with libx264 and libvpx: a path, or a name in PATH.
+        broadcast_ffmpeg: PathBuf = "ffmpeg".into();
+        /// The processors for it, such as [2, 3]: others than those of dataplane.cores. Empty: any.
+        broadcast_cpus: Vec<u32> = Vec::new();
+        /// Length of a segment. Shorter ones are seen sooner: about three of them are the delay.
+        broadcast_segment_ms: u32 = 1_000, Between(500, 20_000);
+        /// Segments in a live playlist.
+        broadcast_window: u32 = 10, Between(3, 10_000);
+        /// Segments that left the window are kept, for a playlist of the whole at the end.
+        broadcast_keep_all: bool = true;
+        /// Height of what is made anew, in pixels; it is 16:9.
+        broadcast_height: u32 = 720, Between(90, 2_160);
+        /// Its bitrate.
+        broadcast_bitrate_bps: u32 = 1_500_000, Between(50_000, 100_000_000);
+        /// Bytes of all broadcasts on the disk. A recording that reaches it ends; of what is watched
+        /// the oldest segments go first.
+        broadcast_disk_bytes_max: u64 = 10_240 * MIB, Between(MIB, 1_024 * 1_024 * 1_024 * MIB);
+        /// Recordings, and what was watched, are deleted after so long.
+        broadcast_kept_hours: u32 = 168, Between(1, 876_000);
+        /// The address at which this service takes media from the media server. On another host it
+        /// has to be in that one's rtc.plain_allow.
+        broadcast_ip: IpAddr = IpAddr::from([127, 0, 0, 1]);
+        /// The media server's address that it sends from. Not set: its loopback.
+        broadcast_media_ip: Option<IpAddr> = None;
         /// STUN servers that browsers are told of, such as ["stun:stun.example.org:3478"]. Browsers
         /// need none to reach this server.
         stun_servers: Vec<String> = Vec::new(), IceUrls(["stun:", "stuns:"]);

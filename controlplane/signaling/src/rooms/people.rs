@@ -86,6 +86,8 @@ pub struct Producer {
     pub unwatched: Vec<u32>,
     /// Told to the others.
     pub app_data: AppData,
+    /// What it carries, where that is known: `video/VP8`.
+    pub mime: Option<String>,
     /// The same as a list shows it, written once for all who read it.
     pub(super) listed: Arc<RawValue>,
 }
@@ -100,7 +102,7 @@ impl Producer {
         app_data: AppData,
     ) -> Self {
         let listed = listed(id, participant_id, kind, paused, &app_data);
-        Self { kind, paused, unwatched: Vec::new(), app_data, listed }
+        Self { kind, paused, unwatched: Vec::new(), app_data, mime: None, listed }
     }
 
     /// Gives whether that is new.

@@ -24,6 +24,8 @@ pub struct Room {
     pub speakers: Vec<Id>,
     /// Which way media goes.
     pub ways: Ways,
+    /// It is watched or recorded: its media goes through the media server.
+    pub is_broadcast: bool,
     /// Somebody looks at the ways again then.
     pub look_again: Option<Instant>,
     /// The number of the last arrival. Numbers are never used twice, in no room: a timer set for
@@ -46,6 +48,7 @@ impl Room {
             participants: BTreeMap::new(),
             speakers: Vec::new(),
             ways,
+            is_broadcast: false,
             look_again: None,
             arrival,
             joining: 0,
@@ -81,6 +84,9 @@ impl Room {
 
     /// The way that the room would like, for those who are there and perhaps one more.
     pub fn wanted(&self, rules: &Rules, newcomer: Option<bool>) -> Mode {
+        if self.is_broadcast {
+            return Mode::Sfu;
+        }
         let people = self.participants.values().map(|participant| participant.p2p);
         wanted(rules, people.chain(newcomer))
     }

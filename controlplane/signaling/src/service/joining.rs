@@ -199,6 +199,7 @@ impl Service {
             "participants": room.participants_for(&seat.participant_id),
             "producers": room.producers_for(&seat.participant_id),
             "speaking": speaking(&room.speakers),
+            "broadcasts": self.broadcasts_of(&seat.room.id),
             "iceServers": self.settings.ice_servers.of(&seat.session),
         });
         if let Some(capabilities) = capabilities {
@@ -226,7 +227,7 @@ impl Service {
     }
 
     /// The router's capabilities; the first who asks makes the router, the others wait for him.
-    pub(super) async fn router_of(
+    pub(crate) async fn router_of(
         &self,
         slot: &RouterSlot,
         room_id: &Id,
@@ -349,6 +350,6 @@ impl Service {
         };
         let unused = self.rooms.all().into_iter().filter_map(unused);
         let deletions = unused.map(|id| self.media.delete_router(id));
-        futures::future::join_all(deletions).await;
+        tokio::join!(futures::future::join_all(deletions), self.broadcasts.stop_all());
     }
 }

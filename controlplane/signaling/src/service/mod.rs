@@ -2,6 +2,7 @@
 //! answer goes back the same way. A room is changed under its own lock, the media server is asked
 //! without it, and what was asked for is thrown away again if its owner left meanwhile.
 
+mod broadcasts;
 mod chat;
 mod draining;
 mod joining;
@@ -15,6 +16,7 @@ mod together;
 mod tracks;
 mod transports;
 
+pub(crate) use broadcasts::{RoomScene, SceneTrack};
 pub(crate) use making::Thing;
 
 use std::collections::HashSet;
@@ -31,6 +33,7 @@ use tokio::sync::watch;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
+use crate::broadcast::Broadcasts;
 use crate::events::Action;
 use crate::failure::Failure;
 use crate::limits::Addresses;
@@ -85,6 +88,8 @@ pub struct Service {
     pub settings: Settings,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Rooms that are watched or recorded.
+    pub broadcasts: Broadcasts,
     media: Arc<dyn Media>,
     stores: Stores,
     presence: presence::Writer,
@@ -121,6 +126,7 @@ impl Service {
         Arc::new(Self {
             addresses: Addresses::new(&settings),
             rooms: Rooms::new(settings.ways),
+            broadcasts: Broadcasts::new(settings.broadcast.clone()),
             presence: presence::Writer::new(
                 Arc::clone(&stores.shared),
                 metrics.presence_lost.clone(),
@@ -191,6 +197,9 @@ impl Service {
             Action::Relay(signal) => self.relay(socket, signal, payload),
             Action::ChatMessage => self.chat_message(socket, payload).await,
             Action::ListMessages => self.list_messages(socket, payload).await,
+            Action::StartBroadcast => self.start_broadcast(socket, payload),
+            Action::StopBroadcast => self.stop_broadcast(socket, payload),
+            Action::ListRecordings => self.list_recordings(socket).await,
             Action::CreateTransport(_) | Action::Consume | Action::ResumeConsumer => {
                 let answers = Box::pin(self.handle_all(from, vec![(action, payload)])).await;
                 answers.into_iter().next().unwrap_or_else(|| Ok(json!({})))
@@ -260,7 +269,7 @@ impl Service {
     /// Asks the media server, again and again while it does not answer and patience lasts. Patience
     /// is counted from the first failure of anybody, so that a queue of requests does not wait
     /// one after the other. One that answers that it is busy is asked again when it says.
-    async fn ask<T, F, A>(&self, request: F) -> MediaResult<T>
+    pub(crate) async fn ask<T, F, A>(&self, request: F) -> MediaResult<T>
     where
         F: Fn() -> A,
         A: Future<Output = MediaResult<T>>,
@@ -294,7 +303,7 @@ impl Service {
     }
 
     /// Asks for several things in one call, again and again while one of them fails in passing.
-    async fn ask_all<T, F, A>(&self, request: F) -> Vec<MediaResult<T>>
+    pub(crate) async fn ask_all<T, F, A>(&self, request: F) -> Vec<MediaResult<T>>
     where
         F: Fn() -> A,
         A: Future<Output = Vec<MediaResult<T>>>,

@@ -28,6 +28,7 @@ impl Service {
     /// The list of what there is to receive changed. It is told a moment later, once for all that
     /// changes until then.
     fn tell_producers(self: &Arc<Self>, room: &mut Locked<'_>, seat: &Seat) {
+        self.broadcasts.poke(&seat.room.id);
         if room.list_is_due(seat) {
             tokio::spawn(tell_lists(Arc::clone(self), Arc::clone(&seat.room)));
         }
@@ -54,6 +55,7 @@ impl Service {
     }
 
     pub(super) fn tell_arrival(&self, room: &Room, seat: &Seat) {
+        self.broadcasts.poke(&seat.room.id);
         let Ok(participant) = room.participant(seat) else { return };
         let payload = json!({ "participantId": seat.participant_id, "name": participant.name });
         for event in ["call:participant-joined", "user_joined"] {
@@ -69,6 +71,7 @@ impl Service {
     ) {
         let seat = &departed.seat;
         self.note_gone(seat);
+        self.broadcasts.poke(&seat.room.id);
         self.tell_closed(room, seat, &departed.producer_ids);
         let payload = json!({ "participantId": seat.participant_id, "reason": reason });
         for event in ["call:participant-left", "user_left"] {
@@ -95,7 +98,8 @@ impl Service {
     }
 
     /// Who speaks, the loudest first; nobody.
-    pub(crate) fn tell_speakers(&self, room: &Room) {
+    pub(crate) fn tell_speakers(&self, room: &Locked<'_>) {
+        self.broadcasts.poke(&room.cell().id);
         let payload = raw(&speaking(&room.speakers));
         for (_, socket) in room.sockets_but(None) {
             self.outbox.emit(socket, "active-speaker", &payload);

@@ -34,6 +34,8 @@ impl Service {
             let id = room.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Send))?;
             (Arc::clone(&room.router), id)
         };
+        let codec = wanted.rtp_parameters.codecs.first();
+        let mime = codec.map(|codec| codec.mime_type.clone());
         let new = NewProducer {
             id: fresh_id(),
             router_id: router.id.clone(),
@@ -45,13 +47,14 @@ impl Service {
         };
         let mut making = self.making(Thing::Producer, &new.id);
         making.answered(self.ask(|| self.media.produce(new.clone())).await)?;
-        let producer = Producer::new(
+        let mut producer = Producer::new(
             &new.id,
             &seat.participant_id,
             wanted.kind,
             wanted.paused,
             wanted.app_data,
         );
+        producer.mime = mime;
         {
             let mut room = seat.room.lock();
             room.add_producer(&seat, &new.id, producer.clone())?;

@@ -1,10 +1,13 @@
 //! Every event under every name, in both styles of answer.
 
+use ironcast_signaling::broadcast;
 use ironcast_signaling::events::{Action, Direction, Signal, TABLE};
+use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::client::Client;
-use crate::stage::{Stage, capabilities, dtls_parameters, rtp_parameters, video};
+use crate::fake_media::FakeMedia;
+use crate::stage::{Stage, capabilities, dtls_parameters, quick, rtp_parameters, video};
 
 /// One participant who sends and receives, so that every event has something to act on.
 struct Cast {
@@ -13,6 +16,18 @@ struct Cast {
     theirs: String,
     consumer: String,
     send_transport: String,
+}
+
+/// With a program in FFmpeg's place that does nothing, for ever.
+async fn broadcasting() -> Stage {
+    let folder = std::env::temp_dir().join("ironcast-dialects");
+    let broadcast = broadcast::Settings {
+        at_once_max: 2,
+        folder,
+        ffmpeg: "yes".into(),
+        ..broadcast::Settings::default()
+    };
+    Stage::with(Settings { broadcast, ..quick() }, FakeMedia::new()).await
 }
 
 async fn cast(stage: &Stage) -> Cast {
@@ -27,6 +42,8 @@ async fn cast(stage: &Stage) -> Cast {
     ada.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
     let produced = ada.must("produce", video()).await;
     let consumed = ada.must("consume", json!({ "producerId": theirs })).await;
+    // Where there are none this is refused, and nothing of it is asked here.
+    ada.ask("startBroadcast", json!({ "kind": "recording" })).await;
     Cast {
         ada,
         producer: text(&produced["id"]),
@@ -71,6 +88,9 @@ fn payload(action: Action, cast: &Cast) -> Value {
         }
         Action::ChatMessage => json!({ "content": "hello" }),
         Action::ListMessages => json!({ "limit": 10 }),
+        Action::StartBroadcast => json!({ "kind": "hls", "layout": "grid" }),
+        Action::StopBroadcast => json!({ "kind": "recording" }),
+        Action::ListRecordings => json!({}),
         Action::SetPreferredLayers => {
             json!({ "consumerId": cast.consumer, "spatialLayer": 1, "temporalLayer": 2 })
         }
@@ -103,6 +123,9 @@ fn fields(action: Action) -> &'static [&'static str] {
         Action::Heartbeat => &["time"],
         Action::ChatMessage => &["id", "timestamp"],
         Action::ListMessages => &["messages"],
+        Action::StartBroadcast => &["broadcastId", "kind", "state", "url"],
+        Action::StopBroadcast => &["stopped", "broadcastId"],
+        Action::ListRecordings => &["recordings"],
         _ => &[],
     }
 }
@@ -118,7 +141,7 @@ fn check(name: &str, action: Action, answer: &Value) {
 async fn every_name_is_acknowledged() {
     for row in TABLE {
         for name in row.names {
-            let stage = Stage::new().await;
+            let stage = broadcasting().await;
             let mut cast = cast(&stage).await;
             let payload = payload(row.action, &cast);
             let answer = cast.ada.ask(name, payload).await;
@@ -131,7 +154,7 @@ async fn every_name_is_acknowledged() {
 async fn every_name_has_its_reply_event() {
     for row in TABLE {
         for name in row.names {
-            let stage = Stage::new().await;
+            let stage = broadcasting().await;
             let mut cast = cast(&stage).await;
             let payload = payload(row.action, &cast);
             cast.ada.emit(name, payload).await;

@@ -2,6 +2,7 @@
 //! go away and come back, and reports events when a test says so.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -10,8 +11,8 @@ use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
     Answer, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent, MediaResult, New,
-    NewConsumer, NewProducer, NewTransport, Numbered, ProducerView, RouterView, Snapshot,
-    TransportView,
+    NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered, ProducerView, RouterView,
+    Snapshot, TransportView,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
@@ -32,6 +33,8 @@ pub(crate) struct Track {
     /// What a consumer receives.
     pub(crate) producer: String,
     pub(crate) app_data: AppData,
+    /// Of a producer.
+    mime: String,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub(crate) struct Inside {
     pub(crate) transports: BTreeMap<String, Transport>,
     pub(crate) producers: BTreeMap<String, Track>,
     pub(crate) consumers: BTreeMap<String, Track>,
+    /// Where plain transports send to.
+    pub(crate) plain_ports: BTreeMap<String, SocketAddr>,
     /// Everything that was asked, in order.
     pub(crate) calls: Vec<String>,
 }
@@ -192,19 +197,28 @@ impl FakeMedia {
                 if new.rtp_capabilities.is_some() { " for others" } else { "" }
             ),
             |inside| {
-                let given = known(&mut inside.transports, &new.transport_id)?.capabilities_given;
+                let on = known(&mut inside.transports, &new.transport_id)?;
+                let (given, is_plain) = (on.capabilities_given, on.session.is_empty());
                 if !given && new.rtp_capabilities.is_none() {
                     return refused("invalid_request");
                 }
-                let producer_paused = known(&mut inside.producers, &new.producer_id)?.paused;
+                let ssrc = inside.calls.len();
+                let of = known(&mut inside.producers, &new.producer_id)?;
+                let producer_paused = of.paused;
+                let mut rtp_parameters = json!({ "mid": "0", "codecs": [], "encodings": [] });
+                if is_plain {
+                    rtp_parameters["codecs"] = json!([{ "mimeType": of.mime }]);
+                    rtp_parameters["encodings"] = json!([{ "ssrc": ssrc }]);
+                }
                 let transport = new.transport_id.to_string();
                 let producer = new.producer_id.to_string();
                 let app_data = AppData::default();
-                let track = Track { transport, paused: true, producer, app_data };
+                let mime = String::new();
+                let track = Track { transport, paused: true, producer, app_data, mime };
                 inside.consumers.insert(new.id.to_string(), track);
                 Ok(Made::Consumer(Consumed {
                     kind: ironcast_api::MediaKind::Video,
-                    rtp_parameters: json!({ "mid": "0", "codecs": [], "encodings": [] }),
+                    rtp_parameters,
                     kind_of_stream: json!("simulcast"),
                     producer_paused,
                 }))
@@ -223,6 +237,7 @@ fn known<'a, T>(map: &'a mut BTreeMap<String, T>, id: &Id) -> MediaResult<&'a mu
 
 fn drop_transports(inside: &mut Inside, gone: impl Fn(&str, &Transport) -> bool) {
     inside.transports.retain(|id, transport| !gone(id, transport));
+    inside.plain_ports.retain(|id, _| inside.transports.contains_key(id));
     let Inside { transports, producers, consumers, .. } = inside;
     producers.retain(|_, track| transports.contains_key(&track.transport));
     consumers.retain(|_, track| transports.contains_key(&track.transport));
@@ -256,6 +271,29 @@ impl Media for FakeMedia {
         join_all(new.into_iter().map(each)).boxed()
     }
 
+    fn create_plain_transport(&self, new: NewPlainTransport) -> Answer<'_, SocketAddr> {
+        self.answer("create plain transport".to_owned(), |inside| {
+            known(&mut inside.routers, &new.router_id)?;
+            let transport = Transport {
+                router: new.router_id.to_string(),
+                session: String::new(),
+                note: new.note,
+                connected: false,
+                capabilities_given: false,
+            };
+            inside.transports.insert(new.id.to_string(), transport);
+            Ok(([127, 0, 0, 1], 9).into())
+        })
+    }
+
+    fn connect_plain_transport(&self, id: Id, to: SocketAddr) -> Answer<'_, ()> {
+        self.answer("connect plain transport".to_owned(), move |inside| {
+            known(&mut inside.transports, &id)?.connected = true;
+            inside.plain_ports.insert(id.to_string(), to);
+            Ok(())
+        })
+    }
+
     fn connect_transport(&self, id: Id, _: DtlsParameters) -> Answer<'_, ()> {
         self.answer(format!("connect {id}"), |inside| {
             known(&mut inside.transports, &id)?.connected = true;
@@ -282,7 +320,9 @@ impl Media for FakeMedia {
             known(&mut inside.transports, &new.transport_id)?;
             let transport = new.transport_id.to_string();
             let (paused, app_data) = (new.paused, new.app_data);
-            let track = Track { transport, paused, producer: String::new(), app_data };
+            let codec = new.rtp_parameters.codecs.first();
+            let mime = codec.map(|codec| codec.mime_type.clone()).unwrap_or_default();
+            let track = Track { transport, paused, producer: String::new(), app_data, mime };
             inside.producers.insert(new.id.to_string(), track);
             Ok(())
         })

@@ -1,5 +1,6 @@
 //! The service with real sockets in front and a media server in memory behind.
 
+mod broadcasts;
 mod chat;
 mod client;
 mod coming_and_going;

@@ -9,7 +9,7 @@ use crate::fake_media::FakeMedia;
 use crate::stage::{Stage, quick};
 
 /// One request; gives status and body.
-async fn http(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) async fn http(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\

@@ -3,6 +3,7 @@
 // events what changed.
 
 import { Device, type types } from 'mediasoup-client';
+import { Broadcasts } from './broadcasts.ts';
 import { Chat } from './chat.ts';
 import { Direct } from './direct.ts';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
@@ -111,6 +112,8 @@ export class Call {
   readonly producers = new Map<Source, types.Producer>();
   readonly local = new Map<Source, MediaStreamTrack>();
   readonly steps: Step[] = [];
+  /** Whether the call is watched or recorded. */
+  readonly broadcasts = new Broadcasts(this.signaling);
   readonly chat = new Chat(
     (event, payload) => this.signaling.request(event, payload),
     () => this.state !== 'left',
@@ -233,6 +236,7 @@ export class Call {
       this.participants.set(participantId, { id: participantId, name });
     }
     this.setSpeaking(joined.speaking?.participantIds ?? []);
+    this.broadcasts.sync(joined.broadcasts);
     this.listed.clear();
     for (const listed of joined.producers as Listed[]) this.listed.set(listed.producerId, listed);
     const notices = this.notices ?? [];

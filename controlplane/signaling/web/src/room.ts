@@ -58,6 +58,7 @@ export class Room {
           <span class="brand compact">${icons.logo}<span>Ironcast</span></span>
           <span class="room-name"></span>
           <span class="spacer"></span>
+          <span class="badges" role="status"></span>
           <span class="people" title="People in this room"></span>
           <span class="state" data-state="connecting"><i></i><span>Connecting…</span></span>
         </header>
@@ -71,6 +72,8 @@ export class Room {
           <button class="round" data-do="camera"></button>
           <button class="round" data-do="screen"></button>
           <button class="round" data-do="chat" aria-controls="chat"></button>
+          <button class="round" data-do="broadcast"></button>
+          <button class="round" data-do="record"></button>
           <button class="round" data-do="stats"></button>
           <button class="round" data-do="invite" title="Copy invite link (I)" aria-label="Copy invite link">${icons.link}</button>
           <button class="round danger" data-do="leave" title="Leave the call" aria-label="Leave the call">${icons.leave}</button>
@@ -83,6 +86,9 @@ export class Room {
       this.chat.arrived();
       if (!this.chat.isOpen) toast(`${name}: ${shorten(content)}`);
     };
+    call.broadcasts.changed = () => this.refreshTools();
+    // As it is seen here: one large, or all.
+    call.broadcasts.chooseLayout(() => (this.pinned ? 'speaker' : 'grid'));
     app.querySelector('.room-name')!.textContent = options.room;
     for (const button of app.querySelectorAll<HTMLButtonElement>('[data-do]')) {
       button.onclick = () => void this.run(button.dataset.do!);
@@ -298,6 +304,8 @@ export class Room {
     chat.classList.toggle('active', isOpen);
     this.app.querySelector('[data-do=screen]')!.classList.toggle('active', screen);
     this.app.querySelector('[data-do=stats]')!.classList.toggle('active', this.showsFigures);
+    call.broadcasts.showButtons((name) => this.app.querySelector<HTMLButtonElement>(`.tools [data-do=${name}]`)!);
+    call.broadcasts.showBadges(this.app.querySelector<HTMLElement>('.badges')!, this.options.room);
     const count = call.participants.size + 1;
     this.app.querySelector('.people')!.textContent = count === 1 ? '1 person' : `${count} people`;
     const state = this.app.querySelector<HTMLElement>('.state')!;
@@ -316,7 +324,9 @@ export class Room {
       event.target.ondblclick?.(new MouseEvent('dblclick'));
       return;
     }
-    const actions: Record<string, string> = { m: 'mic', v: 'camera', s: 'screen', d: 'stats', i: 'invite', c: 'chat' };
+    const actions: Record<string, string> = {
+      m: 'mic', v: 'camera', s: 'screen', d: 'stats', i: 'invite', c: 'chat', b: 'broadcast', r: 'record',
+    };
     const action = actions[event.key.toLowerCase()];
     if (!action) return;
     // The key that opens the chat is not its first letter.
@@ -337,6 +347,10 @@ export class Room {
           this.showsFigures = !this.showsFigures;
           this.refreshTools();
           return await this.refreshFigures();
+        case 'broadcast':
+          return await this.call.broadcasts.toggle('hls');
+        case 'record':
+          return await this.call.broadcasts.toggle('recording');
         case 'chat':
           return this.chat.toggle();
         case 'invite':

@@ -1,0 +1,192 @@
+// A call that is watched as HLS and recorded: pictures and sound of Chromium, through FFmpeg, back in
+// Chromium by hls.js, and in files that other programs read.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import HlsParser from 'hls-parser';
+import { Parser } from 'm3u8-parser';
+import { flashAndBeep, offsets, run } from './lib/flash.mjs';
+import { atLeast, atMost, note } from './lib/report.mjs';
+import { OUTPUT } from './lib/servers.mjs';
+import { stage } from './lib/stage.mjs';
+import { delay, until } from './lib/until.mjs';
+
+const check = stage('broadcast', {
+  'signaling.broadcast_height': 360,
+  'signaling.broadcast_bitrate_bps': 600_000,
+  'signaling.broadcast_window': 5,
+});
+const NAME = '14 broadcast';
+
+/** Notes what a page is told of broadcasts. */
+const listen = (one) =>
+  one.evaluate(() => {
+    window.told = [];
+    window.ironcast.socket.on('broadcast-changed', (told) => window.told.push(told));
+  });
+
+const told = (one, kind, state, within = 20_000) =>
+  until(`${one.name} is told that the ${kind} is ${state}`, async () => {
+    const all = await one.evaluate(() => window.told);
+    return all.findLast((each) => each.kind === kind && each.state === state) ?? Promise.reject(new Error(JSON.stringify(all)));
+  }, { within });
+
+const fetchText = async (servers, url) => {
+  const answer = await fetch(new URL(url, servers.page));
+  assert.equal(answer.status, 200, url);
+  return { text: await answer.text(), headers: answer.headers };
+};
+
+/** What two programs of others read in it; they agree. */
+function read(text) {
+  const one = HlsParser.parse(text);
+  const parser = new Parser();
+  parser.push(text);
+  parser.end();
+  const two = parser.manifest;
+  assert.equal(one.segments.length, two.segments.length);
+  assert.equal(one.mediaSequenceBase ?? 0, two.mediaSequence);
+  assert.equal(one.targetDuration, two.targetDuration);
+  assert.equal(Boolean(one.endlist), Boolean(two.endList));
+  assert.ok(two.segments.every(({ duration }) => duration <= two.targetDuration + 0.5), 'no segment is longer than said');
+  const seconds = two.segments.reduce((sum, { duration }) => sum + duration, 0);
+  return { ...two, seconds, breaks: two.segments.filter(({ discontinuity }) => discontinuity).length };
+}
+
+/** A page that watches; it plays. */
+async function watch(browser, servers, room) {
+  const page = await browser.newPage({ viewport: { width: 960, height: 640 } });
+  const said = [];
+  page.on('console', (message) => said.push(message.text()));
+  page.on('pageerror', (error) => said.push(String(error)));
+  await page.goto(new URL(`watch.html?room=${room}`, servers.page).href);
+  const plays = async (frames) => {
+    const now = await page.evaluate(() => {
+      const { video, state, hls } = window.watch;
+      const shown = video.getVideoPlaybackQuality().totalVideoFrames;
+      return { state, shown, time: video.currentTime, width: video.videoWidth, latency: hls?.latency };
+    });
+    return (now.shown >= frames && now.width > 0 && now) || Promise.reject(new Error(JSON.stringify([now, said])));
+  };
+  return { page, plays: (frames, within = 15_000) => until('hls.js plays', () => plays(frames), { within }), close: () => page.close() };
+}
+
+const probe = async (file) => JSON.parse(await run('ffprobe', ['-v', 'error', '-show_format', '-show_streams', '-of', 'json', file]));
+
+/** Picture and sound of a file are in step. */
+async function isInStep(file, what) {
+  const apart = await offsets(file);
+  atLeast(NAME, `${what}: flashes with their beep`, apart.length, 3);
+  atMost(NAME, `${what}: sound and picture apart, the most`, Math.max(...apart.map(Math.abs)), 80, 'ms');
+}
+
+/** The running FFmpegs, with their words. */
+function ffmpegsOf(folder) {
+  const pids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const words = (pid) => {
+    try {
+      return fs.readlinkSync(`/proc/${pid}/cwd`).startsWith(path.join(folder, 'broadcasts')) ? fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8') : '';
+    } catch {
+      return '';
+    }
+  };
+  return pids.map((pid) => ({ pid: Number(pid), line: words(pid) })).filter(({ line }) => line);
+}
+
+const commands = (folder) => ffmpegsOf(folder).map(({ line }) => line);
+
+check('a call is watched and recorded while people come, mute and go', async ({ join, servers, browser, keep }) => {
+  const before = (page) => page.addInitScript(flashAndBeep);
+  const ada = await join('Ada', { before, width: 640, height: 360, fps: 30, simulcast: 0 });
+  const room = await ada.evaluate(() => new URLSearchParams(location.search).get('room'));
+  await listen(ada);
+  const begun = performance.now();
+  await ada.page.click('[data-do=broadcast]');
+  await told(ada, 'hls', 'live');
+  note(NAME, 'from the button to the first segment', performance.now() - begun, 'ms');
+  await ada.page.click('[data-do=record]');
+  await told(ada, 'recording', 'live');
+  const ffmpegs = commands(servers.folder);
+  assert.equal(ffmpegs.length, 2);
+
+  const watcher = keep(await watch(browser, servers, room));
+  await watcher.plays(15);
+  // Who comes later is told of both, and changes nothing: the same FFmpegs go on.
+  const bob = await join('Bob', { width: 320, height: 180, simulcast: 0 });
+  assert.deepEqual(await bob.page.$$eval('.on-air', (all) => all.map(({ textContent }) => textContent)), ['Live', 'Rec']);
+  await bob.page.click('[data-do=mic]');
+  await bob.page.click('[data-do=camera]');
+  fs.mkdirSync(OUTPUT, { recursive: true });
+  await ada.page.screenshot({ path: path.join(OUTPUT, 'on-air.png') });
+  const { shown } = await watcher.plays(45);
+  const later = await watcher.plays(shown + 60);
+  note(NAME, 'behind the call, by hls.js', later.latency, 's');
+  await watcher.page.screenshot({ path: path.join(OUTPUT, 'watch.png') });
+  await bob.leave();
+
+  const { text, headers } = await fetchText(servers, `/hls/${room}/index.m3u8`);
+  assert.equal(headers.get('content-type'), 'application/vnd.apple.mpegurl');
+  assert.equal(headers.get('cache-control'), 'no-cache');
+  const live = read(text);
+  assert.ok(live.segments.length <= 5 && live.mediaSequence > 0 && !live.endList, text);
+  const segment = await fetch(new URL(`/hls/${room}/${live.segments[0].uri}`, servers.page));
+  assert.equal(segment.headers.get('content-type'), 'video/mp2t');
+
+  await ada.page.click('[data-do=broadcast]');
+  await ada.page.click('[data-do=record]');
+  const watched = await told(ada, 'hls', 'ended');
+  const recorded = await told(ada, 'recording', 'ended');
+  await until('no FFmpeg is left', () => commands(servers.folder).length === 0);
+  await until('whoever watched is told', () => watcher.page.evaluate(() => window.watch.state === 'over'), { within: 15_000 });
+  await watcher.page.click('.curtain button');
+  await watcher.plays(10);
+
+  const whole = read((await fetchText(servers, watched.wholeUrl)).text);
+  assert.ok(whole.endList && whole.mediaSequence === 0 && whole.segments.length >= live.mediaSequence + 5);
+  atMost(NAME, 'HLS: length away from what was told', Math.abs(whole.seconds * 1_000 / watched.durationMs - 1) * 100, 2, '%');
+  const folder = path.join(servers.folder, 'broadcasts', 'hls', `r-${room}`);
+  await isInStep(path.join(folder, 'vod.m3u8'), 'HLS');
+
+  const file = path.join(servers.folder, 'broadcasts', recorded.url);
+  const { format, streams } = await probe(file);
+  assert.deepEqual(streams.map(({ codec_name }) => codec_name).sort(), ['aac', 'h264']);
+  atMost(NAME, 'recording: length away from what was told', Math.abs(format.duration * 1_000 / recorded.durationMs - 1) * 100, 2, '%');
+  await isInStep(file, 'recording');
+  const about = JSON.parse((await fetchText(servers, recorded.aboutUrl)).text);
+  const bobs = about.participants.find(({ name }) => name === 'Bob');
+  assert.ok(bobs.toMs > bobs.fromMs && bobs.toMs < recorded.durationMs, JSON.stringify(about.participants));
+  assert.equal(about.participants.find(({ name }) => name === 'Ada').toMs, about.durationMs);
+  assert.ok(about.speaking.length > 0, 'the beeps are heard');
+});
+
+check('H.264 of one person is passed on, and goes on with a break when it cannot be', async ({ join, servers, browser, keep }) => {
+  const before = (page) => page.addInitScript(flashAndBeep);
+  const options = { codec: 'H264', width: 640, height: 360, fps: 30, simulcast: 0 };
+  const ada = await join('Ada', { before, ...options });
+  const room = await ada.evaluate(() => new URLSearchParams(location.search).get('room'));
+  await listen(ada);
+  await ada.evaluate(() => window.ironcast.call.broadcasts.toggle('hls', 'speaker'));
+  await told(ada, 'hls', 'live');
+  assert.ok(commands(servers.folder)[0].includes('-c:v\0copy'), 'nothing is made anew');
+  const watcher = keep(await watch(browser, servers, room));
+  const { shown } = await watcher.plays(60);
+  // A second camera: there is one to choose now.
+  const bob = await join('Bob', { ...options, width: 320, height: 180 });
+  await bob.sees([ada]);
+  await until('it is made anew', () => commands(servers.folder).some((line) => line.includes('libx264')), { within: 15_000 });
+  await watcher.plays(shown + 90, 20_000);
+  // An FFmpeg that is killed is followed by another; the call is not concerned.
+  const frames = (await bob.from(ada)).framesDecoded;
+  for (const { pid } of ffmpegsOf(servers.folder)) process.kill(pid, 'SIGKILL');
+  const interrupted = await told(ada, 'hls', 'interrupted');
+  assert.equal(interrupted.error.code, 'ffmpeg_failed');
+  await until('it is live again', async () => (await ada.evaluate(() => window.told.at(-1))).state === 'live', { within: 15_000 });
+  await delay(1_500);
+  assert.ok((await bob.from(ada)).framesDecoded > frames);
+  await ada.evaluate(() => window.ironcast.call.broadcasts.toggle('hls'));
+  const ended = await told(ada, 'hls', 'ended');
+  const whole = read((await fetchText(servers, ended.wholeUrl)).text);
+  assert.equal(whole.breaks, 2, 'one for each other FFmpeg');
+  assert.equal(commands(servers.folder).length, 0);
+});
