@@ -20,6 +20,18 @@ pub fn worker_id(number: protocol::WorkerId) -> api::Id {
     api::Id::new(number.to_string()).expect("a number is a valid id")
 }
 
+/// What of a router limits who is heard and seen.
+#[must_use]
+pub fn selection(info: &api::RouterInfo) -> command::Selection {
+    command::Selection { loudest: info.loudest_n.unwrap_or(0), last: info.last_n.unwrap_or(0) }
+}
+
+/// One of these limits, as the API says it.
+#[must_use]
+pub fn limit(count: u16) -> Option<u16> {
+    (count > 0).then_some(count)
+}
+
 pub fn kind(kind: api::MediaKind) -> media::MediaKind {
     match kind {
         api::MediaKind::Audio => media::MediaKind::Audio,
@@ -336,6 +348,7 @@ pub fn layers_reason(reason: event::LayersReason) -> api::events::LayersChangeRe
         event::LayersReason::Preferred => api::events::LayersChangeReason::Preferred,
         event::LayersReason::Bandwidth => api::events::LayersChangeReason::Bandwidth,
         event::LayersReason::Available => api::events::LayersChangeReason::Available,
+        event::LayersReason::LastN => api::events::LayersChangeReason::LastN,
     }
 }
 

@@ -283,6 +283,8 @@ mod tests {
             workers: Vec::new(),
             rtp_capabilities: ironcast_api::RtpCapabilities::default(),
             media_codecs: Vec::new(),
+            last_n: None,
+            loudest_n: None,
             created_at: 0,
             owner: None,
             app_data: ironcast_api::AppData::default(),

@@ -165,6 +165,8 @@ fn add_router(registry: &mut Registry, create: CreateRouter, worker: WorkerId) -
         workers: Vec::new(),
         rtp_capabilities,
         media_codecs,
+        last_n: convert::limit(create.selection.last),
+        loudest_n: convert::limit(create.selection.loudest),
         owner: note.owner,
         created_at: note.common.created_at,
         app_data: note.common.app_data,

@@ -10,7 +10,7 @@ use ironcast_api::{ErrorCode, Id, MediaKind, Problem, RtpParameters};
 use ironcast_negotiate::{PipeIdentity, get_pipe_consumer_rtp_parameters, negotiate_producer};
 use ironcast_protocol::{
     Command, Reply, WorkerId,
-    command::{Consume, CreateRouter, Produce},
+    command::{Consume, CreateRouter, Produce, Selection},
     hop::{ConnectHop, CreateHop, HopEnd},
     media::RtpType,
 };
@@ -29,17 +29,17 @@ use crate::{
 /// The router is gone, the worker does not run, no capacity.
 pub async fn branch(engine: &Arc<Engine>, router: &Id, worker: WorkerId) -> Result<(), Problem> {
     let router = router.clone();
-    if engine.run(|state| is_on(state, &router, worker)).await?.0 {
+    if engine.run(|state| find_branch(state, &router, worker)).await?.0.is_none() {
         return Ok(());
     }
     let engine = Arc::clone(engine);
     in_peace(async move {
         let _alone = alone(&engine, &router).await?;
-        if engine.run(|state| is_on(state, &router, worker)).await?.0 {
-            return Ok(());
-        }
+        let missing = engine.run(|state| find_branch(state, &router, worker)).await?.0;
+        let Some(selection) = missing else { return Ok(()) };
         let id = spread::branch(&router, worker);
-        let create = Command::CreateRouter(CreateRouter { id, worker, note: Vec::new() });
+        let create =
+            Command::CreateRouter(CreateRouter { id, worker, selection, note: Vec::new() });
         let made = order(&engine, create, {
             let router = router.clone();
             move |state, reply| match reply {
@@ -61,10 +61,16 @@ pub async fn branch(engine: &Arc<Engine>, router: &Id, worker: WorkerId) -> Resu
     .await
 }
 
-fn is_on(state: &State, router: &Id, worker: WorkerId) -> Result<Step<bool>, Problem> {
+/// What a branch is to be made with; none where the room is on that worker.
+fn find_branch(
+    state: &State,
+    router: &Id,
+    worker: WorkerId,
+) -> Result<Step<Option<Selection>>, Problem> {
     let found = state.registry.routers.get(router);
     let found = found.ok_or_else(|| Problem::not_found("router", router))?;
-    Ok(Step::Done(found.workers().any(|known| known == worker)))
+    let is_there = found.workers().any(|known| known == worker);
+    Ok(Step::Done((!is_there).then(|| convert::selection(&found.info))))
 }
 
 /// A producer's packets are to be had on a worker that its room is on.

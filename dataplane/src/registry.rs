@@ -249,7 +249,12 @@ mod tests {
     use super::*;
 
     fn router(id: &str) -> Command {
-        Command::CreateRouter(CreateRouter { id: id.into(), worker: 1, note: vec![1] })
+        Command::CreateRouter(CreateRouter {
+            id: id.into(),
+            worker: 1,
+            selection: Default::default(),
+            note: vec![1],
+        })
     }
 
     fn transport(id: &str, router: &str) -> Command {

@@ -86,7 +86,12 @@ fn parameters(payload_type: u8, ssrc: u32) -> RtpParameters {
 }
 
 fn room(worker: &mut Worker) -> PathId {
-    let router = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+    let router = CreateRouter {
+        id: "room".into(),
+        worker: 0,
+        selection: Default::default(),
+        note: Vec::new(),
+    };
     worker.apply_create_router(&router).unwrap();
     let publisher = join(worker, "publisher", 0);
     let produce = Produce {

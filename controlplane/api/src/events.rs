@@ -599,6 +599,8 @@ pub enum LayersChangeReason {
     Bandwidth,
     /// The producer began or stopped sending a layer.
     Available,
+    /// The router forwards the videos of others: its `lastN`.
+    LastN,
 }
 
 /// `observer.created`, `closed`, `paused`, `resumed`.

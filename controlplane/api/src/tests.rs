@@ -196,6 +196,8 @@ fn router_info() -> RouterInfo {
         workers: vec![id("0")],
         rtp_capabilities: RtpCapabilities::default(),
         media_codecs: Vec::new(),
+        last_n: None,
+        loudest_n: None,
         owner: None,
         created_at: 5,
         app_data: AppData::default(),

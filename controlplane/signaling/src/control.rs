@@ -54,11 +54,21 @@ pub struct Access {
 /// The media server behind a control API.
 pub struct ControlMedia {
     client: Client,
+    limits: RoomLimits,
+}
+
+/// Who is heard and seen in each room; none: all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoomLimits {
+    /// The videos of so many who spoke last.
+    pub last_n: Option<u16>,
+    /// So many voices, the loudest.
+    pub loudest_n: Option<u16>,
 }
 
 impl ControlMedia {
     /// Connects when first asked; the server and its certificate need not be there yet.
-    pub fn new(access: Access) -> Result<Self, ClientError> {
+    pub fn new(access: Access, limits: RoomLimits) -> Result<Self, ClientError> {
         let mut builder =
             Client::builder(access.url).trust(Trust::File(access.ca)).timeout(CALL_TIME_MAX);
         if let Some(file) = access.token_file {
@@ -67,7 +77,7 @@ impl ControlMedia {
         if let Some((certificate, key)) = access.identity {
             builder = builder.identity(certificate, key);
         }
-        Ok(Self { client: builder.build()? })
+        Ok(Self { client: builder.build()?, limits })
     }
 }
 
@@ -214,6 +224,8 @@ impl Media for ControlMedia {
         async move {
             let create = CreateRouter {
                 id: Some(id.clone()),
+                last_n: self.limits.last_n,
+                loudest_n: self.limits.loudest_n,
                 app_data: Some(app_data),
                 ..CreateRouter::default()
             };

@@ -12,7 +12,7 @@ use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_log::Log;
 use ironcast_signaling::broadcast::command::Quality;
 use ironcast_signaling::broadcast::layout::Size;
-use ironcast_signaling::control::{Access, ControlMedia};
+use ironcast_signaling::control::{Access, ControlMedia, RoomLimits};
 use ironcast_signaling::ice::{IceServers, Turn};
 use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::service::Service;
@@ -68,13 +68,18 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind(listen)
         .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);
-    let media = ControlMedia::new(Access {
+    let access = Access {
         url: config.control_url(),
         ca: config.control_ca(),
         token_file: config.signaling.control_token_file.clone(),
         identity: identity.0.clone().zip(identity.1.clone()),
-    })
-    .context("signaling.control_url")?;
+    };
+    let limit = |count: u32| u16::try_from(count).ok().filter(|count| *count > 0);
+    let limits = RoomLimits {
+        last_n: limit(config.signaling.last_n),
+        loudest_n: limit(config.signaling.loudest_n),
+    };
+    let media = ControlMedia::new(access, limits).context("signaling.control_url")?;
     let (shown, certificates) = unbounded();
     let shown = config.signaling_tls().then_some(shown);
     if let Some(shown) = &shown {

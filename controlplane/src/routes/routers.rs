@@ -24,6 +24,9 @@ use crate::{
     registry::Kind,
 };
 
+/// Largest `lastN` and `loudestN`.
+const SELECTION_MAX: u16 = 1_000;
+
 /// An answer and whether something was made for it.
 type Made<T> = (bool, T);
 
@@ -31,10 +34,10 @@ type Made<T> = (bool, T);
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let (mut create, hash) = call.hashed_body::<CreateRouter>()?;
     for (field, value) in [("lastN", create.last_n), ("loudestN", create.loudest_n)] {
-        if value.is_some() {
-            let detail = format!("this version does not have {field}");
+        if value.is_some_and(|value| !(1..=SELECTION_MAX).contains(&value)) {
+            let detail = format!("{field} is 1 to {SELECTION_MAX}; without it there is no limit");
             return Err(
-                Problem::new(ErrorCode::Unsupported, detail).with_pointer(format!("/{field}"))
+                Problem::new(ErrorCode::InvalidRequest, detail).with_pointer(format!("/{field}"))
             );
         }
     }
@@ -61,6 +64,8 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
         workers: Vec::new(),
         rtp_capabilities,
         media_codecs,
+        last_n: create.last_n,
+        loudest_n: create.loudest_n,
         owner,
         created_at: common.created_at,
         app_data: common.app_data,
@@ -101,6 +106,7 @@ fn place(
     let command = Command::CreateRouter(command::CreateRouter {
         id: id.to_string(),
         worker,
+        selection: convert::selection(&info),
         note: note.to_vec(),
     });
     let places = [Place::Host].into_iter().chain(owner.map(Place::Owner)).collect();

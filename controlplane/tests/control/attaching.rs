@@ -21,7 +21,7 @@ use crate::{
 /// A room whose every field differs from its default.
 async fn lived_in(stage: &Stage) {
     stage.call_of_two("room").await;
-    stage.ok("POST", "/v1/routers", json!({ "id": "vp8", "mediaCodecs": [
+    stage.ok("POST", "/v1/routers", json!({ "id": "vp8", "lastN": 4, "loudestN": 3, "mediaCodecs": [
         { "kind": "video", "mimeType": "video/VP8", "clockRate": 90000, "preferredPayloadType": 99 },
     ] })).await;
     stage

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 
 use futures::StreamExt as _;
 use ironcast_api::events::{EventData, TransportClosedReason};
-use ironcast_protocol::{Command, CommandError, ErrorCode, Event, snapshot::Resource};
+use ironcast_protocol::{
+    Command, CommandError, ErrorCode, Event, command::Selection, snapshot::Resource,
+};
 use serde_json::{Value, json};
 
 use crate::stage::{Stage, chromium, eventually, produce};
@@ -260,6 +262,22 @@ async fn what_fails_half_way_is_taken_back_and_made_when_it_is_asked_for_again()
     }
     stage.ok("POST", "/v1/consumers", consume("bob-cam", "bob-recv", "cam")).await;
     assert_eq!(parts(&stage), set(&[&HOP[..], &CAM].concat()));
+}
+
+#[tokio::test]
+async fn a_part_hears_and_sees_as_its_room() {
+    let stage = Stage::new().await;
+    let room = json!({ "id": "room", "workerId": "0", "lastN": 9, "loudestN": 3 });
+    let made = stage.ok("POST", "/v1/routers", room).await;
+    assert_eq!((&made["lastN"], &made["loudestN"]), (&json!(9), &json!(3)));
+    stage.ok("POST", "/v1/transports", transport("bob-recv", "1")).await;
+    let parts = stage.fake.resources().into_iter().filter_map(|resource| match resource {
+        Resource::Router { create, .. } => Some((create.id, create.selection)),
+        _ => None,
+    });
+    let both = Selection { loudest: 3, last: 9 };
+    let parts: Vec<_> = parts.collect();
+    assert_eq!(parts, [("room".to_owned(), both), ("room~1".to_owned(), both)]);
 }
 
 #[tokio::test]

@@ -411,6 +411,10 @@ section! {
         rooms_max: u32 = 1_000, Between(1, 1_000_000);
         /// Participants of a room.
         participants_per_room_max: u32 = 100, Between(2, 100_000);
+        /// Whose videos are forwarded in a room: those of so many who spoke last; 0: all.
+        last_n: u32 = 0, Between(0, 1_000);
+        /// How many voices are forwarded in a room, the loudest; 0: all.
+        loudest_n: u32 = 0, Between(0, 1_000);
         /// A participant whose socket was lost keeps media and place for so long.
         reconnect_window_ms: u32 = 5_000, Between(0, 600_000);
         /// Requests of one browser that may wait for their turn.

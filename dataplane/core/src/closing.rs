@@ -246,6 +246,7 @@ impl Worker {
             transport.clocks.remove(key);
         }
         self.unpublish(key, &producer);
+        self.leave_selection(key, &producer);
         self.leave_observers(key, producer.observed);
     }
 

@@ -19,6 +19,7 @@ use ironcast_protocol::{
 use crate::{
     Nanos, SECOND,
     consumer::{Consumer, cap},
+    heard::Heard,
     key::{RouterKey, TransportKey},
     key_frame::Wish,
     link::{
@@ -78,9 +79,11 @@ impl Worker {
             return refuse(ErrorCode::NoCapacity, "this worker has its maximum of routers");
         }
         let id = create.id.clone();
-        let router = Router { id, transports: Vec::new(), observers: Vec::new() };
+        let heard = Heard::new(create.selection);
+        let router = Router { id, transports: Vec::new(), observers: Vec::new(), heard };
         let key = self.routers.insert(router);
         self.router_ids.insert(create.id.clone(), key);
+        self.listen_for_speakers(key);
         Ok(Reply::Done)
     }
 
@@ -322,6 +325,7 @@ impl Worker {
         }
         transport.producers.push(key);
         self.producer_ids.insert(create.id.clone(), key);
+        self.enter_selection(key);
         self.touch(transport_key);
         Ok(Reply::Produced { rtp_type })
     }
@@ -483,8 +487,8 @@ impl Worker {
     pub fn apply_request_key_frame(&mut self, id: &str, now: Nanos) -> Outcome<Reply> {
         for key in self.parts(id).ok_or_else(|| not_found("consumer", id))? {
             let Some(consumer) = self.consumers.get(key) else { continue };
-            let wish =
-                consumer.target.filter(|_| consumer.kind == MediaKind::Video && !consumer.paused);
+            let wants = consumer.kind == MediaKind::Video && !consumer.paused;
+            let wish = consumer.target.filter(|_| wants && !consumer.is_left_out);
             let producer_key = consumer.producer;
             if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
                 producer.request_key_frame(stream, Wish::Repair, now);

@@ -99,8 +99,10 @@ pub struct Consumer {
     pub restarts: bool,
     /// Nothing is sent, because its receiver's network has no room for it.
     pub is_starved: bool,
-    /// The last layers event said so.
-    said_starved: bool,
+    /// Nothing is sent, because its source is not among those whom the room hears or sees.
+    pub is_left_out: bool,
+    /// The last layers event said that nothing is sent, for one of these two reasons.
+    said_withheld: bool,
     /// Opus silence is not forwarded.
     pub ignore_dtx: bool,
     /// See [`Consumer::repeats_tails`].
@@ -233,7 +235,8 @@ impl Consumer {
             queued: false,
             restarts: false,
             is_starved: false,
-            said_starved: false,
+            is_left_out: producer.is_left_out && part.is_none(),
+            said_withheld: false,
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
             repeats_bytes: nack && rtx.is_none(),
@@ -300,6 +303,21 @@ impl Consumer {
         self.start_over();
     }
 
+    /// Its source is left out of what the room hears or sees, or is not any more: then it begins anew.
+    /// Returns [`Self::streams`].
+    pub fn leave_out(&mut self, is_left_out: bool) -> u8 {
+        self.is_left_out = is_left_out;
+        self.left = 0;
+        self.start_over();
+        self.follow(0)
+    }
+
+    /// True while nothing is sent that its receiver would have.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        self.is_starved || self.is_left_out
+    }
+
     /// Which streams' packets it may send now: what it follows, what it is to follow, and for a while
     /// what it followed before, whose holes may still be filled. Kept in [`Self::streams`].
     pub fn follow(&mut self, now: Nanos) -> u8 {
@@ -308,7 +326,7 @@ impl Consumer {
         }
         let bit = |stream: Option<u8>| stream.map_or(0, |stream| 1 << stream);
         let streams = bit(self.current) | bit(self.target) | self.left;
-        self.streams = if self.paused || self.is_starved { 0 } else { streams };
+        self.streams = if self.paused || self.is_withheld() { 0 } else { streams };
         self.streams
     }
 
@@ -317,6 +335,7 @@ impl Consumer {
     pub fn needs_key_frame(&self) -> bool {
         self.kind == MediaKind::Video
             && !self.paused
+            && !self.is_left_out
             && !self.timeline.is_used_up()
             && self.target.is_some()
             && (self.resync || self.current != self.target)
@@ -471,28 +490,30 @@ impl Consumer {
     }
 
     /// What the next layers event is to say, if anything has changed. A track without layers has an
-    /// event only when it is paused for lack of bandwidth, and when it is sent again.
+    /// event only when it is withheld, and when it is sent again.
     pub fn take_layers_news(
         &mut self,
         producer: &Producer,
     ) -> Option<(Option<Layers>, LayersReason)> {
-        let is_sent = !self.is_starved && !self.resync && self.current.is_some();
-        let is_back = self.said_starved && !self.is_starved;
+        let is_withheld = self.is_withheld();
+        let is_sent = !is_withheld && !self.resync && self.current.is_some();
+        let is_back = self.said_withheld && !is_withheld;
         let current = if self.preferred.is_some() {
             self.current_layers(producer)
         } else if is_back && is_sent {
             Some(Layers { spatial: 0, temporal: 0 })
         } else {
-            self.announced_layers.filter(|_| !self.is_starved)
+            self.announced_layers.filter(|_| !is_withheld)
         };
         if is_back && current.is_none()
-            || current == self.announced_layers && self.is_starved == self.said_starved
+            || current == self.announced_layers && is_withheld == self.said_withheld
         {
             return None;
         }
-        (self.announced_layers, self.said_starved) = (current, self.is_starved);
+        (self.announced_layers, self.said_withheld) = (current, is_withheld);
         let reason = match current {
             Some(_) => self.reason,
+            None if self.is_left_out => LayersReason::LastN,
             None if self.is_starved => LayersReason::Bandwidth,
             None if self.paused => LayersReason::Preferred,
             None => LayersReason::Available,

@@ -52,7 +52,7 @@ impl Worker {
         for &consumer_key in &transport.consumers {
             let Some(consumer) = self.consumers.get(consumer_key) else { continue };
             let Some(producer) = self.producers.get(consumer.producer) else { continue };
-            let is_silent = consumer.paused || producer.paused;
+            let is_silent = consumer.paused || producer.paused || consumer.is_left_out;
             // What a pipe carries is not for us to choose.
             if consumer.is_pipe() && !is_silent {
                 let stream = consumer.target.and_then(|at| producer.streams.get(usize::from(at)));

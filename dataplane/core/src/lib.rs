@@ -21,6 +21,7 @@ pub mod discard;
 pub mod divide;
 pub mod figures;
 pub mod framing;
+pub mod heard;
 pub mod histogram;
 mod hottest;
 pub mod key;

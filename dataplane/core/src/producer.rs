@@ -15,6 +15,7 @@ use ironcast_protocol::{
 use crate::{
     Arrival, Discard, MS, Nanos, SECOND,
     dependencies::Dependencies,
+    heard::{LEAD_IN, Voice},
     key::{ConsumerKey, RouterKey, TransportKey},
     key_frame::{KeyFrameRequests, Wish},
     meter::Meter,
@@ -315,6 +316,12 @@ impl Stream {
         (fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX)).then_some(last.first)
     }
 
+    /// The same for a voice that becomes heard: no word of it is cut, and nothing sent twice.
+    #[must_use]
+    pub fn lead_in(&self, sent: Arrival, now: Nanos) -> Option<SourceSeq> {
+        self.history.first_since(|at| at > sent && at.age(now) <= LEAD_IN)
+    }
+
     /// A kept packet: of a key frame, or behind one.
     fn note_key_frame(&mut self, meta: &Meta) {
         let begins = meta.info.key_frame && meta.info.start_of_frame && meta.payload_len > 0;
@@ -504,6 +511,13 @@ pub struct Producer {
     pub mid: Option<String>,
     /// By the API: nothing is forwarded.
     pub paused: bool,
+    /// Nothing is forwarded but by pipes: its room hears or sees others ([`crate::heard`]).
+    pub is_left_out: bool,
+    /// How loud it is, where that decides whether it is heard.
+    pub voice: Option<Voice>,
+    /// Whose it is, for who is seen because he speaks: its CNAME, which all tracks of one peer share (RFC
+    /// 3550 section 6.5.1), also beyond pipes; without one, its transport.
+    pub speaker: Arc<str>,
     /// Lowest layer first.
     pub streams: Vec<Stream>,
     /// Who gets it.
@@ -560,6 +574,9 @@ impl Producer {
             (_, 2..) => RtpType::Svc,
             _ => RtpType::Simple,
         };
+        let cname: Arc<str> = create.rtp_parameters.rtcp.cname.as_str().into();
+        let speaker =
+            if cname.is_empty() { create.transport.as_str().into() } else { Arc::clone(&cname) };
         Ok(Self {
             id: create.id.clone(),
             router,
@@ -568,7 +585,7 @@ impl Producer {
             kind: create.kind,
             codec: Codec::from_mime(&media.mime_type),
             mime_type: media.mime_type.clone(),
-            cname: create.rtp_parameters.rtcp.cname.as_str().into(),
+            cname,
             clock_rate: media.clock_rate,
             has_parameter_sets: ["sprop-parameter-sets", "sprop-vps"]
                 .iter()
@@ -584,6 +601,9 @@ impl Producer {
             transport_cc: has("transport-cc", ""),
             mid: parameters.mid.clone(),
             paused: create.paused,
+            is_left_out: false,
+            voice: None,
+            speaker,
             streams,
             subscribers: Vec::new(),
             observed: Vec::new(),

@@ -6,6 +6,7 @@ use ironcast_protocol::Id;
 use crate::{
     Nanos,
     consumer::Consumer,
+    heard::Heard,
     key::{ConsumerKey, Key, ObserverKey, ProducerKey, TransportKey},
     producer::{Producer, Recipient, Subscriber},
     transport::Transport,
@@ -21,6 +22,8 @@ pub struct Router {
     pub transports: Vec<TransportKey>,
     /// Who listens to its audio.
     pub observers: Vec<ObserverKey>,
+    /// Who is heard and seen, where that is limited.
+    pub heard: Option<Box<Heard>>,
 }
 
 impl Worker {
@@ -194,7 +197,12 @@ mod tests {
 
     fn room() -> Worker {
         let mut worker = Worker::new(0, Limits::default());
-        let create = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+        let create = CreateRouter {
+            id: "room".into(),
+            worker: 0,
+            selection: Default::default(),
+            note: Vec::new(),
+        };
         worker.apply_create_router(&create).unwrap();
         for number in 0..PEERS {
             let create = CreateWebRtcTransport {

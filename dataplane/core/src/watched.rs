@@ -97,7 +97,7 @@ impl Worker {
         });
         let top = producer.streams.len() as u8;
         let wanted = consumers
-            .filter(|consumer| !consumer.paused)
+            .filter(|consumer| !consumer.paused && !consumer.is_left_out)
             .map(|consumer| consumer.preferred.map_or(top, |layers| (layers.spatial + 1).min(top)))
             .max()
             .unwrap_or(0);

@@ -158,9 +158,22 @@ pub struct CreateRouter {
     pub id: Id,
     /// Where it is to live.
     pub worker: WorkerId,
+    /// Who is heard and seen in it.
+    #[serde(default)]
+    pub selection: Selection,
     /// Kept and returned as it is; at most [`MAX_NOTE_BYTES`].
     #[serde(default, with = "serde_bytes")]
     pub note: Vec<u8>,
+}
+
+/// Who of a room is heard and seen; 0: all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Selection {
+    /// So many voices, the loudest.
+    pub loudest: u16,
+    /// The videos of so many, those who spoke last. Tracks with the same CNAME are of one.
+    pub last: u16,
 }
 
 /// A WebRTC transport.

@@ -228,6 +228,8 @@ pub enum LayersReason {
     Bandwidth,
     /// The source stopped or started a layer.
     Available,
+    /// The room sees others: [`Selection::last`](crate::command::Selection::last).
+    LastN,
 }
 
 /// One of the streams that a consumer is sent as.

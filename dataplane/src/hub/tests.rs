@@ -140,14 +140,20 @@ impl Stage {
     fn fill(&mut self, rooms: usize, note: usize) {
         for room in 0..rooms {
             let id = format!("room-{room:05}");
-            let create = CreateRouter { id, worker: 0, note: vec![7; note] };
+            let create =
+                CreateRouter { id, worker: 0, selection: Default::default(), note: vec![7; note] };
             self.hub.registry.add(&Command::CreateRouter(create), 1).unwrap();
         }
     }
 }
 
 fn room(id: &str) -> Command {
-    Command::CreateRouter(CreateRouter { id: id.into(), worker: 0, note: Vec::new() })
+    Command::CreateRouter(CreateRouter {
+        id: id.into(),
+        worker: 0,
+        selection: Default::default(),
+        note: Vec::new(),
+    })
 }
 
 fn close(id: &str) -> Command {

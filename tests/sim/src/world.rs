@@ -218,7 +218,12 @@ impl World {
             next_ssrc: 70_000,
             trunk: None,
         };
-        let create = CreateRouter { id: ROOM.into(), worker: 0, note: Vec::new() };
+        let create = CreateRouter {
+            id: ROOM.into(),
+            worker: 0,
+            selection: Default::default(),
+            note: Vec::new(),
+        };
         world.worker().apply_create_router(&create).expect("an empty worker takes a room");
         world
     }

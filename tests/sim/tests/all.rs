@@ -11,6 +11,8 @@ mod early;
 mod exhausted;
 #[path = "all/forwarding.rs"]
 mod forwarding;
+#[path = "all/heard.rs"]
+mod heard;
 #[path = "all/hostile.rs"]
 mod hostile;
 #[path = "all/ice.rs"]

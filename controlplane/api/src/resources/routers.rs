@@ -26,12 +26,15 @@ pub struct CreateRouter {
     /// With `hash`: rooms with the same key go to the same worker; the router's id if missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement_key: Option<Id>,
-    /// How many videos each receiver gets, the latest speakers first. Not in this version.
+    /// Whose videos are forwarded: those of so many who spoke last, 1 to 1,000; all if missing. Tracks
+    /// with the same CNAME are of one. What is left out is told as `consumer.layerschange` with the
+    /// reason `last_n`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_n: Option<u32>,
-    /// How many voices are forwarded, the loudest. Not in this version.
+    pub last_n: Option<u16>,
+    /// How many voices are forwarded, the loudest, 1 to 1,000; all if missing. By the audio level in
+    /// the packets (RFC 6464); a producer that does not send it is always heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loudest_n: Option<u32>,
+    pub loudest_n: Option<u16>,
     /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_data: Option<AppData>,
@@ -65,6 +68,12 @@ pub struct RouterInfo {
     pub rtp_capabilities: RtpCapabilities,
     /// As given, or the default set.
     pub media_codecs: Vec<RtpCodecCapability>,
+    /// As given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_n: Option<u16>,
+    /// As given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loudest_n: Option<u16>,
     /// The name of who made it, and who alone sees it beside admins; none where nobody is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

@@ -44,6 +44,8 @@ export interface RemoteTrack {
   layers: { spatialLayer: number; temporalLayer?: number } | null | undefined;
   /** Nothing is sent, because this browser's line has no room for it. */
   starved: boolean;
+  /** Its room shows the videos of those who spoke last, and this is none of them. */
+  leftOut: boolean;
   score: number | null;
 }
 
@@ -703,6 +705,7 @@ export class Call {
       if (!track) return;
       track.layers = layers;
       track.starved = layers === null && reason === 'bandwidth';
+      track.leftOut = layers === null && reason === 'last_n';
       this.step('layers', { consumerId, layers });
       this.tell('trackChanged', track);
     });
@@ -786,6 +789,7 @@ export class Call {
         width: Number(listed.appData?.width) || 0,
         layers: undefined,
         starved: false,
+        leftOut: false,
         score: null,
       };
       // It was closed, or paused, while we asked for it.

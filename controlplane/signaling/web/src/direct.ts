@@ -295,6 +295,7 @@ function received(participantId: string, source: Source, receiver: RTCRtpReceive
     width: 0,
     layers: undefined,
     starved: false,
+    leftOut: false,
     score: null,
   };
 }

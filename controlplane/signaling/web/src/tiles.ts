@@ -118,10 +118,11 @@ export class Tile {
   }
 
   setPicture(): void {
-    const there = this.videoTrack !== null && !this.videoTrack.producerPaused;
+    const track = this.videoTrack;
+    const there = track !== null && !track.producerPaused && !track.leftOut;
     if (!this.isSelf) this.element.classList.toggle('no-video', !there);
-    this.element.classList.toggle('starved', there && this.videoTrack!.starved);
-    if (!this.videoTrack) this.element.classList.remove('playing');
+    this.element.classList.toggle('starved', there && track.starved);
+    if (!track) this.element.classList.remove('playing');
   }
 
   /** The layer that this tile should have, if it is another than the one asked for. */

@@ -86,7 +86,12 @@ impl Stage {
             seq: 1,
             frames: 0,
         };
-        let router = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+        let router = CreateRouter {
+            id: "room".into(),
+            worker: 0,
+            selection: Default::default(),
+            note: Vec::new(),
+        };
         stage.worker.apply_create_router(&router).expect("a router");
         stage.publisher = stage.join("publisher", 1);
         let produce = Produce {

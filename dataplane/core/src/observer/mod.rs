@@ -331,20 +331,44 @@ impl Worker {
         })
     }
 
-    /// A packet of a producer that is observed. `level` is the extension's value; an encoder that
-    /// says it has nothing to say is silent, whatever stands there.
+    /// An observer of the room itself: nobody is told what it finds, the room acts by it.
+    pub(crate) fn add_own_observer(&mut self, router: RouterKey, method: Method) -> ObserverKey {
+        self.observers.table.insert(Observer {
+            id: Id::new(),
+            router,
+            finder: Finder::new(method),
+            interval: Nanos::from(method.interval_ms()) * MS,
+            paused: false,
+            producers: Vec::new(),
+            due: Nanos::MAX,
+        })
+    }
+
+    /// It listens to one more.
+    pub(crate) fn observe_own(&mut self, key: ObserverKey, producer_key: ProducerKey) {
+        let Some(observer) = self.observers.table.get_mut(key) else { return };
+        let Some(producer) = self.producers.get_mut(producer_key) else { return };
+        observer.producers.push(producer_key);
+        producer.observed.push(Observed { observer: key, heard: observer.finder.begin() });
+    }
+
+    /// A packet of a producer that is observed, or ranked. `level` is the extension's value; an
+    /// encoder that says it has nothing to say is silent, whatever stands there.
     #[inline(never)]
-    pub(crate) fn observe(
+    pub(crate) fn listen(
         &mut self,
         key: ProducerKey,
         level: Option<u8>,
         payload_len: usize,
         at: Arrival,
     ) {
-        let Some(level) = level else { return };
-        let Some(producer) = self.producers.get_mut(key) else { return };
+        let Some(value) = level else { return };
+        let Some(producer) = self.producers.get(key) else { return };
         let is_silence = producer.codec == Codec::Opus && opus::is_silence(payload_len);
-        let level = if is_silence { 0 } else { LOUDEST - (level & LOUDEST) };
+        let value = if is_silence { LOUDEST } else { value };
+        self.rank(key, value, at);
+        let level = LOUDEST - (value & LOUDEST);
+        let Some(producer) = self.producers.get_mut(key) else { return };
         for observed in &mut producer.observed {
             let Some(observer) = self.observers.table.get(observed.observer) else { continue };
             if observer.paused {
@@ -371,10 +395,18 @@ impl Worker {
                     active_speaker.tick(key, &observer.id, producers, &mut self.producers, now)
                 }
             };
-            self.events.extend(news.event);
             if news.goes_on {
                 let at = now + observer.interval;
                 self.observers.schedule(key, at);
+            }
+            match news.event {
+                // A room's own observer has no name.
+                Some(Event::DominantSpeaker { observer, producer }) if observer.is_empty() => {
+                    if let Some(&producer) = self.producer_ids.get(&producer) {
+                        self.note_speaker(producer);
+                    }
+                }
+                event => self.events.extend(event),
             }
         }
     }

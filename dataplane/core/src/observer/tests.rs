@@ -33,7 +33,12 @@ impl Stage {
     fn new() -> Self {
         let mut worker = Worker::new(0, Limits::default());
         for room in ["room", "other"] {
-            let create = CreateRouter { id: room.into(), worker: 0, note: Vec::new() };
+            let create = CreateRouter {
+                id: room.into(),
+                worker: 0,
+                selection: Default::default(),
+                note: Vec::new(),
+            };
             worker.apply_create_router(&create).unwrap();
         }
         let mut stage = Self { worker, now: SECOND };
@@ -109,7 +114,7 @@ impl Stage {
                 };
                 let key = self.worker.producer_ids[*producer];
                 // The bit of voice activity is not of interest.
-                self.worker.observe(key, Some(0x80 | level), len, Arrival::at(self.now));
+                self.worker.listen(key, Some(0x80 | level), len, Arrival::at(self.now));
             }
             events.append(&mut self.pass(PACKET));
         }

@@ -115,6 +115,12 @@ impl History {
         (first.0..=self.newest).filter_map(|seq| self.at(seq))
     }
 
+    /// The number of the first one of those at the end that arrived when `is_recent` says.
+    pub fn first_since(&self, is_recent: impl Fn(Arrival) -> bool) -> Option<SourceSeq> {
+        let kept = (self.oldest..=self.newest).rev().filter_map(|seq| self.at(seq));
+        kept.take_while(|stored| is_recent(stored.meta.arrival)).last().map(|one| one.meta.seq)
+    }
+
     /// True when they are all here, and no more than `most`.
     #[must_use]
     pub fn is_whole_from(&self, first: SourceSeq, most: usize) -> bool {

@@ -301,15 +301,15 @@ impl Worker {
         let was_fresh = !producer.fresh.is_empty();
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
-        let is_observed = !producer.observed.is_empty() && !found.rtx;
+        let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());
         if result.is_ok() && !was_fresh {
             self.fresh_producers.push(found.producer);
         }
         if streams_changed {
             self.touch_subscribers(found.producer);
         }
-        if is_observed && result.is_ok() {
-            self.observe(found.producer, forwarded.audio_level, payload.len(), arrival);
+        if (is_observed || is_ranked) && !found.rtx && result.is_ok() {
+            self.listen(found.producer, forwarded.audio_level, payload.len(), arrival);
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {
             return result;

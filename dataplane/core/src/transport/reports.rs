@@ -298,7 +298,7 @@ impl Worker {
             consumer.asked.plis += 1;
         }
         // Who gets nothing needs no key frame.
-        let stream = consumer.current.or(consumer.target).filter(|_| !consumer.is_starved);
+        let stream = consumer.current.or(consumer.target).filter(|_| !consumer.is_withheld());
         if consumer.take_key_frame_wish(fir)
             && let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(consumer.producer)

@@ -2,6 +2,8 @@
 //! moment of sending. One transport is drained after the other, so that its keys and state stay in
 //! cache, and its packets lie back to back in the batch. Next: [8] `driver/tx.rs` sends them.
 
+use ironcast_protocol::media::MediaKind;
+
 use crate::{
     Nanos,
     batch::Batch,
@@ -117,7 +119,10 @@ fn forward(
     if std::mem::take(&mut consumer.restarts)
         && let Some(index) = consumer.target.filter(|index| consumer.streams & 1 << index != 0)
         && let Some(stream) = producer.streams.get(usize::from(index))
-        && let Some(first) = stream.restart(consumer.last_arrival, now)
+        && let Some(first) = match consumer.kind {
+            MediaKind::Audio => stream.lead_in(consumer.last_arrival, now),
+            MediaKind::Video => stream.restart(consumer.last_arrival, now),
+        }
     {
         restarted = Some(index);
         for stored in stream.history.from(first) {

@@ -42,7 +42,12 @@ async fn a_worker_that_is_stuck_ends_the_signs_of_life() {
     let pair = builder.without_control().start().await;
     manager.wait_for("WATCHDOG=1", 1);
     let mut us = pair.attach("us").await;
-    let room = CreateRouter { id: "__stuck".to_owned(), worker: 0, note: Vec::new() };
+    let room = CreateRouter {
+        id: "__stuck".to_owned(),
+        worker: 0,
+        selection: Default::default(),
+        note: Vec::new(),
+    };
     let stuck = Command::CreateRouter(room);
     let answer = us.command(&stuck);
     let noticed = eventually("it is noticed", || async {

@@ -14,7 +14,12 @@ async fn dataplane() -> Pair {
 }
 
 fn router(id: &str) -> Command {
-    Command::CreateRouter(CreateRouter { id: id.to_owned(), worker: 0, note: b"a note".to_vec() })
+    Command::CreateRouter(CreateRouter {
+        id: id.to_owned(),
+        worker: 0,
+        selection: Default::default(),
+        note: b"a note".to_vec(),
+    })
 }
 
 fn dump(id: &str) -> Command {
@@ -124,8 +129,12 @@ async fn wrong_commands_are_refused_with_their_code() {
     ] {
         assert_eq!(code(us.command(&command).await), ErrorCode::NotFound, "{command:?}");
     }
-    let elsewhere =
-        Command::CreateRouter(CreateRouter { id: "x".to_owned(), worker: 999, note: Vec::new() });
+    let elsewhere = Command::CreateRouter(CreateRouter {
+        id: "x".to_owned(),
+        worker: 999,
+        selection: Default::default(),
+        note: Vec::new(),
+    });
     let refused = code(us.command(&elsewhere).await);
     assert!(
         matches!(refused, ErrorCode::NotFound | ErrorCode::Invalid | ErrorCode::WorkerUnavailable),
@@ -225,7 +234,12 @@ async fn a_panic_in_one_worker_leaves_the_others() {
         .await;
     let mut us = pair.attach("us").await;
     let room = |id: &str, worker| {
-        Command::CreateRouter(CreateRouter { id: id.to_owned(), worker, note: Vec::new() })
+        Command::CreateRouter(CreateRouter {
+            id: id.to_owned(),
+            worker,
+            selection: Default::default(),
+            note: Vec::new(),
+        })
     };
     us.command(&room("here", 0)).await.expect("a room");
     us.command(&room("there", 1)).await.expect("a room");

@@ -49,7 +49,12 @@ impl Stage {
         let plain_allow = vec!["10.0.0.0/24".parse().unwrap()];
         let limits = Limits { plain_allow, ..Limits::default() };
         let mut worker = Worker::new(0, limits);
-        let create = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+        let create = CreateRouter {
+            id: "room".into(),
+            worker: 0,
+            selection: Default::default(),
+            note: Vec::new(),
+        };
         worker.apply_create_router(&create).unwrap();
         let batch = Batch::new(free);
         Self { worker, batch, now: 100 * SECOND, paths: Vec::new(), no_sockets: false }

@@ -22,7 +22,12 @@ fn credentials() -> Credentials {
 
 fn worker() -> (Worker, u64) {
     let mut worker = Worker::new(0, Limits::default());
-    let create = CreateRouter { id: "room".into(), worker: 0, note: Vec::new() };
+    let create = CreateRouter {
+        id: "room".into(),
+        worker: 0,
+        selection: Default::default(),
+        note: Vec::new(),
+    };
     worker.apply_create_router(&create).unwrap();
     let create = CreateWebRtcTransport {
         id: "peer".into(),
