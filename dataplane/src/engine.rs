@@ -208,6 +208,7 @@ impl<S: Sealer> WorkerEngine<S> {
                 Ok(Reply::Hottest(core.hottest(count, now)))
             }
             Command::TakeCapture(take) => core.take_capture(&take, now),
+            Command::SetTrace(set) => core.apply_set_trace(&set),
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
             | Command::CloseTransport(_)

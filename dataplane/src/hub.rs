@@ -516,6 +516,7 @@ fn subject(command: &Command) -> Option<(Kind, &Id, Effect)> {
         Command::ConnectHop(connect) => (Kind::Transport, &connect.id, Changes),
         Command::SetTransportBitrates(set) => (Kind::Transport, &set.id, Changes),
         Command::TakeCapture(take) => (Kind::Transport, &take.id, Changes),
+        Command::SetTrace(set) => (set.kind, &set.id, Changes),
         Command::RestartIce(named) | Command::TransportStats(named) => {
             (Kind::Transport, &named.id, Changes)
         }

@@ -559,6 +559,9 @@ impl State {
             C::PauseObserver(named) => self.observer(&named.id)?.paused = true,
             C::ResumeObserver(named) => self.observer(&named.id)?.paused = false,
             C::SetSettings(_) => {}
+            C::SetTrace(set) => {
+                self.find(&set.id).ok_or_else(missing)?;
+            }
             C::TransportStats(named) => {
                 let mut stats = transport_stats();
                 if let Some(bps) = self.knobs.bitrates.get(&named.id) {
@@ -707,6 +710,7 @@ pub fn name_of(command: &Command) -> &'static str {
         Command::SetSettings(_) => "SetSettings",
         Command::Hottest(_) => "Hottest",
         Command::TakeCapture(_) => "TakeCapture",
+        Command::SetTrace(_) => "SetTrace",
         #[allow(unreachable_patterns)]
         _ => "Other",
     }

@@ -120,7 +120,7 @@ impl Worker {
 }
 
 /// Header and payload of a packet that is not sealed yet.
-fn plain_of<'a>(batch: &'a Batch, job: &SealJob) -> Option<(&'a [u8], &'a [u8])> {
+pub(crate) fn plain_of<'a>(batch: &'a Batch, job: &SealJob) -> Option<(&'a [u8], &'a [u8])> {
     let slab = batch.filled.get(job.slab as usize)?;
     let start = job.offset as usize;
     let header_end = start + usize::from(job.header_len);

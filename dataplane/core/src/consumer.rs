@@ -99,8 +99,6 @@ pub struct Consumer {
     pub restarts: bool,
     /// Nothing is sent, because its receiver's network has no room for it.
     pub is_starved: bool,
-    /// Nothing is sent, because its source is not among those whom the room hears or sees.
-    pub is_left_out: bool,
     /// The last layers event said that nothing is sent, for one of these two reasons.
     said_withheld: bool,
     /// Opus silence is not forwarded.
@@ -147,8 +145,10 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
-    /// Streams whose numbers are used up, as was told: media, repeats.
-    said_used_up: [bool; 2],
+    /// Streams whose numbers are used up, as was told, one bit each: media, repeats.
+    said_used_up: u8,
+    /// Nothing is sent, because its source is not among those whom the room hears or sees.
+    pub is_left_out: bool,
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
     left: u8,
@@ -240,7 +240,7 @@ impl Consumer {
             ignore_dtx: create.ignore_dtx && producer.codec == Codec::Opus,
             repeats_tails: false,
             repeats_bytes: nack && rtx.is_none(),
-            said_used_up: [false; 2],
+            said_used_up: 0,
             timeline: Timeline::new(first_seq),
             meter: Meter::default(),
             last_arrival: Arrival::default(),
@@ -525,8 +525,8 @@ impl Consumer {
     pub fn take_used_up(&mut self) -> Option<SentStream> {
         let repeats = self.rtx.is_some() && self.rtx_seq > SentSeq::MAX;
         let now = [self.timeline.is_used_up(), repeats];
-        let at = (0..2).find(|&at| now[at] && !self.said_used_up[at])?;
-        self.said_used_up[at] = true;
+        let at = (0..2).find(|&at| now[at] && self.said_used_up & 1 << at == 0)?;
+        self.said_used_up |= 1 << at;
         Some([SentStream::Media, SentStream::Repeats][at])
     }
 

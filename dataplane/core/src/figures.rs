@@ -316,6 +316,7 @@ impl Worker {
             ("rtp_repeats_refused", self.counters.repeats_refused),
             ("stun_handed_over", self.counters.handed_over),
             ("control_dropped", self.control.dropped),
+            ("traces_dropped", self.traces.dropped),
             ("history_packets", self.pool.lent() as u64),
             ("history_spare_buffers", self.pool.spare() as u64),
         ];

@@ -246,8 +246,9 @@ impl Worker {
                     producer.voice = Some(Voice::default());
                     producer.is_left_out = true;
                 }
-                if let Some(observer) = router.observers.first().filter(|_| heard.last.is_some()) {
-                    self.observe_own(*observer, key);
+                let own = router.observers.first().copied();
+                if let Some(observer) = own.filter(|_| heard.wants_speakers()) {
+                    self.observe_own(observer, key);
                 }
             }
             MediaKind::Video => {

@@ -75,7 +75,7 @@ impl Worker {
                 fixed_bps += rates.sum::<u64>();
             }
         }
-        let is_at_best = share(transport, &mut demands, fixed_bps, now);
+        let (is_at_best, desired_bps) = share(transport, &mut demands, fixed_bps, now);
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
         transport.layers_at = now + if is_at_best { LAYERS_EVERY_AT_BEST } else { LAYERS_EVERY };
@@ -91,6 +91,9 @@ impl Worker {
             }
         }
         self.demands = demands;
+        if !self.traces.is_empty() {
+            self.trace_estimate(key, desired_bps, now);
+        }
     }
 
     /// Sets what a consumer is to get, and reports what it gets. True when it needs a key frame.
@@ -172,8 +175,13 @@ impl Worker {
 }
 
 /// Divides what the peer can receive: audio first, the videos share the rest. True when all have
-/// their best, and nothing limits them.
-fn share(transport: &mut Transport, demands: &mut [Demand], audio_bps: u64, now: Nanos) -> bool {
+/// their best, and nothing limits them; and what all would take.
+fn share(
+    transport: &mut Transport,
+    demands: &mut [Demand],
+    audio_bps: u64,
+    now: Nanos,
+) -> (bool, u64) {
     let before = transport.audio_bps;
     let audio_bps = audio_bps.max(before - before.div_ceil(AUDIO_FORGOTTEN));
     transport.audio_bps = audio_bps;
@@ -186,7 +194,8 @@ fn share(transport: &mut Transport, demands: &mut [Demand], audio_bps: u64, now:
     let spent = divide(available.saturating_sub(audio_bps), fits, demands);
     budget.spend(spent + audio_bps, now);
     let is_best = |d: &Demand| d.chosen.is_none_or(|at| at + 1 == d.options.len());
-    available == u64::MAX && fits.is_none() && demands.iter().all(is_best)
+    let is_at_best = available == u64::MAX && fits.is_none() && demands.iter().all(is_best);
+    (is_at_best, wanted + audio_bps)
 }
 
 /// What could be sent, in rising quality: the lowest layer by its temporal layers, then whole

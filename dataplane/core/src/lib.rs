@@ -40,6 +40,7 @@ pub mod srtp;
 pub mod template;
 mod time;
 pub mod timeline;
+mod trace;
 pub mod transport;
 pub mod watched;
 pub mod wire;

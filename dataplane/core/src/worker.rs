@@ -67,6 +67,7 @@ use crate::{
     recover::pool::Pool,
     router::Router,
     srtp::{KeySource, SealJob, SealKey, Sealer},
+    trace::Traces,
     transport::Transport,
     wire::{self, Protocol, extension::VideoOrientation},
 };
@@ -286,7 +287,7 @@ pub struct Worker {
     /// How media leaves, by the transport's index.
     pub(crate) ways: Ways,
     pub(crate) seal_jobs: Vec<SealJob>,
-    /// Packets that leave as they are, while somebody captures.
+    /// Packets that leave as they are, while somebody captures or traces.
     pub(crate) clear_jobs: Vec<SealJob>,
     pub(crate) pool: Pool,
     pub(crate) control: ControlQueue,
@@ -307,6 +308,7 @@ pub struct Worker {
     /// What is being closed, the innermost last.
     pub(crate) closing: Vec<Closing>,
     pub(crate) captures: Captures,
+    pub(crate) traces: Traces,
     pub(crate) events: Vec<Event>,
     /// Dropped, by reason.
     pub discards: Discards,
@@ -356,6 +358,7 @@ impl Worker {
             actions: Vec::new(),
             closing: Vec::new(),
             captures: Captures::default(),
+            traces: Traces::default(),
             events: Vec::new(),
             discards: Discards::default(),
             counters: Counters::default(),
@@ -549,6 +552,7 @@ impl Worker {
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
             self.captures.expire(now);
+            self.tick_traces();
             self.pool.trim();
             if self.is_oversized() {
                 self.trim_tables();
@@ -619,6 +623,9 @@ impl Worker {
     fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) {
         if !self.captures.is_empty() {
             self.capture_jobs(batch, now);
+        }
+        if !self.traces.is_empty() {
+            self.trace_jobs(batch, now);
         }
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         self.discards.add(Discard::OutputExhausted, refused as u64);

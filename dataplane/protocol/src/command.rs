@@ -14,6 +14,7 @@ use crate::{
     plain::{ConnectPlainTransport, CreatePlainTransport, PlainTransportCreated},
     snapshot::{ResourceCounts, ResourceKind},
     stats::{ConsumerStats, Hottest, ProcessStats, ProducerStats, TransportStats, WorkerStats},
+    trace::SetTrace,
 };
 
 /// Upper bound of an id.
@@ -101,6 +102,8 @@ pub enum Command {
     SetSettings(Settings),
     /// What moves the most, of all workers -> [`Reply::Hottest`].
     Hottest(CountMax),
+    /// What is traced of a resource -> [`Reply::Done`].
+    SetTrace(SetTrace),
     /// Packets of a transport, in the clear -> [`Reply::Captured`].
     TakeCapture(TakeCapture),
 }

@@ -8,6 +8,7 @@ use crate::{
     command::{ConsumerScore, Tuple},
     media::Layers,
     observer::Volume,
+    trace::Traced,
 };
 
 /// One event.
@@ -148,6 +149,8 @@ pub enum Event {
         /// Who.
         producer: Id,
     },
+    /// Something that is traced has happened.
+    Trace(Traced),
     /// An event this build does not know: ignored.
     #[serde(other)]
     Unknown,

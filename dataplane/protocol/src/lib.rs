@@ -28,6 +28,7 @@ pub mod observer;
 pub mod plain;
 pub mod snapshot;
 pub mod stats;
+pub mod trace;
 
 pub use command::{Command, CommandError, ErrorCode, Reply};
 pub use event::Event;

@@ -421,7 +421,7 @@ impl World {
             dtx: track.dtx,
             ..RtpEncoding::default()
         });
-        let parameters = parameters::parameters(
+        let mut parameters = parameters::parameters(
             track.codec,
             track.mid.as_deref(),
             track.payload_type,
@@ -430,6 +430,7 @@ impl World {
             &track.extensions,
             encodings.collect(),
         );
+        parameters.rtcp.cname.clone_from(&self.peers[peer].name);
         Produce {
             id: track.id.clone(),
             transport: self.peers[peer].name.clone(),

@@ -39,6 +39,8 @@ mod streams;
 mod thin;
 #[path = "all/timeline.rs"]
 mod timeline;
+#[path = "all/traces.rs"]
+mod traces;
 #[path = "all/watched.rs"]
 mod watched;
 #[path = "all/week.rs"]

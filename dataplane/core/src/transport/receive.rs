@@ -301,6 +301,7 @@ impl Worker {
         let was_fresh = !producer.fresh.is_empty();
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
+        let is_traced = !self.traces.is_empty();
         let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());
         if result.is_ok() && !was_fresh {
             self.fresh_producers.push(found.producer);
@@ -310,6 +311,9 @@ impl Worker {
         }
         if (is_observed || is_ranked) && !found.rtx && result.is_ok() {
             self.listen(found.producer, forwarded.audio_level, payload.len(), arrival);
+        }
+        if is_traced && result.is_ok() {
+            self.trace_received(found, &header, plain_len, seq, arrival.moment());
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {
             return result;

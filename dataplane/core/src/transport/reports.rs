@@ -65,6 +65,7 @@ impl Worker {
         };
         let at = arrival.moment() + self.unix_offset_ns;
         self.captures.note(key, at, false, &plain[..len], &[]);
+        self.trace_rtcp(key, &plain[..len], false, arrival.moment());
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
             // What one packet is about may be gone; the others are none the worse for it.
@@ -468,6 +469,7 @@ impl Worker {
     }
 
     fn seal_rtcp(&mut self, key: TransportKey, buffer: &mut [u8], len: usize, now: Nanos) {
+        self.trace_rtcp(key, &buffer[..len], true, now);
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };

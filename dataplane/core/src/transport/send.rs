@@ -44,8 +44,8 @@ impl Worker {
         transport.queued = false;
         let way = self.ways.of(key.index());
         debug_assert_eq!(way, transport.link.way(), "the table of ways is current");
-        let (jobs, is_captured) = (&mut self.seal_jobs, !self.captures.is_empty());
-        let clear = is_captured.then_some(&mut self.clear_jobs);
+        let is_read = !self.captures.is_empty() || !self.traces.is_empty();
+        let (jobs, clear) = (&mut self.seal_jobs, is_read.then_some(&mut self.clear_jobs));
         let mut out = way.map(|way| Out {
             batch,
             jobs,

@@ -334,6 +334,7 @@ fn a_check_for_another_worker_is_handed_over() {
     let room = ironcast_protocol::command::CreateRouter {
         id: ironcast_sim::world::ROOM.into(),
         worker: 1,
+        selection: Default::default(),
         note: Vec::new(),
     };
     world.worker_at(1).apply_create_router(&room).unwrap();
@@ -475,6 +476,7 @@ fn an_address_goes_to_a_transport_of_another_worker() {
     let room = ironcast_protocol::command::CreateRouter {
         id: ironcast_sim::world::ROOM.into(),
         worker: 1,
+        selection: Default::default(),
         note: Vec::new(),
     };
     world.worker_at(1).apply_create_router(&room).unwrap();
