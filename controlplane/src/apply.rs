@@ -22,6 +22,7 @@ use crate::{
     engine::State,
     events::Audience,
     registry::{Transport, consumer_event, producer_event, spread},
+    routes::traces,
 };
 
 /// Applies one event.
@@ -228,6 +229,7 @@ fn apply_exhausted(state: &mut State, event: Event) {
             let event = ConsumerExhausted { consumer, stream };
             state.events.publish(Some(&router_id), EventData::ConsumerExhausted(event));
         }
+        Event::Trace(traced) => traces::tell(state, traced),
         _ => tracing::debug!("an event that this version does not know was ignored"),
     }
 }

@@ -11,6 +11,7 @@ use ironcast_protocol::{
     event::{self, StreamScore},
     media, plain,
     stats::{self, WorkerStats},
+    trace,
 };
 
 /// Id of a worker, as text.
@@ -24,12 +25,6 @@ pub fn worker_id(number: protocol::WorkerId) -> api::Id {
 #[must_use]
 pub fn selection(info: &api::RouterInfo) -> command::Selection {
     command::Selection { loudest: info.loudest_n.unwrap_or(0), last: info.last_n.unwrap_or(0) }
-}
-
-/// One of these limits, as the API says it.
-#[must_use]
-pub fn limit(count: u16) -> Option<u16> {
-    (count > 0).then_some(count)
 }
 
 pub fn kind(kind: api::MediaKind) -> media::MediaKind {
@@ -352,6 +347,81 @@ pub fn layers_reason(reason: event::LayersReason) -> api::events::LayersChangeRe
     }
 }
 
+pub fn trace_kind(kind: api::TraceType) -> trace::TraceKind {
+    match kind {
+        api::TraceType::Rtp => trace::TraceKind::Rtp,
+        api::TraceType::KeyFrame => trace::TraceKind::KeyFrame,
+        api::TraceType::Nack => trace::TraceKind::Nack,
+        api::TraceType::Pli => trace::TraceKind::Pli,
+        api::TraceType::Fir => trace::TraceKind::Fir,
+        api::TraceType::Sr => trace::TraceKind::Sr,
+        api::TraceType::Probation => trace::TraceKind::Probation,
+        api::TraceType::Bwe => trace::TraceKind::Bwe,
+    }
+}
+
+/// What is traced, in mediasoup's shape; none where this build does not know it.
+#[must_use]
+pub fn trace(traced: &trace::Traced) -> Option<api::Trace> {
+    let none = api::TraceInfo::default();
+    let (kind, info) = match &traced.what {
+        trace::Trace::Rtp(packet) => (api::TraceType::Rtp, traced_packet(packet)),
+        trace::Trace::KeyFrame(packet) => (api::TraceType::KeyFrame, traced_packet(packet)),
+        trace::Trace::Nack { ssrc, packets } => {
+            let info = api::TraceInfo { ssrc: Some(*ssrc), packets: Some(*packets), ..none };
+            (api::TraceType::Nack, info)
+        }
+        trace::Trace::Pli { ssrc } => {
+            (api::TraceType::Pli, api::TraceInfo { ssrc: Some(*ssrc), ..none })
+        }
+        trace::Trace::Fir { ssrc } => {
+            (api::TraceType::Fir, api::TraceInfo { ssrc: Some(*ssrc), ..none })
+        }
+        trace::Trace::Sr(report) => {
+            let info = api::TraceInfo {
+                ssrc: Some(report.ssrc),
+                ntp_sec: Some((report.ntp >> 32) as u32),
+                ntp_frac: Some(report.ntp as u32),
+                rtp_ts: Some(report.rtp_timestamp),
+                packet_count: Some(report.packets),
+                octet_count: Some(report.bytes),
+                ..none
+            };
+            (api::TraceType::Sr, info)
+        }
+        trace::Trace::Bwe { available_bps, desired_bps, min_bps, max_bps } => {
+            let info = api::TraceInfo {
+                available_bitrate: *available_bps,
+                desired_bitrate: Some(*desired_bps),
+                min_bitrate: Some(*min_bps),
+                max_bitrate: Some(*max_bps),
+                ..none
+            };
+            (api::TraceType::Bwe, info)
+        }
+        trace::Trace::Unknown => return None,
+    };
+    let direction = if traced.is_sent { api::TraceDirection::Out } else { api::TraceDirection::In };
+    Some(api::Trace { kind, timestamp: traced.at_unix_ms, direction, info })
+}
+
+fn traced_packet(packet: &trace::TracedPacket) -> api::TraceInfo {
+    api::TraceInfo {
+        ssrc: Some(packet.ssrc),
+        payload_type: Some(packet.payload_type),
+        sequence_number: Some(packet.sequence_number),
+        timestamp: Some(packet.timestamp),
+        marker: Some(packet.marker),
+        is_key_frame: Some(packet.is_key_frame),
+        is_rtx: Some(packet.is_rtx),
+        size: Some(packet.size),
+        payload_size: Some(packet.payload_size),
+        spatial_layer: Some(packet.spatial_layer),
+        temporal_layer: Some(packet.temporal_layer),
+        ..api::TraceInfo::default()
+    }
+}
+
 pub fn sent_stream(stream: event::SentStream) -> api::events::SentStream {
     match stream {
         event::SentStream::Media => api::events::SentStream::Media,
@@ -378,8 +448,8 @@ pub fn consumer_score(score: &command::ConsumerScore) -> api::ConsumerScore {
 }
 
 /// A limit of 0 is none.
-pub fn limit(bps: u32) -> Option<u32> {
-    (bps > 0).then_some(bps)
+pub fn limit<T: Default + PartialOrd>(most: T) -> Option<T> {
+    (most > T::default()).then_some(most)
 }
 
 pub fn worker(stats: &WorkerStats, load: f64) -> api::WorkerInfo {

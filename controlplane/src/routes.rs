@@ -16,6 +16,7 @@ mod single;
 pub mod snapshot;
 pub mod stream;
 pub mod top;
+pub mod traces;
 pub mod transports;
 mod webhooks;
 
@@ -63,6 +64,7 @@ pub enum Op {
     DeleteTransport,
     ConnectTransport,
     RestartIce,
+    TraceTransport,
     TransportStats,
     TransportDump,
     TransportSdp,
@@ -74,6 +76,7 @@ pub enum Op {
     DeleteProducer,
     PauseProducer,
     ResumeProducer,
+    TraceProducer,
     ProducerStats,
     ProducerDump,
     CreateConsumer,
@@ -84,6 +87,7 @@ pub enum Op {
     PauseConsumer,
     ResumeConsumer,
     RequestKeyFrame,
+    TraceConsumer,
     ConsumerStats,
     ConsumerDump,
     CreateObserver,
@@ -200,9 +204,9 @@ pub const ROUTES: &[Route] = &[
     route("POST", "/data-producers", Op::Unsupported, "Not in this version"),
     route("POST", "/data-consumers", Op::Unsupported, "Not in this version"),
     route("GET", "/observers/{}/stats", Op::Unsupported, "Not in this version"),
-    route("PUT", "/transports/{}/trace", Op::Unsupported, "Not in this version"),
-    route("PUT", "/producers/{}/trace", Op::Unsupported, "Not in this version"),
-    route("PUT", "/consumers/{}/trace", Op::Unsupported, "Not in this version"),
+    route("PUT", "/transports/{}/trace", Op::TraceTransport, "What is traced of it"),
+    route("PUT", "/producers/{}/trace", Op::TraceProducer, "What is traced of it"),
+    route("PUT", "/consumers/{}/trace", Op::TraceConsumer, "What is traced of it"),
     route("POST", "/webhooks", Op::CreateWebhook, "Makes a receiver of webhooks"),
     route("GET", "/webhooks", Op::ListWebhooks, "Receivers of webhooks by id"),
     route("GET", "/webhooks/{}", Op::GetWebhook, "A receiver of webhooks, and how it does"),
@@ -360,6 +364,9 @@ async fn with_id(engine: &Arc<Engine>, call: &Call, op: Op, id: &Id) -> Result<A
         Op::DeleteTransport => transports::delete(engine, call, id).await,
         Op::ConnectTransport => transports::connect(engine, call, id).await,
         Op::RestartIce => transports::restart_ice(engine, call, id).await,
+        Op::TraceTransport => traces::set(engine, call, ResourceKind::Transport, id).await,
+        Op::TraceProducer => traces::set(engine, call, ResourceKind::Producer, id).await,
+        Op::TraceConsumer => traces::set(engine, call, ResourceKind::Consumer, id).await,
         Op::TransportStats => transports::stats(engine, call, id).await,
         Op::TransportDump => transports::dump(engine, call, id).await,
         Op::TransportSdp => plain::sdp(engine, call, id).await,

@@ -8,7 +8,9 @@ use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::id::Id;
-use crate::resources::{ConsumerLayers, ConsumerScore, ObserverType, ProducerScore, UnixMs};
+use crate::resources::{
+    ConsumerLayers, ConsumerScore, ObserverType, ProducerScore, TraceEvent, UnixMs,
+};
 use crate::rtp::MediaKind;
 use crate::transport::{DtlsFailure, DtlsState, IceState, TransportTuple};
 
@@ -253,6 +255,9 @@ events! {
     ObserverSilence(ObserverSilence) = "observer.silence",
     /// Another of its producers dominates; the newest only.
     ObserverDominantSpeaker(ObserverDominantSpeaker) = "observer.dominantspeaker",
+    /// Something happened that is traced (`PUT .../trace`): at most 500 a second of a worker, what is
+    /// above is left out.
+    Trace(TraceEvent) = "trace",
     /// These workers take no more.
     CapacityExhausted(CapacityEvent) = "capacity.exhausted",
     /// They do again.

@@ -12,6 +12,7 @@ mod pipes;
 mod producers;
 mod routers;
 mod top;
+mod traces;
 mod transports;
 mod webhooks;
 
@@ -24,6 +25,7 @@ pub use pipes::*;
 pub use producers::*;
 pub use routers::*;
 pub use top::*;
+pub use traces::*;
 pub use transports::*;
 pub use webhooks::*;
 

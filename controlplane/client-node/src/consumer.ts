@@ -1,8 +1,8 @@
 // A consumer: media that the server sends to a peer, from one producer.
 
-import { unsupported } from './errors.js';
 import type {
   ConsumerInfo, ConsumerLayers, ConsumerScore, ConsumerType, MediaKind, RtpParameters, RtpStreamStats, SentStream,
+  Trace, TraceType,
 } from './openapi.js';
 import { type ClosedReason, Pausable } from './resource.js';
 import type { Seq } from './seq.js';
@@ -20,6 +20,7 @@ export interface ConsumerEvents {
   layerschange: [ConsumerLayers | undefined];
   /** The packet numbers of the track, or of its repetitions, are used up (2^32): make another consumer in its place. */
   exhausted: [SentStream];
+  trace: [Trace];
   /** The server closed it, for a reason for which mediasoup has no event. */
   close: [ClosedReason];
 }
@@ -30,6 +31,7 @@ export interface ConsumerObserverEvents {
   resume: [];
   score: [ConsumerScore];
   layerschange: [ConsumerLayers | undefined];
+  trace: [Trace];
 }
 
 type News = Partial<Pick<ConsumerInfo, 'paused' | 'producerPaused' | 'score' | 'priority' | 'preferredLayers'>> & {
@@ -118,14 +120,15 @@ export class Consumer extends Pausable<ConsumerEvents, ConsumerObserverEvents> {
     return this.call('GET', '/stats');
   }
 
-  /** Not in this version. */
-  async enableTraceEvent(_types?: string[]): Promise<never> {
-    throw unsupported('trace events');
+  /** What of it is told as `trace` from now on, in place of what was before; nothing ends it. */
+  async enableTraceEvent(types: TraceType[] = []): Promise<void> {
+    await this.call('PUT', '/trace', { types });
   }
 
   /** @internal */
   receive({ name, data, seq }: ServerEvent): void {
-    if (name === 'consumer.closed') this.closedByServer(data.reason);
+    if (name === 'trace') this.traced(data.trace);
+    else if (name === 'consumer.closed') this.closedByServer(data.reason);
     else if (name === 'consumer.paused' || name === 'consumer.resumed') this.update({ paused: name === 'consumer.paused' }, seq);
     else if (name === 'consumer.producerpause') this.update({ producerPaused: true }, seq);
     else if (name === 'consumer.producerresume') this.update({ producerPaused: false }, seq);

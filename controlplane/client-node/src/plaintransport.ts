@@ -98,7 +98,8 @@ export class PlainTransport extends Transport<PlainTransportEvents, PlainTranspo
 
   /** @internal */
   receive({ name, data, seq }: ServerEvent): void {
-    if (name === 'transport.closed') this.closedByServer(data.reason);
+    if (name === 'trace') this.traced(data.trace);
+    else if (name === 'transport.closed') this.closedByServer(data.reason);
     else if (name === 'transport.tuple') this.update({ tuple: data.tuple }, seq);
     else if (name === 'transport.rtcptuple') this.update({ rtcpTuple: data.rtcpTuple }, seq);
   }

@@ -1,7 +1,9 @@
 // A producer: media that a peer sends to the server.
 
 import { unsupported } from './errors.js';
-import type { MediaKind, ProducerInfo, ProducerScore, ProducerType, RtpParameters, RtpStreamStats } from './openapi.js';
+import type {
+  MediaKind, ProducerInfo, ProducerScore, ProducerType, RtpParameters, RtpStreamStats, Trace, TraceType,
+} from './openapi.js';
 import { type ClosedReason, Pausable } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
@@ -22,6 +24,7 @@ export interface ProducerEvents {
   layersunwatched: [number[]];
   /** The packet numbers of this encoding are used up (2^32): publish the track anew. */
   exhausted: [number];
+  trace: [Trace];
   /** The server closed it, for a reason for which mediasoup has no event. */
   close: [ClosedReason];
 }
@@ -32,6 +35,7 @@ export interface ProducerObserverEvents {
   resume: [];
   score: [ProducerScore[]];
   videoorientationchange: [ProducerVideoOrientation];
+  trace: [Trace];
 }
 
 export class Producer extends Pausable<ProducerEvents, ProducerObserverEvents> {
@@ -75,9 +79,9 @@ export class Producer extends Pausable<ProducerEvents, ProducerObserverEvents> {
     return this.call('GET', '/stats');
   }
 
-  /** Not in this version. */
-  async enableTraceEvent(_types?: string[]): Promise<never> {
-    throw unsupported('trace events');
+  /** What of it is told as `trace` from now on, in place of what was before; nothing ends it. */
+  async enableTraceEvent(types: TraceType[] = []): Promise<void> {
+    await this.call('PUT', '/trace', { types });
   }
 
   /** Not in this version: there are no direct transports. */
@@ -87,7 +91,8 @@ export class Producer extends Pausable<ProducerEvents, ProducerObserverEvents> {
 
   /** @internal */
   receive({ name, data, seq }: ServerEvent): void {
-    if (name === 'producer.closed') this.closedByServer('request');
+    if (name === 'trace') this.traced(data.trace);
+    else if (name === 'producer.closed') this.closedByServer('request');
     else if (name === 'producer.paused' || name === 'producer.resumed') this.update({ paused: name === 'producer.paused' }, seq);
     else if (name === 'producer.score') this.update({ score: data.score }, seq);
     else if (name === 'producer.layersunwatched') this.update({ layersUnwatched: data.encodings }, seq);

@@ -72,6 +72,12 @@ export abstract class Resource<
     return `/${this.resource}s/${this.id}`;
   }
 
+  /** Something that is traced has happened. */
+  protected traced(trace: Trace): void {
+    (this as unknown as Emitter<{ trace: [Trace] }>).safeEmit('trace', trace);
+    (this.observer as unknown as Emitter<{ trace: [Trace] }>).safeEmit('trace', trace);
+  }
+
   /** A call about it. */
   protected async call<T = unknown>(method: string, path = '', body?: unknown): Promise<T> {
     if (this.#closed) throw closedError(this.resource);

@@ -12,6 +12,7 @@ import { EventStream, type ServerEvent } from './stream.js';
 export type Kind = 'router' | 'transport' | 'producer' | 'consumer' | 'observer';
 
 const KINDS = new Set<string>(['router', 'transport', 'producer', 'consumer', 'observer']);
+const TRACED: Kind[] = ['transport', 'producer', 'consumer'];
 /** Events that wait for one object, or for one router that is being taken up. */
 const WAITING_EVENTS_MAX = 1_000;
 const SNAPSHOT_ROUTERS = 100;
@@ -159,8 +160,11 @@ export class Session {
   }
 
   #dispatch(event: ServerEvent): void {
-    const kind = event.name.slice(0, event.name.indexOf('.'));
-    const { [`${kind}Id`]: id, routerId } = event.data as Record<string, unknown>;
+    const data = event.data as Record<string, unknown>;
+    // A trace says by its id of what it is.
+    const traced = event.name === 'trace' ? TRACED.find((kind) => data[`${kind}Id`] !== undefined) : undefined;
+    const kind = traced ?? event.name.slice(0, event.name.indexOf('.'));
+    const { [`${kind}Id`]: id, routerId } = data;
     if (!KINDS.has(kind) || typeof id !== 'string') return this.#owner.hostEvent(event);
     const key = `${kind}/${id}`;
     const waiting = this.#waiting.get(key) ?? this.#gathering.get(String(routerId));

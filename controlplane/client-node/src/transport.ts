@@ -7,7 +7,7 @@ import { Emitter } from './emitter.js';
 import type {
   ConnectAnswer, ConsumerInfo, ConsumerLayers, CreateConsumer, CreateProducer, DtlsParameters, DtlsState, IceCandidate, IceParameters,
   IceRole, IceState, MediaKind, ProducerInfo, RestartIceAnswer, RtpCapabilities, RtpParameters, TransportInfo,
-  TransportTuple, TransportStats,
+  Trace, TraceType, TransportTuple, TransportStats,
 } from './openapi.js';
 import { Producer } from './producer.js';
 import { type ClosedReason, Resource } from './resource.js';
@@ -43,6 +43,7 @@ export interface ConsumerOptions {
 
 export interface TransportEvents {
   routerclose: [];
+  trace: [Trace];
   /** The server closed it: the peer is gone (`consent_lost`, `dtls_closed`), or somebody else asked for it. */
   close: [ClosedReason];
 }
@@ -51,6 +52,7 @@ export interface TransportObserverEvents {
   close: [];
   newproducer: [Producer];
   newconsumer: [Consumer];
+  trace: [Trace];
 }
 
 export interface WebRtcTransportEvents extends TransportEvents {
@@ -140,9 +142,9 @@ export abstract class Transport<
     throw unsupported('data channels');
   }
 
-  /** Not in this version. */
-  async enableTraceEvent(_types?: string[]): Promise<never> {
-    throw unsupported('trace events');
+  /** What of it is told as `trace` from now on, in place of what was before; nothing ends it. */
+  async enableTraceEvent(types: TraceType[] = []): Promise<void> {
+    await this.call('PUT', '/trace', { types });
   }
 
   /** @internal */
@@ -260,7 +262,8 @@ export class WebRtcTransport extends Transport<WebRtcTransportEvents, WebRtcTran
 
   /** @internal */
   receive({ name, data, seq }: ServerEvent): void {
-    if (name === 'transport.closed') this.closedByServer(data.reason);
+    if (name === 'trace') this.traced(data.trace);
+    else if (name === 'transport.closed') this.closedByServer(data.reason);
     else if (name === 'transport.icestatechange') this.update({ iceState: data.iceState }, seq);
     else if (name === 'transport.iceselectedtuplechange') this.update({ iceSelectedTuple: data.iceSelectedTuple }, seq);
     else if (name === 'transport.dtlsstatechange') this.update({ dtlsState: data.dtlsState }, seq);

@@ -139,6 +139,22 @@ test('plain transports: an address that is learned, one that is told, an SDP', {
     return from.tuple.remotePort === port;
   });
   assert.deepEqual(heard, [['tuple', port]]);
+  // What is traced of it, on both of its objects, and what cannot be.
+  const traced = [];
+  for (const one of [microphone, microphone.observer]) one.on('trace', (trace) => traced.push(trace));
+  await microphone.enableTraceEvent(['rtp']);
+  await assert.rejects(microphone.enableTraceEvent(['bwe']), { code: 'invalid_request' });
+  await assert.rejects(from.enableTraceEvent(['everything']), { code: 'invalid_request' });
+  packet[3] = 2;
+  await until('a packet is told', () => {
+    socket.send(packet, from.tuple.localPort, '127.0.0.1');
+    return traced.length >= 2;
+  });
+  const [{ type, direction, info }, again] = traced;
+  assert.deepEqual([type, direction, info.ssrc, info.sequenceNumber, info.size], ['rtp', 'in', 4711, 2, 16]);
+  assert.deepEqual(traced[0], again);
+  await microphone.enableTraceEvent();
+
   const [figures] = await from.getStats();
   assert.deepEqual([figures.type, figures.tuple.remotePort], ['plain-rtp-transport', port]);
 

@@ -61,7 +61,7 @@ fn codes(route: &Route) -> Vec<ErrorCode> {
     use ErrorCode as Code;
     let (op, method) = (route.op, route.method);
     let mut codes = vec![Code::Unauthenticated, Code::Forbidden, Code::RateLimited, Code::Internal];
-    let has_body = matches!(method, "POST" | "PATCH");
+    let has_body = matches!(method, "POST" | "PATCH" | "PUT");
     let has_id = route.path.contains("{}");
     if has_body || has_id || !shapes::query_of(op).is_empty() {
         codes.push(Code::InvalidRequest);

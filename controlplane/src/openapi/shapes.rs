@@ -67,6 +67,7 @@ pub fn body_of(op: Op) -> Option<Shape> {
         Op::PatchConsumer => optional(shape::<api::PatchConsumer>()),
         Op::Batch => shape::<api::Batch>(),
         Op::CreateWebhook => shape::<api::CreateWebhook>(),
+        Op::TraceTransport | Op::TraceProducer | Op::TraceConsumer => shape::<api::TraceTypes>(),
         Op::Drain => optional(shape::<api::DrainRequest>()),
         _ => return None,
     })
@@ -92,6 +93,7 @@ pub fn answer_of(op: Op) -> Good {
         Op::GetTransport | Op::PatchTransport => shape::<api::TransportInfo>(),
         Op::ConnectTransport => shape::<api::Connected>(),
         Op::RestartIce => shape::<api::RestartIceAnswer>(),
+        Op::TraceTransport | Op::TraceProducer | Op::TraceConsumer => shape::<api::TraceTypes>(),
         Op::TransportStats => shape::<Vec<api::TransportStats>>(),
         Op::Leave => shape::<api::LeaveAnswer>(),
         Op::CreateProducer => return Good::Made(shape::<api::ProducerInfo>()),

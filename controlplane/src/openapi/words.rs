@@ -275,6 +275,20 @@ pub fn description(route: &Route) -> &'static str {
             "The stream that is sent, then the producer's stream that it comes from; of a pipe all \
              streams that are sent."
         }
+        Op::TraceTransport => {
+            "What of this transport is told as `trace` events from now on: `bwe`, what is estimated \
+             that its client can receive. `probation` is taken and never told: nothing is probed with \
+             padding. No types end it; so does the transport's end."
+        }
+        Op::TraceProducer => {
+            "What of this producer is told as `trace` events from now on: `rtp`, `keyframe`, `nack`, \
+             `pli`, `fir`, `sr`. No types end it. A worker tells at most 500 of these events a second, \
+             and traces 64 resources at once: it is for looking at one, not for watching all."
+        }
+        Op::TraceConsumer => {
+            "What of this consumer is told as `trace` events from now on: `rtp`, `keyframe`, `nack`, \
+             `pli`, `fir`. As for producers."
+        }
         Op::CreateObserver => {
             "Makes somebody who listens to audio producers of a router, by the levels that clients \
              write into their packets (RFC 6464), and tells who speaks. `audiolevel` tells the loudest \

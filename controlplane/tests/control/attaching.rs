@@ -290,7 +290,12 @@ async fn resources_of_another_controller_have_defaults() {
         .collect();
     stage.fake.set_resources(foreign);
     stage.fake.add(Resource::Router {
-        create: CreateRouter { id: "not a valid id".into(), worker: 0, note: vec![] },
+        create: CreateRouter {
+            id: "not a valid id".into(),
+            worker: 0,
+            selection: Default::default(),
+            note: vec![],
+        },
         worker: 0,
     });
     stage.replace_server().await;

@@ -320,7 +320,16 @@ async fn wrong_input_names_its_place() {
         ),
         ("POST", "/v1/participants/alice/leave", Value::Null, 400, "invalid_request", "?routerId"),
         ("POST", "/v1/observers", json!({}), 400, "invalid_request", ""),
-        ("PUT", "/v1/consumers/x/trace", json!({}), 422, "unsupported", ""),
+        ("PUT", "/v1/consumers/x/trace", json!({}), 400, "invalid_request", ""),
+        ("PUT", "/v1/consumers/x/trace", json!({ "types": [] }), 404, "not_found", ""),
+        (
+            "PUT",
+            "/v1/producers/room-cam/trace",
+            json!({ "types": ["x"] }),
+            400,
+            "invalid_request",
+            "/types/0",
+        ),
         ("POST", "/v1/data-producers", json!({}), 422, "unsupported", ""),
     ];
     let before = stage.state().await;

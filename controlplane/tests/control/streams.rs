@@ -9,6 +9,8 @@ use ironcast_client::{EventStream, EventsError};
 use ironcast_protocol::{
     command::ConsumerScore,
     event::{Event as Reported, IceState, SentStream, TransportCloseReason},
+    snapshot::ResourceKind,
+    trace::{Trace, Traced, TracedPacket},
 };
 use serde_json::{Value, json};
 
@@ -72,6 +74,25 @@ async fn everything_that_happens_is_told_in_order() {
     let told = serde_json::to_value(&of_consumer.data).unwrap();
     assert_eq!(of_consumer.name(), "consumer.exhausted");
     assert_eq!((&told["consumerId"], &told["stream"]), (&json!("room-bob-cam"), &json!("media")));
+    // What is traced, in mediasoup's shape; of what is gone nothing is told.
+    let types = json!({ "types": ["keyframe", "sr"] });
+    assert_eq!(stage.ok("PUT", "/v1/producers/room-cam/trace", types.clone()).await, types);
+    let traced = |id: &str| {
+        let packet = TracedPacket { ssrc: 7, is_key_frame: true, ..TracedPacket::default() };
+        let (kind, id, what) = (ResourceKind::Producer, id.into(), Trace::KeyFrame(packet));
+        Reported::Trace(Traced { kind, id, at_unix_ms: 1_000, is_sent: false, what })
+    };
+    stage.fake.emit(traced("gone"));
+    stage.fake.emit(traced("room-cam"));
+    let event = next(&mut events).await;
+    assert_eq!((event.name(), &event.router_id), ("trace", &Some(id("room"))));
+    let told = serde_json::to_value(&event.data).unwrap();
+    assert_eq!(told["producerId"], "room-cam");
+    assert_eq!(told.get("consumerId"), None);
+    let trace = &told["trace"];
+    assert_eq!((&trace["type"], &trace["direction"]), (&json!("keyframe"), &json!("in")));
+    assert_eq!((&trace["timestamp"], &trace["info"]["ssrc"]), (&json!(1_000), &json!(7)));
+    assert_eq!(trace["info"]["isKeyFrame"], true);
     stage.ok("DELETE", "/v1/producers/room-mic", Value::Null).await;
     let names = until(&mut events, "producer.closed").await;
     assert_eq!(names, ["consumer.closed", "producer.closed"]);

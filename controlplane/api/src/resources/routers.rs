@@ -30,10 +30,12 @@ pub struct CreateRouter {
     /// with the same CNAME are of one. What is left out is told as `consumer.layerschange` with the
     /// reason `last_n`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1, maximum = 1_000)))]
     pub last_n: Option<u16>,
     /// How many voices are forwarded, the loudest, 1 to 1,000; all if missing. By the audio level in
     /// the packets (RFC 6464); a producer that does not send it is always heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", salvo(schema(minimum = 1, maximum = 1_000)))]
     pub loudest_n: Option<u16>,
     /// The caller's own: at most 8 KiB of JSON that the server never looks into.
     #[serde(default, skip_serializing_if = "Option::is_none")]
