@@ -211,13 +211,13 @@ export interface components {
             /** @description Chosen by the caller, or made. */
             id?: string | null;
             /**
-             * Format: uint32
-             * @description How many videos each receiver gets, the latest speakers first. Not in this version.
+             * Format: uint16
+             * @description Whose videos are forwarded: those of so many who spoke last, 1 to 1,000; all if missing. Tracks with the same CNAME are of one. What is left out is told as `consumer.layerschange` with the reason `last_n`.
              */
             lastN?: number | null;
             /**
-             * Format: uint32
-             * @description How many voices are forwarded, the loudest. Not in this version.
+             * Format: uint16
+             * @description How many voices are forwarded, the loudest, 1 to 1,000; all if missing. By the audio level in the packets (RFC 6464); a producer that does not send it is always heard.
              */
             loudestN?: number | null;
             /** @description Codecs in the order of preference; the default set if missing. */
@@ -680,6 +680,16 @@ export interface components {
                  */
                 time: number;
             } & components["schemas"]["RouterCreated"];
+            /** @description Something happened that is traced (`PUT .../trace`): at most 500 a second of a worker, what is above is left out. */
+            trace?: {
+                routerId?: string;
+                seq: string;
+                /**
+                 * Format: uint64
+                 * @description Milliseconds of the Unix epoch.
+                 */
+                time: number;
+            } & components["schemas"]["TraceEvent"];
             /** @description A transport is gone, and with it its producers and consumers. */
             "transport.closed"?: {
                 routerId?: string;
@@ -864,7 +874,7 @@ export interface components {
          * @description Why other layers are sent.
          * @enum {string}
          */
-        LayersChangeReason: "preferred" | "bandwidth" | "available";
+        LayersChangeReason: "preferred" | "bandwidth" | "available" | "last_n";
         /** @description The part of a transport's record that is about its link, by `type`. */
         LinkStats: (components["schemas"]["WebRtcLinkStats"] & {
             /** @enum {string} */
@@ -1185,6 +1195,16 @@ export interface components {
             createdAt: number;
             /** @description Id. */
             id: string;
+            /**
+             * Format: uint16
+             * @description As given.
+             */
+            lastN?: number | null;
+            /**
+             * Format: uint16
+             * @description As given.
+             */
+            loudestN?: number | null;
             /** @description As given, or the default set. */
             mediaCodecs: components["schemas"]["RtpCodecCapability"][];
             /** @description The name of who made it, and who alone sees it beside admins; none where nobody is asked. */
@@ -1509,6 +1529,167 @@ export interface components {
             /** @description Master key, and behind it the salt, as base64. */
             keyBase64: string;
         };
+        /** @description What happened, in mediasoup's shape. */
+        Trace: {
+            /** @description From the client or to it. */
+            direction: components["schemas"]["TraceDirection"];
+            /** @description The rest, by kind. */
+            info: components["schemas"]["TraceInfo"];
+            /**
+             * Format: uint64
+             * @description When.
+             */
+            timestamp: number;
+            /** @description Which kind. */
+            type: components["schemas"]["TraceType"];
+        };
+        /**
+         * @description From the client or to it.
+         * @enum {string}
+         */
+        TraceDirection: "in" | "out";
+        /** @description `trace`. */
+        TraceEvent: {
+            /** @description Of a consumer. */
+            consumerId?: string | null;
+            /** @description Of a producer. */
+            producerId?: string | null;
+            /** @description What happened. */
+            trace: components["schemas"]["Trace"];
+            /** @description Of a transport. */
+            transportId?: string | null;
+        };
+        /** @description What is known, by kind. */
+        TraceInfo: {
+            /**
+             * Format: uint64
+             * @description `bwe`: bits per second; none where no limit is known.
+             * @default null
+             */
+            availableBitrate: number | null;
+            /**
+             * Format: uint64
+             * @description `bwe`: what all that the client is to get would take.
+             * @default null
+             */
+            desiredBitrate: number | null;
+            /**
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            isKeyFrame: boolean | null;
+            /**
+             * @description `rtp`, `keyframe`: it came, or was sent, as RTX.
+             * @default null
+             */
+            isRtx: boolean | null;
+            /**
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            marker: boolean | null;
+            /**
+             * Format: uint32
+             * @description `bwe`: the API's limit, 0 for none.
+             * @default null
+             */
+            maxBitrate: number | null;
+            /**
+             * Format: uint32
+             * @description `bwe`: the API's limit, 0 for none.
+             * @default null
+             */
+            minBitrate: number | null;
+            /**
+             * Format: uint32
+             * @description `sr`: NTP time, of 2^32 parts of a second.
+             * @default null
+             */
+            ntpFrac: number | null;
+            /**
+             * Format: uint32
+             * @description `sr`: NTP time, seconds.
+             * @default null
+             */
+            ntpSec: number | null;
+            /**
+             * Format: uint32
+             * @description `sr`: payload bytes.
+             * @default null
+             */
+            octetCount: number | null;
+            /**
+             * Format: uint32
+             * @description `sr`.
+             * @default null
+             */
+            packetCount: number | null;
+            /**
+             * Format: uint32
+             * @description `nack`: how many packets.
+             * @default null
+             */
+            packets: number | null;
+            /**
+             * Format: uint32
+             * @description `rtp`, `keyframe`: bytes.
+             * @default null
+             */
+            payloadSize: number | null;
+            /**
+             * Format: uint8
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            payloadType: number | null;
+            /**
+             * Format: uint32
+             * @description `sr`: the same moment in RTP time.
+             * @default null
+             */
+            rtpTs: number | null;
+            /**
+             * Format: uint16
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            sequenceNumber: number | null;
+            /**
+             * Format: uint32
+             * @description `rtp`, `keyframe`: bytes.
+             * @default null
+             */
+            size: number | null;
+            /**
+             * Format: uint8
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            spatialLayer: number | null;
+            /**
+             * Format: uint32
+             * @description All but `bwe`.
+             * @default null
+             */
+            ssrc: number | null;
+            /**
+             * Format: uint8
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            temporalLayer: number | null;
+            /**
+             * Format: uint32
+             * @description `rtp`, `keyframe`.
+             * @default null
+             */
+            timestamp: number | null;
+        };
+        /**
+         * @description What can be traced.
+         * @enum {string}
+         */
+        TraceType: "rtp" | "keyframe" | "nack" | "pli" | "fir" | "sr" | "probation" | "bwe";
         /** @description `transport.closed`. */
         TransportClosed: {
             /** @description Whose. */
@@ -1963,6 +2144,11 @@ export type SentStream = components['schemas']['SentStream'];
 export type Snapshot = components['schemas']['Snapshot'];
 export type SrtpCryptoSuite = components['schemas']['SrtpCryptoSuite'];
 export type SrtpParameters = components['schemas']['SrtpParameters'];
+export type Trace = components['schemas']['Trace'];
+export type TraceDirection = components['schemas']['TraceDirection'];
+export type TraceEvent = components['schemas']['TraceEvent'];
+export type TraceInfo = components['schemas']['TraceInfo'];
+export type TraceType = components['schemas']['TraceType'];
 export type TransportClosed = components['schemas']['TransportClosed'];
 export type TransportClosedReason = components['schemas']['TransportClosedReason'];
 export type TransportDtlsStateChange = components['schemas']['TransportDtlsStateChange'];

@@ -4,6 +4,7 @@
 import { Emitter } from './emitter.js';
 import { closedError } from './errors.js';
 import { isAfter, type Seq } from './seq.js';
+import type { Trace } from './openapi.js';
 import type { Kind, Session } from './session.js';
 import type { ServerEvent } from './stream.js';
 import type { AppData } from './types.js';
