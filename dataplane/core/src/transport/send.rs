@@ -10,8 +10,8 @@ use crate::{
     consumer::Consumer,
     key::TransportKey,
     link::way::Way,
-    numbers::SentSeq,
-    producer::Producer,
+    numbers::{SentSeq, SourceSeq},
+    producer::{Producer, Stream},
     recover::{history::Stored, resend::SentParts},
     srtp::SealJob,
     template::HeaderFields,
@@ -119,10 +119,7 @@ fn forward(
     if std::mem::take(&mut consumer.restarts)
         && let Some(index) = consumer.target.filter(|index| consumer.streams & 1 << index != 0)
         && let Some(stream) = producer.streams.get(usize::from(index))
-        && let Some(first) = match consumer.kind {
-            MediaKind::Audio => stream.lead_in(consumer.last_arrival, now),
-            MediaKind::Video => stream.restart(consumer.last_arrival, now),
-        }
+        && let Some(first) = restart(consumer, stream, now)
     {
         restarted = Some(index);
         for stored in stream.history.from(first) {
@@ -149,6 +146,16 @@ fn forward(
     consumer.sent.bytes += plain as u64;
     consumer.meter.add(plain, now);
     (packets, bytes)
+}
+
+/// Where a receiver begins with what came before, if anywhere.
+#[cold]
+#[inline(never)]
+fn restart(consumer: &Consumer, stream: &Stream, now: Nanos) -> Option<SourceSeq> {
+    match consumer.kind {
+        MediaKind::Audio => stream.lead_in(consumer.last_arrival, now),
+        MediaKind::Video => stream.restart(consumer.last_arrival, now),
+    }
 }
 
 /// One packet, if it is chosen. Returns the datagram's length, 0 when nothing is sent.
