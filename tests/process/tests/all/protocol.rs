@@ -143,6 +143,7 @@ async fn wrong_commands_are_refused_with_their_code() {
     let big = Command::CreateRouter(CreateRouter {
         id: "big".to_owned(),
         worker: 0,
+        selection: Default::default(),
         note: vec![0; 64 << 10],
     });
     assert_eq!(code(us.command(&big).await), ErrorCode::TooLarge);
