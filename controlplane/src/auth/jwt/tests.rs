@@ -1,6 +1,8 @@
 //! Tokens of each kind of key, and everything that can be wrong with one.
 
-use jsonwebtoken::{EncodingKey, Header, encode};
+use ironcast_tokens::{KEYS_MAX, read_pem_key};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, jwk::Jwk};
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject as _};
 use serde_json::{Value, json};
 
 use super::*;
@@ -30,7 +32,8 @@ impl Signer {
     }
 
     fn jwk(&self, id: &str) -> Value {
-        let key = from_pem(&self.public_pem).unwrap().remove(0).key;
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(self.public_pem.as_bytes()).unwrap();
+        let (_, key) = read_pem_key(&der).unwrap();
         let mut jwk = Jwk::from_decoding_key(&key, Some(self.algorithm)).unwrap();
         jwk.common.key_id = Some(id.to_owned());
         serde_json::to_value(jwk).unwrap()
