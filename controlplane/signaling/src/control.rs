@@ -418,6 +418,18 @@ impl Media for ControlMedia {
         .boxed()
     }
 
+    fn router(&self, id: Id) -> Answer<'_, RouterView> {
+        async move {
+            let snapshot = self.client.snapshot(Some(&id)).await.map_err(translate)?;
+            let missing = || MediaError::Refused {
+                code: ErrorCode::NotFound.as_str().to_owned(),
+                message: format!("there is no router {id}"),
+            };
+            snapshot.routers.first().map(view).ok_or_else(missing)
+        }
+        .boxed()
+    }
+
     fn snapshot(&self) -> Answer<'_, Snapshot> {
         async move {
             // A control plane that has not found its dataplane yet knows of nothing: that must

@@ -110,6 +110,12 @@ pub enum Action {
     StopBroadcast,
     /// What was recorded of the room.
     ListRecordings,
+    /// Pause what somebody sends.
+    MuteParticipant,
+    /// Put somebody out of the room.
+    RemoveParticipant,
+    /// End the call for all.
+    EndRoom,
 }
 
 impl Action {
@@ -190,6 +196,9 @@ pub const TABLE: &[Row] = &[
     row(A::StartBroadcast, &["startBroadcast", "start-broadcast"], Some("broadcast-started")),
     row(A::StopBroadcast, &["stopBroadcast", "stop-broadcast"], Some("broadcast-stopped")),
     row(A::ListRecordings, &["listRecordings", "list-recordings"], Some("recordings")),
+    row(A::MuteParticipant, &["muteParticipant", "mute-participant"], None),
+    row(A::RemoveParticipant, &["removeParticipant", "remove-participant"], None),
+    row(A::EndRoom, &["endRoom", "end-room"], None),
 ];
 
 const TRANSPORT_CREATED: Option<&str> = Some("transport-created");

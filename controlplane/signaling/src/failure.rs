@@ -74,7 +74,7 @@ impl From<MediaError> for Failure {
     fn from(error: MediaError) -> Self {
         match error {
             MediaError::Unavailable(_) => {
-                Self::new("media_unavailable", "the media server does not answer; try again")
+                Self::new("media_unavailable", "Media Server Unavailable")
             }
             MediaError::Busy { .. } => {
                 Self::new("rate_limited", "the media server has too much to do; try again")

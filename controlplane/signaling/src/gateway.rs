@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -42,6 +42,9 @@ const GROUP_TIME: Duration = Duration::from_millis(2);
 
 /// So many of the largest messages may wait in a socket's queue, or more smaller ones.
 const MESSAGES_OF_FULL_SIZE_MAX: usize = 16;
+
+/// Between two looks at whether a token still holds.
+const TOKEN_LOOK: Duration = Duration::from_secs(60);
 
 /// Longest that one message may keep its socket's queue waiting.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
@@ -212,9 +215,13 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Soc
     let for_sockets = Arc::clone(&service);
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
-    let prepare = move |socket: SocketRef| {
-        welcome(&socket, Arc::clone(&for_sockets), &open);
-        async { Ok::<(), Infallible>(()) }
+    let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
+        let headers = &socket.req_parts().headers;
+        let admitted = for_sockets.admit(socket.id, auth.ok().as_ref(), headers);
+        let admitted = admitted.map(|until| {
+            welcome(&socket, Arc::clone(&for_sockets), &open, until);
+        });
+        async move { admitted }
     };
     io.ns("/", (async || {}).with(prepare));
     let http = move |request: hyper::Request<ReqBody>| {
@@ -229,7 +236,7 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Soc
 }
 
 /// Registers all names of all events for a new socket.
-fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open) {
+fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open, until: Option<SystemTime>) {
     open.lock().expect("nobody panics with it").insert(socket.id);
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
     let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -270,6 +277,7 @@ fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open) {
         queue: Arc::downgrade(&queue),
         requests,
         ahead: VecDeque::new(),
+        until,
     };
     // A socket that never got so far as to be lost is forgotten with its queue.
     let was_open = Arc::clone(open);
@@ -318,6 +326,15 @@ fn register(
     socket.on(name, handler);
 }
 
+/// Ends when a token does.
+async fn token_over(until: Option<SystemTime>) {
+    let Some(until) = until else { return std::future::pending().await };
+    // Clocks are set: it is looked at again.
+    while let Ok(left) = until.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left.min(TOKEN_LOOK)).await;
+    }
+}
+
 /// Does a socket's messages one after the other until it is gone.
 struct Worker {
     service: Arc<Service>,
@@ -326,6 +343,8 @@ struct Worker {
     requests: mpsc::Receiver<Request>,
     /// Taken out of the queue to see what comes next.
     ahead: VecDeque<Request>,
+    /// When the token that it came in with ends.
+    until: Option<SystemTime>,
 }
 
 impl Worker {
@@ -335,7 +354,19 @@ impl Worker {
         let per_s = settings.requests_per_socket_per_s.into();
         let burst = settings.requests_per_socket_burst.into();
         let mut bucket = Bucket::new(per_s, burst, Instant::now());
-        while let Some(group) = self.next_group().await {
+        let (until, service) = (self.until, Arc::clone(&self.service));
+        let mut over = std::pin::pin!(token_over(until));
+        loop {
+            let group = tokio::select! {
+                group = self.next_group() => group,
+                () = &mut over => {
+                    let told = Failure::new("token_expired", "your token has expired");
+                    service.emit(self.from.socket, "error", &told.to_event(""));
+                    service.close_socket(self.from.socket);
+                    None
+                }
+            };
+            let Some(group) = group else { break };
             let waits = group.iter().map(|_| bucket.take_in_advance(Instant::now()));
             let wait = waits.max().unwrap_or_default();
             if !wait.is_zero() {
@@ -351,6 +382,7 @@ impl Worker {
         }
         // It may have been seated after its loss was noticed.
         self.service.lose_socket(self.from.socket);
+        self.service.forget_user(self.from.socket);
         self.service.metrics.sockets.dec();
     }
 

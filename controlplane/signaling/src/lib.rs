@@ -9,6 +9,7 @@
 //! port and its limits).
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod broadcast;
 pub mod certificate;
 pub mod control;

@@ -10,17 +10,21 @@ use anyhow::Context;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_log::Log;
+use ironcast_signaling::access::Access;
 use ironcast_signaling::broadcast::command::Quality;
 use ironcast_signaling::broadcast::layout::Size;
-use ironcast_signaling::control::{Access, ControlMedia, RoomLimits};
+use ironcast_signaling::control::{self, ControlMedia, RoomLimits};
 use ironcast_signaling::ice::{IceServers, Turn};
+use ironcast_signaling::identity::Tokens;
 use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::hub::Hub;
 use ironcast_signaling::store::redis::Redis;
 use ironcast_signaling::store::sql::{self, Sql};
 use ironcast_signaling::store::{self, Stores};
 use ironcast_signaling::{broadcast, certificate, identity, notices, server, web};
+use ironcast_tokens::Expected;
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -31,6 +35,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Between two looks at whether the media server is there.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Shortest secret of a fleet, characters.
+const FLEET_KEY_MIN: usize = 32;
 
 /// A day, in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -68,7 +75,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind(listen)
         .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);
-    let access = Access {
+    let access = control::Access {
         url: config.control_url(),
         ca: config.control_ca(),
         token_file: config.signaling.control_token_file.clone(),
@@ -161,6 +168,16 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     let (instance, tokens) = identity::load(state_dir).map_err(|error| {
         anyhow::anyhow!(explain::state(&state_dir.join(identity::FILE), &error))
     })?;
+    let fleet = fleet(config)?;
+    // Two services with one state directory listen at different addresses.
+    let alone = || {
+        let made = || format!("{instance} {}", signaling.listen);
+        signaling.instance.clone().unwrap_or_else(made)
+    };
+    let (instance, tokens) = match fleet {
+        Some(fleet) => (format!("fleet {}", fleet.name), fleet.tokens),
+        None => (alone(), tokens),
+    };
     Ok(Settings {
         rooms_max: signaling.rooms_max as usize,
         participants_per_room_max: signaling.participants_per_room_max as usize,
@@ -181,12 +198,10 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         },
         ice_servers: ice_servers(config)?,
         broadcast: broadcasts(config),
-        // Two services with one state directory listen at different addresses.
-        instance: signaling
-            .instance
-            .clone()
-            .unwrap_or_else(|| format!("{instance} {}", signaling.listen)),
+        instance,
         tokens,
+        media_host: Some(config.control_url()),
+        access: access(config)?,
         ..Settings::default()
     })
 }
@@ -217,6 +232,57 @@ fn broadcasts(config: &Config) -> broadcast::Settings {
     }
 }
 
+/// Who may come in.
+fn access(config: &Config) -> anyhow::Result<Option<Access>> {
+    let signaling = &config.signaling;
+    let Some(path) = &signaling.jwt_keys else {
+        tracing::warn!("whoever knows a room's name can join it: signaling.jwt_keys is not set");
+        return Ok(None);
+    };
+    let about = || format!("signaling.jwt_keys {}", path.display());
+    let keys = std::fs::read_to_string(path).with_context(about)?;
+    let expected =
+        Expected { audience: signaling.jwt_audience.clone(), issuer: signaling.jwt_issuer.clone() };
+    Ok(Some(Access::new(&keys, expected).map_err(anyhow::Error::msg).with_context(about)?))
+}
+
+/// What all nodes of a fleet have in common.
+struct Fleet {
+    name: String,
+    redis: String,
+    tokens: Tokens,
+}
+
+fn fleet(config: &Config) -> anyhow::Result<Option<Fleet>> {
+    let signaling = &config.signaling;
+    let Some(name) = signaling.fleet.clone() else { return Ok(None) };
+    let needs = "signaling.fleet needs signaling.redis, signaling.database and \
+                 signaling.fleet_key_file, the same at all nodes";
+    let redis = signaling.redis.clone().context(needs)?;
+    anyhow::ensure!(signaling.database.is_some(), needs);
+    let path = signaling.fleet_key_file.as_ref().context(needs)?;
+    let secret = std::fs::read_to_string(path)
+        .with_context(|| format!("signaling.fleet_key_file {}", path.display()))?;
+    let secret = secret.trim();
+    anyhow::ensure!(
+        secret.len() >= FLEET_KEY_MIN,
+        "signaling.fleet_key_file: at least {FLEET_KEY_MIN} characters are needed"
+    );
+    Ok(Some(Fleet { name, redis, tokens: Tokens::new(secret.as_bytes()) }))
+}
+
+/// A node's name. Each start is another node: what the one before has left is found as that of a
+/// node that is gone.
+fn node(config: &Config) -> anyhow::Result<String> {
+    let state_dir = config.state_dir();
+    let (instance, _) = identity::load(state_dir).map_err(|error| {
+        anyhow::anyhow!(explain::state(&state_dir.join(identity::FILE), &error))
+    })?;
+    let name = config.signaling.instance.clone().unwrap_or(instance);
+    let start = uuid::Uuid::new_v4().simple().to_string();
+    Ok(format!("{name}-{}-{}", config.signaling.listen, &start[..8]))
+}
+
 fn ice_servers(config: &Config) -> anyhow::Result<IceServers> {
     let signaling = &config.signaling;
     let stun = signaling.stun_servers.clone();
@@ -244,6 +310,10 @@ async fn stores(config: &Config) -> anyhow::Result<Stores> {
     let mut stores = Stores { lasting: Arc::new(lasting), ..Stores::in_memory() };
     if let Some(url) = &config.signaling.redis {
         stores.shared = Arc::new(Redis::connect(url).await.context("signaling.redis")?);
+    }
+    if let Some(fleet) = fleet(config)? {
+        let hub = Hub::connect(&fleet.redis, node(config)?).await.context("signaling.redis")?;
+        stores.hub = Some(hub);
     }
     Ok(stores)
 }

@@ -345,6 +345,8 @@ pub trait Media: Send + Sync + 'static {
     fn leave(&self, router_id: Id, session: Id) -> Answer<'_, ()>;
     /// Whether it takes new rooms now.
     fn ready(&self) -> Answer<'_, ()>;
+    /// One router with all that hangs below it.
+    fn router(&self, id: Id) -> Answer<'_, RouterView>;
     /// Everything that is there.
     fn snapshot(&self) -> Answer<'_, Snapshot>;
     /// The event stream after an event.

@@ -31,6 +31,16 @@ pub struct Metrics {
     pub slow_sockets: Counter,
     /// Words about who is where that could not be written.
     pub presence_lost: Counter,
+    /// Nodes of the fleet that are heard of.
+    pub fleet_nodes: Gauge,
+    /// Whether the other nodes are heard.
+    pub fleet_link: Gauge,
+    /// What could not be told to other nodes in time.
+    pub fleet_lost: Counter,
+    /// Participants who came from another node with their media.
+    pub fleet_moved: Counter,
+    /// Participants of nodes that are gone, removed by this one.
+    pub fleet_removed: Counter,
     /// Messages that people wrote.
     pub chat_messages: Counter,
     /// Messages that were too many.
@@ -56,6 +66,11 @@ impl Default for Metrics {
             notices: Counter::default(),
             slow_sockets: Counter::default(),
             presence_lost: Counter::default(),
+            fleet_nodes: Gauge::default(),
+            fleet_link: Gauge::default(),
+            fleet_lost: Counter::default(),
+            fleet_moved: Counter::default(),
+            fleet_removed: Counter::default(),
             chat_messages: Counter::default(),
             chat_refused: Counter::default(),
             broadcasts_started: Family::default(),
@@ -80,6 +95,16 @@ impl Default for Metrics {
         registry.register("slow_sockets", about, metrics.slow_sockets.clone());
         let about = "Words about who is where that the shared store did not take";
         registry.register("presence_lost", about, metrics.presence_lost.clone());
+        let about = "Nodes of the fleet that are heard of, this one too";
+        registry.register("fleet_nodes", about, metrics.fleet_nodes.clone());
+        let about = "Whether the other nodes of the fleet are heard";
+        registry.register("fleet_link", about, metrics.fleet_link.clone());
+        let about = "What could not be told to the other nodes in time";
+        registry.register("fleet_lost", about, metrics.fleet_lost.clone());
+        let about = "Participants who came from another node with their media";
+        registry.register("fleet_moved", about, metrics.fleet_moved.clone());
+        let about = "Participants of nodes that are gone, removed by this one";
+        registry.register("fleet_removed", about, metrics.fleet_removed.clone());
         registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
         let about = "Chat messages refused because their writer wrote too many";
         registry.register("chat_refused", about, metrics.chat_refused.clone());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
 use crate::media::{MediaEvent, MediaResult, RouterView, Snapshot};
-use crate::rooms::Cell;
+use crate::rooms::{Cell, Participant};
 use crate::service::{Service, Thing};
 
 /// First wait before the stream is opened again; it doubles.
@@ -233,7 +233,9 @@ impl Service {
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let mut room = seat.room.lock();
-        if room.remove_producer(&seat, &id) {
+        // Of whoever is at another node that one tells.
+        let is_here = room.participant(&seat).is_ok_and(Participant::is_here);
+        if is_here && room.remove_producer(&seat, &id) {
             self.tell_closed(&mut room, &seat, std::slice::from_ref(&id));
         }
     }
@@ -260,7 +262,7 @@ impl Service {
             if room.router.capabilities.initialized() {
                 known.routers.push(room.router.id.clone());
             }
-            for participant in room.participants.values() {
+            for (_, participant) in room.people_here() {
                 known.transports.extend(participant.transports.values().cloned());
                 known.producers.extend(participant.producers.keys().cloned());
                 known.consumers.extend(participant.consumers.keys().cloned());
@@ -306,6 +308,9 @@ impl Service {
     fn free_strangers(self: &Arc<Self>, router: &RouterView) {
         let Ok(router_id) = Id::new(router.id.clone()) else { return };
         let Some(room) = self.rooms().room_of_router(&router_id) else {
+            if self.is_fleet() {
+                return self.adopt(vec![router.clone()]);
+            }
             tracing::info!(router = %router_id, "freeing a router that no room uses");
             self.free(Thing::Router, router_id);
             return;
@@ -317,6 +322,10 @@ impl Service {
         }
         let (sessions, things) = self.strangers(router, &room);
         for session in sessions {
+            if self.is_fleet() {
+                self.free_session_unless_known(&room, session);
+                continue;
+            }
             self.free_session(router_id.clone(), session);
         }
         for (thing, id) in things {
@@ -336,7 +345,13 @@ impl Service {
         for transport in router.transports.iter().filter(|each| Self::is_noted(&each.app_data)) {
             let session = transport.session.as_deref().and_then(|text| Id::new(text).ok());
             let Some(session) = session else { continue };
-            if room.seat_of_session(&session).is_none() {
+            let seat = room.seat_of_session(&session);
+            // What is another node's is looked after there.
+            let is_there = |seat| !room.participant(&seat).is_ok_and(Participant::is_here);
+            if seat.clone().is_some_and(is_there) {
+                continue;
+            }
+            if seat.is_none() {
                 if stranger(&transport.id).is_some() {
                     sessions.insert(session);
                 }

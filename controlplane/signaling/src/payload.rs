@@ -290,6 +290,26 @@ pub struct ListMessages {
     pub limit: u32,
 }
 
+/// `muteParticipant`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MuteParticipant {
+    /// Whom.
+    pub participant_id: Id,
+    /// Only this kind; both if missing.
+    pub kind: Option<MediaKind>,
+    /// Only these; all that he sends if missing.
+    pub producer_ids: Option<Vec<Id>>,
+}
+
+/// `removeParticipant`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoveParticipant {
+    /// Whom.
+    pub participant_id: Id,
+}
+
 /// `POST /api/goodbye`: what a page says on its way out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

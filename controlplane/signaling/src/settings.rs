@@ -3,10 +3,36 @@
 
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::broadcast;
 use crate::ice::IceServers;
 use crate::identity::Tokens;
 use crate::rooms::mode::Rules;
+
+/// How the nodes of a fleet know of each other.
+#[derive(Debug, Clone, Copy)]
+pub struct FleetTimes {
+    /// A node says so often that it is there.
+    pub beat: Duration,
+    /// One that was not heard of for so long is gone.
+    pub node: Duration,
+    /// What is believed is compared with what is written so often.
+    pub look: Duration,
+    /// After Redis was lost all nodes write down again what they know: before that nothing is
+    /// concluded from what is missing.
+    pub settle: Duration,
+}
+
+impl Default for FleetTimes {
+    fn default() -> Self {
+        Self {
+            beat: Duration::from_secs(1),
+            node: Duration::from_secs(5),
+            look: Duration::from_secs(3),
+            settle: Duration::from_secs(2),
+        }
+    }
+}
 
 /// What may be how many, and how long we wait for what.
 #[derive(Debug, Clone)]
@@ -70,6 +96,12 @@ pub struct Settings {
     pub instance: String,
     /// Makes and checks resume tokens.
     pub tokens: Tokens,
+    /// Who may do what; none: everybody everything but what needs a moderator.
+    pub access: Option<Access>,
+    /// Where rooms are spread over several nodes.
+    pub fleet: FleetTimes,
+    /// Where media is, as a room's record says it.
+    pub media_host: Option<String>,
 }
 
 impl Default for Settings {
@@ -104,6 +136,9 @@ impl Default for Settings {
             broadcast: broadcast::Settings::default(),
             instance: "ironcast-signaling".to_owned(),
             tokens: Tokens::default(),
+            access: None,
+            fleet: FleetTimes::default(),
+            media_host: None,
         }
     }
 }

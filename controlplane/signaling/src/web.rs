@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ironcast_api::problem::PROBLEM_MEDIA_TYPE;
-use ironcast_api::{ErrorCode, Problem};
+use ironcast_api::{ErrorCode, Id, Problem};
 use rust_embed::RustEmbed;
 use salvo::http::{HeaderValue, Method, ReqBody, ResBody, StatusCode, header};
 use salvo::{ConnCtrl, Depot, FlowCtrl, Handler, Request, Response, async_trait};
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use socketioxide::SocketIo;
 
 use crate::broadcast;
+use crate::failure::Failure;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::media::Media;
 use crate::metrics;
@@ -23,6 +24,9 @@ use crate::store::Stores;
 
 /// Largest goodbye, bytes.
 const GOODBYE_BYTES_MAX: usize = 1024;
+
+/// Rooms as other services read them.
+const INTERNAL_ROOMS: &str = "/internal/rooms/";
 
 /// Where Socket.IO lives.
 const SOCKETS: &str = "/socket.io/";
@@ -85,8 +89,16 @@ impl Handler for Site {
             "/api/goodbye" if *request.method() != Method::POST => refuse_method(response, "POST"),
             "/api/goodbye" => self.goodbye(request, response).await,
             path if broadcast::http::is_ours(path) && is_read => {
+                let room_id = broadcast::http::room_of(path);
+                let admitted = self.service.admit_request(request.headers(), room_id.as_ref());
+                if let Err(failure) = admitted {
+                    return write_problem(response, &problem(failure));
+                }
                 let shelf = &self.service.broadcasts.shelf;
                 broadcast::http::serve(shelf, path, request, response).await;
+            }
+            path if path.starts_with(INTERNAL_ROOMS) && is_read => {
+                self.room(&path[INTERNAL_ROOMS.len()..], request, response).await;
             }
             path if path.starts_with("/api/") || path.starts_with("/internal/") => {
                 let detail = format!("this service has no {path}");
@@ -134,6 +146,19 @@ impl Site {
         })
     }
 
+    /// A room's mode and who is in it.
+    async fn room(&self, id: &str, request: &Request, response: &mut Response) {
+        let asked = async {
+            let id = Id::new(id).map_err(|_| Failure::not_found("room", id))?;
+            self.service.admit_request(request.headers(), Some(&id))?;
+            self.service.room_view(&id).await
+        };
+        match asked.await {
+            Ok(view) => write_json(response, StatusCode::OK, &view),
+            Err(failure) => write_problem(response, &problem(failure)),
+        }
+    }
+
     /// `navigator.sendBeacon` sends text without waiting for an answer: whatever the body says it
     /// is, it is read as JSON.
     async fn goodbye(&self, request: &mut Request, response: &mut Response) {
@@ -146,17 +171,28 @@ impl Site {
             Err(error) => return write_problem(response, &Problem::invalid("", error.to_string())),
         };
         let said = serde_json::from_slice(&body)
-            .map_err(|error| Problem::invalid("", error.to_string()))
-            .and_then(|payload| {
-                self.service.goodbye(payload).map_err(|failure| match &*failure.code {
-                    "invalid_request" => Problem::invalid("", failure.message),
-                    _ => Problem::new(ErrorCode::NotFound, failure.message),
-                })
-            });
+            .map_err(|error| Failure::invalid(error.to_string()))
+            .and_then(|payload| self.service.goodbye(request.headers(), payload))
+            .map_err(problem);
         match said {
             Ok(()) => response.status_code = Some(StatusCode::NO_CONTENT),
             Err(problem) => write_problem(response, &problem),
         }
+    }
+}
+
+/// A failure as HTTP has it.
+fn problem(failure: Failure) -> Problem {
+    match &*failure.code {
+        "invalid_request" => Problem::invalid("", failure.message),
+        "unauthorized" | "token_expired" => {
+            Problem::new(ErrorCode::Unauthenticated, failure.message)
+        }
+        "forbidden" => Problem::new(ErrorCode::Forbidden, failure.message),
+        "store_unavailable" | "media_unavailable" => {
+            Problem::new(ErrorCode::DataplaneUnavailable, failure.message)
+        }
+        _ => Problem::new(ErrorCode::NotFound, failure.message),
     }
 }
 

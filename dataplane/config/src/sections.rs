@@ -443,6 +443,20 @@ section! {
         /// A Redis server in which it is written down who is where, for other services to read:
         /// "redis://cache.example.org:6379". Not set: in memory.
         redis: Option<String> = None, RedisUrl;
+        /// Several of these services serve the same rooms, as nodes of a fleet of this name: at one
+        /// control plane, with one redis, one PostgreSQL database and one fleet_key_file. Not set:
+        /// this one serves its rooms alone.
+        fleet: Option<String> = None;
+        /// A file with a secret of at least 32 characters, the same at all nodes: whoever lost his
+        /// socket at one comes back at another.
+        fleet_key_file: Option<PathBuf> = None;
+        /// Who may join, and as what, is in tokens (JSON Web Tokens) that one of the public keys in
+        /// this file has signed: a JWK Set, or PEM (RS256, ES256, EdDSA). Not set: everybody may.
+        jwt_keys: Option<PathBuf> = None;
+        /// The audience (aud) of such tokens. Not set: any.
+        jwt_audience: Option<String> = None;
+        /// Their issuer (iss). Not set: any.
+        jwt_issuer: Option<String> = None;
         /// Messages that one participant may write in a second, five times as many at once; 0 for
         /// no limit.
         chat_per_participant_per_s: u32 = 2, Between(0, 1_000);

@@ -68,6 +68,12 @@ fn find(shelf: &Shelf, path: &str) -> Option<Found> {
     Some(Found { path: shelf.of_recording(&id).join(name), kind, caching: PRIVATE })
 }
 
+/// The room that a path shows; a recording is had by its link alone.
+pub fn room_of(path: &str) -> Option<Id> {
+    let (room, _) = path.strip_prefix(WATCHED)?.split_once('/')?;
+    Id::new(decoded(room)).ok()
+}
+
 /// Whether a path is one of ours.
 pub fn is_ours(path: &str) -> bool {
     path.starts_with(WATCHED) || path.starts_with(RECORDED)

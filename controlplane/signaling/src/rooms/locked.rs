@@ -84,8 +84,7 @@ impl<'a> Locked<'a> {
 
     /// Removes the room if nobody came since `arrival`.
     pub fn close_if_empty(&mut self, arrival: u64) -> Option<Arc<RouterSlot>> {
-        let is_empty = self.participants.is_empty() && self.joining == 0;
-        if !is_empty || self.is_closed || self.arrival != arrival {
+        if !self.is_unused() || self.is_closed || self.arrival != arrival {
             return None;
         }
         self.close();
@@ -103,7 +102,9 @@ impl<'a> Locked<'a> {
     /// Forgets what a participant owned, who is in no room any more; gives his socket.
     fn forget(&self, participant: &Participant) -> Option<Sid> {
         let directory = self.directory();
-        directory.participants.fetch_sub(1, Ordering::Relaxed);
+        if participant.is_here() {
+            directory.participants.fetch_sub(1, Ordering::Relaxed);
+        }
         directory.disown(participant.owned());
         let socket = participant.socket?;
         directory.seats().remove(&socket);
@@ -131,6 +132,7 @@ impl<'a> Locked<'a> {
             None => None,
         };
         let ousted = ousted.and_then(|seat| self.leave(&seat));
+        let version = ousted.as_ref().map_or(0, |ousted| ousted.version);
         let participant_id = who.participant_id.cloned().unwrap_or_else(fresh_id);
         let seat = self.seat_of(&participant_id, &once_only(&participant_id));
         let participant = Participant {
@@ -138,6 +140,7 @@ impl<'a> Locked<'a> {
             id_is_chosen: who.participant_id.is_some(),
             socket: Some(socket),
             p2p: who.p2p,
+            version,
             ..Participant::away(seat.session.clone())
         };
         self.add_participant(&seat, participant);
@@ -163,8 +166,46 @@ impl<'a> Locked<'a> {
     /// Seats someone with all that he owns.
     pub fn add_participant(&mut self, seat: &Seat, participant: Participant) {
         self.directory().own(seat, participant.owned());
+        if participant.is_here() {
+            self.directory().participants.fetch_add(1, Ordering::Relaxed);
+        }
         self.participants.insert(seat.participant_id.clone(), participant);
-        self.directory().participants.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The same person is somewhere else, or here now: everything that is known of him is replaced.
+    /// Gives the socket that he had here.
+    pub fn replace_participant(&mut self, seat: &Seat, participant: Participant) -> Option<Sid> {
+        let old = self.participants.remove(&seat.participant_id);
+        let socket = old.and_then(|old| self.forget(&old));
+        self.add_participant(seat, participant);
+        socket
+    }
+
+    /// All nodes have agreed on the room's router.
+    pub fn set_router(&mut self, id: &Id) {
+        if self.router.id == *id {
+            return;
+        }
+        let mut routers = self.directory().routers();
+        routers.remove(&self.router.id);
+        routers.insert(id.clone(), Arc::clone(self.cell));
+        drop(routers);
+        self.router = RouterSlot::empty(id.clone());
+    }
+
+    /// The same where nothing was asked of the router yet; gives whether that is so.
+    pub fn take_unused_router(&mut self, id: &Id) -> bool {
+        let is_unused = !self.router.capabilities.initialized();
+        if is_unused {
+            self.set_router(id);
+        }
+        is_unused
+    }
+
+    /// Remembers a track of somebody at another node.
+    pub fn add_copy(&mut self, seat: &Seat, id: &Id, new: Producer) {
+        // He was looked up under the same lock.
+        let _ = self.add_producer(seat, id, new);
     }
 
     /// A socket went away; its participant stays. Gives his `sockets_seen`, unless he has another
@@ -182,7 +223,8 @@ impl<'a> Locked<'a> {
     pub fn leave(&mut self, seat: &Seat) -> Option<Departed> {
         self.participant(seat).ok()?;
         let participant = self.participants.remove(&seat.participant_id)?;
-        let room_empty = self.participants.is_empty().then_some(self.arrival);
+        let is_empty = self.people_here().next().is_none();
+        let room_empty = is_empty.then_some(self.arrival);
         let socket = self.forget(&participant);
         Some(Departed {
             seat: seat.clone(),
@@ -190,6 +232,8 @@ impl<'a> Locked<'a> {
             producer_ids: participant.producers.into_keys().collect(),
             socket,
             room_empty,
+            place: participant.place,
+            version: participant.version + 1,
         })
     }
 
@@ -294,20 +338,31 @@ impl<'a> Locked<'a> {
     /// Everybody talks directly from now on: what they had at the media server is forgotten. Gives
     /// its router; the next one has another id.
     pub fn leave_server(&mut self) -> Arc<RouterSlot> {
+        self.forget_media();
         let directory = self.directory();
-        for participant in self.room.participants.values_mut() {
-            directory.disown(participant.owned());
-            participant.transports.clear();
-            participant.producers.clear();
-            participant.consumers.clear();
-        }
-        self.speakers.clear();
         let next = RouterSlot::new(&self.cell.id);
         let mut routers = directory.routers();
         routers.remove(&self.router.id);
         routers.insert(next.id.clone(), Arc::clone(self.cell));
         drop(routers);
         std::mem::replace(&mut self.router, next)
+    }
+
+    /// The same where other nodes use the router, too: gives the sessions that had something there.
+    pub fn forget_media(&mut self) -> Vec<Id> {
+        let directory = self.directory();
+        let mut sessions = Vec::new();
+        for participant in self.room.participants.values_mut().filter(|one| one.is_here()) {
+            directory.disown(participant.owned());
+            if !participant.transports.is_empty() {
+                sessions.push(participant.session.clone());
+            }
+            participant.transports.clear();
+            participant.producers.clear();
+            participant.consumers.clear();
+        }
+        self.speakers.clear();
+        sessions
     }
 
     /// Forgets what a direction carried: the producers of a sending transport, the consumers of a

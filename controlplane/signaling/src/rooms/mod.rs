@@ -14,7 +14,7 @@ mod room;
 mod tests;
 
 pub use locked::Locked;
-pub use people::{Arrival, Departed, DueList, Joined, Participant, Producer};
+pub use people::{Arrival, Departed, DueList, Joined, Participant, Place, Producer};
 pub use room::Room;
 
 use std::collections::{BTreeMap, HashMap};
@@ -85,7 +85,12 @@ pub struct RouterSlot {
 
 impl RouterSlot {
     fn new(room_id: &Id) -> Arc<Self> {
-        Arc::new(Self { id: once_only(room_id), capabilities: OnceCell::new() })
+        Self::empty(once_only(room_id))
+    }
+
+    /// One that may be there already: who needs it asks for it.
+    pub fn empty(id: Id) -> Arc<Self> {
+        Arc::new(Self { id, capabilities: OnceCell::new() })
     }
 
     /// One that is there already.
@@ -98,8 +103,10 @@ impl RouterSlot {
 pub struct Cell {
     /// Its name.
     pub id: Id,
-    /// Whose message is kept and told next.
-    pub chat: tokio::sync::Mutex<()>,
+    /// Whose message is kept and told next: the number of the last one that was told here.
+    pub chat: tokio::sync::Mutex<Option<u64>>,
+    /// Whether this node hears of the room's people at other nodes.
+    pub opened: OnceCell<()>,
     room: Mutex<Room>,
     directory: Arc<Directory>,
 }
@@ -252,6 +259,7 @@ impl Rooms {
         let cell = Arc::new(Cell {
             id: id.clone(),
             chat: tokio::sync::Mutex::default(),
+            opened: OnceCell::new(),
             room: Mutex::new(Room::new(router, arrival, Ways::new(&self.rules))),
             directory: Arc::clone(&self.directory),
         });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ironcast_api::{AppData, Id, MediaKind, RtpCapabilities};
 use serde_json::value::RawValue;
@@ -12,6 +13,22 @@ use socketioxide::socket::Sid;
 use super::{RouterSlot, Seat};
 use crate::events::Direction;
 use crate::limits::Bucket;
+
+/// Where somebody's socket is, or was last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At this node: what he has is written here alone.
+    Here,
+    /// At another one: a copy of what it says.
+    There {
+        /// Which; empty if none is known.
+        node: String,
+        /// His socket is open there.
+        connected: bool,
+        /// Since when he is missing among the room's records.
+        missing_since: Option<Instant>,
+    },
+}
 
 /// Someone in a room.
 #[derive(Debug)]
@@ -40,6 +57,10 @@ pub struct Participant {
     pub p2p: bool,
     /// How much he may write yet.
     pub chat: Option<Bucket>,
+    /// Where he is.
+    pub place: Place,
+    /// Counts the changes that other nodes are told.
+    pub version: u64,
 }
 
 impl Participant {
@@ -58,6 +79,20 @@ impl Participant {
             consumers: BTreeMap::new(),
             p2p: false,
             chat: None,
+            place: Place::Here,
+            version: 0,
+        }
+    }
+
+    /// Whether this node has him.
+    pub fn is_here(&self) -> bool {
+        self.place == Place::Here
+    }
+
+    fn is_connected(&self) -> bool {
+        match self.place {
+            Place::Here => self.socket.is_some(),
+            Place::There { connected, .. } => connected,
         }
     }
 
@@ -71,7 +106,7 @@ impl Participant {
     /// it at once. Not so with a token that is not his: that is how two browsers of one person
     /// would oust each other for ever. An id that we made up comes back by its token only.
     pub(super) fn gives_way_to(&self, who: &Arrival<'_>) -> bool {
-        self.id_is_chosen && !(who.shows_token && self.socket.is_some())
+        self.id_is_chosen && !(who.shows_token && self.is_connected())
     }
 }
 
@@ -177,8 +212,12 @@ pub struct Departed {
     pub producer_ids: Vec<Id>,
     /// His socket, if he still had one.
     pub socket: Option<Sid>,
-    /// Set when the room is empty now: its `arrival`.
+    /// Set when nobody of the room is here any more: its `arrival`.
     pub room_empty: Option<u64>,
+    /// Where he was.
+    pub place: Place,
+    /// Newer than all that was told of him.
+    pub version: u64,
 }
 
 /// A list that a room's sockets have to be told.

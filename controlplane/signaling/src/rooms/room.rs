@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ironcast_api::Id;
 use serde_json::{Value, json};
@@ -12,6 +12,9 @@ use super::mode::{Mode, Rules, Ways, wanted};
 use super::people::{DueList, Participant};
 use super::{RouterSlot, Seat};
 use crate::failure::Failure;
+
+/// So long it is remembered that somebody left.
+const LEFT_TIME: Duration = Duration::from_secs(60);
 
 /// A room.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ pub struct Room {
     list_due: Vec<Id>,
     /// Somebody sees to it that the list is told.
     list_watched: bool,
+    /// Sessions that have left, for a while: what is told of them late does not bring them back.
+    left: BTreeMap<Id, (u64, Instant)>,
+    /// Since when nobody is here, as the last look at the fleet saw it.
+    pub idle_since: Option<Instant>,
 }
 
 impl Room {
@@ -55,7 +62,35 @@ impl Room {
             is_closed: false,
             list_due: Vec::new(),
             list_watched: false,
+            left: BTreeMap::new(),
+            idle_since: None,
         }
+    }
+
+    /// Those of this node.
+    pub fn people_here(&self) -> impl Iterator<Item = (&Id, &Participant)> {
+        self.participants.iter().filter(|(_, one)| one.is_here())
+    }
+
+    /// Whether nobody is here, or about to be.
+    pub fn is_unused(&self) -> bool {
+        self.joining == 0 && self.people_here().next().is_none()
+    }
+
+    /// It is in no list any more.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// A session is gone for good.
+    pub fn note_left(&mut self, session: &Id, version: u64, now: Instant) {
+        self.left.retain(|_, (_, at)| now.saturating_duration_since(*at) < LEFT_TIME);
+        self.left.insert(session.clone(), (version, now));
+    }
+
+    /// Whether a record is older than its session's end.
+    pub fn has_left(&self, session: &Id, version: u64) -> bool {
+        self.left.get(session).is_some_and(|(last, _)| version <= *last)
     }
 
     /// The participant of a seat.
@@ -83,8 +118,9 @@ impl Room {
     }
 
     /// The way that the room would like, for those who are there and perhaps one more.
+    /// People at several nodes are with the media server: one node could not keep the rules.
     pub fn wanted(&self, rules: &Rules, newcomer: Option<bool>) -> Mode {
-        if self.is_broadcast {
+        if self.is_broadcast || self.participants.values().any(|one| !one.is_here()) {
             return Mode::Sfu;
         }
         let people = self.participants.values().map(|participant| participant.p2p);
@@ -168,9 +204,18 @@ impl Room {
             .collect()
     }
 
+    /// Everyone, as browsers are told.
+    pub fn people(&self) -> Value {
+        self.listed(None)
+    }
+
     /// Everyone but `viewer`, as browsers are told.
     pub fn participants_for(&self, viewer: &Id) -> Value {
-        let others = self.participants.iter().filter(|(id, _)| *id != viewer);
-        others.map(|(id, one)| json!({ "participantId": id, "name": one.name })).collect()
+        self.listed(Some(viewer))
+    }
+
+    fn listed(&self, but: Option<&Id>) -> Value {
+        let shown = self.participants.iter().filter(|(id, _)| Some(*id) != but);
+        shown.map(|(id, one)| json!({ "participantId": id, "name": one.name })).collect()
     }
 }

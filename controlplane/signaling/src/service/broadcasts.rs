@@ -142,7 +142,10 @@ impl Service {
 
     /// Whether a transport was made for a broadcast that is over.
     pub(crate) fn is_of_no_broadcast(&self, transport: &str, app_data: &Value) -> bool {
-        app_data[NOTE_BROADCAST].is_string() && !self.broadcasts.has_transport(transport)
+        // Another node may have it: then it ends with the room's router.
+        !self.is_fleet()
+            && app_data[NOTE_BROADCAST].is_string()
+            && !self.broadcasts.has_transport(transport)
     }
 
     /// Puts right what an earlier start left on the disk, and deletes what is old, now and then.

@@ -1,17 +1,22 @@
 //! What people write. A message is kept first and told then, in the order of its number, so that
 //! all see one order; who sends it again after a lost answer gets the answer of the first time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::Service;
+use super::{Service, raw};
 use crate::failure::Failure;
 use crate::limits::Bucket;
 use crate::payload::{ChatMessage, ListMessages, parse};
-use crate::rooms::Seat;
+use crate::rooms::{Cell, Room, Seat};
+use crate::store::hub::News;
 use crate::store::{Message, NewMessage, now_ms};
+
+/// So many messages that were missed are told; who wants more of them asks.
+const MISSED_MAX: u64 = 100;
 
 /// What may be written at once, in seconds of the rate.
 const BURST_S: f64 = 5.0;
@@ -41,12 +46,14 @@ impl Service {
             kept_max: self.settings.chat_kept_per_room_max,
         };
         // Held until it is told: who comes next is told next.
-        let turn = seat.room.chat.lock().await;
+        let mut last = seat.room.chat.lock().await;
         let kept = self.stores.lasting.add_message(new).await?;
         if kept.is_new {
+            self.tell_before(&seat.room, &mut last, kept.message.number).await;
             self.tell_message(&seat, &kept.message, wanted.client_id.as_deref());
+            *last = Some(kept.message.number);
         }
-        drop(turn);
+        drop(last);
         let message = kept.message;
         Ok(json!({ "id": message.number.to_string(), "timestamp": message.time_ms }))
     }
@@ -76,6 +83,45 @@ impl Service {
             payload["clientId"] = json!(client_id);
         }
         self.tell(&room, seat, "chat_message", &payload);
+        if let Some(fleet) = &self.fleet {
+            fleet.tell(&seat.room.id, News::Chat(message.clone()));
+        }
+    }
+
+    /// Somebody at another node wrote.
+    pub(super) async fn hear_message(&self, cell: &Arc<Cell>, message: Message) {
+        let mut last = cell.chat.lock().await;
+        if last.is_some_and(|last| message.number <= last) {
+            return;
+        }
+        self.tell_before(cell, &mut last, message.number).await;
+        self.tell_room(&cell.lock(), &message);
+        *last = Some(message.number);
+    }
+
+    /// Numbers have no gaps: what is missing before one was written at another node, and its news
+    /// come later, or never. All nodes tell in the order of numbers.
+    async fn tell_before(&self, cell: &Arc<Cell>, last: &mut Option<u64>, number: u64) {
+        let Some(told) = *last else { return };
+        let missing = number.saturating_sub(told + 1).min(MISSED_MAX);
+        if self.fleet.is_none() || missing == 0 {
+            return;
+        }
+        let asked = self.stores.lasting.messages(cell.id.clone(), Some(number), missing as u32);
+        // Who wants to know lists them.
+        let Ok(messages) = asked.await else { return };
+        let room = cell.lock();
+        for message in messages.iter().filter(|message| message.number > told) {
+            self.tell_room(&room, message);
+            *last = Some(message.number);
+        }
+    }
+
+    fn tell_room(&self, room: &Room, message: &Message) {
+        let payload = raw(&shown(message));
+        for (_, socket) in room.sockets_but(None) {
+            self.outbox.emit(socket, "chat_message", &payload);
+        }
     }
 
     pub(super) async fn list_messages(

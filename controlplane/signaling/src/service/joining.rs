@@ -5,15 +5,19 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ironcast_api::Id;
+use salvo::http::HeaderMap;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::tell::speaking;
-use super::{From, Service, Thing};
+use super::{From, Service};
+use crate::access::{Role, forbidden};
 use crate::failure::Failure;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
 use crate::rooms::mode::Mode;
-use crate::rooms::{Arrival, Cell, Departed, Joined, Producer, RouterSlot, Seat, fresh_id};
+use crate::rooms::{
+    Arrival, Cell, Departed, Joined, Participant, Producer, RouterSlot, Seat, fresh_id,
+};
 
 /// Somebody is about to join a room. However that ends, also when his message is cut off, a room
 /// that nobody is in afterwards is closed.
@@ -26,10 +30,7 @@ impl Drop for Visit {
     fn drop(&mut self) {
         let emptied = self.room.lock().end_join();
         if let Some(router) = emptied {
-            // Also when its creation failed: the request may have arrived, and only its answer
-            // was lost.
-            self.service.note_empty(&self.room.id);
-            self.service.free(Thing::Router, router.id.clone());
+            self.service.close_shared(&self.room, router);
         }
     }
 }
@@ -46,6 +47,9 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: CreateRoom = parse(payload)?;
+        if let Some(user) = self.user(from.socket) {
+            user.check_room(wanted.room_id.as_ref())?;
+        }
         self.wait_until_in_step().await?;
         let room_id = wanted.room_id.unwrap_or_else(fresh_id);
         // A timer for a room that is made, not for each time that somebody asks for it.
@@ -70,10 +74,7 @@ impl Service {
         let waiting = in_step.wait_for(|in_step| *in_step);
         match tokio::time::timeout(self.settings.media_patience, waiting).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new(
-                "media_unavailable",
-                "the media server does not answer; try again",
-            )),
+            _ => Err(Failure::new("media_unavailable", "Media Server Unavailable")),
         }
     }
 
@@ -82,7 +83,14 @@ impl Service {
         from: From,
         payload: Value,
     ) -> Result<Value, Failure> {
-        let wanted: JoinRoom = parse(payload)?;
+        let mut wanted: JoinRoom = parse(payload)?;
+        let user = self.user(from.socket);
+        if let Some(user) = &user {
+            user.check_room(Some(&wanted.room_id))?;
+            wanted.participant_id = Some(user.id.clone());
+            wanted.name = user.name.clone().or(wanted.name);
+            wanted.p2p &= user.role != Role::Viewer;
+        }
         let here = self.rooms.seat(from.socket).ok();
         if let Some(seat) = here.as_ref().filter(|seat| seat.room.id == wanted.room_id) {
             return self.answer_joined(seat, true).await;
@@ -93,9 +101,24 @@ impl Service {
             self.remove(&seat, "left");
         }
         let visit = self.visit(from, &wanted.room_id)?;
+        self.open(&visit.room).await?;
+        let token = wanted.resume_token.as_deref();
+        let session = token.and_then(|token| self.settings.tokens.session(&wanted.room_id, token));
+        // A resume token is good together with the token of the same person.
+        let is_anothers = |session: &Id| {
+            let seat = visit.room.lock().seat_of_session(session);
+            let user = user.as_ref().map(|user| &user.id);
+            seat.is_some_and(|seat| user.is_some_and(|user| *user != seat.participant_id))
+        };
+        if session.as_ref().is_some_and(is_anothers) {
+            return Err(forbidden("this resume token is somebody else's"));
+        }
+        if let Some(session) = &session {
+            self.bring_here(&visit.room, session).await?;
+        }
         // The router comes first: nobody is shown in a room that cannot carry his media.
         let joined = loop {
-            if let Some(joined) = self.seat(from.socket, &wanted, &visit)? {
+            if let Some(joined) = self.seat(from.socket, &wanted, session.as_ref(), &visit)? {
                 break joined;
             }
             let router = Arc::clone(&visit.room.lock().router);
@@ -130,17 +153,21 @@ impl Service {
         self: &Arc<Self>,
         socket: Sid,
         wanted: &JoinRoom,
+        session: Option<&Id>,
         visit: &Visit,
     ) -> Result<Option<Joined>, Failure> {
-        let token = wanted.resume_token.as_deref();
-        let session = token.and_then(|token| self.settings.tokens.session(&wanted.room_id, token));
         let mut room = visit.room.lock();
         // Who has gone while he waited would stay in the room for ever. Whoever goes from now on is
         // lost by the end of his queue, which this message holds up.
         if !self.outbox.is_open(socket) {
             return Err(Failure::not_in_room());
         }
-        let known = session.as_ref().and_then(|session| room.seat_of_session(session));
+        // Who is still at another node could not be brought here: he comes as somebody new.
+        let session = session.filter(|session| {
+            let seat = room.seat_of_session(session);
+            seat.is_none_or(|seat| room.participant(&seat).is_ok_and(Participant::is_here))
+        });
+        let known = session.and_then(|session| room.seat_of_session(session));
         let way = match &known {
             Some(seat) => room.ways.of(&seat.session),
             None => room.ways.of_newcomer(room.wanted(&self.settings.ways, Some(wanted.p2p))),
@@ -153,8 +180,8 @@ impl Service {
             &Arrival {
                 participant_id: wanted.participant_id.as_ref(),
                 name: wanted.name.as_deref(),
-                shows_token: token.is_some(),
-                session: session.as_ref(),
+                shows_token: wanted.resume_token.is_some(),
+                session,
                 p2p: wanted.p2p,
                 participants_max: self.settings.participants_per_room_max,
             },
@@ -164,13 +191,16 @@ impl Service {
         }
         if !joined.resumed {
             self.tell_arrival(&room, &joined.seat);
-            let (session, is_first) = (&joined.seat.session, room.participants.len() == 1);
+            let (session, is_first) = (&joined.seat.session, room.people_here().count() == 1);
             room.ways.arrive(&self.settings.ways, session, way, is_first, Instant::now());
             if is_first {
                 self.note_mode(&visit.room.id, way);
             }
+            self.note_joined(&mut room, &joined.seat);
+        } else {
+            self.note_changed(&mut room, &joined.seat);
+            self.note_here(&room, &joined.seat);
         }
-        self.note_here(&room, &joined.seat);
         self.look_at_ways(&mut room);
         Ok(Some(joined))
     }
@@ -246,14 +276,19 @@ impl Service {
     }
 
     /// A page says goodbye over HTTP while it unloads.
-    pub fn goodbye(self: &Arc<Self>, payload: Value) -> Result<(), Failure> {
+    pub fn goodbye(self: &Arc<Self>, headers: &HeaderMap, payload: Value) -> Result<(), Failure> {
         let goodbye: Goodbye = parse(payload)?;
+        self.admit_request(headers, Some(&goodbye.room_id))?;
         let session = self.settings.tokens.session(&goodbye.room_id, &goodbye.resume_token);
         let room = session.and_then(|session| Some((self.rooms.room(&goodbye.room_id)?, session)));
         let seat = room
             .and_then(|(room, session)| room.lock().seat_of_session(&session))
             .ok_or_else(Failure::not_in_room)?;
-        self.remove(&seat, "left");
+        if seat.room.lock().participant(&seat).is_ok_and(Participant::is_here) {
+            self.remove(&seat, "left");
+        } else {
+            self.remove_elsewhere(seat, "left");
+        }
         Ok(())
     }
 
@@ -261,7 +296,7 @@ impl Service {
     pub fn lose_socket(self: &Arc<Self>, socket: Sid) {
         let Some((seat, sockets_seen)) = self.rooms.lose_socket(socket) else { return };
         if !self.stopping.load(Ordering::Relaxed) {
-            self.note_lost(&seat.room.lock(), &seat, self.settings.reconnect_window);
+            self.note_lost(&mut seat.room.lock(), &seat, self.settings.reconnect_window);
             self.remove_unless_back(seat, sockets_seen, self.settings.reconnect_window);
         }
     }
@@ -275,8 +310,11 @@ impl Service {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(window).await;
-            let gone = seat.room.lock().is_still_away(&seat, sockets_seen);
-            if gone {
+            let is_away = || seat.room.lock().is_still_away(&seat, sockets_seen);
+            // He may have come back here while the other nodes were asked: then his place is told
+            // again by the next look.
+            let _leaving = service.leaving(&seat.session);
+            if is_away() && service.is_gone(&seat).await && is_away() {
                 service.remove(&seat, "disconnected");
             }
         });
@@ -287,6 +325,9 @@ impl Service {
         let departed = {
             let mut room = seat.room.lock();
             let Some(departed) = room.leave(seat) else { return };
+            if self.is_fleet() {
+                room.note_left(&seat.session, departed.version, Instant::now());
+            }
             self.tell_departure(&mut room, &departed, reason);
             self.look_at_ways(&mut room);
             departed
@@ -297,7 +338,7 @@ impl Service {
 
     /// What has to be done when somebody is out of his room; he keeps his socket unless it is
     /// given here.
-    fn clear_up_after(self: &Arc<Self>, departed: Departed) {
+    pub(super) fn clear_up_after(self: &Arc<Self>, departed: Departed) {
         if departed.router.capabilities.initialized() {
             self.free_session(departed.router.id.clone(), departed.seat.session.clone());
         }
@@ -312,14 +353,18 @@ impl Service {
         }
     }
 
-    fn close_room_later(self: &Arc<Self>, room: Arc<Cell>, arrival: u64, grace: Duration) {
+    pub(super) fn close_room_later(
+        self: &Arc<Self>,
+        room: Arc<Cell>,
+        arrival: u64,
+        grace: Duration,
+    ) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(grace).await;
             let router = room.lock().close_if_empty(arrival);
             if let Some(router) = router {
-                service.note_empty(&room.id);
-                service.free(Thing::Router, router.id.clone());
+                service.close_shared(&room, router);
             }
         });
     }
@@ -328,8 +373,10 @@ impl Service {
     pub(crate) fn close_dead_room(&self, room: &Arc<Cell>) {
         let (router, sockets) = {
             let mut room = room.lock();
+            self.note_all_gone(&room);
             (room.router.id.clone(), room.close())
         };
+        self.note_dead_router(&room.id, &router);
         tracing::warn!(%router, room_id = %room.id, sockets = sockets.len(), "the room's router is gone");
         for socket in sockets {
             self.tell_rejoin(socket, "the media server lost this room; join again");
@@ -342,6 +389,10 @@ impl Service {
         self.stopping.store(true, Ordering::Relaxed);
         for socket in self.rooms.sockets() {
             self.emit(socket, "server-draining", &json!({ "what": "signaling" }));
+        }
+        if self.fleet.is_some() {
+            tokio::join!(self.stop_serving(), self.broadcasts.stop_all());
+            return;
         }
         let unused = |room: Arc<Cell>| {
             let room = room.lock();

@@ -5,8 +5,10 @@
 mod broadcasts;
 mod chat;
 mod draining;
+mod fleet;
 mod joining;
 mod making;
+mod moderating;
 mod modes;
 mod presence;
 mod relay;
@@ -19,20 +21,22 @@ mod transports;
 pub(crate) use broadcasts::{RoomScene, SceneTrack};
 pub(crate) use making::Thing;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use ironcast_api::Id;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::watch;
 
+use salvo::http::HeaderMap;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
+use crate::access::{Role, User, check_action, token_of};
 use crate::broadcast::Broadcasts;
 use crate::events::Action;
 use crate::failure::Failure;
@@ -93,9 +97,12 @@ pub struct Service {
     media: Arc<dyn Media>,
     stores: Stores,
     presence: presence::Writer,
+    fleet: Option<fleet::Fleet>,
     outbox: Box<dyn Outbox>,
     rooms: Rooms,
     addresses: Addresses,
+    /// Who sits at a socket, where tokens say it.
+    users: Mutex<HashMap<Sid, User>>,
     /// Ids of what is being made at the media server.
     being_made: Mutex<HashSet<Id>>,
     /// Whether the rooms of the last start were taken over: nobody joins before.
@@ -123,7 +130,9 @@ impl Service {
         outbox: Box<dyn Outbox>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let hub = stores.hub.clone();
+        let service = Arc::new(Self {
+            fleet: hub.map(|hub| fleet::Fleet::new(hub, settings.fleet, Arc::clone(&metrics))),
             addresses: Addresses::new(&settings),
             rooms: Rooms::new(settings.ways),
             broadcasts: Broadcasts::new(settings.broadcast.clone()),
@@ -136,6 +145,7 @@ impl Service {
             media,
             stores,
             outbox,
+            users: Mutex::default(),
             being_made: Mutex::default(),
             in_step: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
@@ -144,7 +154,11 @@ impl Service {
             connected: AtomicBool::new(false),
             media_ready: AtomicBool::new(false),
             draining: Mutex::default(),
-        })
+        });
+        if service.fleet.is_some() {
+            fleet::start(&service);
+        }
+        service
     }
 
     /// Does what several messages ask for that came one after the other. One answer for each.
@@ -153,6 +167,9 @@ impl Service {
         from: From,
         asked: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
+        if let Some(Err(over)) = self.user(from.socket).map(|user| user.check_time()) {
+            return asked.iter().map(|_| Err(over.clone())).collect();
+        }
         match asked.first() {
             Some((Action::CreateTransport(_) | Action::Consume, _)) => {
                 self.make_all(from.socket, asked).await
@@ -175,6 +192,7 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let socket = from.socket;
+        check_action(self.role(socket), action)?;
         match action {
             Action::CreateRoom => self.create_room(from, payload).await,
             Action::JoinRoom => self.join_room(from, payload).await,
@@ -200,11 +218,53 @@ impl Service {
             Action::StartBroadcast => self.start_broadcast(socket, payload),
             Action::StopBroadcast => self.stop_broadcast(socket, payload),
             Action::ListRecordings => self.list_recordings(socket).await,
+            Action::MuteParticipant => self.mute_participant(socket, payload).await,
+            Action::RemoveParticipant => self.remove_participant(socket, payload),
+            Action::EndRoom => self.end_room(socket),
             Action::CreateTransport(_) | Action::Consume | Action::ResumeConsumer => {
                 let answers = Box::pin(self.handle_all(from, vec![(action, payload)])).await;
                 answers.into_iter().next().unwrap_or_else(|| Ok(json!({})))
             }
         }
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<Sid, User>> {
+        self.users.lock().expect("nobody panics with it")
+    }
+
+    /// A socket may come in if it shows a token, where tokens are wanted. Gives until when.
+    pub fn admit(
+        &self,
+        socket: Sid,
+        auth: Option<&Value>,
+        headers: &HeaderMap,
+    ) -> Result<Option<SystemTime>, Failure> {
+        let Some(access) = &self.settings.access else { return Ok(None) };
+        let user = access.user(token_of(auth, headers).as_deref())?;
+        let until = user.until;
+        self.users().insert(socket, user);
+        Ok(Some(until))
+    }
+
+    /// Whether a request may have something of a room; of no room in particular: whether it shows a
+    /// good token.
+    pub fn admit_request(&self, headers: &HeaderMap, room_id: Option<&Id>) -> Result<(), Failure> {
+        let Some(access) = &self.settings.access else { return Ok(()) };
+        let user = access.user(token_of(None, headers).as_deref())?;
+        room_id.map_or(Ok(()), |room_id| user.check_room(Some(room_id)))
+    }
+
+    /// A socket is gone, or did not come in.
+    pub fn forget_user(&self, socket: Sid) {
+        self.users().remove(&socket);
+    }
+
+    fn user(&self, socket: Sid) -> Option<User> {
+        self.users().get(&socket).cloned()
+    }
+
+    fn role(&self, socket: Sid) -> Role {
+        self.users().get(&socket).map(|user| user.role).unwrap_or_default()
     }
 
     /// Whether the media server is there: what `/ready` says.
@@ -236,6 +296,11 @@ impl Service {
         let seat = self.rooms.seat(socket)?;
         self.note_here(&seat.room.lock(), &seat);
         Ok(json!({ "time": now_ms() }))
+    }
+
+    /// Whether other nodes serve the same rooms.
+    pub(crate) fn is_fleet(&self) -> bool {
+        self.fleet.is_some()
     }
 
     pub(crate) fn rooms(&self) -> &Rooms {

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::payload::{ModeName, ModeSwitched, parse};
 use crate::rooms::mode::{Mode, Step, Switch};
 use crate::rooms::{Cell, Locked, Room, RouterSlot, Seat};
+use crate::store::Present;
 
 /// The old way through the media server lives so long after the new one holds: browsers hear of it
 /// first.
@@ -50,19 +51,45 @@ impl Service {
         })
     }
 
+    /// A room's mode and people, from here or as the nodes have written them.
+    pub async fn room_view(&self, room_id: &Id) -> Result<Value, Failure> {
+        if let Some(cell) = self.rooms.room(room_id) {
+            let room = cell.lock();
+            if !room.participants.is_empty() {
+                return Ok(json!({
+                    "roomId": room_id,
+                    "mode": room.ways.mode.name(),
+                    "mediaHost": self.settings.media_host,
+                    "participants": room.people(),
+                }));
+            }
+        }
+        let record = self.stores.shared.room(room_id.clone()).await?;
+        let record = record.ok_or_else(|| Failure::not_found("room", room_id))?.value;
+        let present = self.stores.shared.present(room_id.clone()).await?;
+        let shown =
+            |who: &Present| json!({ "participantId": who.participant_id, "name": who.name });
+        Ok(json!({
+            "roomId": room_id,
+            "mode": record.mode,
+            "mediaHost": record.media_host,
+            "participants": present.iter().map(shown).collect::<Vec<_>>(),
+        }))
+    }
+
     /// Somebody came or went, or it is time.
     pub(super) fn look_at_ways(self: &Arc<Self>, room: &mut Locked<'_>) {
         let rules = self.settings.ways;
         // Each round takes a step; there are no more of them than ways there and back.
         for _ in 0..4 {
-            let people = room.participants.values().map(|one| one.session.clone()).collect();
+            let people = room.people_here().map(|(_, one)| one.session.clone()).collect();
             let wanted = room.wanted(&rules, None);
             let step = room.ways.consider(&rules, &people, wanted, Instant::now());
             let Some(step) = step else { break };
             self.take_step(room, step);
         }
         // Also what was made for somebody who has left before it was needed.
-        if !room.ways.needs_server() && !room.participants.is_empty() {
+        if !room.ways.needs_server() && room.people_here().next().is_some() {
             self.leave_server(room, Duration::ZERO);
         }
     }
@@ -206,6 +233,14 @@ impl Service {
         if !room.router.capabilities.initialized() {
             return;
         }
+        if self.fleet.is_some() {
+            // Somebody may be on his way to it at another node: it stays until the room ends.
+            let router_id = room.router.id.clone();
+            for session in room.forget_media() {
+                self.free_session_later(router_id.clone(), session, after);
+            }
+            return;
+        }
         self.free_router_later(room.leave_server(), after);
     }
 
@@ -214,6 +249,14 @@ impl Service {
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             service.free(Thing::Router, router.id.clone());
+        });
+    }
+
+    fn free_session_later(self: &Arc<Self>, router_id: Id, session: Id, after: Duration) {
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            service.free_session(router_id, session);
         });
     }
 
@@ -251,7 +294,8 @@ impl Service {
             drop(room);
             return self.close_dead_room(cell);
         }
-        room.leave_server();
+        let router = room.leave_server();
+        self.note_dead_router(&cell.id, &router.id);
         let number = room.ways.switch.as_ref().map(|switch| switch.number);
         let why = "the media server lost this room";
         let rules = self.settings.ways;

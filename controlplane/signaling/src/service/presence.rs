@@ -1,6 +1,7 @@
 //! Who is where, written down for all who share the store: one word after the other, in the order
 //! in which it became true, by a task of its own. Nobody waits for it. What is lost because the
-//! store is away, or slow, is said again with the next heartbeat, or expires.
+//! store is away, or slow, is said again with the next heartbeat, or expires. (The nodes of a fleet
+//! write more than that, and read it: `fleet`.)
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Service;
 use crate::rooms::mode::Mode;
-use crate::rooms::{Room, Seat};
+use crate::rooms::{Departed, Locked, Place, Room, Seat};
 use crate::store::{Present, RoomRecord, Shared, StoreError};
 
 /// Words that wait to be written.
@@ -100,22 +101,48 @@ impl Service {
         })
     }
 
-    /// Somebody came, came back, or says that he is still here.
+    /// Somebody came.
+    pub(super) fn note_joined(&self, room: &mut Room, seat: &Seat) {
+        match &self.fleet {
+            Some(fleet) => fleet.note_joined(room, seat),
+            None => self.note_here(room, seat),
+        }
+    }
+
+    /// Something about him is new, or he came back.
+    pub(super) fn note_changed(&self, room: &mut Room, seat: &Seat) {
+        if let Some(fleet) = &self.fleet {
+            fleet.note_changed(room, seat);
+        }
+    }
+
+    /// He says that he is still here.
     pub(super) fn note_here(&self, room: &Room, seat: &Seat) {
-        if let Some(who) = self.present(room, seat) {
+        if let Some(fleet) = &self.fleet {
+            fleet.note_here(room, seat);
+        } else if let Some(who) = self.present(room, seat) {
             self.presence.say(Word::Here(who));
         }
     }
 
     /// His socket is lost; he may come back.
-    pub(super) fn note_lost(&self, room: &Room, seat: &Seat, window: Duration) {
-        if let Some(who) = self.present(room, seat) {
+    pub(super) fn note_lost(&self, room: &mut Room, seat: &Seat, window: Duration) {
+        if let Some(fleet) = &self.fleet {
+            fleet.note_lost(room, seat, window);
+        } else if let Some(who) = self.present(room, seat) {
             self.presence.say(Word::Lost(who, window));
         }
     }
 
     /// He left.
-    pub(super) fn note_gone(&self, seat: &Seat) {
+    pub(super) fn note_gone(&self, departed: &Departed, reason: &str) {
+        if departed.place != Place::Here {
+            return;
+        }
+        let seat = &departed.seat;
+        if let Some(fleet) = &self.fleet {
+            return fleet.note_gone(seat, departed.version, reason);
+        }
         self.presence.say(Word::Gone(Present {
             room_id: seat.room.id.clone(),
             participant_id: seat.participant_id.clone(),
@@ -125,9 +152,21 @@ impl Service {
         }));
     }
 
+    /// The room is lost with everybody in it.
+    pub(super) fn note_all_gone(&self, room: &Locked<'_>) {
+        let Some(fleet) = &self.fleet else { return };
+        for (id, participant) in room.people_here() {
+            let seat = room.seat_of(id, &participant.session);
+            fleet.note_gone(&seat, participant.version + 1, "replaced");
+        }
+    }
+
     /// Which way a room's media goes.
     pub(super) fn note_mode(&self, room_id: &Id, mode: Mode) {
-        self.presence.say(Word::Mode(room_id.clone(), mode));
+        match &self.fleet {
+            Some(fleet) => fleet.note_mode(room_id, mode, self.settings.media_host.clone()),
+            None => self.presence.say(Word::Mode(room_id.clone(), mode)),
+        }
     }
 
     /// Nobody is in it any more.

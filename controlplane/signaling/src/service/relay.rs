@@ -1,5 +1,6 @@
 //! What browsers say to each other to talk directly: read for its shape, and handed on.
 
+use ironcast_api::Id;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
@@ -8,6 +9,7 @@ use crate::events::Signal;
 use crate::failure::Failure;
 use crate::payload::{Relayed, parse};
 use crate::rooms::{Room, Seat};
+use crate::store::hub::{self, News};
 
 /// Longest session description, bytes.
 const SDP_BYTES_MAX: usize = 64 * 1024;
@@ -45,8 +47,16 @@ fn content(signal: Signal, wanted: &Relayed) -> Result<Value, Failure> {
     Ok(json!(description))
 }
 
+/// Where the one is whom it is for.
+enum Receiver {
+    /// At a socket of this node.
+    Here(Sid),
+    /// At another node.
+    There(Id),
+}
+
 /// The one it is for: named, or the only other one.
-fn receiver(room: &Room, seat: &Seat, wanted: &Relayed) -> Result<Sid, Failure> {
+fn receiver(room: &Room, seat: &Seat, wanted: &Relayed) -> Result<Receiver, Failure> {
     let to = match &wanted.to {
         Some(id) if *id == seat.participant_id => {
             return Err(Failure::invalid("`to` is yourself"));
@@ -61,12 +71,25 @@ fn receiver(room: &Room, seat: &Seat, wanted: &Relayed) -> Result<Sid, Failure> 
         }
     };
     let there = room.participants.get(to).ok_or_else(|| Failure::not_found("participant", to))?;
-    there.socket.ok_or_else(|| {
+    if !there.is_here() {
+        return Ok(Receiver::There(to.clone()));
+    }
+    there.socket.map(Receiver::Here).ok_or_else(|| {
         Failure::new("wrong_state", format!("participant {to} is away for a moment; try again"))
     })
 }
 
 impl Service {
+    fn relay_to_node(&self, seat: &Seat, signal: Signal, relayed: hub::Relayed) {
+        let Some(fleet) = &self.fleet else { return };
+        let news = match signal {
+            Signal::Offer => News::Offer(relayed),
+            Signal::Answer => News::Answer(relayed),
+            Signal::Candidate => News::Ice(relayed),
+        };
+        fleet.tell(&seat.room.id, news);
+    }
+
     pub(super) fn relay(
         &self,
         socket: Sid,
@@ -78,7 +101,14 @@ impl Service {
         let seat = self.rooms.seat(socket)?;
         let room = seat.room.lock();
         room.participant(&seat)?;
-        let receiver = receiver(&room, &seat, &wanted)?;
+        let receiver = match receiver(&room, &seat, &wanted)? {
+            Receiver::Here(socket) => socket,
+            Receiver::There(to) => {
+                let from = seat.participant_id.clone();
+                self.relay_to_node(&seat, signal, hub::Relayed { from, to, content });
+                return Ok(json!({}));
+            }
+        };
         let told = json!({ "from": seat.participant_id, signal.key(): content });
         for name in signal.names() {
             self.emit(receiver, name, &told);

@@ -58,6 +58,13 @@ impl Service {
         if *self.in_step.borrow() {
             return;
         }
+        if self.fleet.is_some() {
+            // Whose they are is known when they are opened.
+            let ours = snapshot.routers.iter().filter(|router| self.is_ours(router));
+            self.adopt(ours.cloned().collect());
+            self.in_step.send_replace(true);
+            return;
+        }
         let mut ours: Vec<_> = snapshot.routers.iter().filter(|each| self.is_ours(each)).collect();
         // A room may have two after a crash in the wrong moment: the fuller one is the call.
         ours.sort_by_key(|router| std::cmp::Reverse(router.transports.len()));
@@ -68,8 +75,9 @@ impl Service {
     }
 
     fn take_over_router(self: &Arc<Self>, router: &RouterView) {
-        let room_id = router.app_data[NOTE_ROOM].as_str().and_then(|id| Id::new(id).ok());
-        let (Some(room_id), Ok(router_id)) = (room_id, Id::new(router.id.clone())) else { return };
+        let (Some(room_id), Ok(router_id)) = (room_of(router), Id::new(router.id.clone())) else {
+            return;
+        };
         let people = people_of(router);
         if people.is_empty() {
             return;
@@ -98,8 +106,13 @@ fn note<const N: usize>(entries: [(&str, Value); N]) -> AppData {
     AppData::new(entries.collect::<Map<_, _>>()).unwrap_or_default()
 }
 
+/// A router's room, as it is noted on it.
+pub(super) fn room_of(router: &RouterView) -> Option<Id> {
+    router.app_data[NOTE_ROOM].as_str().and_then(|id| Id::new(id).ok())
+}
+
 /// Who is in a router's room, by what is noted on his transports.
-fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
+pub(super) fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
     let mut people: BTreeMap<Id, Participant> = BTreeMap::new();
     for transport in &router.transports {
         let text = |key: &str| transport.app_data[key].as_str();

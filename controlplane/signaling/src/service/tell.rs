@@ -70,7 +70,7 @@ impl Service {
         reason: &str,
     ) {
         let seat = &departed.seat;
-        self.note_gone(seat);
+        self.note_gone(departed, reason);
         self.broadcasts.poke(&seat.room.id);
         self.tell_closed(room, seat, &departed.producer_ids);
         let payload = json!({ "participantId": seat.participant_id, "reason": reason });
@@ -94,6 +94,7 @@ impl Service {
             "appData": producer.app_data,
         });
         self.tell_others(room, seat, "new-producer", &payload);
+        self.note_changed(room, seat);
         self.tell_producers(room, seat);
     }
 
@@ -118,6 +119,7 @@ impl Service {
             self.tell_others(room, seat, "producer-closed", &payload);
         }
         if !producer_ids.is_empty() {
+            self.note_changed(room, seat);
             self.tell_producers(room, seat);
         }
     }
@@ -132,6 +134,7 @@ impl Service {
         let event = if paused { "producer-paused" } else { "producer-resumed" };
         let payload = json!({ "producerId": id, "participantId": seat.participant_id });
         self.tell_others(room, seat, event, &payload);
+        self.note_changed(room, seat);
         self.tell_producers(room, seat);
     }
 

@@ -11,6 +11,7 @@ use socketioxide::socket::Sid;
 
 use super::making::Making;
 use super::{Service, Thing};
+use crate::access::check_action;
 use crate::events::{Action, Direction};
 use crate::failure::Failure;
 use crate::media::{Made, MediaError, MediaResult, New, NewConsumer, NewTransport};
@@ -95,6 +96,7 @@ impl Service {
         });
         let direction =
             direction.or(named).ok_or_else(|| Failure::invalid("missing field `direction`"))?;
+        check_action(self.role(socket), Action::CreateTransport(Some(direction)))?;
         let seat = self.rooms.seat(socket)?;
         let (router, said) = {
             let mut room = seat.room.lock();

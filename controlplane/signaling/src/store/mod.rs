@@ -1,9 +1,11 @@
 //! What is more than one room's lock can hold: what the nodes of a fleet share for a while
 //! ([`Shared`]: rooms, who is where), and what lasts ([`Lasting`]: messages). Handlers ask through
-//! these two, and never under a lock. In memory by default (`memory`); `redis` for what is shared, SQL for what lasts (`sql`).
+//! these two, and never under a lock. In memory by default (`memory`); `redis` for what is shared,
+//! SQL for what lasts (`sql`). Where rooms are spread over several nodes, they talk by `hub`.
 //!
 //! A store may be slow or away: every answer is a `Result`, and a call goes on without it.
 
+pub mod hub;
 pub mod memory;
 pub mod redis;
 pub mod sql;
@@ -90,7 +92,8 @@ pub trait Shared: Send + Sync + 'static {
 }
 
 /// A message that was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Message {
     /// Counts from 1 in its room: the order that all see.
     pub number: u64,
@@ -149,13 +152,15 @@ pub struct Stores {
     pub shared: Arc<dyn Shared>,
     /// What lasts.
     pub lasting: Arc<dyn Lasting>,
+    /// The way to the other nodes of a fleet; none where there is only this one.
+    pub hub: Option<hub::Hub>,
 }
 
 impl Stores {
     /// All of it in memory, for as long as the process lives.
     pub fn in_memory() -> Self {
         let memory = Arc::new(memory::Memory::default());
-        Self { shared: Arc::clone(&memory) as _, lasting: memory }
+        Self { shared: Arc::clone(&memory) as _, lasting: memory, hub: None }
     }
 }
 

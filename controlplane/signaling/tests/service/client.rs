@@ -6,6 +6,7 @@ use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// Longest that anything may take in a test.
@@ -25,14 +26,31 @@ enum Incoming {
 
 impl Client {
     pub(crate) async fn connect(port: u16) -> Self {
+        Self::connect_with(port, &[], None).await.expect("the server says hello")
+    }
+
+    /// With headers, and with something for the handshake; gives why it is refused.
+    pub(crate) async fn connect_with(
+        port: u16,
+        headers: &[(&'static str, &str)],
+        auth: Option<Value>,
+    ) -> Result<Self, String> {
         let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
-        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
         let mut client = Self { socket, next_ack: 0, seen: Vec::new() };
-        client.send("40").await;
+        client.send(&format!("40{}", auth.map(|it| it.to_string()).unwrap_or_default())).await;
         loop {
-            let text = client.text().await.expect("the server says hello");
+            let text = client.text().await.expect("the server answers");
             if text.starts_with("40") {
-                return client;
+                return Ok(client);
+            }
+            if let Some(problem) = text.strip_prefix("44") {
+                let problem: Value = serde_json::from_str(problem).unwrap();
+                return Err(problem["message"].as_str().unwrap().to_owned());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! Every event under every name, in both styles of answer.
 
+use ironcast_signaling::access::{Role, check_action};
 use ironcast_signaling::broadcast;
-use ironcast_signaling::events::{Action, Direction, Signal, TABLE};
+use ironcast_signaling::events::{Action, Direction, Row, Signal, TABLE};
 use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
@@ -87,6 +88,9 @@ fn payload(action: Action, cast: &Cast) -> Value {
             json!({ signal.key(): { "type": signal.key(), "sdp": "v=0" } })
         }
         Action::ChatMessage => json!({ "content": "hello" }),
+        Action::MuteParticipant | Action::RemoveParticipant | Action::EndRoom => {
+            unreachable!("a moderator's")
+        }
         Action::ListMessages => json!({ "limit": 10 }),
         Action::StartBroadcast => json!({ "kind": "hls", "layout": "grid" }),
         Action::StopBroadcast => json!({ "kind": "recording" }),
@@ -95,6 +99,11 @@ fn payload(action: Action, cast: &Cast) -> Value {
             json!({ "consumerId": cast.consumer, "spatialLayer": 1, "temporalLayer": 2 })
         }
     }
+}
+
+/// What needs no token (`access` has the rest).
+fn everybodys() -> impl Iterator<Item = &'static Row> {
+    TABLE.iter().filter(|row| check_action(Role::Participant, row.action).is_ok())
 }
 
 /// Fields that the answer must have.
@@ -139,7 +148,7 @@ fn check(name: &str, action: Action, answer: &Value) {
 
 #[tokio::test]
 async fn every_name_is_acknowledged() {
-    for row in TABLE {
+    for row in everybodys() {
         for name in row.names {
             let stage = broadcasting().await;
             let mut cast = cast(&stage).await;
@@ -152,7 +161,7 @@ async fn every_name_is_acknowledged() {
 
 #[tokio::test]
 async fn every_name_has_its_reply_event() {
-    for row in TABLE {
+    for row in everybodys() {
         for name in row.names {
             let stage = broadcasting().await;
             let mut cast = cast(&stage).await;

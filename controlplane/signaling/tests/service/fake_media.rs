@@ -375,21 +375,17 @@ impl Media for FakeMedia {
         })
     }
 
+    fn router(&self, id: Id) -> Answer<'_, RouterView> {
+        self.answer(format!("look at {id}"), |inside| {
+            known(&mut inside.routers, &id)?;
+            Ok(view_router(inside, id.as_str()))
+        })
+    }
+
     fn snapshot(&self) -> Answer<'_, Snapshot> {
         let seq = self.seq(self.last_number.load(Ordering::SeqCst));
         self.answer("snapshot".to_owned(), |inside| {
-            let view = |(id, app_data): (&String, &Value)| RouterView {
-                id: id.clone(),
-                app_data: app_data.clone(),
-                rtp_capabilities: json!({ "codecs": [], "headerExtensions": [] }),
-                transports: inside
-                    .transports
-                    .iter()
-                    .filter(|(_, transport)| transport.router == *id)
-                    .map(|(id, transport)| view_transport(inside, id, transport))
-                    .collect(),
-            };
-            let routers = inside.routers.iter().map(view).collect();
+            let routers = inside.routers.keys().map(|id| view_router(inside, id)).collect();
             Ok(Snapshot { seq, routers, ..Snapshot::default() })
         })
     }
@@ -415,6 +411,16 @@ impl Media for FakeMedia {
             }
         })
         .boxed()
+    }
+}
+
+fn view_router(inside: &Inside, id: &str) -> RouterView {
+    let transports = inside.transports.iter().filter(|(_, transport)| transport.router == id);
+    RouterView {
+        id: id.to_owned(),
+        app_data: inside.routers[id].clone(),
+        rtp_capabilities: json!({ "codecs": [], "headerExtensions": [] }),
+        transports: transports.map(|(id, it)| view_transport(inside, id, it)).collect(),
     }
 }
 

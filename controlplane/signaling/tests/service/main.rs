@@ -1,5 +1,6 @@
 //! The service with real sockets in front and a media server in memory behind.
 
+mod access;
 mod broadcasts;
 mod chat;
 mod client;
@@ -7,10 +8,13 @@ mod coming_and_going;
 mod dialects;
 mod draining;
 mod fake_media;
+mod fleet;
+mod fleet_failures;
 mod joins;
 mod kept;
 mod media_away;
 mod modes;
+mod nodes;
 mod pages;
 mod postgres;
 mod presence;

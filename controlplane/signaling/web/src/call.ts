@@ -64,6 +64,8 @@ export interface CallEvents {
   trackRemoved: (track: RemoteTrack) => void;
   trackChanged: (track: RemoteTrack) => void;
   localChanged: () => void;
+  /** A moderator put us out, or ended the call. */
+  ended: (text: string) => void;
   speaking: () => void;
   /** Media goes another way now. */
   mode: () => void;
@@ -95,6 +97,8 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
   return `This server is being taken out of service. ${rest}`;
 }
 
+/** Trying again does not help. */
+const FINAL = new Set(['no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired']);
 /** A failure that passes by itself sooner than this many tries is not worth a word. */
 const QUIET_TRIES = 3;
 /** A new way that is not there by then is given up; the server waits a little longer. */
@@ -183,9 +187,13 @@ export class Call {
   async start(): Promise<void> {
     this.step('joinStarted');
     this.signaling.socket.connect();
-    await new Promise<void>((resolve) => {
-      if (this.signaling.socket.connected) resolve();
-      else this.signaling.socket.once('connect', () => resolve());
+    await new Promise<void>((resolve, reject) => {
+      if (this.signaling.socket.connected) return resolve();
+      this.signaling.socket.once('connect', () => resolve());
+      // Refused for good: there is no token, or a wrong one.
+      this.signaling.socket.on('connect_error', (error) => {
+        if (!this.signaling.socket.active) reject(error);
+      });
     });
     await this.join();
   }
@@ -209,7 +217,7 @@ export class Call {
       } catch (error) {
         const code = error instanceof Refused ? error.code : '';
         this.step('joinFailed', { code, message: String(error) });
-        if (code === 'no_capacity' || code === 'invalid_request' || code === 'unsupported') throw error;
+        if (FINAL.has(code)) throw error;
         if (!(error instanceof Refused)) throw error;
         const busy = code === 'rate_limited';
         const leaving = code === 'draining' ? 'This server is being taken out of service and opens no new rooms' : '';
@@ -696,6 +704,9 @@ export class Call {
     });
     on('producer-paused', ({ producerId }) => this.setProducerPaused(producerId, true));
     on('producer-resumed', ({ producerId }) => this.setProducerPaused(producerId, false));
+    on('muted', ({ producerIds }) => void this.muted(producerIds));
+    on('removed', () => this.tell('ended', 'A moderator removed you from the call.'));
+    on('room-ended', () => this.tell('ended', 'A moderator ended the call.'));
     on('consumer-closed', ({ consumerId }) => {
       const track = this.consumers.get(consumerId);
       if (track) this.forget(track);
@@ -934,6 +945,16 @@ export class Call {
     this.direct?.setLive('mic', !muted && track !== undefined);
     this.tell('localChanged');
     await this.setPaused('mic', muted);
+  }
+
+  /** A moderator has paused these at the server: what is shown here follows. */
+  private async muted(producerIds: string[]): Promise<void> {
+    for (const [source, producer] of [...this.producers]) {
+      if (!producerIds.includes(producer.id)) continue;
+      this.tell('problem', `A moderator turned off your ${name(source)}.`);
+      if (source === 'mic') await this.setMicMuted(true);
+      else await this.setTrack(source, null);
+    }
   }
 
   private async stop(source: Source): Promise<void> {

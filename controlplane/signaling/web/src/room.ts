@@ -111,6 +111,10 @@ export class Room {
     this.call.on('trackRemoved', (track) => this.removed(track));
     this.call.on('trackChanged', () => this.refresh());
     this.call.on('problem', (text) => toast(text, 'error'));
+    this.call.on('ended', (text) => {
+      toast(text, 'error');
+      void this.leave();
+    });
   }
 
   private ownerOf(tile: Tile): string {

@@ -1,0 +1,356 @@
+//! Rooms come to a node and leave it; so do people. A room's router is what the first node that
+//! opens it says, and it is deleted by the last one that closes it. Somebody who shows his resume
+//! token here and was at another node is brought here with all that the media server has of his.
+
+use std::collections::HashSet;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use ironcast_api::Id;
+
+use super::{Fleet, next_version};
+use crate::failure::Failure;
+use crate::media::{MediaError, RouterView};
+use crate::rooms::mode::Mode;
+use crate::rooms::{Cell, Participant, Place, RouterSlot};
+use crate::service::takeover::{people_of, room_of};
+use crate::service::{Service, Thing};
+use crate::store::PRESENCE_TIME;
+use crate::store::hub::{Look, Member, News, Write};
+
+/// Between two tries to say that a room is not served here any more.
+const CLOSE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Rooms that are taken over at once.
+const ADOPTED_AT_ONCE: usize = 32;
+
+/// He is on his way here, or out of here: no look at the room does anything about him.
+pub(in crate::service) struct Moving<'a> {
+    fleet: &'a Fleet,
+    session: Id,
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.fleet.moving().remove(&self.session);
+    }
+}
+
+impl Fleet {
+    pub(super) fn moving(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.moving.lock().expect("nobody panics with it")
+    }
+
+    fn begin_move(&self, session: &Id) -> Moving<'_> {
+        self.moving().insert(session.clone());
+        Moving { fleet: self, session: session.clone() }
+    }
+}
+
+impl Service {
+    /// Before anybody sits in a room this node hears of all who are in it elsewhere.
+    pub(in crate::service) async fn open(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+    ) -> Result<(), Failure> {
+        let Some(fleet) = &self.fleet else { return Ok(()) };
+        cell.opened.get_or_try_init(|| self.open_now(fleet, cell)).await.copied()
+    }
+
+    async fn open_now(self: &Arc<Self>, fleet: &Fleet, cell: &Arc<Cell>) -> Result<(), Failure> {
+        let mut subscriber = fleet.until_settled(self.settings.media_patience).await?;
+        let _turn = fleet.turn(&cell.id).lock().await;
+        subscriber.subscribe(std::slice::from_ref(&cell.id)).await?;
+        let router_id = cell.lock().router.id.clone();
+        let look = Look { room_id: cell.id.clone(), router_id };
+        let asked = Instant::now();
+        let views = fleet.hub.look(&[look], &fleet.dead()).await?;
+        let view = views.into_iter().next().ok_or_else(Failure::not_in_room)?;
+        // What was written before is listed, not told.
+        let last = self.stores.lasting.messages(cell.id.clone(), None, 1).await;
+        *cell.chat.lock().await =
+            last.ok().map(|last| last.first().map_or(0, |message| message.number));
+        {
+            let mut room = cell.lock();
+            if room.router.id != view.router_id {
+                // Whom only the media server knew was in another call of this name.
+                let nobodys = |one: &Participant| matches!(&one.place, Place::There { node, .. } if node.is_empty());
+                let strangers: Vec<_> = room
+                    .participants
+                    .iter()
+                    .filter(|(_, one)| nobodys(one))
+                    .map(|(id, one)| room.seat_of(id, &one.session))
+                    .collect();
+                for seat in strangers {
+                    room.leave(&seat);
+                }
+                room.set_router(&view.router_id);
+            }
+            if !view.members.is_empty() {
+                let is_direct = view.mode.as_deref() == Some(Mode::P2p.name());
+                room.ways.mode =
+                    if is_direct && self.settings.ways.p2p { Mode::P2p } else { Mode::Sfu };
+            }
+        }
+        self.apply_view(fleet, cell, &view, asked);
+        Ok(())
+    }
+
+    /// Nobody is in a room here any more. Its router goes with the last node that serves it.
+    pub(in crate::service) fn close_shared(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        router: Arc<RouterSlot>,
+    ) {
+        if self.fleet.is_none() {
+            // Also when its creation failed: the request may have arrived, and only its answer
+            // was lost.
+            self.note_empty(&cell.id);
+            self.free(Thing::Router, router.id.clone());
+            return;
+        }
+        if !cell.opened.initialized() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (service, room_id) = (Arc::clone(self), cell.id.clone());
+        runtime.spawn(async move {
+            while let Err(failure) = service.close_now(&room_id, &router.id).await {
+                tracing::debug!(%failure, "a room cannot be closed yet");
+                tokio::time::sleep(CLOSE_AGAIN).await;
+            }
+        });
+    }
+
+    async fn close_now(self: &Arc<Self>, room_id: &Id, router_id: &Id) -> Result<(), Failure> {
+        let Some(fleet) = &self.fleet else { return Ok(()) };
+        let mut subscriber = fleet.until_settled(CLOSE_AGAIN).await?;
+        let _turn = fleet.turn(room_id).lock().await;
+        // Somebody came back: it is served again.
+        if self.rooms.room(room_id).is_some() {
+            return Ok(());
+        }
+        subscriber.unsubscribe(room_id).await?;
+        if fleet.hub.close(room_id, router_id, &fleet.nodes_there()).await? {
+            self.free(Thing::Router, router_id.clone());
+        }
+        Ok(())
+    }
+
+    /// The service stops: rooms that nobody is in here are not left behind, and of the others the
+    /// other nodes take care.
+    pub(in crate::service) async fn stop_serving(&self) {
+        let Some(fleet) = &self.fleet else { return };
+        for cell in self.rooms.all() {
+            let router_id = {
+                let room = cell.lock();
+                (room.is_unused() && cell.opened.initialized()).then(|| room.router.id.clone())
+            };
+            let Some(router_id) = router_id else { continue };
+            let others = fleet.nodes_there();
+            if fleet.hub.close(&cell.id, &router_id, &others).await == Ok(true) {
+                let _ = self.media.delete_router(router_id).await;
+            }
+        }
+    }
+
+    /// A router died: who opens its room next gets another one.
+    pub(in crate::service) fn note_dead_router(&self, room_id: &Id, router_id: &Id) {
+        let Some(fleet) = &self.fleet else { return };
+        fleet.note_dead(router_id);
+        fleet.say(Write::Dead(room_id.clone(), router_id.clone()));
+    }
+
+    /// He is about to be removed.
+    pub(in crate::service) fn leaving(&self, session: &Id) -> Option<Moving<'_>> {
+        self.fleet.as_ref().map(|fleet| fleet.begin_move(session))
+    }
+
+    /// His window is over. Gives whether he is gone, and not at another node by now.
+    pub(in crate::service) async fn is_gone(&self, seat: &crate::rooms::Seat) -> bool {
+        let Some(fleet) = &self.fleet else { return true };
+        let (who, news) = {
+            let room = seat.room.lock();
+            let Ok(known) = room.participant(seat) else { return false };
+            if !known.is_here() {
+                return false;
+            }
+            let who = fleet.present(&seat.room.id, &seat.participant_id, known);
+            let news = News::UserLeft {
+                participant_id: seat.participant_id.clone(),
+                session: seat.session.clone(),
+                version: next_version(known.version),
+                reason: "disconnected".to_owned(),
+            };
+            (who, news)
+        };
+        // Without Redis nobody can have come back elsewhere.
+        fleet.hub.remove(&who, news).await != Ok(false)
+    }
+
+    /// Who shows the token of a session that is at another node comes here with his media.
+    pub(in crate::service) async fn bring_here(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        session: &Id,
+    ) -> Result<(), Failure> {
+        let Some(fleet) = &self.fleet else { return Ok(()) };
+        let is_here = |session: &Id| {
+            let room = cell.lock();
+            let seat = room.seat_of_session(session);
+            seat.is_some_and(|seat| room.participant(&seat).is_ok_and(Participant::is_here))
+        };
+        if is_here(session) {
+            return Ok(());
+        }
+        let _moving = fleet.begin_move(session);
+        let router_id = cell.lock().router.id.clone();
+        // Without Redis what is known here has to do.
+        let (_, view) = tokio::join!(
+            self.look_at_rooms(std::slice::from_ref(cell)),
+            self.ask(|| self.media.router(router_id.clone())),
+        );
+        let view = match view {
+            Ok(view) => Some(view),
+            Err(MediaError::Refused { code, .. }) if code == "not_found" => None,
+            Err(error) => return Err(error.into()),
+        };
+        let (seat, brought, member, may_miss) = {
+            let room = cell.lock();
+            let Some(seat) = room.seat_of_session(session) else { return Ok(()) };
+            let known = room.participant(&seat)?;
+            let Place::There { node, .. } = &known.place else { return Ok(()) };
+            let may_miss = node.is_empty() || !fleet.is_settled() || fleet.gone_for(node).is_some();
+            let his = view.as_ref().and_then(|view| {
+                let people = people_of(view).into_values();
+                people.into_iter().find(|one| one.session == *session)
+            });
+            let brought = Participant {
+                name: known.name.clone(),
+                id_is_chosen: known.id_is_chosen,
+                p2p: known.p2p,
+                version: next_version(known.version),
+                ..his.unwrap_or_else(|| Participant::away(session.clone()))
+            };
+            let member = fleet.member(&cell.id, &seat.participant_id, &brought);
+            (seat, brought, Member { connected: true, ..member }, may_miss)
+        };
+        // False: he has left, or somebody else has his id.
+        if fleet.hub.claim(&member, may_miss).await == Ok(false) {
+            return Ok(());
+        }
+        {
+            let mut room = cell.lock();
+            let is_there = room.participant(&seat).is_ok_and(|known| !known.is_here());
+            if room.is_closed() || !is_there {
+                return Ok(());
+            }
+            let before: Vec<Id> = room.participant(&seat)?.producers.keys().cloned().collect();
+            room.replace_participant(&seat, brought);
+            // What he had stopped, or lost, meanwhile.
+            let now = room.participant(&seat)?;
+            let gone: Vec<Id> =
+                before.into_iter().filter(|id| !now.producers.contains_key(id)).collect();
+            self.tell_closed(&mut room, &seat, &gone);
+        }
+        self.metrics.fleet_moved.inc();
+        self.remove_unless_back(seat, 1, self.settings.reconnect_window);
+        Ok(())
+    }
+
+    /// What other nodes, or earlier starts, have left at the media server.
+    pub(super) async fn adopt_all(self: &Arc<Self>) {
+        match self.media.snapshot().await {
+            Ok(snapshot) => {
+                let ours = snapshot.routers.into_iter().filter(|router| self.is_ours(router));
+                self.adopt(ours.collect());
+            }
+            Err(_) => self.set_out_of_step(),
+        }
+    }
+
+    /// Opens rooms that this node does not serve, to see whether anybody does.
+    pub(crate) fn adopt(self: &Arc<Self>, routers: Vec<RouterView>) {
+        let cells: Vec<_> = routers.iter().filter_map(|router| self.adopt_router(router)).collect();
+        if cells.is_empty() {
+            return;
+        }
+        let service = Arc::clone(self);
+        tokio::spawn(async move {
+            let opening = futures::stream::iter(cells).map(|(cell, router_id)| {
+                let service = Arc::clone(&service);
+                async move { service.open_adopted(&cell, &router_id).await }
+            });
+            opening.buffer_unordered(ADOPTED_AT_ONCE).collect::<()>().await;
+        });
+    }
+
+    async fn open_adopted(self: &Arc<Self>, cell: &Arc<Cell>, router_id: &Id) {
+        while let Err(failure) = self.open(cell).await {
+            if cell.lock().is_closed() {
+                return;
+            }
+            tracing::debug!(%failure, "a room cannot be taken over yet");
+            tokio::time::sleep(CLOSE_AGAIN).await;
+        }
+        // All nodes have another router for this room by now.
+        if cell.lock().router.id != *router_id {
+            self.free(Thing::Router, router_id.clone());
+        }
+    }
+
+    fn adopt_router(self: &Arc<Self>, router: &RouterView) -> Option<(Arc<Cell>, Id)> {
+        let (room_id, router_id) = (room_of(router)?, Id::new(router.id.clone()).ok()?);
+        if self.rooms.room_of_router(&router_id).is_some() {
+            return None;
+        }
+        let slot = RouterSlot::known(router_id.clone(), router.rtp_capabilities.clone());
+        let Some(cell) = self.rooms.insert(&room_id, slot) else {
+            // The room is served, by another router.
+            let served = self.rooms.room(&room_id)?;
+            if served.opened.initialized() && served.lock().router.id != router_id {
+                self.free(Thing::Router, router_id);
+            }
+            return None;
+        };
+        {
+            let mut room = cell.lock();
+            for (id, participant) in people_of(router) {
+                let seat = room.seat_of(&id, &participant.session);
+                let copy = Participant {
+                    place: Place::There {
+                        node: String::new(),
+                        connected: false,
+                        missing_since: None,
+                    },
+                    transports: std::collections::BTreeMap::new(),
+                    consumers: std::collections::BTreeMap::new(),
+                    ..participant
+                };
+                room.add_participant(&seat, copy);
+            }
+        }
+        Some((cell, router_id))
+    }
+
+    /// A session at one of our routers that nobody here knows: its node may not have said it yet.
+    /// If nobody knows it a while later it is freed.
+    pub(crate) fn free_session_unless_known(self: &Arc<Self>, cell: &Arc<Cell>, session: Id) {
+        let Some(fleet) = &self.fleet else { return };
+        let patience = PRESENCE_TIME.min(fleet.times.node + self.settings.takeover_window);
+        let (service, cell) = (Arc::clone(self), Arc::clone(cell));
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            let looked = service.look_at_rooms(std::slice::from_ref(&cell)).await;
+            let router_id = {
+                let room = cell.lock();
+                if room.is_closed() || looked.is_err() || room.seat_of_session(&session).is_some() {
+                    return;
+                }
+                room.router.id.clone()
+            };
+            service.free_session(router_id, session);
+        });
+    }
+}

@@ -1,0 +1,595 @@
+//! What the nodes of a fleet say to each other, over Redis. Each participant is one record with a
+//! version, written by the node that has his socket: the newest is in the hash
+//! `room:{id}:presence`, and every change is told on `channel:room:{id}` by the same script that
+//! writes it. So whoever reads the hash after subscribing misses nothing, and what comes late or
+//! twice is seen by its version. Nodes are heard of on `channel:nodes`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ironcast_api::{AppData, Id, MediaKind};
+use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSubSink, PubSubStream};
+use redis::{Client, Cmd, FromRedisValue, Pipeline};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Message, PRESENCE_TIME, Present, ROOM_TIME, RoomRecord, StoreError};
+
+/// Longest wait for an answer.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Where nodes say that they are there.
+const NODES: &str = "channel:nodes";
+
+/// Rooms that are looked at in one request.
+const LOOKS_AT_ONCE: usize = 64;
+
+/// Functions that several scripts begin with.
+const COMMON: &str = r"
+local function count(nodes, node, by)
+  if redis.call('HINCRBY', nodes, node, by) < 0 then redis.call('HSET', nodes, node, 0) end
+end
+";
+
+/// A participant's record. KEYS presence, his presence, his node, nodes, disconnecting, channel;
+/// ARGV his id, the record, his session, his node, seconds, version, 1 if his socket is open,
+/// seconds that he may be away, what is told (empty: nothing), whether he is claimed from another
+/// node (0 no, 1 yes, 2 yes and he need not be there). Gives 0 if a newer record is there.
+const ENTER: &str = r"
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if before then
+  local there = cjson.decode(before)
+  local version, mine = tonumber(there.version) or 0, tonumber(ARGV[6])
+  if version > mine or (version == mine and there.session > ARGV[3]) then return 0 end
+  if ARGV[10] ~= '0' and there.session ~= ARGV[3] then return 0 end
+  count(KEYS[4], there.node, -1)
+elseif ARGV[10] == '1' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+count(KEYS[4], ARGV[4], 1)
+redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[5])
+redis.call('SET', KEYS[3], ARGV[4], 'EX', ARGV[5])
+redis.call('EXPIRE', KEYS[1], 3600)
+redis.call('EXPIRE', KEYS[4], 3600)
+if ARGV[7] == '1' then redis.call('DEL', KEYS[5]) else redis.call('SET', KEYS[5], ARGV[4], 'EX', ARGV[8]) end
+if ARGV[9] ~= '' then redis.call('PUBLISH', KEYS[6], ARGV[9]) end
+return 1
+";
+
+/// He left. The same keys; ARGV his id, his session, the node that he must be at (empty: any),
+/// what is told. Gives 1, 0 if he is somewhere else or somebody else, -1 if he was not there.
+const LEAVE: &str = r"
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+local result = -1
+if before then
+  local there = cjson.decode(before)
+  if there.session ~= ARGV[2] or (ARGV[3] ~= '' and there.node ~= ARGV[3]) then return 0 end
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
+  count(KEYS[4], there.node, -1)
+  result = 1
+end
+redis.call('PUBLISH', KEYS[6], ARGV[4])
+return result
+";
+
+/// This node serves a room. KEYS its router, nodes, presence, the record; ARGV the router that it
+/// would take, this node, what begins the names of presence keys, seconds, and routers that are
+/// dead. Gives the router that holds for all, the room's record, and those of everybody who is heard of.
+const LOOK: &str = r"
+local router = redis.call('GET', KEYS[1])
+for i = 5, #ARGV do
+  if ARGV[i] == router then router = false end
+end
+if not router then router = ARGV[1] end
+redis.call('SET', KEYS[1], router, 'EX', ARGV[4])
+redis.call('HSETNX', KEYS[2], ARGV[2], 0)
+for i = 2, 4 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+local all = redis.call('HGETALL', KEYS[3])
+local answer = { router, redis.call('GET', KEYS[4]) or '' }
+for i = 1, #all, 2 do
+  local known = cjson.decode(all[i + 1])
+  if redis.call('GET', ARGV[3] .. all[i]) == known.session then
+    answer[#answer + 1] = all[i + 1]
+  else
+    redis.call('HDEL', KEYS[3], all[i])
+    count(KEYS[2], known.node, -1)
+  end
+end
+return answer
+";
+
+/// This node does not serve a room any more. KEYS router, nodes, presence, record; ARGV this node,
+/// its router, and all nodes that are there. Gives 1 if nobody serves it now: it is over.
+const CLOSE: &str = r"
+redis.call('HDEL', KEYS[2], ARGV[1])
+local there = {}
+for i = 3, #ARGV do there[ARGV[i]] = true end
+for _, node in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if there[node] then return 0 end
+end
+local router = redis.call('GET', KEYS[1])
+if router and router ~= ARGV[2] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+return 1
+";
+
+/// A room's router is dead: the next one gets another. The same keys; ARGV the router.
+const DEAD: &str = r"
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+return 1
+";
+
+/// Sets a room's mode, and keeps what else is in its record.
+const MODE: &str = r"
+local there = redis.call('GET', KEYS[1])
+local record = { version = 0 }
+if there then record = cjson.decode(there) end
+record.version = record.version + 1
+record.mode = ARGV[1]
+if ARGV[2] ~= '' then record.media_host = ARGV[2] end
+redis.call('SET', KEYS[1], cjson.encode(record), 'EX', ARGV[3])
+return 1
+";
+
+/// A track that somebody sends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Track {
+    /// The producer.
+    pub id: Id,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Muted by its owner.
+    pub paused: bool,
+    /// Told to the others.
+    pub app_data: AppData,
+    /// Its codec, where its maker said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime: Option<String>,
+}
+
+/// A participant as all nodes know him.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Who, and where.
+    #[serde(flatten)]
+    pub who: Present,
+    /// Counts up with each change, by whichever node.
+    pub version: u64,
+    /// His socket is open.
+    pub connected: bool,
+    /// He can talk directly to another browser.
+    pub p2p: bool,
+    /// He chose his id himself.
+    pub id_is_chosen: bool,
+    /// What he sends.
+    pub producers: Vec<Track>,
+}
+
+/// What is told to a room's nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum News {
+    /// Somebody came.
+    UserJoined(Member),
+    /// Something about him is new: what he sends, his node, his name.
+    UserChanged(Member),
+    /// He is gone.
+    #[serde(rename_all = "camelCase")]
+    UserLeft {
+        /// Who.
+        participant_id: Id,
+        /// Which of his sessions.
+        session: Id,
+        /// Newer than all records of this session.
+        version: u64,
+        /// `left`, `disconnected`, ...
+        reason: String,
+    },
+    /// A session description for somebody's browser.
+    Offer(Relayed),
+    /// Another.
+    Answer(Relayed),
+    /// Where a browser may be reached.
+    Ice(Relayed),
+    /// Somebody wrote something.
+    Chat(Message),
+    /// A moderator has paused tracks of somebody.
+    #[serde(rename_all = "camelCase")]
+    Muted {
+        /// Whose.
+        participant_id: Id,
+        /// Which.
+        producer_ids: Vec<Id>,
+        /// The moderator.
+        by: Id,
+    },
+    /// A moderator puts somebody out.
+    #[serde(rename_all = "camelCase")]
+    PutOut {
+        /// Whom.
+        participant_id: Id,
+        /// Which of his sessions.
+        session: Id,
+        /// The moderator.
+        by: Id,
+    },
+    /// A moderator ends the call for all.
+    Ended {
+        /// The moderator.
+        by: Id,
+    },
+}
+
+/// From one browser to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Relayed {
+    /// Who says it.
+    pub from: Id,
+    /// To whom.
+    pub to: Id,
+    /// What.
+    pub content: Value,
+}
+
+/// News with the node that tells them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// The node.
+    pub node: String,
+    /// What it tells.
+    #[serde(flatten)]
+    pub news: News,
+}
+
+/// What was heard.
+#[derive(Debug)]
+pub enum Heard {
+    /// A node is there.
+    Node(String),
+    /// Something about a room.
+    Room(Id, Told),
+}
+
+/// Something to be written.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A participant's record, and whether it is told.
+    Member(Box<Member>, Option<Told>, Duration),
+    /// He left this node.
+    Left(Present, Told),
+    /// Only told.
+    News(Id, Told),
+    /// A room's mode, and where its media is.
+    Mode(Id, &'static str, Option<String>),
+    /// A room's router is dead.
+    Dead(Id, Id),
+}
+
+/// A room as all nodes see it.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Its router.
+    pub router_id: Id,
+    /// `p2p` or `sfu`; none if nobody wrote it lately.
+    pub mode: Option<String>,
+    /// Everybody who is heard of.
+    pub members: Vec<Member>,
+}
+
+/// A room to look at.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// Which.
+    pub room_id: Id,
+    /// Its router if it has none yet.
+    pub router_id: Id,
+}
+
+/// The way to the other nodes. Lost connections are made again.
+#[derive(Clone)]
+pub struct Hub {
+    client: Client,
+    connection: ConnectionManager,
+    /// This node's name.
+    pub node: String,
+}
+
+/// What is heard of the rooms that were subscribed to. Ends when the connection does.
+pub struct Ear {
+    sink: PubSubSink,
+    stream: PubSubStream,
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(format!("not written by this service: {error}"))
+}
+
+fn late<E>(_: E) -> StoreError {
+    StoreError::Unavailable("no answer in time".to_owned())
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn channel(room_id: &Id) -> String {
+    format!("channel:room:{room_id}")
+}
+
+fn script(body: &str, keys: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(format!("{COMMON}{body}")).arg(keys.len()).arg(keys);
+    command
+}
+
+fn member_keys(who: &Present) -> Vec<String> {
+    let (room, user) = (&who.room_id, &who.participant_id);
+    vec![
+        format!("room:{room}:presence"),
+        format!("presence:{room}:{user}"),
+        format!("user:{user}:node"),
+        format!("room:{room}:nodes"),
+        format!("disconnecting:{user}"),
+        channel(room),
+    ]
+}
+
+fn room_keys(room: &Id) -> Vec<String> {
+    vec![
+        format!("room:{room}:router"),
+        format!("room:{room}:nodes"),
+        format!("room:{room}:presence"),
+        format!("room:{room}"),
+    ]
+}
+
+/// Whether a record may be written that was at another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    No,
+    Known,
+    Unknown,
+}
+
+fn enter(member: &Member, told: Option<&Told>, window: Duration, claim: Claim) -> Cmd {
+    let who = &member.who;
+    let mut command = script(ENTER, &member_keys(who));
+    command.arg(who.participant_id.as_str()).arg(text(member)).arg(who.session.as_str());
+    command.arg(&who.node).arg(PRESENCE_TIME.as_secs()).arg(member.version);
+    command.arg(u8::from(member.connected)).arg(window.as_secs().max(1));
+    command.arg(told.map(text).unwrap_or_default()).arg(claim as u8);
+    command
+}
+
+fn leave(who: &Present, node: &str, told: &Told) -> Cmd {
+    let mut command = script(LEAVE, &member_keys(who));
+    command.arg(who.participant_id.as_str()).arg(who.session.as_str()).arg(node).arg(text(told));
+    command
+}
+
+impl Write {
+    fn command(&self) -> Cmd {
+        match self {
+            Self::Member(member, told, window) => enter(member, told.as_ref(), *window, Claim::No),
+            Self::Left(who, told) => leave(who, &who.node, told),
+            Self::News(room_id, told) => {
+                let mut command = redis::cmd("PUBLISH");
+                command.arg(channel(room_id)).arg(text(told));
+                command
+            }
+            Self::Mode(room_id, mode, host) => {
+                let mut command = script(MODE, &[format!("room:{room_id}")]);
+                command.arg(mode).arg(host.as_deref().unwrap_or("")).arg(ROOM_TIME.as_secs());
+                command
+            }
+            Self::Dead(room_id, router_id) => {
+                let mut command = script(DEAD, &room_keys(room_id));
+                command.arg(router_id.as_str());
+                command
+            }
+        }
+    }
+}
+
+impl Hub {
+    /// Connects as a node: `redis://host:port`.
+    pub async fn connect(url: &str, node: String) -> Result<Self, StoreError> {
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(WAIT_MAX))
+            .set_connection_timeout(Some(WAIT_MAX))
+            .set_max_delay(Duration::from_millis(500));
+        let client = Client::open(url)?;
+        let connection = client.get_connection_manager_with_config(config).await?;
+        Ok(Self { client, connection, node })
+    }
+
+    async fn run<T: FromRedisValue>(&self, command: Cmd) -> Result<T, StoreError> {
+        let mut connection = self.connection.clone();
+        let asked = command.query_async(&mut connection);
+        Ok(tokio::time::timeout(WAIT_MAX, asked).await.map_err(late)??)
+    }
+
+    async fn run_all<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, StoreError> {
+        let mut connection = self.connection.clone();
+        let asked = pipeline.query_async(&mut connection);
+        Ok(tokio::time::timeout(WAIT_MAX, asked).await.map_err(late)??)
+    }
+
+    /// Writes all of it, in order, in one request.
+    pub async fn write(&self, all: &[Write]) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::new();
+        for write in all {
+            pipeline.add_command(write.command()).ignore();
+        }
+        self.run_all(&pipeline).await
+    }
+
+    /// This node is there.
+    pub async fn beat(&self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(NODES).arg(&self.node);
+        self.run::<i64>(command).await.map(|_| ())
+    }
+
+    /// Says that this node serves rooms, and gives how all nodes see them, in the same order.
+    pub async fn look(&self, rooms: &[Look], dead: &[Id]) -> Result<Vec<View>, StoreError> {
+        let mut views = Vec::with_capacity(rooms.len());
+        for some in rooms.chunks(LOOKS_AT_ONCE) {
+            let mut pipeline = Pipeline::new();
+            for Look { room_id, router_id } in some {
+                let mut command = script(LOOK, &room_keys(room_id));
+                command.arg(router_id.as_str()).arg(&self.node);
+                command.arg(format!("presence:{room_id}:")).arg(ROOM_TIME.as_secs());
+                for id in dead {
+                    command.arg(id.as_str());
+                }
+                pipeline.add_command(command);
+            }
+            let answers: Vec<Vec<String>> = self.run_all(&pipeline).await?;
+            for answer in answers {
+                views.push(read_view(&answer)?);
+            }
+        }
+        Ok(views)
+    }
+
+    /// This node does not serve a room any more; gives whether it is over for all. `nodes`: those
+    /// that are there.
+    pub async fn close(
+        &self,
+        room_id: &Id,
+        router_id: &Id,
+        nodes: &[String],
+    ) -> Result<bool, StoreError> {
+        let mut command = script(CLOSE, &room_keys(room_id));
+        command.arg(&self.node).arg(router_id.as_str()).arg(nodes);
+        Ok(self.run::<i64>(command).await? == 1)
+    }
+
+    /// Takes a participant over from another node, if he is still there; gives whether he was. Of
+    /// one whose node is gone the record may be gone, too.
+    pub async fn claim(&self, member: &Member, may_miss: bool) -> Result<bool, StoreError> {
+        let told = self.told(News::UserChanged(member.clone()));
+        let claim = if may_miss { Claim::Unknown } else { Claim::Known };
+        Ok(self.run::<i64>(enter(member, Some(&told), PRESENCE_TIME, claim)).await? == 1)
+    }
+
+    /// Removes a participant if he is still at a node; false if he is at another one.
+    pub async fn remove(&self, who: &Present, news: News) -> Result<bool, StoreError> {
+        let told = self.told(news);
+        Ok(self.run::<i64>(leave(who, &who.node, &told)).await? != 0)
+    }
+
+    /// News from here.
+    pub fn told(&self, news: News) -> Told {
+        Told { node: self.node.clone(), news }
+    }
+
+    /// Begins to listen to the nodes.
+    pub async fn listen(&self) -> Result<Ear, StoreError> {
+        let connecting = async {
+            let (mut sink, stream) = self.client.get_async_pubsub().await?.split();
+            sink.subscribe(NODES).await?;
+            Ok::<_, redis::RedisError>(Ear { sink, stream })
+        };
+        Ok(tokio::time::timeout(WAIT_MAX, connecting).await.map_err(late)??)
+    }
+}
+
+impl Ear {
+    /// The part that subscribes.
+    pub fn sink(&self) -> Subscriber {
+        Subscriber(self.sink.clone())
+    }
+
+    /// The next thing that is understood; none when the connection has ended.
+    pub async fn next(&mut self) -> Option<Heard> {
+        loop {
+            let message = self.stream.next().await?;
+            let payload = message.get_payload_bytes();
+            let name = message.get_channel_name();
+            if name == NODES {
+                return Some(Heard::Node(String::from_utf8_lossy(payload).into_owned()));
+            }
+            let room_id = name.strip_prefix("channel:room:").and_then(|id| Id::new(id).ok());
+            // What another version says, and this one does not know, is none of its business.
+            if let (Some(room_id), Ok(told)) = (room_id, serde_json::from_slice(payload)) {
+                return Some(Heard::Room(room_id, told));
+            }
+        }
+    }
+}
+
+/// Says of which rooms an [`Ear`] hears.
+#[derive(Clone)]
+pub struct Subscriber(PubSubSink);
+
+impl Subscriber {
+    /// From the answer on.
+    pub async fn subscribe(&mut self, rooms: &[Id]) -> Result<(), StoreError> {
+        let channels: Vec<String> = rooms.iter().map(channel).collect();
+        if channels.is_empty() {
+            return Ok(());
+        }
+        let asked = self.0.subscribe(channels);
+        Ok(tokio::time::timeout(WAIT_MAX, asked).await.map_err(late)??)
+    }
+
+    /// No more.
+    pub async fn unsubscribe(&mut self, room_id: &Id) -> Result<(), StoreError> {
+        let asked = self.0.unsubscribe(channel(room_id));
+        Ok(tokio::time::timeout(WAIT_MAX, asked).await.map_err(late)??)
+    }
+}
+
+fn read_view(answer: &[String]) -> Result<View, StoreError> {
+    let [router, record, members @ ..] = answer else { return Err(unreadable("no router")) };
+    let record: Option<RoomRecord> = serde_json::from_str(record).ok();
+    let mut newest: BTreeMap<Id, Member> = BTreeMap::new();
+    for member in members {
+        // A record that cannot be read is nobody's: it expires.
+        if let Ok(member) = serde_json::from_str::<Member>(member) {
+            newest.insert(member.who.participant_id.clone(), member);
+        }
+    }
+    let router_id = Id::new(router.as_str()).map_err(|_| unreadable("not an id"))?;
+    let mode = record.map(|record| record.mode);
+    Ok(View { router_id, mode, members: newest.into_values().collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Member, News, Told};
+
+    fn member() -> Member {
+        serde_json::from_value(json!({
+            "roomId": "r", "participantId": "ada", "session": "ada.1", "name": "Ada", "node": "n",
+            "version": 1_u64 << 45, "connected": true, "p2p": false, "idIsChosen": true,
+            "producers": [{ "id": "p", "kind": "video", "paused": false, "appData": {} }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn news_are_read_as_they_were_written() {
+        let left = News::UserLeft {
+            participant_id: "ada".parse().unwrap(),
+            session: "ada.1".parse().unwrap(),
+            version: 7,
+            reason: "left".to_owned(),
+        };
+        for (kind, news) in [("USER_JOINED", News::UserJoined(member())), ("USER_LEFT", left)] {
+            let told = Told { node: "n".to_owned(), news };
+            let written = serde_json::to_value(&told).unwrap();
+            assert_eq!(written["type"], kind);
+            assert_eq!(serde_json::from_value::<Told>(written).unwrap(), told);
+        }
+    }
+}
