@@ -172,7 +172,7 @@ fn write(words: &mut Vec<String>, output: &Output) {
 pub fn join(list: &Path, format: Format, path: &Path) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |more: &str| words.extend(more.split_whitespace().map(str::to_owned));
-    add("-hide_banner -nostdin -nostats -loglevel warning -f concat -safe 0 -i");
+    add("-hide_banner -nostdin -nostats -loglevel warning -progress pipe:1 -f concat -safe 0 -i");
     words.push(text(list));
     let mut add = |more: &str| words.extend(more.split_whitespace().map(str::to_owned));
     add("-map 0 -c copy");

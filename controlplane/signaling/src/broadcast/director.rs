@@ -276,8 +276,12 @@ impl Director {
             layout: self.planner.layout(),
             output: self.written.next(&self.show),
         };
-        self.pipeline.take(&Step::FFMPEG, &job).await?;
-        self.ran(plan);
+        match self.pipeline.take(&Step::FFMPEG, &job).await {
+            Ok(()) => self.ran(plan),
+            // Like one that ended a moment later.
+            Err(Trouble::Ffmpeg(error)) => self.ffmpeg_ended(error)?,
+            Err(trouble) => self.wait_for_media(trouble)?,
+        }
         Ok(())
     }
 
@@ -435,7 +439,6 @@ impl Director {
         self.pipeline.end_ffmpeg().await;
         self.finish_run();
         self.pipeline.close().await;
-        self.timeline.end(self.written.media_ms());
         let (phase, mut more) = match &over {
             Over::Asked(reason) => (Phase::Ended, json!({ "reason": reason })),
             Over::Broken(trouble) => {
@@ -443,9 +446,9 @@ impl Director {
                 (Phase::Failed, json!({ "error": trouble.to_json() }))
             }
         };
-        more["durationMs"] = self.written.media_ms().into();
         match self.show.kind {
             Kind::Hls => {
+                more["durationMs"] = self.written.whole_ms().into();
                 self.written.end_playlists();
                 if self.written.has_segments() {
                     more["wholeUrl"] =
@@ -465,6 +468,9 @@ impl Director {
             return;
         }
         let (file, parts) = self.written.join(&self.show, &self.program).await;
+        let whole_ms = self.written.whole_ms();
+        self.timeline.end(whole_ms);
+        more["durationMs"] = whole_ms.into();
         let url = |name: &String| format!("/recordings/{}/{name}", self.show.id);
         if let Some(file) = &file {
             more["url"] = url(file).into();

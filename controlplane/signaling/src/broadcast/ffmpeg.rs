@@ -122,17 +122,27 @@ impl Program {
         command
     }
 
-    /// Runs to its end within a time.
+    /// Runs to its end within a time; gives how much it wrote, if its words ask it to tell its
+    /// progress.
     pub async fn run(
         &self,
         words: &[String],
         folder: &Path,
         time: Duration,
-    ) -> Result<(), FfmpegError> {
+    ) -> Result<Option<Duration>, FfmpegError> {
         let mut ffmpeg = self.start(words, folder)?;
         ffmpeg.stdin = None;
-        match timeout(time, ffmpeg.child.wait()).await {
-            Ok(Ok(status)) if status.success() => Ok(()),
+        let mut written = None;
+        let running = async {
+            // Its lines end with it.
+            while let Some(line) = ffmpeg.lines.recv().await {
+                let us = line.trim().strip_prefix("out_time_us=").and_then(|us| us.parse().ok());
+                written = us.map(Duration::from_micros).or(written);
+            }
+            ffmpeg.child.wait().await
+        };
+        match timeout(time, running).await {
+            Ok(Ok(status)) if status.success() => Ok(written),
             Ok(status) => Err(ffmpeg.ended(status).await),
             Err(_) => {
                 ffmpeg.stop().await;

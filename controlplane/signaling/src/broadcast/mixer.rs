@@ -18,8 +18,8 @@ use ironcast_api::Id;
 use super::filler;
 use super::rtp::{self, Codec, Report, Rtp};
 
-/// So much later than now a filler is sent: what comes from people is always newer.
-pub const HOLD_US: i64 = 150_000;
+/// So much later than now a filler is sent: what comes from people is newer, also over a bad network.
+pub const HOLD_US: i64 = 300_000;
 
 /// A picture that stands for so long is taken for a camera that stopped.
 const STILL_US_MAX: i64 = 2_000_000;

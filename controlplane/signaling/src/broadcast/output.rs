@@ -38,6 +38,8 @@ pub struct Written {
     is_first_of_run: bool,
     /// What all earlier ones have written.
     media: Duration,
+    /// How long the whole became.
+    joined: Option<Duration>,
 }
 
 impl Written {
@@ -53,6 +55,7 @@ impl Written {
             run_ms: 0.0,
             is_first_of_run: true,
             media: Duration::ZERO,
+            joined: None,
         }
     }
 
@@ -92,6 +95,13 @@ impl Written {
     pub fn media_ms(&self) -> u64 {
         let running = self.run.map_or(Duration::ZERO, |(began, _)| written_by(began.elapsed()));
         u64::try_from((self.media + running).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How much there is at the end, by what was written.
+    pub fn whole_ms(&self) -> u64 {
+        let listed = self.has_segments().then(|| self.playlist.seconds());
+        let known = self.joined.or_else(|| listed.map(Duration::from_secs_f64));
+        known.map_or_else(|| self.media_ms(), |it| u64::try_from(it.as_millis()).unwrap_or(0))
     }
 
     /// A line of FFmpeg's list; gives whether there is a new segment.
@@ -156,7 +166,7 @@ impl Written {
         let mut about = show.to_json();
         about["state"] = state.into();
         about["roomId"] = json!(show.room_id);
-        about["durationMs"] = self.media_ms().into();
+        about["durationMs"] = self.whole_ms().into();
         about["participants"] = json!(timeline.participants);
         about["speaking"] = json!(timeline.speaking);
         if let (Some(about), Some(more)) = (about.as_object_mut(), more.as_object()) {
@@ -177,7 +187,7 @@ impl Written {
 
     /// Makes one file of a recording's parts. Gives its name, and the parts that are left if that
     /// did not work.
-    pub async fn join(&self, show: &Show, program: &Program) -> (Option<String>, Vec<String>) {
+    pub async fn join(&mut self, show: &Show, program: &Program) -> (Option<String>, Vec<String>) {
         let parts = self.parts(show);
         if parts.is_empty() {
             return (None, parts);
@@ -194,7 +204,8 @@ impl Written {
         };
         let _ = fs::remove_file(self.folder.join(list_path));
         match joined {
-            Ok(()) => {
+            Ok(written) => {
+                self.joined = written;
                 self.delete(parts);
                 (Some(name), Vec::new())
             }

@@ -16,7 +16,7 @@ use super::command::{self, Output};
 use super::feed::Feed;
 use super::ffmpeg::{Ffmpeg, Program};
 use super::layout::Layout;
-use super::mixer::Target;
+use super::mixer::{HOLD_US, Target};
 use super::plan::Plan;
 use super::rtp::Codec;
 use super::shelf::{self, Shelf, State};
@@ -25,6 +25,9 @@ use crate::media::{MediaError, MediaResult, New, NewConsumer, NewPlainTransport}
 use crate::rooms::fresh_id;
 use crate::service::{Service, Thing};
 use crate::store::now_ms;
+
+/// FFmpeg is given so long to come to the end of what it was sent.
+const LAG: Duration = Duration::from_micros(HOLD_US.unsigned_abs() + 200_000);
 
 /// FFmpeg listens within this time.
 const LISTEN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -452,6 +455,8 @@ impl Pipeline {
     /// FFmpeg finishes what it writes; meanwhile it gets what it waits for.
     pub async fn end_ffmpeg(&mut self) {
         if let Some(mut ffmpeg) = self.ffmpeg.take() {
+            // What there is by now is in what it writes, also where it lags behind.
+            tokio::time::sleep(LAG).await;
             self.told_to_end = Some(Instant::now());
             self.last_lines.extend(ffmpeg.stop().await);
         }

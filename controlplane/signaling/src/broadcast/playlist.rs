@@ -26,6 +26,7 @@ pub struct Playlist {
     /// Segments and breaks that were before the first one here.
     gone: u64,
     breaks_gone: u64,
+    gone_s: f64,
     target_s: u64,
     window: usize,
     keeps_all: bool,
@@ -50,6 +51,7 @@ impl Playlist {
             segments: Vec::new(),
             gone: 0,
             breaks_gone: 0,
+            gone_s: 0.0,
             target_s: rounded(segment_s),
             window,
             keeps_all,
@@ -76,6 +78,7 @@ impl Playlist {
         let going: Vec<_> =
             self.segments.drain(..self.segments.len().saturating_sub(count)).collect();
         self.gone += going.len() as u64;
+        self.gone_s += going.iter().map(|each| each.seconds).sum::<f64>();
         self.breaks_gone += going.iter().filter(|each| each.is_break).count() as u64;
         going.into_iter().map(|each| each.name).collect()
     }
@@ -83,6 +86,11 @@ impl Playlist {
     /// Nothing comes after this.
     pub fn end(&mut self) {
         self.is_over = true;
+    }
+
+    /// How long all of it was.
+    pub fn seconds(&self) -> f64 {
+        self.gone_s + self.segments.iter().map(|each| each.seconds).sum::<f64>()
     }
 
     /// How many there have been.
@@ -196,6 +204,7 @@ mod tests {
         assert_eq!(tag(&list.live(), "#EXT-X-DISCONTINUITY-SEQUENCE:"), Some("1"));
         assert_eq!(list.shrink(), ["s-4.ts", "s-5.ts", "s-6.ts", "s-7.ts"]);
         assert_eq!(list.count(), 10);
+        assert!((list.seconds() - 10.2).abs() < 1e-9, "with what is gone");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ironcast_signaling::broadcast;
 use ironcast_signaling::broadcast::command::Quality;
 use ironcast_signaling::broadcast::layout::Size;
 use ironcast_signaling::media::MediaEvent;
+use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
@@ -359,6 +360,52 @@ async fn who_comes_and_goes_needs_no_other_ffmpeg() {
     }
     assert_eq!(place.processes(), before);
     ada.must("stopBroadcast", json!({})).await;
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_camera_that_gives_no_key_frame_is_told_and_not_waited_for() {
+    let place = Place::scripted(SCRIPT, |_| {}).await;
+    let (mut ada, _, _) = place.stage.join_sending("ada").await;
+    ada.must("startBroadcast", json!({})).await;
+    changed(&mut ada, "live").await;
+    let is_told = |told: &Value| told["error"]["code"] == "no_key_frame";
+    let told = ada.event_where("broadcast-changed", is_told).await;
+    assert_eq!((&told["participantId"], &told["state"]), (&json!("ada"), &json!("live")));
+    let calls = place.stage.media.inside().calls.clone();
+    let asked = calls.iter().filter(|call| *call == "key frame").count();
+    assert!(asked > 2, "asked for {asked} times");
+    ada.must("stopBroadcast", json!({})).await;
+    changed(&mut ada, "ended").await;
+    place.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn two_who_talk_directly_go_through_the_server_while_they_are_watched() {
+    let mut place = Place::scripted(SCRIPT, |_| {}).await;
+    let settings = Settings {
+        broadcast: place.stage.service.broadcasts.settings.clone(),
+        ways: Rules { p2p: true, stay: Duration::ZERO, ..Rules::default() },
+        ..quick()
+    };
+    place.stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, joined) = place.stage.join("ada").await;
+    let (mut bob, _) = place.stage.join("bob").await;
+    assert_eq!(joined["mode"], "p2p");
+    ada.must("startBroadcast", json!({})).await;
+    for (mode, then) in [("sfu", "stopBroadcast"), ("p2p", "heartbeat")] {
+        for one in [&mut ada, &mut bob] {
+            let switch = one.event_where("call:mode-switch", |it| it["mode"] == mode).await;
+            let has = json!({ "mode": mode, "success": true, "switchId": switch["switchId"] });
+            one.must("call:mode-switched", has).await;
+        }
+        let is_done = |it: &Value| it["mode"] == mode && it["success"] == true;
+        ada.event_where("call:mode-switched", is_done).await;
+        if mode == "sfu" {
+            changed(&mut ada, "live").await;
+        }
+        ada.must(then, json!({})).await;
+    }
     place.nothing_is_left().await;
 }
 
