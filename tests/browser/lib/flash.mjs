@@ -72,15 +72,16 @@ async function measure(file, words, key) {
   return values;
 }
 
-/** The moments at which a value goes above a limit, after it was below for a while. */
+/** The moments at which a value goes above a limit, after it was below for a while: between the last frame below and the first above. */
 function onsets(values, limit) {
   const moments = [];
-  let below = null;
+  let [below, before] = [null, 0];
   for (const { time, value } of values) {
     if (value > limit) {
-      if (below !== null && time - below > 0.5) moments.push(time);
+      if (below !== null && time - below > 0.5) moments.push((before + time) / 2);
       below = null;
     } else below ??= time;
+    before = time;
   }
   return moments;
 }
