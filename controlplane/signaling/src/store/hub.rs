@@ -239,7 +239,8 @@ pub struct Relayed {
 /// News with the node that tells them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Told {
-    /// The node.
+    /// The node. (A record has a `node`, too, in the same object.)
+    #[serde(rename = "toldBy")]
     pub node: String,
     /// What it tells.
     #[serde(flatten)]
@@ -590,6 +591,9 @@ mod tests {
             let written = serde_json::to_value(&told).unwrap();
             assert_eq!(written["type"], kind);
             assert_eq!(serde_json::from_value::<Told>(written).unwrap(), told);
+            // As text no name may come twice either.
+            let text = serde_json::to_string(&told).unwrap();
+            assert_eq!(serde_json::from_str::<Told>(&text).unwrap(), told);
         }
     }
 }

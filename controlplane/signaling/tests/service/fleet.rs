@@ -80,6 +80,24 @@ async fn people_at_three_nodes_are_in_one_call() {
 }
 
 #[tokio::test]
+async fn news_come_at_once_and_not_by_looking() {
+    let mut fleet = Fleet::new().await;
+    fleet.settings.fleet.look = std::time::Duration::from_secs(3_600);
+    let (one, two) = tokio::join!(fleet.node("one"), fleet.node("two"));
+    let (mut ada, _) = one.stage.join("ada").await;
+    let (mut bob, _) = two.stage.join("bob").await;
+    assert_eq!(ada.event("call:participant-joined").await["participantId"], "bob");
+    let track = two.send_video(&mut bob).await;
+    assert_eq!(ada.event("new-producer").await["producerId"], track);
+    bob.must("pauseProducer", json!({ "producerId": track })).await;
+    assert_eq!(ada.event("producer-paused").await["producerId"], track);
+    bob.must("stopProducing", json!({})).await;
+    assert_eq!(ada.event("producer-closed").await["producerId"], track);
+    bob.must("leaveRoom", json!({})).await;
+    assert_eq!(ada.event("call:participant-left").await["participantId"], "bob");
+}
+
+#[tokio::test]
 async fn rooms_that_two_nodes_open_at_once_have_one_router_each() {
     let (fleet, one, two, _three) = three().await;
     let join = async |node: &Node, room: String, name: &'static str| {
