@@ -27,6 +27,9 @@ const STILL_US_MAX: i64 = 2_000_000;
 /// A stream that is off its reported time by more than this is put right.
 const OFF_US_MAX: i64 = 15_000;
 
+/// While a picture that is late comes nearer, frames are so far apart at least.
+const FRAME_US_MIN: i64 = 5_000;
+
 /// Sound off by less than this is taken as the next piece.
 const SNAP_US: i64 = 10_000;
 
@@ -229,13 +232,21 @@ impl Slot {
         self.next_us = self.next_us.max(out_us + PICTURE_US);
     }
 
-    /// The first packet of a frame: its time is what the reports say, and later than the last.
+    /// The first packet of a frame: its time is what the reports say. One that is shown too late
+    /// comes nearer with each frame: time does not go back.
     fn put_right(&mut self, timestamp: u32, at_us: i64) {
         let wanted = self.ticks(at_us);
         let has = timestamp.wrapping_add(self.timestamp_add);
+        if self.us_between(has, wanted).abs() <= OFF_US_MAX {
+            return;
+        }
         let last = self.newest.wrapping_add(self.timestamp_add);
-        if self.us_between(has, wanted).abs() > OFF_US_MAX && self.us_between(last, wanted) > 0 {
-            self.timestamp_add = wanted.wrapping_sub(timestamp);
+        let step = FRAME_US_MIN * i64::from(self.target.codec.clock_rate()) / 1_000_000;
+        let earliest = last.wrapping_add(step as u32);
+        let next = if self.us_between(earliest, wanted) > 0 { wanted } else { earliest };
+        // Not later than it is, where frames follow each other that closely.
+        if self.us_between(has, next) < 0 || self.us_between(has, wanted) > 0 {
+            self.timestamp_add = next.wrapping_sub(timestamp);
         }
     }
 }

@@ -128,6 +128,35 @@ fn sound_and_picture_are_put_in_step_by_the_reports() {
     assert!(apart <= 10, "{apart} ms");
 }
 
+/// Until the first report a picture has the time of its arrival, which is later than its sound's.
+#[test]
+fn a_picture_that_began_too_late_is_in_step_after_the_first_report() {
+    let mut mixer = mixer();
+    mixer.add(7, id("cam"), Codec::Vp8);
+    mixer.assign(&[None, Some(id("cam"))]);
+    let mut out = Vec::new();
+    for index in 0..60_u32 {
+        // Captured 30 times a second, and 275 ms on its way.
+        let captured = 2 * SECOND + i64::from(index) * 33_333;
+        if index == 15 {
+            // The clock of its sender is ours.
+            mixer.receive(&rtp::write_report(99, captured, 0), captured, &mut out);
+            let report = rtp::write_report(7, captured, index * 3_000);
+            mixer.receive(&report, captured + 275_000, &mut out);
+        }
+        let payload = if index == 0 { KEY } else { DELTA };
+        let sequence = u16::try_from(index).unwrap();
+        let bytes = packet(7, sequence, index * 3_000, payload);
+        mixer.receive(&bytes, captured + 275_000, &mut out);
+    }
+    let shown = of_port(&out, 20);
+    assert!(shown.windows(2).all(|pair| pair[1].timestamp > pair[0].timestamp));
+    let late = |index: i64, packet: &Rtp<'_>| ms(packet, 90_000) - (1_000 + index * 33_333 / 1_000);
+    assert!(late(0, &shown[0]) >= 270, "as it arrived");
+    let at_the_end = late(59, shown.last().unwrap());
+    assert!(at_the_end.abs() <= 16, "{at_the_end} ms");
+}
+
 #[test]
 fn muting_leaves_silence_of_the_right_length() {
     let mut mixer = mixer();
