@@ -162,12 +162,13 @@ impl Outbox for SocketOutbox {
     }
 
     fn close(&self, socket: Sid) {
-        let Some(to) = self.io.get_socket(socket) else { return };
-        if to.disconnect().is_ok() || !self.closing.lock().expect("as above").insert(socket) {
+        if !self.closing.lock().expect("as above").insert(socket) {
             return;
         }
-        // The farewell needs room on the way back, too, and without it the socket stays. A client
-        // that never reads again ends by its missing answers to pings.
+        // In a task of its own, because the library handles the loss before it returns, and whoever
+        // closes a socket may hold the lock of its room. The farewell needs room on the way back,
+        // too, and without it the socket stays. A client that never reads again ends by its missing
+        // answers to pings.
         let (io, closing) = (self.io.clone(), Arc::clone(&self.closing));
         tokio::spawn(async move {
             while io.get_socket(socket).is_some_and(|to| to.disconnect().is_err()) {

@@ -357,6 +357,17 @@ enum Claim {
     Unknown,
 }
 
+/// What became of a record that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It was taken away, by nobody but this call.
+    Now,
+    /// There was none any more.
+    Before,
+    /// He is at another node.
+    NotThere,
+}
+
 fn enter(member: &Member, told: Option<&Told>, window: Duration, claim: Claim) -> Cmd {
     let who = &member.who;
     let mut command = script(ENTER, &member_keys(who));
@@ -480,10 +491,14 @@ impl Hub {
         Ok(self.run::<i64>(enter(member, Some(&told), PRESENCE_TIME, claim)).await? == 1)
     }
 
-    /// Removes a participant if he is still at a node; false if he is at another one.
-    pub async fn remove(&self, who: &Present, news: News) -> Result<bool, StoreError> {
+    /// Removes a participant if he is still at a node.
+    pub async fn remove(&self, who: &Present, news: News) -> Result<Removed, StoreError> {
         let told = self.told(news);
-        Ok(self.run::<i64>(leave(who, &who.node, &told)).await? != 0)
+        Ok(match self.run::<i64>(leave(who, &who.node, &told)).await? {
+            0 => Removed::NotThere,
+            1 => Removed::Now,
+            _ => Removed::Before,
+        })
     }
 
     /// News from here.

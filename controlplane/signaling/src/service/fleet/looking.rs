@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{AGAIN_FIRST, Fleet, next_version};
 use crate::rooms::{Cell, Locked, Participant, Place, RouterSlot, Seat};
 use crate::service::{Service, Thing};
-use crate::store::hub::{Look, News, View, Write};
+use crate::store::hub::{Look, News, Removed, View, Write};
 use crate::store::{PRESENCE_TIME, Present};
 
 /// Looks for ever.
@@ -210,8 +210,9 @@ impl Service {
             version,
             reason: "disconnected".to_owned(),
         };
-        // Not if he is at another node by now, which says so.
-        if fleet.hub.remove(who, news).await != Ok(true) {
+        // Not if he is at another node by now, which says so, or another node was faster. If Redis
+        // has lost the record, he is missed after a while.
+        if fleet.hub.remove(who, news).await != Ok(Removed::Now) {
             return;
         }
         let router_id = {
@@ -246,7 +247,7 @@ impl Service {
                 version,
                 reason: reason.to_owned(),
             };
-            if fleet.hub.remove(&who, news).await == Ok(true) {
+            if matches!(fleet.hub.remove(&who, news).await, Ok(Removed::Now | Removed::Before)) {
                 service.apply_left(&seat, version, reason);
             }
         });

@@ -17,7 +17,7 @@ use crate::rooms::{Cell, Participant, Place, RouterSlot};
 use crate::service::takeover::{people_of, room_of};
 use crate::service::{Service, Thing};
 use crate::store::PRESENCE_TIME;
-use crate::store::hub::{Look, Member, News, Write};
+use crate::store::hub::{Look, Member, News, Removed, Write};
 
 /// Between two tries to say that a room is not served here any more.
 const CLOSE_AGAIN: Duration = Duration::from_secs(1);
@@ -186,7 +186,7 @@ impl Service {
             (who, news)
         };
         // Without Redis nobody can have come back elsewhere.
-        fleet.hub.remove(&who, news).await != Ok(false)
+        fleet.hub.remove(&who, news).await != Ok(Removed::NotThere)
     }
 
     /// Who shows the token of a session that is at another node comes here with his media.
