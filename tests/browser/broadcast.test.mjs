@@ -192,7 +192,9 @@ check('H.264 of one person is passed on, and goes on with a break when it cannot
   await bob.sees([ada]);
   await until('it is made anew', () => commands(servers.folder).some((line) => line.includes('libx264')), { within: 15_000 });
   await watcher.plays(shown + 90, 20_000);
-  // An FFmpeg that is killed is followed by another; the call is not concerned.
+  // An FFmpeg that is killed is followed by another; the call is not concerned. One that is about to
+  // be replaced would be missed by nobody.
+  await until('one FFmpeg is left', () => commands(servers.folder).length === 1);
   const frames = (await bob.from(ada)).framesDecoded;
   for (const { pid } of ffmpegsOf(servers.folder)) process.kill(pid, 'SIGKILL');
   const interrupted = await told(ada, 'hls', 'interrupted');
