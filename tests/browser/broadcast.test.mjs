@@ -138,7 +138,10 @@ check('a call is watched and recorded while people come, mute and go', async ({ 
   await bob.leave();
   assert.equal(watching(), first, 'one FFmpeg for all that');
 
-  const { text, headers } = await fetchText(servers, `/hls/${room}/index.m3u8`);
+  const { text, headers } = await until('the live window moves on', async () => {
+    const playlist = await fetchText(servers, `/hls/${room}/index.m3u8`);
+    return read(playlist.text).mediaSequence > 0 && playlist;
+  }, { within: 15_000 });
   assert.equal(headers.get('content-type'), 'application/vnd.apple.mpegurl');
   assert.equal(headers.get('cache-control'), 'no-cache');
   const live = read(text);
