@@ -39,13 +39,20 @@ pub fn load(state_dir: &Path) -> io::Result<(String, Tokens)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = Kept::new();
             fs::create_dir_all(state_dir)?;
-            // Written beside and renamed: what is there is whole.
-            let beside = state_dir.join(format!("{FILE}.new"));
-            let write =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+            // Written beside and linked: what is there is whole. Of several that start at once the
+            // first one decides.
+            let beside = state_dir.join(format!("{FILE}.{}", Uuid::new_v4().simple()));
+            let write = OpenOptions::new().write(true).create_new(true).mode(0o600).clone();
             write.open(&beside)?.write_all(&serde_json::to_vec(&made)?)?;
-            fs::rename(&beside, &path)?;
-            made
+            let linked = fs::hard_link(&beside, &path);
+            fs::remove_file(&beside)?;
+            match linked {
+                Ok(()) => made,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    serde_json::from_slice(&fs::read(&path)?)?
+                }
+                Err(error) => return Err(error),
+            }
         }
         Err(error) => return Err(error),
     };
@@ -131,5 +138,18 @@ mod tests {
         for folder in [here, there] {
             std::fs::remove_dir_all(folder).unwrap();
         }
+    }
+
+    #[test]
+    fn those_that_start_at_once_are_the_same() {
+        let here = std::env::temp_dir().join(format!("ironcast-{}", uuid::Uuid::new_v4()));
+        let names: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                (0..16).map(|_| scope.spawn(|| load(&here).unwrap().0)).collect();
+            starting.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(names.len(), 1);
+        assert_eq!(std::fs::read_dir(&here).unwrap().count(), 1);
+        std::fs::remove_dir_all(here).unwrap();
     }
 }
