@@ -77,7 +77,7 @@ const probe = async (file) => JSON.parse(await run('ffprobe', ['-v', 'error', '-
 /** Picture and sound of a file are in step. */
 async function isInStep(file, what) {
   const apart = await offsets(file);
-  atLeast(NAME, `${what}: flashes with their beep`, apart.length, 3);
+  atLeast(NAME, `${what}: flashes with their beep`, apart.length, 2);
   note(NAME, `${what}: sound behind picture, each`, apart.map(Math.round).join(' '), 'ms');
   // The middle one: a browser whose cores are full shows single pictures late.
   const sorted = apart.map(Math.abs).sort((a, b) => a - b);
@@ -208,7 +208,7 @@ check('H.264 of one person is passed on, and goes on with a break when it cannot
   await ada.evaluate(() => window.ironcast.call.broadcasts.toggle('hls'));
   const ended = await told(ada, 'hls', 'ended');
   const whole = read((await fetchText(servers, ended.wholeUrl)).text);
-  // One for each other FFmpeg, and perhaps one more at the beginning.
-  assert.ok(whole.breaks >= 2 && whole.breaks <= 4, `${whole.breaks} breaks`);
+  // One for each other FFmpeg that came after something was written.
+  assert.ok(whole.breaks >= 1 && whole.breaks <= 4, `${whole.breaks} breaks`);
   assert.equal(commands(servers.folder).length, 0);
 });
