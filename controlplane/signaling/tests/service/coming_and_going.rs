@@ -205,19 +205,6 @@ async fn a_socket_that_cannot_take_its_answers_is_closed() {
     assert_eq!(bob.event("user_left").await["participantId"], "ada");
 }
 
-/// Whoever tells a room of something holds its lock, and the loss of a socket wants it, too.
-#[tokio::test]
-async fn a_socket_that_cannot_take_the_news_of_its_room_is_closed_and_the_room_goes_on() {
-    let settings = Settings { messages_out_per_socket_max: 1, ..quick() };
-    let stage = Stage::with(settings, FakeMedia::new()).await;
-    let (mut ada, _) = stage.join("ada").await;
-    // Of an arrival there is more than one thing to say.
-    let (mut bob, _) = stage.join("bob").await;
-    ada.closed().await;
-    bob.must("heartbeat", json!({})).await;
-    bob.must("leaveRoom", json!({})).await;
-}
-
 #[tokio::test]
 async fn joining_another_room_leaves_the_first() {
     let stage = Stage::new().await;
