@@ -1,53 +1,18 @@
-// The call itself: joins a room, sends the own tracks, receives everybody else's, and comes back
-// by itself when socket, network or media server fail. It knows nothing of the page: it tells by
-// events what changed.
+// The call itself: joins a room, comes back by itself when socket, network or media server fail, and
+// moves between the two ways of media: by the media server (served.ts) and directly (direct.ts). It
+// knows nothing of the page: it tells by events what changed.
 
-import { Device, type types } from 'mediasoup-client';
+import type { types } from 'mediasoup-client';
 import { Broadcasts } from './broadcasts.ts';
 import { Chat } from './chat.ts';
 import { Direct } from './direct.ts';
-import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import { roomIdOf, type Options } from './options.ts';
+import { Served, type Listed } from './served.ts';
 import { patiently, Refused, Signaling } from './signaling.ts';
-
-export type Source = 'mic' | 'camera' | 'screen';
-
-/** From the server (mediasoup-client's Consumer), or directly from another browser. */
-export interface Received {
-  id: string;
-  kind: 'audio' | 'video';
-  track: MediaStreamTrack;
-  closed: boolean;
-  rtpReceiver?: RTCRtpReceiver;
-  getStats: () => Promise<RTCStatsReport>;
-  close: () => void;
-  pause: () => void;
-  resume: () => void;
-}
+import { inbound, nameOf, type RemoteTrack, type Source } from './tracks.ts';
 
 /** Which way media goes: from browser to browser, or through the media server. */
 export type Mode = 'p2p' | 'sfu';
-
-export interface RemoteTrack {
-  consumer: Received;
-  producerId: string;
-  participantId: string;
-  source: Source;
-  /** Not by the server. */
-  direct?: boolean;
-  producerPaused: boolean;
-  spatialLayers: number;
-  temporalLayers: number;
-  /** Width of the whole picture that is sent, as its sender said; 0 when he did not. */
-  width: number;
-  /** As the server reported last; null while it sends none, undefined before it said anything. */
-  layers: { spatialLayer: number; temporalLayer?: number } | null | undefined;
-  /** Nothing is sent, because this browser's line has no room for it. */
-  starved: boolean;
-  /** Its room shows the videos of those who spoke last, and this is none of them. */
-  leftOut: boolean;
-  score: number | null;
-}
 
 export interface Participant {
   id: string;
@@ -80,14 +45,6 @@ export interface Step {
   [detail: string]: unknown;
 }
 
-interface Listed {
-  producerId: string;
-  participantId: string;
-  kind: 'audio' | 'video';
-  paused?: boolean;
-  appData?: { source?: Source; width?: number };
-}
-
 const STEPS_MAX = 2_000;
 /** What people are told when the server stops taking calls. */
 function drainingText(notice: { what?: string; deadline?: number | null }): string {
@@ -99,8 +56,6 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
 
 /** Trying again does not help. */
 const FINAL = new Set(['no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired']);
-/** A failure that passes by itself sooner than this many tries is not worth a word. */
-const QUIET_TRIES = 3;
 /** A new way that is not there by then is given up; the server waits a little longer. */
 const SWITCH_MS_MAX = 9_000;
 const LOOK_MS = 50;
@@ -108,14 +63,11 @@ const LOOK_MS = 50;
 const SHARPEN_MS_MAX = 1_500;
 const REJOIN_MS_FIRST = 300;
 const REJOIN_MS_MAX = 4_000;
-const ICE_RESTART_MS_MIN = 2_500;
-const ICE_RESTARTS_MAX = 4;
 
 export class Call {
   readonly signaling = new Signaling();
   readonly participants = new Map<string, Participant>();
   readonly consumers = new Map<string, RemoteTrack>();
-  readonly producers = new Map<Source, types.Producer>();
   readonly local = new Map<Source, MediaStreamTrack>();
   readonly steps: Step[] = [];
   /** Whether the call is watched or recorded. */
@@ -126,9 +78,8 @@ export class Call {
   );
   state: CallState = 'connecting';
   participantId = '';
-  device: types.Device | null = null;
-  sendTransport: types.Transport | null = null;
-  recvTransport: types.Transport | null = null;
+  /** By the media server. */
+  readonly served: Served;
   /** Which way media goes. */
   mode: Mode = 'sfu';
   /** To the one other person, while two talk directly or are about to. */
@@ -143,23 +94,52 @@ export class Call {
   private listeners: Partial<CallEvents> = {};
   private resumeToken = '';
   private iceServers: RTCIceServer[] = [];
-  /** The receiving transport, also while it is being made: what is received needs it last. */
-  private receiving: Promise<types.Transport> | null = null;
-  private consuming = new Set<string>();
-  /** What there is to receive, whether we do yet or not. */
-  private listed = new Map<string, Listed>();
   /** Notices that came before the answer to `joinRoom`: they are read after it. */
   private notices: (() => void)[] | null = null;
-  /** Counts what was built: an answer for an older one is thrown away. */
-  private generation = 0;
   private switching: Mode | null = null;
   private switchId: number | undefined;
   private joining: Promise<void> | null = null;
-  private restarts = new Map<string, { last: number; count: number; running: boolean }>();
 
   constructor(options: Options) {
     this.options = options;
+    this.served = new Served({
+      signaling: this.signaling,
+      options,
+      local: this.local,
+      isMuted: () => this.micMuted,
+      isConnected: () => this.state === 'connected',
+      isLeft: () => this.state === 'left',
+      added: (track) => {
+        // Of the one we talk to directly there is something to see and hear already.
+        if (this.mode === 'p2p' && this.direct?.peerId === track.participantId) this.coming.set(track.consumer.id, track);
+        else this.show(track);
+      },
+      removed: (track) => this.forget(track),
+      changed: (track) => {
+        if (this.consumers.has(track.consumer.id)) this.tell('trackChanged', track);
+      },
+      sendingChanged: () => this.tell('localChanged'),
+      lost: (reason) => void this.rejoin(reason),
+      problem: (text) => this.tell('problem', text),
+      step: (name, detail) => this.step(name, detail),
+    });
     this.listen();
+  }
+
+  get device(): types.Device | null {
+    return this.served.device;
+  }
+
+  get sendTransport(): types.Transport | null {
+    return this.served.sendTransport;
+  }
+
+  get recvTransport(): types.Transport | null {
+    return this.served.recvTransport;
+  }
+
+  get producers(): ReadonlyMap<Source, types.Producer> {
+    return this.served.producers;
   }
 
   on<E extends keyof CallEvents>(event: E, listener: CallEvents[E]): void {
@@ -247,8 +227,9 @@ export class Call {
     }
     this.setSpeaking(joined.speaking?.participantIds ?? []);
     this.broadcasts.sync(joined.broadcasts);
-    this.listed.clear();
-    for (const listed of joined.producers as Listed[]) this.listed.set(listed.producerId, listed);
+    const { listed } = this.served;
+    listed.clear();
+    for (const one of joined.producers as Listed[]) listed.set(one.producerId, one);
     const notices = this.notices ?? [];
     this.notices = null;
     for (const notice of notices) notice();
@@ -267,13 +248,13 @@ export class Call {
     this.mode = 'sfu';
     this.switching = null;
     this.closeDirect();
-    if (joined.resumed && this.mediaLives(joined.transportIds)) {
-      this.syncOwn(joined.producerIds);
-      for (const { producerId, encodings } of joined.unwatched ?? []) this.sendWatched(producerId, encodings);
+    if (joined.resumed && this.served.lives(joined.transportIds)) {
+      this.served.syncOwn(joined.producerIds);
+      for (const { producerId, encodings } of joined.unwatched ?? []) this.served.sendWatched(producerId, encodings);
     } else {
-      await this.buildMedia(joined.rtpCapabilities);
+      await this.served.build(joined.rtpCapabilities, this.iceServers);
     }
-    this.syncProducers();
+    this.served.syncProducers();
   }
 
   /** Who comes makes the offer; who was here waits for it. */
@@ -281,7 +262,7 @@ export class Call {
     this.mode = 'p2p';
     const [other, third] = this.participants.keys();
     if (resumed && (!this.direct || this.direct.peerId === other)) return;
-    this.dropMedia();
+    this.served.drop();
     this.closeDirect();
     if (other && !third) this.openDirect(other, true, this.iceServers);
   }
@@ -368,8 +349,8 @@ export class Call {
     if (mode === 'p2p' && !goesOn) {
       this.openDirect(wanted.peerId, wanted.initiator === true, wanted.iceServers ?? this.iceServers);
     } else if (mode === 'sfu' && !goesOn) {
-      await this.buildMedia(wanted.rtpCapabilities);
-      this.syncProducers();
+      await this.served.build(wanted.rtpCapabilities, this.iceServers);
+      this.served.syncProducers();
     }
     while (isWanted() && !(await this.isThere())) {
       if (performance.now() > end) throw new Error('the new connection brings no picture or sound');
@@ -436,9 +417,9 @@ export class Call {
       this.show(track);
     }
     if (mode === 'p2p') {
-      this.listed.clear();
+      this.served.listed.clear();
       this.setSpeaking([]);
-      this.dropMedia();
+      this.served.drop();
     } else {
       this.closeDirect();
     }
@@ -455,28 +436,8 @@ export class Call {
     const was = this.switching;
     this.switching = null;
     this.step('modeUndone', { kept: this.mode });
-    if (was === 'sfu') this.dropMedia();
+    if (was === 'sfu') this.served.drop();
     else if (was === 'p2p') this.closeDirect();
-  }
-
-  /** Whether the server still has both transports. It may have lost them while we were away. */
-  private mediaLives(transportIds: string[] | undefined): boolean {
-    const { sendTransport, recvTransport } = this;
-    if (!sendTransport || !recvTransport) return false;
-    return !transportIds || (transportIds.includes(sendTransport.id) && transportIds.includes(recvTransport.id));
-  }
-
-  /** What changed here while the socket was away, or was lost there, is made good. */
-  private syncOwn(producerIds: string[] | undefined): void {
-    for (const [source, producer] of [...this.producers]) {
-      if (!producerIds || producerIds.includes(producer.id)) {
-        void this.setPaused(source, producer.paused).catch(() => {});
-        continue;
-      }
-      this.producers.delete(source);
-      producer.close();
-    }
-    void this.produceLocal();
   }
 
   private askToJoin() {
@@ -488,133 +449,13 @@ export class Call {
     });
   }
 
-  private async buildMedia(routerRtpCapabilities: types.RtpCapabilities): Promise<void> {
-    this.dropMedia();
-    const generation = this.generation;
-    this.device = await Device.factory();
-    await this.device.load({ routerRtpCapabilities });
-    const rtpCapabilities = this.device.recvRtpCapabilities;
-    // All at once, with what is to be received: the server makes it in one go.
-    const sending = this.signaling.request('createProducerTransport');
-    this.receiving = this.signaling.request('createConsumerTransport', { rtpCapabilities }).then((made) => {
-      if (generation !== this.generation) throw new Refused('offline', 'This connection is given up.');
-      this.recvTransport = this.device!.createRecvTransport({ ...made, iceServers: this.iceServers });
-      this.wire(this.recvTransport, 'connectConsumerTransport');
-      return this.recvTransport;
-    });
-    this.syncProducers();
-    try {
-      const [send] = await Promise.all([sending, this.receiving]);
-      if (generation !== this.generation) return;
-      this.sendTransport = this.device.createSendTransport({ ...send, iceServers: this.iceServers });
-    } catch (error) {
-      if (generation === this.generation) this.dropMedia();
-      throw error;
-    }
-    this.wire(this.sendTransport, 'connectProducerTransport');
-    this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
-      const paused = appData.paused === true;
-      const { source, width } = appData;
-      const ask = () => this.signaling.request('produce', { kind, rtpParameters, paused, appData: { source, width } });
-      this.again(`Your ${name(source as Source)} could not be sent yet. Trying again…`, ask, () => {
-        return generation === this.generation;
-      }).then(({ id }) => done({ id }), failed);
-    });
-    // What is sent does not hold up what is received.
-    void this.produceLocal();
-  }
-
-  private async produceLocal(): Promise<void> {
-    for (const source of ['mic', 'camera', 'screen'] as const) {
-      const { generation } = this;
-      if (!this.local.has(source)) continue;
-      try {
-        await this.produce(source);
-      } catch (error) {
-        // What belongs to an older connection is made anew with the next one.
-        if (generation !== this.generation) return;
-        this.step('produceFailed', { source, message: String(error) });
-        this.tell('problem', `Your ${name(source)} could not be sent: ${(error as Error).message}`);
-      }
-    }
-  }
-
-  /** Asks again while it fails for a passing reason; when that takes a while, people are told why. */
-  private again<T>(text: string, attempt: () => Promise<T>, isWanted: () => boolean): Promise<T> {
-    return patiently(
-      attempt,
-      () => this.state !== 'left' && isWanted(),
-      (error, times) => {
-        this.step('again', { text, times, message: String(error) });
-        if (times === QUIET_TRIES && this.signaling.socket.connected) this.tell('problem', text);
-      },
-    );
-  }
-
-  private dropMedia(): void {
-    this.generation += 1;
-    for (const track of [...this.consumers.values(), ...this.coming.values()]) if (!track.direct) this.forget(track);
-    for (const producer of this.producers.values()) producer.close();
-    this.producers.clear();
-    this.consuming.clear();
-    this.restarts.clear();
-    this.sendTransport?.close();
-    this.recvTransport?.close();
-    this.sendTransport = null;
-    this.recvTransport = null;
-    this.receiving = null;
-  }
-
-  private wire(transport: types.Transport, connectEvent: string): void {
-    transport.on('connect', ({ dtlsParameters }, done, failed) => {
-      const ask = () => this.signaling.request(connectEvent, { transportId: transport.id, dtlsParameters });
-      const isWanted = () => !transport.closed;
-      this.again('The connection is not made yet. Trying again…', ask, isWanted).then(() => done(), failed);
-    });
-    transport.on('connectionstatechange', (state) => {
-      this.step('transport', { direction: transport.direction, state });
-      if (state === 'connected') this.restarts.delete(transport.id);
-      if (state === 'disconnected' || state === 'failed') void this.keepRestartingIce(transport);
-    });
-  }
-
-  /** New ICE credentials, again and again until the transport is connected or we give up. */
-  private async keepRestartingIce(transport: types.Transport): Promise<void> {
-    const known = this.restarts.get(transport.id) ?? { last: 0, count: 0, running: false };
-    if (known.running) return;
-    known.running = true;
-    this.restarts.set(transport.id, known);
-    while (!transport.closed && transport.connectionState !== 'connected') {
-      const wait = known.last + ICE_RESTART_MS_MIN - performance.now();
-      if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-      if (transport.closed || (transport.connectionState as string) === 'connected') break;
-      if (known.count >= ICE_RESTARTS_MAX) {
-        void this.rejoin('The connection could not be restored; joining again.');
-        break;
-      }
-      known.last = performance.now();
-      if (!this.signaling.socket.connected) continue;
-      known.count += 1;
-      await this.restartIce(transport).catch((error) => this.step('iceRestartFailed', { message: String(error) }));
-    }
-    known.running = false;
-  }
-
-  async restartIce(transport: types.Transport | null): Promise<void> {
-    if (!transport) return;
-    const { iceParameters, iceServers } = await this.signaling.request('restartIce', { transportId: transport.id });
-    if (iceServers) await transport.updateIceServers({ iceServers });
-    await transport.restartIce({ iceParameters });
-    this.step('iceRestarted', { direction: transport.direction });
-  }
-
   /** All media anew, in the same room. */
   private async rejoin(reason: string): Promise<void> {
     await this.joining?.catch(() => {});
     if ((this.state as CallState) === 'left') return;
     this.step('rejoin', { reason });
     this.setState('reconnecting');
-    this.dropMedia();
+    this.served.drop();
     this.closeDirect();
     this.resumeToken = '';
     await this.signaling.request('leaveRoom').catch(() => {});
@@ -669,13 +510,8 @@ export class Call {
     });
     on('call:participant-left', ({ participantId, reason }) => {
       this.participants.delete(participantId);
-      for (const [id, listed] of this.listed) {
-        if (listed.participantId === participantId) this.listed.delete(id);
-      }
       if (this.direct?.peerId === participantId) this.closeDirect();
-      for (const track of [...this.consumers.values(), ...this.coming.values()]) {
-        if (track.participantId === participantId) this.forget(track);
-      }
+      this.served.forgetAllOf(participantId);
       this.step('participantLeft', { participantId, reason });
       this.tell('participants');
     });
@@ -691,55 +527,11 @@ export class Call {
       });
     }
     on('chat_message', (message) => this.chat.received(message));
-    on('layers-unwatched', ({ producerId, encodings }) => this.sendWatched(producerId, encodings));
     on('active-speaker', ({ participantIds }) => this.setSpeaking(participantIds));
-    on('new-producer', (listed: Listed) => {
-      this.listed.set(listed.producerId, listed);
-      void this.consume(listed);
-    });
-    on('producer-closed', ({ producerId }) => {
-      this.listed.delete(producerId);
-      const track = this.byProducer(producerId);
-      if (track) this.forget(track);
-    });
-    on('producer-paused', ({ producerId }) => this.setProducerPaused(producerId, true));
-    on('producer-resumed', ({ producerId }) => this.setProducerPaused(producerId, false));
     on('muted', ({ producerIds }) => void this.muted(producerIds));
     on('removed', () => this.tell('ended', 'A moderator removed you from the call.'));
     on('room-ended', () => this.tell('ended', 'A moderator ended the call.'));
-    on('consumer-closed', ({ consumerId }) => {
-      const track = this.consumers.get(consumerId);
-      if (track) this.forget(track);
-    });
-    on('consumer-layers-changed', ({ consumerId, layers, reason }) => {
-      const track = this.consumers.get(consumerId);
-      if (!track) return;
-      track.layers = layers;
-      track.starved = layers === null && reason === 'bandwidth';
-      track.leftOut = layers === null && reason === 'last_n';
-      this.step('layers', { consumerId, layers });
-      this.tell('trackChanged', track);
-    });
-    on('consumer-score', ({ consumerId, score }) => {
-      const track = this.consumers.get(consumerId);
-      if (!track) return;
-      track.score = score?.score ?? null;
-      this.tell('trackChanged', track);
-    });
-  }
-
-  /**
-   * Sends no more than is watched. The lowest encoding goes on in any case: whoever comes has a
-   * picture at once, and the others a key frame later.
-   */
-  private sendWatched(producerId: string, unwatched: number[]): void {
-    const producer = [...this.producers.values()].find(({ id }) => id === producerId);
-    const encodings = producer?.rtpParameters.encodings?.length ?? 0;
-    if (!producer || producer.closed || encodings < 2) return;
-    let top = encodings - 1;
-    while (top > 0 && unwatched.includes(top)) top -= 1;
-    this.step('sendWatched', { producerId, top });
-    producer.setMaxSpatialLayer(top).catch((error) => this.step('sendWatchedFailed', { message: String(error) }));
+    this.served.listen(on);
   }
 
   private setSpeaking(participantIds: string[]): void {
@@ -750,98 +542,12 @@ export class Call {
 
   // ---- receiving ---------------------------------------------------------------------------
 
-  private byProducer(producerId: string): RemoteTrack | undefined {
-    const all = [...this.consumers.values(), ...this.coming.values()];
-    return all.find((track) => track.producerId === producerId);
-  }
-
-  /** Receives exactly what is listed. */
-  private syncProducers(): void {
-    for (const track of [...this.consumers.values()]) {
-      if (!track.direct && !this.listed.has(track.producerId)) this.forget(track);
-    }
-    for (const producer of this.listed.values()) void this.consume(producer);
-  }
-
-  private async consume(listed: Listed): Promise<void> {
-    const { producerId } = listed;
-    const known = this.byProducer(producerId);
-    if (known) {
-      if (listed.paused !== undefined) this.setProducerPaused(producerId, listed.paused);
-      return;
-    }
-    const { receiving } = this;
-    if (!receiving || this.consuming.has(producerId)) return;
-    const { generation } = this;
-    const isWanted = () => generation === this.generation && this.listed.has(producerId);
-    const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
-    this.consuming.add(producerId);
-    try {
-      const made = await this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
-      const recvTransport = await receiving;
-      if (generation !== this.generation) return;
-      const consumer = await recvTransport.consume({
-        id: made.id,
-        producerId,
-        kind: made.kind,
-        rtpParameters: made.rtpParameters,
-        // Lip sync: the browser plays tracks of one stream id in step.
-        streamId: `${made.participantId}-${listed.appData?.source === 'screen' ? 'screen' : 'person'}`,
-      });
-      const { spatial, temporal } = layersOf(made.rtpParameters.encodings?.[0]?.scalabilityMode);
-      const track: RemoteTrack = {
-        consumer,
-        producerId,
-        participantId: made.participantId,
-        source: sourceOf(listed),
-        producerPaused: made.producerPaused,
-        spatialLayers: spatial,
-        temporalLayers: temporal,
-        width: Number(listed.appData?.width) || 0,
-        layers: undefined,
-        starved: false,
-        leftOut: false,
-        score: null,
-      };
-      // It was closed, or paused, while we asked for it.
-      const now = this.listed.get(producerId);
-      if (!now) {
-        consumer.close();
-        return;
-      }
-      if (now.paused !== undefined) track.producerPaused = now.paused;
-      // Of the one we talk to directly there is something to see and hear already.
-      if (this.mode === 'p2p' && this.direct?.peerId === track.participantId) this.coming.set(consumer.id, track);
-      else this.show(track);
-      const resume = () => this.signaling.request('resumeConsumer', { consumerId: consumer.id });
-      await this.again(later, resume, () => isWanted() && this.byProducer(producerId) === track);
-    } catch (error) {
-      const code = error instanceof Refused ? error.code : '';
-      this.step('consumeFailed', { producerId, code, message: String(error) });
-      // It may be gone by now: then there is nothing to tell.
-      if (code !== 'not_found' && isWanted()) {
-        this.tell('problem', `A ${listed.kind} stream could not be received: ${(error as Error).message}`);
-      }
-    } finally {
-      this.consuming.delete(producerId);
-    }
-  }
-
   private forget(track: RemoteTrack): void {
     if (this.coming.delete(track.consumer.id)) track.consumer.close();
     if (!this.consumers.delete(track.consumer.id)) return;
     track.consumer.close();
     this.step('trackRemoved', { consumerId: track.consumer.id, producerId: track.producerId });
     this.tell('trackRemoved', track);
-  }
-
-  private setProducerPaused(producerId: string, paused: boolean): void {
-    const listed = this.listed.get(producerId);
-    if (listed) listed.paused = paused;
-    const track = this.byProducer(producerId);
-    if (!track || track.producerPaused === paused) return;
-    track.producerPaused = paused;
-    this.tell('trackChanged', track);
   }
 
   async setPreferredLayers(consumerId: string, spatialLayer: number, temporalLayer?: number): Promise<void> {
@@ -873,68 +579,7 @@ export class Call {
     else this.local.delete(source);
     this.tell('localChanged');
     await this.direct?.setTrack(source, track, track !== null && (source !== 'mic' || !this.micMuted));
-    const producer = this.producers.get(source);
-    if (!track) {
-      if (producer && source === 'screen') await this.stop(source);
-      else if (producer) await this.setPaused(source, true);
-    } else if (producer) {
-      await producer.replaceTrack({ track });
-      if (source !== 'mic' || !this.micMuted) await this.setPaused(source, false);
-    } else if (this.sendTransport && this.state === 'connected') {
-      await this.produce(source);
-    }
-    this.tell('localChanged');
-  }
-
-  private async produce(source: Source): Promise<void> {
-    const track = this.local.get(source);
-    const transport = this.sendTransport;
-    if (!track || !transport || !this.device || this.producers.has(source)) return;
-    const common = { track, streamId: source === 'screen' ? 'screen' : 'person', stopTracks: false };
-    const paused = source === 'mic' && this.micMuted;
-    const width = source === 'mic' ? undefined : (track.getSettings().width ?? this.options.width);
-    const appData = { source, paused, width };
-    let producer: types.Producer;
-    if (source === 'mic') {
-      // A lost packet of sound is asked for again: on a short way the answer comes in time.
-      const codecOptions = { opusDtx: false, opusFec: true, opusNack: true };
-      producer = await transport.produce({ ...common, codecOptions, appData, zeroRtpOnPause: false });
-    } else {
-      const wanted = `video/${this.options.codec}`.toLowerCase();
-      const codec = this.device.sendRtpCapabilities.codecs?.find((c) => c.mimeType.toLowerCase() === wanted);
-      if (!codec) throw new Error(`this browser and the server share no ${this.options.codec}`);
-      const encodings =
-        source === 'screen'
-          ? screenEncodings(this.options.codec)
-          : cameraEncodings(this.options.codec, width ?? this.options.width, this.options.simulcast);
-      // A browser begins its estimate anew at this value, also beside a picture that it sends already:
-      // only the first one may say it.
-      const isFirst = ![...this.producers.values()].some(({ kind }) => kind === 'video');
-      const codecOptions = isFirst ? { videoGoogleStartBitrate: 1000 } : {};
-      producer = await transport.produce({ ...common, encodings, codec, codecOptions, appData });
-    }
-    if (transport.closed) return;
-    this.producers.set(source, producer);
-    if (paused) producer.pause();
-    this.step('produced', { producerId: producer.id, source });
-    producer.on('transportclose', () => {
-      if (this.producers.get(source) === producer) this.producers.delete(source);
-    });
-    this.tell('localChanged');
-  }
-
-  /** Pauses or resumes what is sent: first here, then at the server. */
-  async setPaused(source: Source, paused: boolean): Promise<void> {
-    const producer = this.producers.get(source);
-    if (!producer) return;
-    if (paused) producer.pause();
-    else producer.resume();
-    const event = paused ? 'pauseProducer' : 'resumeProducer';
-    const ask = () => this.signaling.request(event, { producerId: producer.id });
-    // A later change says it anew.
-    const isWanted = () => this.producers.get(source) === producer && producer.paused === paused;
-    await this.again(`Your ${name(source)} could not be ${paused ? 'paused' : 'resumed'} yet.`, ask, isWanted);
-    this.step(paused ? 'producerPaused' : 'producerResumed', { source });
+    await this.served.setTrack(source, track, source !== 'mic' || !this.micMuted);
     this.tell('localChanged');
   }
 
@@ -944,26 +589,17 @@ export class Call {
     if (track) track.enabled = !muted;
     this.direct?.setLive('mic', !muted && track !== undefined);
     this.tell('localChanged');
-    await this.setPaused('mic', muted);
+    await this.served.setPaused('mic', muted);
   }
 
   /** A moderator has paused these at the server: what is shown here follows. */
   private async muted(producerIds: string[]): Promise<void> {
     for (const [source, producer] of [...this.producers]) {
       if (!producerIds.includes(producer.id)) continue;
-      this.tell('problem', `A moderator turned off your ${name(source)}.`);
+      this.tell('problem', `A moderator turned off your ${nameOf(source)}.`);
       if (source === 'mic') await this.setMicMuted(true);
       else await this.setTrack(source, null);
     }
-  }
-
-  private async stop(source: Source): Promise<void> {
-    const producer = this.producers.get(source);
-    if (!producer) return;
-    this.producers.delete(source);
-    producer.close();
-    await this.signaling.request('stopProducing', { producerIds: [producer.id] });
-    this.step('stopped', { source });
   }
 
   // ---- leaving -----------------------------------------------------------------------------
@@ -982,25 +618,10 @@ export class Call {
       this.signaling.request('leaveRoom').catch(() => {}),
       new Promise((resolve) => setTimeout(resolve, 1_000)),
     ]);
-    this.dropMedia();
+    this.served.drop();
     this.closeDirect();
     for (const track of this.local.values()) track.stop();
     this.local.clear();
     this.signaling.close();
   }
-}
-
-function sourceOf(listed: Listed): Source {
-  return listed.appData?.source ?? (listed.kind === 'audio' ? 'mic' : 'camera');
-}
-
-/** The browser's record of what comes. */
-async function inbound(track: RemoteTrack): Promise<Record<string, any> | undefined> {
-  const report = track.consumer.closed ? null : await track.consumer.getStats().catch(() => null);
-  for (const record of report?.values() ?? []) if (record.type === 'inbound-rtp') return record;
-  return undefined;
-}
-
-function name(source: Source): string {
-  return source === 'mic' ? 'microphone' : source;
 }

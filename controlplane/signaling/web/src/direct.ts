@@ -2,8 +2,8 @@
 // over it, told in the shapes of the call. Both may change what they send at any time; when both do
 // so at once, the one who began the connection wins ("perfect negotiation").
 
-import type { Received, RemoteTrack, Source } from './call.ts';
 import type { CodecName } from './encodings.ts';
+import { fresh, type Received, type RemoteTrack, type Source } from './tracks.ts';
 
 type Word = 'webrtc:offer' | 'webrtc:answer' | 'webrtc:ice-candidate';
 
@@ -283,19 +283,5 @@ function received(participantId: string, source: Source, receiver: RTCRtpReceive
       track.enabled = true;
     },
   };
-  return {
-    consumer,
-    producerId: consumer.id,
-    participantId,
-    source,
-    direct: true,
-    producerPaused: false,
-    spatialLayers: 1,
-    temporalLayers: 1,
-    width: 0,
-    layers: undefined,
-    starved: false,
-    leftOut: false,
-    score: null,
-  };
+  return { ...fresh({ consumer, producerId: consumer.id, participantId, source }), direct: true };
 }

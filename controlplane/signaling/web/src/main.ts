@@ -116,13 +116,13 @@ function expose(call: Call, room: Room): void {
     },
     pauseConsumer: (consumerId: string) => call.pauseConsumer(consumerId),
     resumeConsumer: (consumerId: string) => call.resumeConsumer(consumerId),
-    pauseProducer: (source: 'mic' | 'camera' | 'screen') => call.setPaused(source, true),
-    resumeProducer: (source: 'mic' | 'camera' | 'screen') => call.setPaused(source, false),
+    pauseProducer: (source: 'mic' | 'camera' | 'screen') => call.served.setPaused(source, true),
+    resumeProducer: (source: 'mic' | 'camera' | 'screen') => call.served.setPaused(source, false),
     setMicMuted: (muted: boolean) => call.setMicMuted(muted),
     /** Sends a track as camera, microphone or screen; null stops. */
     setTrack: (source: 'mic' | 'camera' | 'screen', track: MediaStreamTrack | null) => call.setTrack(source, track),
     restartIce: async () => {
-      await Promise.all([call.restartIce(call.sendTransport), call.restartIce(call.recvTransport)]);
+      await Promise.all([call.served.restartIce(call.sendTransport), call.served.restartIce(call.recvTransport)]);
     },
     leave: () => room.leave(),
   };

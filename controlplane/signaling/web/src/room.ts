@@ -1,6 +1,6 @@
 // The second screen: everybody's tiles, and the buttons below them.
 
-import type { Call, RemoteTrack, Source } from './call.ts';
+import type { Call } from './call.ts';
 import { ChatPanel } from './chat-panel.ts';
 import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
@@ -9,6 +9,7 @@ import type { Options } from './options.ts';
 import { Statistics } from './statistics.ts';
 import { Tile, type TileActions } from './tiles.ts';
 import { toast } from './toasts.ts';
+import type { RemoteTrack, Source } from './tracks.ts';
 
 const GAP = 10;
 const FIGURES_MS = 1_000;

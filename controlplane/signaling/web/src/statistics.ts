@@ -1,8 +1,9 @@
 // Figures of what is received and sent, from the browser's own statistics: rates are differences
 // between two looks.
 
-import type { Call, RemoteTrack, Source } from './call.ts';
+import type { Call } from './call.ts';
 import { Still } from './still.ts';
+import type { RemoteTrack, Source } from './tracks.ts';
 
 export interface TileFigures {
   participantId: string;

@@ -1,11 +1,11 @@
 // One tile: a person or a shared screen, with what belongs to it (name, quality, figures).
 
-import type { RemoteTrack } from './call.ts';
 import { spatialLayerFor, type Quality } from './encodings.ts';
 import type { Box } from './grid.ts';
 import { icons } from './icons.ts';
 import { hueOf, initials } from './lobby.ts';
 import type { TileFigures } from './statistics.ts';
+import type { RemoteTrack } from './tracks.ts';
 
 export interface TileActions {
   pin: (tile: Tile) => void;
