@@ -149,8 +149,9 @@ check('a call is watched and recorded while people come, mute and go', async ({ 
   const segment = await fetch(new URL(`/hls/${room}/${live.segments[0].uri}`, servers.page));
   assert.equal(segment.headers.get('content-type'), 'video/mp2t');
 
+  await ada.page.click('[data-do=more]');
   await ada.page.click('[data-do=broadcast]');
-  await ada.page.click('[data-do=record]');
+  await ada.page.keyboard.press('r');
   const watched = await told(ada, 'hls', 'ended');
   const recorded = await told(ada, 'recording', 'ended');
   await until('no FFmpeg is left', () => commands(servers.folder).length === 0);

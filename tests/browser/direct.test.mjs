@@ -7,6 +7,7 @@ import { atLeast, atMost, note } from './lib/report.mjs';
 import { OUTPUT } from './lib/servers.mjs';
 import { stage } from './lib/stage.mjs';
 import { delay, until } from './lib/until.mjs';
+import { voice } from './lib/voice.mjs';
 
 const PAUSE_S = 3;
 const check = stage('direct', { 'signaling.p2p': true, 'signaling.p2p_pause_s': PAUSE_S });
@@ -148,4 +149,37 @@ check('who cannot talk directly brings the server, and so does a connection that
   await Promise.all([ada.sees([old]), old.sees([ada])]);
   await delay(PAUSE_S * 1_000 + 1_000);
   for (const one of [ada, old]) await mode(one, 'sfu');
+});
+
+check('who speaks is shown while two talk directly, by what each browser hears', async ({ join }) => {
+  const before = (page) => page.addInitScript(voice);
+  const [ada, bob] = [await join('Ada', { ...size, before }), await join('Bob', { ...size, before })];
+  for (const one of [ada, bob]) await mode(one, 'p2p');
+  await Promise.all([ada.sees([bob]), bob.sees([ada])]);
+  assert.equal(await ada.page.textContent('.mode'), 'Direct P2P');
+  const outlined = (names) => Promise.all([ada, bob].map((one) => one.until(`sees that ${names || 'nobody'} speaks`, (names) => {
+    const tiles = [...document.querySelectorAll('.tile.speaking .who')].map(({ textContent }) => textContent.replace(' (you)', ''));
+    return tiles.sort().join() === names;
+  }, { argument: names, within: 5_000, every: 20 })));
+  const speaks = (one, is) => one.evaluate((is) => (window.voice.speaks = is), is);
+  await outlined('');
+  const begun = performance.now();
+  await speaks(ada, true);
+  await outlined('Ada');
+  atMost('14 direct', 'until who speaks is shown, directly', performance.now() - begun, 1_500, 'ms');
+  await speaks(bob, true);
+  await outlined('Ada,Bob');
+  await ada.evaluate(() => window.ironcast.setMicMuted(true));
+  await outlined('Bob');
+  await speaks(bob, false);
+  await outlined('');
+  // With the third one the server hears it, and what was heard here counts no more.
+  await speaks(bob, true);
+  await outlined('Bob');
+  const eve = await join('Eve', { ...size, before });
+  for (const one of [ada, bob]) await mode(one, 'sfu');
+  await eve.until('sees that Bob speaks', () => document.querySelector('.tile.speaking .who')?.textContent === 'Bob');
+  await outlined('Bob');
+  await speaks(bob, false);
+  await outlined('');
 });

@@ -37,3 +37,16 @@ check('5 % random loss each way', async ({ join, keep }) => {
   atLeast(name, 'energy of the sound', gained('totalAudioEnergy', 'sound'), 0.000_001);
   atLeast(name, 'packets lost by the relays', up.counts.upLost + up.counts.downLost + down.counts.upLost + down.counts.downLost, 100);
 });
+
+check('who has a bad line is shown to have one', async ({ join, keep }) => {
+  const ada = await join('Ada');
+  const relay = keep(new Relay({ seed: 13 }));
+  const bob = await join('Bob', { relay });
+  await ada.sees([bob], { frames: 15 });
+  const shown = (one, line) => one.until(`sees a ${line} line`, (line) => document.querySelector('.tile:not(.self) .line')?.dataset.line === line, { argument: line, within: 30_000 });
+  await shown(ada, 'good');
+  relay.loss = 0.25;
+  await Promise.all([shown(ada, 'poor'), shown(bob, 'poor')]);
+  relay.loss = 0;
+  await Promise.all([shown(ada, 'good'), shown(bob, 'good')]);
+});

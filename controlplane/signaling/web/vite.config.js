@@ -6,6 +6,8 @@ const service = process.env.IRONCAST_SIGNALING ?? 'http://127.0.0.1:8080';
 export default defineConfig({
   build: {
     target: 'es2022',
+    // Light and dark are chosen by the browser.
+    cssTarget: ['chrome123', 'firefox120', 'safari17.5'],
     chunkSizeWarningLimit: 700,
     rollupOptions: { input: ['index.html', 'watch.html'] },
   },

@@ -38,8 +38,27 @@ const OPTIONS = {
   handleSIGINT: false,
 };
 
-export function launch() {
-  return chromium.launch(OPTIONS);
+export async function launch() {
+  const browser = await chromium.launch(OPTIONS);
+  if (process.env.IRONCAST_PAGE_DIR) servePage(browser, path.resolve(process.env.IRONCAST_PAGE_DIR));
+  return browser;
+}
+
+/** The page of a folder instead of the one in the binary: a change of the page needs no other binary. */
+function servePage(browser, folder) {
+  const newContext = browser.newContext.bind(browser);
+  browser.newContext = async (options) => {
+    const context = await newContext(options);
+    const fileOf = ({ pathname }) => path.join(folder, pathname === '/' ? 'index.html' : pathname);
+    const isOurs = (url) => fileOf(url).startsWith(folder) && fs.existsSync(fileOf(url));
+    await context.route(isOurs, async (route) => {
+      const url = new URL(route.request().url());
+      // What the page may load is as the service says.
+      const { 'content-security-policy': policy } = (await route.fetch({ url: `${url.origin}/` })).headers();
+      await route.fulfill({ path: fileOf(url), headers: { 'content-security-policy': policy } });
+    });
+    return context;
+  };
 }
 
 /** A browser of its own that can be killed like a process. */
@@ -64,10 +83,11 @@ export function idleShare(before, after) {
 export class Participant {
   /**
    * Opens the page and joins. `relay`: media goes through it. `before`: runs
-   * before the page is opened. `opened`: is told of the participant before the join. `codec`, `width`, ...: of the page.
+   * before the page is opened. `opened`: is told of the participant before the join. `state`: which one is waited for.
+   * `codec`, `width`, ...: of the page.
    */
   static async join(browser, servers, options) {
-    const { opened = () => {}, name, room = 'test', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
+    const { opened = () => {}, name, room = 'test', state = 'connected', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
     const participant = new Participant();
     participant.name = name;
     participant.servers = servers;
@@ -89,7 +109,7 @@ export class Participant {
     for (const [key, value] of Object.entries(all)) address.searchParams.set(key, value);
     participant.begun = os.cpus();
     await participant.page.goto(address.href);
-    await participant.until('is in the call', () => window.ironcast?.state === 'connected', { within: 20_000 });
+    await participant.until(`is ${state}`, (state) => window.ironcast?.state === state, { argument: state, within: 20_000 });
     participant.id = await participant.evaluate(() => window.ironcast.participantId);
     return participant;
   }

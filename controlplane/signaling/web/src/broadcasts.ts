@@ -4,6 +4,7 @@
 import type { Signaling } from './signaling.ts';
 import { icons } from './icons.ts';
 import { toast } from './toasts.ts';
+import type { Look } from './tools.ts';
 
 export type Kind = 'hls' | 'recording';
 
@@ -89,19 +90,12 @@ export class Broadcasts {
     }
   }
 
-  /** The two buttons. */
-  showButtons(find: (name: string) => HTMLButtonElement): void {
-    for (const kind of ['hls', 'recording'] as const) {
-      const button = find(kind === 'hls' ? 'broadcast' : 'record');
-      const { name } = WORDS[kind];
-      const runs = this.running.has(kind);
-      const label = kind === 'hls' ? (runs ? 'Stop the broadcast' : 'Broadcast this call') : runs ? 'Stop recording' : 'Record this call';
-      button.innerHTML = kind === 'hls' ? icons.broadcast : icons.record;
-      button.setAttribute('aria-pressed', String(runs));
-      button.setAttribute('aria-label', label);
-      button.title = `${label} (${kind === 'hls' ? 'B' : 'R'})`;
-      button.dataset.kind = name;
-      button.classList.toggle('active', runs);
-    }
+  /** How the two buttons look. */
+  get buttons(): { broadcast: Look; record: Look } {
+    const [isLive, isRecorded] = [this.running.has('hls'), this.running.has('recording')];
+    return {
+      broadcast: { icon: icons.broadcast, label: isLive ? 'Stop the broadcast' : 'Broadcast this call', on: isLive },
+      record: { icon: icons.record, label: isRecorded ? 'Stop recording' : 'Record this call', on: isRecorded },
+    };
   }
 }

@@ -10,6 +10,7 @@ import { roomIdOf, type Options } from './options.ts';
 import { Served, type Listed } from './served.ts';
 import { patiently, Refused, Signaling } from './signaling.ts';
 import { inbound, nameOf, type RemoteTrack, type Source } from './tracks.ts';
+import { DirectVoices } from './voices.ts';
 
 /** Which way media goes: from browser to browser, or through the media server. */
 export type Mode = 'p2p' | 'sfu';
@@ -19,17 +20,19 @@ export interface Participant {
   name: string;
 }
 
-export type CallState = 'connecting' | 'connected' | 'reconnecting' | 'left';
+/** `waiting`: there is no place in the room; it joins when there is one. */
+export type CallState = 'connecting' | 'waiting' | 'connected' | 'reconnecting' | 'left';
 
 /** What the page is told. */
 export interface CallEvents {
+  /** Also when what is waited for changed, or what comes and goes was interrupted or is back. */
   state: (state: CallState) => void;
   participants: () => void;
   trackAdded: (track: RemoteTrack) => void;
   trackRemoved: (track: RemoteTrack) => void;
   trackChanged: (track: RemoteTrack) => void;
   localChanged: () => void;
-  /** A moderator put us out, or ended the call. */
+  /** A moderator put us out or ended the call, or we cannot come back. */
   ended: (text: string) => void;
   speaking: () => void;
   /** Media goes another way now. */
@@ -54,6 +57,10 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
   return `This server is being taken out of service. ${rest}`;
 }
 
+/** There is no place: in the room, or for another room. */
+class Full extends Error {}
+/** So often it is looked whether there is one now. */
+const PLACE_MS = 3_000;
 /** Trying again does not help. */
 const FINAL = new Set(['no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired']);
 /** A new way that is not there by then is given up; the server waits a little longer. */
@@ -77,6 +84,8 @@ export class Call {
     () => this.state !== 'left',
   );
   state: CallState = 'connecting';
+  /** Why it is not connected, for people. */
+  why = '';
   participantId = '';
   /** By the media server. */
   readonly served: Served;
@@ -99,6 +108,7 @@ export class Call {
   private switching: Mode | null = null;
   private switchId: number | undefined;
   private joining: Promise<void> | null = null;
+  private voices: DirectVoices | null = null;
 
   constructor(options: Options) {
     this.options = options;
@@ -119,6 +129,7 @@ export class Call {
         if (this.consumers.has(track.consumer.id)) this.tell('trackChanged', track);
       },
       sendingChanged: () => this.tell('localChanged'),
+      connectionChanged: () => this.tell('state', this.state),
       lost: (reason) => void this.rejoin(reason),
       problem: (text) => this.tell('problem', text),
       step: (name, detail) => this.step(name, detail),
@@ -155,10 +166,16 @@ export class Call {
     this.steps.push({ time: performance.now(), name, ...detail });
   }
 
-  private setState(state: CallState): void {
-    if (this.state === state || this.state === 'left') return;
+  /** Media does not come through at this moment. */
+  get isInterrupted(): boolean {
+    return this.mode === 'p2p' ? this.direct?.isInterrupted === true : this.served.isInterrupted;
+  }
+
+  private setState(state: CallState, why = ''): void {
+    if ((this.state === state && this.why === why) || this.state === 'left') return;
+    if (this.state !== state) this.step('state', { state });
     this.state = state;
-    this.step('state', { state });
+    this.why = why;
     this.tell('state', state);
   }
 
@@ -188,7 +205,6 @@ export class Call {
 
   private async joinUntilDone(): Promise<void> {
     let wait = REJOIN_MS_FIRST;
-    let told = false;
     while (this.state !== 'left') {
       try {
         await this.joinOnce();
@@ -197,14 +213,15 @@ export class Call {
       } catch (error) {
         const code = error instanceof Refused ? error.code : '';
         this.step('joinFailed', { code, message: String(error) });
-        if (FINAL.has(code)) throw error;
-        if (!(error instanceof Refused)) throw error;
-        const busy = code === 'rate_limited';
-        const leaving = code === 'draining' ? 'This server is being taken out of service and opens no new rooms' : '';
-        const why = leaving ? leaving : busy ? 'Many people are joining at this moment' : 'The media server is not available yet';
-        if (!told) this.tell('problem', `${why}. Trying again…`);
-        told = true;
-        this.setState('reconnecting');
+        if (error instanceof Full) {
+          this.setState('waiting', error.message);
+          // Not all at the same moment who wait for one place.
+          await new Promise((resolve) => setTimeout(resolve, PLACE_MS * (0.75 + Math.random() / 2)));
+          continue;
+        }
+        if (!(error instanceof Refused) || FINAL.has(code)) throw error;
+        // Who waits for a place goes on to see that.
+        if (this.state !== 'waiting') this.setState('reconnecting', whyNot(code));
         await new Promise((resolve) => setTimeout(resolve, wait));
         wait = Math.min(wait * 2, REJOIN_MS_MAX);
       }
@@ -215,7 +232,7 @@ export class Call {
     this.notices = [];
     const joined = await this.askToJoin().catch((error) => {
       this.notices = null;
-      throw error;
+      throw error instanceof Refused && error.code === 'no_capacity' ? new Full(error.message) : error;
     });
     this.participantId = joined.participantId;
     this.resumeToken = joined.resumeToken;
@@ -245,7 +262,7 @@ export class Call {
   }
 
   private async joinedServer(joined: any): Promise<void> {
-    this.mode = 'sfu';
+    this.setMode('sfu');
     this.switching = null;
     this.closeDirect();
     if (joined.resumed && this.served.lives(joined.transportIds)) {
@@ -259,7 +276,7 @@ export class Call {
 
   /** Who comes makes the offer; who was here waits for it. */
   private joinedDirectly(resumed: boolean): void {
-    this.mode = 'p2p';
+    this.setMode('p2p');
     const [other, third] = this.participants.keys();
     if (resumed && (!this.direct || this.direct.peerId === other)) return;
     this.served.drop();
@@ -268,6 +285,22 @@ export class Call {
   }
 
   // ---- directly, and through the server ----------------------------------------------------
+
+  /** Who speaks the server hears, or, when two talk directly, each of them. */
+  private setMode(mode: Mode): void {
+    this.mode = mode;
+    if (mode === 'sfu') {
+      this.voices?.close();
+      this.voices = null;
+      return;
+    }
+    this.voices ??= new DirectVoices({
+      ownId: () => this.participantId,
+      mic: () => this.local.get('mic') ?? null,
+      remote: () => this.direct?.tracks.get('mic'),
+      changed: (participantIds) => this.setSpeaking(participantIds),
+    });
+  }
 
   private openDirect(peerId: string, initiator: boolean, iceServers: RTCIceServer[]): Direct {
     this.closeDirect();
@@ -285,6 +318,7 @@ export class Call {
       changed: (track) => {
         if (this.consumers.has(track.consumer.id)) this.tell('trackChanged', track);
       },
+      connectionChanged: () => this.tell('state', this.state),
       lost: (reason) => {
         this.step('directLost', { reason });
         // While it is being made the change itself tells.
@@ -410,7 +444,7 @@ export class Call {
   /** All have the new way: it is the way now. What it brings is shown before the old one goes. */
   private settle(mode: Mode): void {
     if (this.mode === mode) return;
-    this.mode = mode;
+    this.setMode(mode);
     this.switching = null;
     for (const track of [...this.coming.values()]) {
       this.coming.delete(track.consumer.id);
@@ -454,7 +488,7 @@ export class Call {
     await this.joining?.catch(() => {});
     if ((this.state as CallState) === 'left') return;
     this.step('rejoin', { reason });
-    this.setState('reconnecting');
+    this.setState('reconnecting', reason);
     this.served.drop();
     this.closeDirect();
     this.resumeToken = '';
@@ -462,9 +496,9 @@ export class Call {
     await this.join().catch((error) => this.fail(error));
   }
 
+  /** There is no way back. */
   private fail(error: unknown): void {
-    const text = error instanceof Error ? error.message : String(error);
-    this.tell('problem', text);
+    this.tell('ended', error instanceof Error ? error.message : String(error));
   }
 
   private listen(): void {
@@ -480,7 +514,7 @@ export class Call {
     socket.on('disconnect', (reason) => {
       this.step('socket', { connected: false, reason });
       if (this.state === 'left') return;
-      this.setState('reconnecting');
+      this.setState('reconnecting', 'The connection to the server is lost.');
       // The server closed it: the client library does not come back by itself then.
       if (reason === 'io server disconnect') setTimeout(() => socket.connect(), REJOIN_MS_FIRST);
     });
@@ -527,7 +561,9 @@ export class Call {
       });
     }
     on('chat_message', (message) => this.chat.received(message));
-    on('active-speaker', ({ participantIds }) => this.setSpeaking(participantIds));
+    on('active-speaker', ({ participantIds }) => {
+      if (this.mode === 'sfu') this.setSpeaking(participantIds);
+    });
     on('muted', ({ producerIds }) => void this.muted(producerIds));
     on('removed', () => this.tell('ended', 'A moderator removed you from the call.'));
     on('room-ended', () => this.tell('ended', 'A moderator ended the call.'));
@@ -618,10 +654,26 @@ export class Call {
       this.signaling.request('leaveRoom').catch(() => {}),
       new Promise((resolve) => setTimeout(resolve, 1_000)),
     ]);
+    this.voices?.close();
     this.served.drop();
     this.closeDirect();
     for (const track of this.local.values()) track.stop();
     this.local.clear();
     this.signaling.close();
+  }
+}
+
+/** Why somebody is not in the room yet, and will be. */
+function whyNot(code: string): string {
+  switch (code) {
+    case 'draining':
+      return 'This server is being taken out of service and opens no new rooms.';
+    case 'rate_limited':
+      return 'Many people are joining at this moment.';
+    case 'offline':
+    case 'timeout':
+      return 'The server does not answer.';
+    default:
+      return 'The media server is not available yet.';
   }
 }

@@ -29,7 +29,7 @@ export class ChatPanel {
   constructor(chat: Chat, toggled: () => void) {
     this.chat = chat;
     this.toggled = toggled;
-    this.element.className = 'chat';
+    this.element.className = 'side chat';
     this.element.id = 'chat';
     this.element.hidden = true;
     this.element.setAttribute('aria-label', 'Chat');

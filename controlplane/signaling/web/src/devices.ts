@@ -5,10 +5,11 @@ import { remember, remembered, type Options } from './options.ts';
 export interface Chosen {
   camera: string;
   mic: string;
+  speaker: string;
 }
 
 export function rememberedDevices(): Chosen {
-  return { camera: remembered('camera'), mic: remembered('mic') };
+  return { camera: remembered('camera'), mic: remembered('mic'), speaker: remembered('speaker') };
 }
 
 export async function openCamera(options: Options, deviceId: string): Promise<MediaStreamTrack> {
@@ -57,7 +58,7 @@ function media(constraints: MediaStreamConstraints): Promise<MediaStream> {
   return navigator.mediaDevices.getUserMedia(constraints);
 }
 
-export async function listDevices(kind: 'videoinput' | 'audioinput'): Promise<MediaDeviceInfo[]> {
+export async function listDevices(kind: MediaDeviceKind): Promise<MediaDeviceInfo[]> {
   const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
   return all.filter((device) => device.kind === kind && device.deviceId !== '');
 }

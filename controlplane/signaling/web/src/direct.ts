@@ -24,6 +24,8 @@ export interface DirectOptions {
   added: (track: RemoteTrack) => void;
   removed: (track: RemoteTrack) => void;
   changed: (track: RemoteTrack) => void;
+  /** Media comes through, or does not any more. */
+  connectionChanged: () => void;
   /** It could not be made, or not be restored. */
   lost: (reason: string) => void;
   step: (name: string, detail?: Record<string, unknown>) => void;
@@ -225,9 +227,14 @@ export class Direct {
 
   // ---- the connection ----------------------------------------------------------------------
 
+  get isInterrupted(): boolean {
+    return this.pc.connectionState === 'disconnected' || this.pc.connectionState === 'failed';
+  }
+
   private stateChanged(): void {
     const { connectionState } = this.pc;
     this.options.step('direct', { state: connectionState, peerId: this.peerId });
+    this.options.connectionChanged();
     if (connectionState === 'connected') clearTimeout(this.timer);
     if (connectionState !== 'disconnected' && connectionState !== 'failed') return;
     this.giveUpAfter(RESTORE_MS_MAX, 'the direct connection was lost');

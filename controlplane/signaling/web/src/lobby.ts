@@ -1,9 +1,11 @@
 // The first screen: who you are, which room, and how you look and sound.
 
-import { allInWords, listDevices, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
+import { allInWords, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
 import { icons } from './icons.ts';
 import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
 import { LevelMeter } from './levels.ts';
+import { canChooseSpeaker, fillDevices } from './settings.ts';
+import { theme, toggleTheme } from './theme.ts';
 
 export interface Ready {
   camera: MediaStreamTrack | null;
@@ -15,13 +17,14 @@ export interface Ready {
 export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   app.innerHTML = `
     <main class="lobby">
-      <header class="brand">${icons.logo}<span>Ironcast</span></header>
+      <header class="brand">${icons.logo}<span>Ironcast</span><span class="spacer"></span>
+        <button class="small plain" data-theme-toggle></button></header>
       <section class="preview" aria-label="Preview">
-        <video playsinline muted autoplay></video>
+        <video playsinline muted autoplay aria-label="Your camera"></video>
         <div class="empty"><div class="avatar"></div><p></p></div>
         <div class="preview-bar">
-          <button class="round" data-toggle="mic" aria-pressed="true" title="Microphone"></button>
-          <button class="round" data-toggle="camera" aria-pressed="true" title="Camera"></button>
+          <button class="round" data-toggle="mic" aria-pressed="true" aria-label="Microphone" title="Microphone"></button>
+          <button class="round" data-toggle="camera" aria-pressed="true" aria-label="Camera" title="Camera"></button>
         </div>
         <div class="meter" aria-hidden="true"><i></i></div>
       </section>
@@ -33,6 +36,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
         <div class="pair">
           <label>Camera<select name="camera"></select></label>
           <label>Microphone<select name="mic"></select></label>
+          <label class="speaker" hidden>Speaker<select name="speaker"></select></label>
         </div>
         <button class="primary" type="submit">Join the call</button>
         <p class="hint">Share the room's name, and others can join you.</p>
@@ -44,6 +48,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   const roomInput = find<HTMLInputElement>('[name=room]');
   const cameraSelect = find<HTMLSelectElement>('[name=camera]');
   const micSelect = find<HTMLSelectElement>('[name=mic]');
+  const speakerSelect = find<HTMLSelectElement>('[name=speaker]');
   const video = find<HTMLVideoElement>('video');
   const hint = find<HTMLElement>('.empty p');
   const trouble = find<HTMLElement>('.trouble');
@@ -71,19 +76,12 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     trouble.hidden = errors.size === 0;
   };
   const list = async () => {
-    const fill = async (select: HTMLSelectElement, kind: 'videoinput' | 'audioinput', current?: string) => {
-      const devices = await listDevices(kind);
-      const fallback = kind === 'videoinput' ? 'Camera' : 'Microphone';
-      select.replaceChildren(
-        ...devices.map((device, index) => new Option(device.label || `${fallback} ${index + 1}`, device.deviceId)),
-      );
-      if (devices.length === 0) select.append(new Option(`No ${fallback.toLowerCase()} found`, ''));
-      select.disabled = devices.length === 0;
-      if (current) select.value = current;
-    };
-    await fill(cameraSelect, 'videoinput', ready.camera?.getSettings().deviceId);
-    await fill(micSelect, 'audioinput', ready.mic?.getSettings().deviceId);
+    await fillDevices(cameraSelect, 'camera', ready.camera?.getSettings().deviceId);
+    await fillDevices(micSelect, 'mic', ready.mic?.getSettings().deviceId);
+    await fillDevices(speakerSelect, 'speaker', rememberedDevices().speaker);
+    find<HTMLElement>('.speaker').hidden = !canChooseSpeaker || speakerSelect.disabled;
   };
+  const relist = () => void list();
   const camera = async (deviceId: string) => {
     ready.camera?.stop();
     ready.camera = null;
@@ -132,6 +130,20 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     wantsCamera = !ready.camera;
     void camera(cameraSelect.value);
   };
+  speakerSelect.onchange = () => remember('speaker', speakerSelect.value);
+  navigator.mediaDevices?.addEventListener('devicechange', relist);
+  const themeButton = find<HTMLButtonElement>('[data-theme-toggle]');
+  const showThemeButton = () => {
+    const isDark = theme() === 'dark';
+    themeButton.innerHTML = isDark ? icons.sun : icons.moon;
+    themeButton.title = isDark ? 'Light colours' : 'Dark colours';
+    themeButton.setAttribute('aria-label', themeButton.title);
+  };
+  themeButton.onclick = () => {
+    toggleTheme();
+    showThemeButton();
+  };
+  showThemeButton();
   if (!nameInput.value) nameInput.focus();
 
   return new Promise((resolve) => {
@@ -148,6 +160,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
       options.name = nameInput.value.trim() || 'Guest';
       remember('name', nameInput.value.trim());
       levels?.close();
+      navigator.mediaDevices?.removeEventListener('devicechange', relist);
       resolve(ready);
     };
     roomInput.oninput = () => roomInput.setCustomValidity('');

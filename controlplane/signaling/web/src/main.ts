@@ -7,6 +7,7 @@ import { icons } from './icons.ts';
 import { readOptions } from './options.ts';
 import { Room } from './room.ts';
 import { everything, Statistics } from './statistics.ts';
+import { showTheme } from './theme.ts';
 
 const app = document.getElementById('app')!;
 
@@ -25,18 +26,21 @@ async function run(): Promise<void> {
     call.local.set('mic', ready.mic);
   }
   if (ready.camera) call.local.set('camera', ready.camera);
-  const room = new Room(app, call, options, () => goodbye(options.room));
+  const room = new Room(app, call, options, (problem) => {
+    const wasIn = call.participantId !== '';
+    const titles = wasIn ? ['You left the call', 'You are no longer in the call'] : ['You did not join', 'That did not work'];
+    goodbye(titles[problem ? 1 : 0], problem || `Room ${options.room}`);
+  });
   addEventListener('pagehide', () => call.goodbye());
   expose(call, room);
   try {
     await call.start();
   } catch (error) {
-    await call.leave();
-    goodbye(options.room, error instanceof Error ? error.message : String(error));
+    await room.leave(error instanceof Error ? error.message : String(error));
   }
 }
 
-function goodbye(room: string, problem = ''): void {
+function goodbye(title: string, text: string): void {
   document.title = 'Ironcast';
   app.innerHTML = `
     <main class="lobby over">
@@ -46,8 +50,8 @@ function goodbye(room: string, problem = ''): void {
         <button class="primary">Join again</button>
       </section>
     </main>`;
-  app.querySelector('h1')!.textContent = problem ? 'That did not work' : 'You left the call';
-  app.querySelector('.hint')!.textContent = problem || `Room ${room}`;
+  app.querySelector('h1')!.textContent = title;
+  app.querySelector('.hint')!.textContent = text;
   const button = app.querySelector('button')!;
   button.onclick = () => {
     const address = new URL(location.href);
@@ -129,4 +133,5 @@ function expose(call: Call, room: Room): void {
   (window as unknown as { ironcast: typeof hook }).ironcast = hook;
 }
 
+showTheme();
 void run();

@@ -1,27 +1,48 @@
-// The second screen: everybody's tiles, and the buttons below them.
+// The second screen: everybody's tiles, and what lies around them.
 
-import type { Call } from './call.ts';
+import { Banner } from './banner.ts';
+import type { Call, CallState } from './call.ts';
 import { ChatPanel } from './chat-panel.ts';
 import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
+import { Hallway } from './hallway.ts';
+import { toggleHelp } from './help.ts';
 import { icons } from './icons.ts';
-import type { Options } from './options.ts';
-import { Statistics } from './statistics.ts';
+import type { Action } from './keys.ts';
+import { Lines, type Line } from './lines.ts';
+import { remember, remembered, type Options } from './options.ts';
+import { PeoplePanel } from './people-panel.ts';
+import { openSettings } from './settings.ts';
+import { Spotlight } from './spotlight.ts';
+import { linesNow, Statistics, type TileFigures } from './statistics.ts';
+import { theme, toggleTheme } from './theme.ts';
 import { Tile, type TileActions } from './tiles.ts';
 import { toast } from './toasts.ts';
-import type { RemoteTrack, Source } from './tracks.ts';
+import { Tools } from './tools.ts';
+import { nameOf, type RemoteTrack, type Source } from './tracks.ts';
 
 const GAP = 10;
 const FIGURES_MS = 1_000;
+/** Figures that nobody reads are for the quality of the lines alone. */
+const FIGURES_UNSEEN_EACH = 2;
 /** Tiles move when people come and go: layers are asked for when they have come to rest. */
 const SETTLE_MS = 400;
 
-const STATE_TEXT = {
+const STATE_TEXT: Record<CallState, string> = {
   connecting: 'Connecting…',
+  waiting: 'Waiting…',
   connected: 'Connected',
   reconnecting: 'Reconnecting…',
   left: 'Left',
 };
+
+const MODES = {
+  p2p: { name: 'Direct', word: 'P2P', title: 'Sound and picture go directly, from browser to browser' },
+  sfu: { name: 'Server', word: 'SFU', title: 'Sound and picture go through the media server' },
+};
+
+/** What who waits for a place can do. */
+const HALLWAY_ACTIONS: ReadonlySet<Action> = new Set(['mic', 'camera', 'devices', 'theme', 'help', 'leave']);
 
 /** The beginning of a message, on one line. */
 function shorten(text: string): string {
@@ -34,19 +55,31 @@ export class Room {
   private tiles = new Map<string, Tile>();
   private sounds = new Map<string, HTMLAudioElement>();
   private pinned: string | null = null;
+  private followsSpeaker = remembered('layout') === 'speaker';
+  private spotlight = new Spotlight();
   private showsFigures: boolean;
+  private looks = 0;
+  private lines = new Lines();
+  private shownLines = new Map<string, Line>();
+  /** Who was there at the last look, to tell who came and went; null before the first one. */
+  private seen: Map<string, string> | null = null;
+  private talksByKey = false;
+  private watched = new WeakSet<MediaStreamTrack>();
   private timer: ReturnType<typeof setInterval>;
   private settle: ReturnType<typeof setTimeout> | undefined;
   private resizes: ResizeObserver;
   private chat: ChatPanel;
+  private people: PeoplePanel;
+  private hallway: Hallway;
+  private banner: Banner;
+  private tools: Tools;
   private stage: HTMLElement;
   private app: HTMLElement;
   private call: Call;
   private options: Options;
-  private left: () => void;
-  private onKey = (event: KeyboardEvent) => this.key(event);
+  private left: (problem?: string) => void;
 
-  constructor(app: HTMLElement, call: Call, options: Options, left: () => void) {
+  constructor(app: HTMLElement, call: Call, options: Options, left: (problem?: string) => void) {
     this.app = app;
     this.call = call;
     this.options = options;
@@ -55,67 +88,120 @@ export class Room {
     this.statistics = new Statistics(call);
     app.innerHTML = `
       <main class="room">
+        <a class="skip" href="#tools">To the buttons</a>
         <header class="bar">
           <span class="brand compact">${icons.logo}<span>Ironcast</span></span>
-          <span class="room-name"></span>
+          <h1 class="room-name"></h1>
           <span class="spacer"></span>
           <span class="badges" role="status"></span>
+          <span class="mode" hidden><b></b> <span></span></span>
           <span class="people" title="People in this room"></span>
           <span class="state" data-state="connecting"><i></i><span>Connecting…</span></span>
         </header>
         <section class="stage" aria-label="Participants"></section>
         <div class="alone" hidden>
           <p><b>You’re the only one here.</b> Send the link to whoever should join.</p>
-          <button class="primary" data-do="invite">${icons.link}<span>Copy invite link</span></button>
+          <button class="primary">${icons.link}<span>Copy invite link</span></button>
         </div>
-        <nav class="tools" aria-label="Call">
-          <button class="round" data-do="mic"></button>
-          <button class="round" data-do="camera"></button>
-          <button class="round" data-do="screen"></button>
-          <button class="round" data-do="chat" aria-controls="chat"></button>
-          <button class="round" data-do="broadcast"></button>
-          <button class="round" data-do="record"></button>
-          <button class="round" data-do="stats"></button>
-          <button class="round" data-do="invite" title="Copy invite link (I)" aria-label="Copy invite link">${icons.link}</button>
-          <button class="round danger" data-do="leave" title="Leave the call" aria-label="Leave the call">${icons.leave}</button>
-        </nav>
+        <p class="heard-only" role="status" data-said></p>
       </main>`;
+    const main = app.querySelector('main')!;
     this.stage = app.querySelector('.stage')!;
-    this.chat = new ChatPanel(call.chat, () => this.chatToggled());
-    app.querySelector('.room')!.append(this.chat.element);
+    this.banner = new Banner(call);
+    this.hallway = new Hallway(() => void this.run('leave'));
+    this.chat = new ChatPanel(call.chat, () => this.panelToggled('chat'));
+    this.people = new PeoplePanel({
+      toggled: () => this.panelToggled('people'),
+      pin: (id) => this.pin(`${id === call.participantId ? 'self' : id}/person`),
+      invite: () => void this.run('invite'),
+    });
+    this.tools = new Tools({
+      run: (action) => void this.run(action),
+      talk: (on) => void this.talk(on),
+      escape: () => this.closePanels(),
+      enter: (element) => {
+        const tile = [...this.tiles.values()].find((each) => each.element === element);
+        if (tile) this.pin(tile.key);
+      },
+    });
+    this.tools.element.id = 'tools';
+    this.tools.element.tabIndex = -1;
+    this.stage.before(this.banner.element);
+    main.append(this.hallway.element, this.chat.element, this.people.element, this.tools.element);
+    app.querySelector<HTMLButtonElement>('.alone button')!.onclick = () => void this.run('invite');
     call.chat.arrived = ({ name, content }) => {
       this.chat.arrived();
       if (!this.chat.isOpen) toast(`${name}: ${shorten(content)}`);
     };
     call.broadcasts.changed = () => this.refreshTools();
     // As it is seen here: one large, or all.
-    call.broadcasts.chooseLayout(() => (this.pinned ? 'speaker' : 'grid'));
+    call.broadcasts.chooseLayout(() => (this.pinned || this.followsSpeaker ? 'speaker' : 'grid'));
     app.querySelector('.room-name')!.textContent = options.room;
-    for (const button of app.querySelectorAll<HTMLButtonElement>('[data-do]')) {
-      button.onclick = () => void this.run(button.dataset.do!);
-    }
-    document.addEventListener('keydown', this.onKey);
     this.resizes = new ResizeObserver(() => this.arrange());
     this.resizes.observe(this.stage);
     this.listen();
+    this.watchDevices();
     this.timer = setInterval(() => void this.refreshFigures(), FIGURES_MS);
     this.refresh();
   }
 
   private listen(): void {
-    this.call.on('state', () => this.refresh());
-    this.call.on('participants', () => this.refresh());
-    this.call.on('localChanged', () => this.refresh());
+    this.call.on('state', () => this.stateChanged());
+    this.call.on('participants', () => {
+      this.sayWhoCame();
+      this.refresh();
+    });
+    this.call.on('localChanged', () => {
+      this.watchDevices();
+      this.refresh();
+    });
     this.call.on('mode', () => this.refresh());
     this.call.on('speaking', () => this.showSpeaking());
     this.call.on('trackAdded', (track) => this.added(track));
     this.call.on('trackRemoved', (track) => this.removed(track));
     this.call.on('trackChanged', () => this.refresh());
     this.call.on('problem', (text) => toast(text, 'error'));
-    this.call.on('ended', (text) => {
-      toast(text, 'error');
-      void this.leave();
-    });
+    this.call.on('ended', (text) => void this.leave(text));
+  }
+
+  /** A device that is pulled out ends its track, and says nothing. */
+  private watchDevices(): void {
+    for (const source of ['mic', 'camera'] as const) {
+      const track = this.call.local.get(source);
+      if (!track || this.watched.has(track)) continue;
+      this.watched.add(track);
+      track.addEventListener('ended', () => {
+        if (this.call.local.get(source) !== track) return;
+        toast(`Your ${nameOf(source)} is gone: it was unplugged, or its permission was taken back.`, 'error');
+        void this.call.setTrack(source, null);
+      });
+    }
+  }
+
+  private stateChanged(): void {
+    const { state, why } = this.call;
+    if (state === 'waiting') this.hallway.show(why);
+    else if (this.hallway.isOpen) {
+      this.hallway.close();
+      if (state === 'connected') toast('There is a place for you: you are in the call.');
+    }
+    this.app.querySelector('.room')?.classList.toggle('waiting', state === 'waiting');
+    document.title = `${state === 'waiting' ? 'Waiting · ' : ''}${this.options.room} · Ironcast`;
+    this.banner.refresh();
+    this.refresh();
+  }
+
+  /** For who listens; who sees, sees the tiles. */
+  private sayWhoCame(): void {
+    const now = new Map([...this.call.participants.values()].map(({ id, name }) => [id, name]));
+    const names = (one: Map<string, string>, other: Map<string, string>) =>
+      [...one].filter(([id]) => !other.has(id)).map(([, name]) => name);
+    const before = this.seen;
+    this.seen = now;
+    if (!before) return;
+    const [came, went] = [names(now, before), names(before, now)];
+    const said = [came.length ? `${came.join(', ')} joined.` : '', went.length ? `${went.join(', ')} left.` : ''];
+    if (came.length + went.length > 0) this.app.querySelector('[data-said]')!.textContent = said.join(' ').trim();
   }
 
   private ownerOf(tile: Tile): string {
@@ -147,6 +233,7 @@ export class Room {
   private hear(track: RemoteTrack): void {
     const sound = document.createElement('audio');
     sound.autoplay = true;
+    void this.sendTo(sound, rememberedDevices().speaker);
     sound.srcObject = new MediaStream([track.consumer.track]);
     this.app.append(sound);
     this.sounds.set(track.consumer.id, sound);
@@ -157,6 +244,12 @@ export class Room {
         run: () => this.sounds.forEach((each) => void each.play().catch(() => {})),
       });
     });
+  }
+
+  /** A speaker that is not there any more is none: then it is the usual one. */
+  private async sendTo(sound: HTMLAudioElement, speaker: string): Promise<void> {
+    if (!speaker || !('setSinkId' in sound)) return;
+    await sound.setSinkId(speaker).catch(() => {});
   }
 
   /** Brings the tiles in step with the call. */
@@ -201,14 +294,43 @@ export class Room {
     for (const tile of this.tiles.values()) {
       tile.setSpeaking(!tile.isScreen && this.call.speaking.has(this.ownerOf(tile)));
     }
+    if (this.followsSpeaker) this.arrange();
+    this.showPeople();
+  }
+
+  private showPeople(): void {
+    if (!this.people.isOpen) return;
+    const { call } = this;
+    const own = { id: call.participantId, name: this.options.name };
+    const tracks = [...call.consumers.values()];
+    const rows = [own, ...call.participants.values()].map(({ id, name }) => {
+      const isSelf = id === call.participantId;
+      const isOn = (source: Source) => tracks.some((each) => each.participantId === id && each.source === source && !each.producerPaused);
+      return {
+        id,
+        name,
+        isSelf,
+        speaks: call.speaking.has(id),
+        hasMic: isSelf ? call.local.has('mic') && !call.micMuted : isOn('mic'),
+        hasCamera: isSelf ? call.local.has('camera') : isOn('camera'),
+        hasScreen: isSelf ? call.local.has('screen') : isOn('screen'),
+        line: this.shownLines.get(id) ?? 'good',
+        isPinned: this.pinned === `${isSelf ? 'self' : id}/person`,
+      };
+    });
+    this.people.show(rows);
+  }
+
+  private pin(key: string): void {
+    if (!this.tiles.has(key)) return;
+    this.pinned = this.pinned === key ? null : key;
+    this.arrange();
+    this.showPeople();
   }
 
   private actions(): TileActions {
     return {
-      pin: (tile) => {
-        this.pinned = this.pinned === tile.key ? null : tile.key;
-        this.arrange();
-      },
+      pin: (tile) => this.pin(tile.key),
       quality: () => this.askLayers(),
       firstFrame: (track, sinceMs) => {
         // Now the picture's shape is known.
@@ -242,7 +364,7 @@ export class Room {
     // Others first, the own tile last: a newcomer does not push everybody along.
     const all = [...this.tiles.values()].sort((a, b) => Number(a.isSelf) - Number(b.isSelf));
     const shared = all.filter((tile) => tile.isScreen && !tile.isSelf).at(-1) ?? all.find((tile) => tile.isScreen);
-    const focus = (this.pinned && this.tiles.get(this.pinned)) || shared;
+    const focus = (this.pinned && this.tiles.get(this.pinned)) || shared || this.speaker();
     if (focus && all.length > 1) {
       const others = all.filter((tile) => tile !== focus);
       // A shared screen is shown whole; of a person somewhat more than the face is enough.
@@ -259,6 +381,13 @@ export class Room {
     }
     clearTimeout(this.settle);
     this.settle = setTimeout(() => this.askLayers(), SETTLE_MS);
+  }
+
+  /** Whose tile is large in the layout that follows the speaker. */
+  private speaker(): Tile | undefined {
+    if (!this.followsSpeaker) return undefined;
+    const id = this.spotlight.choose(this.call.speaking, [...this.call.participants.keys()]);
+    return this.tiles.get(`${id}/person`);
   }
 
   /** Asks for the layers that the tiles can show, where that changed. */
@@ -286,95 +415,130 @@ export class Room {
   // ---- buttons -----------------------------------------------------------------------------
 
   private refreshTools(): void {
-    const { call } = this;
-    const set = (name: string, on: boolean, icon: string, label: string, key: string) => {
-      const button = this.app.querySelector<HTMLButtonElement>(`.tools [data-do=${name}]`)!;
-      button.innerHTML = icon;
-      button.setAttribute('aria-pressed', String(on));
-      button.setAttribute('aria-label', label);
-      button.title = `${label} (${key})`;
-    };
+    const { call, tools } = this;
     const mic = call.local.has('mic') && !call.micMuted;
     const camera = call.local.has('camera');
     const screen = call.local.has('screen');
-    set('mic', mic, mic ? icons.mic : icons.micOff, mic ? 'Mute' : 'Unmute', 'M');
-    set('camera', camera, camera ? icons.camera : icons.cameraOff, camera ? 'Camera off' : 'Camera on', 'V');
-    set('screen', screen, screen ? icons.screenOff : icons.screen, screen ? 'Stop sharing' : 'Share screen', 'S');
-    set('stats', this.showsFigures, icons.stats, 'Statistics', 'D');
-    const { unread, isOpen } = this.chat;
-    const label = isOpen ? 'Close the chat' : unread ? `Open the chat, ${unread} unread` : 'Open the chat';
-    set('chat', isOpen, icons.chat + (unread ? `<i class="badge">${unread > 99 ? '99+' : unread}</i>` : ''), label, 'C');
-    const chat = this.app.querySelector('[data-do=chat]')!;
-    chat.setAttribute('aria-expanded', String(isOpen));
-    chat.classList.toggle('active', isOpen);
-    this.app.querySelector('[data-do=screen]')!.classList.toggle('active', screen);
-    this.app.querySelector('[data-do=stats]')!.classList.toggle('active', this.showsFigures);
-    call.broadcasts.showButtons((name) => this.app.querySelector<HTMLButtonElement>(`.tools [data-do=${name}]`)!);
+    tools.show('mic', { on: mic, icon: mic ? icons.mic : icons.micOff, label: mic ? 'Mute' : 'Unmute' });
+    tools.show('camera', { on: camera, icon: camera ? icons.camera : icons.cameraOff, label: camera ? 'Camera off' : 'Camera on' });
+    tools.show('screen', { on: screen, icon: screen ? icons.screenOff : icons.screen, label: screen ? 'Stop sharing' : 'Share screen' });
+    tools.find('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
+    const { unread } = this.chat;
+    const chat = this.chat.isOpen ? 'Close the chat' : unread ? `Open the chat, ${unread} unread` : 'Open the chat';
+    tools.show('chat', { icon: icons.chat, label: chat, count: unread });
+    tools.show('people', { icon: icons.people, label: this.people.isOpen ? 'Close the list of people' : 'Show who is here' });
+    tools.setOpen('chat', this.chat.isOpen);
+    tools.setOpen('people', this.people.isOpen);
+    const layout = this.followsSpeaker
+      ? { icon: icons.grid, label: 'Show all equally large' }
+      : { icon: icons.spotlight, label: 'Show the speaker large' };
+    tools.show('layout', layout);
+    tools.show('stats', { icon: icons.stats, label: this.showsFigures ? 'Hide statistics' : 'Show statistics', on: this.showsFigures });
+    const isDark = theme() === 'dark';
+    tools.show('theme', { icon: isDark ? icons.sun : icons.moon, label: isDark ? 'Light colours' : 'Dark colours' });
+    const { broadcast, record } = call.broadcasts.buttons;
+    tools.show('broadcast', broadcast);
+    tools.show('record', record);
     call.broadcasts.showBadges(this.app.querySelector<HTMLElement>('.badges')!, this.options.room);
+    this.refreshBar();
+  }
+
+  private refreshBar(): void {
+    const { call } = this;
+    const find = (selector: string) => this.app.querySelector<HTMLElement>(selector)!;
+    const isIn = call.state === 'connected' || call.state === 'reconnecting';
     const count = call.participants.size + 1;
-    this.app.querySelector('.people')!.textContent = count === 1 ? '1 person' : `${count} people`;
-    const state = this.app.querySelector<HTMLElement>('.state')!;
+    find('.people').textContent = !isIn ? '' : count === 1 ? '1 person' : `${count} people`;
+    const state = find('.state');
     state.dataset.state = call.state;
     state.lastElementChild!.textContent = STATE_TEXT[call.state];
-    state.title = call.mode === 'p2p' ? 'Directly, from browser to browser' : 'Through the media server';
-    const alone = this.app.querySelector<HTMLElement>('.alone')!;
-    alone.hidden = call.participants.size > 0 || call.state !== 'connected' || screen;
+    const mode = find('.mode');
+    const { name, word, title } = MODES[call.mode];
+    mode.hidden = !isIn;
+    mode.dataset.mode = call.mode;
+    mode.title = title;
+    mode.firstElementChild!.textContent = name;
+    mode.lastElementChild!.textContent = word;
+    find('.alone').hidden = call.participants.size > 0 || call.state !== 'connected' || call.local.has('screen');
   }
 
-  private key(event: KeyboardEvent): void {
-    const typing = (event.target as HTMLElement).closest('input, select, textarea');
-    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === 'Escape' && this.chat.isOpen) return this.chat.toggle(false);
-    if (event.key === 'Enter' && event.target instanceof HTMLElement && event.target.matches('.tile')) {
-      event.target.ondblclick?.(new MouseEvent('dblclick'));
-      return;
-    }
-    const actions: Record<string, string> = {
-      m: 'mic', v: 'camera', s: 'screen', d: 'stats', i: 'invite', c: 'chat', b: 'broadcast', r: 'record',
-    };
-    const action = actions[event.key.toLowerCase()];
-    if (!action) return;
-    // The key that opens the chat is not its first letter.
-    event.preventDefault();
-    void this.run(action);
-  }
-
-  private async run(action: string): Promise<void> {
+  private async run(action: Action): Promise<void> {
+    // Without a place there is nothing to write, show or record.
+    if (this.call.state === 'waiting' && !HALLWAY_ACTIONS.has(action)) return;
     try {
-      switch (action) {
-        case 'mic':
-          return await this.toggleMic();
-        case 'camera':
-          return await this.toggleCamera();
-        case 'screen':
-          return await this.toggleScreen();
-        case 'stats':
-          this.showsFigures = !this.showsFigures;
-          this.refreshTools();
-          return await this.refreshFigures();
-        case 'broadcast':
-          return await this.call.broadcasts.toggle('hls');
-        case 'record':
-          return await this.call.broadcasts.toggle('recording');
-        case 'chat':
-          return this.chat.toggle();
-        case 'invite':
-          return await this.invite();
-        case 'leave':
-          return await this.leave();
-      }
+      await this.act(action);
     } catch (error) {
       toast(error instanceof Error ? error.message : String(error), 'error');
     }
   }
 
-  private chatToggled(): void {
+  private async act(action: Action): Promise<void> {
+    switch (action) {
+      case 'mic':
+        return this.toggleMic();
+      case 'camera':
+        return this.toggleCamera();
+      case 'screen':
+        return this.toggleScreen();
+      case 'chat':
+        return this.chat.toggle();
+      case 'people':
+        return this.people.toggle();
+      case 'layout':
+        this.followsSpeaker = !this.followsSpeaker;
+        remember('layout', this.followsSpeaker ? 'speaker' : '');
+        this.pinned = null;
+        return this.refresh();
+      case 'stats':
+        this.showsFigures = !this.showsFigures;
+        this.refreshTools();
+        return this.refreshFigures();
+      case 'broadcast':
+        return this.call.broadcasts.toggle('hls');
+      case 'record':
+        return this.call.broadcasts.toggle('recording');
+      case 'devices':
+        return openSettings(this.call, this.options, (speaker) => {
+          for (const sound of this.sounds.values()) void this.sendTo(sound, speaker);
+        });
+      case 'theme':
+        toggleTheme();
+        return this.refreshTools();
+      case 'help':
+        return toggleHelp();
+      case 'invite':
+        return this.invite();
+      case 'leave':
+        return this.leave();
+    }
+  }
+
+  /** One panel at a time: beside the tiles there is room for one. */
+  private panelToggled(which: 'chat' | 'people'): void {
+    const [panel, other] = which === 'chat' ? [this.chat, this.people] : [this.people, this.chat];
+    if (panel.isOpen) other.toggle(false);
     this.refreshTools();
+    this.showPeople();
     this.arrange();
     const { activeElement } = document;
-    if (!this.chat.isOpen && (activeElement === document.body || this.chat.element.contains(activeElement))) {
-      this.app.querySelector<HTMLElement>('[data-do=chat]')!.focus();
+    if (!panel.isOpen && !other.isOpen && (activeElement === document.body || panel.element.contains(activeElement))) {
+      this.tools.find(which).focus();
     }
+  }
+
+  private closePanels(): void {
+    this.chat.toggle(false);
+    this.people.toggle(false);
+  }
+
+  /** Who is muted may say a word while he holds the key. */
+  private async talk(on: boolean): Promise<void> {
+    const { call } = this;
+    if (!call.local.has('mic') || call.micMuted !== on) return;
+    if (on) this.talksByKey = true;
+    else if (!this.talksByKey) return;
+    else this.talksByKey = false;
+    await call.setMicMuted(!on).catch(() => {});
   }
 
   private async toggleMic(): Promise<void> {
@@ -417,14 +581,27 @@ export class Room {
     }
   }
 
-  async leave(): Promise<void> {
+  /** `problem`: why, if nobody wanted it. */
+  async leave(problem?: string): Promise<void> {
     await this.call.leave();
     this.close();
-    this.left();
+    this.left(problem);
   }
 
   private async refreshFigures(): Promise<void> {
-    const figures = this.showsFigures ? await this.statistics.tiles() : null;
+    this.looks += 1;
+    if (this.call.state !== 'connected') return;
+    if (!this.showsFigures && this.looks % FIGURES_UNSEEN_EACH !== 0) return this.showFigures(null);
+    const figures = await this.statistics.tiles();
+    this.shownLines = this.lines.look(linesNow(this.call, figures));
+    for (const tile of this.tiles.values()) {
+      if (!tile.isScreen) tile.setLine(this.shownLines.get(this.ownerOf(tile)) ?? 'good');
+    }
+    this.showPeople();
+    this.showFigures(this.showsFigures ? figures : null);
+  }
+
+  private showFigures(figures: TileFigures[] | null): void {
     for (const tile of this.tiles.values()) {
       const owner = this.ownerOf(tile);
       tile.showFigures(
@@ -438,7 +615,9 @@ export class Room {
     clearInterval(this.timer);
     clearTimeout(this.settle);
     this.resizes.disconnect();
-    document.removeEventListener('keydown', this.onKey);
+    this.tools.close();
+    this.banner.close();
+    this.hallway.close();
     this.sounds.forEach((sound) => (sound.srcObject = null));
   }
 }

@@ -29,6 +29,8 @@ export interface ServedOptions {
   removed: (track: RemoteTrack) => void;
   changed: (track: RemoteTrack) => void;
   sendingChanged: () => void;
+  /** Media comes through, or does not any more. */
+  connectionChanged: () => void;
   /** It could not be restored. */
   lost: (reason: string) => void;
   problem: (text: string) => void;
@@ -72,6 +74,11 @@ export class Served {
     const { sendTransport, recvTransport } = this;
     if (!sendTransport || !recvTransport) return false;
     return !transportIds || (transportIds.includes(sendTransport.id) && transportIds.includes(recvTransport.id));
+  }
+
+  get isInterrupted(): boolean {
+    const states = [this.sendTransport, this.recvTransport].map((transport) => transport?.connectionState);
+    return states.includes('disconnected') || states.includes('failed');
   }
 
   /** Everything anew. */
@@ -134,6 +141,7 @@ export class Served {
     });
     transport.on('connectionstatechange', (state) => {
       this.host.step('transport', { direction: transport.direction, state });
+      this.host.connectionChanged();
       if (state === 'connected') this.restarts.delete(transport.id);
       if (state === 'disconnected' || state === 'failed') void this.keepRestartingIce(transport);
     });
@@ -213,6 +221,8 @@ export class Served {
       const track = this.byConsumer(consumerId);
       if (!track) return;
       track.score = score?.score ?? null;
+      // None: nothing came of it lately, as of a picture that is paused.
+      track.producerScore = score?.producerScore || null;
       this.host.changed(track);
     });
   }

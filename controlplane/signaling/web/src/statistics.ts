@@ -2,6 +2,7 @@
 // between two looks.
 
 import type { Call } from './call.ts';
+import { lineOf, worseOf, type Line } from './lines.ts';
 import { Still } from './still.ts';
 import type { RemoteTrack, Source } from './tracks.ts';
 
@@ -194,6 +195,23 @@ export function layerText(track: RemoteTrack): string | undefined {
     parts.push(`pace ${temporalLayer + 1} of ${track.temporalLayers}`);
   }
   return parts.join(', ');
+}
+
+/** How good everybody's connection looks at this moment, the own one too. */
+export function linesNow(call: Call, figures: readonly TileFigures[]): Map<string, Line> {
+  const lines = new Map<string, Line>([[call.participantId, lineOf({ interrupted: call.isInterrupted })]]);
+  for (const id of call.participants.keys()) lines.set(id, 'good');
+  for (const { id, participantId, direction, lossPercent, roundTripMs } of figures) {
+    const isSelf = direction === 'send';
+    const track = isSelf ? undefined : call.consumers.get(id);
+    const before = lines.get(participantId);
+    if (!before || track?.producerPaused) continue;
+    // The way to the server is the own line; that to the other one is both's.
+    const way = isSelf || track?.direct ? { roundTripMs } : {};
+    const signs = { lossPercent, ...way, score: track?.score, producerScore: track?.producerScore, starved: track?.starved };
+    lines.set(participantId, worseOf(before, lineOf(signs)));
+  }
+  return lines;
 }
 
 /** Everything at once, for tests and for a bug report. */

@@ -3,7 +3,9 @@
 import { spatialLayerFor, type Quality } from './encodings.ts';
 import type { Box } from './grid.ts';
 import { icons } from './icons.ts';
+import type { Line } from './lines.ts';
 import { hueOf, initials } from './lobby.ts';
+import { showLine } from './people-panel.ts';
 import type { TileFigures } from './statistics.ts';
 import type { RemoteTrack } from './tracks.ts';
 
@@ -24,6 +26,8 @@ export class Tile {
   /** The layer that was asked for last; none yet when undefined. */
   askedLayer: number | undefined;
   videoTrack: RemoteTrack | null = null;
+  private shown = '';
+  private isMuted = false;
   private video: HTMLVideoElement;
   private qualitySelect: HTMLSelectElement;
   private figures: HTMLElement;
@@ -36,17 +40,19 @@ export class Tile {
     this.actions = actions;
     this.element.className = `tile${kind.isSelf ? ' self' : ''}${kind.isScreen ? ' screen' : ''} no-video`;
     this.element.tabIndex = 0;
+    this.element.setAttribute('role', 'group');
+    this.element.setAttribute('aria-keyshortcuts', 'Enter');
     this.element.innerHTML = `
       <video playsinline autoplay muted></video>
       <div class="avatar"></div>
       <p class="wait">Your connection is too slow for this picture</p>
-      <div class="tag"><span class="mic-state">${icons.micOff}</span><span class="who"></span></div>
+      <div class="tag"><span class="mic-state">${icons.micOff}</span><span class="who"></span><span class="line"></span></div>
       <div class="controls">
-        <select aria-label="Quality" title="Quality">
+        <select title="Quality">
           <option value="auto">Auto</option><option value="high">High</option>
           <option value="medium">Medium</option><option value="low">Low</option>
         </select>
-        <button class="small" data-pin title="Enlarge (double click)">${icons.pin}</button>
+        <button class="small" data-pin>${icons.pin}</button>
       </div>
       <pre class="figures" hidden></pre>`;
     this.video = this.element.querySelector('video')!;
@@ -76,11 +82,25 @@ export class Tile {
 
   setName(name: string): void {
     const shown = this.isScreen ? `${name}${this.isSelf ? ' (your screen)' : '’s screen'}` : `${name}${this.isSelf ? ' (you)' : ''}`;
+    if (this.shown === shown) return;
+    this.shown = shown;
     this.element.querySelector('.who')!.textContent = shown;
-    this.element.setAttribute('aria-label', shown);
+    this.describe();
     const avatar = this.element.querySelector<HTMLElement>('.avatar')!;
     avatar.textContent = initials(name);
     this.element.style.setProperty('--hue', String(hueOf(name)));
+  }
+
+  /** What who listens is told of it. */
+  private describe(): void {
+    const { classList } = this.element;
+    const states = [classList.contains('muted') && 'microphone off', classList.contains('pinned') && 'pinned'].filter(Boolean);
+    this.element.setAttribute('aria-label', [this.shown, ...states].join(', '));
+    const pin = this.element.querySelector<HTMLButtonElement>('[data-pin]')!;
+    const label = classList.contains('pinned') ? `Unpin ${this.shown}` : `Pin ${this.shown}`;
+    pin.setAttribute('aria-label', label);
+    pin.title = `${label} (double click, Enter)`;
+    this.qualitySelect.setAttribute('aria-label', `Quality of ${this.shown}`);
   }
 
   place(box: Box): void {
@@ -140,15 +160,25 @@ export class Tile {
   }
 
   setMuted(muted: boolean): void {
-    this.element.classList.toggle('muted', muted);
+    if (this.element.classList.toggle('muted', muted) !== this.isMuted) {
+      this.isMuted = muted;
+      this.describe();
+    }
   }
 
   setSpeaking(speaking: boolean): void {
     this.element.classList.toggle('speaking', speaking);
   }
 
+  /** Only what is not as it should be is shown on a picture. */
+  setLine(line: Line): void {
+    showLine(this.element.querySelector('.line')!, line, this.shown);
+  }
+
   setPinned(pinned: boolean): void {
+    if (this.element.classList.contains('pinned') === pinned) return;
     this.element.classList.toggle('pinned', pinned);
+    this.describe();
   }
 
   showFigures(list: TileFigures[] | null): void {

@@ -33,7 +33,10 @@ export interface RemoteTrack {
   starved: boolean;
   /** Its room shows the videos of those who spoke last, and this is none of them. */
   leftOut: boolean;
+  /** 0 to 10: what arrives here; null before the server said anything. */
   score: number | null;
+  /** What arrives at the server of its sender. */
+  producerScore: number | null;
 }
 
 /** What is known of a track before anything came. */
@@ -48,6 +51,7 @@ export function fresh(track: Pick<RemoteTrack, 'consumer' | 'producerId' | 'part
     starved: false,
     leftOut: false,
     score: null,
+    producerScore: null,
   };
 }
 

@@ -4,6 +4,7 @@
 import Hls from 'hls.js/light';
 import { icons } from './icons.ts';
 import { cleanRoom, roomIdOf } from './options.ts';
+import { showTheme } from './theme.ts';
 
 const LOOK_MS = 2_000;
 const FATAL_MAX = 5;
@@ -26,12 +27,12 @@ app.innerHTML = `
   <main class="watch">
     <header class="bar">
       <span class="brand compact">${icons.logo}<span>Ironcast</span></span>
-      <span class="room-name"></span>
+      <h1 class="room-name"></h1>
       <span class="spacer"></span>
       <span class="state" role="status"><i></i><span></span></span>
     </header>
     <section class="screen">
-      <video controls playsinline muted autoplay></video>
+      <video controls playsinline muted autoplay aria-label="Broadcast"></video>
       <div class="curtain"><p></p><button class="primary" hidden>Watch from the beginning</button></div>
     </section>
   </main>`;
@@ -125,5 +126,6 @@ whole.onclick = () => {
   play(`${base}/vod.m3u8`, 'whole');
 };
 
+showTheme();
 show('waiting');
 if (room) void wait();

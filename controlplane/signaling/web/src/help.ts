@@ -1,0 +1,32 @@
+// The keys, for who asks for them.
+
+import { openDialog } from './dialog.ts';
+import { OTHER_KEYS, SHORTCUTS } from './keys.ts';
+
+let close: (() => void) | null = null;
+
+export function toggleHelp(): void {
+  if (close) return close();
+  const opened = openDialog('Keyboard shortcuts', () => (close = null));
+  ({ close } = opened);
+  const list = document.createElement('dl');
+  list.className = 'shortcuts';
+  const all = [...SHORTCUTS.map(({ key, text }) => ({ keys: [key], text })), ...OTHER_KEYS];
+  for (const { keys, text } of all) {
+    const row = document.createElement('div');
+    const term = document.createElement('dt');
+    for (const key of keys) {
+      const cap = document.createElement('kbd');
+      cap.textContent = key;
+      term.append(cap);
+    }
+    const meaning = document.createElement('dd');
+    meaning.textContent = text;
+    row.append(term, meaning);
+    list.append(row);
+  }
+  const hint = document.createElement('p');
+  hint.className = 'hint';
+  hint.textContent = 'While you write, letters are letters.';
+  opened.body.append(list, hint);
+}
