@@ -50,3 +50,15 @@ check('the tile of who speaks is outlined, at all ends, until he is silent or mu
   const cem = await join('Cem', { before });
   assert.equal(await outlined(cem), 'Bob');
 });
+
+check('who speaks while he is muted is told so, and the others hear nothing', async ({ join }) => {
+  const before = (page) => page.addInitScript(voice);
+  const [ada, bob] = [await join('Ada', { before }), await join('Bob', { before })];
+  await bob.sees([ada]);
+  await ada.page.click('[data-do=mic]');
+  await ada.evaluate(() => (window.voice.speaks = true));
+  await ada.until('is told', () => /You are muted/.test(document.querySelector('#toasts').textContent));
+  assert.equal(await bob.evaluate(() => window.ironcast.speaking.size), 0);
+  await ada.page.click('[data-do=mic]');
+  await bob.until('hears Ada', () => document.querySelector('.tile.speaking .who')?.textContent === 'Ada');
+});

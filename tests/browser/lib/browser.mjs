@@ -92,7 +92,7 @@ export class Participant {
     participant.name = name;
     participant.servers = servers;
     participant.console = [];
-    participant.context = await browser.newContext({ viewport });
+    participant.context = await browser.newContext({ viewport, colorScheme: 'dark' });
     participant.page = await participant.context.newPage();
     opened(participant);
     participant.page.on('console', (message) => participant.console.push(message.text()));

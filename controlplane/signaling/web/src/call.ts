@@ -213,15 +213,15 @@ export class Call {
       } catch (error) {
         const code = error instanceof Refused ? error.code : '';
         this.step('joinFailed', { code, message: String(error) });
-        if (error instanceof Full) {
-          this.setState('waiting', error.message);
+        const isFull = error instanceof Full;
+        if (!isFull && (!(error instanceof Refused) || FINAL.has(code))) throw error;
+        if (isFull) this.setState('waiting', error.message);
+        if (isFull || this.state === 'waiting') {
           // Not all at the same moment who wait for one place.
           await new Promise((resolve) => setTimeout(resolve, PLACE_MS * (0.75 + Math.random() / 2)));
           continue;
         }
-        if (!(error instanceof Refused) || FINAL.has(code)) throw error;
-        // Who waits for a place goes on to see that.
-        if (this.state !== 'waiting') this.setState('reconnecting', whyNot(code));
+        this.setState('reconnecting', whyNot(code));
         await new Promise((resolve) => setTimeout(resolve, wait));
         wait = Math.min(wait * 2, REJOIN_MS_MAX);
       }

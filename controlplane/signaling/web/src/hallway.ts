@@ -45,6 +45,6 @@ export class Hallway {
   private tick(): void {
     const seconds = Math.floor((performance.now() - this.since) / 1_000);
     const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
-    this.element.querySelector('.hint')!.textContent = `Waiting for ${clock}. It is looked every three seconds.`;
+    this.element.querySelector('.hint')!.textContent = `Waiting for ${clock}, looking every few seconds`;
   }
 }

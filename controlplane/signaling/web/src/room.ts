@@ -11,6 +11,7 @@ import { icons } from './icons.ts';
 import type { Action } from './keys.ts';
 import { Lines, type Line } from './lines.ts';
 import { remember, remembered, type Options } from './options.ts';
+import { MutedHint } from './muted.ts';
 import { PeoplePanel } from './people-panel.ts';
 import { openSettings } from './settings.ts';
 import { Spotlight } from './spotlight.ts';
@@ -73,6 +74,7 @@ export class Room {
   private hallway: Hallway;
   private banner: Banner;
   private tools: Tools;
+  private muted: MutedHint;
   private stage: HTMLElement;
   private app: HTMLElement;
   private call: Call;
@@ -139,8 +141,10 @@ export class Room {
     app.querySelector('.room-name')!.textContent = options.room;
     this.resizes = new ResizeObserver(() => this.arrange());
     this.resizes.observe(this.stage);
+    this.muted = new MutedHint(call, () => toast('You are muted. Press M, or hold the space bar while you speak.'));
     this.listen();
     this.watchDevices();
+    this.muted.refresh();
     this.timer = setInterval(() => void this.refreshFigures(), FIGURES_MS);
     this.refresh();
   }
@@ -153,6 +157,7 @@ export class Room {
     });
     this.call.on('localChanged', () => {
       this.watchDevices();
+      this.muted.refresh();
       this.refresh();
     });
     this.call.on('mode', () => this.refresh());
@@ -186,7 +191,6 @@ export class Room {
       if (state === 'connected') toast('There is a place for you: you are in the call.');
     }
     this.app.querySelector('.room')?.classList.toggle('waiting', state === 'waiting');
-    document.title = `${state === 'waiting' ? 'Waiting · ' : ''}${this.options.room} · Ironcast`;
     this.banner.refresh();
     this.refresh();
   }
@@ -436,6 +440,8 @@ export class Room {
     tools.show('stats', { icon: icons.stats, label: this.showsFigures ? 'Hide statistics' : 'Show statistics', on: this.showsFigures });
     const isDark = theme() === 'dark';
     tools.show('theme', { icon: isDark ? icons.sun : icons.moon, label: isDark ? 'Light colours' : 'Dark colours' });
+    const before = call.state === 'waiting' ? 'Waiting · ' : unread ? `(${unread}) ` : '';
+    document.title = `${before}${this.options.room} · Ironcast`;
     const { broadcast, record } = call.broadcasts.buttons;
     tools.show('broadcast', broadcast);
     tools.show('record', record);
@@ -618,6 +624,7 @@ export class Room {
     this.tools.close();
     this.banner.close();
     this.hallway.close();
+    this.muted.close();
     this.sounds.forEach((sound) => (sound.srcObject = null));
   }
 }
