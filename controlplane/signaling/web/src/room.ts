@@ -548,6 +548,7 @@ export class Room {
   }
 
   private async toggleMic(): Promise<void> {
+    this.talksByKey = false;
     if (this.call.local.has('mic')) return this.call.setMicMuted(!this.call.micMuted);
     const track = await openMic(rememberedDevices().mic).catch((error) => {
       throw new Error(inWords(error, 'microphone'));
