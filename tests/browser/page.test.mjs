@@ -159,4 +159,5 @@ check('while the server is away the page says so, and says when it is back', asy
   await until('it says that it is back', async () => /back in the call/.test(await banner()), { within: 20_000 });
   await look(ada.page, 'back', { sizes: ['large'] });
   await until('it is quiet again', async () => (await banner()) === '');
+  await Promise.all([ada.leave(), bob.leave()]);
 });

@@ -24,8 +24,11 @@ const FLAGS = [
   '--use-fake-device-for-media-stream=fps=15',
   '--use-fake-ui-for-media-stream',
   '--autoplay-policy=no-user-gesture-required',
-  '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
+const WITHOUT = ['WebRtcHideLocalIpsWithMdns'];
+// A page of a folder comes from nowhere for Chromium, and may not ask a service on this host.
+if (process.env.IRONCAST_PAGE_DIR) WITHOUT.push('LocalNetworkAccessChecks');
+FLAGS.push(`--disable-features=${WITHOUT}`);
 
 // Chromium takes no part in a call over loopback unless told, not even where there is nothing else.
 const addresses = Object.values(os.networkInterfaces()).flat();

@@ -8,12 +8,12 @@ const QUIET_MS = 600;
 const BACK_MS = 3_000;
 
 /** What happens now; nothing when all is well. */
-export function happening(call: Pick<Call, 'state' | 'why' | 'isInterrupted'>, isOnline: boolean): string {
+export function happening(call: Pick<Call, 'state' | 'why' | 'isInterrupted' | 'goesOn'>, isOnline: boolean): string {
   switch (call.state) {
     case 'reconnecting': {
       if (!isOnline) return 'You are offline. The call goes on as soon as there is a network.';
       const why = call.why || 'The connection is lost.';
-      return `${why} Trying again…`;
+      return `${why} Trying again…${call.goesOn ? ' You still hear and see each other.' : ''}`;
     }
     case 'connected':
       if (!call.isInterrupted) return '';

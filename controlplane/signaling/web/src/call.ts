@@ -171,6 +171,11 @@ export class Call {
     return this.mode === 'p2p' ? this.direct?.isInterrupted === true : this.served.isInterrupted;
   }
 
+  /** The others are heard and seen, whatever the socket does. */
+  get goesOn(): boolean {
+    return this.consumers.size > 0 && !this.isInterrupted;
+  }
+
   private setState(state: CallState, why = ''): void {
     if ((this.state === state && this.why === why) || this.state === 'left') return;
     if (this.state !== state) this.step('state', { state });

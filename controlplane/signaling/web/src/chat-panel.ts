@@ -37,7 +37,7 @@ export class ChatPanel {
       <header><h2>Chat</h2><button class="small" data-close title="Close (Esc)" aria-label="Close the chat">${icons.close}</button></header>
       <div class="messages" tabindex="0" aria-label="Messages, scrollable">
         <button class="older" hidden>Show older messages</button>
-        <ol role="log" aria-live="polite" aria-relevant="additions" aria-label="Messages"></ol>
+        <div role="log" aria-live="polite" aria-relevant="additions" aria-label="Messages"><ol></ol></div>
         <p class="nothing">Nobody has written yet.<br>Messages are seen by everybody in this room, and by who joins later.</p>
       </div>
       <button class="below" hidden>New messages ${icons.down}</button>
@@ -81,7 +81,7 @@ export class ChatPanel {
   }
 
   private get scroller(): HTMLElement {
-    return this.list.parentElement!;
+    return this.list.closest<HTMLElement>('.messages')!;
   }
 
   get isOpen(): boolean {

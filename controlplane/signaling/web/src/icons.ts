@@ -28,8 +28,8 @@ export const icons = {
   grid: draw('<rect x="3.500" y="4.500" width="7.500" height="6.500" rx="1.500"/><rect x="13" y="4.500" width="7.500" height="6.500" rx="1.500"/><rect x="3.500" y="13" width="7.500" height="6.500" rx="1.500"/><rect x="13" y="13" width="7.500" height="6.500" rx="1.500"/>'),
   spotlight: draw('<rect x="3.500" y="4.500" width="17" height="9.500" rx="1.500"/><path d="M4.500 19h3M10.500 19h3M16.500 19h3"/>'),
   devices: draw('<path d="M4 7h9M17.500 7H20M4 17h2.500M11 17h9"/><circle cx="15.200" cy="7" r="2.200"/><circle cx="8.800" cy="17" r="2.200"/>'),
-  sun: draw('<circle cx="12" cy="12" r="4"/><path d="M12 2.800v2M12 19.200v2M2.800 12h2M19.200 12h2M5.500 5.500l1.400 1.400M17.100 17.100l1.400 1.400M18.500 5.500l-1.400 1.400M6.900 17.100l-1.400 1.400"/>'),
-  moon: draw('<path d="M20 14.200A8.300 8.300 0 0 1 9.800 4a8.300 8.300 0 1 0 10.200 10.200z"/>'),
+  /** Half light, half dark. */
+  theme: draw('<circle cx="12" cy="12" r="8.500"/><path d="M12 3.500v17a8.500 8.500 0 0 0 0-17z" fill="currentColor" stroke="none"/>'),
   help: draw('<circle cx="12" cy="12" r="8.500"/><path d="M9.700 9.500a2.400 2.400 0 1 1 3.500 2.100c-.8.4-1.200 1-1.200 1.900M12 16.500h.01"/>'),
   door: draw('<path d="M5 20.500V4.500a1 1 0 0 1 1-1h9a1 1 0 0 1 1 1v16M3 20.500h18M12.800 12.200h.01M19 8v12.500"/>'),
   bars: '<svg viewBox="0 0 16 14" width="16" height="14" fill="currentColor" aria-hidden="true"><rect x="1" y="9" width="3.400" height="4" rx="1"/><rect x="6.300" y="5.500" width="3.400" height="7.500" rx="1"/><rect x="11.600" y="1.500" width="3.400" height="11.500" rx="1"/></svg>',

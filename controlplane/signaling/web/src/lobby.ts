@@ -5,7 +5,7 @@ import { icons } from './icons.ts';
 import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
 import { LevelMeter } from './levels.ts';
 import { canChooseSpeaker, fillDevices } from './settings.ts';
-import { theme, toggleTheme } from './theme.ts';
+import { toggleTheme } from './theme.ts';
 
 export interface Ready {
   camera: MediaStreamTrack | null;
@@ -18,7 +18,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   app.innerHTML = `
     <main class="lobby">
       <header class="brand">${icons.logo}<span>Ironcast</span><span class="spacer"></span>
-        <button class="small plain" data-theme-toggle></button></header>
+        <button class="small plain" data-theme-toggle aria-label="Light or dark" title="Light or dark">${icons.theme}</button></header>
       <section class="preview" aria-label="Preview">
         <video playsinline muted autoplay aria-label="Your camera"></video>
         <div class="empty"><div class="avatar"></div><p></p></div>
@@ -132,18 +132,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   };
   speakerSelect.onchange = () => remember('speaker', speakerSelect.value);
   navigator.mediaDevices?.addEventListener('devicechange', relist);
-  const themeButton = find<HTMLButtonElement>('[data-theme-toggle]');
-  const showThemeButton = () => {
-    const isDark = theme() === 'dark';
-    themeButton.innerHTML = isDark ? icons.sun : icons.moon;
-    themeButton.title = isDark ? 'Light colours' : 'Dark colours';
-    themeButton.setAttribute('aria-label', themeButton.title);
-  };
-  themeButton.onclick = () => {
-    toggleTheme();
-    showThemeButton();
-  };
-  showThemeButton();
+  find<HTMLButtonElement>('[data-theme-toggle]').onclick = toggleTheme;
   if (!nameInput.value) nameInput.focus();
 
   return new Promise((resolve) => {

@@ -16,7 +16,7 @@ import { PeoplePanel } from './people-panel.ts';
 import { openSettings } from './settings.ts';
 import { Spotlight } from './spotlight.ts';
 import { linesNow, Statistics, type TileFigures } from './statistics.ts';
-import { theme, toggleTheme } from './theme.ts';
+import { toggleTheme } from './theme.ts';
 import { Tile, type TileActions } from './tiles.ts';
 import { toast } from './toasts.ts';
 import { Tools } from './tools.ts';
@@ -438,8 +438,6 @@ export class Room {
       : { icon: icons.spotlight, label: 'Show the speaker large' };
     tools.show('layout', layout);
     tools.show('stats', { icon: icons.stats, label: this.showsFigures ? 'Hide statistics' : 'Show statistics', on: this.showsFigures });
-    const isDark = theme() === 'dark';
-    tools.show('theme', { icon: isDark ? icons.sun : icons.moon, label: isDark ? 'Light colours' : 'Dark colours' });
     const before = call.state === 'waiting' ? 'Waiting · ' : unread ? `(${unread}) ` : '';
     document.title = `${before}${this.options.room} · Ironcast`;
     const { broadcast, record } = call.broadcasts.buttons;
@@ -508,8 +506,7 @@ export class Room {
           for (const sound of this.sounds.values()) void this.sendTo(sound, speaker);
         });
       case 'theme':
-        toggleTheme();
-        return this.refreshTools();
+        return toggleTheme();
       case 'help':
         return toggleHelp();
       case 'invite':

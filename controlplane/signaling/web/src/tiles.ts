@@ -16,7 +16,7 @@ export interface TileActions {
 }
 
 export class Tile {
-  readonly element = document.createElement('article');
+  readonly element = document.createElement('div');
   readonly key: string;
   readonly isScreen: boolean;
   readonly isSelf: boolean;

@@ -57,6 +57,7 @@ export class Tools {
     this.show('leave', { icon: icons.leave, label: 'Leave the call' });
     this.show('invite', { icon: icons.link, label: 'Copy invite link' });
     this.show('devices', { icon: icons.devices, label: 'Choose devices' });
+    this.show('theme', { icon: icons.theme, label: 'Light or dark' });
     this.show('help', { icon: icons.help, label: 'Keyboard shortcuts' });
     document.addEventListener('keydown', this.onKeyDown);
     document.addEventListener('keyup', this.onKeyUp);

@@ -4,7 +4,7 @@ import { happening } from '../src/banner.ts';
 import { actionOf, keyOf, SHORTCUTS } from '../src/keys.ts';
 
 test('what happens to the connection is said, and nothing while all is well', () => {
-  const call = { state: 'connected' as const, why: '', isInterrupted: false };
+  const call = { state: 'connected' as const, why: '', isInterrupted: false, goesOn: false };
   assert.equal(happening(call, true), '');
   // A browser that believes to be offline, and is not: the call goes on.
   assert.equal(happening(call, false), '');
@@ -12,6 +12,7 @@ test('what happens to the connection is said, and nothing while all is well', ()
   assert.match(happening({ ...call, isInterrupted: true }, false), /You are offline/);
   const away = { ...call, state: 'reconnecting' as const, why: 'The media server is not available yet.' };
   assert.equal(happening(away, true), 'The media server is not available yet. Trying again…');
+  assert.match(happening({ ...away, goesOn: true }, true), /Trying again… You still hear and see each other\.$/);
   assert.match(happening(away, false), /You are offline/);
   for (const state of ['connecting', 'waiting', 'left'] as const) assert.equal(happening({ ...call, state }, true), '');
 });
