@@ -11,15 +11,12 @@ export function toggleHelp(): void {
   ({ close } = opened);
   const list = document.createElement('dl');
   list.className = 'shortcuts';
-  const all = [...SHORTCUTS.map(({ key, text }) => ({ keys: [key], text })), ...OTHER_KEYS];
-  for (const { keys, text } of all) {
+  for (const { key, text } of [...SHORTCUTS, ...OTHER_KEYS]) {
     const row = document.createElement('div');
     const term = document.createElement('dt');
-    for (const key of keys) {
-      const cap = document.createElement('kbd');
-      cap.textContent = key;
-      term.append(cap);
-    }
+    const cap = document.createElement('kbd');
+    cap.textContent = key;
+    term.append(cap);
     const meaning = document.createElement('dd');
     meaning.textContent = text;
     row.append(term, meaning);
@@ -28,5 +25,7 @@ export function toggleHelp(): void {
   const hint = document.createElement('p');
   hint.className = 'hint';
   hint.textContent = 'While you write, letters are letters.';
+  // On a phone it is scrolled, also by keyboard.
+  Object.assign(opened.body, { tabIndex: 0, role: 'group', ariaLabel: 'Shortcuts' });
   opened.body.append(list, hint);
 }

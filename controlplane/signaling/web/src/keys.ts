@@ -28,11 +28,11 @@ export const SHORTCUTS: readonly Shortcut[] = [
 ];
 
 /** Those that are not of a letter. */
-export const OTHER_KEYS: readonly { keys: string[]; text: string }[] = [
-  { keys: ['Space'], text: 'While held down: talk, although muted' },
-  { keys: ['Tab', 'Shift Tab'], text: 'To the next or the last thing' },
-  { keys: ['Enter'], text: 'On a picture: enlarge it, or not any more' },
-  { keys: ['Esc'], text: 'Close the chat, a list, a menu' },
+export const OTHER_KEYS: readonly { key: string; text: string }[] = [
+  { key: 'Space', text: 'While held down: talk, although muted' },
+  { key: 'Tab', text: 'To the next thing; with Shift to the one before' },
+  { key: 'Enter', text: 'On a picture: enlarge it, or not any more' },
+  { key: 'Esc', text: 'Close the chat, a list, a menu' },
 ];
 
 export function keyOf(action: Action): string {

@@ -1,32 +1,45 @@
-// How loud the own microphone is: before there is a call, and while two talk directly. Otherwise the
-// server says who speaks.
+// How loud a track of an own microphone is: before there is a call, and while no server hears it. All
+// share one context: to make one takes a browser a while, and pictures would wait for it.
 
+const LOOK_MS = 80;
 const TOUCHES = ['pointerdown', 'keydown'] as const;
+
+let context: AudioContext | null = null;
+let meters = 0;
+
+/** Until somebody touches the page its browser may keep it from measuring. */
+function wake(): void {
+  if (meters > 0) void context?.resume().catch(() => {});
+}
 
 /** The level of a local track. */
 export class LevelMeter {
-  private context: AudioContext;
+  private source: MediaStreamAudioSourceNode;
   private timer: ReturnType<typeof setInterval>;
-  private wake = () => void this.context.resume();
 
   constructor(track: MediaStreamTrack, tell: (level: number) => void) {
-    this.context = new AudioContext();
-    const analyser = this.context.createAnalyser();
+    if (!context) {
+      context = new AudioContext();
+      for (const event of TOUCHES) addEventListener(event, wake);
+    }
+    meters += 1;
+    wake();
+    const analyser = context.createAnalyser();
     analyser.fftSize = 512;
-    // Until somebody touches the page its browser may keep it from measuring.
-    for (const event of TOUCHES) addEventListener(event, this.wake);
-    this.context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
+    this.source = context.createMediaStreamSource(new MediaStream([track]));
+    this.source.connect(analyser);
     const samples = new Float32Array(analyser.fftSize);
     this.timer = setInterval(() => {
       analyser.getFloatTimeDomainData(samples);
       const power = samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length;
       tell(Math.sqrt(power));
-    }, 80);
+    }, LOOK_MS);
   }
 
   close(): void {
     clearInterval(this.timer);
-    for (const event of TOUCHES) removeEventListener(event, this.wake);
-    void this.context.close();
+    this.source.disconnect();
+    meters -= 1;
+    if (meters === 0) void context?.suspend().catch(() => {});
   }
 }

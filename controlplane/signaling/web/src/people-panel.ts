@@ -66,7 +66,7 @@ export class PeoplePanel {
   toggle(open = !this.isOpen): void {
     if (open === this.isOpen) return;
     this.element.hidden = !open;
-    if (open) this.list.focus();
+    if (open) this.element.querySelector<HTMLElement>('[data-close]')!.focus();
     this.toggled();
   }
 
