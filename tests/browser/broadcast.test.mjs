@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import HlsParser from 'hls-parser';
 import { Parser } from 'm3u8-parser';
+import { faults } from './lib/axe.mjs';
 import { flashAndBeep, offsets, run } from './lib/flash.mjs';
 import { atLeast, atMost, note } from './lib/report.mjs';
 import { OUTPUT } from './lib/servers.mjs';
@@ -135,6 +136,7 @@ check('a call is watched and recorded while people come, mute and go', async ({ 
   const later = await watcher.plays(shown + 60);
   note(NAME, 'behind the call, by hls.js', later.latency, 's');
   await watcher.page.screenshot({ path: path.join(OUTPUT, 'watch.png') });
+  for (const page of [watcher.page, ada.page]) assert.deepEqual(await faults(page), []);
   await bob.leave();
   assert.equal(watching(), first, 'one FFmpeg for all that');
 
@@ -156,6 +158,7 @@ check('a call is watched and recorded while people come, mute and go', async ({ 
   const recorded = await told(ada, 'recording', 'ended');
   await until('no FFmpeg is left', () => commands(servers.folder).length === 0);
   await until('whoever watched is told', () => watcher.page.evaluate(() => window.watch.state === 'over'), { within: 15_000 });
+  assert.deepEqual(await faults(watcher.page), []);
   await watcher.page.click('.curtain button');
   await watcher.plays(10);
 

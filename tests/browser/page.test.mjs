@@ -63,6 +63,37 @@ check('before the call, after it, and the watch page', async ({ browser, servers
   await look(page, 'watch');
 });
 
+check('devices are chosen before the call and in it, and the link is copied', async ({ join, browser, servers, keep }) => {
+  const bob = await join('Bob', { ...small, room: 'devices' });
+  const context = keep(await browser.newContext({ viewport: SIZES.large }));
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  const page = await context.newPage();
+  await page.goto(opened(servers.page, '', { room: 'devices', name: 'Ada', width: 320, height: 180, fps: 15 }));
+  const options = (name) => page.$$eval(`[name=${name}] option`, (all) => all.map(({ value }) => value).filter(Boolean));
+  const used = (source) => page.evaluate((source) => window.ironcast?.call.local.get(source)?.getSettings().deviceId, source);
+  const microphones = await until('there are microphones', async () => (await options('mic')).length > 1 && options('mic'));
+  await page.selectOption('[name=mic]', microphones[1]);
+  await page.click('.primary');
+  await until('the chosen one is used', async () => (await used('mic')) === microphones[1]);
+  await bob.until('hears Ada', () => [...window.ironcast.tracks.values()].some(({ source }) => source === 'mic'));
+
+  await page.keyboard.press('g');
+  await until('it is shown which one is used', () => page.evaluate((value) => document.querySelector('dialog [name=mic]')?.value === value, microphones[1]));
+  await page.selectOption('dialog [name=mic]', microphones[0]);
+  await until('the other one is used', async () => (await used('mic')) === microphones[0]);
+  const speakers = await options('speaker');
+  await page.selectOption('dialog [name=speaker]', speakers.at(-1));
+  await until('it is heard there', () => page.evaluate((id) => [...document.querySelectorAll('audio')].every(({ sinkId }) => sinkId === id), speakers.at(-1)));
+  await page.keyboard.press('Escape');
+  const energy = async () => (await bob.received()).find(({ source }) => source === 'mic').totalAudioEnergy;
+  const before = await energy();
+  await until('Bob hears it', async () => (await energy()) > before);
+
+  await page.keyboard.press('i');
+  await until('it is said', () => page.evaluate(() => /Invite link copied/.test(document.querySelector('#toasts').textContent)));
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), `${servers.page}?room=devices`);
+});
+
 check('in the call', async ({ join }) => {
   const ada = await join('Ada Lovelace', small);
   const { page } = ada;

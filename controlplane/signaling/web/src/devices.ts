@@ -13,14 +13,14 @@ export function rememberedDevices(): Chosen {
 }
 
 export async function openCamera(options: Options, deviceId: string): Promise<MediaStreamTrack> {
-  const stream = await media({
+  const stream = await chosen(deviceId, (which) => ({
     video: {
-      ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
+      ...which,
       width: { ideal: options.width },
       height: { ideal: options.height },
       frameRate: { ideal: options.fps, max: options.fps },
     },
-  });
+  }));
   const track = stream.getVideoTracks()[0];
   track.contentHint = 'motion';
   remember('camera', track.getSettings().deviceId ?? '');
@@ -28,14 +28,14 @@ export async function openCamera(options: Options, deviceId: string): Promise<Me
 }
 
 export async function openMic(deviceId: string): Promise<MediaStreamTrack> {
-  const stream = await media({
+  const stream = await chosen(deviceId, (which) => ({
     audio: {
-      ...(deviceId ? { deviceId: { ideal: deviceId } } : {}),
+      ...which,
       echoCancellation: true,
       noiseSuppression: true,
       autoGainControl: true,
     },
-  });
+  }));
   const track = stream.getAudioTracks()[0];
   remember('mic', track.getSettings().deviceId ?? '');
   return track;
@@ -49,6 +49,17 @@ export async function openScreen(): Promise<MediaStreamTrack> {
   const track = stream.getVideoTracks()[0];
   track.contentHint = 'detail';
   return track;
+}
+
+/** This device and no other, as browsers choose for themselves among what is only wished; or, when it is gone, any. */
+async function chosen(deviceId: string, wanted: (which: MediaTrackConstraints) => MediaStreamConstraints): Promise<MediaStream> {
+  if (!deviceId) return media(wanted({}));
+  try {
+    return await media(wanted({ deviceId: { exact: deviceId } }));
+  } catch (error) {
+    if (!['OverconstrainedError', 'NotFoundError'].includes((error as DOMException).name)) throw error;
+    return media(wanted({}));
+  }
 }
 
 function media(constraints: MediaStreamConstraints): Promise<MediaStream> {

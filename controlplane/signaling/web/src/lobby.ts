@@ -117,18 +117,22 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   };
 
   const remembered = rememberedDevices();
-  const opening = Promise.all([camera(remembered.camera), mic(remembered.mic), warmUp()]).then(list);
+  let opening: Promise<unknown> = Promise.all([camera(remembered.camera), mic(remembered.mic), warmUp()]).then(list);
   show();
   nameInput.oninput = show;
-  cameraSelect.onchange = () => void camera(cameraSelect.value);
-  micSelect.onchange = () => void mic(micSelect.value);
+  // One after the other, and whoever joins meanwhile waits for what he chose last.
+  const open = (device: () => Promise<void>) => {
+    opening = opening.then(device);
+  };
+  cameraSelect.onchange = () => open(() => camera(cameraSelect.value));
+  micSelect.onchange = () => open(() => mic(micSelect.value));
   micButton.onclick = () => {
     ready.micMuted = !ready.micMuted;
     show();
   };
   cameraButton.onclick = () => {
     wantsCamera = !ready.camera;
-    void camera(cameraSelect.value);
+    open(() => camera(cameraSelect.value));
   };
   speakerSelect.onchange = () => remember('speaker', speakerSelect.value);
   navigator.mediaDevices?.addEventListener('devicechange', relist);

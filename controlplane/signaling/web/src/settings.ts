@@ -60,7 +60,14 @@ export function openSettings(call: Call, options: Options, spoken: (deviceId: st
     remember('camera', value);
     // A camera that is off stays off.
     if (!call.local.has('camera')) return;
-    openCamera(options, value).then((track) => call.setTrack('camera', track)).catch(failed('camera'));
+    const open = () => openCamera(options, value);
+    // Phones have one camera open at a time.
+    const alone = (error: unknown) => {
+      if ((error as DOMException).name !== 'NotReadableError') throw error;
+      call.local.get('camera')?.stop();
+      return open();
+    };
+    open().catch(alone).then((track) => call.setTrack('camera', track)).catch(failed('camera'));
   };
   select('mic').onchange = () => {
     const { value } = select('mic');
