@@ -80,7 +80,7 @@ export class Broadcasts {
       badge.innerHTML = '<i></i>';
       badge.append(words.badge);
       badge.title = words.on;
-      badge.setAttribute('aria-label', words.on);
+      badge.setAttribute('aria-label', `${words.badge}: ${words.on}`);
       if (badge instanceof HTMLAnchorElement) {
         badge.href = `/watch.html?${new URLSearchParams({ room })}`;
         badge.target = '_blank';
