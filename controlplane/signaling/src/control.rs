@@ -1,6 +1,7 @@
 //! [`Media`] over the control API, by its QUIC client. One call here is one call there; only
 //! shapes and errors are translated.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::media::{
-    Answer, Consumed, ConsumerView, Draining, Events, Made, Media, MediaError, MediaEvent,
-    MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered,
-    ProducerView, RouterView, Snapshot, TransportView,
+    Answer, Bitrates, Consumed, ConsumerView, Draining, Events, Made, Media, MediaError,
+    MediaEvent, MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport,
+    Numbered, ProducerView, RouterView, Snapshot, TransportView,
 };
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
@@ -31,6 +32,9 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(3);
 /// From this average on somebody speaks, dBov: words with their pauses are above it, a quiet room is
 /// not.
 const SPEAKING_MIN_DBOV: i8 = -65;
+
+/// Questions for figures under way at once.
+const STATS_AT_ONCE: usize = 8;
 
 /// Who speaks is looked at so often.
 const SPEAKING_EVERY_MS: u32 = 400;
@@ -428,6 +432,17 @@ impl Media for ControlMedia {
             snapshot.routers.first().map(view).ok_or_else(missing)
         }
         .boxed()
+    }
+
+    fn bitrates(&self, transport_ids: Vec<Id>) -> BoxFuture<'_, HashMap<String, Bitrates>> {
+        let each = futures::stream::iter(transport_ids).map(async |id| {
+            let stats = self.client.transport_stats(&id).await.ok()?;
+            let stats = stats.first()?;
+            let bitrates = Bitrates { received: stats.recv_bitrate, sent: stats.send_bitrate };
+            Some((id.to_string(), bitrates))
+        });
+        let answered = each.buffer_unordered(STATS_AT_ONCE).filter_map(async |each| each);
+        answered.collect().boxed()
     }
 
     fn snapshot(&self) -> Answer<'_, Snapshot> {

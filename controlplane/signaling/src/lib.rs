@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod broadcast;
+pub mod calls;
 pub mod certificate;
 pub mod control;
 pub mod events;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
@@ -63,6 +63,9 @@ impl Bucket {
         self.left >= self.most
     }
 }
+
+/// Whose turn it is among one participant's requests over HTTP, and how much he may ask.
+pub type Turn = Arc<tokio::sync::Mutex<Option<Bucket>>>;
 
 #[derive(Debug)]
 struct Buckets {

@@ -2,6 +2,7 @@
 //! server in memory. `control` implements it over the control API; it offers nothing that the
 //! API's contract does not.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -304,6 +305,15 @@ pub struct Numbered {
 /// The event stream. It resumes by itself; when it ends, events were lost.
 pub type Events = BoxStream<'static, MediaResult<Numbered>>;
 
+/// What a transport carries, bits per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bitrates {
+    /// From the browser.
+    pub received: u64,
+    /// To the browser.
+    pub sent: u64,
+}
+
 /// The media server, as far as signaling uses it.
 pub trait Media: Send + Sync + 'static {
     /// Makes a router, and what listens to who speaks in it; gives its capabilities.
@@ -347,6 +357,8 @@ pub trait Media: Send + Sync + 'static {
     fn ready(&self) -> Answer<'_, ()>;
     /// One router with all that hangs below it.
     fn router(&self, id: Id) -> Answer<'_, RouterView>;
+    /// What transports carry now; without those that do not answer.
+    fn bitrates(&self, transport_ids: Vec<Id>) -> BoxFuture<'_, HashMap<String, Bitrates>>;
     /// Everything that is there.
     fn snapshot(&self) -> Answer<'_, Snapshot>;
     /// The event stream after an event.

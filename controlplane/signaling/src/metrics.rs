@@ -31,6 +31,8 @@ pub struct Metrics {
     pub slow_sockets: Counter,
     /// Words about who is where that could not be written.
     pub presence_lost: Counter,
+    /// Records of calls that were not kept.
+    pub calls_lost: Counter,
     /// Nodes of the fleet that are heard of.
     pub fleet_nodes: Gauge,
     /// Whether the other nodes are heard.
@@ -66,6 +68,7 @@ impl Default for Metrics {
             notices: Counter::default(),
             slow_sockets: Counter::default(),
             presence_lost: Counter::default(),
+            calls_lost: Counter::default(),
             fleet_nodes: Gauge::default(),
             fleet_link: Gauge::default(),
             fleet_lost: Counter::default(),
@@ -95,6 +98,8 @@ impl Default for Metrics {
         registry.register("slow_sockets", about, metrics.slow_sockets.clone());
         let about = "Words about who is where that the shared store did not take";
         registry.register("presence_lost", about, metrics.presence_lost.clone());
+        let about = "Records of calls that the store did not take";
+        registry.register("calls_lost", about, metrics.calls_lost.clone());
         let about = "Nodes of the fleet that are heard of, this one too";
         registry.register("fleet_nodes", about, metrics.fleet_nodes.clone());
         let about = "Whether the other nodes of the fleet are heard";

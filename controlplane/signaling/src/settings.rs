@@ -8,6 +8,7 @@ use crate::broadcast;
 use crate::ice::IceServers;
 use crate::identity::Tokens;
 use crate::rooms::mode::Rules;
+use crate::store::PRESENCE_TIME;
 
 /// How the nodes of a fleet know of each other.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +82,8 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// A socket without an answer to a ping for this long is gone.
     pub ping_timeout: Duration,
+    /// Who joined over HTTP, has no socket and asks for nothing for so long is lost.
+    pub caller_silence_max: Duration,
     /// Messages that one participant may write in a second (five times as many at once); 0 for no
     /// limit.
     pub chat_per_participant_per_s: u32,
@@ -129,6 +132,7 @@ impl Default for Settings {
             media_patience: Duration::from_secs(2),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(10),
+            caller_silence_max: PRESENCE_TIME,
             chat_per_participant_per_s: 2,
             chat_kept_per_room_max: 10_000,
             ways: Rules::default(),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use socketioxide::SocketIo;
 
 use crate::broadcast;
+use crate::calls;
 use crate::failure::Failure;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::media::Media;
@@ -69,7 +70,7 @@ impl Handler for Site {
     ) {
         let path = request.uri().path().to_owned();
         if path.starts_with(SOCKETS) {
-            return self.socket(request, response).await;
+            return socket(&*self.sockets, request, response).await;
         }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         match &*path {
@@ -100,6 +101,7 @@ impl Handler for Site {
             path if path.starts_with(INTERNAL_ROOMS) && is_read => {
                 self.room(&path[INTERNAL_ROOMS.len()..], request, response).await;
             }
+            path if calls::serve(&self.service, path, request, response).await => {}
             path if path.starts_with("/api/") || path.starts_with("/internal/") => {
                 let detail = format!("this service has no {path}");
                 write_problem(response, &Problem::new(ErrorCode::NotFound, detail));
@@ -114,25 +116,6 @@ impl Site {
     /// Closes all sockets, and waits until what was sent to them has left.
     pub async fn close(&self) {
         self.io.close().await;
-    }
-
-    async fn socket(&self, request: &mut Request, response: &mut Response) {
-        if let Some(address) = request.remote_addr().clone().into_std() {
-            request.extensions_mut().insert(RemoteAddress(address.ip()));
-        }
-        // A WebSocket has pings of its own, and may be silent for longer than a request.
-        if request.headers().contains_key(header::UPGRADE)
-            && let Some(connection) = request.extensions().get::<ConnCtrl>()
-        {
-            connection.relax_timeouts();
-        }
-        match request.strip_to_hyper::<ReqBody>() {
-            Ok(request) => response.merge_hyper((self.sockets)(request).await),
-            Err(error) => {
-                tracing::warn!(%error, "a request cannot be handed to the sockets");
-                response.status_code = Some(StatusCode::BAD_REQUEST);
-            }
-        }
     }
 
     fn report(&self, status: &str) -> Value {
@@ -181,18 +164,42 @@ impl Site {
     }
 }
 
+/// Hands a request to who serves sockets.
+async fn socket(sockets: &SocketHttp, request: &mut Request, response: &mut Response) {
+    if let Some(address) = request.remote_addr().clone().into_std() {
+        request.extensions_mut().insert(RemoteAddress(address.ip()));
+    }
+    // A WebSocket has pings of its own, and may be silent for longer than a request.
+    if request.headers().contains_key(header::UPGRADE)
+        && let Some(connection) = request.extensions().get::<ConnCtrl>()
+    {
+        connection.relax_timeouts();
+    }
+    match request.strip_to_hyper::<ReqBody>() {
+        Ok(request) => response.merge_hyper(sockets(request).await),
+        Err(error) => {
+            tracing::warn!(%error, "a request cannot be handed to the sockets");
+            response.status_code = Some(StatusCode::BAD_REQUEST);
+        }
+    }
+}
+
 /// A failure as HTTP has it.
-fn problem(failure: Failure) -> Problem {
+pub(crate) fn problem(failure: Failure) -> Problem {
     match &*failure.code {
         "invalid_request" => Problem::invalid("", failure.message),
         "unauthorized" | "token_expired" => {
             Problem::new(ErrorCode::Unauthenticated, failure.message)
         }
-        "forbidden" => Problem::new(ErrorCode::Forbidden, failure.message),
+        "forbidden" | "not_yours" => Problem::new(ErrorCode::Forbidden, failure.message),
         "store_unavailable" | "media_unavailable" => {
             Problem::new(ErrorCode::DataplaneUnavailable, failure.message)
         }
-        _ => Problem::new(ErrorCode::NotFound, failure.message),
+        // Those that the control API has, too.
+        code => {
+            let known = ErrorCode::ALL.into_iter().find(|known| known.as_str() == code);
+            Problem::new(known.unwrap_or(ErrorCode::NotFound), failure.message)
+        }
     }
 }
 
@@ -209,17 +216,17 @@ fn write(response: &mut Response, status: StatusCode, kind: &str, body: impl Int
     response.body(body);
 }
 
-fn write_json(response: &mut Response, status: StatusCode, value: &Value) {
+pub(crate) fn write_json(response: &mut Response, status: StatusCode, value: &Value) {
     write(response, status, "application/json", value.to_string());
 }
 
-fn write_problem(response: &mut Response, problem: &Problem) {
+pub(crate) fn write_problem(response: &mut Response, problem: &Problem) {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     write(response, status, PROBLEM_MEDIA_TYPE, body);
 }
 
-fn refuse_method(response: &mut Response, allowed: &str) {
+pub(crate) fn refuse_method(response: &mut Response, allowed: &str) {
     let problem = Problem {
         status: StatusCode::METHOD_NOT_ALLOWED.as_u16(),
         ..Problem::invalid("", format!("this path takes {allowed}"))

@@ -12,7 +12,7 @@ use socketioxide::socket::Sid;
 
 use super::{RouterSlot, Seat};
 use crate::events::Direction;
-use crate::limits::Bucket;
+use crate::limits::{Bucket, Turn};
 
 /// Where somebody's socket is, or was last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Participant {
     pub p2p: bool,
     /// How much he may write yet.
     pub chat: Option<Bucket>,
+    /// The turn of his requests over HTTP.
+    pub turn: Turn,
     /// Where he is.
     pub place: Place,
     /// Counts the changes that other nodes are told.
@@ -79,6 +81,7 @@ impl Participant {
             consumers: BTreeMap::new(),
             p2p: false,
             chat: None,
+            turn: Turn::default(),
             place: Place::Here,
             version: 0,
         }

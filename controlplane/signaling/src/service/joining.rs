@@ -159,7 +159,7 @@ impl Service {
         let mut room = visit.room.lock();
         // Who has gone while he waited would stay in the room for ever. Whoever goes from now on is
         // lost by the end of his queue, which this message holds up.
-        if !self.outbox.is_open(socket) {
+        if !self.outbox.is_open(socket) && !self.callers.has(socket) {
             return Err(Failure::not_in_room());
         }
         // Who is still at another node could not be brought here: he comes as somebody new.
@@ -194,7 +194,7 @@ impl Service {
             let (session, is_first) = (&joined.seat.session, room.people_here().count() == 1);
             room.ways.arrive(&self.settings.ways, session, way, is_first, Instant::now());
             if is_first {
-                self.note_mode(&visit.room.id, way);
+                self.note_mode(&room, &visit.room.id, way);
             }
             self.note_joined(&mut room, &joined.seat);
         } else {

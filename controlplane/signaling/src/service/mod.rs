@@ -3,6 +3,7 @@
 //! without it, and what was asked for is thrown away again if its owner left meanwhile.
 
 mod broadcasts;
+mod by_http;
 mod chat;
 mod draining;
 mod fleet;
@@ -11,7 +12,9 @@ mod making;
 mod moderating;
 mod modes;
 mod presence;
+mod records;
 mod relay;
+mod statistics;
 mod takeover;
 mod tell;
 mod together;
@@ -97,10 +100,14 @@ pub struct Service {
     media: Arc<dyn Media>,
     stores: Stores,
     presence: presence::Writer,
+    records: records::Records,
+    callers: by_http::Callers,
     fleet: Option<fleet::Fleet>,
     outbox: Box<dyn Outbox>,
     rooms: Rooms,
     addresses: Addresses,
+    /// Whoever asks for a room's figures holds one.
+    statistics: tokio::sync::Semaphore,
     /// Who sits at a socket, where tokens say it.
     users: Mutex<HashMap<Sid, User>>,
     /// Ids of what is being made at the media server.
@@ -140,6 +147,9 @@ impl Service {
                 Arc::clone(&stores.shared),
                 metrics.presence_lost.clone(),
             ),
+            records: records::Records::new(Arc::clone(&stores.lasting), metrics.calls_lost.clone()),
+            callers: by_http::Callers::default(),
+            statistics: tokio::sync::Semaphore::new(statistics::AT_ONCE_MAX),
             settings,
             metrics,
             media,

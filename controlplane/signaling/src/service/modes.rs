@@ -106,7 +106,7 @@ impl Service {
             }
             Step::Done(mode) => {
                 self.metrics.count_switch(mode.name(), true);
-                self.note_mode(&room.cell().id, mode);
+                self.note_mode(room, &room.cell().id, mode);
                 self.tell_all(
                     room,
                     "call:mode-switched",

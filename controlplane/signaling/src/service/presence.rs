@@ -103,6 +103,7 @@ impl Service {
 
     /// Somebody came.
     pub(super) fn note_joined(&self, room: &mut Room, seat: &Seat) {
+        self.record_participant(room, seat);
         match &self.fleet {
             Some(fleet) => fleet.note_joined(room, seat),
             None => self.note_here(room, seat),
@@ -111,6 +112,7 @@ impl Service {
 
     /// Something about him is new, or he came back.
     pub(super) fn note_changed(&self, room: &mut Room, seat: &Seat) {
+        self.record_participant(room, seat);
         if let Some(fleet) = &self.fleet {
             fleet.note_changed(room, seat);
         }
@@ -127,6 +129,7 @@ impl Service {
 
     /// His socket is lost; he may come back.
     pub(super) fn note_lost(&self, room: &mut Room, seat: &Seat, window: Duration) {
+        self.record_participant(room, seat);
         if let Some(fleet) = &self.fleet {
             fleet.note_lost(room, seat, window);
         } else if let Some(who) = self.present(room, seat) {
@@ -140,6 +143,7 @@ impl Service {
             return;
         }
         let seat = &departed.seat;
+        self.record_left(&seat.room.id, &seat.session);
         if let Some(fleet) = &self.fleet {
             return fleet.note_gone(seat, departed.version, reason);
         }
@@ -154,6 +158,9 @@ impl Service {
 
     /// The room is lost with everybody in it.
     pub(super) fn note_all_gone(&self, room: &Locked<'_>) {
+        for (_, participant) in room.people_here() {
+            self.record_left(&room.cell().id, &participant.session);
+        }
         let Some(fleet) = &self.fleet else { return };
         for (id, participant) in room.people_here() {
             let seat = room.seat_of(id, &participant.session);
@@ -162,7 +169,8 @@ impl Service {
     }
 
     /// Which way a room's media goes.
-    pub(super) fn note_mode(&self, room_id: &Id, mode: Mode) {
+    pub(super) fn note_mode(&self, room: &Room, room_id: &Id, mode: Mode) {
+        self.record_call(room, room_id, mode);
         match &self.fleet {
             Some(fleet) => fleet.note_mode(room_id, mode, self.settings.media_host.clone()),
             None => self.presence.say(Word::Mode(room_id.clone(), mode)),
@@ -171,6 +179,7 @@ impl Service {
 
     /// Nobody is in it any more.
     pub(super) fn note_empty(&self, room_id: &Id) {
+        self.record_end(room_id);
         self.presence.say(Word::Empty(room_id.clone()));
     }
 }

@@ -240,7 +240,9 @@ impl Service {
             if direction == Direction::Receive {
                 room.participant_mut(seat)?.transport_capabilities = capabilities;
             }
-            room.add_transport(seat, direction, id)?
+            let replaced = room.add_transport(seat, direction, id)?;
+            self.record_participant(&room, seat);
+            replaced
         };
         if let Some(replaced) = replaced {
             self.free(Thing::Transport, replaced);

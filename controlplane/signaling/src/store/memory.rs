@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use ironcast_api::Id;
 
+use super::calls::{CallParticipant, CallRecord, CallSession, PARTICIPANTS_SHOWN_MAX, Status};
 use super::{
     Answer, Kept, Lasting, Message, NewMessage, PRESENCE_TIME, Present, RoomRecord, Shared,
     StoreError, Versioned,
@@ -25,6 +26,13 @@ struct Inside {
     present: BTreeMap<(Id, Id), (Present, Instant)>,
     nodes: HashMap<Id, String>,
     chats: HashMap<Id, Chat>,
+    calls: HashMap<Id, Call>,
+}
+
+#[derive(Debug)]
+struct Call {
+    session: CallSession,
+    participants: VecDeque<CallParticipant>,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +96,49 @@ impl Inside {
         self.nodes.retain(|id, _| nodes.contains(id) || *id == who.participant_id);
         self.nodes.insert(who.participant_id.clone(), who.node.clone());
         self.present.insert((who.room_id.clone(), who.participant_id.clone()), (who, now + time));
+    }
+}
+
+impl Inside {
+    fn note_call(&mut self, record: CallRecord) {
+        match record {
+            CallRecord::Session(new) => {
+                let Some(there) = self.calls.get_mut(&new.call_id) else {
+                    let call = Call { session: new, participants: VecDeque::new() };
+                    self.calls.insert(call.session.call_id.clone(), call);
+                    return;
+                };
+                let is_same = there.session.ended_ms.is_none();
+                let started_ms = if is_same { there.session.started_ms } else { new.started_ms };
+                there.session = CallSession { started_ms, ..new };
+                there.participants.retain(|who| who.joined_ms >= started_ms);
+            }
+            CallRecord::Ended { call_id, ended_ms } => {
+                if let Some(call) = self.calls.get_mut(&call_id) {
+                    call.session.ended_ms = Some(ended_ms);
+                }
+            }
+            CallRecord::Participant(new) => {
+                let Some(call) = self.calls.get_mut(&new.call_id) else { return };
+                let there = call.participants.iter_mut().find(|who| who.session == new.session);
+                match there {
+                    Some(there) => {
+                        *there = CallParticipant { joined_ms: there.joined_ms, ..new };
+                    }
+                    None => call.participants.push_back(new),
+                }
+                while call.participants.len() > PARTICIPANTS_SHOWN_MAX as usize {
+                    call.participants.pop_front();
+                }
+            }
+            CallRecord::Left { call_id, session, left_ms } => {
+                let Some(call) = self.calls.get_mut(&call_id) else { return };
+                if let Some(who) = call.participants.iter_mut().find(|who| who.session == session) {
+                    who.status = Status::Disconnected;
+                    who.left_ms = Some(left_ms);
+                }
+            }
+        }
     }
 }
 
@@ -158,8 +209,24 @@ impl Lasting for Memory {
         })
     }
 
+    fn note_calls(&self, records: Vec<CallRecord>) -> Answer<'_, ()> {
+        self.now(|inside| {
+            for record in records {
+                inside.note_call(record);
+            }
+        })
+    }
+
+    fn call(&self, call_id: Id) -> Answer<'_, Option<(CallSession, Vec<CallParticipant>)>> {
+        self.now(|inside| {
+            let call = inside.calls.get(&call_id)?;
+            Some((call.session.clone(), call.participants.iter().cloned().collect()))
+        })
+    }
+
     fn forget_before(&self, time_ms: u64) -> Answer<'_, ()> {
         self.now(|inside| {
+            inside.calls.retain(|_, call| call.session.ended_ms.is_none_or(|at| at >= time_ms));
             for chat in inside.chats.values_mut() {
                 chat.messages.retain(|(_, message)| message.time_ms >= time_ms);
             }

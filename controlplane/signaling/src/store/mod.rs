@@ -1,10 +1,11 @@
 //! What is more than one room's lock can hold: what the nodes of a fleet share for a while
-//! ([`Shared`]: rooms, who is where), and what lasts ([`Lasting`]: messages). Handlers ask through
+//! ([`Shared`]: rooms, who is where), and what lasts ([`Lasting`]: messages, and what became of calls). Handlers ask through
 //! these two, and never under a lock. In memory by default (`memory`); `redis` for what is shared,
 //! SQL for what lasts (`sql`). Where rooms are spread over several nodes, they talk by `hub`.
 //!
 //! A store may be slow or away: every answer is a `Result`, and a call goes on without it.
 
+pub mod calls;
 pub mod hub;
 pub mod memory;
 pub mod redis;
@@ -13,6 +14,7 @@ pub mod sql;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use calls::{CallParticipant, CallRecord, CallSession};
 use futures::future::BoxFuture;
 use ironcast_api::Id;
 use serde::{Deserialize, Serialize};
@@ -141,6 +143,11 @@ pub trait Lasting: Send + Sync + 'static {
     fn add_message(&self, new: NewMessage) -> Answer<'_, Kept>;
     /// A room's messages before a number, the last `limit` of them, oldest first.
     fn messages(&self, room_id: Id, before: Option<u64>, limit: u32) -> Answer<'_, Vec<Message>>;
+    /// Keeps what became of calls, in this order.
+    fn note_calls(&self, records: Vec<CallRecord>) -> Answer<'_, ()>;
+    /// A room's call of now, or its last one, with who is in it and was: the newest
+    /// [`calls::PARTICIPANTS_SHOWN_MAX`] of them, in the order in which they came.
+    fn call(&self, call_id: Id) -> Answer<'_, Option<(CallSession, Vec<CallParticipant>)>>;
     /// Forgets all that was written before.
     fn forget_before(&self, time_ms: u64) -> Answer<'_, ()>;
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{ColumnIndex, Decode, Row, SqlStr, Type};
 
+use super::calls::{CallParticipant, CallRecord, CallSession, PARTICIPANTS_SHOWN_MAX, Status};
 use super::{Answer, Kept, Lasting, Message, NewMessage, StoreError};
 
 /// Longest wait for a connection of the pool.
@@ -27,8 +28,10 @@ const CONNECTIONS_MAX: u32 = 8;
 pub const FILE: &str = "signaling.sqlite";
 
 /// Every version of the tables, oldest first. One that was released is never changed.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "chat", include_str!("../../migrations/1_chat.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "chat", include_str!("../../migrations/1_chat.sql")),
+    (2, "calls", include_str!("../../migrations/2_calls.sql")),
+];
 
 /// The next number of a room. The row stays locked until the end of the transaction: messages of
 /// one room are kept one after the other, on all nodes.
@@ -50,6 +53,46 @@ const TRIM: &str = "DELETE FROM chat_messages WHERE room_id = $1 AND number <= $
 
 const PAGE: &str = "SELECT number, sender_id, sender_name, content, time_ms \
      FROM chat_messages WHERE room_id = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
+
+/// A call that has ended begins anew.
+const NOTE_CALL: &str = "INSERT INTO call_sessions \
+     (call_id, mode, router_id, rtp_capabilities, started_ms, ended_ms) \
+     VALUES ($1, $2, $3, $4, $5, NULL) ON CONFLICT (call_id) DO UPDATE SET \
+     started_ms = CASE WHEN call_sessions.ended_ms IS NULL \
+     THEN call_sessions.started_ms ELSE excluded.started_ms END, \
+     mode = excluded.mode, router_id = excluded.router_id, \
+     rtp_capabilities = excluded.rtp_capabilities, ended_ms = NULL";
+
+/// Not a call that another node began meanwhile.
+const END_CALL: &str =
+    "UPDATE call_sessions SET ended_ms = $2 WHERE call_id = $1 AND started_ms <= $2";
+
+/// Who left stays so: a state of his may be written late by another node.
+const NOTE_PARTICIPANT: &str = "INSERT INTO call_participants \
+     (session, call_id, participant_id, name, status, joined_ms, left_ms, send_transport_id, \
+     recv_transport_id, audio_producer_id, video_producer_id) \
+     VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10) ON CONFLICT (session) DO UPDATE SET \
+     name = excluded.name, status = excluded.status, left_ms = NULL, \
+     send_transport_id = excluded.send_transport_id, \
+     recv_transport_id = excluded.recv_transport_id, \
+     audio_producer_id = excluded.audio_producer_id, \
+     video_producer_id = excluded.video_producer_id";
+
+const LEAVE_CALL: &str = "UPDATE call_participants SET status = 'disconnected', left_ms = $2 \
+     WHERE session = $1";
+
+const CALL: &str = "SELECT mode, router_id, rtp_capabilities, started_ms, ended_ms \
+     FROM call_sessions WHERE call_id = $1";
+
+const CALL_PARTICIPANTS: &str = "SELECT session, participant_id, name, status, joined_ms, \
+     left_ms, send_transport_id, recv_transport_id, audio_producer_id, video_producer_id \
+     FROM call_participants WHERE call_id = $1 AND joined_ms >= $2 \
+     ORDER BY joined_ms DESC LIMIT $3";
+
+/// What began so long ago and never ended was left by a node that was killed.
+const FORGET_CALLS: &str = "DELETE FROM call_sessions WHERE COALESCE(ended_ms, started_ms) < $1";
+const FORGET_PARTICIPANTS: &str =
+    "DELETE FROM call_participants WHERE COALESCE(left_ms, joined_ms) < $1";
 
 const FORGET_MESSAGES: &str = "DELETE FROM chat_messages WHERE time_ms < $1";
 const FORGET_ROOMS: &str = "DELETE FROM chat_rooms WHERE last_time_ms < $1";
@@ -121,14 +164,63 @@ where
     i64: Decode<'r, R::Database> + Type<R::Database>,
     String: Decode<'r, R::Database> + Type<R::Database>,
 {
-    let sender_id: String = row.try_get("sender_id")?;
     Ok(Message {
         number: row.try_get::<i64, _>("number")?.unsigned_abs(),
-        sender_id: Id::new(sender_id)
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?,
+        sender_id: id_of(row.try_get("sender_id")?)?,
         sender_name: row.try_get("sender_name")?,
         content: row.try_get("content")?,
         time_ms: row.try_get::<i64, _>("time_ms")?.unsigned_abs(),
+    })
+}
+
+fn id_of(text: String) -> Result<Id, StoreError> {
+    Id::new(text).map_err(|error| StoreError::Unavailable(error.to_string()))
+}
+
+/// Reads a call out of a row of either database.
+fn session<'r, R>(row: &'r R, call_id: &Id) -> Result<CallSession, StoreError>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let capabilities: Option<String> = row.try_get("rtp_capabilities")?;
+    let ended_ms: Option<i64> = row.try_get("ended_ms")?;
+    Ok(CallSession {
+        call_id: call_id.clone(),
+        mode: row.try_get("mode")?,
+        router_id: row.try_get::<Option<String>, _>("router_id")?.map(id_of).transpose()?,
+        rtp_capabilities: capabilities.and_then(|text| serde_json::from_str(&text).ok()),
+        started_ms: row.try_get::<i64, _>("started_ms")?.unsigned_abs(),
+        ended_ms: ended_ms.map(i64::unsigned_abs),
+    })
+}
+
+/// The same of somebody in it.
+fn participant<'r, R>(row: &'r R, call_id: &Id) -> Result<CallParticipant, StoreError>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    let id = |column: &'static str| -> Result<Option<Id>, StoreError> {
+        row.try_get::<Option<String>, _>(column)?.map(id_of).transpose()
+    };
+    let left_ms: Option<i64> = row.try_get("left_ms")?;
+    Ok(CallParticipant {
+        call_id: call_id.clone(),
+        session: id_of(row.try_get("session")?)?,
+        participant_id: id_of(row.try_get("participant_id")?)?,
+        name: row.try_get("name")?,
+        status: Status::of_name(&row.try_get::<String, _>("status")?),
+        joined_ms: row.try_get::<i64, _>("joined_ms")?.unsigned_abs(),
+        left_ms: left_ms.map(i64::unsigned_abs),
+        send_transport_id: id("send_transport_id")?,
+        recv_transport_id: id("recv_transport_id")?,
+        audio_producer_id: id("audio_producer_id")?,
+        video_producer_id: id("video_producer_id")?,
     })
 }
 
@@ -195,6 +287,71 @@ macro_rules! add_message {
     }};
 }
 
+macro_rules! note_call {
+    ($all:ident, $record:ident) => {
+        match $record {
+            CallRecord::Session(new) => {
+                sqlx::query(NOTE_CALL)
+                    .bind(new.call_id.as_str())
+                    .bind(new.mode)
+                    .bind(new.router_id.as_ref().map(Id::as_str))
+                    .bind(new.rtp_capabilities.map(|value| value.to_string()))
+                    .bind(number(new.started_ms))
+                    .execute(&mut *$all)
+                    .await?;
+            }
+            CallRecord::Ended { call_id, ended_ms } => {
+                sqlx::query(END_CALL)
+                    .bind(call_id.as_str())
+                    .bind(number(ended_ms))
+                    .execute(&mut *$all)
+                    .await?;
+            }
+            CallRecord::Participant(new) => {
+                sqlx::query(NOTE_PARTICIPANT)
+                    .bind(new.session.as_str())
+                    .bind(new.call_id.as_str())
+                    .bind(new.participant_id.as_str())
+                    .bind(&new.name)
+                    .bind(new.status.name())
+                    .bind(number(new.joined_ms))
+                    .bind(new.send_transport_id.as_ref().map(Id::as_str))
+                    .bind(new.recv_transport_id.as_ref().map(Id::as_str))
+                    .bind(new.audio_producer_id.as_ref().map(Id::as_str))
+                    .bind(new.video_producer_id.as_ref().map(Id::as_str))
+                    .execute(&mut *$all)
+                    .await?;
+            }
+            CallRecord::Left { session, left_ms, .. } => {
+                sqlx::query(LEAVE_CALL)
+                    .bind(session.as_str())
+                    .bind(number(left_ms))
+                    .execute(&mut *$all)
+                    .await?;
+            }
+        }
+    };
+}
+
+/// The call's row, and those of who is in it.
+macro_rules! call {
+    ($pool:ident, $call_id:ident) => {{
+        let row = sqlx::query(CALL).bind($call_id.as_str()).fetch_optional($pool).await?;
+        let Some(row) = row else { return Ok(None) };
+        let call = session(&row, &$call_id)?;
+        let rows = sqlx::query(CALL_PARTICIPANTS)
+            .bind($call_id.as_str())
+            .bind(number(call.started_ms))
+            .bind(i64::from(PARTICIPANTS_SHOWN_MAX))
+            .fetch_all($pool)
+            .await?;
+        let newest_first = rows.iter().map(|row| participant(row, &$call_id));
+        let mut people = newest_first.collect::<Result<Vec<_>, _>>()?;
+        people.reverse();
+        Ok(Some((call, people)))
+    }};
+}
+
 impl Lasting for Sql {
     fn add_message(&self, new: NewMessage) -> Answer<'_, Kept> {
         async move {
@@ -227,11 +384,31 @@ impl Lasting for Sql {
         .boxed()
     }
 
+    fn note_calls(&self, records: Vec<CallRecord>) -> Answer<'_, ()> {
+        async move {
+            with_pool!(self, pool => {
+                let mut all = pool.begin().await?;
+                for record in records {
+                    note_call!(all, record);
+                }
+                all.commit().await?;
+            });
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn call(&self, call_id: Id) -> Answer<'_, Option<(CallSession, Vec<CallParticipant>)>> {
+        async move { with_pool!(self, pool => call!(pool, call_id)) }.boxed()
+    }
+
     fn forget_before(&self, time_ms: u64) -> Answer<'_, ()> {
         async move {
             with_pool!(self, pool => {
                 sqlx::query(FORGET_MESSAGES).bind(number(time_ms)).execute(pool).await?;
                 sqlx::query(FORGET_ROOMS).bind(number(time_ms)).execute(pool).await?;
+                sqlx::query(FORGET_CALLS).bind(number(time_ms)).execute(pool).await?;
+                sqlx::query(FORGET_PARTICIPANTS).bind(number(time_ms)).execute(pool).await?;
             });
             Ok(())
         }

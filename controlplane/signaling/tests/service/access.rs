@@ -14,14 +14,14 @@ use crate::fake_media::FakeMedia;
 use crate::nodes::Fleet;
 use crate::stage::{Stage, quick, video};
 
-struct Issuer {
+pub(crate) struct Issuer {
     algorithm: Algorithm,
     key: EncodingKey,
     public: String,
 }
 
 impl Issuer {
-    fn new(algorithm: Algorithm) -> Self {
+    pub(crate) fn new(algorithm: Algorithm) -> Self {
         let kind = match algorithm {
             Algorithm::EdDSA => &rcgen::PKCS_ED25519,
             _ => &rcgen::PKCS_RSA_SHA256,
@@ -35,16 +35,16 @@ impl Issuer {
         Self { algorithm, key: key.unwrap(), public: pair.public_key_pem() }
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(crate) fn sign(&self, claims: &Value) -> String {
         encode(&Header::new(self.algorithm), claims, &self.key).unwrap()
     }
 
     /// A token of somebody for room `r`.
-    fn token(&self, name: &str, role: &str) -> String {
+    pub(crate) fn token(&self, name: &str, role: &str) -> String {
         self.sign(&json!({ "sub": name, "name": name.to_uppercase(), "room": "r", "role": role, "exp": in_s(600) }))
     }
 
-    fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let access = Access::new(&self.public, Expected::default()).unwrap();
         Settings { access: Some(access), ..quick() }
     }

@@ -1,7 +1,7 @@
 //! A media server in memory: it keeps what was made, refuses what the real one would refuse, can
 //! go away and come back, and reports events when a test says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,9 +10,9 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
-    Answer, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent, MediaResult, New,
-    NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered, ProducerView, RouterView,
-    Snapshot, TransportView,
+    Answer, Bitrates, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent,
+    MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered,
+    ProducerView, RouterView, Snapshot, TransportView,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
@@ -380,6 +380,12 @@ impl Media for FakeMedia {
             known(&mut inside.routers, &id)?;
             Ok(view_router(inside, id.as_str()))
         })
+    }
+
+    fn bitrates(&self, transport_ids: Vec<Id>) -> BoxFuture<'_, HashMap<String, Bitrates>> {
+        let of = |id: Id| (id.to_string(), Bitrates { received: 1_000, sent: 20_000 });
+        let all = transport_ids.into_iter().map(of).collect();
+        async move { all }.boxed()
     }
 
     fn snapshot(&self) -> Answer<'_, Snapshot> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ironcast_api::Id;
+use ironcast_signaling::store::calls::{CallParticipant, CallRecord, CallSession, Status};
 use ironcast_signaling::store::memory::Memory;
 use ironcast_signaling::store::sql::{self, Sql};
 use ironcast_signaling::store::{
@@ -69,6 +70,72 @@ async fn keeps_messages(store: &dyn Lasting) {
     store.forget_before(3_500).await.unwrap();
     assert_eq!(page(store, "q", None, 100).await, Vec::<String>::new());
     assert_eq!(page(store, "r", None, 100).await.len(), 5);
+}
+
+/// Somebody in the call `r`.
+fn somebody(session: &str, joined_ms: u64) -> CallParticipant {
+    CallParticipant {
+        call_id: id("r"),
+        session: id(session),
+        participant_id: id("ada"),
+        name: "Ada 😀".to_owned(),
+        status: Status::Connected,
+        joined_ms,
+        left_ms: None,
+        send_transport_id: None,
+        recv_transport_id: Some(id("t")),
+        audio_producer_id: None,
+        video_producer_id: None,
+    }
+}
+
+async fn keeps_calls(store: &dyn Lasting) {
+    let session = |mode: &str, started_ms| CallSession {
+        call_id: id("r"),
+        mode: mode.to_owned(),
+        router_id: (mode == "sfu").then(|| id("router")),
+        rtp_capabilities: (mode == "sfu").then(|| json!({ "codecs": [] })),
+        started_ms,
+        ended_ms: None,
+    };
+    assert_eq!(store.call(id("r")).await.unwrap(), None);
+    let first = somebody("s1", 1_000);
+    let begin = CallRecord::Session(session("p2p", 1_000));
+    store.note_calls(vec![begin, CallRecord::Participant(first.clone())]).await.unwrap();
+    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("p2p", 1_000), vec![first])));
+    // It goes on in another way, and his later states keep when he came.
+    let later = CallParticipant { video_producer_id: Some(id("v")), ..somebody("s1", 2_000) };
+    let left = CallRecord::Left { call_id: id("r"), session: id("s2"), left_ms: 2_500 };
+    let both = vec![
+        CallRecord::Session(session("sfu", 2_000)),
+        CallRecord::Participant(later.clone()),
+        CallRecord::Participant(somebody("s2", 2_000)),
+        left,
+    ];
+    store.note_calls(both).await.unwrap();
+    let first = CallParticipant { joined_ms: 1_000, ..later };
+    let second = CallParticipant {
+        status: Status::Disconnected,
+        left_ms: Some(2_500),
+        ..somebody("s2", 2_000)
+    };
+    let people = vec![first, second];
+    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("sfu", 1_000), people)));
+    // An end, and a new call with nobody of the last one.
+    let ended = CallRecord::Ended { call_id: id("r"), ended_ms: 3_000 };
+    store.note_calls(vec![ended]).await.unwrap();
+    assert_eq!(store.call(id("r")).await.unwrap().unwrap().0.ended_ms, Some(3_000));
+    let anew = vec![
+        CallRecord::Session(session("sfu", 4_000)),
+        CallRecord::Participant(somebody("s3", 4_000)),
+    ];
+    store.note_calls(anew).await.unwrap();
+    let now = Some((session("sfu", 4_000), vec![somebody("s3", 4_000)]));
+    assert_eq!(store.call(id("r")).await.unwrap(), now);
+    let ended = CallRecord::Ended { call_id: id("r"), ended_ms: 5_000 };
+    store.note_calls(vec![ended]).await.unwrap();
+    store.forget_before(6_000).await.unwrap();
+    assert_eq!(store.call(id("r")).await.unwrap(), None);
 }
 
 /// Two nodes write at once: each number is somebody's, once.
@@ -204,6 +271,7 @@ async fn shared_by_redis() {
 #[tokio::test]
 async fn in_memory() {
     let memory = Arc::new(Memory::default());
+    keeps_calls(&*memory).await;
     keeps_messages(&*memory).await;
     counts_for_two(Arc::clone(&memory) as _, memory).await;
 }
@@ -213,6 +281,7 @@ async fn in_a_file() {
     let folder = std::env::temp_dir().join(format!("ironcast-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
     let path = folder.join(sql::FILE);
+    keeps_calls(&Sql::sqlite(&path).await.unwrap()).await;
     keeps_messages(&Sql::sqlite(&path).await.unwrap()).await;
     let (one, other) = (Sql::sqlite(&path).await.unwrap(), Sql::sqlite(&path).await.unwrap());
     assert_eq!(page(&one, "r", None, 100).await.len(), 5, "it is still there");
@@ -228,6 +297,7 @@ async fn at_a_server() {
     // Both come at once to a database without tables.
     let (one, other) = tokio::join!(Sql::postgres(&url), Sql::postgres(&url));
     let (one, other) = (Arc::new(one.unwrap()), Arc::new(other.unwrap()));
+    keeps_calls(&*one).await;
     keeps_messages(&*one).await;
     counts_for_two(Arc::clone(&one) as _, Arc::clone(&other) as _).await;
     let stage = async |lasting: Arc<Sql>| {

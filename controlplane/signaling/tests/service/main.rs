@@ -2,6 +2,7 @@
 
 mod access;
 mod broadcasts;
+mod calls;
 mod chat;
 mod client;
 mod coming_and_going;

@@ -86,7 +86,7 @@ impl Service {
                 fleet.note_changed(&mut room, seat);
             }
             if !seats.is_empty() {
-                self.note_mode(&cell.id, room.ways.mode);
+                self.note_mode(&room, &cell.id, room.ways.mode);
             }
         }
     }

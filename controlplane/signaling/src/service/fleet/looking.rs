@@ -107,7 +107,7 @@ impl Service {
             self.put_right(fleet, &room, &member.who);
         }
         if view.mode.is_none() && room.people_here().next().is_some() {
-            self.note_mode(&cell.id, room.ways.mode);
+            self.note_mode(&room, &cell.id, room.ways.mode);
         }
         let settled = fleet.is_settled();
         let mut missing: Vec<(Seat, bool)> = Vec::new();

@@ -1,0 +1,91 @@
+//! What a room has and how much its people send and receive, read from the media server when
+//! somebody asks.
+
+use std::collections::BTreeMap;
+
+use ironcast_api::Id;
+use serde_json::{Value, json};
+
+use super::Service;
+use crate::failure::Failure;
+use crate::media::{Bitrates, TransportView};
+
+/// Rooms whose figures are read at once: each is a question for each transport.
+pub(super) const AT_ONCE_MAX: usize = 4;
+
+/// What one participant has.
+#[derive(Default)]
+struct Figures {
+    transports: usize,
+    producers: usize,
+    consumers: usize,
+    bitrates: Bitrates,
+}
+
+impl Figures {
+    fn add(&mut self, transport: &TransportView, bitrates: Bitrates) {
+        self.transports += 1;
+        self.producers += transport.producers.len();
+        self.consumers += transport.consumers.len();
+        self.bitrates.received += bitrates.received;
+        self.bitrates.sent += bitrates.sent;
+    }
+
+    fn show(&self) -> Value {
+        json!({
+            "transports": self.transports,
+            "producers": self.producers,
+            "consumers": self.consumers,
+            "bitrateIn": self.bitrates.received,
+            "bitrateOut": self.bitrates.sent,
+        })
+    }
+}
+
+impl Service {
+    /// `GET /api/rooms/{id}/stats`. Bits per second are the media server's: "in" is what people send.
+    pub async fn room_stats(&self, room_id: &Id) -> Result<Value, Failure> {
+        let cell = self.rooms.room(room_id).ok_or_else(|| Failure::not_found("room", room_id))?;
+        let (people, router_id) = {
+            let room = cell.lock();
+            let people: BTreeMap<Id, Id> = room
+                .participants
+                .iter()
+                .map(|(id, participant)| (participant.session.clone(), id.clone()))
+                .collect();
+            let is_made = room.router.capabilities.initialized();
+            (people, is_made.then(|| room.router.id.clone()))
+        };
+        let mut all = Figures::default();
+        let mut each: BTreeMap<&str, Figures> =
+            people.keys().map(|session| (session.as_str(), Figures::default())).collect();
+        let busy = |_| Failure::new("rate_limited", "too many figures are asked for; try again");
+        let _one = self.statistics.try_acquire().map_err(busy)?;
+        let transports = match router_id {
+            Some(router_id) => self.media.router(router_id).await?.transports,
+            None => Vec::new(),
+        };
+        let ids = transports.iter().filter_map(|transport| Id::new(&*transport.id).ok());
+        let bitrates = self.media.bitrates(ids.collect()).await;
+        for transport in &transports {
+            // One that ended meanwhile sends nothing.
+            let bitrates = bitrates.get(&*transport.id).copied().unwrap_or_default();
+            all.add(transport, bitrates);
+            let his = transport.session.as_deref().and_then(|session| each.get_mut(session));
+            if let Some(his) = his {
+                his.add(transport, bitrates);
+            }
+        }
+        let participants = people.iter().map(|(session, participant_id)| {
+            let mut shown = each[session.as_str()].show();
+            shown["participantId"] = json!(participant_id);
+            shown
+        });
+        let participants: Vec<Value> = participants.collect();
+        let mut shown = all.show();
+        shown["roomId"] = json!(room_id);
+        shown["participantCount"] = json!(people.len());
+        shown["participants"] = json!(participants);
+        Ok(shown)
+    }
+}
