@@ -34,7 +34,7 @@ pub struct Call {
     pub body: Body,
     /// Who calls.
     pub caller: Principal,
-    /// What it is a part of: see `traces`.
+    /// What it is a part of: see `telemetry`.
     pub parent: Option<SpanContext>,
 }
 

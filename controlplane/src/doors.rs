@@ -32,9 +32,8 @@ use crate::{
     patience::Patient,
     quic::{self, BreakOff, PeerCertificates, QuicServer},
     routes::{self, NotFound, Op, capture, snapshot, stream},
-    status,
+    status, telemetry,
     tls::DoorTls,
-    traces,
 };
 
 /// What a door lets through.
@@ -172,8 +171,8 @@ impl Door {
         let mut call = Call::new(&method, &target, Body::Bytes(body), caller);
         if engine.traces.get().is_some() {
             let parent =
-                request.headers().get(traces::PARENT).and_then(|value| value.to_str().ok());
-            call.parent = parent.and_then(traces::parent);
+                request.headers().get(telemetry::PARENT).and_then(|value| value.to_str().ok());
+            call.parent = parent.and_then(telemetry::parent);
         }
         Ok(call)
     }

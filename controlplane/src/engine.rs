@@ -35,7 +35,7 @@ use crate::{
     placement::{Full, Workers},
     registry::{self, Kind, Registry},
     reload::Reloader,
-    traces::Traces,
+    telemetry::Telemetry,
 };
 
 /// Everything that changes.
@@ -246,7 +246,7 @@ pub struct Engine {
     /// Closed routers have left something behind.
     sweep: Notify,
     /// Set at the start, where they are wanted.
-    pub traces: OnceLock<Arc<Traces>>,
+    pub traces: OnceLock<Arc<Telemetry>>,
     /// Open event streams of each principal.
     streams: Mutex<HashMap<Arc<str>, usize>>,
     pub config: ServerConfig,

@@ -39,10 +39,10 @@ mod routes;
 mod sdp;
 mod spread;
 mod status;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod traces;
 mod webhooks;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -60,7 +60,7 @@ pub use pulse::Pulse;
 use quotas::Quotas;
 pub use reload::Reload;
 use reload::Reloader;
-use traces::Traces;
+use telemetry::Telemetry;
 pub use webhooks::Settings as WebhookSettings;
 use webhooks::{Hooks, Made};
 
@@ -180,7 +180,7 @@ impl Server {
         let reloader = Reloader::new(&config, Arc::clone(&gate), Arc::clone(&in_tls));
         let engine = Engine::new(config, audit, reloader);
         if let Some(url) = &engine.config.traces {
-            let traces = Traces::start(url)
+            let traces = Telemetry::start(url)
                 .map_err(|what| ServerError::Explained(format!("control.traces: {what}")))?;
             // It is the first.
             let _ = engine.traces.set(Arc::new(traces));

@@ -41,12 +41,12 @@ pub const PARENT: &str = "traceparent";
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// See the head of this file.
-pub struct Traces {
+pub struct Telemetry {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
-impl Traces {
+impl Telemetry {
     /// To a collector: `http://host:4318`.
     pub fn start(url: &str) -> Result<Self, String> {
         let endpoint = format!("{}/v1/traces", url.trim_end_matches('/'));
@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_collector_has_an_address() {
         for wrong in ["127.0.0.1:4318", "grpc://127.0.0.1:4317", "http://", "http://a b"] {
-            assert!(Traces::start(wrong).is_err(), "{wrong}");
+            assert!(Telemetry::start(wrong).is_err(), "{wrong}");
         }
     }
 }
