@@ -1,8 +1,10 @@
-//! Keeps pipes to other hosts alike at both ends. For each pipe transport that `POST /pipes` has made one
+//! Keeps pipes between routers, of one host or of two, alike at both ends. For each pipe transport that `POST /pipes` has made one
 //! task follows the room here and the room there: it carries pauses and closes of the sources to their
 //! counterparts, and what the other host has closed it closes here. It goes by what is, not by what it
 //! has seen: whether this control plane or the other one was away meanwhile makes no difference. What
 //! belongs together is in the notes that the dataplane keeps. Media flows by the dataplanes alone.
+
+mod peer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
-use ironcast_api::{ErrorCode, EventData, Id, Problem};
-use ironcast_client::{Client, ClientError, EventStream, EventsError, Token, Trust};
+use ironcast_api::{ErrorCode, Id, Problem};
+use ironcast_client::{Client, ClientError, Token, Trust};
+use peer::{Following, News};
+pub use peer::{HERE, Peer};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -36,7 +39,7 @@ const COMPARE: Duration = Duration::from_secs(30);
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
-/// A router here, and another host's router.
+/// A router here, the other one's host, and that one.
 type Routers = (Id, String, Id);
 /// Held by whoever makes a pipe between two routers.
 type Turn = Arc<tokio::sync::Mutex<()>>;
@@ -82,8 +85,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pipes {
+    /// The other end: at this host in somebody's name, or at another one.
+    pub fn peer(&self, engine: &Arc<Engine>, who: &Principal, url: &str) -> Result<Peer, Problem> {
+        if url == HERE {
+            return Ok(Peer::Here { engine: Arc::clone(engine), who: who.clone() });
+        }
+        self.client(&engine.config.pipes, url).map(|client| Peer::Host(Box::new(client)))
+    }
+
     /// A client of another host, if that is one of those that are spoken with.
-    pub fn client(&self, config: &PipesConfig, url: &str) -> Result<Client, Problem> {
+    fn client(&self, config: &PipesConfig, url: &str) -> Result<Client, Problem> {
         let is_known = config.remotes.iter().any(|known| known.trim_end_matches('/') == url);
         if !is_known {
             let detail = format!("{url} is not in pipes.remotes");
@@ -215,35 +226,34 @@ impl Follower {
 
     /// From a look at everything on, until something is lost.
     async fn round(&self, retry: &mut Duration, is_told: &mut bool) -> Result<Over, ClientError> {
-        let config = &self.engine.config.pipes;
-        let client = self.engine.pipes.client(config, &self.far.url).map_err(not_allowed)?;
+        let who = Principal::local(None);
+        let peer = self.engine.pipes.peer(&self.engine, &who, &self.far.url);
+        let peer = peer.map_err(not_allowed)?;
         let mut here = self.engine.events.subscribe(Some(&self.router_id));
         let mut news = self.engine.pipes.news.subscribe();
         // Made there before it was connected here.
         let is_connected = self.is_connected();
-        let snapshot = match client.snapshot(Some(&self.far.router_id)).await {
+        let looked = match peer.follow(&self.far.router_id, &self.far.transport_id).await {
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                 self.close_here().await;
                 return Ok(Over::Ended);
             }
-            snapshot => snapshot?,
+            looked => looked?,
         };
-        let transports = snapshot.routers.iter().flat_map(|router| &router.transports);
-        let there = transports.into_iter().find(|one| one.transport.id == self.far.transport_id);
-        if there.is_none() && is_connected {
+        let (producers, mut news_there) = looked;
+        if producers.is_none() && is_connected {
             self.close_here().await;
             return Ok(Over::Ended);
         }
-        let producers = there.into_iter().flat_map(|one| &one.producers);
-        let mut told: Told = producers.map(|one| (one.id.clone(), Some(one.paused))).collect();
-        let mut events = client.events(Some(snapshot.seq), Some(self.far.router_id.clone()));
+        let producers = producers.unwrap_or_default().into_iter();
+        let mut told: Told = producers.map(|(id, paused)| (id, Some(paused))).collect();
         loop {
-            if !self.compare(&client, &mut told).await? {
+            if !self.compare(&peer, &mut told).await? {
                 return Ok(Over::Ended);
             }
             (*retry, *is_told) = (RETRY_MIN, false);
             tokio::select! {
-                over = self.listen(&mut events, &mut told) => {
+                over = self.listen(&mut news_there, &mut told) => {
                     if let Some(over) = over? {
                         return Ok(over);
                     }
@@ -255,53 +265,47 @@ impl Follower {
         }
     }
 
-    /// Until the other host tells something that is about this pipe.
+    /// Until the other end tells something that is about this pipe.
     async fn listen(
         &self,
-        events: &mut EventStream,
+        news: &mut Following,
         told: &mut Told,
     ) -> Result<Option<Over>, ClientError> {
         loop {
-            let event = match events.next().await {
-                Some(Ok(event)) => event,
-                Some(Err(EventsError::Refused(error))) => return Err(error),
-                Some(Err(EventsError::Lost)) | None => return Ok(Some(Over::Again)),
-            };
-            match event.data {
-                EventData::ProducerClosed(closed) if told.remove(&closed.producer_id).is_some() => {
-                    self.close_consumer_of(&closed.producer_id).await;
+            match news.next().await? {
+                News::ProducerClosed(id) if told.remove(&id).is_some() => {
+                    self.close_consumer_of(&id).await;
                     return Ok(None);
                 }
-                EventData::TransportClosed(closed)
-                    if closed.transport_id == self.far.transport_id =>
-                {
+                News::TransportClosed(id) if id == self.far.transport_id => {
                     self.close_here().await;
                     return Ok(Some(Over::Ended));
                 }
-                EventData::RouterClosed(_) => {
+                News::RouterClosed => {
                     self.close_here().await;
                     return Ok(Some(Over::Ended));
                 }
-                _ => {}
+                News::Lost => return Ok(Some(Over::Again)),
+                News::ProducerClosed(_) | News::TransportClosed(_) | News::Other => {}
             }
         }
     }
 
     /// Makes the other end like this one. False when this end is gone, and the other with it.
-    async fn compare(&self, client: &Client, told: &mut Told) -> Result<bool, ClientError> {
+    async fn compare(&self, peer: &Peer, told: &mut Told) -> Result<bool, ClientError> {
         // In this order: what was born has its consumer, or had one.
         let born = lock(&self.engine.pipes.born).remove(&self.id).unwrap_or_default();
         for id in born {
             told.entry(id).or_default();
         }
         let Some(near) = self.near() else {
-            client.delete_transport(&self.far.transport_id).await?;
+            peer.delete_transport(&self.far.transport_id).await?;
             return Ok(false);
         };
         let gone: Vec<Id> =
             told.keys().filter(|id| near.iter().all(|one| one.far != **id)).cloned().collect();
         for id in gone {
-            client.delete_producer(&id).await?;
+            peer.delete_producer(&id).await?;
             told.remove(&id);
         }
         for Near { id, far, is_paused } in near {
@@ -309,7 +313,7 @@ impl Follower {
                 continue;
             }
             if told.get(&far).copied().flatten().is_none() {
-                match client.producer(&far).await {
+                match peer.producer(&far).await {
                     Ok(producer) => told.insert(far.clone(), Some(producer.paused)),
                     Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                         told.remove(&far);
@@ -320,12 +324,7 @@ impl Follower {
                 };
             }
             if told.get(&far) != Some(&Some(is_paused)) {
-                let carried = if is_paused {
-                    client.pause_producer(&far).await
-                } else {
-                    client.resume_producer(&far).await
-                };
-                match carried {
+                match peer.pause_producer(&far, is_paused).await {
                     Ok(()) => drop(told.insert(far, Some(is_paused))),
                     // It is about to be told that it is closed.
                     Err(error) if error.code() == Some(ErrorCode::NotFound) => {}

@@ -26,6 +26,7 @@ use std::{
     time::Instant,
 };
 
+use futures::future::{BoxFuture, FutureExt as _};
 use ironcast_api::{ErrorCode, Id, Problem};
 use ironcast_protocol::{Command, Reply, command, snapshot::ResourceKind};
 
@@ -200,7 +201,12 @@ pub const ROUTES: &[Route] = &[
     route("GET", "/observers/{}/dump", Op::ObserverDump, "The dataplane's view"),
     route("POST", "/observers/{}/producers/{}", Op::ObserveProducer, "It listens to a producer"),
     route("DELETE", "/observers/{}/producers/{}", Op::UnobserveProducer, "It listens no more"),
-    route("POST", "/pipes", Op::CreatePipe, "A producer in a router of another host as well"),
+    route(
+        "POST",
+        "/pipes",
+        Op::CreatePipe,
+        "A producer in another router as well, of this host or another one",
+    ),
     route("POST", "/data-producers", Op::Unsupported, "Not in this version"),
     route("POST", "/data-consumers", Op::Unsupported, "Not in this version"),
     route("GET", "/observers/{}/stats", Op::Unsupported, "Not in this version"),
@@ -320,6 +326,15 @@ pub async fn dispatch(engine: &Arc<Engine>, call: &Call, found: &Found) -> Resul
         engine.audit.note(&call.caller, found.route, answer);
     }
     answer
+}
+
+/// The same for a call that a route makes itself, as one of a type that the compiler knows.
+pub fn dispatch_within<'a>(
+    engine: &'a Arc<Engine>,
+    call: &'a Call,
+    found: &'a Found,
+) -> BoxFuture<'a, Result<Answer, Problem>> {
+    dispatch(engine, call, found).boxed()
 }
 
 async fn without_id(engine: &Arc<Engine>, call: &Call, op: Op) -> Result<Answer, Problem> {

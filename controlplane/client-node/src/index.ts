@@ -4,6 +4,7 @@ export { Client } from './client.js';
 export { Consumer } from './consumer.js';
 export { IroncastError, NotFoundError, UnsupportedError, WorkerClosedError } from './errors.js';
 export * as errors from './errors.js';
+export { PipeTransport } from './pipetransport.js';
 export { PlainTransport } from './plaintransport.js';
 export { Producer } from './producer.js';
 export { Router } from './router.js';

@@ -182,6 +182,17 @@ export interface components {
             /** @description What it tells. */
             type: components["schemas"]["ObserverType"];
         };
+        /** @description `POST /pipes`. */
+        CreatePipe: {
+            /** @description The producer there has the id of the one here: true insists on it, false makes another. Without it, another is made where that one is taken. */
+            keepId?: boolean | null;
+            /** @description What is piped: a producer of this host. */
+            producerId: string;
+            /** @description The other host. */
+            remote?: null | components["schemas"]["PipeRemote"];
+            /** @description Into this router: of the other host, with `remote`. */
+            routerId: string;
+        };
         /** @description `POST /producers`. */
         CreateProducer: {
             /** @description The caller's own: at most 8 KiB of JSON that the server never looks into. */
@@ -971,6 +982,13 @@ export interface components {
             /** @description The loudest first. */
             volumes: components["schemas"]["ObserverVolume"][];
         };
+        /** @description Answer of `POST /pipes`. */
+        Piped: {
+            /** @description Here: what carries it away. */
+            consumerId: string;
+            /** @description There: what it is consumed from. */
+            producerId: string;
+        };
         /** @description A router that a track has come through. */
         PipedFrom: {
             /** @description Its host, by a name that it has for as long as its rooms. */
@@ -991,6 +1009,11 @@ export interface components {
         PipeLinkStats: {
             /** @description Our end, and the other host's once it is known. */
             tuple: components["schemas"]["TransportTuple"];
+        };
+        /** @description Another host. */
+        PipeRemote: {
+            /** @description Its control API: one of `pipes.remotes`. */
+            url: string;
         };
         /**
          * @description How a worker is chosen.
@@ -2070,6 +2093,7 @@ export type ConsumerScoreEvent = components['schemas']['ConsumerScoreEvent'];
 export type ConsumerType = components['schemas']['ConsumerType'];
 export type CreateConsumer = components['schemas']['CreateConsumer'];
 export type CreateObserver = components['schemas']['CreateObserver'];
+export type CreatePipe = components['schemas']['CreatePipe'];
 export type CreateProducer = components['schemas']['CreateProducer'];
 export type CreateRouter = components['schemas']['CreateRouter'];
 export type CreateTransport = components['schemas']['CreateTransport'];
@@ -2104,9 +2128,11 @@ export type ObserverSilence = components['schemas']['ObserverSilence'];
 export type ObserverType = components['schemas']['ObserverType'];
 export type ObserverVolume = components['schemas']['ObserverVolume'];
 export type ObserverVolumes = components['schemas']['ObserverVolumes'];
+export type Piped = components['schemas']['Piped'];
 export type PipedFrom = components['schemas']['PipedFrom'];
 export type PipeLink = components['schemas']['PipeLink'];
 export type PipeLinkStats = components['schemas']['PipeLinkStats'];
+export type PipeRemote = components['schemas']['PipeRemote'];
 export type Placement = components['schemas']['Placement'];
 export type PlainConnectAnswer = components['schemas']['PlainConnectAnswer'];
 export type PlainLink = components['schemas']['PlainLink'];

@@ -1,10 +1,13 @@
 // A router: one room, on one worker of the host.
 
+import type { Consumer } from './consumer.js';
 import { closedError, unsupported } from './errors.js';
 import type {
-  CanConsumeAnswer, CreateObserver, CreateTransport, ObserverInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability,
+  CanConsumeAnswer, ConsumerInfo, CreateObserver, CreatePipe, CreateTransport, ObserverInfo, Piped, ProducerInfo, RouterInfo, RouterSnapshot, RtpCapabilities, RtpCodecCapability,
   Snapshot,
 } from './openapi.js';
+import { PipeTransport, type PipeTransportInfo, type PipeTransportOptions } from './pipetransport.js';
+import type { Producer } from './producer.js';
 import { type ClosedReason, Resource } from './resource.js';
 import type { Seq } from './seq.js';
 import type { Session } from './session.js';
@@ -43,6 +46,26 @@ export interface WebRtcTransportOptions {
   port?: unknown;
 }
 
+export interface PipeToRouterOptions {
+  producerId: string;
+  /** Of the same host. */
+  router: Router;
+  /** Ids are the host's, so the producer there has another one; true insists, and is refused. */
+  keepId?: boolean;
+  /** Taken and not used: addresses are the host's (`pipes.listen`), as is whether pipes are sealed (`pipes.srtp`). */
+  listenInfo?: unknown;
+  listenIp?: unknown;
+  enableRtx?: unknown;
+  enableSrtp?: unknown;
+  enableSctp?: unknown;
+  numSctpStreams?: unknown;
+}
+
+export interface PipeToRouterResult {
+  pipeConsumer: Consumer;
+  pipeProducer: Producer;
+}
+
 export interface RouterEvents {
   /** The server closed it (its worker died, the host was drained, an operator asked for it), or `worker.close()` did. */
   workerclose: [ClosedReason];
@@ -50,7 +73,7 @@ export interface RouterEvents {
 
 export interface RouterObserverEvents {
   close: [];
-  newtransport: [WebRtcTransport | PlainTransport];
+  newtransport: [AnyTransport];
   newrtpobserver: [AudioLevelObserver | ActiveSpeakerObserver];
 }
 
@@ -63,12 +86,23 @@ export interface RouterDump {
   mapProducerIdObserverIds: { key: string; values: string[] }[];
 }
 
+type AnyTransport = WebRtcTransport | PlainTransport | PipeTransport;
+type AnyTransportInfo = WebRtcTransportInfo | PlainTransportInfo | PipeTransportInfo;
+
+function makeTransport(session: Session, info: AnyTransportInfo, appData: AppData, seq: Seq, onEnd: () => void): AnyTransport {
+  switch (info.type) {
+    case 'plain': return new PlainTransport(session, info, appData, seq, onEnd);
+    case 'pipe': return new PipeTransport(session, info, appData, seq, onEnd);
+    default: return new WebRtcTransport(session, info, appData, seq, onEnd);
+  }
+}
+
 export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   /** @internal */
   readonly resource = 'router';
   readonly #info: RouterInfo;
   readonly #onEnd: () => void;
-  readonly #transports = new Map<string, WebRtcTransport | PlainTransport>();
+  readonly #transports = new Map<string, AnyTransport>();
   readonly #observers = new Map<string, AudioLevelObserver | ActiveSpeakerObserver>();
 
   /** @internal */
@@ -139,8 +173,8 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     return (await this.#createTransport(body, appData)) as PlainTransport;
   }
 
-  async #createTransport(body: CreateTransport, appData: AppData): Promise<WebRtcTransport | PlainTransport> {
-    const make = (info: WebRtcTransportInfo | PlainTransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
+  async #createTransport(body: CreateTransport, appData: AppData): Promise<AnyTransport> {
+    const make = (info: AnyTransportInfo, seq: Seq) => this.#addTransport(info, appData, seq);
     const transport = await this.session.create('transport', '/transports', body, make);
     this.observer.safeEmit('newtransport', transport);
     return transport;
@@ -178,13 +212,25 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   }
 
   /** The transports that this process knows. */
-  get transports(): (WebRtcTransport | PlainTransport)[] {
+  get transports(): (AnyTransport)[] {
     return [...this.#transports.values()];
   }
 
-  /** Not in this version. */
-  async createPipeTransport(_options?: object): Promise<never> {
-    throw unsupported('pipe transports');
+  /** To another router, of this host or another one. */
+  async createPipeTransport(options: PipeTransportOptions = {}): Promise<PipeTransport> {
+    if (this.closed) throw closedError('router');
+    const { id, enableRtx, enableSrtp, appData = {}, listenInfo, listenIp } = options;
+    const body: CreateTransport = {
+      id,
+      routerId: this.id,
+      type: 'pipe',
+      listenAddress: listenInfo?.ip ?? (typeof listenIp === 'object' ? listenIp.ip : listenIp),
+      port: options.port || listenInfo?.port || undefined,
+      enableRtx,
+      enableSrtp,
+      appData,
+    };
+    return (await this.#createTransport(body, appData)) as PipeTransport;
   }
 
   /** Not in this version. */
@@ -192,9 +238,27 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('direct transports');
   }
 
-  /** Not in this version. */
-  async pipeToRouter(_options?: object): Promise<never> {
-    throw unsupported('pipes between routers');
+  /** Has a producer of this router in another router of the same host as well. The transports between them are made for the first one. */
+  async pipeToRouter({ producerId, router, keepId }: PipeToRouterOptions): Promise<PipeToRouterResult> {
+    if (this.closed || router.closed) throw closedError('router');
+    const body: CreatePipe = { producerId, routerId: router.id, keepId };
+    const piped = await this.session.client.call<Piped>('POST', '/pipes', body);
+    const pipeConsumer = await this.#piped<ConsumerInfo, Consumer>('consumer', piped.consumerId, 'addConsumer');
+    const pipeProducer = await router.#piped<ProducerInfo, Producer>('producer', piped.producerId, 'addProducer');
+    return { pipeConsumer, pipeProducer };
+  }
+
+  /** One end of a pipe, with the transport that it is on. */
+  async #piped<Info extends ConsumerInfo | ProducerInfo, T extends Consumer | Producer>(
+    kind: 'consumer' | 'producer', id: string, add: 'addConsumer' | 'addProducer',
+  ): Promise<T> {
+    const { transportId } = await this.session.client.call<Info>('GET', `/${kind}s/${id}`);
+    const isNew = !this.#transports.has(transportId);
+    const transport = await this.session.fetch('transport', transportId, (info: PipeTransportInfo, seq) =>
+      this.#addTransport(info, info.appData ?? {}, seq));
+    if (isNew) this.observer.safeEmit('newtransport', transport);
+    const make = transport[add].bind(transport) as unknown as (info: Info, appData: AppData, seq: Seq) => T;
+    return this.session.fetch(kind, id, (info: Info, seq) => make(info, info.appData ?? {}, seq));
   }
 
   /** Tells the loudest of the producers that are added to it, and silence. */
@@ -224,12 +288,10 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     throw unsupported('other codecs for a router that exists');
   }
 
-  #addTransport(info: WebRtcTransportInfo | PlainTransportInfo, appData: AppData, seq: Seq): WebRtcTransport | PlainTransport {
+  #addTransport(info: AnyTransportInfo, appData: AppData, seq: Seq): AnyTransport {
     if (this.closed) throw closedError('router');
     const onEnd = () => this.#transports.delete(info.id);
-    const transport = info.type === 'plain'
-      ? new PlainTransport(this.session, info, appData, seq, onEnd)
-      : new WebRtcTransport(this.session, info, appData, seq, onEnd);
+    const transport = makeTransport(this.session, info, appData, seq, onEnd);
     this.#transports.set(info.id, transport);
     return transport;
   }
@@ -245,8 +307,6 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
   /** Makes objects of what is in the room at the server. @internal */
   adopt({ transports, observers = [] }: RouterSnapshot, seq: Seq): void {
     for (const info of transports) {
-      // To another host, of `POST /pipes`: there is no class for it here.
-      if (info.type === 'pipe') continue;
       const transport = this.#addTransport(info, info.appData ?? {}, seq);
       this.session.add(transport);
       for (const each of info.producers) this.session.add(transport.addProducer(each, each.appData ?? {}, seq));

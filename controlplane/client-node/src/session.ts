@@ -3,7 +3,7 @@
 
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Client, jittered } from './client.js';
+import { type Called, type Client, jittered } from './client.js';
 import { closedError, IroncastError } from './errors.js';
 import type { RouterSnapshot, Snapshot } from './openapi.js';
 import { isAfter, parseSeq, type Seq } from './seq.js';
@@ -75,22 +75,38 @@ export class Session {
   async create<Info, T extends Known>(kind: Kind, path: string, body: { id?: string | null | undefined }, make: (info: Info, seq: Seq) => T): Promise<T> {
     if (this.#closed) throw closedError('worker');
     const id = body.id ?? randomUUID();
-    const key = `${kind}/${id}`;
-    if (this.#known.has(key) || this.#waiting.has(key)) {
+    if (this.#known.has(`${kind}/${id}`) || this.#waiting.has(`${kind}/${id}`)) {
       throw new IroncastError('already_exists', `this process has the ${kind} ${id} already`);
     }
+    try {
+      return await this.#take(`${kind}/${id}`, () => this.client.called<Info>('POST', path, { ...body, id }), make);
+    } catch (error) {
+      // Nobody knows whether it was made; an id of the caller's may be somebody else's, too.
+      const { code } = error as IroncastError;
+      if (!body.id && (code === 'timeout' || code === 'unreachable')) void this.delete(`${path}/${id}`);
+      throw error;
+    }
+  }
+
+  /** Makes an object of something that the server has; one that this process knows already is that. */
+  async fetch<Info, T extends Known>(kind: Kind, id: string, make: (info: Info, seq: Seq) => T): Promise<T> {
+    if (this.#closed) throw closedError('worker');
+    const known = this.#known.get(`${kind}/${id}`);
+    if (known) return known as T;
+    return this.#take(`${kind}/${id}`, () => this.client.called<Info>('GET', `/${kind}s/${id}`), make);
+  }
+
+  /** What happens until the answer is there is told to the object afterwards. */
+  async #take<Info, T extends Known>(key: string, ask: () => Promise<Called<Info>>, make: (info: Info, seq: Seq) => T): Promise<T> {
     this.#waiting.set(key, []);
     try {
-      const { value, seq } = await this.client.called<Info>('POST', path, { ...body, id });
+      const { value, seq } = await ask();
       const made = make(value, seq ?? NOTHING);
       this.#known.set(key, made);
       setImmediate(() => this.#tellWhatWaited(key, made));
       return made;
     } catch (error) {
       this.#waiting.delete(key);
-      // Nobody knows whether it was made; an id of the caller's may be somebody else's, too.
-      const { code } = error as IroncastError;
-      if (!body.id && (code === 'timeout' || code === 'unreachable')) void this.delete(`${path}/${id}`);
       throw error;
     }
   }

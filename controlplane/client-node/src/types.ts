@@ -17,17 +17,21 @@ export type { ClosedReason } from './resource.js';
 export type { ServerEvent } from './stream.js';
 export type { Seq } from './seq.js';
 export type { CreateWorkerOptions, RouterOptions, Worker, WorkerEvents } from './worker.js';
-export type { Router, RouterEvents, RouterDump, WebRtcTransportOptions } from './router.js';
+export type {
+  PipeToRouterOptions, PipeToRouterResult, Router, RouterEvents, RouterDump, WebRtcTransportOptions,
+} from './router.js';
 export type {
   ConsumerOptions, ProducerOptions, WebRtcTransport, WebRtcTransportEvents, WebRtcTransportInfo, WebRtcTransportStat,
 } from './transport.js';
 export type {
   PlainTransport, PlainTransportEvents, PlainTransportInfo, PlainTransportOptions, PlainTransportStat,
 } from './plaintransport.js';
+export type { PipeTransport, PipeTransportInfo, PipeTransportOptions, PipeTransportStat } from './pipetransport.js';
+import type { PipeTransport } from './pipetransport.js';
 import type { PlainTransport } from './plaintransport.js';
 import type { WebRtcTransport } from './transport.js';
 
-export type Transport = WebRtcTransport | PlainTransport;
+export type Transport = WebRtcTransport | PlainTransport | PipeTransport;
 export type { Producer, ProducerEvents, ProducerVideoOrientation } from './producer.js';
 export type { Consumer, ConsumerEvents } from './consumer.js';
 export type {

@@ -62,7 +62,6 @@ test('what is not here is not at the server either', { timeout }, async () => {
   const { worker, router, transport, producer } = objects;
   for (const [method, path, body] of [
     ['POST', '/transports', { routerId: router.id, type: 'webrtc', enableSctp: true }],
-    ['POST', '/pipes', { producerId: producer.id, routerId: router.id }],
     ['POST', '/data-producers', { transportId: transport.id }],
     ['POST', '/data-consumers', { transportId: transport.id }],
   ]) {

@@ -279,3 +279,37 @@ test('observers: made, told whom to listen to, paused, found again, closed', { t
   assert.deepEqual(told, ['elsewhere close request', 'dominant routerclose']);
   await other.disconnect();
 });
+
+test('a producer in two routers of one host', { timeout }, async () => {
+  const [one, other] = [await worker.createRouter(), await worker.createRouter()];
+  const from = await one.createWebRtcTransport();
+  const camera = await from.produce({ kind: 'video', rtpParameters: SIMULCAST, appData: { source: 'camera' } });
+  const made = [];
+  other.observer.on('newtransport', (transport) => made.push(transport.type));
+  const { pipeConsumer, pipeProducer } = await one.pipeToRouter({ producerId: camera.id, router: other });
+  assert.deepEqual([pipeConsumer.type, pipeConsumer.producerId, pipeProducer.type], ['pipe', camera.id, 'simulcast']);
+  assert.notEqual(pipeProducer.id, camera.id);
+  assert.deepEqual(pipeProducer.appData, { source: 'camera' });
+  assert.deepEqual(made, ['pipe']);
+  assert.deepEqual(other.transports.map(({ type, tuple }) => [type, tuple.localAddress]), [['pipe', '127.0.0.1']]);
+  await assert.rejects(one.pipeToRouter({ producerId: camera.id, router: other }), { code: 'already_exists' });
+  await assert.rejects(other.pipeToRouter({ producerId: pipeProducer.id, router: one }), { code: 'wrong_state' });
+
+  const paused = once(pipeProducer.observer, 'pause');
+  await camera.pause();
+  await paused;
+  assert.equal(pipeProducer.paused, true);
+  const to = await other.createWebRtcTransport({ rtpCapabilities: other.rtpCapabilities });
+  const consumer = await to.consume({ producerId: pipeProducer.id });
+  const ended = [once(pipeConsumer, 'producerclose'), once(consumer, 'producerclose')];
+  await camera.close();
+  await Promise.all(ended);
+
+  // By hand: two pipe transports that know each other.
+  const pair = [await one.createPipeTransport({ enableRtx: true }), await other.createPipeTransport({ enableRtx: true })];
+  const at = ({ tuple }) => ({ ip: tuple.localAddress, port: tuple.localPort });
+  await Promise.all([pair[0].connect(at(pair[1])), pair[1].connect(at(pair[0]))]);
+  assert.equal(pair[0].tuple.remotePort, pair[1].tuple.localPort);
+  assert.equal((await pair[0].getStats())[0].type, 'pipe-transport');
+  await Promise.all([one.close(), other.close()]);
+});

@@ -320,9 +320,10 @@ pub fn description(route: &Route) -> &'static str {
              `wrong_state`. Safe to repeat."
         }
         Op::CreatePipe => {
-            "Makes a producer of this host one of a router of another host as well, with every layer: a \
-             pipe transport and a consumer here, their counterparts there, by that host's control API \
-             (`remote.url`, one of `pipes.remotes`). Transports are made for the first pipe between two \
+            "Makes a producer of this host one of another router as well, with every layer: a pipe \
+             transport and a consumer at its router, their counterparts at the other one. That is of \
+             another host with `remote.url` (one of `pipes.remotes`), whose control API is asked; of \
+             this host without, where the producer gets another id. Transports are made for the first pipe between two \
              routers and shared by the others. Pauses and the end of the source are carried over; when \
              the producer there is closed, the consumer here is. The same again is 409 \
              `already_exists`, back to where it came from 409 `wrong_state`."

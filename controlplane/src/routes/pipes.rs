@@ -1,6 +1,6 @@
-//! `POST /pipes`: a producer of this host in a router of another one as well. Here a pipe transport and
-//! a consumer that takes every stream are made, there their counterparts, by the other host's control
-//! API; what a step cannot do, those before it undo. That the two stay alike afterwards is the work of
+//! `POST /pipes`: a producer in another router as well, of this host or of another one. Here a pipe
+//! transport and a consumer that takes every stream are made, there their counterparts, by the other
+//! host's control API or by the same routes here; what a step cannot do, those before it undo. That the two stay alike afterwards is the work of
 //! [`crate::pipes`].
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use ironcast_api::{
     AppData, ConnectTransport, ConsumerInfo, CreateConsumer, CreatePipe, CreateProducer,
     CreateTransport, ErrorCode, Id, PipeLink, Piped, PipedFrom, Problem, TransportInfo,
 };
-use ironcast_client::{Client, ClientError};
+use ironcast_client::ClientError;
 use serde::Serialize;
 
 use super::{consumers, id_or_new, plain, transports};
@@ -18,7 +18,7 @@ use crate::{
     call::{Answer, Call, internal},
     engine::{Engine, State, Step},
     note::{BodyHash, Far},
-    pipes::Young,
+    pipes::{HERE, Peer, Young},
 };
 
 /// Other ids that are tried for a producer whose own is taken.
@@ -27,16 +27,17 @@ const IDS_TRIED: usize = 3;
 /// `POST /pipes`.
 pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let create = call.body::<CreatePipe>()?;
-    let Some(remote) = &create.remote else {
-        let detail = "this version pipes to other hosts only: say which (remote)";
-        return Err(Problem::new(ErrorCode::Unsupported, detail).with_pointer("/remote"));
-    };
-    let url = remote.url.trim_end_matches('/').to_owned();
-    let client = engine.pipes.client(&engine.config.pipes, &url)?;
+    let url = create.remote.as_ref().map_or(HERE, |remote| remote.url.trim_end_matches('/'));
+    if create.remote.is_some() && url == HERE {
+        let problem = Problem::new(ErrorCode::Forbidden, "the other host has no address");
+        return Err(problem.with_pointer("/remote/url"));
+    }
+    let url = url.to_owned();
+    let peer = engine.pipes.peer(engine, &call.caller, &url)?;
     let making = Making {
         engine: Arc::clone(engine),
         who: call.caller.clone(),
-        client,
+        peer,
         url,
         create: create.clone(),
     };
@@ -50,7 +51,7 @@ pub async fn create(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem
 struct Making {
     engine: Arc<Engine>,
     who: Principal,
-    client: Client,
+    peer: Peer,
     url: String,
     create: CreatePipe,
 }
@@ -106,7 +107,7 @@ impl Making {
 
     /// The router there: of the same owner as the one here, unless an admin asks.
     async fn check_router(&self, source: &Source) -> Result<(), Problem> {
-        let there = self.client.router(&self.create.router_id).await;
+        let there = self.peer.router(&self.create.router_id).await;
         let there = there.map_err(|error| {
             let problem = self.refused(error);
             let is_missing = problem.code == ErrorCode::NotFound;
@@ -127,7 +128,7 @@ impl Making {
     /// The transports of before, if they still are, or new ones.
     async fn pair(&self, source: &Source) -> Result<Pair, Problem> {
         if let Some((here, there)) = self.known_pair(&source.router_id) {
-            match self.client.transport(&there).await {
+            match self.peer.transport(&there).await {
                 Ok(_) => return Ok(Pair { here, there, is_new: false }),
                 Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                     self.close_here(|state, who| transports::close(state, who, &here)).await;
@@ -172,13 +173,13 @@ impl Making {
         let made = transports::make(&self.engine, &self.who, here, hash, Some(far)).await;
         let ((_, here), _) = made.map_err(own)?;
         let there = create(&pair.there, &self.create.router_id);
-        let there = self.client.create_transport(&there).await;
+        let there = self.peer.create_transport(&there).await;
         let there = there.map_err(|error| self.refused(error))?;
         let (to_here, to_there) = (peer(&here)?, peer(&there)?);
         let hash = self::hash(&to_there)?;
         let connected = plain::connect(&self.engine, &self.who, &pair.here, &to_there, hash);
         connected.await.map_err(|problem| self.unreachable_media(own(problem)))?;
-        let connected = self.client.connect_plain_transport(&pair.there, &to_here).await;
+        let connected = self.peer.connect_transport(&pair.there, &to_here).await;
         connected.map_err(|error| self.unreachable_media(self.refused(error)))?;
         Ok(())
     }
@@ -192,9 +193,14 @@ impl Making {
     /// The consumer here and the producer there.
     async fn pipe(&self, source: &Source, pair: &Pair) -> Result<Piped, Problem> {
         self.check_once(pair)?;
+        let is_here = self.url == HERE;
+        if is_here && self.create.keep_id == Some(true) {
+            let detail = "ids are this host's: a producer of it has the one that is to be kept";
+            return Err(Problem::new(ErrorCode::AlreadyExists, detail).with_pointer("/keepId"));
+        }
         let mut problem = None;
         for attempt in 0..=IDS_TRIED {
-            let own_id = attempt == 0 && self.create.keep_id != Some(false);
+            let own_id = attempt == 0 && self.create.keep_id != Some(false) && !is_here;
             let there = if own_id { self.create.producer_id.clone() } else { id_or_new(None)? };
             let consumer_id = id_or_new(None)?;
             // Until its counterpart is there, nobody misses it.
@@ -207,10 +213,9 @@ impl Making {
                 }
                 Err(error) => {
                     self.close_here(|state, who| consumers::close(state, who, &consumer_id)).await;
-                    // Whether it was made or not.
                     let is_taken = is_taken(&error);
-                    if !is_taken {
-                        let _ = self.client.delete_producer(&there).await;
+                    if may_be_made(&error) {
+                        let _ = self.peer.delete_producer(&there).await;
                     }
                     let refused = self.refused(error);
                     if !is_taken || self.create.keep_id == Some(true) {
@@ -220,7 +225,7 @@ impl Making {
                 }
             }
         }
-        Err(problem.unwrap_or_else(|| internal("no id is free at the other host")))
+        Err(problem.unwrap_or_else(|| internal("no id is free at the other end")))
     }
 
     /// Piped into the same router before?
@@ -277,14 +282,14 @@ impl Making {
             piped_from: Some(source.piped_from.clone()),
             app_data: Some(source.app_data.clone()),
         };
-        self.client.create_producer(&create).await.map(drop)
+        self.peer.create_producer(&create).await
     }
 
     async fn undo_pair(&self, pair: &Pair) {
         self.close_here(|state, who| transports::close(state, who, &pair.here)).await;
-        if let Err(error) = self.client.delete_transport(&pair.there).await {
+        if let Err(error) = self.peer.delete_transport(&pair.there).await {
             let (url, transport) = (&self.url, &pair.there);
-            tracing::warn!(url, %transport, %error, "what was half made at the other host is left");
+            tracing::warn!(url, %transport, %error, "what was half made at the other end is left");
         }
     }
 
@@ -307,6 +312,7 @@ impl Making {
 /// What another host says, or that it says nothing.
 fn refused(url: &str, error: ClientError) -> Problem {
     match error {
+        ClientError::Problem(problem) if url == HERE => own(*problem),
         ClientError::Problem(problem) => {
             let detail = format!("{url}: {}", problem.detail);
             let code = match problem.code {
@@ -337,6 +343,13 @@ fn is_taken(error: &ClientError) -> bool {
     let ClientError::Problem(problem) = error else { return false };
     let is_about_id = problem.pointer.as_deref() == Some("/id");
     is_about_id && matches!(problem.code, ErrorCode::AlreadyExists | ErrorCode::WrongState)
+}
+
+/// Whether nobody knows if it was done. What was refused was not, and under its id may be somebody
+/// else's.
+fn may_be_made(error: &ClientError) -> bool {
+    let unclear = [ErrorCode::Timeout, ErrorCode::Internal, ErrorCode::DataplaneUnavailable];
+    error.code().is_none_or(|code| unclear.contains(&code))
 }
 
 /// What the other end is told of one.

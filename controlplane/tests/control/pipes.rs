@@ -136,7 +136,9 @@ async fn what_is_wrong_is_refused_and_leaves_nothing() {
         (json!({ "producerId": "nobody" }), (404, "not_found", "/producerId")),
         (json!({ "routerId": "nobody" }), (404, "not_found", "/routerId")),
         (json!({ "remote": elsewhere }), (403, "forbidden", "/remote/url")),
-        (json!({ "remote": null }), (422, "unsupported", "/remote")),
+        // Its own host has no room of that name.
+        (json!({ "remote": null }), (404, "not_found", "/routerId")),
+        (json!({ "remote": { "url": "/" } }), (403, "forbidden", "/remote/url")),
         (json!({ "colour": 1 }), (400, "invalid_request", "/colour")),
     ] {
         let mut body = hosts.body("cam");
@@ -426,4 +428,75 @@ async fn pipe_transports_by_hand() {
         _ => None,
     });
     assert_eq!(consume.collect::<Vec<_>>(), [3, 3]);
+}
+
+/// One host with two rooms, and somebody with a camera in the first one.
+async fn two_rooms() -> Stage {
+    let stage = Stage::new().await;
+    for room in ["one", "other"] {
+        stage.ok("POST", "/v1/routers", json!({ "id": room })).await;
+    }
+    let transport = json!({ "id": "alice", "routerId": "one", "type": "webrtc" });
+    stage.ok("POST", "/v1/transports", transport).await;
+    stage.ok("POST", "/v1/producers", produce("cam", "alice", "vp8-simulcast")).await;
+    stage
+}
+
+/// The transports of pipes.
+fn trunks(stage: &Stage) -> Vec<String> {
+    ids(stage, "transport")
+}
+
+#[tokio::test]
+async fn two_rooms_of_one_host_need_no_address() {
+    let mut stage = two_rooms().await;
+    let body = json!({ "producerId": "cam", "routerId": "other" });
+    let insists = json!({ "producerId": "cam", "routerId": "other", "keepId": true });
+    assert_eq!(stage.refused("POST", "/v1/pipes", insists).await.1, "already_exists");
+    let piped = stage.ok("POST", "/v1/pipes", body.clone()).await;
+    let copy = piped["producerId"].as_str().unwrap().to_owned();
+    let shown = stage.ok("GET", &format!("/v1/producers/{copy}"), Value::Null).await;
+    assert_eq!((&shown["routerId"], &shown["type"]), (&json!("other"), &json!("simulcast")));
+    assert_eq!(trunks(&stage).len(), 2);
+    assert_eq!(stage.refused("POST", "/v1/pipes", body.clone()).await.1, "already_exists");
+    // Neither into its own room, nor back to where it came from.
+    for (producer, room) in [("cam", "one"), (copy.as_str(), "one")] {
+        let body = json!({ "producerId": producer, "routerId": room });
+        assert_eq!(stage.refused("POST", "/v1/pipes", body).await.1, "wrong_state", "{producer}");
+    }
+    eventually("what was tried leaves nothing", || async { trunks(&stage).len() == 2 }).await;
+    // Pauses and ends are carried over, also after this control plane was away.
+    for paused in [true, false] {
+        let path = format!("/v1/producers/cam/{}", if paused { "pause" } else { "resume" });
+        stage.ok("POST", &path, Value::Null).await;
+        eventually(&path, || async { is_paused(&stage, &copy) == Some(paused) }).await;
+        stage.replace_server().await;
+    }
+    stage.ok("DELETE", &format!("/v1/producers/{copy}"), Value::Null).await;
+    eventually("the consumer ends", || async { ids(&stage, "consumer").is_empty() }).await;
+    let again = stage.ok("POST", "/v1/pipes", body).await;
+    assert_eq!(trunks(&stage).len(), 2, "the same ones");
+    stage.ok("DELETE", "/v1/producers/cam", Value::Null).await;
+    let copy = again["producerId"].as_str().unwrap();
+    eventually("the copy ends", || async { !ids(&stage, "producer").contains(&copy.to_owned()) })
+        .await;
+    stage.ok("DELETE", "/v1/routers/other", Value::Null).await;
+    eventually("the trunk ends", || async { trunks(&stage).is_empty() }).await;
+}
+
+#[tokio::test]
+async fn a_step_that_fails_at_ones_own_host_leaves_nothing() {
+    let stage = two_rooms().await;
+    let no = || CommandError::new(ErrorCode::NoCapacity, "it is full");
+    for step in ["CreatePlainTransport", "ConnectPlainTransport", "Consume", "Produce"] {
+        stage.fake.turn(|knobs| knobs.refuse = vec![(step, no())]);
+        let body = json!({ "producerId": "cam", "routerId": "other" });
+        assert_eq!(stage.refused("POST", "/v1/pipes", body).await.1, "no_capacity", "{step}");
+        stage.fake.turn(|knobs| knobs.refuse.clear());
+        eventually("all is undone", || async {
+            trunks(&stage).is_empty() && ids(&stage, "consumer").is_empty()
+        })
+        .await;
+        assert_eq!(ids(&stage, "producer"), ["cam"], "{step}");
+    }
 }
