@@ -116,13 +116,13 @@ async fn publish(pair: &Pair, made: &Made, sealed: bool) -> Child {
 }
 
 /// A UDP port that some process of this machine has open.
-fn is_bound(port: u16) -> bool {
-    let table = std::fs::read_to_string("/proc/net/udp").unwrap_or_default();
-    let wanted = format!(":{port:04X} ");
-    table.lines().any(|line| {
-        line.split_once(": ")
-            .is_some_and(|(_, rest)| rest.get(8..).is_some_and(|rest| rest.starts_with(&wanted)))
-    })
+pub(crate) fn is_bound(port: u16) -> bool {
+    let table = ["/proc/net/udp", "/proc/net/udp6"]
+        .map(|table| std::fs::read_to_string(table).unwrap_or_default())
+        .concat();
+    let wanted = format!(":{port:04X}");
+    // `sl: address:port ...`, where the address has 8 or 32 digits.
+    table.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|it| it.ends_with(&wanted)))
 }
 
 /// FFmpeg receives a producer by the SDP of the API into a file.
@@ -179,7 +179,7 @@ fn free_pair() -> u16 {
     }
 }
 
-async fn probe(file: &Path) -> Value {
+pub(crate) async fn probe(file: &Path) -> Value {
     let command = Command::new("ffprobe")
         .args(["-v", "error", "-show_streams", "-show_format", "-of", "json"])
         .arg(file)

@@ -253,3 +253,25 @@ async fn a_room_of_twenty_people_on_each_of_two_hosts() {
         assert_eq!(pipes.count(), 2, "one that was made here, and one that was made there");
     }
 }
+
+#[tokio::test]
+async fn a_camera_is_in_two_rooms_of_one_host() {
+    let pair = Pair::start().await;
+    for room in ["one", "other"] {
+        pair.create_room(room).await;
+    }
+    let alice = pair.join_with("one", "alice", &good_network()).await;
+    let bob = pair.join_with("other", "bob", &good_network()).await;
+    let video = VideoOptions::default();
+    let top = video.stream + 2;
+    let video = alice.publish_video(video).await.expect("a camera");
+    let body = json!({ "producerId": video.id, "routerId": "other" });
+    let piped = pair.call("POST", "/v1/pipes", body).await;
+    let copy = piped["producerId"].as_str().expect("an id");
+    let seen = bob.consume(copy, &ConsumeOptions::default()).await.expect("the camera");
+    let stats = sees(&bob, &seen, "60 frames of the top layer", |stats| {
+        stats.stream == Some(top) && stats.decodable_frames >= 60
+    })
+    .await;
+    assert_clean(&stats);
+}
