@@ -19,7 +19,27 @@ pub(crate) struct Edge {
     routers: u64,
     /// Consumers that the control plane knows.
     pub(crate) consumers: u64,
+    /// Datagrams that came, by how long they were in the server at most, ns; all workers together,
+    /// and each count holds those before it.
+    delays: BTreeMap<u64, u64>,
 }
+
+/// How long datagrams were in the server between two edges, from the kernel's stamp to the submission
+/// of what was made of them. The load's own lateness is not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Inside {
+    /// How many came.
+    pub(crate) datagrams: u64,
+    /// Of them, those that took more than 2,097 us: the server counts by powers of two.
+    pub(crate) over_2_ms: u64,
+    /// The count's bound that 99 of 100 stay below, us.
+    pub(crate) p99_us: u64,
+    /// The same for all of them.
+    pub(crate) max_us: u64,
+}
+
+/// The bound next to 2 ms, ns.
+const TWO_MS: u64 = (1 << 21) - 1;
 
 /// What happened between two edges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,6 +79,12 @@ impl Edge {
                     let count = label(labels, "name").unwrap_or_default();
                     *edge.counts.entry((worker(), count)).or_default() += value as u64;
                 }
+                "ironcast_worker_forwarding_delay_seconds_bucket" => {
+                    let bound = label(labels, "le").and_then(|bound| bound.parse::<f64>().ok());
+                    let bound = bound.filter(|bound| bound.is_finite());
+                    let ns = bound.map_or(u64::MAX, |bound| (bound * 1e9).round() as u64);
+                    *edge.delays.entry(ns).or_default() += value as u64;
+                }
                 "ironcast_worker_running" if value == 0.0 => edge.stopped.push(worker()),
                 "ironcast_resources" => match label(labels, "kind").as_deref() {
                     Some("router") => edge.routers = value as u64,
@@ -69,6 +95,31 @@ impl Edge {
             }
         }
         edge
+    }
+
+    /// How long datagrams were in the server until a later edge.
+    pub(crate) fn inside(&self, later: &Self) -> Inside {
+        let before = |bound| self.delays.get(bound).copied().unwrap_or(0);
+        let grown: Vec<(u64, u64)> = later
+            .delays
+            .iter()
+            .map(|(bound, count)| (*bound, count.saturating_sub(before(bound))))
+            .collect();
+        let datagrams = grown.last().map_or(0, |(_, count)| *count);
+        let up_to = |bound: u64| {
+            let below = grown.iter().rev().find(|(each, _)| *each <= bound);
+            below.map_or(0, |(_, count)| *count)
+        };
+        let bound_of = |count: u64| {
+            let first = grown.iter().find(|(_, sum)| *sum >= count && count > 0);
+            first.map_or(0, |(bound, _)| bound.div_ceil(1_000))
+        };
+        Inside {
+            datagrams,
+            over_2_ms: datagrams - up_to(TWO_MS),
+            p99_us: bound_of(datagrams - datagrams / 100),
+            max_us: bound_of(datagrams),
+        }
     }
 
     /// From this edge to a later one.
@@ -114,6 +165,22 @@ fn label(labels: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn delays_are_those_between_two_edges() {
+        let edge = |counts: [u64; 4]| {
+            let bounds = ["0.000001023", "0.002097151", "0.004194303", "+Inf"];
+            let lines = bounds.iter().zip(counts).map(|(bound, count)| {
+                let name = "ironcast_worker_forwarding_delay_seconds_bucket";
+                format!("{name}{{worker=\"0\",le=\"{bound}\"}} {count}\n")
+            });
+            Edge::of(&lines.collect::<String>())
+        };
+        let (first, second) = (edge([10, 10, 10, 10]), edge([10, 1_007, 1_010, 1_010]));
+        let inside = Inside { datagrams: 1_000, over_2_ms: 3, p99_us: 2_098, max_us: 4_195 };
+        assert_eq!(first.inside(&second), inside);
+        assert_eq!(second.inside(&second), Inside::default());
+    }
 
     fn edge(running: u8, turns: u64, frames: u64, routers: u64) -> Edge {
         Edge::of(&format!(

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::{CIPHER, quantiles, undisturbed};
 use crate::{
-    edge, interrupt, keep,
+    edge::{self, Inside},
+    interrupt, keep,
     load::Said,
     measure::{LoadProcess, Window, merged_delay},
     servers::Running,
@@ -17,6 +18,8 @@ use crate::{
 };
 
 const CALL_LIMIT: Duration = Duration::from_secs(300);
+/// Until the server's figures have all that was before.
+pub(crate) const FIGURES: Duration = Duration::from_millis(1_500);
 /// Between two looks at the server.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -63,6 +66,7 @@ struct Done {
     step: Step,
     took: Duration,
     window: Window,
+    inside: Inside,
 }
 
 /// Runs it and prints the table.
@@ -79,6 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         bar.set_message(step.name());
         // What was measured until now belongs to nothing.
         load.counts()?;
+        let edge_before = edge::read(&running.target)?;
         let start = Instant::now();
         match step {
             Step::Gather => consumers = gather(&mut load, "crowd-1", options.people)?,
@@ -97,8 +102,10 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         let counts = load.counts()?;
         let window =
             Window { delay_us: counts.delay_us, pause_ms: counts.pause_ms, ..before.clone() };
-        done.push(Done { step, took, window });
-        interrupt::pause(Duration::from_secs(1))?;
+        // The server tells its figures once a second.
+        interrupt::pause(FIGURES)?;
+        let inside = edge_before.inside(&edge::read(&running.target)?);
+        done.push(Done { step, took, window, inside });
     }
     running.check()?;
     bar.finish_and_clear();
@@ -127,21 +134,37 @@ fn line(
 ) -> Value {
     println!(
         "{} receivers of a camera; beside them a room of {} with {consumers} consumers\n\n\
-         {:<22} {:>9} {:>22} {:>14}",
-        options.receivers, options.people, "", "took", "delay p50 p99 max us", "longest pause"
+         {:<22} {:>9} {:>22} {:>14} {:>18} {:>18}",
+        options.receivers,
+        options.people,
+        "",
+        "took",
+        "delay p50 p99 max us",
+        "longest pause",
+        "inside p99 max us",
+        "inside over 2 ms"
     );
-    let show = |name: &str, took: Duration, window: &Window| {
+    let show = |name: &str, took: Duration, window: &Window, inside: Option<Inside>| {
         let delay = quantiles(&merged_delay(&[window]));
         let (p50, p99, max) = (&delay["p50"], &delay["p99"], &delay["max"]);
         let (took_ms, pause_ms) = (took.as_millis(), window.pause_ms);
         println!(
-            "{name:<22} {took_ms:>6} ms {:>22} {pause_ms:>11} ms",
-            format!("{p50} {p99} {max}")
+            "{name:<22} {took_ms:>6} ms {:>22} {pause_ms:>11} ms {:>18} {:>18}",
+            format!("{p50} {p99} {max}"),
+            inside.map(|it| format!("{} {}", it.p99_us, it.max_us)).unwrap_or_default(),
+            inside.map(|it| format!("{} of {}", it.over_2_ms, it.datagrams)).unwrap_or_default(),
         );
-        json!({ "what": name, "took_ms": took_ms as u64, "delay_us": delay, "pause_ms": pause_ms })
+        json!({
+            "what": name,
+            "took_ms": took_ms as u64,
+            "delay_us": delay,
+            "pause_ms": pause_ms,
+            "inside": inside,
+        })
     };
-    let first = show("before", Duration::from_secs_f64(before.seconds), before);
-    let rest = done.iter().map(|done| show(done.step.name(), done.took, &done.window));
+    let first = show("before", Duration::from_secs_f64(before.seconds), before, None);
+    let rest =
+        done.iter().map(|done| show(done.step.name(), done.took, &done.window, Some(done.inside)));
     let all: Vec<Value> = std::iter::once(first).chain(rest).collect();
     println!();
     json!({

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use super::control::FIGURES;
 use super::{CIPHER, quantiles, spread, undisturbed};
 use crate::{
-    keep,
+    edge, interrupt, keep,
     load::Said,
     measure::{Window, merged_delay},
     stage::{self, Stage},
@@ -38,10 +39,13 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
     bar.inc(1);
     bar.set_message(format!("{} join", options.joins));
+    let edge_before = edge::read(&running.target)?;
     let limit = length * 4 + Duration::from_secs(60);
     let said = load.ask(&format!("storm {} {}", options.joins, options.seconds), limit)?;
     let Said::Storm(storm) = said else { bail!("not an answer: {said:?}") };
     let during = load.counts()?;
+    interrupt::pause(FIGURES)?;
+    let inside = edge_before.inside(&edge::read(&running.target)?);
     running.check()?;
     bar.finish_and_clear();
     load.stop();
@@ -52,7 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     println!(
         "{} joins in {} s: first packet after {} / {} / {} ms (p50 / p99 / max), {} without\n\
          delay of the {} who were there, p50 / p99 / max: {} / {} / {} us before, \
-         {} / {} / {} us during it; longest pause {} ms\n",
+         {} / {} / {} us during it; longest pause {} ms\n\
+         inside the server, from the kernel's stamp to the submission: p99 {} us, max {} us, \
+         over 2 ms {} of {}\n",
         options.joins,
         options.seconds,
         ms(&first["p50"]),
@@ -67,6 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         during_us["p99"],
         during_us["max"],
         during.pause_ms,
+        inside.p99_us,
+        inside.max_us,
+        inside.over_2_ms,
+        inside.datagrams,
     );
     let line = json!({
         "scenario": "join-storm",
@@ -80,6 +90,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "delay_us_before": before_us,
         "delay_us_during": during_us,
         "pause_ms_during": during.pause_ms,
+        "inside_during": inside,
     });
     keep::keep(&line, &[before, during])?;
     Ok(line)
