@@ -67,6 +67,29 @@ pub(crate) fn is_rtx(mime_type: &str) -> bool {
     mime_type.rsplit_once('/').is_some_and(|(_, name)| name.eq_ignore_ascii_case("rtx"))
 }
 
+/// Whether a MIME type is RED (RFC 2198) of audio. That of video is another codec, and not ours.
+pub(crate) fn is_red(mime_type: &str) -> bool {
+    mime_type.eq_ignore_ascii_case("audio/red")
+}
+
+/// Whether a codec is media itself, not what repairs it.
+pub(crate) fn is_media(mime_type: &str) -> bool {
+    !is_rtx(mime_type) && !is_red(mime_type)
+}
+
+/// What RED of a router protects.
+pub(crate) fn is_opus<'a>(codec: impl Into<CodecRef<'a>>) -> bool {
+    let codec = codec.into();
+    codec.is("audio/opus") && codec.clock_rate == 48000 && codec.channels == Some(2)
+}
+
+/// The parameters of RED around that payload type: `a=fmtp:63 111/111`, which has no name. Clients
+/// that write `name=value` write `=111/111`, and browsers read that as the same.
+pub(crate) fn red_parameters(payload_type: u8) -> CodecParameters {
+    let levels = format!("{payload_type}/{payload_type}");
+    [(String::new(), levels.as_str().into())].into()
+}
+
 /// `apt` of an RTX codec.
 pub(crate) fn apt(parameters: &CodecParameters) -> Option<u64> {
     match parameters.get("apt") {

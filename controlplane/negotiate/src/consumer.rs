@@ -7,7 +7,7 @@ use ironcast_api::{
     RtxEncoding,
 };
 
-use crate::codecs::{apt, is_rtx, match_codecs};
+use crate::codecs::{apt, is_media, is_opus, is_red, is_rtx, match_codecs};
 use crate::error::{Fault, NegotiateError, Unsupported};
 use crate::scalability::parse_scalability_mode;
 use crate::supported::{supported_rtp_capabilities, uri};
@@ -60,7 +60,7 @@ pub fn can_consume(
 ) -> Result<bool, NegotiateError> {
     let caps = ValidRtpCapabilities::new(caps.clone())?;
     let first = consumable.codecs.iter().find(|codec| is_decodable(codec, caps.get()));
-    Ok(first.is_some_and(|codec| !is_rtx(&codec.mime_type)))
+    Ok(first.is_some_and(|codec| is_media(&codec.mime_type)))
 }
 
 fn is_decodable(codec: &RtpCodecParameters, caps: &RtpCapabilities) -> bool {
@@ -112,7 +112,7 @@ pub fn get_consumer_rtp_parameters(
 }
 
 /// The codecs that the receiver has, with the feedback that both sides know. A codec keeps its RTX
-/// codec only if the receiver has RTX for that very codec.
+/// codec only if the receiver has RTX for that very codec, and RED comes only with Opus.
 fn consumer_codecs(
     consumable: &RtpParameters,
     caps: &RtpCapabilities,
@@ -129,6 +129,9 @@ fn consumer_codecs(
         }
         let cap = caps.codecs.iter().find(|cap| match_codecs(*cap, codec).is_some());
         let Some(cap) = cap else { continue };
+        if is_red(&codec.mime_type) && !codecs.iter().any(is_opus) {
+            continue;
+        }
         if enable_rtx && has_rtx(caps, cap.preferred_payload_type) {
             repaired.push(codec.payload_type.into());
         }
@@ -239,6 +242,8 @@ pub fn get_pipe_consumer_rtp_parameters(
         .codecs
         .iter()
         .filter(|codec| enable_rtx || !is_rtx(&codec.mime_type))
+        // What was lost is asked for between routers; each adds what its own receivers take.
+        .filter(|codec| !is_red(&codec.mime_type))
         .cloned()
         .map(|mut codec| {
             codec.rtcp_feedback.retain(is_kept);

@@ -51,9 +51,12 @@ pub enum Fault {
     /// Two codecs with one payload type.
     #[error("payload type {0} is used twice")]
     DuplicatedPayloadType(u8),
-    /// No codecs, or RTX only.
+    /// No codecs, or RTX and RED only.
     #[error("at least one media codec is needed")]
     NoMediaCodec,
+    /// RED of a router that has nothing for it.
+    #[error("audio/red needs audio/opus with 48000 Hz and 2 channels beside it")]
+    RedWithoutOpus,
     /// RTX without `apt`.
     #[error("an RTX codec needs the parameter apt, the payload type of its media codec")]
     MissingApt,

@@ -13,7 +13,7 @@
 //! Where it differs from mediasoup, on purpose: transport-wide feedback is not offered to receivers
 //! yet; a consumer has RTX only if the receiver has it for that very codec; payload types that
 //! codecs ask for are never given to others before them; AV1 profiles must agree; payload types
-//! that look like RTCP are refused.
+//! that look like RTCP are refused; a router may have RED (RFC 2198) around its Opus.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

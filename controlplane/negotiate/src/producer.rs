@@ -7,7 +7,7 @@ use ironcast_api::{
     RtpHeaderExtensionParameters, RtpParameters,
 };
 
-use crate::codecs::{apt, is_rtx, match_codecs};
+use crate::codecs::{apt, is_media, is_opus, is_red, is_rtx, match_codecs, red_parameters};
 use crate::error::{Fault, NegotiateError, Unsupported};
 use crate::h264::PROFILE_LEVEL_ID;
 use crate::scalability::parse_scalability_mode;
@@ -147,7 +147,7 @@ fn codec_of<'a>(
     params: &'a RtpParameters,
     encoding: &RtpEncodingParameters,
 ) -> Option<&'a RtpCodecParameters> {
-    params.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)).find(|codec| {
+    params.codecs.iter().filter(|codec| is_media(&codec.mime_type)).find(|codec| {
         encoding.codec_payload_type.is_none_or(|payload_type| payload_type == codec.payload_type)
     })
 }
@@ -259,7 +259,7 @@ fn consumable_codecs(
     mapping: &RtpMapping,
 ) -> Vec<RtpCodecParameters> {
     let mut codecs: Vec<RtpCodecParameters> = Vec::new();
-    for codec in params.codecs.iter().filter(|codec| !is_rtx(&codec.mime_type)) {
+    for codec in params.codecs.iter().filter(|codec| is_media(&codec.mime_type)) {
         let mapped = mapping.codecs.iter().find(|entry| entry.payload_type == codec.payload_type);
         let Some(payload_type) = mapped.map(|entry| entry.mapped_payload_type) else {
             continue;
@@ -291,7 +291,23 @@ fn consumable_codecs(
             });
         }
     }
+    codecs.extend(red_of(&codecs, caps));
     codecs
+}
+
+/// RED where the router has it, whether the producer sends it or not: the server adds it for who
+/// takes it, and takes it off for who does not.
+fn red_of(codecs: &[RtpCodecParameters], caps: &RtpCapabilities) -> Option<RtpCodecParameters> {
+    let opus = codecs.iter().find(|codec| is_opus(*codec))?;
+    let red = caps.codecs.iter().find(|cap| is_red(&cap.mime_type))?;
+    Some(RtpCodecParameters {
+        mime_type: red.mime_type.clone(),
+        payload_type: red.preferred_payload_type?,
+        clock_rate: red.clock_rate,
+        channels: red.channels,
+        parameters: red_parameters(opus.payload_type),
+        rtcp_feedback: red.rtcp_feedback.clone(),
+    })
 }
 
 /// The extensions that we send.

@@ -2,7 +2,7 @@
 
 use ironcast_api::{RtpCapabilities, RtpCodecCapability};
 
-use crate::codecs::{is_rtx, is_same_codec};
+use crate::codecs::{is_opus, is_red, is_rtx, is_same_codec, red_parameters};
 use crate::error::{Fault, NegotiateError, Unsupported};
 use crate::h264::{PROFILE_LEVEL_ID, ProfileLevelId};
 use crate::supported::supported_rtp_capabilities;
@@ -13,7 +13,7 @@ const DYNAMIC_PAYLOAD_TYPES: [std::ops::RangeInclusive<u8>; 2] = [100..=127, 96.
 
 /// What a router with these codecs can receive: our own capabilities, cut down to them, each with a
 /// payload type (the preferred one, a static one, or a dynamic one), each video codec followed by
-/// its RTX codec. Pointers of errors are relative to the list: `/0/mimeType`.
+/// its RTX codec, and RED at the end. Pointers of errors are relative to the list: `/0/mimeType`.
 pub fn generate_router_rtp_capabilities(
     media_codecs: &[RtpCodecCapability],
 ) -> Result<RtpCapabilities, NegotiateError> {
@@ -39,7 +39,27 @@ pub fn generate_router_rtp_capabilities(
             codecs.push(rtx_codec(payload_types.take(&at)?, payload_type, clock_rate));
         }
     }
+    complete_red(&mut codecs, media_codecs)?;
     Ok(RtpCapabilities { codecs, header_extensions: supported.header_extensions })
+}
+
+/// RED is of the router's Opus, and stands behind all others: clients send by the first codec.
+fn complete_red(
+    codecs: &mut [RtpCodecCapability],
+    media_codecs: &[RtpCodecCapability],
+) -> Result<(), NegotiateError> {
+    let Some(index) = media_codecs.iter().position(|codec| is_red(&codec.mime_type)) else {
+        return Ok(());
+    };
+    let opus = codecs.iter().find(|codec| is_opus(*codec));
+    let payload_type = opus.and_then(|opus| opus.preferred_payload_type).ok_or_else(|| {
+        NegotiateError::invalid(format!("/{index}/mimeType"), Fault::RedWithoutOpus)
+    })?;
+    for codec in codecs.iter_mut().filter(|codec| is_red(&codec.mime_type)) {
+        codec.parameters = red_parameters(payload_type);
+    }
+    codecs.sort_by_key(|codec| is_red(&codec.mime_type));
+    Ok(())
 }
 
 /// One of our codecs with what the router's owner says about it.

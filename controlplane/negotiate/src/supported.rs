@@ -92,6 +92,7 @@ const MULTIOPUS: [(u8, &str, u32, u32); 3] =
 /// Everything that a router may be given. RTX is not in it: every video codec of a router gets it.
 pub fn supported_rtp_capabilities() -> RtpCapabilities {
     let mut codecs = vec![audio_codec("audio/opus", 48000, 2, opus_feedback())];
+    codecs.push(audio_codec("audio/red", 48000, 2, Vec::new()));
     for (channels, mapping, streams, coupled) in MULTIOPUS {
         let mut codec = audio_codec("audio/multiopus", 48000, channels, opus_feedback());
         codec.parameters = parameters([

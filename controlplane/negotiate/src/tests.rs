@@ -7,6 +7,7 @@ mod consumer;
 mod h264;
 mod producer;
 mod properties;
+mod red;
 mod router;
 mod validate;
 

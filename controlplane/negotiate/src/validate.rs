@@ -9,7 +9,7 @@ use ironcast_api::{
     RtpCodecParameters, RtpEncodingParameters, RtpHeaderExtensionParameters, RtpParameters,
 };
 
-use crate::codecs::{apt, is_rtx};
+use crate::codecs::{apt, is_media, is_rtx};
 use crate::error::{Fault, NegotiateError, Unsupported};
 use crate::h264::{PROFILE_LEVEL_ID, ProfileLevelId};
 
@@ -165,7 +165,7 @@ fn check_payload_types(codecs: &[RtpCodecParameters]) -> Result<(), NegotiateErr
             return Err(NegotiateError::invalid(pointer(), Fault::Apt(apt)));
         }
     }
-    if codecs.iter().all(|codec| is_rtx(&codec.mime_type)) {
+    if !codecs.iter().any(|codec| is_media(&codec.mime_type)) {
         return Err(NegotiateError::invalid("/codecs", Fault::NoMediaCodec));
     }
     Ok(())
@@ -174,7 +174,7 @@ fn check_payload_types(codecs: &[RtpCodecParameters]) -> Result<(), NegotiateErr
 fn is_media_payload_type(codecs: &[RtpCodecParameters], payload_type: u64) -> bool {
     codecs
         .iter()
-        .any(|codec| u64::from(codec.payload_type) == payload_type && !is_rtx(&codec.mime_type))
+        .any(|codec| u64::from(codec.payload_type) == payload_type && is_media(&codec.mime_type))
 }
 
 fn check_extensions(extensions: &[RtpHeaderExtensionParameters]) -> Result<(), NegotiateError> {

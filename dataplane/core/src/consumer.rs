@@ -19,15 +19,19 @@ use crate::{
     producer::{Producer, SenderReport, Stream, extension_map},
     recover::{
         history::{KEEP, Stored},
+        red::LEVELS_MAX,
         resend::Resends,
     },
     template::Template,
     timeline::{Rewritten, SourcePacket, Timeline},
-    wire::{Codec, PayloadInfo},
+    wire::{Codec, PayloadInfo, red},
 };
 
 /// Losses with which the last packet of a frame is sent twice.
 const TAIL_LOSS: std::ops::Range<f32> = 0.02..0.12;
+/// Losses from which two earlier packets go with each where RED is taken: with one, two losses in a
+/// row leave a hole.
+const RED_TWICE_LOSS: f32 = 0.03;
 
 /// What was sent for the first time.
 #[derive(Debug, Clone, Copy, Default)]
@@ -194,7 +198,9 @@ impl Consumer {
         now: Nanos,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
-        let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;
+        let mut codecs = parameters.codecs.iter();
+        let media = codecs.find(|codec| !red::is_red(&codec.mime_type));
+        let media = media.ok_or("rtpParameters.codecs has no media codec")?;
         let index = usize::from(part.unwrap_or(0));
         let encoding = parameters.encodings.get(index).ok_or("an encoding is missing")?;
         let ssrc = encoding.ssrc.ok_or("an encoding's ssrc is missing")?;
@@ -208,6 +214,11 @@ impl Consumer {
             .iter()
             .find(|codec| codec.mime_type.to_ascii_lowercase().ends_with("/rtx"));
         let rtx = rtx_codec.zip(encoding.rtx_ssrc).map(|(codec, ssrc)| (ssrc, codec.payload_type));
+        // Pipes have repeats; the next router adds what its receivers take.
+        let takes_red = part.is_none() && producer.codec == Codec::Opus;
+        let red = parameters.codecs.iter().find(|codec| {
+            takes_red && red::is_red(&codec.mime_type) && codec.clock_rate == media.clock_rate
+        });
         let nack = media.rtcp_feedback.iter().any(|f| f.kind == "nack" && f.parameter.is_empty());
         let layered =
             part.is_none() && (producer.streams.len() > 1 || producer.temporal_layers > 1);
@@ -250,7 +261,8 @@ impl Consumer {
                 ssrc,
                 parameters.mid.as_deref(),
                 &extension_map(parameters),
-            ),
+            )
+            .with_red(red.map(|codec| codec.payload_type)),
             asked: Asked::default(),
             id: create.id.clone(),
             kind: producer.kind,
@@ -458,6 +470,12 @@ impl Consumer {
             && self.rtx.is_some()
             && !is_full
             && TAIL_LOSS.contains(&self.loss);
+    }
+
+    /// How many earlier packets go with each, where the receiver takes RED.
+    #[must_use]
+    pub fn red_levels(&self) -> u8 {
+        if self.loss < RED_TWICE_LOSS { 1 } else { LEVELS_MAX }
     }
 
     /// True while the last packet of each frame is sent twice (by RTX): on a lossy way its loss shows

@@ -60,6 +60,8 @@ discards! {
     RtpUnknownStream => "rtp_unknown_stream",
     /// A payload type that the producer did not announce.
     RtpUnknownPayloadType => "rtp_unknown_payload_type",
+    /// RED (RFC 2198) whose lengths are not the payload's, or with more blocks than anybody sends.
+    RedMalformed => "red_malformed",
     /// Retransmission of something not asked for, empty, or already here.
     RtxUseless => "rtx_useless",
     /// The producer is paused.

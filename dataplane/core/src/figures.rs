@@ -314,6 +314,7 @@ impl Worker {
             ("rtp_forwarded", self.counters.forwarded),
             ("rtp_retransmitted", self.counters.retransmitted),
             ("rtp_repeats_refused", self.counters.repeats_refused),
+            ("rtp_recovered", self.counters.recovered),
             ("stun_handed_over", self.counters.handed_over),
             ("control_dropped", self.control.dropped),
             ("traces_dropped", self.traces.dropped),

@@ -32,7 +32,7 @@ use crate::{
     wire::{
         Codec, PayloadInfo, describe,
         extension::{ExtensionKind, ExtensionMap},
-        h264, h265, rtp,
+        h264, h265, red, rtp,
     },
 };
 
@@ -123,7 +123,7 @@ pub struct StreamCounters {
     pub bytes: u64,
     /// Packets that came as RTX.
     pub retransmitted: u64,
-    /// Holes that a retransmission filled.
+    /// Holes that a retransmission or the redundancy of RED filled.
     pub repaired: u64,
     /// Not forwarded for any reason.
     pub discarded: u64,
@@ -493,6 +493,8 @@ pub struct Producer {
     pub payload_type: u8,
     /// Payload type of retransmissions.
     pub rtx_payload_type: Option<u8>,
+    /// Payload type of RED (RFC 2198), which may come in place of media.
+    pub red_payload_type: Option<u8>,
     /// Extensions by id.
     pub extensions: ExtensionMap,
     /// Simple, simulcast or SVC.
@@ -547,7 +549,14 @@ impl Producer {
         transport: TransportKey,
     ) -> Result<Self, String> {
         let parameters = &create.rtp_parameters;
-        let media = parameters.codecs.first().ok_or("rtpParameters.codecs is empty")?;
+        let mut codecs = parameters.codecs.iter();
+        let media = codecs.find(|codec| !red::is_red(&codec.mime_type));
+        let media = media.ok_or("rtpParameters.codecs has no media codec")?;
+        let codec = Codec::from_mime(&media.mime_type);
+        let red = parameters.codecs.iter().find(|red| {
+            let is_red = codec == Codec::Opus && red::is_red(&red.mime_type);
+            is_red && red.clock_rate == media.clock_rate
+        });
         if media.clock_rate == 0 {
             return Err("a codec with clock rate 0".into());
         }
@@ -583,7 +592,7 @@ impl Producer {
             transport,
             at_transport: 0,
             kind: create.kind,
-            codec: Codec::from_mime(&media.mime_type),
+            codec,
             mime_type: media.mime_type.clone(),
             cname,
             clock_rate: media.clock_rate,
@@ -592,6 +601,7 @@ impl Producer {
                 .any(|name| media.parameters.contains_key(*name)),
             payload_type: media.payload_type,
             rtx_payload_type: rtx.map(|codec| codec.payload_type),
+            red_payload_type: red.map(|codec| codec.payload_type),
             extensions: extension_map(parameters),
             rtp_type,
             temporal_layers,

@@ -222,6 +222,8 @@ pub struct Counters {
     pub retransmitted: u64,
     /// Packets not sent again, because their receiver had as many repeats as it may.
     pub repeats_refused: u64,
+    /// Lost packets that came back out of the redundancy of later ones (RED).
+    pub recovered: u64,
     /// STUN handed to other workers.
     pub handed_over: u64,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ironcast_core::{
     framing,
     wire::{
+        red::{earlier_header, newest_header},
         rtcp::{CompoundWriter, DlrrReport, ReportBlock, SenderInfo},
         rtp::{Fields, HeaderWriter},
         stun,
@@ -55,11 +56,12 @@ pub fn directory() -> PathBuf {
 /// All inputs of all targets.
 #[must_use]
 pub fn all() -> Vec<Input> {
-    let targets: [(&'static str, Files); 7] = [
+    let targets: [(&'static str, Files); 8] = [
         ("stun", stun_inputs()),
         ("rtp", rtp_inputs()),
         ("rtcp", rtcp_inputs()),
         ("payload", payload_inputs()),
+        ("red", red_inputs()),
         ("srtp", srtp_inputs()),
         ("frames", frame_inputs()),
         ("stream", stream_inputs()),
@@ -275,6 +277,44 @@ fn payload_inputs() -> Files {
         ("opus", input(4, &[], &[0xb0, 1, 2, 3, 4])),
         ("opus-silence", input(4, &[], &[0xb0])),
         ("other", input(5, &[], &[1, 2, 3])),
+    ]
+}
+
+fn red_inputs() -> Files {
+    /// RED around Opus of so many packets, each so many milliseconds before the newest.
+    fn around(before: &[(u32, &[u8])], newest: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (ms, bytes) in before {
+            out.extend(earlier_header(111, 48 * ms, bytes.len()));
+        }
+        out.push(newest_header(111));
+        before.iter().for_each(|(_, bytes)| out.extend(*bytes));
+        out.extend(newest);
+        out
+    }
+    let packets = |packets: &[(u8, Vec<u8>)]| {
+        let one = |(lost, bytes): &(u8, Vec<u8>)| [&[*lost, bytes.len() as u8][..], bytes].concat();
+        packets.iter().flat_map(one).collect()
+    };
+    let first = || (0, around(&[], b"first"));
+    vec![
+        ("alone", packets(&[first()])),
+        ("whole", packets(&[first(), (0, around(&[(20, b"first")], b"second"))])),
+        ("one-lost", packets(&[first(), (1, around(&[(20, b"second")], b"third"))])),
+        (
+            "two-lost",
+            packets(&[first(), (2, around(&[(40, b"second"), (20, b"third")], b"fourth"))]),
+        ),
+        ("one-of-three-lost", packets(&[first(), (3, around(&[(20, b"fourth")], b"fifth"))])),
+        ("far", packets(&[first(), (9, around(&[(341, b"far")], b"newest"))])),
+        ("empty", packets(&[first(), (1, around(&[(20, b"")], b"")), (0, Vec::new())])),
+        (
+            "other-codec",
+            packets(&[first(), (1, [&[0xe5, 0x0f, 0, 3, 111], &b"123x"[..]].concat())]),
+        ),
+        ("nested", packets(&[first(), (1, [&[63], &around(&[], b"x")[..]].concat())])),
+        ("cut-short", packets(&[first(), (1, vec![0xef, 0x0f, 0x03, 0xff, 111, 1, 2])])),
+        ("headers-alone", packets(&[first(), (1, vec![0xff; 200])])),
     ]
 }
 

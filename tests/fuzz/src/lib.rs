@@ -11,7 +11,14 @@ use ironcast_core::{
     Arrival,
     dependencies::Dependencies,
     framing::{FrameTooLong, PREFIX_BYTES, Reassembly},
+    key::{RouterKey, TransportKey},
     numbers::{PacketIndex, RtcpIndex, SourceSeq},
+    producer::{Arrived, Producer},
+    recover::{
+        history::Meta,
+        pool::Pool,
+        red::{Earlier, LEVELS_MAX, PREFIX_BYTES_MAX, write_prefix},
+    },
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
     wire::{
@@ -20,6 +27,7 @@ use ironcast_core::{
             AbsCaptureTime, AudioLevel, VideoOrientation, parse_abs_send_time, parse_identifier,
             parse_playout_delay, parse_transport_sequence,
         },
+        red::{Blocks, earlier_header, newest_header},
         rtcp::{self, CompoundWriter, ExtendedBlock, Packet},
         rtp::{Fields, Header, HeaderWriter},
         stun, vp8,
@@ -27,7 +35,9 @@ use ironcast_core::{
 };
 use ironcast_protocol::{
     Command, CommandError, Event, Reply,
+    command::Produce,
     frame::{FrameKind, Hello, Welcome, decode_body, encode_body, take_frame},
+    media::{MediaKind, RtpCodec, RtpEncoding, RtpParameters},
 };
 
 pub mod corpus;
@@ -207,6 +217,93 @@ pub fn payload(data: &[u8]) {
     }
 }
 
+/// RED, as a publisher sends it: packets, each `| numbers lost before it | length | payload |`. What is
+/// found in one lies in it, and is written again as it was; the stream keeps what it promises.
+pub fn red(data: &[u8]) {
+    let (mut producer, mut pool) = (voice(), Pool::new(1_000));
+    let (mut rest, mut seq) = (data, 70_000);
+    while let [lost, len, behind @ ..] = rest {
+        let (payload, behind) = behind.split_at(usize::from(*len).min(behind.len()));
+        rest = behind;
+        seq += 1 + u32::from(*lost);
+        if let Ok(blocks) = Blocks::parse(payload) {
+            red_again(payload, &blocks);
+        }
+        let arrival = Arrival::at(u64::from(seq) * 1_000_000);
+        let Some(mut buffer) = pool.take(payload.len()) else { break };
+        buffer[..payload.len()].copy_from_slice(payload);
+        let named = (SourceSeq(seq), seq.wrapping_mul(960), arrival);
+        let Ok(unpacked) = producer.unpack(0, named, 0..payload.len(), &buffer, &mut pool) else {
+            pool.give(buffer);
+            continue;
+        };
+        let meta = Meta {
+            seq: named.0,
+            timestamp: named.1,
+            arrival,
+            payload_offset: unpacked.newest.start as u16,
+            payload_len: unpacked.newest.len() as u16,
+            padding: 0,
+            marker: false,
+            info: wire::PayloadInfo::default(),
+            extensions: Default::default(),
+        };
+        let newest = payload[unpacked.newest].to_vec();
+        let arrived = Arrived { stream: 0, rtx: false, len: payload.len() };
+        producer.receive(arrived, meta, buffer, &mut pool).expect("a number that is new");
+        let history = &producer.streams[0].history;
+        assert_eq!(history.len(), pool.lent());
+        let stored = history.packet(SourceSeq(seq)).expect("just kept");
+        assert_eq!(stored.payload(), newest);
+        let mut prefix = [0; PREFIX_BYTES_MAX];
+        let earlier = Earlier::choose(history, stored, LEVELS_MAX);
+        let len = write_prefix(history, stored, earlier, 111, &mut prefix).expect("all is here");
+        let whole = [&prefix[..len], stored.payload()].concat();
+        let blocks = Blocks::parse(&whole).expect("our own RED is well-formed");
+        assert_eq!(&whole[blocks.newest.range()], newest);
+        producer.forget_fresh();
+    }
+}
+
+/// A producer of RED around Opus.
+fn voice() -> Producer {
+    let codec = |mime_type: &str, payload_type| RtpCodec {
+        mime_type: mime_type.into(),
+        payload_type,
+        clock_rate: 48_000,
+        ..RtpCodec::default()
+    };
+    let create = Produce {
+        id: "voice".into(),
+        transport: "peer".into(),
+        kind: MediaKind::Audio,
+        rtp_parameters: RtpParameters {
+            codecs: vec![codec("audio/red", 63), codec("audio/opus", 111)],
+            encodings: vec![RtpEncoding { ssrc: Some(7), ..RtpEncoding::default() }],
+            ..RtpParameters::default()
+        },
+        rtp_mapping: Default::default(),
+        paused: false,
+        key_frame_request_delay_ms: 0,
+        note: Vec::new(),
+    };
+    Producer::new(&create, RouterKey::from(1), TransportKey::from(1)).expect("a voice")
+}
+
+fn red_again(payload: &[u8], blocks: &Blocks) {
+    let mut again = Vec::new();
+    for block in blocks.earlier() {
+        let len = block.range().len();
+        again.extend(earlier_header(block.payload_type, block.offset, len));
+    }
+    again.push(newest_header(blocks.newest.payload_type));
+    for block in blocks.earlier().iter().chain([&blocks.newest]) {
+        assert_eq!(block.range().start, again.len());
+        again.extend(&payload[block.range()]);
+    }
+    assert_eq!(again, payload);
+}
+
 /// SRTP and SRTCP: `| suite | flip | packet |`. Arbitrary bytes are opened as they are (and must
 /// be refused); then they are sealed as a payload, and opened whole (must come back) and with one
 /// byte changed (must be refused).
@@ -336,8 +433,9 @@ mod tests {
 
     #[test]
     fn the_committed_corpus_and_everything_shorter_passes() {
-        let targets: [(&str, Target); 7] = [
+        let targets: [(&str, Target); 8] = [
             ("stun", stun),
+            ("red", red),
             ("rtp", rtp),
             ("rtcp", rtcp),
             ("payload", payload),

@@ -1,7 +1,7 @@
 //! What one receiver got of one stream: every packet, opened and recognised, by its SRTP index; what
 //! is missing; what its sender reports said. Asks like a browser, judges nothing: tests do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ironcast_core::{
     MS, Nanos, recover::statistics::ReceiverStatistics, srtp::StreamIndex, wire::Codec,
@@ -38,6 +38,10 @@ pub struct Got {
     pub orientation: Option<u8>,
     /// NTP time of abs-capture-time.
     pub captured_ntp: Option<u64>,
+    /// Playout delay.
+    pub playout_delay: Option<Vec<u8>>,
+    /// Dependency descriptor.
+    pub dependency: Option<Vec<u8>>,
     /// abs-send-time was there.
     pub send_time: Option<Nanos>,
     /// Which packet it is.
@@ -66,6 +70,8 @@ pub struct Setup {
     pub payload_type: u8,
     /// SSRC and payload type of RTX.
     pub rtx: Option<(u32, u8)>,
+    /// Payload type of RED.
+    pub red: Option<u8>,
     /// Asks for what is missing.
     pub nack: bool,
 }
@@ -79,6 +85,8 @@ pub struct Inbox {
     pub got: BTreeMap<u64, Got>,
     /// Indices in the order of their first arrival.
     pub order: Vec<u64>,
+    /// Frames that came in the redundancy of later ones, and their RTP times.
+    pub redundant: BTreeMap<u32, u32>,
     /// What came again for an index that was there.
     pub repeats: u64,
     /// RTX packets.
@@ -102,6 +110,7 @@ impl Inbox {
             setup,
             got: BTreeMap::new(),
             order: Vec::new(),
+            redundant: BTreeMap::new(),
             repeats: 0,
             retransmissions: 0,
             statistics: ReceiverStatistics::default(),
@@ -170,6 +179,15 @@ impl Inbox {
         let Some((&first, _)) = self.got.first_key_value() else { return Vec::new() };
         let (&last, _) = self.got.last_key_value().expect("not empty");
         (first..=last).filter(|index| !self.got.contains_key(index)).collect()
+    }
+
+    /// Share of the frames between the first and the last that came in no way: of sound.
+    #[must_use]
+    pub fn share_unheard(&self) -> f64 {
+        let own = self.got.values().map(|got| got.body.frame);
+        let heard: BTreeSet<u32> = own.chain(self.redundant.keys().copied()).collect();
+        let (Some(first), Some(last)) = (heard.first(), heard.last()) else { return 1.0 };
+        1.0 - heard.len() as f64 / f64::from(last - first + 1)
     }
 
     /// Complete frames in the order of their indices: first index, body of the first packet,

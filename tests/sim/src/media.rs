@@ -121,8 +121,52 @@ pub fn dependency(descriptor: Descriptor, (first, last): (bool, bool), frame: u1
             | 0b00_01_01_11 << 24
             | 0b10_10_10_10_10_10_00_01_10_00_00_01;
         out.extend(&u64::to_be_bytes(templates)[2..]);
+        // Browsers describe chains and sizes behind, and are longer than a one-byte extension.
+        out.extend([0; 12]);
     }
     out
+}
+
+/// RED (RFC 2198) around payloads of one type: those before, each with its RTP time, the oldest first.
+#[must_use]
+pub fn red(payload_type: u8, timestamp: u32, earlier: &[(u32, Vec<u8>)], newest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (at, bytes) in earlier {
+        let offset = timestamp.wrapping_sub(*at);
+        let word = 1 << 31 | u32::from(payload_type) << 24 | offset << 10 | bytes.len() as u32;
+        out.extend(word.to_be_bytes());
+    }
+    out.push(payload_type);
+    earlier.iter().for_each(|(_, bytes)| out.extend(bytes));
+    out.extend(newest);
+    out
+}
+
+/// Takes RED apart: the payloads before, each with how long before, and the newest. All of one type.
+///
+/// # Errors
+/// What is wrong with it.
+#[expect(clippy::type_complexity, reason = "read once")]
+pub fn read_red(payload_type: u8, payload: &[u8]) -> Result<(Vec<(u32, &[u8])>, &[u8]), String> {
+    let (mut rest, mut headers) = (payload, Vec::new());
+    while let Some((word, behind)) = rest.split_first_chunk::<4>().filter(|(w, _)| w[0] & 0x80 != 0)
+    {
+        headers.push(u32::from_be_bytes(*word));
+        rest = behind;
+    }
+    let (last, mut rest) = rest.split_first().ok_or("RED without a newest block")?;
+    let types = headers.iter().map(|word| (word >> 24) as u8 & 0x7f).chain([*last]);
+    if types.into_iter().any(|kind| kind != payload_type) {
+        return Err("RED around another payload type".into());
+    }
+    let mut earlier = Vec::new();
+    for word in headers {
+        let (bytes, behind) =
+            rest.split_at_checked((word & 0x3ff) as usize).ok_or("RED that is cut short")?;
+        earlier.push((word >> 10 & 0x3fff, bytes));
+        rest = behind;
+    }
+    Ok((earlier, rest))
 }
 
 /// Reads a payload back.

@@ -80,6 +80,18 @@ impl Feedback {
     pub const ALL: Self = Self { nack: true, pli: true, fir: true, remb: true, transport_cc: true };
 }
 
+/// The same with RED of that payload type around the first codec.
+#[must_use]
+pub fn with_red(mut parameters: RtpParameters, payload_type: Option<u8>) -> RtpParameters {
+    parameters.codecs.extend(payload_type.map(|payload_type| RtpCodec {
+        mime_type: "audio/red".into(),
+        payload_type,
+        clock_rate: clock_rate(Codec::Opus),
+        ..RtpCodec::default()
+    }));
+    parameters
+}
+
 /// Parameters with one media codec, RTX if `rtx_payload_type` is there.
 #[must_use]
 pub fn parameters(

@@ -147,7 +147,8 @@ pub struct Peer {
     rtcp_index: RtcpIndex,
     transport_seq: u16,
     transaction: u64,
-    extensions_in: ExtensionMap,
+    /// Ids of what it receives.
+    pub extensions_in: ExtensionMap,
 }
 
 /// What a peer is made of.
@@ -377,6 +378,9 @@ impl Peer {
         if let Some(ntp) = plain.captured_ntp {
             let (value, len) = AbsCaptureTime { ntp, clock_offset: None }.to_bytes();
             header.push(id(ExtensionKind::AbsCaptureTime), &value[..len])?;
+        }
+        if let Some((value, id)) = plain.playout_delay.zip(map.id(ExtensionKind::PlayoutDelay)) {
+            header.push(id, &value)?;
         }
         if let Some((value, id)) =
             plain.dependency.as_deref().zip(map.id(ExtensionKind::DependencyDescriptor))
@@ -636,10 +640,24 @@ fn take_packet(
     } else {
         Some(inbox.setup.payload_type)
     };
-    if Some(header.payload_type) != expected {
+    let is_red = !rtx && inbox.setup.red == Some(header.payload_type);
+    if Some(header.payload_type) != expected && !is_red {
         return Err(format!("payload type {}", header.payload_type));
     }
     let mut payload = header.payload(packet);
+    if is_red {
+        let (earlier, newest) = media::read_red(inbox.setup.payload_type, payload)?;
+        for (offset, bytes) in earlier {
+            let (body, _) = media::read(inbox.setup.codec, bytes)?;
+            let timestamp = header.timestamp.wrapping_sub(offset);
+            let known = inbox.got.values().rev().take(8).find(|got| got.body == body);
+            if known.is_some_and(|got| got.timestamp != timestamp) {
+                return Err(format!("frame {} has two times", body.frame));
+            }
+            inbox.redundant.insert(body.frame, timestamp);
+        }
+        payload = newest;
+    }
     if payload.is_empty() {
         return Ok(());
     }
@@ -668,6 +686,8 @@ fn take_packet(
         audio_level: None,
         orientation: None,
         captured_ntp: None,
+        playout_delay: None,
+        dependency: None,
         send_time: None,
         body,
         descriptor,
@@ -684,6 +704,8 @@ fn take_packet(
             Some(ExtensionKind::AbsCaptureTime) => {
                 got.captured_ntp = AbsCaptureTime::parse(value).map(|time| time.ntp);
             }
+            Some(ExtensionKind::PlayoutDelay) => got.playout_delay = Some(value.to_vec()),
+            Some(ExtensionKind::DependencyDescriptor) => got.dependency = Some(value.to_vec()),
             _ => return Err(format!("an extension {id} that nobody agreed to")),
         }
     }

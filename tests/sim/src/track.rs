@@ -46,6 +46,8 @@ pub struct Plain {
     pub orientation: Option<u8>,
     /// NTP time of the capture.
     pub captured_ntp: Option<u64>,
+    /// Playout delay.
+    pub playout_delay: Option<[u8; 3]>,
     /// Dependency descriptor.
     pub dependency: Option<Vec<u8>>,
     /// Payload.
@@ -91,6 +93,8 @@ pub struct Source {
     pub packets: u32,
     /// For sender reports.
     pub octets: u32,
+    /// The newest payloads and their RTP times, for RED.
+    spoken: Vec<(u32, Vec<u8>)>,
     pattern: usize,
 }
 
@@ -117,6 +121,7 @@ impl Source {
             captures: Vec::new(),
             packets: 0,
             octets: 0,
+            spoken: Vec::new(),
             pattern: 0,
         }
     }
@@ -168,6 +173,10 @@ pub struct Track {
     pub payload_type: u8,
     /// Payload type of retransmissions.
     pub rtx_payload_type: Option<u8>,
+    /// It is sent as RED of that payload type, with so many earlier payloads.
+    pub red: Option<(u8, usize)>,
+    /// The server may ask for what is missing.
+    pub nack: bool,
     /// Between two frames.
     pub interval: Nanos,
     /// Next frame's capture.
@@ -183,6 +192,8 @@ pub struct Track {
     pub level: Option<u8>,
     /// CVO byte, when the publisher sends one.
     pub orientation: Option<u8>,
+    /// Playout delay, when the publisher sends one.
+    pub playout_delay: Option<[u8; 3]>,
     /// It sends dependency descriptors: of three temporal layers.
     pub describes_dependencies: bool,
     /// Ids of its header extensions.
@@ -203,6 +214,8 @@ impl Track {
             labels: false,
             payload_type: if audio { 111 } else { 96 },
             rtx_payload_type: (!audio).then_some(97),
+            red: None,
+            nack: true,
             interval: if audio { 20 * MS } else { SECOND / 30 },
             next_at: now,
             temporal_layers: 1,
@@ -210,6 +223,7 @@ impl Track {
             muted: false,
             level: None,
             orientation: None,
+            playout_delay: None,
             describes_dependencies: false,
             extensions: parameters::PUBLISHER_EXTENSIONS.to_vec(),
             sources: Vec::new(),
@@ -258,12 +272,20 @@ impl Track {
         for packet in 0..packets {
             let frame = source.frame;
             let body = Body { source: source.ssrc, frame, packet, packets, captured: at };
-            let payload = media::write(codec, descriptor, body, source.payload_len);
+            let mut payload = media::write(codec, descriptor, body, source.payload_len);
+            if let Some((_, levels)) = self.red {
+                let timestamp = source.timestamp(at, rate);
+                let newest = payload.clone();
+                payload = media::red(self.payload_type, timestamp, &source.spoken, &newest);
+                source.spoken.push((timestamp, newest));
+                let surplus = source.spoken.len().saturating_sub(levels);
+                source.spoken.drain(..surplus);
+            }
             source.packets = source.packets.wrapping_add(1);
             source.octets = source.octets.wrapping_add(payload.len() as u32);
             out.push(Plain {
                 ssrc: source.ssrc,
-                payload_type: self.payload_type,
+                payload_type: self.red.map_or(self.payload_type, |(red, _)| red),
                 index: source.index,
                 timestamp: source.timestamp(at, rate),
                 marker: packet + 1 == packets && !audio,
@@ -273,6 +295,7 @@ impl Track {
                 audio_level: audio.then(|| self.level.unwrap_or((frame % 127) as u8) | 0x80),
                 orientation: self.orientation,
                 captured_ntp: (packet + 1 == packets).then_some(ntp),
+                playout_delay: self.playout_delay,
                 dependency: self.describes_dependencies.then(|| {
                     media::dependency(
                         descriptor,

@@ -15,7 +15,7 @@ use ironcast_core::{
     batch::{Batch, Class, PathId, SLAB_BYTES, Slab},
     link::webrtc::ice::Credentials,
     srtp::{MasterKey, OpenKey, SealKey, SealedOnce, SoftwareSealer, Suite},
-    wire::{self, Codec, Protocol, rtp::SequenceExtender, stun::Role},
+    wire::{self, Codec, Protocol, extension::ExtensionKind, rtp::SequenceExtender, stun::Role},
     worker::{Action, Ingress, Limits, Worker},
 };
 use ironcast_protocol::{
@@ -56,11 +56,23 @@ pub struct Want {
     pub preferred: Option<Layers>,
     /// Given; else the next free one.
     pub ssrc: Option<u32>,
+    /// It takes RED.
+    pub red: bool,
+    /// Ids of header extensions.
+    pub extensions: Vec<(u8, ExtensionKind)>,
 }
 
 impl Default for Want {
     fn default() -> Self {
-        Self { nack: true, rtx: true, paused: false, preferred: None, ssrc: None }
+        Self {
+            nack: true,
+            rtx: true,
+            paused: false,
+            preferred: None,
+            ssrc: None,
+            red: false,
+            extensions: RECEIVER_EXTENSIONS.to_vec(),
+        }
     }
 }
 
@@ -347,6 +359,17 @@ impl World {
         self.publish(peer, track)
     }
 
+    /// Opus on MID `a` that is never sent again, as browsers offer it; as RED of payload type 63 where
+    /// `levels` is not 0.
+    pub fn publish_voice(&mut self, peer: usize, id: &str, levels: usize) -> &mut Track {
+        let mut track = Track::new(id, Codec::Opus, Some("a"), self.now);
+        (track.nack, track.red) = (false, (levels > 0).then_some((63, levels)));
+        let mut source = Source::new(self.ssrc(), None, 1_000 + self.rng.below(20_000));
+        source.payload_len = 120;
+        track.sources.push(source);
+        self.publish(peer, track)
+    }
+
     /// One stream of video on MID `v`, with RTX.
     pub fn publish_video(&mut self, peer: usize, id: &str, codec: Codec) -> &mut Track {
         let mut track = Track::new(id, codec, Some("v"), self.now);
@@ -426,10 +449,11 @@ impl World {
             track.mid.as_deref(),
             track.payload_type,
             track.rtx_payload_type,
-            Feedback::ALL,
+            Feedback { nack: track.nack, ..Feedback::ALL },
             &track.extensions,
             encodings.collect(),
         );
+        parameters = parameters::with_red(parameters, track.red.map(|(red, _)| red));
         parameters.rtcp.cname.clone_from(&self.peers[peer].name);
         Produce {
             id: track.id.clone(),
@@ -497,9 +521,12 @@ impl World {
             payload_type,
             rtx.map(|(_, payload_type)| payload_type),
             Feedback { nack: want.nack, transport_cc: false, ..Feedback::ALL },
-            &RECEIVER_EXTENSIONS,
+            &want.extensions,
             vec![encoding],
         );
+        let red = want.red.then_some(112);
+        let rtp_parameters = parameters::with_red(rtp_parameters, red);
+        self.peers[peer].extensions_in = parameters::extension_map(&want.extensions);
         let name = self.peers[peer].name.clone();
         let create = Consume {
             id: format!("{name}/{producer}"),
@@ -512,7 +539,7 @@ impl World {
             ignore_dtx: false,
             note: Vec::new(),
         };
-        (create, Setup { ssrc, codec, payload_type, rtx, nack: want.nack })
+        (create, Setup { ssrc, codec, payload_type, rtx, red, nack: want.nack })
     }
 
     /// Lets time pass.

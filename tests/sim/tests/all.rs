@@ -27,6 +27,8 @@ mod loss;
 mod observers;
 #[path = "all/pipes.rs"]
 mod pipes;
+#[path = "all/red.rs"]
+mod red;
 #[path = "all/reports.rs"]
 mod reports;
 #[path = "all/restart.rs"]

@@ -60,7 +60,7 @@ fn mime_type() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => prop::sample::select(vec![
             "video/VP8", "video/vp9", "video/H264", "video/AV1", "video/rtx", "audio/opus",
-            "audio/PCMU", "audio/multiopus", "video/H265", "video/H266", "audio/rtx", "nonsense",
+            "audio/PCMU", "audio/multiopus", "audio/red", "video/H265", "video/H266", "audio/rtx", "nonsense",
         ]).prop_map(ToOwned::to_owned),
         1 => ".{0,70}",
     ]

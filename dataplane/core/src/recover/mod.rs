@@ -4,5 +4,6 @@ pub mod allowance;
 pub mod history;
 pub mod nack;
 pub mod pool;
+pub mod red;
 pub mod resend;
 pub mod statistics;

@@ -4,8 +4,11 @@
 
 use ironcast_protocol::media::MediaKind;
 
-use super::history::{CAPACITY_MAX, KEEP};
-use crate::{MS, Nanos, numbers::SentSeq};
+use super::{
+    history::{CAPACITY_MAX, KEEP},
+    red::{Earlier, LEVELS_MAX},
+};
+use crate::{MS, Nanos, numbers::SentSeq, producer::PADDING_MAX};
 
 /// Packets remembered of video, as many as its history can keep; and of audio, as many as it keeps
 /// at 50 a second.
@@ -28,19 +31,24 @@ struct Resent {
 pub struct SentParts {
     /// abs-send-time, 24 bits.
     pub abs_send_time: u32,
-    /// Bytes of padding.
+    /// Bytes of padding, at most [`PADDING_MAX`].
     pub padding: u8,
+    /// What went with it.
+    pub earlier: Earlier,
 }
 
 impl SentParts {
     fn packed(self) -> u32 {
-        self.abs_send_time << 8 | u32::from(self.padding)
+        self.abs_send_time << 8 | u32::from(self.earlier.0) << 6 | u32::from(self.padding)
     }
 
     fn unpacked(packed: u32) -> Self {
-        Self { abs_send_time: packed >> 8, padding: packed as u8 }
+        let earlier = Earlier((packed >> 6) as u8 & 0x03);
+        Self { abs_send_time: packed >> 8, padding: packed as u8 & 0x3f, earlier }
     }
 }
+
+const _: () = assert!(PADDING_MAX <= 0x3f && LEVELS_MAX <= 2, "they share a byte");
 
 /// See the file's head. Costs nothing until it is used.
 #[derive(Debug)]
@@ -134,7 +142,7 @@ mod tests {
     #[test]
     fn only_what_is_still_known_can_be_repeated() {
         let mut resends = Resends::new(MediaKind::Audio);
-        let parts = SentParts { abs_send_time: 0xff_fffe, padding: 0xff };
+        let parts = SentParts { abs_send_time: 0xff_fffe, padding: 0x3f, earlier: Earlier(0x03) };
         resends.note_sent(SentSeq(7), parts);
         assert_eq!(resends.parts(SentSeq(7)), Some(parts));
         resends.note_sent(SentSeq(7 + u32::from(AUDIO_MEMORY)), SentParts::default());

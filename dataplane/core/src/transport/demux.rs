@@ -41,6 +41,7 @@ struct Entry {
     rids: Vec<Option<String>>,
     payload_type: u8,
     rtx_payload_type: Option<u8>,
+    red_payload_type: Option<u8>,
     /// Ids of the extensions that carry MID, RID and repaired RID.
     label_ids: [Option<u8>; 3],
 }
@@ -67,11 +68,13 @@ impl Entry {
             return Fit::No;
         }
         let rtx = self.rtx_payload_type == Some(payload_type);
+        let is_media =
+            payload_type == self.payload_type || self.red_payload_type == Some(payload_type);
         let stream = match repaired.or(rid) {
             Some(rid) => self.rids.iter().position(|own| own.as_deref() == Some(rid)),
             // Without a RID only a producer of one stream can be meant.
             None if self.rids.len() == 1 => (same_mid || mid.is_none()).then_some(0),
-            None if mid.is_none() && (rtx || payload_type == self.payload_type) => {
+            None if mid.is_none() && (rtx || is_media) => {
                 return Fit::OneOfSeveral;
             }
             None => None,
@@ -80,7 +83,7 @@ impl Entry {
             return Fit::No;
         };
         let is_named = same_mid || rid.is_some() || repaired.is_some();
-        if !rtx && (payload_type != self.payload_type || repaired.is_some()) {
+        if !rtx && (!is_media || repaired.is_some()) {
             return if is_named { Fit::OtherType } else { Fit::No };
         }
         let stream = StreamRef { producer: self.producer, stream: stream as u8, rtx };
@@ -209,6 +212,7 @@ impl Demux {
             rids,
             payload_type: producer.payload_type,
             rtx_payload_type: producer.rtx_payload_type,
+            red_payload_type: producer.red_payload_type,
             label_ids: labels.map(|kind| producer.extensions.id(kind)),
         });
         Ok(())
@@ -234,6 +238,7 @@ mod tests {
             rids: rids.iter().map(|rid| rid.map(str::to_owned)).collect(),
             payload_type: types.0,
             rtx_payload_type: Some(types.1),
+            red_payload_type: (types.0 == 111).then_some(63),
             label_ids: [Some(4), Some(10), Some(11)],
         }
     }
@@ -264,6 +269,7 @@ mod tests {
             (97, &[(4, "1"), (10, "q")], named(stream(1, 0, true))),
             (96, &[(4, "2")], named(stream(2, 0, false))),
             (111, &[(4, "0")], named(stream(3, 0, false))),
+            (63, &[(4, "0")], named(stream(3, 0, false))),
             // Media is no repair, and a payload type that nobody announced is nobody's.
             (96, &[(4, "1"), (11, "f")], other_type),
             (33, &[(4, "1"), (10, "f")], other_type),

@@ -1,4 +1,4 @@
-//! [3] The way in of one peer: find the stream, unprotect straight into packet memory, undo RTX,
+//! [3] The way in of one peer: find the stream, unprotect straight into packet memory, undo RTX and RED,
 //! hand to [4] `producer.rs`; RTCP goes to `reports.rs`. Nothing is remembered of a packet before
 //! its tag was verified.
 
@@ -262,7 +262,8 @@ impl Worker {
             self.pool.give(buffer);
             return Err(reason);
         }
-        if expected != Some(header.payload_type) {
+        let is_red = expected != Some(header.payload_type);
+        if is_red && (found.rtx || producer.red_payload_type != Some(header.payload_type)) {
             self.pool.give(buffer);
             return Err(Discard::RtpUnknownPayloadType);
         }
@@ -285,6 +286,22 @@ impl Worker {
             self.report_used_up(found);
             return Err(Discard::NumbersUsedUp);
         }
+        let was_fresh = !producer.fresh.is_empty();
+        if is_red {
+            let named = (seq, header.timestamp, arrival);
+            let unpacked =
+                producer.unpack(found.stream, named, payload.clone(), &buffer, &mut self.pool);
+            match unpacked {
+                Ok(unpacked) => {
+                    payload = unpacked.newest;
+                    self.counters.recovered += unpacked.recovered;
+                }
+                Err(reason) => {
+                    self.pool.give(buffer);
+                    return Err(reason);
+                }
+            }
+        }
         let meta = Meta {
             seq,
             timestamp: header.timestamp,
@@ -298,12 +315,11 @@ impl Worker {
         };
         let arrived = Arrived { stream: found.stream, rtx: found.rtx, len: plain_len };
         let transport = producer.transport;
-        let was_fresh = !producer.fresh.is_empty();
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
         let is_traced = !self.traces.is_empty();
         let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());
-        if result.is_ok() && !was_fresh {
+        if !was_fresh && !producer.fresh.is_empty() {
             self.fresh_producers.push(found.producer);
         }
         if streams_changed {
@@ -358,8 +374,13 @@ fn sort_extensions(map: &ExtensionMap, header: &rtp::Header, datagram: &[u8]) ->
             ExtensionKind::VideoOrientation => {
                 sorted.forwarded.video_orientation = value.first().copied();
             }
-            ExtensionKind::AbsCaptureTime => sorted.forwarded.abs_capture_time = Some(range),
-            ExtensionKind::PlayoutDelay => sorted.forwarded.playout_delay = Some(range),
+            // Values of another length are none, and no receiver would take them.
+            ExtensionKind::AbsCaptureTime if matches!(value.len(), 8 | 16) => {
+                sorted.forwarded.abs_capture_time = Some(range);
+            }
+            ExtensionKind::PlayoutDelay if value.len() == 3 => {
+                sorted.forwarded.playout_delay = Some(range);
+            }
             ExtensionKind::DependencyDescriptor => {
                 sorted.forwarded.dependency_descriptor = Some(range);
             }

@@ -12,7 +12,11 @@ use crate::{
     link::way::Way,
     numbers::{SentSeq, SourceSeq},
     producer::{Producer, Stream},
-    recover::{history::Stored, resend::SentParts},
+    recover::{
+        history::{History, Stored},
+        red::{Earlier, PREFIX_BYTES_MAX, write_prefix},
+        resend::SentParts,
+    },
     srtp::SealJob,
     template::HeaderFields,
     timeline::Rewritten,
@@ -171,8 +175,15 @@ fn forward_one(
     let Some(rewritten) = consumer.choose(stream, stored, &producer.streams) else {
         return 0;
     };
-    let parts = SentParts { abs_send_time: out.abs_send_time, padding: stored.meta.padding };
-    let len = write_media(out, consumer, producer.codec, stored, rewritten, parts);
+    let earlier = if consumer.template.red() == 0 {
+        Earlier::default()
+    } else {
+        let history = &producer.streams[usize::from(stream)].history;
+        Earlier::choose(history, stored, consumer.red_levels())
+    };
+    let (abs_send_time, padding) = (out.abs_send_time, stored.meta.padding);
+    let parts = SentParts { abs_send_time, padding, earlier };
+    let len = write_media(out, consumer, producer, stream, stored, rewritten, parts);
     if len == 0 {
         return 0;
     }
@@ -180,6 +191,10 @@ fn forward_one(
         consumer.resends.note_sent(rewritten.seq, parts);
     }
     consumer.sent.payload_bytes += u64::from(stored.meta.payload_len);
+    if !earlier.is_none() {
+        let history = &producer.streams[usize::from(stream)].history;
+        consumer.sent.payload_bytes += earlier.bytes(history, stored);
+    }
     if stored.meta.marker && consumer.repeats_tails() {
         resend(out, consumer, producer, rewritten.seq, now);
     }
@@ -217,7 +232,7 @@ fn resend(
             return 0;
         }
         consumer.asked.retransmitted += 1;
-        return write_media(out, consumer, producer.codec, stored, rewritten, parts);
+        return write_media(out, consumer, producer, stream, stored, rewritten, parts);
     };
     if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
         return 0;
@@ -251,11 +266,16 @@ fn resend(
 fn write_media(
     out: &mut Out<'_>,
     consumer: &Consumer,
-    codec: Codec,
+    producer: &Producer,
+    stream: u8,
     stored: &Stored,
     rewritten: Rewritten,
     parts: SentParts,
 ) -> usize {
+    if !parts.earlier.is_none() {
+        let history = &producer.streams[usize::from(stream)].history;
+        return write_red(out, consumer, history, stored, rewritten, parts);
+    }
     let fields = HeaderFields {
         rtx: None,
         marker: stored.meta.marker,
@@ -265,7 +285,36 @@ fn write_media(
         padding: parts.padding > 0,
     };
     let body = Body { prefix: &[], padding: usize::from(parts.padding), index: rewritten.seq };
-    write_packet(out, consumer, codec, stored, rewritten, &fields, body)
+    write_packet(out, consumer, producer.codec, stored, rewritten, &fields, body)
+}
+
+/// The same as RED, with what was sent before. Nothing where that is not here any more: a repeat is
+/// the same bytes, or none.
+#[inline(never)]
+fn write_red(
+    out: &mut Out<'_>,
+    consumer: &Consumer,
+    history: &History,
+    stored: &Stored,
+    rewritten: Rewritten,
+    parts: SentParts,
+) -> usize {
+    let (template, mut prefix) = (&consumer.template, [0; PREFIX_BYTES_MAX]);
+    let of = template.payload_type();
+    let Some(len) = write_prefix(history, stored, parts.earlier, of, &mut prefix) else {
+        return 0;
+    };
+    let fields = HeaderFields {
+        rtx: Some((template.red(), consumer.ssrc)),
+        marker: stored.meta.marker,
+        seq: rewritten.seq.wire(),
+        timestamp: rewritten.timestamp,
+        abs_send_time: parts.abs_send_time,
+        padding: parts.padding > 0,
+    };
+    let padding = usize::from(parts.padding);
+    let body = Body { prefix: &prefix[..len], padding, index: rewritten.seq };
+    write_packet(out, consumer, Codec::Opus, stored, rewritten, &fields, body)
 }
 
 /// What surrounds the payload.

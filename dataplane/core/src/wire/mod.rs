@@ -13,6 +13,7 @@ pub mod h264;
 pub mod h265;
 pub mod opus;
 pub mod payload;
+pub mod red;
 pub mod rtcp;
 pub mod rtp;
 pub mod stun;

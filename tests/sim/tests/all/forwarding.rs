@@ -1,8 +1,20 @@
 //! Everything that is published reaches everyone who consumes it: complete, in order, unchanged.
 
-use ironcast_core::{MS, SECOND, wire::Codec};
+use std::collections::BTreeMap;
+
+use ironcast_core::{
+    MS, SECOND,
+    wire::{Codec, extension::ExtensionKind},
+};
 use ironcast_protocol::media::Layers;
-use ironcast_sim::{World, parameters, world::Want};
+use ironcast_sim::{
+    Network, World, media, parameters,
+    track::{Plain, Source, Track},
+    world::Want,
+};
+
+/// Longest value of a one-byte extension (RFC 8285 section 4.2).
+const ONE_BYTE_MAX: usize = 16;
 
 #[test]
 fn a_video_stream_arrives_complete_in_order_and_unchanged() {
@@ -83,6 +95,52 @@ fn header_extensions_have_the_receivers_ids() {
         matches!(event, ironcast_protocol::Event::VideoOrientationChange { rotation: 90, .. })
     });
     assert_eq!(turns.count(), 1);
+}
+
+/// A dependency descriptor that brings its templates is longer than a one-byte extension can be, and ids
+/// above 14 are none of theirs: what goes beside them arrives as well, also when it is sent again.
+#[test]
+fn extensions_of_any_length_and_id_pass_from_end_to_end() {
+    use ExtensionKind::{AbsCaptureTime, AbsSendTime, DependencyDescriptor, Mid, PlayoutDelay};
+    for (seed, ids, rtx) in [
+        (22, [4, 12, 13, 14], true),
+        (23, [4, 12, 13, 200], true),
+        (24, [20, 5, 30, 3], false),
+        (25, [4, 12, 13, 14], false),
+    ] {
+        let mut world = World::new(seed);
+        let alice = world.join("alice");
+        let bob = world.join_over("bob", Network::default(), Network::lossy(0.05));
+        let mut track = Track::new("camera", Codec::H264, Some("v"), world.now);
+        (track.describes_dependencies, track.temporal_layers) = (true, 3);
+        track.playout_delay = Some([0x01, 0x20, 0x40]);
+        track.extensions.extend([(14, PlayoutDelay), (77, DependencyDescriptor)]);
+        let mut source = Source::new(world.ssrc(), None, 5_000);
+        source.rtx_ssrc = Some(world.ssrc());
+        track.sources.push(source);
+        world.publish(alice, track);
+        let kinds = [AbsSendTime, AbsCaptureTime, PlayoutDelay, DependencyDescriptor];
+        let extensions = [(1, Mid)].into_iter().chain(ids.into_iter().zip(kinds)).collect();
+        let want = Want { extensions, rtx, ..Want::default() };
+        let ssrc = world.consume_as(bob, "camera", want).0;
+        world.run(5 * SECOND);
+        world.assert_no_faults();
+        let sent = &world.peers[alice].track("camera").sources[0].sent;
+        let of = |plain: &Plain| media::read(Codec::H264, &plain.payload).unwrap().0;
+        let sent: BTreeMap<_, _> =
+            sent.values().map(|(plain, _)| (of(plain), plain.clone())).collect();
+        let inbox = world.peers[bob].inbox(ssrc);
+        assert!(inbox.got.len() > 200, "seed {seed}: {}", inbox.got.len());
+        for got in inbox.got.values() {
+            let plain = &sent[&got.body];
+            assert_eq!(got.dependency, plain.dependency, "seed {seed}");
+            assert_eq!(got.playout_delay.as_deref(), Some(&[0x01, 0x20, 0x40][..]), "seed {seed}");
+            assert_eq!(got.captured_ntp, plain.captured_ntp, "seed {seed}");
+            assert!(got.mid.is_some() && got.send_time.is_some(), "seed {seed}");
+        }
+        let longest = inbox.got.values().filter_map(|got| Some(got.dependency.as_ref()?.len()));
+        assert!(longest.max() > Some(ONE_BYTE_MAX), "seed {seed}");
+    }
 }
 
 #[test]
