@@ -220,6 +220,7 @@ impl Workers {
                 observers_per_router_max: config.limits.observers_per_router_max as usize,
                 producers_per_observer_max: config.limits.producers_per_observer_max as usize,
                 plain_allow: config.rtc.plain_allow.clone(),
+                takes_dtls_in_stun: config.rtc.dtls_in_stun,
             },
         );
         let engine = WorkerEngine::new(

@@ -49,6 +49,7 @@ fn join(worker: &mut Worker, id: &str, slot: u32) -> PathId {
         role: stun::Role::Controlling(1),
         use_candidate: true,
         nomination: None,
+        dtls: None,
     };
     let mut check = [0; stun::MESSAGE_BYTES_MAX];
     let len = stun::write_request(&mut check, &request, credentials.password.as_bytes()).unwrap();

@@ -130,6 +130,9 @@ section! {
         /// A peer that stays disconnected for so long is gone: its transport is closed. 0: it is kept,
         /// so that an ICE restart works at any time.
         disconnected_timeout_s: u32 = 0, Between(0, 86_400);
+        /// The DTLS handshake may begin within connectivity checks (draft-hancke-webrtc-sped), with those
+        /// who begin it so: they are connected a round trip earlier. A draft, which browsers try.
+        dtls_in_stun: bool = false;
         /// A handshake that is not done by then is given up.
         handshake_timeout_s: u32 = 30, Between(1, 600);
         /// Bitrate assumed towards a new receiver until its network says otherwise.

@@ -82,6 +82,7 @@ fn connectivity_check(criterion: &mut Criterion) {
         role: stun::Role::Controlling(1),
         use_candidate: true,
         nomination: None,
+        dtls: None,
     };
     let mut check = [0; stun::MESSAGE_BYTES_MAX];
     let len = stun::write_request(&mut check, &request, password).expect("room");
@@ -95,7 +96,7 @@ fn connectivity_check(criterion: &mut Criterion) {
     let mut answer = [0; stun::MESSAGE_BYTES_MAX];
     let mapped = ([192, 0, 2, 1], 40_000).into();
     criterion.bench_function("stun/write_answer", |b| {
-        b.iter(|| stun::write_success(&mut answer, black_box(&[7; 12]), mapped, password));
+        b.iter(|| stun::write_success(&mut answer, black_box(&[7; 12]), mapped, None, password));
     });
 }
 

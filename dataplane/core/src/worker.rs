@@ -97,6 +97,8 @@ pub struct Limits {
     pub producers_per_observer_max: usize,
     /// Where plain transports may send to, and whose packets may tell them where to.
     pub plain_allow: Vec<IpNet>,
+    /// Peers' connectivity checks may carry their DTLS handshake.
+    pub takes_dtls_in_stun: bool,
 }
 
 impl Default for Limits {
@@ -113,6 +115,7 @@ impl Default for Limits {
             observers_per_router_max: 8,
             producers_per_observer_max: 2_000,
             plain_allow: Vec::new(),
+            takes_dtls_in_stun: true,
         }
     }
 }
@@ -224,6 +227,8 @@ pub struct Counters {
     pub repeats_refused: u64,
     /// Lost packets that came back out of the redundancy of later ones (RED).
     pub recovered: u64,
+    /// Datagrams of DTLS handshakes that came in checks.
+    pub dtls_in_stun: u64,
     /// STUN handed to other workers.
     pub handed_over: u64,
 }

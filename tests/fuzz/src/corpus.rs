@@ -88,12 +88,13 @@ fn stun_inputs() -> Files {
             role,
             use_candidate,
             nomination,
+            dtls: None,
         };
         filled(|buffer| stun::write_request(buffer, &request, PASSWORD))
     };
     let success = |address: &str| {
         let address = address.parse().expect("an address");
-        filled(|buffer| stun::write_success(buffer, &id, address, PASSWORD))
+        filled(|buffer| stun::write_success(buffer, &id, address, None, PASSWORD))
     };
     let error = |code, unknown: &[u16], password| {
         filled(|buffer| stun::write_error(buffer, &id, code, unknown, password))

@@ -65,7 +65,7 @@ pub fn stun(data: &[u8]) {
     let answer = stun::Message::parse(&buffer[..len]).expect("our own answer is well-formed");
     assert!(answer.verify_integrity(PASSWORD) && answer.verify_fingerprint());
     if let Some(address) = message.mapped_address {
-        let len = stun::write_success(&mut buffer, id, address, PASSWORD)
+        let len = stun::write_success(&mut buffer, id, address, None, PASSWORD)
             .expect("a success response fits");
         let answer = stun::Message::parse(&buffer[..len]).expect("our own answer is well-formed");
         let seen = answer.mapped_address.map(|a| (a.ip().to_canonical(), a.port()));

@@ -297,6 +297,7 @@ impl Peer {
             role: self.check.role,
             use_candidate: self.check.nominate,
             nomination: self.check.nomination,
+            dtls: None,
         };
         let mut bytes = vec![0; stun::MESSAGE_BYTES_MAX];
         let written = stun::write_request(&mut bytes, &request, self.check.password.as_bytes());

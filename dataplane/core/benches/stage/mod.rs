@@ -153,6 +153,7 @@ impl Stage {
             role: stun::Role::Controlling(1),
             use_candidate: true,
             nomination: None,
+            dtls: None,
         };
         let len = stun::write_request(&mut check, &request, credentials.password.as_bytes())
             .expect("room");

@@ -44,6 +44,10 @@ const ICE_CONTROLLED: u16 = 0x8029;
 const ICE_CONTROLLING: u16 = 0x802a;
 /// libwebrtc's aggressive renomination (draft-thatcher-ice-renomination).
 const NOMINATION: u16 = 0xc001;
+/// A datagram of the DTLS handshake, in a check (draft-hancke-webrtc-sped, with libwebrtc's numbers).
+const DTLS_IN_STUN: u16 = 0xc070;
+/// Which of them have come.
+const DTLS_IN_STUN_ACK: u16 = 0xc071;
 
 const INTEGRITY_BYTES: usize = 20;
 /// RFC 8489 section 14.7.
@@ -124,6 +128,10 @@ pub struct Message<'a> {
     pub controlled: Option<u64>,
     /// Renomination: the pair with the highest number wins.
     pub nomination: Option<u32>,
+    /// A datagram of the DTLS handshake.
+    pub dtls: Option<&'a [u8]>,
+    /// The sender takes DTLS in STUN, too: hashes of what it has got ([`dtls_hash`]), 4 bytes each.
+    pub dtls_ack: Option<&'a [u8]>,
     /// Of a response: what we look like from there.
     pub mapped_address: Option<SocketAddr>,
     /// Of a refusal.
@@ -169,6 +177,8 @@ impl<'a> Message<'a> {
             controlling: None,
             controlled: None,
             nomination: None,
+            dtls: None,
+            dtls_ack: None,
             mapped_address: None,
             error_code: None,
             unknown: UnknownAttributes::default(),
@@ -213,6 +223,8 @@ impl<'a> Message<'a> {
             ICE_CONTROLLED if self.controlled.is_none() => {
                 self.controlled = Some(u64_at(value, 0).filter(|_| value.len() == 8)?);
             }
+            DTLS_IN_STUN if self.dtls.is_none() => self.dtls = Some(value),
+            DTLS_IN_STUN_ACK if self.dtls_ack.is_none() => self.dtls_ack = Some(value),
             NOMINATION if self.nomination.is_none() => self.nomination = Some(number(value)?),
             MESSAGE_INTEGRITY => {
                 (value.len() == INTEGRITY_BYTES).then_some(())?;
@@ -362,6 +374,8 @@ pub struct Request<'a> {
     pub use_candidate: bool,
     /// Renominate.
     pub nomination: Option<u32>,
+    /// A datagram of the DTLS handshake.
+    pub dtls: Option<&'a [u8]>,
 }
 
 /// Writes a binding request, signed with the receiver's password. Returns its length.
@@ -386,11 +400,16 @@ pub fn write_request(
     if let Some(nomination) = request.nomination {
         message.attribute(NOMINATION, &nomination.to_be_bytes())?;
     }
+    if let Some(dtls) = request.dtls {
+        message.attribute(DTLS_IN_STUN, dtls)?;
+        message.attribute(DTLS_IN_STUN_ACK, &[])?;
+    }
     message.finish(Some(password))
 }
 
 /// Writes a binding success response: XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY, FINGERPRINT. An
-/// IPv4 address mapped into IPv6 goes out as IPv4. Returns its length.
+/// IPv4 address mapped into IPv6 goes out as IPv4. `dtls_ack`: to who takes DTLS in STUN, the hash of
+/// what was in the request, if anything was. Returns its length.
 ///
 /// # Errors
 /// [`Full`].
@@ -398,6 +417,7 @@ pub fn write_success(
     buffer: &mut [u8],
     transaction_id: &[u8; 12],
     mapped: SocketAddr,
+    dtls_ack: Option<Option<u32>>,
     password: &[u8],
 ) -> Result<usize, Full> {
     let mut message = MessageWriter::begin(buffer, 0x0101, transaction_id)?;
@@ -418,7 +438,17 @@ pub fn write_success(
         }
     };
     message.attribute(XOR_MAPPED_ADDRESS, &value[..len])?;
+    if let Some(hash) = dtls_ack {
+        let hash = hash.map(u32::to_be_bytes);
+        message.attribute(DTLS_IN_STUN_ACK, hash.as_ref().map_or(&[][..], |hash| &hash[..]))?;
+    }
     message.finish(Some(password))
+}
+
+/// How a datagram of the DTLS handshake is named once it has come.
+#[must_use]
+pub fn dtls_hash(datagram: &[u8]) -> u32 {
+    crc32(datagram)
 }
 
 /// Writes a binding error response: [`BAD_REQUEST`] and [`UNAUTHENTICATED`] go unsigned

@@ -112,6 +112,7 @@ fn with_unknown_attribute(check: &[u8], password: &[u8]) -> Vec<u8> {
         role: stun::Role::Controlling(1),
         use_candidate: false,
         nomination: None,
+        dtls: None,
     };
     let len = stun::write_request(&mut bytes, &request, password).unwrap();
     // PRIORITY becomes a number that is not assigned; then the signature is made anew.

@@ -12,7 +12,7 @@ use crate::{
     key::TransportKey,
     layers::AT_ONCE,
     link::webrtc::ice::{Change, Nomination, Path},
-    wire::stun,
+    wire::{Protocol, classify, stun},
     worker::{ACTIONS_MAX, Action, Worker},
 };
 
@@ -55,10 +55,12 @@ struct Check {
     nomination: Nomination,
     /// Why it is refused: the code, and what was not understood.
     refusal: Option<(u16, stun::UnknownAttributes)>,
+    /// Of who takes DTLS in STUN: what was in it.
+    dtls: Option<Vec<u8>>,
 }
 
 impl Check {
-    fn new(message: &stun::Message<'_>, own: &str) -> Self {
+    fn new(message: &stun::Message<'_>, own: &str, takes_dtls: bool) -> Self {
         let refusal = if message.controlled.is_some() {
             // We are lite, so always controlled: the peer has to be the other one (section 7.3.1.1).
             Some((stun::ROLE_CONFLICT, stun::UnknownAttributes::default()))
@@ -76,6 +78,8 @@ impl Check {
                 None => Nomination::None,
             },
             refusal,
+            dtls: (takes_dtls && (message.dtls.is_some() || message.dtls_ack.is_some()))
+                .then(|| message.dtls.unwrap_or_default().to_vec()),
         }
     }
 }
@@ -118,7 +122,7 @@ impl Worker {
         if !webrtc.accepts(protocol) {
             return Err(Discard::StunWrongProtocol);
         }
-        let check = Check::new(&message, own);
+        let check = Check::new(&message, own, self.limits.takes_dtls_in_stun);
         if let From::Worker(Some((worker, path))) = from {
             // What is sent to us would go to that socket. The peer checks again.
             return self.act_for_stun(Action::YieldPath { worker, path });
@@ -270,7 +274,11 @@ impl Worker {
             Some((code, unknown)) => {
                 stun::write_error(&mut answer, id, *code, unknown.as_slice(), Some(password))
             }
-            None => stun::write_success(&mut answer, id, remote, password),
+            None => {
+                let hash = |dtls: &Vec<u8>| (!dtls.is_empty()).then(|| stun::dtls_hash(dtls));
+                let ack = check.dtls.as_ref().map(hash);
+                stun::write_success(&mut answer, id, remote, ack, password)
+            }
         };
         if let Ok(len) = written {
             transport.traffic.sent.add(len, arrival.moment());
@@ -293,7 +301,20 @@ impl Worker {
             self.resume_consumers(key);
         }
         self.touch(key);
-        Ok(())
+        self.take_dtls_of(key, check)
+    }
+
+    /// The DTLS of an authenticated check goes where that of a datagram goes: a round trip earlier. What
+    /// the handshake says to it follows the answer, as a datagram.
+    fn take_dtls_of(&mut self, key: TransportKey, check: &Check) -> Result<(), Discard> {
+        let Some(datagram) = check.dtls.clone().filter(|dtls| !dtls.is_empty()) else {
+            return Ok(());
+        };
+        if classify(&datagram) != Protocol::Dtls {
+            return Err(Discard::DtlsUnexpected);
+        }
+        self.counters.dtls_in_stun += 1;
+        self.act_for_stun(Action::Dtls { transport: key.into(), datagram })
     }
 
     /// Nothing could be sent for a while: numbers go on where they were, at the next key frame. A

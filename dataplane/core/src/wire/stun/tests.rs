@@ -38,6 +38,7 @@ fn request() -> Request<'static> {
         role: Role::Controlling(77),
         use_candidate: true,
         nomination: Some(3),
+        dtls: None,
     }
 }
 
@@ -85,6 +86,27 @@ fn a_written_request_is_read_back() {
 }
 
 #[test]
+fn dtls_in_stun_is_read_back() {
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    let with = Request { dtls: Some(b"a flight"), ..request() };
+    let len = write_request(&mut buffer, &with, b"secret").unwrap();
+    let message = Message::parse(&buffer[..len]).unwrap();
+    assert_eq!((message.dtls, message.dtls_ack), (Some(&b"a flight"[..]), Some(&[][..])));
+    assert!(message.verify_integrity(b"secret") && message.unknown.is_empty());
+    // CRC-32 of its check value (ITU-T V.42), as libwebrtc computes it.
+    assert_eq!(dtls_hash(b"123456789"), 0xcbf4_3926);
+    for (ack, found) in
+        [(None, None), (Some(None), Some(&[][..])), (Some(Some(0x0102_0304)), Some(&[1, 2, 3, 4]))]
+    {
+        let address = "203.0.113.9:1".parse().unwrap();
+        let len = write_success(&mut buffer, &TRANSACTION, address, ack, b"secret").unwrap();
+        let message = Message::parse(&buffer[..len]).unwrap();
+        assert_eq!((message.dtls, message.dtls_ack), (None, found));
+        assert!(message.verify_integrity(b"secret") && message.verify_fingerprint());
+    }
+}
+
+#[test]
 fn written_responses_are_read_back() {
     let mut buffer = [0; MESSAGE_BYTES_MAX];
     for (address, seen) in [
@@ -93,7 +115,7 @@ fn written_responses_are_read_back() {
         ("[::ffff:10.1.2.3]:500", "10.1.2.3:500"),
     ] {
         let address = address.parse().unwrap();
-        let len = write_success(&mut buffer, &TRANSACTION, address, b"secret").unwrap();
+        let len = write_success(&mut buffer, &TRANSACTION, address, None, b"secret").unwrap();
         let message = Message::parse(&buffer[..len]).unwrap();
         assert_eq!(message.class, Class::Success);
         assert_eq!(message.mapped_address, Some(seen.parse().unwrap()));

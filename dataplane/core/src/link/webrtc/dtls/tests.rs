@@ -44,6 +44,11 @@ fn worker() -> (Worker, u64) {
 
 /// An authenticated check, and its path.
 fn check(worker: &mut Worker, token: u64) {
+    check_with(worker, token, None, &credentials().password);
+}
+
+/// A check that carries DTLS.
+fn check_with(worker: &mut Worker, token: u64, dtls: Option<&[u8]>, password: &str) {
     let request = stun::Request {
         transaction_id: [7; 12],
         username: "00peer:x",
@@ -51,9 +56,9 @@ fn check(worker: &mut Worker, token: u64) {
         role: stun::Role::Controlling(1),
         use_candidate: true,
         nomination: None,
+        dtls,
     };
-    let mut check = [0; stun::MESSAGE_BYTES_MAX];
-    let password = credentials().password;
+    let mut check = [0; 1_400];
     let len = stun::write_request(&mut check, &request, password.as_bytes()).unwrap();
     let (local, remote) = (([10, 0, 0, 1], 40_000).into(), ([10, 0, 0, 2], 10_000).into());
     worker.receive(Ingress::Listener { local, remote }, &check[..len], Arrival::at(NOW));
@@ -183,4 +188,63 @@ fn a_failure_says_why_and_once() {
     let reason = Some(DtlsFailure::Certificate);
     let event = Event::DtlsStateChange { transport, state, srtp_profile: None, reason };
     assert_eq!(*worker.events(), [event]);
+}
+
+const CLIENT_HELLO: &[u8] = &[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// What a turn's answers to checks say of DTLS: none, or what has come.
+fn acks(worker: &mut Worker) -> Vec<Option<Vec<u8>>> {
+    let answers = drain(worker);
+    let ack = |(_, bytes): &(PathId, Vec<u8>)| {
+        let message = stun::Message::parse(bytes).unwrap();
+        assert!(message.verify_integrity(credentials().password.as_bytes()));
+        assert_eq!((message.class, message.dtls), (stun::Class::Success, None));
+        message.dtls_ack.map(<[u8]>::to_vec)
+    };
+    answers.iter().map(ack).collect()
+}
+
+fn handed_over(worker: &mut Worker) -> Vec<Vec<u8>> {
+    let actions = std::mem::take(worker.actions());
+    let datagrams = actions.into_iter().filter_map(|action| match action {
+        Action::Dtls { datagram, .. } => Some(datagram),
+        _ => None,
+    });
+    datagrams.collect()
+}
+
+#[test]
+fn a_handshake_may_begin_in_a_check() {
+    let (mut worker, token) = worker();
+    worker.apply_connect_transport("peer", DtlsRole::Server, NOW).unwrap();
+    let password = credentials().password;
+    let hash = stun::dtls_hash(CLIENT_HELLO).to_be_bytes().to_vec();
+    // The first one waits for its path, the second is of a known one.
+    for _ in 0..2 {
+        check_with(&mut worker, token, Some(CLIENT_HELLO), &password);
+        assert_eq!(acks(&mut worker), [Some(hash.clone())]);
+        assert_eq!(handed_over(&mut worker), [CLIENT_HELLO]);
+    }
+    // Who has nothing to say now is told that we take it.
+    check_with(&mut worker, token, Some(&[]), &password);
+    assert_eq!((acks(&mut worker), handed_over(&mut worker)), (vec![Some(Vec::new())], vec![]));
+    check(&mut worker, token);
+    assert_eq!((acks(&mut worker), handed_over(&mut worker)), (vec![None], vec![]));
+}
+
+#[test]
+fn of_a_strangers_check_nothing_is_taken_and_what_is_no_dtls_is_dropped() {
+    let (mut worker, token) = worker();
+    worker.apply_connect_transport("peer", DtlsRole::Server, NOW).unwrap();
+    check_with(&mut worker, token, Some(CLIENT_HELLO), "of somebody else");
+    assert_eq!(handed_over(&mut worker), [[0; 0]; 0]);
+    for junk in [&[0x80, 96, 0, 1][..], &[0; 1_200], &[1]] {
+        check_with(&mut worker, token, Some(junk), &credentials().password);
+        assert_eq!(handed_over(&mut worker), [[0; 0]; 0]);
+    }
+    assert_eq!(worker.discards.of(crate::Discard::DtlsUnexpected), 3);
+    worker.limits.takes_dtls_in_stun = false;
+    drain(&mut worker);
+    check_with(&mut worker, token, Some(CLIENT_HELLO), &credentials().password);
+    assert_eq!((acks(&mut worker), handed_over(&mut worker)), (vec![None], vec![]));
 }
