@@ -41,8 +41,8 @@ const OPTIONS = {
   handleSIGINT: false,
 };
 
-export async function launch() {
-  const browser = await chromium.launch(OPTIONS);
+export async function launch(flags = []) {
+  const browser = await chromium.launch({ ...OPTIONS, args: [...FLAGS, ...flags] });
   if (process.env.IRONCAST_PAGE_DIR) servePage(browser, path.resolve(process.env.IRONCAST_PAGE_DIR));
   return browser;
 }

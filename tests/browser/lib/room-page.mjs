@@ -14,14 +14,41 @@ let routerId;
 const transports = {};
 const producers = new Map();
 const consumers = new Map();
+/** When each transport began to connect, and when it was connected. */
+const moments = {};
+/** Payload type of RED, where it is sent. */
+let red;
+
+/**
+ * mediasoup-client answers with one codec. RED is a second one, around it: as the browser offers it, and before the
+ * other, because what comes first is sent.
+ */
+function answerWithRed() {
+  const original = RTCPeerConnection.prototype.setRemoteDescription;
+  RTCPeerConnection.prototype.setRemoteDescription = function (description) {
+    let { type, sdp } = description;
+    const offered = /a=rtpmap:(\d+) red\/48000\/2/.exec(this.localDescription?.sdp);
+    if (type === 'answer' && offered) {
+      red = Number(offered[1]);
+      sdp = sdp.replace(/(m=audio .*) (\d+)\r\n/, `$1 ${red} $2\r\na=rtpmap:${red} red/48000/2\r\na=fmtp:${red} $2/$2\r\n`);
+    }
+    return original.call(this, { type, sdp });
+  };
+}
 
 async function transport(direction) {
   const options = await call('POST', '/transports', { routerId, type: 'webrtc' });
   const made = device[direction === 'send' ? 'createSendTransport' : 'createRecvTransport'](options);
   const answered = (promise, done, failed) => promise.then(done, failed);
   made.on('connect', ({ dtlsParameters }, ...then) => answered(call('POST', `/transports/${made.id}/connect`, { dtlsParameters }), ...then));
-  made.on('produce', ({ kind, rtpParameters }, ...then) =>
-    answered(call('POST', '/producers', { transportId: made.id, kind, rtpParameters }), ...then));
+  made.on('connectionstatechange', (state) => ((moments[direction] ??= {})[state] ??= performance.now()));
+  made.on('produce', ({ kind, rtpParameters }, ...then) => {
+    if (red && kind === 'audio') {
+      const codec = { mimeType: 'audio/red', payloadType: red, clockRate: 48_000, channels: 2 };
+      rtpParameters = { ...rtpParameters, codecs: [codec, ...rtpParameters.codecs] };
+    }
+    answered(call('POST', '/producers', { transportId: made.id, kind, rtpParameters }), ...then);
+  });
   transports[direction] = made;
   return made;
 }
@@ -40,6 +67,15 @@ window.person = {
     await device.load({ routerRtpCapabilities: rtpCapabilities });
   },
 
+  /** Sound alone, with RED or without. Gives the ids of the producers. */
+  async speak({ withRed }) {
+    if (withRed) answerWithRed();
+    const media = await navigator.mediaDevices.getUserMedia({ audio: true });
+    const sending = await transport('send');
+    producers.set('audio', await sending.produce({ track: media.getTracks()[0] }));
+    return [producers.get('audio').id];
+  },
+
   /** The fake devices; `layers`: how many sizes of the picture. Gives the ids of the producers. */
   async publish({ codec, width, height, layers = 1 }) {
     const media = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width, height, frameRate: 15 } });
@@ -54,9 +90,11 @@ window.person = {
   },
 
   /** Consumes them, and plays them. */
-  async watch({ producerIds }) {
+  async watch({ producerIds, without }) {
     const receiving = await transport('receive');
-    const { recvRtpCapabilities: rtpCapabilities } = device;
+    const { recvRtpCapabilities } = device;
+    const codecs = recvRtpCapabilities.codecs.filter(({ mimeType }) => mimeType !== without);
+    const rtpCapabilities = { ...recvRtpCapabilities, codecs };
     for (const producerId of producerIds) {
       const options = await call('POST', '/consumers', { transportId: receiving.id, producerId, rtpCapabilities, paused: true });
       const consumer = await receiving.consume(options);
@@ -76,9 +114,14 @@ window.person = {
     return all;
   },
 
+  /** How long each transport took to connect, ms. */
+  connectedMs() {
+    return Object.fromEntries(Object.entries(moments).map(([way, { connecting, connected }]) => [way, connected - connecting]));
+  },
+
   /** And of what is sent: of the video, small to large. */
   async sent() {
-    const streams = await record(producers.get('video'), 'outbound-rtp');
+    const streams = await record(producers.get('video') ?? producers.get('audio'), 'outbound-rtp');
     return streams.sort((a, b) => (a.frameWidth ?? 0) - (b.frameWidth ?? 0));
   },
 

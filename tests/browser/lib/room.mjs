@@ -6,6 +6,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { createWorker } from '../../../controlplane/client-node/dist/index.js';
+import { patchCandidates } from './relay.mjs';
 
 const PAGE = path.join(path.dirname(fileURLToPath(import.meta.url)), 'room-page.mjs');
 
@@ -29,21 +30,26 @@ async function serve(control) {
 }
 
 export class Room {
-  static async open(servers) {
+  /** `options`: of the router. */
+  static async open(servers, options) {
     const room = new Room();
     room.worker = await createWorker({ url: servers.control.url, caFile: path.join(servers.folder, 'control-cert.pem') });
-    room.router = await room.worker.createRouter();
+    room.router = await room.worker.createRouter(options);
     room.server = await serve(servers.control);
     return room;
   }
 
-  /** One in a browser, who has joined; `step(name, ...)` is done by the page. */
-  async browser(browser) {
+  /** One in a browser, who has joined; `step(name, ...)` is done by the page. `relay`: media goes through it. */
+  async browser(browser, { relay } = {}) {
     const context = await browser.newContext({ viewport: { width: 800, height: 600 } });
     const page = await context.newPage();
     const heard = [];
     page.on('console', (message) => heard.push(message.text()));
     page.on('pageerror', (error) => heard.push(`uncaught: ${error.stack}`));
+    if (relay) {
+      await context.exposeFunction('relayPortFor', (ip, port) => relay.portFor(ip, port));
+      await page.addInitScript(patchCandidates);
+    }
     await page.goto(`http://127.0.0.1:${this.server.address().port}/`);
     const step = async (name, options) => {
       try {

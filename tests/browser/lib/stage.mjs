@@ -9,11 +9,11 @@ import { delay, until } from './until.mjs';
 
 const CHECK_MS_MAX = 120_000;
 
-/** Sets up a file's stage; `check(title, code)` then runs one check on it. */
-export function stage(name, settings = {}) {
+/** Sets up a file's stage; `check(title, code)` then runs one check on it. `processes`: all, where nothing is said. */
+export function stage(name, settings = {}, processes = undefined) {
   const stage = { servers: null, browser: null };
   before(async () => {
-    stage.servers = await Servers.start(name, settings);
+    stage.servers = await Servers.start(name, settings, [], processes);
     stage.browser = await launch();
   });
   after(async () => {
