@@ -51,7 +51,7 @@ pub struct Client {
 }
 
 struct Inner {
-    settings: Settings,
+    settings: Arc<Settings>,
     current: Mutex<Option<Connected>>,
 }
 
@@ -89,7 +89,28 @@ impl Client {
     }
 
     pub(crate) fn with_settings(settings: Settings) -> Self {
+        Self::over(Arc::new(settings))
+    }
+
+    fn over(settings: Arc<Settings>) -> Self {
         Self { inner: Arc::new(Inner { settings, current: Mutex::new(None) }) }
+    }
+
+    /// The same with a connection of its own, made when it is first asked: it tells a server that is
+    /// gone from one that was started again, which knows nothing of the old connection.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::over(Arc::clone(&self.inner.settings))
+    }
+
+    /// Closes the connection; the next call makes another. Calls that wait are repeated by it.
+    pub fn disconnect(&self) {
+        // Where it is taken another is being made.
+        if let Ok(mut current) = self.inner.current.try_lock()
+            && let Some(connected) = current.take()
+        {
+            connected.quic.close(0u32.into(), b"");
+        }
     }
 
     /// Any call, by method, path (with `/v1` and query) and JSON body. The typed methods are built
