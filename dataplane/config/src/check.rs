@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use crate::{Config, Problem, value::Expected};
+use crate::{
+    Config, Problem,
+    value::{Expected, MediaHost},
+};
 
 /// A bound that a section sets on one value.
 pub(crate) trait Check<T> {
@@ -118,6 +121,23 @@ impl Check<Vec<String>> for Urls {
             return Ok(());
         }
         Err(Expected("expected addresses such as \"https://media-2.example:7443\"".into()))
+    }
+}
+
+/// Media hosts: no name is given twice.
+pub(crate) struct OtherNames;
+
+impl Check<Vec<MediaHost>> for OtherNames {
+    fn check(&self, value: &Vec<MediaHost>) -> Result<(), Expected> {
+        for (index, host) in value.iter().enumerate() {
+            if value[..index].iter().any(|other| other.name == host.name) {
+                return Err(Expected(format!(
+                    "two hosts are called {}: give them names",
+                    host.name
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -39,7 +39,9 @@ pub use crate::{
     flags::{CONTROLPLANE, DAEMONS, DATAPLANE, Daemon, Flags, SIGNALING},
     problem::{ConfigError, Place, Problem},
     sections::{Control, Dataplane, Events, Limits, Log, Pipes, Rtc, Signaling},
-    value::{Announced, Door, LogFormat, PortRange, Require, Sealer, Transmit},
+    value::{
+        Announced, Door, HostPlacement, LogFormat, MediaHost, PortRange, Require, Sealer, Transmit,
+    },
 };
 
 /// With more cores than this, one of them is left without a worker.
@@ -219,6 +221,16 @@ impl Config {
     pub fn control_url(&self) -> String {
         let configured = self.signaling.control_url.clone();
         configured.unwrap_or_else(|| format!("https://{}", reachable(self.control.listen)))
+    }
+
+    /// The media hosts that signaling uses: those that are listed, or the one at its control API.
+    #[must_use]
+    pub fn media_hosts(&self) -> Vec<MediaHost> {
+        if !self.signaling.hosts.is_empty() {
+            return self.signaling.hosts.clone();
+        }
+        let (name, url) = ("default".to_owned(), self.control_url());
+        vec![MediaHost { name, url, region: None, ca: None }]
     }
 
     /// The page's address for a browser on this machine.

@@ -10,10 +10,12 @@ use ipnet::IpNet;
 
 use crate::{
     check::{
-        Between, Check, IceUrls, LogFilter, PostgresUrl, RealPort, RedisUrl, ScopeWords, Url, Urls,
+        Between, Check, IceUrls, LogFilter, OtherNames, PostgresUrl, RealPort, RedisUrl,
+        ScopeWords, Url, Urls,
     },
     value::{
-        Announced, Door, Expected, LogFormat, PortRange, Raw, Require, Sealer, Transmit, Value,
+        Announced, Door, Expected, HostPlacement, LogFormat, MediaHost, PortRange, Raw, Require,
+        Sealer, Transmit, Value,
     },
 };
 
@@ -407,6 +409,18 @@ section! {
         control_cert: Option<PathBuf> = None;
         /// Its private key, PEM.
         control_key: Option<PathBuf> = None;
+        /// Several media hosts, each with a control API of its own, instead of the one at
+        /// control_url: rooms are spread over them, and go to another one when theirs is lost. Such as
+        /// [{ name = "media-1", url = "https://media-1.example:7443", region = "eu" }]. A name stays:
+        /// a room's record has it. Without a name it is the address. "ca" is what is trusted there,
+        /// instead of control_ca; the other proofs above are shown to all.
+        hosts: Vec<MediaHost> = Vec::new(), OtherNames;
+        /// Where a new room goes: "least_loaded", or by its name ("hash"). To a host of the region that
+        /// who makes it has named, if one there takes rooms.
+        placement: HostPlacement = HostPlacement::LeastLoaded;
+        /// A media server whose health check fails for so long is away: its rooms go to another host,
+        /// or wait.
+        media_away_ms: u32 = 2_000, Between(500, 600_000);
         /// Marks this service's rooms at the media server: a name that no other service there has,
         /// and that stays. Not set: one is made up and kept in the state directory.
         instance: Option<String> = None;

@@ -467,3 +467,118 @@ impl Value for Sealer {
         })
     }
 }
+
+/// How signaling chooses the media host of a new room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostPlacement {
+    /// The one that has the least to do.
+    LeastLoaded,
+    /// By the room's name.
+    Hash,
+}
+
+impl Value for HostPlacement {
+    fn expected() -> String {
+        "expected one of \"least_loaded\", \"hash\"".into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        match word {
+            "least_loaded" => Ok(Self::LeastLoaded),
+            "hash" => Ok(Self::Hash),
+            _ => Err(Expected(Self::expected())),
+        }
+    }
+    fn show(&self) -> Option<String> {
+        quoted(match self {
+            Self::LeastLoaded => "least_loaded",
+            Self::Hash => "hash",
+        })
+    }
+}
+
+/// A media host, as signaling reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaHost {
+    /// As records and metrics have it.
+    pub name: String,
+    /// Its control API.
+    pub url: String,
+    /// Where it is.
+    pub region: Option<String>,
+    /// What is trusted there, PEM, if it is something else than elsewhere.
+    pub ca: Option<PathBuf>,
+}
+
+/// Longest name of a host, and of a region.
+const HOST_NAME_MAX: usize = 64;
+
+impl MediaHost {
+    fn new(parts: &[(&str, &str)]) -> Result<Self, Expected> {
+        let part = |wanted: &str| parts.iter().find(|(key, _)| *key == wanted).map(|(_, it)| *it);
+        let is_known = |key: &str| ["name", "url", "region", "ca"].contains(&key);
+        if let Some((key, _)) = parts.iter().find(|(key, _)| !is_known(key)) {
+            return Err(Expected(format!("a host has name, url, region and ca, and no {key}")));
+        }
+        let url = part("url").ok_or_else(|| Expected(Self::expected()))?;
+        let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let is_address = |it: &&str| !it.contains(|c: char| c.is_whitespace() || c == '/');
+        let address = address.filter(is_address).filter(|it| !it.is_empty());
+        let address = address.ok_or_else(|| Expected(Self::expected()))?;
+        // Brackets of an IPv6 address are no part of a name.
+        let named: String = address.chars().filter(|c| !"[]".contains(*c)).collect();
+        let name = part("name").unwrap_or(&named).to_owned();
+        let region = part("region").map(str::to_owned);
+        for word in [Some(&name), region.as_ref()].into_iter().flatten() {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+            if word.is_empty() || word.len() > HOST_NAME_MAX || !word.chars().all(fits) {
+                let what = "a name and a region have 1 to 64 of A-Z a-z 0-9 . _ : -";
+                return Err(Expected(format!("{what}, which {word:?} has not")));
+            }
+        }
+        Ok(Self { name, url: url.to_owned(), region, ca: part("ca").map(PathBuf::from) })
+    }
+}
+
+impl Value for MediaHost {
+    fn expected() -> String {
+        "expected such as { name = \"media-1\", url = \"https://media-1.example:7443\", \
+         region = \"eu\" }, or in one word \
+         \"https://media-1.example:7443;name=media-1;region=eu\""
+            .into()
+    }
+    fn from_word(word: &str) -> Result<Self, Expected> {
+        let mut parts = word.split(';').map(str::trim);
+        let url = ("url", parts.next().unwrap_or_default());
+        let others =
+            parts.map(|part| part.split_once('=').ok_or_else(|| Expected(Self::expected())));
+        let parts: Result<Vec<_>, _> = std::iter::once(Ok(url)).chain(others).collect();
+        Self::new(&parts?)
+    }
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, Expected> {
+        let table = match value {
+            DeValue::String(text) => return Self::from_word(text),
+            DeValue::Table(table) => table,
+            _ => return Err(Expected(Self::expected())),
+        };
+        let mut parts = Vec::new();
+        for (key, value) in table.iter() {
+            let DeValue::String(text) = value.get_ref() else {
+                return Err(Expected(Self::expected()));
+            };
+            parts.push((&**key.get_ref(), &**text));
+        }
+        Self::new(&parts)
+    }
+    fn show(&self) -> Option<String> {
+        let ca = self.ca.as_ref().map(|ca| ca.display().to_string());
+        let parts = [
+            ("name", Some(&self.name)),
+            ("url", Some(&self.url)),
+            ("region", self.region.as_ref()),
+            ("ca", ca.as_ref()),
+        ];
+        let parts =
+            parts.iter().filter_map(|(key, text)| Some(format!("{key} = {}", quoted((*text)?)?)));
+        Some(format!("{{ {} }}", parts.collect::<Vec<_>>().join(", ")))
+    }
+}
