@@ -13,7 +13,7 @@ use ironcast_api::{
     CreateConsumer, CreateObserver, CreateProducer, CreateRouter, CreateTransport, DataplaneStatus,
     DtlsParameters, ErrorCode, Event, EventData, EventSeq, HealthStatus, Id, MediaKind,
     ObserverType, PatchConsumer, Problem, RouterInfo, RouterSnapshot, TransportInfo, TransportLink,
-    TransportSnapshot,
+    TransportSnapshot, WorkerStatus,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -21,13 +21,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::media::{
-    Answer, Bitrates, Consumed, ConsumerView, Draining, Events, Made, Media, MediaError,
+    Answer, Bitrates, Consumed, ConsumerView, Draining, Events, Load, Made, Media, MediaError,
     MediaEvent, MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport,
     Numbered, ProducerView, RouterView, Snapshot, TransportView,
 };
 
 /// Longest time for one call. Browsers wait for the answer: better a clear "try again" soon.
 const CALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// A connection that does not bring the answer to a look by then is doubted.
+const READY_TIME_MAX: Duration = Duration::from_millis(400);
 
 /// From this average on somebody speaks, dBov: words with their pauses are above it, a quiet room is
 /// not.
@@ -414,10 +417,35 @@ impl Media for ControlMedia {
         .boxed()
     }
 
+    /// A process that was started again knows nothing of the connection to the one before, which is
+    /// silent then for as long as it is waited for: whether that is so a new one tells.
     fn ready(&self) -> Answer<'_, ()> {
         async move {
-            self.client.ready().await.map_err(translate)?;
+            let asked = tokio::time::timeout(READY_TIME_MAX, self.client.ready()).await;
+            let answer = match asked {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let answer = self.client.anew().ready().await;
+                    if matches!(answer, Ok(_) | Err(ClientError::Problem(_))) {
+                        self.client.disconnect();
+                    }
+                    answer
+                }
+            };
+            answer.map_err(translate)?;
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn load(&self) -> Answer<'_, Load> {
+        async move {
+            let workers = self.client.workers().await.map_err(translate)?;
+            let running = workers.iter().filter(|one| one.status == WorkerStatus::Running);
+            let loads: Vec<f64> = running.map(|one| one.load).collect();
+            // One without workers is not healthy: nobody goes by this.
+            let load = loads.iter().sum::<f64>() / loads.len().max(1) as f64;
+            Ok(Load { load, routers: workers.iter().map(|one| one.routers).sum() })
         }
         .boxed()
     }

@@ -14,12 +14,18 @@ pub struct Failure {
     pub code: String,
     /// For people.
     pub message: String,
+    /// What to do, where that is not plain.
+    pub help: Option<&'static str>,
 }
+
+/// What to do while the media server is away.
+const TRY_AGAIN: &str = "nothing is asked of the media server until it is back, which is seen within a second: try \
+     again in a moment; the room and who is in it stay";
 
 impl Failure {
     /// Any code.
     pub fn new(code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into() }
+        Self { code: code.to_owned(), message: message.into(), help: None }
     }
 
     /// The payload is not what the event takes.
@@ -47,14 +53,30 @@ impl Failure {
         Self::new("no_capacity", message)
     }
 
-    /// The shape inside an acknowledgement.
-    pub fn to_ack(&self) -> Value {
-        json!({ "error": { "code": self.code, "message": self.message } })
+    /// The media server is away.
+    pub fn media_unavailable() -> Self {
+        let failure = Self::new("media_unavailable", "Media Server Unavailable");
+        Self { help: Some(TRY_AGAIN), ..failure }
     }
 
-    /// The payload of the `error` event.
-    pub fn to_event(&self, event: &str) -> Value {
-        json!({ "code": self.code, "message": self.message, "event": event })
+    fn told(&self) -> Value {
+        let mut told = json!({ "code": self.code, "message": self.message });
+        if let Some(help) = self.help {
+            told["help"] = json!(help);
+        }
+        told
+    }
+
+    /// The shape inside an acknowledgement.
+    pub fn to_ack(&self) -> Value {
+        json!({ "error": self.told() })
+    }
+
+    /// The payload of the `error` event; `event`: what was asked for, if anything was.
+    pub fn to_event(&self, event: Option<&str>) -> Value {
+        let mut told = self.told();
+        told["event"] = json!(event);
+        told
     }
 }
 
@@ -73,13 +95,11 @@ impl From<StoreError> for Failure {
 impl From<MediaError> for Failure {
     fn from(error: MediaError) -> Self {
         match error {
-            MediaError::Unavailable(_) => {
-                Self::new("media_unavailable", "Media Server Unavailable")
-            }
+            MediaError::Unavailable(_) => Self::media_unavailable(),
             MediaError::Busy { .. } => {
                 Self::new("rate_limited", "the media server has too much to do; try again")
             }
-            MediaError::Refused { code, message } => Self { code, message },
+            MediaError::Refused { code, message } => Self { code, message, help: None },
         }
     }
 }

@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 
 use crate::events::{Action, Row, TABLE};
 use crate::failure::Failure;
+use crate::hosts::MediaHost;
 use crate::limits::Bucket;
-use crate::media::Media;
 use crate::metrics::Metrics;
 use crate::service::{From, Outbox, Service};
 use crate::settings::Settings;
@@ -194,7 +194,7 @@ pub struct Sockets {
 }
 
 /// Makes them.
-pub fn sockets(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Sockets {
+pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Sockets {
     let (http, io) = SocketIo::builder()
         .max_payload(settings.message_bytes_max as u64)
         .ws_max_message_size(settings.message_bytes_max)
@@ -212,7 +212,7 @@ pub fn sockets(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Soc
         closing: Arc::default(),
         open: Arc::clone(&open),
     };
-    let service = Service::new(settings, media, stores, Box::new(outbox), metrics);
+    let service = Service::new(settings, hosts, stores, Box::new(outbox), metrics);
     let for_sockets = Arc::clone(&service);
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
@@ -362,7 +362,7 @@ impl Worker {
                 group = self.next_group() => group,
                 () = &mut over => {
                     let told = Failure::new("token_expired", "your token has expired");
-                    service.emit(self.from.socket, "error", &told.to_event(""));
+                    service.emit(self.from.socket, "error", &told.to_event(Some("")));
                     service.close_socket(self.from.socket);
                     None
                 }
@@ -470,7 +470,7 @@ impl Answer {
         match (result, self.reply) {
             (Ok(payload), Some(reply)) => service.emit(self.socket, reply, &payload),
             (Ok(_), None) => {}
-            (Err(failure), _) => service.emit(self.socket, "error", &failure.to_event(name)),
+            (Err(failure), _) => service.emit(self.socket, "error", &failure.to_event(Some(name))),
         }
     }
 }

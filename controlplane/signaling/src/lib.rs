@@ -4,7 +4,7 @@
 //!
 //! Read it in this order: [`events`] (which names there are), [`gateway`] (a socket's messages, in
 //! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`store`] (what outlives a room's lock), [`media`]
-//! (what is asked of the control API), [`control`] (the same over QUIC), [`notices`] (what the
+//! (what is asked of the control API), [`hosts`] (which of them is asked), [`control`] (the same over QUIC), [`notices`] (what the
 //! control API tells us, told on to browsers), [`web`] (page, health, goodbye), [`server`] (the
 //! port and its limits).
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ pub mod control;
 pub mod events;
 pub mod failure;
 pub mod gateway;
+pub mod hosts;
 pub mod ice;
 pub mod identity;
 pub mod limits;

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use ironcast_config::{Config, Flags, LogFormat, explain};
+use ironcast_config::{Config, Flags, HostPlacement, LogFormat, explain};
 use ironcast_log::Log;
 use ironcast_signaling::access::Access;
 use ironcast_signaling::broadcast::command::Quality;
 use ironcast_signaling::broadcast::layout::Size;
 use ironcast_signaling::control::{self, ControlMedia, RoomLimits};
+use ironcast_signaling::hosts::{MediaHost, Placement};
 use ironcast_signaling::ice::{IceServers, Turn};
 use ironcast_signaling::identity::Tokens;
 use ironcast_signaling::rooms::mode::Rules;
@@ -75,9 +76,9 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind(listen)
         .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);
-    let access = control::Access {
-        url: config.control_url(),
-        ca: config.control_ca(),
+    let access = |host: &ironcast_config::MediaHost| control::Access {
+        url: host.url.clone(),
+        ca: host.ca.clone().unwrap_or_else(|| config.control_ca()),
         token_file: config.signaling.control_token_file.clone(),
         identity: identity.0.clone().zip(identity.1.clone()),
     };
@@ -86,7 +87,14 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         last_n: limit(config.signaling.last_n),
         loudest_n: limit(config.signaling.loudest_n),
     };
-    let media = ControlMedia::new(access, limits).context("signaling.control_url")?;
+    let mut hosts = Vec::new();
+    for host in config.media_hosts() {
+        let about = || format!("the control API at {}", host.url);
+        let media = Arc::new(ControlMedia::new(access(&host), limits).with_context(about)?);
+        let url = Some(host.url.clone());
+        hosts.push(MediaHost { name: host.name, region: host.region, url, media });
+    }
+    let urls: Vec<_> = hosts.iter().filter_map(|host| host.url.clone()).collect();
     let (shown, certificates) = unbounded();
     let shown = config.signaling_tls().then_some(shown);
     if let Some(shown) = &shown {
@@ -96,12 +104,12 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let settings = settings(&config)?;
     let stores = stores(&config).await?;
     forget_old_messages(&stores, config.signaling.chat_kept_days);
-    let site = web::site(settings, Arc::new(media), stores);
+    let site = web::site(settings, hosts, stores);
     let service = Arc::clone(&site.service);
     service.tend_broadcasts();
     tokio::spawn(notices::follow(Arc::clone(&service)));
     let serving = server::serve(site.clone(), listener, tls).await?;
-    tracing::info!("serving {} (media server at {})", config.page_url(), config.control_url());
+    tracing::info!("serving {} (media server at {})", config.page_url(), urls.join(", "));
     let mut life = std::pin::pin!(ironcast_notify::report(
         ready(&service),
         ("the media server is there", "serving; waits for the media server"),
@@ -200,7 +208,11 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         broadcast: broadcasts(config),
         instance,
         tokens,
-        media_host: Some(config.control_url()),
+        media_away: Duration::from_millis(signaling.media_away_ms.into()),
+        placement: match signaling.placement {
+            HostPlacement::LeastLoaded => Placement::LeastLoaded,
+            HostPlacement::Hash => Placement::Hash,
+        },
         access: access(config)?,
         ..Settings::default()
     })

@@ -210,6 +210,15 @@ pub struct Snapshot {
     pub draining: Draining,
 }
 
+/// How much a media server has to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// 0 (nothing) to 1: the mean of its workers.
+    pub load: f64,
+    /// Routers of all who use it.
+    pub routers: u32,
+}
+
 /// Whether the media server is being taken out of service.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Draining {
@@ -355,6 +364,8 @@ pub trait Media: Send + Sync + 'static {
     fn leave(&self, router_id: Id, session: Id) -> Answer<'_, ()>;
     /// Whether it takes new rooms now.
     fn ready(&self) -> Answer<'_, ()>;
+    /// How much it has to do.
+    fn load(&self) -> Answer<'_, Load>;
     /// One router with all that hangs below it.
     fn router(&self, id: Id) -> Answer<'_, RouterView>;
     /// What transports carry now; without those that do not answer.

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub fleet_moved: Counter,
     /// Participants of nodes that are gone, removed by this one.
     pub fleet_removed: Counter,
+    hosts_up: Family<Label, Gauge>,
+    rooms_of_hosts: Family<Label, Gauge>,
     /// Messages that people wrote.
     pub chat_messages: Counter,
     /// Messages that were too many.
@@ -74,6 +76,8 @@ impl Default for Metrics {
             fleet_lost: Counter::default(),
             fleet_moved: Counter::default(),
             fleet_removed: Counter::default(),
+            hosts_up: Family::default(),
+            rooms_of_hosts: Family::default(),
             chat_messages: Counter::default(),
             chat_refused: Counter::default(),
             broadcasts_started: Family::default(),
@@ -110,6 +114,10 @@ impl Default for Metrics {
         registry.register("fleet_moved", about, metrics.fleet_moved.clone());
         let about = "Participants of nodes that are gone, removed by this one";
         registry.register("fleet_removed", about, metrics.fleet_removed.clone());
+        let about = "Whether a media host passes its health check";
+        registry.register("media_host_up", about, metrics.hosts_up.clone());
+        let about = "Rooms whose media is at a host";
+        registry.register("media_host_rooms", about, metrics.rooms_of_hosts.clone());
         registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
         let about = "Chat messages refused because their writer wrote too many";
         registry.register("chat_refused", about, metrics.chat_refused.clone());
@@ -135,6 +143,13 @@ impl Metrics {
         let labels = [("event", event.to_owned()), ("code", code.to_owned())];
         self.requests.get_or_create(&labels).inc();
         self.waits.observe(took.as_secs_f64());
+    }
+
+    /// How a media host is. There are as many of them as are configured.
+    pub fn set_host(&self, name: &str, is_up: bool, rooms: usize) {
+        let label = [("host", name.to_owned())];
+        self.hosts_up.get_or_create(&label).set(is_up.into());
+        self.rooms_of_hosts.get_or_create(&label).set(rooms as i64);
     }
 
     /// A room changed its mode, or did not.

@@ -1,17 +1,18 @@
-//! The media server's event stream, told on to browsers, and the comparison of both sides after
-//! the stream broke. One task for the process; it lives as long as the service.
+//! The media hosts' event streams, told on to browsers, and the comparison of both sides after a
+//! stream broke. One task for each host; it lives as long as the service.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::future::join_all;
 use ironcast_api::Id;
 use serde_json::{Value, json};
-use tokio::time::MissedTickBehavior;
 
+use crate::hosts::HostId;
 use crate::media::{MediaEvent, MediaResult, RouterView, Snapshot};
-use crate::rooms::{Cell, Participant};
+use crate::rooms::{Cell, Participant, RouterSlot};
 use crate::service::{Service, Thing};
 
 /// First wait before the stream is opened again; it doubles.
@@ -20,37 +21,42 @@ const REOPEN_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before the stream is opened again.
 const REOPEN_LONGEST: Duration = Duration::from_secs(1);
 
-/// How often we look whether the media server is there, and whether something could not be freed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Shortest time between two comparisons because something could not be freed.
+const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest time between two comparisons because something could not be freed: each one costs the
 /// media server a look at everything, and what is left over can wait.
 const COMPARE_AGAIN_LONGEST: Duration = Duration::from_secs(60);
 
-/// Follows the event stream for ever, and keeps an eye on the media server's readiness.
+/// Follows the event streams for ever, and keeps an eye on each host's readiness.
 pub async fn follow(service: Arc<Service>) {
-    tokio::join!(follow_events(&service), watch(&service));
+    let service = &service;
+    let follow_one = |host| async move {
+        tokio::join!(follow_events(service, host), watch(service, host));
+    };
+    join_all(service.hosts().ids().map(follow_one)).await;
 }
 
 /// The stream resumes by itself while it can. When it ends, events were lost: all is compared,
 /// and the stream goes on from there.
-async fn follow_events(service: &Arc<Service>) {
+async fn follow_events(service: &Arc<Service>, host: HostId) {
+    let about = service.host(host);
     let mut wait = REOPEN_FIRST;
     let mut said = String::new();
     loop {
-        let reason = match compare(service).await {
+        let reason = match compare(service, host).await {
             Ok(seq) => {
                 wait = REOPEN_FIRST;
-                service.set_connected(true);
+                about.set_connected(true);
                 said.clear();
-                tracing::info!(seq, "in step with the media server");
-                read(service, seq).await
+                tracing::info!(host = %about, seq, "in step with the media server");
+                read(service, host, seq).await
             }
             Err(error) => error.to_string(),
         };
-        service.set_connected(false);
+        about.set_connected(false);
         if reason != said {
-            tracing::warn!(reason, "no events from the media server; trying until there are");
+            tracing::warn!(host = %about, reason, "no events from the media server; trying until there are");
             said = reason;
         }
         tokio::time::sleep(wait).await;
@@ -59,34 +65,35 @@ async fn follow_events(service: &Arc<Service>) {
 }
 
 /// Reads until the stream ends; gives the reason.
-async fn read(service: &Arc<Service>, after: String) -> String {
-    let mut events = service.media().events(after);
+async fn read(service: &Arc<Service>, host: HostId, after: String) -> String {
+    let mut events = service.media(host).events(after);
     loop {
         match events.next().await {
-            Some(Ok(numbered)) => service.apply(numbered.event),
+            Some(Ok(numbered)) => service.apply(host, numbered.event),
             Some(Err(error)) => return error.to_string(),
             None => return "the stream ended".to_owned(),
         }
     }
 }
 
-async fn watch(service: &Arc<Service>) {
-    let mut ticks = tokio::time::interval(LOOK_AGAIN);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut pause, mut compared) = (LOOK_AGAIN, Instant::now());
+async fn watch(service: &Arc<Service>, host: HostId) {
+    let about = service.host(host);
+    let (mut pause, mut compared) = (COMPARE_AGAIN, Instant::now());
+    let mut is_first = true;
     loop {
-        ticks.tick().await;
-        let is_ready = service.media().ready().await.is_ok();
-        service.set_ready(is_ready);
+        if !std::mem::take(&mut is_first) {
+            about.until_due().await;
+        }
+        let is_ready = service.check_health(host).await;
         if !is_ready || compared.elapsed() < pause {
             continue;
         }
-        if !service.take_out_of_step() {
-            pause = LOOK_AGAIN;
+        if !about.take_out_of_step() {
+            pause = COMPARE_AGAIN;
             continue;
         }
-        if compare(service).await.is_err() {
-            service.set_out_of_step();
+        if compare(service, host).await.is_err() {
+            about.set_out_of_step();
         }
         pause = (pause * 2).min(COMPARE_AGAIN_LONGEST);
         compared = Instant::now();
@@ -95,12 +102,17 @@ async fn watch(service: &Arc<Service>) {
 
 /// Compares what we believe with what is there, and puts it right on both sides. What we knew
 /// before the snapshot and is not in it is gone; what is in it and nobody's is freed.
-async fn compare(service: &Arc<Service>) -> MediaResult<String> {
-    let known = service.known();
-    let snapshot = service.media().snapshot().await?;
-    service.set_draining(snapshot.draining);
-    service.take_over(&snapshot);
-    service.settle(known, &snapshot);
+async fn compare(service: &Arc<Service>, host: HostId) -> MediaResult<String> {
+    let known = service.known(host);
+    let snapshot = service.media(host).snapshot().await?;
+    service.set_draining(host, snapshot.draining);
+    let is_first = !service.host(host).is_in_step();
+    service.take_over(host, &snapshot);
+    service.settle(host, known, &snapshot);
+    if is_first {
+        // Now rooms can be placed there.
+        service.look_at_rooms_without(None);
+    }
     Ok(snapshot.seq)
 }
 
@@ -114,7 +126,7 @@ struct Known {
 
 impl Service {
     /// One event of the media server.
-    pub fn apply(self: &Arc<Self>, event: MediaEvent) {
+    pub fn apply(self: &Arc<Self>, host: HostId, event: MediaEvent) {
         match event {
             MediaEvent::RoutersDied { router_ids, reason } => {
                 for router_id in router_ids {
@@ -150,7 +162,7 @@ impl Service {
             MediaEvent::Speakers { router_id, producer_ids } => {
                 self.speakers_changed(&router_id, &producer_ids);
             }
-            MediaEvent::Draining(draining) => self.set_draining(draining),
+            MediaEvent::Draining(draining) => self.set_draining(host, draining),
             MediaEvent::Other => {}
         }
     }
@@ -250,7 +262,7 @@ impl Service {
         }
     }
 
-    fn known(&self) -> Known {
+    fn known(&self, host: HostId) -> Known {
         let mut known = Known {
             routers: Vec::new(),
             transports: Vec::new(),
@@ -259,7 +271,10 @@ impl Service {
         };
         for room in self.rooms().all() {
             let room = room.lock();
-            if room.router.capabilities.initialized() {
+            if room.router.host != host {
+                continue;
+            }
+            if room.router.is_made() {
                 known.routers.push(room.router.id.clone());
             }
             for (_, participant) in room.people_here() {
@@ -271,7 +286,7 @@ impl Service {
         known
     }
 
-    fn settle(self: &Arc<Self>, known: Known, snapshot: &Snapshot) {
+    fn settle(self: &Arc<Self>, host: HostId, known: Known, snapshot: &Snapshot) {
         let transports = || snapshot.routers.iter().flat_map(|router| &router.transports);
         let routers: BTreeSet<&str> = snapshot.routers.iter().map(|each| &*each.id).collect();
         let producers = transports().flat_map(|each| &each.producers).map(|each| &*each.id);
@@ -284,53 +299,54 @@ impl Service {
         };
         let reason = "missing in the snapshot".to_owned();
         let router_ids = gone(known.routers, &routers);
-        self.apply(MediaEvent::RoutersDied { router_ids, reason: reason.clone() });
+        self.apply(host, MediaEvent::RoutersDied { router_ids, reason: reason.clone() });
         for transport_id in gone(known.transports, &transports) {
-            self.apply(MediaEvent::TransportClosed { transport_id, reason: reason.clone() });
+            self.apply(host, MediaEvent::TransportClosed { transport_id, reason: reason.clone() });
         }
         for producer_id in gone(known.producers, &producers) {
-            self.apply(MediaEvent::ProducerClosed { producer_id });
+            self.apply(host, MediaEvent::ProducerClosed { producer_id });
         }
         for consumer_id in gone(known.consumers, &consumers) {
-            self.apply(MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
+            self.apply(host, MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
         }
         let of_transports = snapshot.routers.iter().flat_map(|router| &router.transports);
         for producer in of_transports.flat_map(|each| &each.producers) {
             self.layers_unwatched(&producer.id, producer.unwatched.clone());
         }
         for router in snapshot.routers.iter().filter(|router| self.is_ours(router)) {
-            self.free_strangers(router);
+            self.free_strangers(host, router);
         }
     }
 
     /// Frees what hangs on one of our routers and belongs to nobody here: left from before a
     /// restart, or from a request whose answer was lost.
-    fn free_strangers(self: &Arc<Self>, router: &RouterView) {
+    fn free_strangers(self: &Arc<Self>, host: HostId, router: &RouterView) {
         let Ok(router_id) = Id::new(router.id.clone()) else { return };
         let Some(room) = self.rooms().room_of_router(&router_id) else {
             if self.is_fleet() {
-                return self.adopt(vec![router.clone()]);
+                return self.adopt(host, vec![router.clone()]);
             }
             tracing::info!(router = %router_id, "freeing a router that no room uses");
-            self.free(Thing::Router, router_id);
+            self.free(host, Thing::Router, router_id);
             return;
         };
         let over = router.transports.iter();
         let over = over.filter(|each| self.is_of_no_broadcast(&each.id, &each.app_data));
         for id in over.filter_map(|each| Id::new(each.id.clone()).ok()) {
-            self.free(Thing::Transport, id);
+            self.free(host, Thing::Transport, id);
         }
+        let slot = RouterSlot::empty(router_id, host);
         let (sessions, things) = self.strangers(router, &room);
         for session in sessions {
             if self.is_fleet() {
                 self.free_session_unless_known(&room, session);
                 continue;
             }
-            self.free_session(router_id.clone(), session);
+            self.free_session(&slot, session);
         }
         for (thing, id) in things {
             tracing::info!(router = router.id, ?thing, %id, "freeing what belongs to nobody");
-            self.free(thing, id);
+            self.free(host, thing, id);
         }
     }
 

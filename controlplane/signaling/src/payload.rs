@@ -58,6 +58,8 @@ fn kind(value: &Value) -> &'static str {
 pub struct CreateRoom {
     /// Made up by us if missing.
     pub room_id: Option<Id>,
+    /// Where who asks is: its media goes to a host there, if there is one.
+    pub region: Option<String>,
 }
 
 /// `joinRoom`.
@@ -76,6 +78,8 @@ pub struct JoinRoom {
     /// Whether he can talk directly to another browser.
     #[serde(default = "yes")]
     pub p2p: bool,
+    /// Where he is: a new room's media goes to a host there, if there is one.
+    pub region: Option<String>,
 }
 
 /// `createTransport` in all its names.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::access::Access;
 use crate::broadcast;
+use crate::hosts::Placement;
 use crate::ice::IceServers;
 use crate::identity::Tokens;
 use crate::rooms::mode::Rules;
@@ -78,6 +79,10 @@ pub struct Settings {
     pub list_delay: Duration,
     /// A request is tried again for this long while the media server does not answer.
     pub media_patience: Duration,
+    /// A media server whose health check fails for this long is away.
+    pub media_away: Duration,
+    /// Where a room's media goes, where there are several media servers.
+    pub placement: Placement,
     /// Between two pings of a socket.
     pub ping_interval: Duration,
     /// A socket without an answer to a ping for this long is gone.
@@ -103,8 +108,6 @@ pub struct Settings {
     pub access: Option<Access>,
     /// Where rooms are spread over several nodes.
     pub fleet: FleetTimes,
-    /// Where media is, as a room's record says it.
-    pub media_host: Option<String>,
 }
 
 impl Default for Settings {
@@ -130,6 +133,8 @@ impl Default for Settings {
             takeover_window: Duration::from_secs(10),
             list_delay: Duration::from_millis(150),
             media_patience: Duration::from_secs(2),
+            media_away: Duration::from_secs(2),
+            placement: Placement::default(),
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(10),
             caller_silence_max: PRESENCE_TIME,
@@ -142,7 +147,6 @@ impl Default for Settings {
             tokens: Tokens::default(),
             access: None,
             fleet: FleetTimes::default(),
-            media_host: None,
         }
     }
 }

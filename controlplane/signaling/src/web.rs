@@ -17,7 +17,7 @@ use crate::broadcast;
 use crate::calls;
 use crate::failure::Failure;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
-use crate::media::Media;
+use crate::hosts::MediaHost;
 use crate::metrics;
 use crate::service::Service;
 use crate::settings::Settings;
@@ -54,8 +54,8 @@ pub struct Site {
 }
 
 /// Makes it.
-pub fn site(settings: Settings, media: Arc<dyn Media>, stores: Stores) -> Site {
-    let Sockets { http, io, service } = gateway::sockets(settings, media, stores);
+pub fn site(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Site {
+    let Sockets { http, io, service } = gateway::sockets(settings, hosts, stores);
     Site { service, io, sockets: http, started: Instant::now() }
 }
 

@@ -2,11 +2,13 @@
 //! it: their calls of the control API become its events.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures::{SinkExt as _, StreamExt as _};
@@ -102,10 +104,35 @@ impl Signaling {
     /// Joins a room.
     pub async fn join(&self, room: &str, name: &str, options: &JoinOptions) -> Joined {
         let member = Arc::new(Member::join(self.address, room, name).await);
+        Joined::with(member, room, name, options).await
+    }
+
+    /// What it answers to a read.
+    pub async fn text(&self, path: &str) -> String {
+        let http = ironcast_load::http::PlainHttp::new(self.address);
+        http.send("GET", path, &[], &[]).await.expect("it answers").text()
+    }
+
+    /// The same as JSON.
+    pub async fn read(&self, path: &str) -> Value {
+        serde_json::from_str(&self.text(path).await).expect("JSON")
+    }
+}
+
+impl Joined {
+    async fn with(member: Arc<Member>, room: &str, name: &str, options: &JoinOptions) -> Self {
         match Participant::join(&member, room, name, options).await {
-            Ok(participant) => Joined { member, participant },
+            Ok(participant) => Self { member, participant },
             Err(error) => panic!("{name} cannot join: {error}"),
         }
+    }
+
+    /// Waits until he is told that his media is lost, and joins again by the same socket, as a page
+    /// does that is not loaded again.
+    pub async fn again(self, room: &str, name: &str, options: &JoinOptions) -> Self {
+        self.member.told("error", |error| error["rejoin"] == true).await;
+        self.member.join_again(name).await;
+        Self::with(self.member, room, name, options).await
     }
 }
 
@@ -121,7 +148,7 @@ pub struct Joined {
 pub struct Member {
     address: SocketAddr,
     room: String,
-    joined: Value,
+    joined: std::sync::Mutex<Value>,
     socket: Mutex<Socket>,
 }
 
@@ -129,13 +156,18 @@ pub struct Member {
 struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     last: u64,
+    /// Events that came meanwhile, the newest last.
+    events: VecDeque<(String, Value)>,
 }
+
+/// Events that are kept.
+const EVENTS_MAX: usize = 256;
 
 impl Socket {
     async fn connect(address: SocketAddr) -> Self {
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let (stream, _) = tokio_tungstenite::connect_async(url).await.expect("signaling listens");
-        let mut socket = Self { stream, last: 0 };
+        let mut socket = Self { stream, last: 0, events: VecDeque::new() };
         socket.say("40").await;
         while !socket.hear().await.starts_with("40") {}
         socket
@@ -171,10 +203,33 @@ impl Socket {
                     let payload = payload.strip_suffix(']').expect("a list of one");
                     return serde_json::from_str(payload).expect("JSON");
                 }
+                self.keep(&heard);
             }
         };
         let heard = tokio::time::timeout(LIMIT, hearing).await;
         heard.unwrap_or_else(|_| panic!("{event} is not acknowledged"))
+    }
+
+    fn keep(&mut self, heard: &str) {
+        let event = heard.strip_prefix("42").and_then(|text| serde_json::from_str(text).ok());
+        self.events.extend(event);
+        while self.events.len() > EVENTS_MAX {
+            self.events.pop_front();
+        }
+    }
+
+    /// The next event of this name that is as wanted.
+    async fn event(&mut self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + LIMIT;
+        loop {
+            let fits = |(seen, payload): &(String, Value)| seen == name && wanted(payload);
+            if let Some(index) = self.events.iter().position(fits) {
+                return self.events.remove(index).expect("it is there").1;
+            }
+            assert!(Instant::now() < end, "{name} is not told");
+            let heard = self.hear().await;
+            self.keep(&heard);
+        }
     }
 }
 
@@ -184,13 +239,43 @@ impl Member {
         let mut socket = Socket::connect(address).await;
         let joined = socket.ask("joinRoom", &json!({ "roomId": room, "name": name })).await;
         assert!(joined.get("error").is_none(), "{name}: {joined}");
-        Self { address, room: room.to_owned(), joined, socket: Mutex::new(socket) }
+        let (joined, socket) = (std::sync::Mutex::new(joined), Mutex::new(socket));
+        Self { address, room: room.to_owned(), joined, socket }
+    }
+
+    fn joined(&self) -> Value {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next event of this name that is as wanted.
+    pub async fn told(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.socket.lock().await.event(event, wanted).await
+    }
+
+    /// Asks for something; gives the acknowledgement.
+    pub async fn ask(&self, event: &str, payload: Value) -> Value {
+        self.socket.lock().await.ask(event, &payload).await
+    }
+
+    /// Leaves and joins by the same socket, until he is let in.
+    async fn join_again(&self, name: &str) {
+        self.ask("leaveRoom", json!({})).await;
+        let end = Instant::now() + LIMIT;
+        let joined = loop {
+            let joined = self.ask("joinRoom", json!({ "roomId": self.room, "name": name })).await;
+            if joined.get("error").is_none() {
+                break joined;
+            }
+            assert!(Instant::now() < end, "{name}: {joined}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        *self.joined.lock().unwrap_or_else(PoisonError::into_inner) = joined;
     }
 
     /// Comes back by a new socket with the token of the first one. Gives the answer.
     pub async fn come_back(&self) -> Value {
         let mut socket = Socket::connect(self.address).await;
-        let token = &self.joined["resumeToken"];
+        let token = self.joined()["resumeToken"].clone();
         let joined =
             socket.ask("joinRoom", &json!({ "roomId": self.room, "resumeToken": token })).await;
         *self.socket.lock().await = socket;
@@ -230,7 +315,7 @@ impl Control for Member {
     ) -> Result<(u16, Value), ControlError> {
         if method == "GET" {
             // The only thing that is read is the room's router, and it came with the join.
-            return Ok((200, self.joined.clone()));
+            return Ok((200, self.joined()));
         }
         let (event, payload) = Self::event(method, path, &body.unwrap_or_default());
         let mut answer = self.socket.lock().await.ask(event, &payload).await;

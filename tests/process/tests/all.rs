@@ -33,6 +33,8 @@ mod half_open;
 mod handshakes;
 #[path = "all/hostile.rs"]
 mod hostile;
+#[path = "all/hosts.rs"]
+mod hosts;
 #[path = "all/ice.rs"]
 mod ice;
 #[path = "all/layers.rs"]

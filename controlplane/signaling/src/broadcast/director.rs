@@ -201,7 +201,7 @@ impl Director {
         let shape_is_due = self.shape_is_due(&plan.shape);
         let is_same = self.plan.as_ref() == Some(&plan);
         let job = Job {
-            router: router.id.clone(),
+            router: Arc::clone(router),
             capabilities,
             plan: &plan,
             layout: self.planner.layout(),
@@ -270,7 +270,7 @@ impl Director {
         self.pipeline.undo(&[Step::Ports, Step::Sdp, Step::Ffmpeg]).await;
         self.finish_run();
         let job = Job {
-            router: router.id.clone(),
+            router: Arc::clone(router),
             capabilities,
             plan,
             layout: self.planner.layout(),

@@ -21,8 +21,9 @@ use super::plan::Plan;
 use super::rtp::Codec;
 use super::shelf::{self, Shelf, State};
 use super::{Show, Trouble, sdp, sockets};
+use crate::hosts::HostId;
 use crate::media::{MediaError, MediaResult, New, NewConsumer, NewPlainTransport};
-use crate::rooms::fresh_id;
+use crate::rooms::{RouterSlot, fresh_id};
 use crate::service::{Service, Thing};
 use crate::store::now_ms;
 
@@ -94,7 +95,7 @@ impl Step {
 /// What the steps are taken for.
 pub struct Job<'a> {
     /// The room's router.
-    pub router: Id,
+    pub router: Arc<RouterSlot>,
     /// What it can send.
     pub capabilities: RtpCapabilities,
     /// What goes where.
@@ -126,6 +127,8 @@ pub struct Pipeline {
     show: Arc<Show>,
     program: Program,
     folder: PathBuf,
+    /// Where what was made last is.
+    host: HostId,
     feed: Option<Feed>,
     targets: Vec<Target>,
     transport: Option<Transport>,
@@ -150,6 +153,7 @@ impl Pipeline {
             show,
             program,
             folder,
+            host: HostId::default(),
             feed: None,
             targets: Vec::new(),
             transport: None,
@@ -169,7 +173,7 @@ impl Pipeline {
         for (index, step) in steps.iter().enumerate() {
             let begun = Instant::now();
             let taken = self.step(*step, job).await;
-            let (room_id, router) = (&self.show.room_id, &job.router);
+            let (room_id, router) = (&self.show.room_id, &job.router.id);
             let ms = begun.elapsed().as_millis();
             match taken {
                 Ok(()) => {
@@ -236,15 +240,16 @@ impl Pipeline {
         *self.show.transport() = Some(id.clone());
         let new = NewPlainTransport {
             id: id.clone(),
-            router_id: job.router.clone(),
+            router_id: job.router.id.clone(),
             ip: self.service.broadcasts.settings.media_ip,
             note: Service::broadcast_note(&self.show),
         };
-        let service = &self.service;
-        let made = service.ask(|| service.media().create_plain_transport(new.clone())).await;
+        self.host = job.router.host;
+        let make = self.service.ask(self.host, |media| media.create_plain_transport(new.clone()));
+        let made = make.await;
         match made {
             Ok(address) => {
-                let router = job.router.clone();
+                let router = job.router.id.clone();
                 self.transport = Some(Transport { id, router, address });
                 Ok(())
             }
@@ -252,7 +257,7 @@ impl Pipeline {
                 *self.show.transport() = None;
                 if error.is_temporary() {
                     // It may have been made, and only the answer was lost.
-                    self.service.free(Thing::Transport, id);
+                    self.service.free(self.host, Thing::Transport, id);
                 }
                 Err(error.into())
             }
@@ -268,7 +273,7 @@ impl Pipeline {
         self.transport = None;
         // Also one whose creation was cut off.
         if let Some(id) = self.show.transport().take() {
-            self.service.free(Thing::Transport, id);
+            self.service.free(self.host, Thing::Transport, id);
         }
     }
 
@@ -277,10 +282,11 @@ impl Pipeline {
             return Err(Trouble::Host("there is nothing to connect".to_owned()));
         };
         feed.hear_only(transport.address).await?;
-        let service = &self.service;
         let address = feed.address();
-        let connect = || service.media().connect_plain_transport(transport.id.clone(), address);
-        Ok(service.ask(connect).await?)
+        let asked = self
+            .service
+            .ask(self.host, |media| media.connect_plain_transport(transport.id.clone(), address));
+        Ok(asked.await?)
     }
 
     /// Makes the consumers that are missing and drops those that nobody needs; each input of FFmpeg
@@ -291,7 +297,7 @@ impl Pipeline {
             self.consumers.keys().filter(|id| !wanted.contains(*id)).cloned().collect();
         for producer in needless {
             if let Some(consumer) = self.consumers.remove(&producer) {
-                self.service.free(Thing::Consumer, consumer.id);
+                self.service.free(self.host, Thing::Consumer, consumer.id);
             }
             self.with_feed(|feed| feed.remove(&producer));
         }
@@ -316,8 +322,10 @@ impl Pipeline {
         };
         let new: Vec<_> = producers.iter().map(make).collect();
         let service = Arc::clone(&self.service);
-        let asked = || service.media().make_all(new.iter().cloned().map(New::Consumer).collect());
-        let answers = service.ask_all(asked).await;
+        let asked = service.ask_all(self.host, new.len(), |media| {
+            media.make_all(new.iter().cloned().map(New::Consumer).collect())
+        });
+        let answers = asked.await;
         let mut resumed = Vec::new();
         for (new, answer) in new.iter().zip(answers) {
             let made = match answer {
@@ -335,7 +343,7 @@ impl Pipeline {
             };
             let Some((ssrc, codec)) = stream(&made.rtp_parameters) else {
                 self.unfit.insert(new.producer_id.clone());
-                self.service.free(Thing::Consumer, new.id.clone());
+                self.service.free(self.host, Thing::Consumer, new.id.clone());
                 continue;
             };
             let producer = new.producer_id.clone();
@@ -343,8 +351,9 @@ impl Pipeline {
             resumed.push(new.id.clone());
             self.consumers.insert(new.producer_id.clone(), Consumer { id: new.id.clone(), codec });
         }
-        let resume = || service.media().resume_consumers(resumed.clone());
-        let answers = if resumed.is_empty() { Vec::new() } else { service.ask_all(resume).await };
+        let resume = service
+            .ask_all(self.host, resumed.len(), |media| media.resume_consumers(resumed.clone()));
+        let answers = if resumed.is_empty() { Vec::new() } else { resume.await };
         let temporary = |answer: &MediaResult<()>| {
             answer.as_ref().err().filter(|error| error.is_temporary()).cloned()
         };
@@ -362,7 +371,7 @@ impl Pipeline {
     fn drop_consumers(&mut self) {
         for (producer, consumer) in std::mem::take(&mut self.consumers) {
             self.with_feed(|feed| feed.remove(&producer));
-            self.service.free(Thing::Consumer, consumer.id);
+            self.service.free(self.host, Thing::Consumer, consumer.id);
         }
         self.asked.clear();
     }
@@ -394,7 +403,7 @@ impl Pipeline {
     pub async fn ask_for_key_frame(&self, producer: &Id) {
         if let Some(consumer) = self.consumers.get(producer) {
             // It is asked again: an answer that does not come is nothing.
-            let _ = self.service.media().request_key_frame(consumer.id.clone()).await;
+            let _ = self.service.media(self.host).request_key_frame(consumer.id.clone()).await;
         }
     }
 

@@ -182,24 +182,27 @@ impl<'a> Locked<'a> {
     }
 
     /// All nodes have agreed on the room's router.
-    pub fn set_router(&mut self, id: &Id) {
-        if self.router.id == *id {
-            return;
+    pub fn set_router(&mut self, router: Arc<RouterSlot>) {
+        if self.router.id != router.id {
+            self.replace_router(router);
         }
-        let mut routers = self.directory().routers();
-        routers.remove(&self.router.id);
-        routers.insert(id.clone(), Arc::clone(self.cell));
-        drop(routers);
-        self.router = RouterSlot::empty(id.clone());
     }
 
     /// The same where nothing was asked of the router yet; gives whether that is so.
-    pub fn take_unused_router(&mut self, id: &Id) -> bool {
-        let is_unused = !self.router.capabilities.initialized();
+    pub fn take_unused_router(&mut self, router: Arc<RouterSlot>) -> bool {
+        let is_unused = !self.router.is_made();
         if is_unused {
-            self.set_router(id);
+            self.set_router(router);
         }
         is_unused
+    }
+
+    fn replace_router(&mut self, next: Arc<RouterSlot>) -> Arc<RouterSlot> {
+        let mut routers = self.directory().routers();
+        routers.remove(&self.router.id);
+        routers.insert(next.id.clone(), Arc::clone(self.cell));
+        drop(routers);
+        std::mem::replace(&mut self.router, next)
     }
 
     /// Remembers a track of somebody at another node.
@@ -339,13 +342,7 @@ impl<'a> Locked<'a> {
     /// its router; the next one has another id.
     pub fn leave_server(&mut self) -> Arc<RouterSlot> {
         self.forget_media();
-        let directory = self.directory();
-        let next = RouterSlot::new(&self.cell.id);
-        let mut routers = directory.routers();
-        routers.remove(&self.router.id);
-        routers.insert(next.id.clone(), Arc::clone(self.cell));
-        drop(routers);
-        std::mem::replace(&mut self.router, next)
+        self.replace_router(RouterSlot::new(&self.cell.id, self.router.host))
     }
 
     /// The same where other nodes use the router, too: gives the sessions that had something there.

@@ -29,6 +29,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use mode::{Mode, Rules, Ways};
 
 /// Longest part of a room's or participant's id that we show in ids at the media server.
@@ -59,6 +60,13 @@ pub struct Seat {
     pub session: Id,
 }
 
+impl Seat {
+    /// The media host of its room. Not while the room is locked.
+    pub fn host(&self) -> HostId {
+        self.room.lock().router.host
+    }
+}
+
 impl PartialEq for Seat {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.room, &other.room) && self.session == other.session
@@ -79,23 +87,31 @@ pub struct RouterSlot {
     /// Chosen here. A deleted id is not taken again for a while, so that a room that comes back
     /// gets another one.
     pub id: Id,
+    /// The media host that it is on.
+    pub host: HostId,
     /// Its capabilities, once it is there.
     pub capabilities: OnceCell<Value>,
 }
 
 impl RouterSlot {
-    fn new(room_id: &Id) -> Arc<Self> {
-        Self::empty(once_only(room_id))
+    /// Another one for a room.
+    pub fn new(room_id: &Id, host: HostId) -> Arc<Self> {
+        Self::empty(once_only(room_id), host)
     }
 
     /// One that may be there already: who needs it asks for it.
-    pub fn empty(id: Id) -> Arc<Self> {
-        Arc::new(Self { id, capabilities: OnceCell::new() })
+    pub fn empty(id: Id, host: HostId) -> Arc<Self> {
+        Arc::new(Self { id, host, capabilities: OnceCell::new() })
     }
 
     /// One that is there already.
-    pub fn known(id: Id, capabilities: Value) -> Arc<Self> {
-        Arc::new(Self { id, capabilities: OnceCell::new_with(Some(capabilities)) })
+    pub fn known(id: Id, host: HostId, capabilities: Value) -> Arc<Self> {
+        Arc::new(Self { id, host, capabilities: OnceCell::new_with(Some(capabilities)) })
+    }
+
+    /// Whether it was made, as far as is known here.
+    pub fn is_made(&self) -> bool {
+        self.capabilities.initialized()
     }
 }
 
@@ -215,17 +231,18 @@ impl Rooms {
         self.directory.seats().keys().copied().collect()
     }
 
-    /// Makes a room if it is not there and may be made; gives it with its `arrival` if it is new.
+    /// Makes a room if it is not there and may be made, which says at which host its media will be;
+    /// gives it with its `arrival` if it is new.
     pub fn make(
         &self,
         id: &Id,
         rooms_max: usize,
-        may: impl FnOnce() -> Result<(), Failure>,
+        may: impl FnOnce() -> Result<HostId, Failure>,
     ) -> Result<Option<(Arc<Cell>, u64)>, Failure> {
         if self.room(id).is_some() {
             return Ok(None);
         }
-        may()?;
+        let host = may()?;
         let mut rooms = self.directory.rooms();
         if rooms.contains_key(id) {
             return Ok(None);
@@ -233,7 +250,7 @@ impl Rooms {
         if rooms.len() >= rooms_max {
             return Err(Failure::no_capacity("this service holds no more rooms"));
         }
-        Ok(Some(self.insert_into(&mut rooms, id, RouterSlot::new(id))))
+        Ok(Some(self.insert_into(&mut rooms, id, RouterSlot::new(id, host))))
     }
 
     /// Takes over a room whose router is there already; nothing if one of this name is there.

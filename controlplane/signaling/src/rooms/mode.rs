@@ -11,7 +11,8 @@
 //! The old way stays until everybody has the new one, so going back is always possible and costs
 //! nothing. Two at most, all of whom can, talk directly; everybody else through the media server.
 //! To the media server a room goes at once; back only when it has been there for a while. What
-//! failed is tried again, each time after twice the pause.
+//! failed is tried again, each time after twice the pause. While the media server is away three may
+//! talk directly, each to each, and nobody waits before he does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ use ironcast_api::Id;
 
 /// Most who talk directly.
 pub const DIRECT_MAX: usize = 2;
+
+/// The same while the media server is away.
+pub const DIRECT_WITHOUT_SERVER_MAX: usize = 3;
 
 /// Which way media goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,14 +149,15 @@ pub struct Ways {
     server: Tries,
 }
 
-/// What a room would like, for these: whether each can talk directly.
-pub fn wanted(rules: &Rules, people: impl Iterator<Item = bool>) -> Mode {
+/// What a room would like, for these: whether each can talk directly. `is_away`: the media server.
+pub fn wanted(rules: &Rules, is_away: bool, people: impl Iterator<Item = bool>) -> Mode {
     let (mut count, mut all_can) = (0, true);
     for can in people {
         count += 1;
         all_can &= can;
     }
-    if rules.p2p && all_can && count <= DIRECT_MAX { Mode::P2p } else { Mode::Sfu }
+    let max = if is_away { DIRECT_WITHOUT_SERVER_MAX } else { DIRECT_MAX };
+    if rules.p2p && all_can && count <= max { Mode::P2p } else { Mode::Sfu }
 }
 
 impl Ways {
@@ -210,12 +215,19 @@ impl Ways {
         }
     }
 
-    /// Somebody came or went, or it is time to look again. `wanted`: by all who are there.
+    /// The media server is away: the direct way is not waited for.
+    pub fn hurry(&mut self) {
+        self.direct = Tries::default();
+    }
+
+    /// Somebody came or went, or it is time to look again. `wanted`: by all who are there;
+    /// `is_away`: the media server.
     pub fn consider(
         &mut self,
         rules: &Rules,
         people: &BTreeSet<Id>,
         wanted: Mode,
+        is_away: bool,
         now: Instant,
     ) -> Option<Step> {
         self.lacking.retain(|session, _| people.contains(session));
@@ -228,15 +240,17 @@ impl Ways {
             switch.waiting.retain(|session| people.contains(session));
             return self.finish_if_all(rules, now);
         }
-        // Alone with the media server: who comes next finds it there.
-        if self.mode == wanted || (wanted == Mode::P2p && people.len() < DIRECT_MAX) {
+        // Alone with the media server: who comes next finds it there, if it is there.
+        let is_alone = wanted == Mode::P2p && people.len() < DIRECT_MAX;
+        if self.mode == wanted || (is_alone && !is_away) {
             return None;
         }
         if let Some(at) = self.tries(wanted).not_before.filter(|at| now < *at) {
             return Some(Step::Later(at));
         }
         let is_there = |session: &&Id| self.lacking.get(*session) == Some(&Lack::Arrived);
-        let waiting = people.iter().filter(|session| !is_there(session)).cloned().collect();
+        let waiting = people.iter().filter(|session| !is_alone && !is_there(session));
+        let waiting = waiting.cloned().collect();
         self.numbers += 1;
         let switch = Switch { number: self.numbers, to: wanted, waiting };
         self.switch = Some(switch.clone());
@@ -318,6 +332,7 @@ mod tests {
         ways: Ways,
         rules: Rules,
         people: BTreeSet<Id>,
+        is_away: bool,
         now: Instant,
     }
 
@@ -328,17 +343,24 @@ mod tests {
     impl Room {
         fn new() -> Self {
             let rules = Rules { p2p: true, ..Rules::default() };
-            Self { ways: Ways::new(&rules), rules, people: BTreeSet::new(), now: Instant::now() }
+            let (people, now) = (BTreeSet::new(), Instant::now());
+            Self { ways: Ways::new(&rules), rules, people, is_away: false, now }
         }
 
         /// What the room would like.
         fn wanted(&self) -> Mode {
-            wanted(&self.rules, self.people.iter().map(|_| true))
+            wanted(&self.rules, self.is_away, self.people.iter().map(|_| true))
         }
 
         fn look(&mut self) -> Option<Step> {
             let wanted = self.wanted();
-            self.ways.consider(&self.rules, &self.people, wanted, self.now)
+            self.ways.consider(&self.rules, &self.people, wanted, self.is_away, self.now)
+        }
+
+        fn lose_server(&mut self) -> Option<Step> {
+            self.is_away = true;
+            self.ways.hurry();
+            self.look()
         }
 
         fn join(&mut self, name: &str) -> (Mode, Option<Step>) {
@@ -403,7 +425,7 @@ mod tests {
         assert_eq!(room.join("a"), (Mode::Sfu, None));
         assert_eq!(room.join("b"), (Mode::Sfu, None));
         assert_eq!(
-            wanted(&Rules { p2p: true, ..Rules::default() }, [true, false].into_iter()),
+            wanted(&Rules { p2p: true, ..Rules::default() }, false, [true, false].into_iter()),
             Mode::Sfu
         );
     }
@@ -495,5 +517,51 @@ mod tests {
         assert_eq!(room.join("d").0, Mode::Sfu);
         assert_eq!(room.ways.switch, None, "he gets media first");
         assert!(is_begun(room.wait(10), Mode::P2p));
+    }
+
+    #[test]
+    fn without_the_media_server_three_talk_directly_and_a_fourth_does_not() {
+        let mut room = Room::of_three();
+        for name in ["a", "b"] {
+            room.report(name, Mode::Sfu, Ok(()));
+        }
+        // At once, however short ago somebody came.
+        assert!(is_begun(room.lose_server(), Mode::P2p));
+        for name in ["a", "b"] {
+            assert_eq!(room.report(name, Mode::P2p, Ok(())), None);
+        }
+        assert_eq!(room.report("c", Mode::P2p, Ok(())), Some(Step::Done(Mode::P2p)));
+        room.people.insert(id("d"));
+        assert_eq!(room.ways.of_newcomer(room.wanted()), Mode::Sfu);
+        room.people.remove(&id("d"));
+        // It is back: three belong there, and two do not.
+        room.is_away = false;
+        assert!(is_begun(room.look(), Mode::Sfu));
+        assert!(matches!(room.leave("b"), Some(Step::Undone { mode: Mode::P2p, .. })));
+    }
+
+    #[test]
+    fn who_is_alone_without_the_media_server_waits_for_nobody() {
+        let mut room = Room::of_three();
+        for name in ["a", "b"] {
+            room.report(name, Mode::Sfu, Ok(()));
+        }
+        room.leave("c");
+        room.leave("b");
+        assert_eq!(room.look(), None);
+        assert_eq!(room.lose_server(), Some(Step::Done(Mode::P2p)));
+        assert_eq!(room.join("d"), (Mode::P2p, None));
+    }
+
+    #[test]
+    fn a_change_to_a_media_server_that_goes_away_is_undone() {
+        let mut room = Room::new();
+        room.join("a");
+        room.join("b");
+        assert_eq!(room.report("a", Mode::P2p, Err("failed")), None);
+        assert!(is_begun(room.look(), Mode::Sfu));
+        assert_eq!(room.lose_server(), None, "somebody has no direct connection");
+        assert!(matches!(room.leave("a"), Some(Step::Undone { mode: Mode::P2p, .. })));
+        assert_eq!(room.look(), None);
     }
 }

@@ -27,7 +27,7 @@ pub struct Room {
     pub speakers: Vec<Id>,
     /// Which way media goes.
     pub ways: Ways,
-    /// It is watched or recorded: its media goes through the media server.
+    /// It is watched or recorded: its media goes through the media server while that is there.
     pub is_broadcast: bool,
     /// Somebody looks at the ways again then.
     pub look_again: Option<Instant>,
@@ -119,12 +119,13 @@ impl Room {
 
     /// The way that the room would like, for those who are there and perhaps one more.
     /// People at several nodes are with the media server: one node could not keep the rules.
-    pub fn wanted(&self, rules: &Rules, newcomer: Option<bool>) -> Mode {
-        if self.is_broadcast || self.participants.values().any(|one| !one.is_here()) {
+    pub fn wanted(&self, rules: &Rules, is_away: bool, newcomer: Option<bool>) -> Mode {
+        let is_shown = self.is_broadcast && !is_away;
+        if is_shown || self.participants.values().any(|one| !one.is_here()) {
             return Mode::Sfu;
         }
         let people = self.participants.values().map(|participant| participant.p2p);
-        wanted(rules, people.chain(newcomer))
+        wanted(rules, is_away, people.chain(newcomer))
     }
 
     /// Whether the participant's socket is still away since `sockets_seen`.

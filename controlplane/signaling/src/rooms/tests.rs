@@ -4,13 +4,14 @@ use ironcast_api::Id;
 
 use super::{Cell, Participant, Rooms};
 use crate::events::Direction;
+use crate::hosts::HostId;
 
 fn id(text: &str) -> Id {
     text.parse().unwrap()
 }
 
 fn make(rooms: &Rooms) -> (Arc<Cell>, u64) {
-    rooms.make(&id("r"), 10, || Ok(())).unwrap().unwrap()
+    rooms.make(&id("r"), 10, || Ok(HostId::default())).unwrap().unwrap()
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn a_closed_room_does_not_take_away_another_of_its_name() {
 fn a_room_does_not_wait_for_another() {
     let rooms = Rooms::default();
     let (room, _) = make(&rooms);
-    let (other, _) = rooms.make(&id("other"), 10, || Ok(())).unwrap().unwrap();
+    let (other, _) = rooms.make(&id("other"), 10, || Ok(HostId::default())).unwrap().unwrap();
     let held = room.lock();
     let seat = other.lock().seat_of(&id("ada"), &id("ada.1"));
     other.lock().add_participant(&seat, Participant::away(id("ada.1")));

@@ -134,6 +134,7 @@ impl Service {
         created?;
         let room = self.rooms.room(room_id).ok_or_else(Failure::not_in_room)?;
         self.open(&room).await?;
+        self.make_router(&room, None).await?;
         let router = Arc::clone(&room.lock().router);
         let capabilities = self.router_of(&router, room_id).await?;
         Ok(json!({ "roomId": room_id, "routerId": router.id, "rtpCapabilities": capabilities }))

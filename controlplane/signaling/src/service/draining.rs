@@ -1,31 +1,35 @@
 //! The media server is being taken out of service: everybody in a call is told, and who joins
 //! later too. Nothing is moved: a call goes on where it is until it ends or is closed there.
 
-use std::sync::PoisonError;
-
 use serde_json::json;
 use socketioxide::socket::Sid;
 
 use super::Service;
+use crate::hosts::HostId;
 use crate::media::Draining;
+use crate::rooms::Seat;
 
 impl Service {
     /// What the media server said. Told on if it is new.
-    pub(crate) fn set_draining(&self, draining: Draining) {
-        let mut known = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *known, draining) == draining {
+    pub(crate) fn set_draining(&self, host: HostId, draining: Draining) {
+        if !self.host(host).set_draining(draining) {
             return;
         }
-        drop(known);
-        tracing::info!(?draining, "the media server's draining");
-        for socket in self.rooms.sockets() {
-            self.tell_draining(socket, draining);
+        tracing::info!(host = %self.host(host), ?draining, "the media server's draining");
+        for cell in self.rooms.all() {
+            let room = cell.lock();
+            if room.router.host != host {
+                continue;
+            }
+            for (_, socket) in room.sockets_but(None) {
+                self.tell_draining(socket, draining);
+            }
         }
     }
 
     /// Somebody has joined.
-    pub(crate) fn tell_if_draining(&self, socket: Sid) {
-        let draining = *self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn tell_if_draining(&self, socket: Sid, seat: &Seat) {
+        let draining = self.host(seat.host()).draining();
         if draining != Draining::No {
             self.tell_draining(socket, draining);
         }

@@ -13,6 +13,7 @@ use super::tell::speaking;
 use super::{From, Service};
 use crate::access::{Role, forbidden};
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
 use crate::rooms::mode::Mode;
 use crate::rooms::{
@@ -52,8 +53,9 @@ impl Service {
         }
         self.wait_until_in_step().await?;
         let room_id = wanted.room_id.unwrap_or_else(fresh_id);
+        let region = wanted.region.as_deref();
         // A timer for a room that is made, not for each time that somebody asks for it.
-        if let Some((room, arrival)) = self.make_room_unless_there(from, &room_id)? {
+        if let Some((room, arrival)) = self.make_room_unless_there(from, &room_id, region)? {
             self.close_room_later(room, arrival, self.settings.unjoined_room_grace);
         }
         Ok(json!({ "roomId": room_id }))
@@ -63,19 +65,33 @@ impl Service {
         &self,
         from: From,
         room_id: &Id,
+        region: Option<&str>,
     ) -> Result<Option<(Arc<Cell>, u64)>, Failure> {
-        let may = || self.addresses.make_room(from.address, Instant::now());
+        let may = || {
+            self.addresses.make_room(from.address, Instant::now())?;
+            self.place(room_id, region)
+        };
         self.rooms.make(room_id, self.settings.rooms_max, may)
+    }
+
+    /// The media host of a new room.
+    fn place(&self, room_id: &Id, region: Option<&str>) -> Result<HostId, Failure> {
+        let placed = self.hosts.place(room_id, region, &[], Instant::now());
+        let any = HostId::default();
+        let placed = placed.and_then(|host| match self.host(host).is_away() {
+            true => Err(Failure::media_unavailable()),
+            false => Ok(host),
+        });
+        // Where people may talk directly it may never be needed; and other nodes may have the room.
+        let is_needed = !self.settings.ways.p2p && !self.is_fleet();
+        if is_needed { placed } else { Ok(placed.unwrap_or(any)) }
     }
 
     /// Until the rooms of the last start are taken over a room might be made twice.
     async fn wait_until_in_step(&self) -> Result<(), Failure> {
-        let mut in_step = self.in_step.subscribe();
-        let waiting = in_step.wait_for(|in_step| *in_step);
-        match tokio::time::timeout(self.settings.media_patience, waiting).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Failure::new("media_unavailable", "Media Server Unavailable")),
-        }
+        let waiting = self.hosts.until_in_step();
+        let waited = tokio::time::timeout(self.settings.media_patience, waiting).await;
+        waited.unwrap_or_else(|_| Err(Failure::media_unavailable()))
     }
 
     pub(super) async fn join_room(
@@ -100,7 +116,8 @@ impl Service {
         if let Some(seat) = here {
             self.remove(&seat, "left");
         }
-        let visit = self.visit(from, &wanted.room_id)?;
+        let region = wanted.region.as_deref();
+        let visit = self.visit(from, &wanted.room_id, region)?;
         self.open(&visit.room).await?;
         let token = wanted.resume_token.as_deref();
         let session = token.and_then(|token| self.settings.tokens.session(&wanted.room_id, token));
@@ -121,8 +138,7 @@ impl Service {
             if let Some(joined) = self.seat(from.socket, &wanted, session.as_ref(), &visit)? {
                 break joined;
             }
-            let router = Arc::clone(&visit.room.lock().router);
-            self.router_of(&router, &wanted.room_id).await?;
+            self.make_router(&visit.room, region).await?;
         };
         drop(visit);
         if let Some(old) = joined.replaced {
@@ -131,14 +147,20 @@ impl Service {
         if let Some(ousted) = joined.ousted {
             self.clear_up_after(ousted);
         }
-        self.tell_if_draining(from.socket);
+        self.tell_if_draining(from.socket, &joined.seat);
+        self.tell_if_away(from.socket, &joined.seat);
         self.answer_joined(&joined.seat, joined.resumed).await
     }
 
     /// The room is made if it is not there. One that closes in this moment is made anew.
-    fn visit(self: &Arc<Self>, from: From, room_id: &Id) -> Result<Visit, Failure> {
+    fn visit(
+        self: &Arc<Self>,
+        from: From,
+        room_id: &Id,
+        region: Option<&str>,
+    ) -> Result<Visit, Failure> {
         loop {
-            self.make_room_unless_there(from, room_id)?;
+            self.make_room_unless_there(from, room_id, region)?;
             let Some(room) = self.rooms.room(room_id) else { continue };
             let begun = room.lock().begin_join();
             if begun {
@@ -170,9 +192,9 @@ impl Service {
         let known = session.and_then(|session| room.seat_of_session(session));
         let way = match &known {
             Some(seat) => room.ways.of(&seat.session),
-            None => room.ways.of_newcomer(room.wanted(&self.settings.ways, Some(wanted.p2p))),
+            None => self.way_of_newcomer(&room, wanted.p2p)?,
         };
-        if way == Mode::Sfu && !room.router.capabilities.initialized() {
+        if way == Mode::Sfu && !room.router.is_made() {
             return Ok(None);
         }
         let joined = room.join(
@@ -194,7 +216,7 @@ impl Service {
             let (session, is_first) = (&joined.seat.session, room.people_here().count() == 1);
             room.ways.arrive(&self.settings.ways, session, way, is_first, Instant::now());
             if is_first {
-                self.note_mode(&room, &visit.room.id, way);
+                self.note_mode(&room, way);
             }
             self.note_joined(&mut room, &joined.seat);
         } else {
@@ -264,7 +286,7 @@ impl Service {
     ) -> Result<Value, Failure> {
         let make = || async {
             let note = self.router_note(room_id);
-            self.ask(|| self.media.create_router(slot.id.clone(), note.clone())).await
+            self.ask(slot.host, |media| media.create_router(slot.id.clone(), note.clone())).await
         };
         Ok(slot.capabilities.get_or_try_init(make).await?.clone())
     }
@@ -339,12 +361,12 @@ impl Service {
     /// What has to be done when somebody is out of his room; he keeps his socket unless it is
     /// given here.
     pub(super) fn clear_up_after(self: &Arc<Self>, departed: Departed) {
-        if departed.router.capabilities.initialized() {
-            self.free_session(departed.router.id.clone(), departed.seat.session.clone());
+        if departed.router.is_made() {
+            self.free_session(&departed.router, departed.seat.session.clone());
         }
         if let Some(socket) = departed.socket {
             let told = Failure::new("already_exists", "you have joined from somewhere else");
-            self.emit(socket, "error", &told.to_event("joinRoom"));
+            self.emit(socket, "error", &told.to_event(Some("joinRoom")));
             self.outbox.close(socket);
         }
         if let Some(arrival) = departed.room_empty {
@@ -374,10 +396,10 @@ impl Service {
         let (router, sockets) = {
             let mut room = room.lock();
             self.note_all_gone(&room);
-            (room.router.id.clone(), room.close())
+            (Arc::clone(&room.router), room.close())
         };
         self.note_dead_router(&room.id, &router);
-        tracing::warn!(%router, room_id = %room.id, sockets = sockets.len(), "the room's router is gone");
+        tracing::warn!(router = %router.id, room_id = %room.id, sockets = sockets.len(), "the room's router is gone");
         for socket in sockets {
             self.tell_rejoin(socket, "the media server lost this room; join again");
         }
@@ -396,11 +418,12 @@ impl Service {
         }
         let unused = |room: Arc<Cell>| {
             let room = room.lock();
-            let is_made = room.router.capabilities.initialized();
-            (is_made && room.participants.is_empty()).then(|| room.router.id.clone())
+            let is_unused = room.router.is_made() && room.participants.is_empty();
+            is_unused.then(|| Arc::clone(&room.router))
         };
         let unused = self.rooms.all().into_iter().filter_map(unused);
-        let deletions = unused.map(|id| self.media.delete_router(id));
+        let deletions =
+            unused.map(|router| self.media(router.host).delete_router(router.id.clone()));
         tokio::join!(futures::future::join_all(deletions), self.broadcasts.stop_all());
     }
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ironcast_api::Id;
 
 use super::Service;
+use crate::hosts::HostId;
 use crate::media::{MediaError, MediaResult};
+use crate::rooms::RouterSlot;
 
 /// What can be freed by its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,7 @@ pub(crate) enum Thing {
 /// Frees what it stands for unless it is kept.
 pub(super) struct Making {
     service: Arc<Service>,
+    host: HostId,
     thing: Thing,
     id: Id,
     is_settled: bool,
@@ -45,20 +48,20 @@ impl Drop for Making {
     fn drop(&mut self) {
         self.service.being_made().remove(&self.id);
         if !self.is_settled {
-            self.service.free(self.thing, self.id.clone());
+            self.service.free(self.host, self.thing, self.id.clone());
         }
     }
 }
 
 impl Service {
-    pub(super) fn making(self: &Arc<Self>, thing: Thing, id: &Id) -> Making {
+    pub(super) fn making(self: &Arc<Self>, host: HostId, thing: Thing, id: &Id) -> Making {
         self.being_made().insert(id.clone());
-        Making { service: Arc::clone(self), thing, id: id.clone(), is_settled: false }
+        Making { service: Arc::clone(self), host, thing, id: id.clone(), is_settled: false }
     }
 
     /// Frees it at the media server, without anybody waiting for it.
-    pub(crate) fn free(self: &Arc<Self>, thing: Thing, id: Id) {
-        self.clean_up(thing, move |media| {
+    pub(crate) fn free(self: &Arc<Self>, host: HostId, thing: Thing, id: Id) {
+        self.clean_up(host, thing, move |media| {
             let id = id.clone();
             async move {
                 match thing {
@@ -71,9 +74,15 @@ impl Service {
         });
     }
 
+    /// Frees a room's router.
+    pub(crate) fn free_router(self: &Arc<Self>, router: &RouterSlot) {
+        self.free(router.host, Thing::Router, router.id.clone());
+    }
+
     /// Closes all transports of a session.
-    pub(crate) fn free_session(self: &Arc<Self>, router_id: Id, session: Id) {
-        self.clean_up(Thing::Transport, move |media| {
+    pub(crate) fn free_session(self: &Arc<Self>, router: &RouterSlot, session: Id) {
+        let router_id = router.id.clone();
+        self.clean_up(router.host, Thing::Transport, move |media| {
             let (router_id, session) = (router_id.clone(), session.clone());
             async move { media.leave(router_id, session).await }
         });

@@ -7,6 +7,7 @@ mod by_http;
 mod chat;
 mod draining;
 mod fleet;
+mod health;
 mod joining;
 mod making;
 mod moderating;
@@ -27,13 +28,12 @@ pub(crate) use making::Thing;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use ironcast_api::Id;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::watch;
 
 use salvo::http::HeaderMap;
 use serde_json::{Value, json};
@@ -43,8 +43,9 @@ use crate::access::{Role, User, check_action, token_of};
 use crate::broadcast::Broadcasts;
 use crate::events::Action;
 use crate::failure::Failure;
+use crate::hosts::{Host, HostId, Hosts, MediaHost};
 use crate::limits::Addresses;
-use crate::media::{Draining, Media, MediaError, MediaResult};
+use crate::media::{Media, MediaError, MediaResult};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::settings::Settings;
@@ -97,7 +98,7 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Rooms that are watched or recorded.
     pub broadcasts: Broadcasts,
-    media: Arc<dyn Media>,
+    hosts: Hosts,
     stores: Stores,
     presence: presence::Writer,
     records: records::Records,
@@ -112,27 +113,15 @@ pub struct Service {
     users: Mutex<HashMap<Sid, User>>,
     /// Ids of what is being made at the media server.
     being_made: Mutex<HashSet<Id>>,
-    /// Whether the rooms of the last start were taken over: nobody joins before.
-    in_step: watch::Sender<bool>,
     /// The process ends: lost sockets come back to the next one.
     stopping: AtomicBool,
-    /// Since when the media server has not answered; none while it does.
-    away_since: Mutex<Option<Instant>>,
-    /// Something could not be freed: both sides must be compared.
-    out_of_step: AtomicBool,
-    /// Whether the event stream is open.
-    connected: AtomicBool,
-    /// Whether the media server said so last.
-    media_ready: AtomicBool,
-    /// Whether it is being taken out of service.
-    draining: Mutex<Draining>,
 }
 
 impl Service {
     /// A service without rooms.
     pub fn new(
         settings: Settings,
-        media: Arc<dyn Media>,
+        hosts: Vec<MediaHost>,
         stores: Stores,
         outbox: Box<dyn Outbox>,
         metrics: Arc<Metrics>,
@@ -150,20 +139,14 @@ impl Service {
             records: records::Records::new(Arc::clone(&stores.lasting), metrics.calls_lost.clone()),
             callers: by_http::Callers::default(),
             statistics: tokio::sync::Semaphore::new(statistics::AT_ONCE_MAX),
+            hosts: Hosts::new(hosts, settings.placement),
             settings,
             metrics,
-            media,
             stores,
             outbox,
             users: Mutex::default(),
             being_made: Mutex::default(),
-            in_step: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
-            away_since: Mutex::default(),
-            out_of_step: AtomicBool::new(false),
-            connected: AtomicBool::new(false),
-            media_ready: AtomicBool::new(false),
-            draining: Mutex::default(),
         });
         if service.fleet.is_some() {
             fleet::start(&service);
@@ -179,6 +162,13 @@ impl Service {
     ) -> Vec<Result<Value, Failure>> {
         if let Some(Err(over)) = self.user(from.socket).map(|user| user.check_time()) {
             return asked.iter().map(|_| Err(over.clone())).collect();
+        }
+        let refused = asked.first().and_then(|(action, _)| {
+            // What is done together is asked of the same.
+            self.check_media(from.socket, *action).err()
+        });
+        if let Some(refused) = refused {
+            return asked.iter().map(|_| Err(refused.clone())).collect();
         }
         match asked.first() {
             Some((Action::CreateTransport(_) | Action::Consume, _)) => {
@@ -277,9 +267,9 @@ impl Service {
         self.users().get(&socket).map(|user| user.role).unwrap_or_default()
     }
 
-    /// Whether the media server is there: what `/ready` says.
+    /// Whether a media server is there: what `/ready` says.
     pub fn is_ready(&self) -> bool {
-        self.connected.load(Ordering::Relaxed) && self.media_ready.load(Ordering::Relaxed)
+        self.hosts.iter().any(Host::is_ready)
     }
 
     /// How many rooms and participants there are.
@@ -289,6 +279,18 @@ impl Service {
 
     /// What `/metrics` shows.
     pub fn metrics_text(&self) -> String {
+        let mut rooms: HashMap<HostId, usize> = HashMap::new();
+        for cell in self.rooms.all() {
+            let router = Arc::clone(&cell.lock().router);
+            if router.is_made() {
+                *rooms.entry(router.host).or_default() += 1;
+            }
+        }
+        for id in self.hosts.ids() {
+            let host = self.host(id);
+            let rooms = rooms.get(&id).copied().unwrap_or_default();
+            self.metrics.set_host(&host.about.name, !host.is_away(), rooms);
+        }
         self.metrics.text(self.count(), self.is_ready())
     }
 
@@ -321,51 +323,47 @@ impl Service {
         self.being_made.lock().expect("nobody panics with it")
     }
 
-    pub(crate) fn media(&self) -> &dyn Media {
-        &*self.media
+    /// The media hosts.
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
-    pub(crate) fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
+    pub(crate) fn host(&self, id: HostId) -> &Host {
+        self.hosts.get(id)
     }
 
-    pub(crate) fn set_ready(&self, is_ready: bool) {
-        self.media_ready.store(is_ready, Ordering::Relaxed);
+    pub(crate) fn media(&self, host: HostId) -> &dyn Media {
+        &*self.host(host).about.media
     }
 
-    pub(crate) fn take_out_of_step(&self) -> bool {
-        self.out_of_step.swap(false, Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_out_of_step(&self) {
-        self.out_of_step.store(true, Ordering::Relaxed);
-    }
-
-    /// Asks the media server, again and again while it does not answer and patience lasts. Patience
+    /// Asks a media server, again and again while it does not answer and patience lasts. Patience
     /// is counted from the first failure of anybody, so that a queue of requests does not wait
-    /// one after the other. One that answers that it is busy is asked again when it says.
-    pub(crate) async fn ask<T, F, A>(&self, request: F) -> MediaResult<T>
+    /// one after the other; one that is away is not asked. One that answers that it is busy is asked
+    /// again when it says.
+    pub(crate) async fn ask<'s, T, F, A>(&'s self, host: HostId, request: F) -> MediaResult<T>
     where
-        F: Fn() -> A,
+        F: Fn(&'s dyn Media) -> A,
         A: Future<Output = MediaResult<T>>,
     {
+        let host = self.host(host);
         let began = Instant::now();
         let mut wait = RETRY_FIRST;
         loop {
-            let answer = request().await;
+            if host.is_away() {
+                return Err(MediaError::Unavailable("its health check fails".to_owned()));
+            }
+            let answer = request(&*host.about.media).await;
             let (since, pause, patience) = match &answer {
                 Err(MediaError::Unavailable(_)) => {
-                    let mut away = self.away_since.lock().expect("no panic inside");
-                    let since = *away.get_or_insert_with(Instant::now);
-                    (since, wait, self.settings.media_patience)
+                    (host.note_failure(), wait, self.settings.media_patience)
                 }
                 Err(MediaError::Busy { retry_after }) => {
-                    *self.away_since.lock().expect("no panic inside") = None;
+                    host.note_answer();
                     let patience = self.settings.media_patience * BUSY_PATIENCE;
                     (began, wait.max(*retry_after), patience)
                 }
                 _ => {
-                    *self.away_since.lock().expect("no panic inside") = None;
+                    host.note_answer();
                     return answer;
                 }
             };
@@ -377,27 +375,38 @@ impl Service {
         }
     }
 
-    /// Asks for several things in one call, again and again while one of them fails in passing.
-    pub(crate) async fn ask_all<T, F, A>(&self, request: F) -> Vec<MediaResult<T>>
+    /// Asks for so many things in one call, again and again while one of them fails in passing. Gives
+    /// an answer for each.
+    pub(crate) async fn ask_all<'s, T, F, A>(
+        &'s self,
+        host: HostId,
+        count: usize,
+        request: F,
+    ) -> Vec<MediaResult<T>>
     where
-        F: Fn() -> A,
+        F: Fn(&'s dyn Media) -> A,
         A: Future<Output = Vec<MediaResult<T>>>,
     {
         let last = Mutex::new(Vec::new());
-        let asked = self.ask(|| async {
-            let answers = request().await;
+        let (last, request) = (&last, &request);
+        let asked = self.ask(host, |media| async move {
+            let answers = request(media).await;
             let mut failed = answers.iter().filter_map(|answer| answer.as_ref().err());
             let passing = failed.find(|error| error.is_temporary()).cloned();
             *last.lock().expect("no panic inside") = answers;
             passing.map_or(Ok(()), Err)
         });
-        // The last answers say what has failed.
-        let _ = asked.await;
-        last.into_inner().expect("no panic inside")
+        let asked = asked.await;
+        // The last answers say what has failed; where there are none nothing was asked.
+        let mut answers = std::mem::take(&mut *last.lock().expect("no panic inside"));
+        if let Err(error) = asked {
+            answers.resize_with(count, || Err(error.clone()));
+        }
+        answers
     }
 
     /// Frees something at the media server, without anybody waiting for it.
-    fn clean_up<F, A>(self: &Arc<Self>, thing: Thing, request: F)
+    fn clean_up<F, A>(self: &Arc<Self>, host: HostId, thing: Thing, request: F)
     where
         F: Fn(Arc<dyn Media>) -> A + Send + 'static,
         A: Future<Output = MediaResult<()>> + Send,
@@ -406,42 +415,43 @@ impl Service {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let service = Arc::clone(self);
         runtime.spawn(async move {
-            if !service.try_to_free(thing, request).await {
-                service.set_out_of_step();
+            let host = service.host(host);
+            if !try_to_free(&host.about.media, thing, request).await {
+                host.set_out_of_step();
             }
         });
     }
+}
 
-    /// Gives whether it is gone, or need not be looked after.
-    async fn try_to_free<F, A>(self: &Arc<Self>, thing: Thing, request: F) -> bool
-    where
-        F: Fn(Arc<dyn Media>) -> A,
-        A: Future<Output = MediaResult<()>>,
-    {
-        let (mut wait, mut wait_busy) = (RETRY_FIRST, RETRY_FIRST);
-        let (mut failed, mut busy) = (0, 0);
-        while failed < CLEAN_UP_TRIES_MAX && busy < CLEAN_UP_BUSY_TRIES_MAX {
-            match request(Arc::clone(&self.media)).await {
-                Ok(()) => return true,
-                Err(MediaError::Refused { code, .. }) if code == "not_found" => return true,
-                Err(MediaError::Refused { code, message }) => {
-                    tracing::warn!(?thing, code, message, "the media server did not free it");
-                    return false;
-                }
-                Err(MediaError::Busy { retry_after }) => {
-                    busy += 1;
-                    tokio::time::sleep(wait_busy.max(retry_after)).await;
-                    wait_busy = (wait_busy * 2).min(CLEAN_UP_BUSY_LONGEST);
-                }
-                Err(MediaError::Unavailable(_)) => {
-                    failed += 1;
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_LONGEST);
-                }
+/// Gives whether it is gone, or need not be looked after.
+async fn try_to_free<F, A>(media: &Arc<dyn Media>, thing: Thing, request: F) -> bool
+where
+    F: Fn(Arc<dyn Media>) -> A,
+    A: Future<Output = MediaResult<()>>,
+{
+    let (mut wait, mut wait_busy) = (RETRY_FIRST, RETRY_FIRST);
+    let (mut failed, mut busy) = (0, 0);
+    while failed < CLEAN_UP_TRIES_MAX && busy < CLEAN_UP_BUSY_TRIES_MAX {
+        match request(Arc::clone(media)).await {
+            Ok(()) => return true,
+            Err(MediaError::Refused { code, .. }) if code == "not_found" => return true,
+            Err(MediaError::Refused { code, message }) => {
+                tracing::warn!(?thing, code, message, "the media server did not free it");
+                return false;
+            }
+            Err(MediaError::Busy { retry_after }) => {
+                busy += 1;
+                tokio::time::sleep(wait_busy.max(retry_after)).await;
+                wait_busy = (wait_busy * 2).min(CLEAN_UP_BUSY_LONGEST);
+            }
+            Err(MediaError::Unavailable(_)) => {
+                failed += 1;
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_LONGEST);
             }
         }
-        false
     }
+    false
 }
 
 /// Written once, for however many it is sent to.

@@ -54,8 +54,9 @@ impl Service {
             });
             producers.map(|(id, _)| id.clone()).collect()
         };
+        let host = about.host();
         for id in &producer_ids {
-            self.ask(|| self.media.pause_producer(id.clone(), true)).await?;
+            self.ask(host, |media| media.pause_producer(id.clone(), true)).await?;
         }
         let answer = json!({ "producerIds": producer_ids });
         let is_here = about.room.lock().participant(&about).is_ok_and(Participant::is_here);

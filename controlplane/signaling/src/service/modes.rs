@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::{Service, Thing};
+use super::Service;
 use crate::failure::Failure;
 use crate::payload::{ModeName, ModeSwitched, parse};
 use crate::rooms::mode::{Mode, Step, Switch};
@@ -45,7 +45,7 @@ impl Service {
         let room = cell.lock();
         Some(RoomView {
             mode: room.ways.mode.name(),
-            wanted: room.wanted(&self.settings.ways, None).name(),
+            wanted: self.wanted(&room, None).name(),
             changes: room.ways.switch.is_some(),
             people: room.participants.len(),
         })
@@ -59,7 +59,7 @@ impl Service {
                 return Ok(json!({
                     "roomId": room_id,
                     "mode": room.ways.mode.name(),
-                    "mediaHost": self.settings.media_host,
+                    "mediaHost": self.host(room.router.host).about.url,
                     "participants": room.people(),
                 }));
             }
@@ -77,14 +77,20 @@ impl Service {
         }))
     }
 
+    /// The way that a room would like, for those who are there and perhaps one more.
+    pub(super) fn wanted(&self, room: &Room, newcomer: Option<bool>) -> Mode {
+        room.wanted(&self.settings.ways, self.is_without(room), newcomer)
+    }
+
     /// Somebody came or went, or it is time.
     pub(super) fn look_at_ways(self: &Arc<Self>, room: &mut Locked<'_>) {
         let rules = self.settings.ways;
         // Each round takes a step; there are no more of them than ways there and back.
         for _ in 0..4 {
             let people = room.people_here().map(|(_, one)| one.session.clone()).collect();
-            let wanted = room.wanted(&rules, None);
-            let step = room.ways.consider(&rules, &people, wanted, Instant::now());
+            let wanted = self.wanted(room, None);
+            let is_without = self.is_without(room);
+            let step = room.ways.consider(&rules, &people, wanted, is_without, Instant::now());
             let Some(step) = step else { break };
             self.take_step(room, step);
         }
@@ -98,7 +104,7 @@ impl Service {
         match step {
             Step::Begin(switch) => {
                 self.give_up_later(room.cell(), switch.number);
-                if switch.to == Mode::Sfu && !room.router.capabilities.initialized() {
+                if switch.to == Mode::Sfu && !room.router.is_made() {
                     self.make_router_first(room, switch.number);
                 } else {
                     self.tell_switch(room);
@@ -106,7 +112,7 @@ impl Service {
             }
             Step::Done(mode) => {
                 self.metrics.count_switch(mode.name(), true);
-                self.note_mode(room, &room.cell().id, mode);
+                self.note_mode(room, mode);
                 self.tell_all(
                     room,
                     "call:mode-switched",
@@ -160,21 +166,26 @@ impl Service {
                 "rtpCapabilities": capabilities,
             }));
         }
-        let other = room.participants.keys().find(|id| **id != seat.participant_id)?;
+        let others = room.participants.keys().filter(|id| **id != seat.participant_id);
+        let peers =
+            others.map(|id| json!({ "peerId": id, "initiator": seat.participant_id < *id }));
+        let peers: Vec<Value> = peers.collect();
+        // Where there is one, as almost always, it needs no list to be read.
+        let first = peers.first()?;
         Some(json!({
             "mode": to.name(),
             "switchId": number,
-            "initiator": seat.participant_id < *other,
-            "peerId": other,
+            "initiator": first["initiator"],
+            "peerId": first["peerId"],
+            "peers": peers,
             "iceServers": self.settings.ice_servers.of(&seat.session),
         }))
     }
 
     fn make_router_first(self: &Arc<Self>, room: &Locked<'_>, number: u64) {
         let (service, cell) = (Arc::clone(self), Arc::clone(room.cell()));
-        let router = Arc::clone(&room.router);
         tokio::spawn(async move {
-            let made = service.router_of(&router, &cell.id).await;
+            let made = service.make_router(&cell, None).await;
             let mut room = cell.lock();
             let is_this = room.ways.switch.as_ref().is_some_and(|switch| switch.number == number);
             match made {
@@ -230,14 +241,14 @@ impl Service {
 
     /// Nobody needs the media server in this room any more.
     fn leave_server(self: &Arc<Self>, room: &mut Locked<'_>, after: Duration) {
-        if !room.router.capabilities.initialized() {
+        if !room.router.is_made() {
             return;
         }
         if self.fleet.is_some() {
             // Somebody may be on his way to it at another node: it stays until the room ends.
-            let router_id = room.router.id.clone();
+            let router = Arc::clone(&room.router);
             for session in room.forget_media() {
-                self.free_session_later(router_id.clone(), session, after);
+                self.free_session_later(Arc::clone(&router), session, after);
             }
             return;
         }
@@ -248,15 +259,15 @@ impl Service {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            service.free(Thing::Router, router.id.clone());
+            service.free_router(&router);
         });
     }
 
-    fn free_session_later(self: &Arc<Self>, router_id: Id, session: Id, after: Duration) {
+    fn free_session_later(self: &Arc<Self>, router: Arc<RouterSlot>, session: Id, after: Duration) {
         let service = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            service.free_session(router_id, session);
+            service.free_session(&router, session);
         });
     }
 
@@ -295,7 +306,7 @@ impl Service {
             return self.close_dead_room(cell);
         }
         let router = room.leave_server();
-        self.note_dead_router(&cell.id, &router.id);
+        self.note_dead_router(&cell.id, &router);
         let number = room.ways.switch.as_ref().map(|switch| switch.number);
         let why = "the media server lost this room";
         let rules = self.settings.ways;

@@ -26,7 +26,7 @@ pub(super) enum Word {
     Here(Present),
     Lost(Present, Duration),
     Gone(Present),
-    Mode(Id, Mode),
+    Mode(Id, Mode, Option<String>),
     Empty(Id),
 }
 
@@ -58,7 +58,7 @@ async fn write(shared: Arc<dyn Shared>, mut words: mpsc::Receiver<Word>, lost: C
             Word::Here(who) => shared.enter(who).await,
             Word::Lost(who, window) => shared.disconnecting(who, window).await,
             Word::Gone(who) => shared.leave(who).await,
-            Word::Mode(room_id, mode) => set_mode(&*shared, room_id, mode).await,
+            Word::Mode(room_id, mode, host) => set_mode(&*shared, room_id, mode, host).await,
             Word::Empty(room_id) => shared.forget_room(room_id).await,
         };
         if written.is_err() {
@@ -75,11 +75,17 @@ async fn write(shared: Arc<dyn Shared>, mut words: mpsc::Receiver<Word>, lost: C
 }
 
 /// Another node may change it at the same moment: the later one holds.
-async fn set_mode(shared: &dyn Shared, room_id: Id, mode: Mode) -> Result<(), StoreError> {
+async fn set_mode(
+    shared: &dyn Shared,
+    room_id: Id,
+    mode: Mode,
+    host: Option<String>,
+) -> Result<(), StoreError> {
     for _ in 0..TRIES_MAX {
         let there = shared.room(room_id.clone()).await?;
         let mode = mode.name().to_owned();
-        let media_host = there.as_ref().and_then(|there| there.value.media_host.clone());
+        let known = there.as_ref().and_then(|there| there.value.media_host.clone());
+        let media_host = host.clone().or(known);
         let expected = there.map(|there| there.version);
         let record = RoomRecord { mode, media_host };
         if shared.set_room(room_id.clone(), expected, record).await? {
@@ -147,6 +153,25 @@ impl Service {
         if let Some(fleet) = &self.fleet {
             return fleet.note_gone(seat, departed.version, reason);
         }
+        self.note_left(seat);
+    }
+
+    /// The room is lost with everybody in it.
+    pub(super) fn note_all_gone(&self, room: &Locked<'_>) {
+        for (id, participant) in room.people_here() {
+            let seat = room.seat_of(id, &participant.session);
+            self.record_left(&room.cell().id, &participant.session);
+            match &self.fleet {
+                Some(fleet) => fleet.note_gone(&seat, participant.version + 1, "replaced"),
+                None => self.note_left(&seat),
+            }
+        }
+        if self.fleet.is_none() {
+            self.presence.say(Word::Empty(room.cell().id.clone()));
+        }
+    }
+
+    fn note_left(&self, seat: &Seat) {
         self.presence.say(Word::Gone(Present {
             room_id: seat.room.id.clone(),
             participant_id: seat.participant_id.clone(),
@@ -156,24 +181,14 @@ impl Service {
         }));
     }
 
-    /// The room is lost with everybody in it.
-    pub(super) fn note_all_gone(&self, room: &Locked<'_>) {
-        for (_, participant) in room.people_here() {
-            self.record_left(&room.cell().id, &participant.session);
-        }
-        let Some(fleet) = &self.fleet else { return };
-        for (id, participant) in room.people_here() {
-            let seat = room.seat_of(id, &participant.session);
-            fleet.note_gone(&seat, participant.version + 1, "replaced");
-        }
-    }
-
     /// Which way a room's media goes.
-    pub(super) fn note_mode(&self, room: &Room, room_id: &Id, mode: Mode) {
+    pub(super) fn note_mode(&self, room: &Locked<'_>, mode: Mode) {
+        let room_id = &room.cell().id;
         self.record_call(room, room_id, mode);
+        let media_host = self.host(room.router.host).about.url.clone();
         match &self.fleet {
-            Some(fleet) => fleet.note_mode(room_id, mode, self.settings.media_host.clone()),
-            None => self.presence.say(Word::Mode(room_id.clone(), mode)),
+            Some(fleet) => fleet.note_mode(room_id, mode, media_host),
+            None => self.presence.say(Word::Mode(room_id.clone(), mode, media_host)),
         }
     }
 

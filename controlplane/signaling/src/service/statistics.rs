@@ -2,6 +2,7 @@
 //! somebody asks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ironcast_api::Id;
 use serde_json::{Value, json};
@@ -46,27 +47,27 @@ impl Service {
     /// `GET /api/rooms/{id}/stats`. Bits per second are the media server's: "in" is what people send.
     pub async fn room_stats(&self, room_id: &Id) -> Result<Value, Failure> {
         let cell = self.rooms.room(room_id).ok_or_else(|| Failure::not_found("room", room_id))?;
-        let (people, router_id) = {
+        let (people, router) = {
             let room = cell.lock();
             let people: BTreeMap<Id, Id> = room
                 .participants
                 .iter()
                 .map(|(id, participant)| (participant.session.clone(), id.clone()))
                 .collect();
-            let is_made = room.router.capabilities.initialized();
-            (people, is_made.then(|| room.router.id.clone()))
+            (people, Arc::clone(&room.router))
         };
         let mut all = Figures::default();
         let mut each: BTreeMap<&str, Figures> =
             people.keys().map(|session| (session.as_str(), Figures::default())).collect();
         let busy = |_| Failure::new("rate_limited", "too many figures are asked for; try again");
         let _one = self.statistics.try_acquire().map_err(busy)?;
-        let transports = match router_id {
-            Some(router_id) => self.media.router(router_id).await?.transports,
-            None => Vec::new(),
+        let media = self.media(router.host);
+        let transports = match router.is_made() {
+            true => media.router(router.id.clone()).await?.transports,
+            false => Vec::new(),
         };
         let ids = transports.iter().filter_map(|transport| Id::new(&*transport.id).ok());
-        let bitrates = self.media.bitrates(ids.collect()).await;
+        let bitrates = media.bitrates(ids.collect()).await;
         for transport in &transports {
             // One that ended meanwhile sends nothing.
             let bitrates = bitrates.get(&*transport.id).copied().unwrap_or_default();

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::Service;
 use crate::events::Direction;
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use crate::media::{RouterView, Snapshot};
 use crate::rooms::{Participant, Producer, RouterSlot, Seat};
 
@@ -53,28 +54,28 @@ impl Service {
         app_data[NOTE_PARTICIPANT].is_string()
     }
 
-    /// Takes over what an earlier start left, once; afterwards people may join.
-    pub(crate) fn take_over(self: &Arc<Self>, snapshot: &Snapshot) {
-        if *self.in_step.borrow() {
+    /// Takes over what an earlier start left at a host, once; afterwards people may join.
+    pub(crate) fn take_over(self: &Arc<Self>, host: HostId, snapshot: &Snapshot) {
+        if self.host(host).is_in_step() {
             return;
         }
         if self.fleet.is_some() {
             // Whose they are is known when they are opened.
             let ours = snapshot.routers.iter().filter(|router| self.is_ours(router));
-            self.adopt(ours.cloned().collect());
-            self.in_step.send_replace(true);
+            self.adopt(host, ours.cloned().collect());
+            self.hosts.set_in_step(host);
             return;
         }
         let mut ours: Vec<_> = snapshot.routers.iter().filter(|each| self.is_ours(each)).collect();
         // A room may have two after a crash in the wrong moment: the fuller one is the call.
         ours.sort_by_key(|router| std::cmp::Reverse(router.transports.len()));
         for router in ours {
-            self.take_over_router(router);
+            self.take_over_router(host, router);
         }
-        self.in_step.send_replace(true);
+        self.hosts.set_in_step(host);
     }
 
-    fn take_over_router(self: &Arc<Self>, router: &RouterView) {
+    fn take_over_router(self: &Arc<Self>, host: HostId, router: &RouterView) {
         let (Some(room_id), Ok(router_id)) = (room_of(router), Id::new(router.id.clone())) else {
             return;
         };
@@ -82,7 +83,7 @@ impl Service {
         if people.is_empty() {
             return;
         }
-        let slot = RouterSlot::known(router_id, router.rtp_capabilities.clone());
+        let slot = RouterSlot::known(router_id, host, router.rtp_capabilities.clone());
         let Some(room) = self.rooms.insert(&room_id, slot) else { return };
         let seats: Vec<Seat> = {
             let mut room = room.lock();

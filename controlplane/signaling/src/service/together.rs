@@ -14,6 +14,7 @@ use super::{Service, Thing};
 use crate::access::check_action;
 use crate::events::{Action, Direction};
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use crate::media::{Made, MediaError, MediaResult, New, NewConsumer, NewTransport};
 use crate::payload::{Consume, CreateTransport, DirectionName, parse};
 use crate::rooms::{Seat, fresh_id};
@@ -39,6 +40,8 @@ enum Wanted {
 #[derive(Default)]
 struct Asked {
     new: Vec<New>,
+    /// The media host of the room that all of it is in.
+    host: HostId,
     /// The newest transport each way.
     transports: BTreeMap<Direction, Id>,
     /// What the receiving one of these is made for.
@@ -62,16 +65,16 @@ impl Service {
                 _ => self.prepare_consume(socket, payload, &mut asked),
             })
             .collect();
-        let new = asked.new;
+        let (new, host) = (asked.new, asked.host);
         if new.is_empty() {
             return prepared.into_iter().map(|refused| refused.map(|_| json!({}))).collect();
         }
         let making = new.iter().map(|new| match new {
-            New::Transport(new) => self.making(Thing::Transport, &new.id),
-            New::Consumer(new) => self.making(Thing::Consumer, &new.id),
+            New::Transport(new) => self.making(host, Thing::Transport, &new.id),
+            New::Consumer(new) => self.making(host, Thing::Consumer, &new.id),
         });
         let making: Vec<_> = making.collect();
-        let answers = self.ask_all(|| self.media.make_all(new.clone())).await;
+        let answers = self.ask_all(host, new.len(), |media| media.make_all(new.clone())).await;
         let mut answers = new.into_iter().zip(making).zip(answers);
         let mut failed = HashMap::new();
         let finish = |prepared: Result<Wanted, Failure>| {
@@ -108,6 +111,7 @@ impl Service {
             let said = participant.capabilities.clone();
             (Arc::clone(&room.router), said)
         };
+        asked.host = router.host;
         let note = self.transport_note(&seat, direction)?;
         let capabilities = said.filter(|_| direction == Direction::Receive);
         let id = fresh_id();
@@ -164,6 +168,7 @@ impl Service {
             .or_else(|| participant.capabilities.clone())
             .filter(|said| Some(said) != of_transport.as_ref());
         let app_data = producer.app_data.clone();
+        asked.host = room.router.host;
         drop(room);
         asked.consumers += 1;
         asked.new.push(New::Consumer(NewConsumer {
@@ -228,7 +233,7 @@ impl Service {
         capabilities: Option<RtpCapabilities>,
         id: &Id,
     ) -> Result<(), Failure> {
-        let replaced = {
+        let (host, replaced) = {
             let mut room = seat.room.lock();
             let dropped = match room.participant(seat) {
                 Ok(participant) if participant.transports.contains_key(&direction) => {
@@ -242,10 +247,10 @@ impl Service {
             }
             let replaced = room.add_transport(seat, direction, id)?;
             self.record_participant(&room, seat);
-            replaced
+            (room.router.host, replaced)
         };
         if let Some(replaced) = replaced {
-            self.free(Thing::Transport, replaced);
+            self.free(host, Thing::Transport, replaced);
         }
         Ok(())
     }

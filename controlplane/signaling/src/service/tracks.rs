@@ -10,6 +10,7 @@ use socketioxide::socket::Sid;
 use super::{Service, Thing};
 use crate::events::{Action, Direction};
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use crate::media::NewProducer;
 use crate::payload::{ConsumerOnly, PreferredLayers, Produce, ProducerOnly, StopProducing, parse};
 use crate::rooms::{Producer, Seat, fresh_id};
@@ -45,8 +46,9 @@ impl Service {
             paused: wanted.paused,
             app_data: wanted.app_data.clone(),
         };
-        let mut making = self.making(Thing::Producer, &new.id);
-        making.answered(self.ask(|| self.media.produce(new.clone())).await)?;
+        let host = router.host;
+        let mut making = self.making(host, Thing::Producer, &new.id);
+        making.answered(self.ask(host, |media| media.produce(new.clone())).await)?;
         let mut producer = Producer::new(
             &new.id,
             &seat.participant_id,
@@ -93,7 +95,8 @@ impl Service {
         let wanted: ProducerOnly = parse(payload)?;
         let id = wanted.producer_id;
         let seat = self.own_producer(socket, &id)?;
-        self.ask(|| self.media.pause_producer(id.clone(), paused)).await?;
+        let host = seat.host();
+        self.ask(host, |media| media.pause_producer(id.clone(), paused)).await?;
         let mut room = seat.room.lock();
         if room.set_paused(&seat, &id, paused)? {
             self.tell_paused(&mut room, &seat, &id, paused);
@@ -108,7 +111,7 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: StopProducing = parse(payload)?;
         let seat = self.rooms.seat(socket)?;
-        let ids = {
+        let (host, ids) = {
             let mut room = seat.room.lock();
             let participant = room.participant(&seat)?;
             let ids = match wanted.producer_ids {
@@ -124,10 +127,10 @@ impl Service {
             let closed: Vec<Id> =
                 ids.into_iter().filter(|id| room.remove_producer(&seat, id)).collect();
             self.tell_closed(&mut room, &seat, &closed);
-            closed
+            (room.router.host, closed)
         };
         for id in ids {
-            self.free(Thing::Producer, id);
+            self.free(host, Thing::Producer, id);
         }
         Ok(json!({ "stopped": true }))
     }
@@ -143,12 +146,13 @@ impl Service {
         socket: Sid,
         asked: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
-        let mut ids = Vec::new();
+        let (mut ids, mut host) = (Vec::new(), HostId::default());
         let prepared: Vec<Result<(), Failure>> = asked
             .into_iter()
             .map(|(_, payload)| {
                 let wanted: ConsumerOnly = parse(payload)?;
-                self.own_consumer(socket, &wanted.consumer_id)?;
+                // All of them are of one room.
+                host = self.own_consumer(socket, &wanted.consumer_id)?.host();
                 ids.push(wanted.consumer_id);
                 Ok(())
             })
@@ -156,7 +160,7 @@ impl Service {
         let answers = if ids.is_empty() {
             Vec::new()
         } else {
-            self.ask_all(|| self.media.resume_consumers(ids.clone())).await
+            self.ask_all(host, ids.len(), |media| media.resume_consumers(ids.clone())).await
         };
         let mut answers = answers.into_iter();
         let finish = |prepared: Result<(), Failure>| {
@@ -174,8 +178,8 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: ConsumerOnly = parse(payload)?;
         let id = wanted.consumer_id;
-        self.own_consumer(socket, &id)?;
-        self.ask(|| self.media.pause_consumer(id.clone(), true)).await?;
+        let host = self.own_consumer(socket, &id)?.host();
+        self.ask(host, |media| media.pause_consumer(id.clone(), true)).await?;
         Ok(json!({}))
     }
 
@@ -190,9 +194,9 @@ impl Service {
             return Err(Failure::invalid(format!("layers count from 0 to {LAYER_MAX}")));
         }
         let id = wanted.consumer_id;
-        self.own_consumer(socket, &id)?;
+        let host = self.own_consumer(socket, &id)?.host();
         let (spatial, temporal) = (wanted.spatial_layer, wanted.temporal_layer);
-        self.ask(|| self.media.prefer_layers(id.clone(), spatial, temporal)).await?;
+        self.ask(host, |media| media.prefer_layers(id.clone(), spatial, temporal)).await?;
         Ok(json!({}))
     }
 
@@ -203,8 +207,8 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: ConsumerOnly = parse(payload)?;
         let id = wanted.consumer_id;
-        self.own_consumer(socket, &id)?;
-        self.ask(|| self.media.request_key_frame(id.clone())).await?;
+        let host = self.own_consumer(socket, &id)?.host();
+        self.ask(host, |media| media.request_key_frame(id.clone())).await?;
         Ok(json!({}))
     }
 }

@@ -16,12 +16,13 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let wanted: ConnectTransport = parse(payload)?;
-        let id = {
+        let (host, id) = {
             let seat = self.rooms.seat(socket)?;
-            seat.room.lock().transport(&seat, wanted.transport_id.as_ref(), direction)?
+            let room = seat.room.lock();
+            (room.router.host, room.transport(&seat, wanted.transport_id.as_ref(), direction)?)
         };
-        self.ask(|| self.media.connect_transport(id.clone(), wanted.dtls_parameters.clone()))
-            .await?;
+        let dtls = wanted.dtls_parameters;
+        self.ask(host, |media| media.connect_transport(id.clone(), dtls.clone())).await?;
         Ok(json!({ "connected": true, "transportId": id }))
     }
 
@@ -29,7 +30,8 @@ impl Service {
         let wanted: TransportOnly = parse(payload)?;
         let seat = self.rooms.seat(socket)?;
         let id = seat.room.lock().transport(&seat, Some(&wanted.transport_id), None)?;
-        let ice_parameters = self.ask(|| self.media.restart_ice(id.clone())).await?;
+        let host = seat.host();
+        let ice_parameters = self.ask(host, |media| media.restart_ice(id.clone())).await?;
         // A call may be longer than its first credentials hold.
         let ice_servers = self.settings.ice_servers.of(&seat.session);
         Ok(json!({

@@ -68,12 +68,15 @@ if before then
   redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
   count(KEYS[4], there.node, -1)
   result = 1
+elseif redis.call('GET', KEYS[2]) == ARGV[2] then
+  redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
 end
 redis.call('PUBLISH', KEYS[6], ARGV[4])
 return result
 ";
 
-/// This node serves a room. KEYS its router, nodes, presence, the record; ARGV the router that it
+/// This node serves a room, and says so to all if that is new: whoever is killed right afterwards was
+/// heard of. KEYS its router, nodes, presence, the record; ARGV the router that it
 /// would take, this node, what begins the names of presence keys, seconds, and routers that are
 /// dead. Gives the router that holds for all, the room's record, and those of everybody who is heard of.
 const LOOK: &str = r"
@@ -83,7 +86,7 @@ for i = 5, #ARGV do
 end
 if not router then router = ARGV[1] end
 redis.call('SET', KEYS[1], router, 'EX', ARGV[4])
-redis.call('HSETNX', KEYS[2], ARGV[2], 0)
+if redis.call('HSETNX', KEYS[2], ARGV[2], 0) == 1 then redis.call('PUBLISH', 'channel:nodes', ARGV[2]) end
 for i = 2, 4 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
 local all = redis.call('HGETALL', KEYS[3])
 local answer = { router, redis.call('GET', KEYS[4]) or '' }
@@ -268,14 +271,14 @@ pub enum Write {
     /// A room's mode, and where its media is.
     Mode(Id, &'static str, Option<String>),
     /// A room's router is dead.
-    Dead(Id, Id),
+    Dead(Id, String),
 }
 
 /// A room as all nodes see it.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// Its router.
-    pub router_id: Id,
+    /// Its router, and its media host where there are several: `id@host`.
+    pub router: String,
     /// `p2p` or `sfu`; none if nobody wrote it lately.
     pub mode: Option<String>,
     /// Everybody who is heard of.
@@ -288,7 +291,7 @@ pub struct Look {
     /// Which.
     pub room_id: Id,
     /// Its router if it has none yet.
-    pub router_id: Id,
+    pub router: String,
 }
 
 /// The way to the other nodes. Lost connections are made again.
@@ -399,9 +402,9 @@ impl Write {
                 command.arg(mode).arg(host.as_deref().unwrap_or("")).arg(ROOM_TIME.as_secs());
                 command
             }
-            Self::Dead(room_id, router_id) => {
+            Self::Dead(room_id, router) => {
                 let mut command = script(DEAD, &room_keys(room_id));
-                command.arg(router_id.as_str());
+                command.arg(router);
                 command
             }
         }
@@ -449,17 +452,15 @@ impl Hub {
     }
 
     /// Says that this node serves rooms, and gives how all nodes see them, in the same order.
-    pub async fn look(&self, rooms: &[Look], dead: &[Id]) -> Result<Vec<View>, StoreError> {
+    pub async fn look(&self, rooms: &[Look], dead: &[String]) -> Result<Vec<View>, StoreError> {
         let mut views = Vec::with_capacity(rooms.len());
         for some in rooms.chunks(LOOKS_AT_ONCE) {
             let mut pipeline = Pipeline::new();
-            for Look { room_id, router_id } in some {
+            for Look { room_id, router } in some {
                 let mut command = script(LOOK, &room_keys(room_id));
-                command.arg(router_id.as_str()).arg(&self.node);
+                command.arg(router).arg(&self.node);
                 command.arg(format!("presence:{room_id}:")).arg(ROOM_TIME.as_secs());
-                for id in dead {
-                    command.arg(id.as_str());
-                }
+                command.arg(dead);
                 pipeline.add_command(command);
             }
             let answers: Vec<Vec<String>> = self.run_all(&pipeline).await?;
@@ -475,11 +476,11 @@ impl Hub {
     pub async fn close(
         &self,
         room_id: &Id,
-        router_id: &Id,
+        router: &str,
         nodes: &[String],
     ) -> Result<bool, StoreError> {
         let mut command = script(CLOSE, &room_keys(room_id));
-        command.arg(&self.node).arg(router_id.as_str()).arg(nodes);
+        command.arg(&self.node).arg(router).arg(nodes);
         Ok(self.run::<i64>(command).await? == 1)
     }
 
@@ -573,9 +574,8 @@ fn read_view(answer: &[String]) -> Result<View, StoreError> {
             newest.insert(member.who.participant_id.clone(), member);
         }
     }
-    let router_id = Id::new(router.as_str()).map_err(|_| unreadable("not an id"))?;
     let mode = record.map(|record| record.mode);
-    Ok(View { router_id, mode, members: newest.into_values().collect() })
+    Ok(View { router: router.clone(), mode, members: newest.into_values().collect() })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::StreamExt;
 use ironcast_api::{AppData, DtlsParameters, Id};
 use ironcast_signaling::media::{
-    Answer, Bitrates, Consumed, ConsumerView, Events, Made, Media, MediaError, MediaEvent,
+    Answer, Bitrates, Consumed, ConsumerView, Events, Load, Made, Media, MediaError, MediaEvent,
     MediaResult, New, NewConsumer, NewPlainTransport, NewProducer, NewTransport, Numbered,
     ProducerView, RouterView, Snapshot, TransportView,
 };
@@ -63,6 +63,10 @@ pub(crate) struct FakeMedia {
     mute: AtomicBool,
     /// So many calls are answered by "too many".
     busy: AtomicU64,
+    /// What it says that it has to do.
+    pub(crate) load: Mutex<Load>,
+    /// Takes no new routers.
+    full: AtomicBool,
     /// Calls wait here while it is held.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
@@ -78,6 +82,8 @@ impl FakeMedia {
             away: AtomicBool::new(false),
             mute: AtomicBool::new(false),
             busy: AtomicU64::new(0),
+            load: Mutex::default(),
+            full: AtomicBool::new(false),
             gate: Arc::default(),
             epoch: AtomicU64::new(1),
             last_number: AtomicU64::new(0),
@@ -123,6 +129,11 @@ impl FakeMedia {
         self.away.store(false, Ordering::SeqCst);
     }
 
+    /// Takes no new routers any more, or does again.
+    pub(crate) fn be_full(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
     /// From now on answers are lost, or no longer.
     pub(crate) fn lose_answers(&self, lose: bool) {
         self.mute.store(lose, Ordering::SeqCst);
@@ -148,8 +159,9 @@ impl FakeMedia {
         run: impl FnOnce(&mut Inside) -> MediaResult<T> + Send,
     ) -> BoxFuture<'static, MediaResult<T>> {
         let result = if self.away.load(Ordering::SeqCst) {
+            self.inside().calls.push("in vain".to_owned());
             Err(MediaError::Unavailable("away".to_owned()))
-        } else if call != "ready" && self.is_busy() {
+        } else if self.is_busy() {
             self.inside().calls.push("too many".to_owned());
             Err(MediaError::Busy { retry_after: std::time::Duration::from_millis(20) })
         } else {
@@ -245,7 +257,11 @@ fn drop_transports(inside: &mut Inside, gone: impl Fn(&str, &Transport) -> bool)
 
 impl Media for FakeMedia {
     fn create_router(&self, id: Id, app_data: AppData) -> Answer<'_, Value> {
+        let is_full = self.full.load(Ordering::SeqCst);
         self.answer(format!("create router {id}"), |inside| {
+            if is_full && !inside.routers.contains_key(id.as_str()) {
+                return refused("no_capacity");
+            }
             inside.routers.insert(id.to_string(), json!(app_data));
             Ok(json!({ "codecs": [], "headerExtensions": [] }))
         })
@@ -375,6 +391,12 @@ impl Media for FakeMedia {
         })
     }
 
+    fn load(&self) -> Answer<'_, Load> {
+        let mut load = *self.load.lock().unwrap();
+        load.routers += self.inside().routers.len() as u32;
+        async move { Ok(load) }.boxed()
+    }
+
     fn router(&self, id: Id) -> Answer<'_, RouterView> {
         self.answer(format!("look at {id}"), |inside| {
             known(&mut inside.routers, &id)?;
@@ -396,8 +418,11 @@ impl Media for FakeMedia {
         })
     }
 
+    /// Neither held up nor lost: those are other calls' fates.
     fn ready(&self) -> Answer<'_, ()> {
-        self.answer("ready".to_owned(), |_| Ok(()))
+        let is_away = self.away.load(Ordering::SeqCst);
+        let unavailable = || Err(MediaError::Unavailable("away".to_owned()));
+        std::future::ready(if is_away { unavailable() } else { Ok(()) }).boxed()
     }
 
     fn events(&self, after: String) -> Events {

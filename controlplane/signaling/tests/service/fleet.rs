@@ -76,7 +76,9 @@ async fn people_at_three_nodes_are_in_one_call() {
     cleo.must("leaveRoom", json!({})).await;
     fleet.until_over().await;
     let calls = fleet.media.inside().calls.clone();
-    assert_eq!(calls.iter().filter(|it| it.starts_with("delete router")).count(), 1);
+    // A node that looked in that moment may say it once more.
+    let deleted = calls.iter().filter(|it| it.starts_with("delete router"));
+    assert_eq!(deleted.collect::<BTreeSet<_>>().len(), 1);
 }
 
 #[tokio::test]

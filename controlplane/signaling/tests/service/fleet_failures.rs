@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use ironcast_signaling::media::MediaEvent;
+use ironcast_signaling::media::{Media, MediaEvent};
+use ironcast_signaling::store::hub::{Hub, Look};
 use serde_json::{Value, json};
 
 use crate::client::Client;
@@ -18,6 +19,16 @@ fn calls(fleet: &Fleet, beginning: &str) -> usize {
 async fn count(client: &mut Client, event: &str, name: &str) -> usize {
     let events = client.events_seen().await.into_iter();
     events.filter(|(seen, it)| seen == event && it["participantId"] == name).count()
+}
+
+/// Waits until a node hears the others.
+async fn until_heard(node: &Node) {
+    let heard = async {
+        while node.metric("fleet_link") != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it hears");
 }
 
 #[tokio::test]
@@ -82,20 +93,30 @@ async fn a_killed_node_takes_nobody_with_it() {
 async fn a_room_that_only_a_killed_node_served_is_cleared_by_the_others() {
     let fleet = Fleet::new().await;
     let (mut one, two) = tokio::join!(fleet.node("one"), fleet.node("two"));
+    until_heard(&two).await;
     let (mut ada, _) = one.stage.join("ada").await;
     one.send_video(&mut ada).await;
-    // Of a node that is killed before its first sign of life nobody knows.
-    let seen = async {
-        while fleet.redis.ask(&["HLEN", "room:r:presence"]) != ["1"]
-            || two.metric("fleet_nodes") != 2
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), seen).await.expect("it is written");
     one.kill();
     fleet.until_over().await;
     assert!(fleet.media.inside().transports.is_empty());
+    two.stage.until_rooms_are(0).await;
+}
+
+/// It has said nothing but that it serves a room, and nobody was written down yet.
+#[tokio::test]
+async fn a_node_that_is_killed_before_its_first_beat_leaves_nothing() {
+    let fleet = Fleet::new().await;
+    let two = fleet.node("two").await;
+    until_heard(&two).await;
+    let ghost = Hub::connect(&fleet.redis.url(), "ghost".to_owned()).await.unwrap();
+    let look = Look { room_id: "r".parse().unwrap(), router: "r.1".to_owned() };
+    let views = ghost.look(&[look], &[]).await.unwrap();
+    assert_eq!(views[0].router, "r.1");
+    let note = json!({ "signaling": "fleet test", "roomId": "r" });
+    let note = serde_json::from_value(note).unwrap();
+    fleet.media.create_router("r.1".parse().unwrap(), note).await.unwrap();
+    drop(ghost);
+    fleet.until_over().await;
     two.stage.until_rooms_are(0).await;
 }
 
@@ -266,6 +287,14 @@ async fn a_lost_router_is_replaced_by_one_for_all() {
     for client in [&mut ada, &mut bob] {
         assert_eq!(client.event("error").await["rejoin"], true);
     }
+    // Nothing is written of it, and of nobody in it.
+    let cleared = async {
+        while !fleet.redis.keys("*").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let cleared = tokio::time::timeout(Duration::from_secs(10), cleared).await;
+    cleared.unwrap_or_else(|_| panic!("left: {:?}", fleet.redis.keys("*")));
     let again = async |client: &mut Client, name: &str| {
         client.must("joinRoom", json!({ "roomId": "r", "participantId": name, "name": name })).await
     };

@@ -11,6 +11,7 @@ mod draining;
 mod fake_media;
 mod fleet;
 mod fleet_failures;
+mod hosts;
 mod joins;
 mod kept;
 mod media_away;

@@ -199,6 +199,7 @@ async fn while_it_is_away_requests_say_so_and_the_call_stays() {
     assert_eq!(late.refused("joinRoom", wanted.clone()).await, "media_unavailable");
 
     stage.media.come_back();
+    stage.until_ready().await;
     late.must("joinRoom", wanted).await;
     ada.must("pauseProducer", pause).await;
     stage
@@ -212,6 +213,100 @@ async fn while_it_is_away_requests_say_so_and_the_call_stays() {
     assert_eq!(joined["participants"][0]["participantId"], "ada");
     bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
     bob.must("consume", json!({ "producerId": producer })).await;
+}
+
+#[tokio::test]
+async fn everybody_is_told_once_that_it_is_away_and_nothing_is_asked_of_it() {
+    let stage = Stage::new().await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    let (mut bob, joined) = stage.join("bob").await;
+    let transport =
+        bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
+    let consumer = bob.must("consume", json!({ "producerId": producer })).await["id"].clone();
+    stage.media.go_away();
+    for client in [&mut ada, &mut bob] {
+        let error = client.event("error").await;
+        assert_eq!(error["code"], "media_unavailable");
+        assert_eq!(
+            (&error["message"], &error["event"]),
+            (&json!("Media Server Unavailable"), &json!(null))
+        );
+        assert!(error["help"].as_str().unwrap().contains("try again"));
+        assert_eq!(error.get("rejoin"), None, "the room stays");
+    }
+    let asked = || stage.media.inside().calls.iter().filter(|call| *call == "in vain").count();
+    // Only the stream of events is still tried.
+    let snapshots = asked();
+    let began = std::time::Instant::now();
+    let [of_producer, of_consumer] =
+        [json!({ "producerId": producer }), json!({ "consumerId": consumer })];
+    let connect = json!({ "transportId": transport["id"], "dtlsParameters": crate::stage::dtls_parameters() });
+    for (event, payload) in [
+        ("sfu_get_router_capabilities", json!({})),
+        ("sfu_create_transport", json!({ "direction": "send" })),
+        ("create-transport", json!({ "direction": "recv" })),
+        ("sfu_connect_transport", connect),
+        ("restartIce", json!({ "transportId": transport["id"] })),
+        ("sfu_produce", crate::stage::video()),
+        ("sfu_consume", of_producer.clone()),
+        ("pauseProducer", of_producer.clone()),
+        ("resume-producer", of_producer),
+        ("pauseConsumer", of_consumer.clone()),
+        ("resumeConsumer", of_consumer.clone()),
+        ("requestKeyFrame", of_consumer),
+        ("createRoom", json!({ "roomId": "new" })),
+    ] {
+        let refused = bob.ask(event, payload).await["error"].clone();
+        assert_eq!(refused["code"], "media_unavailable", "{event}");
+        assert_eq!(refused["message"], "Media Server Unavailable", "{event}");
+        assert!(refused["help"].is_string(), "{event}");
+    }
+    let mut eve = stage.connect().await;
+    assert_eq!(eve.refused("joinRoom", json!({ "roomId": "r" })).await, "media_unavailable");
+    // Without a callback it is the event.
+    eve.emit("joinRoom", json!({ "roomId": "r" })).await;
+    let error = eve.event("error").await;
+    assert_eq!(
+        (&error["code"], &error["event"]),
+        (&json!("media_unavailable"), &json!("joinRoom"))
+    );
+    // Thirteen of them, each of which would have waited.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(asked() <= snapshots + 4, "{} after {snapshots}", asked());
+    // What needs nothing of it goes on.
+    ada.must("chat_message", json!({ "content": "are you there?" })).await;
+    bob.event("chat_message").await;
+    assert!(
+        !ada.names_seen().await.iter().any(|name| name == "error" || name == "call:mode-switch")
+    );
+    // Who comes back meanwhile has his place, and hears it too.
+    bob.cut();
+    let mut bob = stage.connect().await;
+    let resume = json!({ "roomId": "r", "resumeToken": joined["resumeToken"] });
+    assert_eq!(bob.must("joinRoom", resume).await["resumed"], true);
+    assert_eq!(bob.event("error").await["code"], "media_unavailable");
+
+    stage.media.come_back();
+    stage.until_ready().await;
+    bob.must("resumeConsumer", json!({ "consumerId": consumer })).await;
+    eve.must("joinRoom", json!({ "roomId": "r" })).await;
+    assert!(!ada.names_seen().await.contains(&"error".to_owned()));
+}
+
+/// A control plane that is started again is not away.
+#[tokio::test]
+async fn a_short_absence_is_waited_for_and_told_to_nobody() {
+    let settings = Settings { media_patience: Duration::from_secs(5), ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _, producer) = stage.join_sending("ada").await;
+    stage.media.go_away();
+    let (media, before) = (Arc::clone(&stage.media), stage.media.inside().calls.len());
+    tokio::spawn(async move {
+        media.until("it was asked in vain", |inside| inside.calls.len() > before + 2).await;
+        media.come_back();
+    });
+    ada.must("pauseProducer", json!({ "producerId": producer })).await;
+    assert!(!ada.names_seen().await.contains(&"error".to_owned()));
 }
 
 #[tokio::test]

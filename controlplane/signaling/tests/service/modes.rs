@@ -229,6 +229,88 @@ async fn a_lost_router_does_not_end_a_direct_call() {
 }
 
 #[tokio::test]
+async fn without_the_media_server_three_talk_directly() {
+    let stage = stage().await;
+    let (mut ada, mut bob, mut cleo) = three(&stage).await;
+    ada.must("createProducerTransport", json!({})).await;
+    stage.media.go_away();
+    for (client, others) in [
+        (&mut ada, json!([["bob", true], ["cleo", true]])),
+        (&mut bob, json!([["ada", false], ["cleo", true]])),
+        (&mut cleo, json!([["ada", false], ["bob", false]])),
+    ] {
+        assert_eq!(client.event("error").await["code"], "media_unavailable");
+        let told = client.event("call:mode-switch").await;
+        assert_eq!(told["mode"], "p2p");
+        let peers = told["peers"].as_array().unwrap().iter();
+        let peers: Value = peers.map(|it| json!([it["peerId"], it["initiator"]])).collect();
+        assert_eq!(peers, others);
+        assert_eq!((&told["peerId"], &told["initiator"]), (&others[0][0], &others[0][1]));
+        has(client, "p2p").await;
+    }
+    for client in [&mut ada, &mut bob, &mut cleo] {
+        client.event_where("call:mode-switched", |it| it["mode"] == "p2p").await;
+    }
+    let offer = json!({ "type": "offer", "sdp": "v=0" });
+    cleo.must("webrtc:offer", json!({ "to": "bob", "offer": offer })).await;
+    assert_eq!(bob.event("webrtc:offer").await["from"], "cleo");
+    // A fourth would need it, and two can do without.
+    let mut dora = stage.connect().await;
+    assert_eq!(dora.refused("joinRoom", json!({ "roomId": "r" })).await, "media_unavailable");
+    cleo.must("leaveRoom", json!({})).await;
+    let (mut dora, joined) = stage.join("dora").await;
+    assert_eq!(joined["mode"], "p2p");
+    dora.must("createRoom", json!({ "roomId": "other" })).await;
+    assert_eq!(cleo.must("joinRoom", json!({ "roomId": "other" })).await["mode"], "p2p");
+
+    stage.media.come_back();
+    for client in [&mut ada, &mut bob, &mut dora] {
+        let told = client.event("call:mode-switch").await;
+        assert_eq!((&told["mode"], told["rtpCapabilities"].is_object()), (&json!("sfu"), true));
+        has(client, "sfu").await;
+    }
+    assert_eq!(dora.event("call:mode-switched").await["mode"], "sfu");
+    stage.media.until("the old router is freed", |inside| inside.routers.len() == 1).await;
+    assert!(!cleo.names_seen().await.contains(&"call:mode-switch".to_owned()), "two stay");
+}
+
+#[tokio::test]
+async fn without_the_media_server_who_cannot_talk_directly_waits() {
+    let stage = stage().await;
+    let (mut ada, _) = stage.join("ada").await;
+    let mut old = stage.connect().await;
+    let wanted = json!({ "roomId": "r", "participantId": "old", "p2p": false });
+    assert_eq!(old.must("joinRoom", wanted).await["mode"], "sfu");
+    ada.event("call:mode-switch").await;
+    has(&mut ada, "sfu").await;
+    ada.event("call:mode-switched").await;
+    stage.media.go_away();
+    for client in [&mut ada, &mut old] {
+        assert_eq!(client.event("error").await["code"], "media_unavailable");
+        assert!(!client.names_seen().await.contains(&"call:mode-switch".to_owned()));
+    }
+}
+
+/// Who was let in by the media server while the others still talked directly has nothing without it.
+#[tokio::test]
+async fn who_was_ahead_of_his_room_when_the_media_server_went_away_comes_again() {
+    let mut settings = direct();
+    settings.ways.time = Duration::from_secs(60);
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let ((mut ada, _), (mut bob, _)) = (stage.join("ada").await, stage.join("bob").await);
+    let (mut cleo, joined) = stage.join("cleo").await;
+    assert_eq!(joined["mode"], "sfu");
+    stage.media.go_away();
+    assert_eq!(cleo.event("error").await["rejoin"], true);
+    cleo.must("leaveRoom", json!({})).await;
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.event("call:mode-switched").await["success"], false);
+    }
+    let again = json!({ "roomId": "r", "participantId": "cleo" });
+    assert_eq!(cleo.must("joinRoom", again).await["mode"], "p2p");
+}
+
+#[tokio::test]
 async fn wrong_words_between_browsers_are_refused() {
     let stage = Stage::new().await;
     let (mut ada, _) = stage.join("ada").await;
@@ -283,12 +365,14 @@ struct Person {
     mode: String,
     /// The new way, while both are there.
     next: Option<String>,
+    /// What he had is lost: he joins again.
+    is_lost: bool,
 }
 
 impl Person {
     fn joined(client: Client, joined: &Value) -> Self {
         let mode = joined["mode"].as_str().unwrap().to_owned();
-        Self { client, token: joined["resumeToken"].clone(), mode, next: None }
+        Self { client, token: joined["resumeToken"].clone(), mode, next: None, is_lost: false }
     }
 
     async fn switch(&mut self, wanted: &Value, fails: bool) {
@@ -299,8 +383,9 @@ impl Person {
         self.client.must("call:mode-switched", said).await;
     }
 
-    /// Reads what was told, and does it. `fails`: does not get the new way.
-    async fn react(&mut self, fails: bool) {
+    /// Reads what was told, and does it. `fails`: does not get the new way; `is_alone`: perhaps, and
+    /// then there is nobody to have it to.
+    async fn react(&mut self, fails: bool, is_alone: bool) {
         for (name, payload) in self.client.events_seen().await {
             let mode = payload["mode"].as_str().unwrap_or_default().to_owned();
             match &*name {
@@ -308,18 +393,21 @@ impl Person {
                 "call:mode-switch" => self.switch(&payload, fails).await,
                 "call:mode-switched" if payload["success"] == true => {
                     let has = self.mode == mode || self.next.as_ref() == Some(&mode);
-                    assert!(has, "the old way ends before {mode} is there");
+                    assert!(has || is_alone, "the old way ends before {mode} is there");
                     self.mode = mode;
                     self.next = None;
                 }
                 "call:mode-switched" => self.next = None,
+                "error" if payload["code"] == "media_unavailable" => {
+                    self.is_lost |= payload["rejoin"] == true;
+                }
                 "error" => panic!("{payload}"),
                 _ => {}
             }
         }
     }
 
-    async fn come_back(&mut self, stage: &Stage) {
+    async fn come_back(&mut self, stage: &Stage, is_alone: bool) {
         let lost = std::mem::replace(&mut self.client, stage.connect().await);
         lost.cut();
         let wanted = json!({ "roomId": "r", "resumeToken": self.token });
@@ -327,7 +415,8 @@ impl Person {
         assert_eq!(joined["resumed"], true);
         let mode = joined["mode"].as_str().unwrap();
         if mode != self.mode {
-            assert_eq!(self.next.as_deref(), Some(mode), "only what he had got");
+            let has = self.next.as_deref() == Some(mode);
+            assert!(has || is_alone, "only what he had got");
             self.mode = mode.to_owned();
             self.next = None;
         }
@@ -337,7 +426,21 @@ impl Person {
     }
 }
 
-async fn act(stage: &Stage, people: &mut BTreeMap<u64, Person>, random: &mut Random, number: u64) {
+async fn act(
+    stage: &Stage,
+    people: &mut BTreeMap<u64, Person>,
+    random: &mut Random,
+    number: u64,
+    is_absent: bool,
+) {
+    if is_absent && random.below(4) == 0 {
+        if random.below(2) == 0 {
+            stage.media.go_away();
+        } else {
+            stage.media.come_back();
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(300))).await;
+    }
     let who = people.keys().copied().nth(random.below(people.len().max(1) as u64) as usize);
     match (random.below(8), who) {
         (0..=2, _) | (_, None) if people.len() < 4 => {
@@ -345,14 +448,18 @@ async fn act(stage: &Stage, people: &mut BTreeMap<u64, Person>, random: &mut Ran
             let can = random.below(6) > 0;
             let wanted =
                 json!({ "roomId": "r", "participantId": format!("p{number}"), "p2p": can });
-            let joined = client.must("joinRoom", wanted).await;
+            let joined = client.ask("joinRoom", wanted).await;
+            if joined.get("error").is_some() {
+                assert!(is_absent && joined["error"]["code"] == "media_unavailable", "{joined}");
+                return;
+            }
             people.insert(number, Person::joined(client, &joined));
         }
         (3 | 4, Some(who)) => {
             let mut person = people.remove(&who).unwrap();
             person.client.must("leaveRoom", json!({})).await;
         }
-        (5, Some(who)) => people.get_mut(&who).unwrap().come_back(stage).await,
+        (5, Some(who)) => people.get_mut(&who).unwrap().come_back(stage, is_absent).await,
         (6, Some(who)) => {
             // Sends something, and mutes it.
             let client = &mut people.get_mut(&who).unwrap().client;
@@ -364,7 +471,8 @@ async fn act(stage: &Stage, people: &mut BTreeMap<u64, Person>, random: &mut Ran
     }
 }
 
-async fn sequence(seed: u64) {
+/// `is_absent`: the media server, now and then.
+async fn sequence(seed: u64, is_absent: bool) {
     let mut settings = direct();
     settings.reconnect_window = Duration::from_secs(60);
     settings.empty_room_grace = Duration::from_millis(5);
@@ -374,18 +482,27 @@ async fn sequence(seed: u64) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut people: BTreeMap<u64, Person> = BTreeMap::new();
     for number in 0..16 {
-        act(&stage, &mut people, &mut random, number).await;
+        act(&stage, &mut people, &mut random, number, is_absent).await;
         for person in people.values_mut() {
             let fails = random.below(8) == 0;
-            person.react(fails).await;
+            person.react(fails, is_absent).await;
         }
+        let lost = people.iter().filter(|(_, person)| person.is_lost).map(|(number, _)| *number);
+        for number in lost.collect::<Vec<_>>() {
+            people.remove(&number).unwrap().client.must("leaveRoom", json!({})).await;
+        }
+    }
+    if is_absent {
+        stage.media.come_back();
+        stage.until_ready().await;
     }
     // Nobody comes or goes any more: all believe the same, and it is what the room would like.
     let end = Instant::now() + Duration::from_secs(10);
     loop {
         for person in people.values_mut() {
-            person.react(false).await;
+            person.react(false, is_absent).await;
         }
+        people.retain(|_, person| !person.is_lost);
         let modes: Vec<_> = people.values().map(|person| &*person.mode).collect();
         let room = stage.service.look_at(&"r".parse().unwrap());
         let Some(room) = room else {
@@ -406,7 +523,7 @@ async fn sequence(seed: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_people_do_all_agree_in_the_end() {
     for seeds in (1..=100).collect::<Vec<u64>>().chunks(10) {
-        let running = seeds.iter().map(|seed| tokio::spawn(sequence(*seed)));
+        let running = seeds.iter().map(|seed| tokio::spawn(sequence(*seed, seed % 10 == 0)));
         for sequence in running.collect::<Vec<_>>() {
             sequence.await.unwrap();
         }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ironcast_signaling::hosts::MediaHost;
 use ironcast_signaling::identity::Tokens;
 use ironcast_signaling::settings::{FleetTimes, Settings};
 use ironcast_signaling::store::Stores;
@@ -23,6 +24,8 @@ pub(crate) struct Fleet {
     pub(crate) media: Arc<FakeMedia>,
     messages: Arc<Memory>,
     pub(crate) settings: Settings,
+    /// Where there are several.
+    pub(crate) hosts: Vec<MediaHost>,
 }
 
 pub(crate) struct Node {
@@ -41,6 +44,7 @@ impl Fleet {
             requests_per_socket_burst: 1_000,
             chat_per_participant_per_s: 0,
             media_patience: Duration::from_secs(2),
+            media_away: Duration::from_secs(2),
             fleet: FleetTimes {
                 beat: Duration::from_millis(50),
                 node: Duration::from_secs(2),
@@ -50,7 +54,8 @@ impl Fleet {
             ..quick()
         };
         let (redis, media) = (RedisServer::start().await, FakeMedia::new());
-        Self { redis, media, messages: Arc::default(), settings }
+        let hosts = vec![MediaHost::only(Arc::clone(&media) as _)];
+        Self { redis, media, messages: Arc::default(), settings, hosts }
     }
 
     pub(crate) async fn node(&self, name: &str) -> Node {
@@ -60,11 +65,12 @@ impl Fleet {
     pub(crate) async fn node_at(&self, name: &str, redis: String) -> Node {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (settings, media) = (self.settings.clone(), Arc::clone(&self.media));
+        let hosts = self.hosts.clone();
         let (messages, node) = (Arc::clone(&self.messages), name.to_owned());
         let starting = runtime.spawn(async move {
             let hub = Some(Hub::connect(&redis, node).await.unwrap());
             let stores = Stores { hub, lasting: messages, ..Stores::in_memory() };
-            Stage::start_with(settings, media, stores).await
+            Stage::start_at(settings, hosts, media, stores).await
         });
         let stage = starting.await.unwrap();
         let ready = async {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironcast_signaling::media::MediaEvent;
 use ironcast_signaling::store::redis::Redis;
 use ironcast_signaling::store::{Shared, Stores};
 use serde_json::json;
@@ -31,6 +32,26 @@ async fn there(shared: &dyn Shared, wanted: &[&str]) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("they are there");
+}
+
+/// Neither the router's end nor who does not come back leaves anybody written down.
+#[tokio::test]
+async fn a_lost_router_leaves_no_ghosts() {
+    let shared = Stores::in_memory().shared;
+    let stage = stage(Arc::clone(&shared)).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (_bob, _) = stage.join("bob").await;
+    there(&*shared, &["ada", "bob"]).await;
+    let router_ids: Vec<_> = stage.media.inside().routers.keys().cloned().collect();
+    stage.media.inside().routers.clear();
+    stage.media.report(MediaEvent::RoutersDied { router_ids, reason: "worker died".to_owned() });
+    assert_eq!(ada.event("error").await["rejoin"], true);
+    there(&*shared, &[]).await;
+    let again = json!({ "roomId": "r", "participantId": "ada", "name": "ada" });
+    assert_eq!(ada.must("joinRoom", again).await["participants"], json!([]));
+    there(&*shared, &["ada"]).await;
+    let record = shared.room("r".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(record.value.mode, "sfu");
 }
 
 async fn comes_and_goes(shared: Arc<dyn Shared>) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ironcast_signaling::hosts::MediaHost;
 use ironcast_signaling::service::Service;
 use ironcast_signaling::settings::Settings;
 use ironcast_signaling::store::Stores;
@@ -31,6 +32,7 @@ pub(crate) fn quick() -> Settings {
         takeover_window: Duration::from_millis(300),
         list_delay: Duration::from_millis(20),
         media_patience: Duration::from_millis(200),
+        media_away: Duration::from_millis(200),
         instance: "test".to_owned(),
         ..Settings::default()
     }
@@ -58,7 +60,18 @@ impl Stage {
         media: Arc<FakeMedia>,
         stores: Stores,
     ) -> Self {
-        let site = web::site(settings, Arc::clone(&media) as _, stores);
+        let hosts = vec![MediaHost::only(Arc::clone(&media) as _)];
+        Self::start_at(settings, hosts, media, stores).await
+    }
+
+    /// With several media hosts; `media` is one of them.
+    pub(crate) async fn start_at(
+        settings: Settings,
+        hosts: Vec<MediaHost>,
+        media: Arc<FakeMedia>,
+        stores: Stores,
+    ) -> Self {
+        let site = web::site(settings, hosts, stores);
         let service = Arc::clone(&site.service);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let serving =
@@ -77,6 +90,16 @@ impl Stage {
         };
         let waited = tokio::time::timeout(Duration::from_secs(10), waiting).await;
         assert!(waited.is_ok(), "{} rooms", self.service.count().0);
+    }
+
+    /// Waits until the media server has passed its health check.
+    pub(crate) async fn until_ready(&self) {
+        let waiting = async {
+            while !self.service.is_ready() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is ready");
     }
 
     pub(crate) async fn connect(&self) -> Client {

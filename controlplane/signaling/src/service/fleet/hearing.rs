@@ -78,6 +78,7 @@ impl Service {
     fn write_all_again(&self, fleet: &Fleet) {
         for cell in self.rooms.all() {
             let mut room = cell.lock();
+            let mode = room.ways.mode;
             let seats: Vec<Seat> = room
                 .people_here()
                 .map(|(id, participant)| room.seat_of(id, &participant.session))
@@ -86,7 +87,7 @@ impl Service {
                 fleet.note_changed(&mut room, seat);
             }
             if !seats.is_empty() {
-                self.note_mode(&room, &cell.id, room.ways.mode);
+                self.note_mode(&room, mode);
             }
         }
     }

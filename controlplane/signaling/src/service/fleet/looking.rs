@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{AGAIN_FIRST, Fleet, next_version};
-use crate::rooms::{Cell, Locked, Participant, Place, RouterSlot, Seat};
-use crate::service::{Service, Thing};
+use crate::rooms::{Cell, Locked, Participant, Place, Seat};
+use crate::service::Service;
 use crate::store::hub::{Look, News, Removed, View, Write};
 use crate::store::{PRESENCE_TIME, Present};
 
@@ -56,33 +56,29 @@ impl Service {
     ) -> Result<(), crate::store::StoreError> {
         let Some(fleet) = &self.fleet else { return Ok(()) };
         let open: Vec<_> = cells.iter().filter(|cell| cell.opened.initialized()).collect();
-        let looks: Vec<Look> = open
-            .iter()
-            .map(|cell| {
-                let router_id = cell.lock().router.id.clone();
-                Look { room_id: cell.id.clone(), router_id }
-            })
-            .collect();
+        let looks: Vec<Look> = open.iter().map(|cell| self.look_of(cell)).collect();
         let began = Instant::now();
         let views = fleet.hub.look(&looks, &fleet.dead()).await?;
         for ((cell, look), view) in open.into_iter().zip(looks).zip(views) {
             // It was closed while it was asked for, which said that it is served here.
+            let router = Arc::clone(&cell.lock().router);
             if cell.lock().is_closed() {
-                self.close_shared(cell, RouterSlot::empty(look.router_id));
+                self.close_shared(cell, router);
                 continue;
             }
             // It may have another router since.
-            if cell.lock().router.id != look.router_id {
+            if self.hosts.write(&router.id, router.host) != look.router {
                 continue;
             }
-            if view.router_id != look.router_id && fleet.is_settled() {
+            if view.router != look.router && fleet.is_settled() {
                 // Nobody here has used it yet.
-                if cell.lock().take_unused_router(&view.router_id) {
+                let agreed = self.slot(&view.router);
+                if agreed.is_ok_and(|agreed| cell.lock().take_unused_router(agreed)) {
                     continue;
                 }
                 tracing::warn!(room_id = %cell.id, "another node has another router for this room");
                 self.close_dead_room(cell);
-                self.free(Thing::Router, look.router_id);
+                self.free_router(&router);
                 continue;
             }
             self.apply_view(fleet, cell, &view, began);
@@ -107,7 +103,7 @@ impl Service {
             self.put_right(fleet, &room, &member.who);
         }
         if view.mode.is_none() && room.people_here().next().is_some() {
-            self.note_mode(&room, &cell.id, room.ways.mode);
+            self.note_mode(&room, room.ways.mode);
         }
         let settled = fleet.is_settled();
         let mut missing: Vec<(Seat, bool)> = Vec::new();
@@ -165,11 +161,11 @@ impl Service {
             return;
         }
         let is_owner_gone = is_nobodys || fleet.gone_for(&node.clone()).is_some();
-        let router_id = room.router.id.clone();
+        let router = Arc::clone(&room.router);
         self.depart(room, seat, version, "disconnected");
         self.look_at_ways(room);
         if is_owner_gone {
-            self.free_session(router_id, seat.session.clone());
+            self.free_session(&router, seat.session.clone());
         }
     }
 
@@ -215,17 +211,17 @@ impl Service {
         if fleet.hub.remove(who, news).await != Ok(Removed::Now) {
             return;
         }
-        let router_id = {
+        let router = {
             let mut room = seat.room.lock();
             if room.participant(seat).is_ok_and(Participant::is_here) {
                 return;
             }
             self.depart(&mut room, seat, version, "disconnected");
             self.look_at_ways(&mut room);
-            room.router.id.clone()
+            Arc::clone(&room.router)
         };
         fleet.metrics.fleet_removed.inc();
-        self.free_session(router_id, seat.session.clone());
+        self.free_session(&router, seat.session.clone());
     }
 
     /// Somebody said goodbye here who is at another node.

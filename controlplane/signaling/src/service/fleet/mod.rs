@@ -80,7 +80,7 @@ pub(crate) struct Fleet {
     linked: Notify,
     look_now: Notify,
     turns: Vec<tokio::sync::Mutex<()>>,
-    dead: Mutex<VecDeque<Id>>,
+    dead: Mutex<VecDeque<String>>,
     /// Sessions that are on their way here, or out of here.
     moving: Mutex<HashSet<Id>>,
     metrics: Arc<Metrics>,
@@ -298,15 +298,15 @@ impl Fleet {
         }
     }
 
-    fn note_dead(&self, router_id: &Id) {
+    fn note_dead(&self, router: String) {
         let mut dead = self.dead.lock().expect("nobody panics with it");
-        dead.push_back(router_id.clone());
+        dead.push_back(router);
         if dead.len() > DEAD_MAX {
             dead.pop_front();
         }
     }
 
-    fn dead(&self) -> Vec<Id> {
+    fn dead(&self) -> Vec<String> {
         self.dead.lock().expect("nobody panics with it").iter().cloned().collect()
     }
 

@@ -11,11 +11,12 @@ use ironcast_api::Id;
 
 use super::{Fleet, next_version};
 use crate::failure::Failure;
+use crate::hosts::HostId;
 use crate::media::{MediaError, RouterView};
 use crate::rooms::mode::Mode;
 use crate::rooms::{Cell, Participant, Place, RouterSlot};
+use crate::service::Service;
 use crate::service::takeover::{people_of, room_of};
-use crate::service::{Service, Thing};
 use crate::store::PRESENCE_TIME;
 use crate::store::hub::{Look, Member, News, Removed, Write};
 
@@ -62,18 +63,18 @@ impl Service {
         let mut subscriber = fleet.until_settled(self.settings.media_patience).await?;
         let _turn = fleet.turn(&cell.id).lock().await;
         subscriber.subscribe(std::slice::from_ref(&cell.id)).await?;
-        let router_id = cell.lock().router.id.clone();
-        let look = Look { room_id: cell.id.clone(), router_id };
+        let look = self.look_of(cell);
         let asked = Instant::now();
         let views = fleet.hub.look(&[look], &fleet.dead()).await?;
         let view = views.into_iter().next().ok_or_else(Failure::not_in_room)?;
+        let agreed = self.slot(&view.router)?;
         // What was written before is listed, not told.
         let last = self.stores.lasting.messages(cell.id.clone(), None, 1).await;
         *cell.chat.lock().await =
             last.ok().map(|last| last.first().map_or(0, |message| message.number));
         {
             let mut room = cell.lock();
-            if room.router.id != view.router_id {
+            if room.router.id != agreed.id {
                 // Whom only the media server knew was in another call of this name.
                 let nobodys = |one: &Participant| matches!(&one.place, Place::There { node, .. } if node.is_empty());
                 let strangers: Vec<_> = room
@@ -85,7 +86,7 @@ impl Service {
                 for seat in strangers {
                     room.leave(&seat);
                 }
-                room.set_router(&view.router_id);
+                room.set_router(agreed);
             }
             if !view.members.is_empty() {
                 let is_direct = view.mode.as_deref() == Some(Mode::P2p.name());
@@ -95,6 +96,40 @@ impl Service {
         }
         self.apply_view(fleet, cell, &view, asked);
         Ok(())
+    }
+
+    pub(super) fn look_of(&self, cell: &Arc<Cell>) -> Look {
+        let room = cell.lock();
+        let router = self.hosts.write(&room.router.id, room.router.host);
+        Look { room_id: cell.id.clone(), router }
+    }
+
+    /// A router as the nodes have agreed on it.
+    pub(super) fn slot(&self, written: &str) -> Result<Arc<RouterSlot>, Failure> {
+        let Some((id, host)) = self.hosts.read(written) else {
+            tracing::error!(
+                router = written,
+                "another node knows a media host that this one does not"
+            );
+            return Err(Failure::media_unavailable());
+        };
+        Ok(RouterSlot::empty(id, host))
+    }
+
+    /// A room's router could not be made: all nodes get another one. Gives what they have agreed on.
+    pub(in crate::service) async fn agree_on_router(
+        &self,
+        cell: &Arc<Cell>,
+        old: &RouterSlot,
+        next: Arc<RouterSlot>,
+    ) -> Result<Arc<RouterSlot>, Failure> {
+        let Some(fleet) = &self.fleet else { return Ok(next) };
+        fleet.note_dead(self.hosts.write(&old.id, old.host));
+        let router = self.hosts.write(&next.id, next.host);
+        let look = Look { room_id: cell.id.clone(), router };
+        let views = fleet.hub.look(&[look], &fleet.dead()).await?;
+        let view = views.into_iter().next().ok_or_else(Failure::not_in_room)?;
+        self.slot(&view.router)
     }
 
     /// Nobody is in a room here any more. Its router goes with the last node that serves it.
@@ -107,7 +142,7 @@ impl Service {
             // Also when its creation failed: the request may have arrived, and only its answer
             // was lost.
             self.note_empty(&cell.id);
-            self.free(Thing::Router, router.id.clone());
+            self.free_router(&router);
             return;
         }
         if !cell.opened.initialized() {
@@ -116,14 +151,14 @@ impl Service {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (service, room_id) = (Arc::clone(self), cell.id.clone());
         runtime.spawn(async move {
-            while let Err(failure) = service.close_now(&room_id, &router.id).await {
+            while let Err(failure) = service.close_now(&room_id, &router).await {
                 tracing::debug!(%failure, "a room cannot be closed yet");
                 tokio::time::sleep(CLOSE_AGAIN).await;
             }
         });
     }
 
-    async fn close_now(self: &Arc<Self>, room_id: &Id, router_id: &Id) -> Result<(), Failure> {
+    async fn close_now(self: &Arc<Self>, room_id: &Id, router: &RouterSlot) -> Result<(), Failure> {
         let Some(fleet) = &self.fleet else { return Ok(()) };
         let mut subscriber = fleet.until_settled(CLOSE_AGAIN).await?;
         let _turn = fleet.turn(room_id).lock().await;
@@ -132,8 +167,9 @@ impl Service {
             return Ok(());
         }
         subscriber.unsubscribe(room_id).await?;
-        if fleet.hub.close(room_id, router_id, &fleet.nodes_there()).await? {
-            self.free(Thing::Router, router_id.clone());
+        let written = self.hosts.write(&router.id, router.host);
+        if fleet.hub.close(room_id, &written, &fleet.nodes_there()).await? {
+            self.free_router(router);
         }
         Ok(())
     }
@@ -143,23 +179,25 @@ impl Service {
     pub(in crate::service) async fn stop_serving(&self) {
         let Some(fleet) = &self.fleet else { return };
         for cell in self.rooms.all() {
-            let router_id = {
+            let router = {
                 let room = cell.lock();
-                (room.is_unused() && cell.opened.initialized()).then(|| room.router.id.clone())
+                (room.is_unused() && cell.opened.initialized()).then(|| Arc::clone(&room.router))
             };
-            let Some(router_id) = router_id else { continue };
+            let Some(router) = router else { continue };
             let others = fleet.nodes_there();
-            if fleet.hub.close(&cell.id, &router_id, &others).await == Ok(true) {
-                let _ = self.media.delete_router(router_id).await;
+            let written = self.hosts.write(&router.id, router.host);
+            if fleet.hub.close(&cell.id, &written, &others).await == Ok(true) {
+                let _ = self.media(router.host).delete_router(router.id.clone()).await;
             }
         }
     }
 
     /// A router died: who opens its room next gets another one.
-    pub(in crate::service) fn note_dead_router(&self, room_id: &Id, router_id: &Id) {
+    pub(in crate::service) fn note_dead_router(&self, room_id: &Id, router: &RouterSlot) {
         let Some(fleet) = &self.fleet else { return };
-        fleet.note_dead(router_id);
-        fleet.say(Write::Dead(room_id.clone(), router_id.clone()));
+        let written = self.hosts.write(&router.id, router.host);
+        fleet.note_dead(written.clone());
+        fleet.say(Write::Dead(room_id.clone(), written));
     }
 
     /// He is about to be removed.
@@ -205,11 +243,11 @@ impl Service {
             return Ok(());
         }
         let _moving = fleet.begin_move(session);
-        let router_id = cell.lock().router.id.clone();
+        let router = Arc::clone(&cell.lock().router);
         // Without Redis what is known here has to do.
         let (_, view) = tokio::join!(
             self.look_at_rooms(std::slice::from_ref(cell)),
-            self.ask(|| self.media.router(router_id.clone())),
+            self.ask(router.host, |media| media.router(router.id.clone())),
         );
         let view = match view {
             Ok(view) => Some(view),
@@ -261,32 +299,35 @@ impl Service {
 
     /// What other nodes, or earlier starts, have left at the media server.
     pub(super) async fn adopt_all(self: &Arc<Self>) {
-        match self.media.snapshot().await {
-            Ok(snapshot) => {
-                let ours = snapshot.routers.into_iter().filter(|router| self.is_ours(router));
-                self.adopt(ours.collect());
+        for host in self.hosts.ids() {
+            match self.media(host).snapshot().await {
+                Ok(snapshot) => {
+                    let ours = snapshot.routers.into_iter().filter(|router| self.is_ours(router));
+                    self.adopt(host, ours.collect());
+                }
+                Err(_) => self.host(host).set_out_of_step(),
             }
-            Err(_) => self.set_out_of_step(),
         }
     }
 
     /// Opens rooms that this node does not serve, to see whether anybody does.
-    pub(crate) fn adopt(self: &Arc<Self>, routers: Vec<RouterView>) {
-        let cells: Vec<_> = routers.iter().filter_map(|router| self.adopt_router(router)).collect();
+    pub(crate) fn adopt(self: &Arc<Self>, host: HostId, routers: Vec<RouterView>) {
+        let adopted = routers.iter().filter_map(|router| self.adopt_router(host, router));
+        let cells: Vec<_> = adopted.collect();
         if cells.is_empty() {
             return;
         }
         let service = Arc::clone(self);
         tokio::spawn(async move {
-            let opening = futures::stream::iter(cells).map(|(cell, router_id)| {
+            let opening = futures::stream::iter(cells).map(|(cell, router)| {
                 let service = Arc::clone(&service);
-                async move { service.open_adopted(&cell, &router_id).await }
+                async move { service.open_adopted(&cell, &router).await }
             });
             opening.buffer_unordered(ADOPTED_AT_ONCE).collect::<()>().await;
         });
     }
 
-    async fn open_adopted(self: &Arc<Self>, cell: &Arc<Cell>, router_id: &Id) {
+    async fn open_adopted(self: &Arc<Self>, cell: &Arc<Cell>, router: &RouterSlot) {
         while let Err(failure) = self.open(cell).await {
             if cell.lock().is_closed() {
                 return;
@@ -295,22 +336,26 @@ impl Service {
             tokio::time::sleep(CLOSE_AGAIN).await;
         }
         // All nodes have another router for this room by now.
-        if cell.lock().router.id != *router_id {
-            self.free(Thing::Router, router_id.clone());
+        if cell.lock().router.id != router.id {
+            self.free_router(router);
         }
     }
 
-    fn adopt_router(self: &Arc<Self>, router: &RouterView) -> Option<(Arc<Cell>, Id)> {
+    fn adopt_router(
+        self: &Arc<Self>,
+        host: HostId,
+        router: &RouterView,
+    ) -> Option<(Arc<Cell>, Arc<RouterSlot>)> {
         let (room_id, router_id) = (room_of(router)?, Id::new(router.id.clone()).ok()?);
         if self.rooms.room_of_router(&router_id).is_some() {
             return None;
         }
-        let slot = RouterSlot::known(router_id.clone(), router.rtp_capabilities.clone());
-        let Some(cell) = self.rooms.insert(&room_id, slot) else {
+        let slot = RouterSlot::known(router_id, host, router.rtp_capabilities.clone());
+        let Some(cell) = self.rooms.insert(&room_id, Arc::clone(&slot)) else {
             // The room is served, by another router.
             let served = self.rooms.room(&room_id)?;
-            if served.opened.initialized() && served.lock().router.id != router_id {
-                self.free(Thing::Router, router_id);
+            if served.opened.initialized() && served.lock().router.id != slot.id {
+                self.free_router(&slot);
             }
             return None;
         };
@@ -331,7 +376,7 @@ impl Service {
                 room.add_participant(&seat, copy);
             }
         }
-        Some((cell, router_id))
+        Some((cell, slot))
     }
 
     /// A session at one of our routers that nobody here knows: its node may not have said it yet.
@@ -343,14 +388,14 @@ impl Service {
         tokio::spawn(async move {
             tokio::time::sleep(patience).await;
             let looked = service.look_at_rooms(std::slice::from_ref(&cell)).await;
-            let router_id = {
+            let router = {
                 let room = cell.lock();
                 if room.is_closed() || looked.is_err() || room.seat_of_session(&session).is_some() {
                     return;
                 }
-                room.router.id.clone()
+                Arc::clone(&room.router)
             };
-            service.free_session(router_id, session);
+            service.free_session(&router, session);
         });
     }
 }
