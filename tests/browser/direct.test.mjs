@@ -183,3 +183,35 @@ check('who speaks is shown while two talk directly, by what each browser hears',
   await speaks(bob, false);
   await outlined('');
 });
+
+check('three go on directly while the media server is away, and go back to it', async ({ join, servers }) => {
+  const name = '14 direct';
+  const everybody = [await join('Ada', size), await join('Bob', size), await join('Eve', size)];
+  const [ada, bob, eve] = everybody;
+  const allSee = () => Promise.all(everybody.map((one) => one.sees(everybody.filter((other) => other !== one), { frames: 5 })));
+  for (const one of everybody) await mode(one, 'sfu');
+  await allSee();
+  const begun = performance.now();
+  await servers.kill('controlplane');
+  await servers.kill('dataplane');
+  for (const one of everybody) await mode(one, 'p2p');
+  await allSee();
+  atMost(name, 'media server killed to all see all directly', performance.now() - begun, 8_000, 'ms');
+  for (const one of everybody) {
+    const said = await one.evaluate(() => window.ironcast.events.filter(({ name, code }) => name === 'error' && code === 'media_unavailable').length);
+    assert.equal(said, 1, `${one.name} is told once`);
+  }
+  // One goes, and another one comes to those who talk directly.
+  await eve.leave();
+  everybody.pop();
+  everybody.push(await join('Dora', size));
+  await allSee();
+  for (const one of everybody) assert.equal(await one.evaluate(() => window.ironcast.mode), 'p2p');
+
+  await servers.startOne('dataplane');
+  await servers.startOne('controlplane');
+  for (const one of everybody) await mode(one, 'sfu');
+  await allSee();
+  const uncaught = [ada, bob, eve].flatMap((one) => one.console.filter((line) => line.startsWith('uncaught')));
+  assert.deepEqual(uncaught, []);
+});

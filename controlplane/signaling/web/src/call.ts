@@ -91,8 +91,8 @@ export class Call {
   readonly served: Served;
   /** Which way media goes. */
   mode: Mode = 'sfu';
-  /** To the one other person, while two talk directly or are about to. */
-  direct: Direct | null = null;
+  /** To each other person, while we talk directly or are about to. */
+  readonly directs = new Map<string, Direct>();
   /** What comes by a new way, until it holds: seen and heard is the old one. */
   readonly coming = new Map<string, RemoteTrack>();
   micMuted = false;
@@ -121,7 +121,7 @@ export class Call {
       isLeft: () => this.state === 'left',
       added: (track) => {
         // Of the one we talk to directly there is something to see and hear already.
-        if (this.mode === 'p2p' && this.direct?.peerId === track.participantId) this.coming.set(track.consumer.id, track);
+        if (this.mode === 'p2p' && this.directs.has(track.participantId)) this.coming.set(track.consumer.id, track);
         else this.show(track);
       },
       removed: (track) => this.forget(track),
@@ -168,7 +168,7 @@ export class Call {
 
   /** Media does not come through at this moment. */
   get isInterrupted(): boolean {
-    return this.mode === 'p2p' ? this.direct?.isInterrupted === true : this.served.isInterrupted;
+    return this.mode === 'p2p' ? [...this.directs.values()].some((direct) => direct.isInterrupted) : this.served.isInterrupted;
   }
 
   /** The others are heard and seen, whatever the socket does. */
@@ -282,14 +282,18 @@ export class Call {
   /** Who comes makes the offer; who was here waits for it. */
   private joinedDirectly(resumed: boolean): void {
     this.setMode('p2p');
-    const [other, third] = this.participants.keys();
-    if (resumed && (!this.direct || this.direct.peerId === other)) return;
+    if (resumed && [...this.directs.keys()].every((id) => this.participants.has(id))) return;
     this.served.drop();
     this.closeDirect();
-    if (other && !third) this.openDirect(other, true, this.iceServers);
+    for (const id of this.participants.keys()) this.openDirect(id, true, this.iceServers);
   }
 
   // ---- directly, and through the server ----------------------------------------------------
+
+  /** The first of them: there are more only while the media server is away. */
+  get direct(): Direct | null {
+    return this.directs.values().next().value ?? null;
+  }
 
   /** Who speaks the server hears, or, when two talk directly, each of them. */
   private setMode(mode: Mode): void {
@@ -302,13 +306,13 @@ export class Call {
     this.voices ??= new DirectVoices({
       ownId: () => this.participantId,
       mic: () => this.local.get('mic') ?? null,
-      remote: () => this.direct?.tracks.get('mic'),
+      remote: () => [...this.directs.values()].flatMap((direct) => direct.tracks.get('mic') ?? []),
       changed: (participantIds) => this.setSpeaking(participantIds),
     });
   }
 
   private openDirect(peerId: string, initiator: boolean, iceServers: RTCIceServer[]): Direct {
-    this.closeDirect();
+    this.closeDirect(peerId);
     const direct: Direct = new Direct({
       peerId,
       initiator,
@@ -327,11 +331,11 @@ export class Call {
       lost: (reason) => {
         this.step('directLost', { reason });
         // While it is being made the change itself tells.
-        if (this.direct === direct && this.mode === 'p2p') this.report('p2p', undefined, reason);
+        if (this.directs.get(peerId) === direct && this.mode === 'p2p') this.report('p2p', undefined, reason);
       },
       step: (name, detail) => this.step(name, detail),
     });
-    this.direct = direct;
+    this.directs.set(peerId, direct);
     for (const [source, track] of this.local) {
       void direct.setTrack(source, track, source !== 'mic' || !this.micMuted);
     }
@@ -349,12 +353,16 @@ export class Call {
     await patiently(attempt, () => !direct.closed && this.state !== 'left');
   }
 
-  private closeDirect(): void {
-    const { direct } = this;
-    if (!direct) return;
-    this.direct = null;
-    direct.close();
-    for (const track of [...this.consumers.values(), ...this.coming.values()]) if (track.direct) this.forget(track);
+  /** To one of them, or to all. */
+  private closeDirect(peerId?: string): void {
+    for (const [id, direct] of [...this.directs]) {
+      if (peerId !== undefined && peerId !== id) continue;
+      this.directs.delete(id);
+      direct.close();
+      for (const track of [...this.consumers.values(), ...this.coming.values()]) {
+        if (track.direct && track.participantId === id) this.forget(track);
+      }
+    }
   }
 
   private show(track: RemoteTrack): void {
@@ -372,7 +380,8 @@ export class Call {
       return;
     }
     // Asked again, as after a reconnect: it is being made already.
-    const goesOn = this.switching === mode && (mode === 'sfu' ? this.sendTransport !== null : this.direct?.peerId === wanted.peerId);
+    const isBegun = () => (mode === 'sfu' ? this.sendTransport !== null : peersOf(wanted).every(({ peerId }) => this.directs.has(peerId)));
+    const goesOn = this.switching === mode && isBegun();
     this.switching = mode;
     this.switchId = wanted.switchId;
     const isWanted = () => this.switching === mode && this.switchId === wanted.switchId;
@@ -386,7 +395,10 @@ export class Call {
   private async makeWay(mode: Mode, wanted: any, goesOn: boolean, isWanted: () => boolean): Promise<void> {
     const end = performance.now() + SWITCH_MS_MAX;
     if (mode === 'p2p' && !goesOn) {
-      this.openDirect(wanted.peerId, wanted.initiator === true, wanted.iceServers ?? this.iceServers);
+      this.closeDirect();
+      for (const { peerId, initiator } of peersOf(wanted)) {
+        this.openDirect(peerId, initiator === true, wanted.iceServers ?? this.iceServers);
+      }
     } else if (mode === 'sfu' && !goesOn) {
       await this.served.build(wanted.rtpCapabilities, this.iceServers);
       this.served.syncProducers();
@@ -419,7 +431,7 @@ export class Call {
 
   /** What is sent by the old way is sent by the new one. */
   private producersAreThere(): boolean {
-    if (this.switching === 'p2p') return this.direct?.pc.connectionState === 'connected';
+    if (this.switching === 'p2p') return this.directs.size > 0 && [...this.directs.values()].every(({ pc }) => pc.connectionState === 'connected');
     return [...this.local.keys()].every((source) => this.producers.has(source));
   }
 
@@ -549,7 +561,7 @@ export class Call {
     });
     on('call:participant-left', ({ participantId, reason }) => {
       this.participants.delete(participantId);
-      if (this.direct?.peerId === participantId) this.closeDirect();
+      this.closeDirect(participantId);
       this.served.forgetAllOf(participantId);
       this.step('participantLeft', { participantId, reason });
       this.tell('participants');
@@ -562,7 +574,10 @@ export class Call {
     });
     for (const word of ['webrtc:offer', 'webrtc:answer', 'webrtc:ice-candidate'] as const) {
       on(word, (payload) => {
-        if (this.direct && this.direct.peerId === payload.from) this.direct.hear(word, payload);
+        // Who comes to people who talk directly calls each of them.
+        const calls = word === 'webrtc:offer' && this.mode === 'p2p' && this.participants.has(payload.from);
+        if (calls && !this.directs.has(payload.from)) this.openDirect(payload.from, false, this.iceServers);
+        this.directs.get(payload.from)?.hear(word, payload);
       });
     }
     on('chat_message', (message) => this.chat.received(message));
@@ -619,7 +634,8 @@ export class Call {
     if (track) this.local.set(source, track);
     else this.local.delete(source);
     this.tell('localChanged');
-    await this.direct?.setTrack(source, track, track !== null && (source !== 'mic' || !this.micMuted));
+    const isOn = track !== null && (source !== 'mic' || !this.micMuted);
+    await Promise.all([...this.directs.values()].map((direct) => direct.setTrack(source, track, isOn)));
     await this.served.setTrack(source, track, source !== 'mic' || !this.micMuted);
     this.tell('localChanged');
   }
@@ -628,7 +644,7 @@ export class Call {
     this.micMuted = muted;
     const track = this.local.get('mic');
     if (track) track.enabled = !muted;
-    this.direct?.setLive('mic', !muted && track !== undefined);
+    for (const direct of this.directs.values()) direct.setLive('mic', !muted && track !== undefined);
     this.tell('localChanged');
     await this.served.setPaused('mic', muted);
   }
@@ -681,4 +697,9 @@ function whyNot(code: string): string {
     default:
       return 'The media server is not available yet.';
   }
+}
+
+/** With whom a direct way is to be made, and who begins. */
+function peersOf(wanted: any): { peerId: string; initiator: boolean }[] {
+  return wanted.peers ?? [{ peerId: wanted.peerId, initiator: wanted.initiator }];
 }

@@ -1,4 +1,4 @@
-// A direct connection to the one other person of a room, browser to browser: what is sent and received
+// A direct connection to another person of a room, browser to browser: what is sent and received
 // over it, told in the shapes of the call. Both may change what they send at any time; when both do
 // so at once, the one who began the connection wins ("perfect negotiation").
 

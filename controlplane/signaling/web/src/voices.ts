@@ -41,7 +41,7 @@ export interface VoicesOptions {
   /** The own microphone, also while it is muted. */
   mic: () => MediaStreamTrack | null;
   /** What comes of the other one's. */
-  remote: () => RemoteTrack | undefined;
+  remote: () => RemoteTrack[];
   changed: (participantIds: string[]) => void;
 }
 
@@ -52,7 +52,8 @@ export class DirectVoices {
   private meter: LevelMeter | null = null;
   private metered: MediaStreamTrack | null = null;
   private level = 0;
-  private heard = 0;
+  /** Participant to the time of the newest packet. */
+  private heard = new Map<string, number>();
   private timer: ReturnType<typeof setInterval>;
 
   constructor(options: VoicesOptions) {
@@ -71,16 +72,15 @@ export class DirectVoices {
       this.meter = own ? new LevelMeter(own, (level) => (this.level = level)) : null;
     }
     let isNew = this.voices.hear(ownId(), own?.enabled ? this.level : 0, now);
-    const other = remote();
-    if (other) isNew = this.voices.hear(other.participantId, this.levelOf(other), now) || isNew;
+    for (const other of remote()) isNew = this.voices.hear(other.participantId, this.levelOf(other), now) || isNew;
     if (isNew) changed(this.voices.speaking);
   }
 
   /** As its sender wrote it into the packets, or as it was decoded; none when nothing new came. */
-  private levelOf({ consumer, producerPaused }: RemoteTrack): number {
+  private levelOf({ consumer, participantId, producerPaused }: RemoteTrack): number {
     const newest = consumer.rtpReceiver?.getSynchronizationSources()[0];
-    const isNew = newest !== undefined && newest.rtpTimestamp !== this.heard;
-    this.heard = newest?.rtpTimestamp ?? 0;
+    const isNew = newest !== undefined && newest.rtpTimestamp !== this.heard.get(participantId);
+    this.heard.set(participantId, newest?.rtpTimestamp ?? 0);
     return isNew && !producerPaused ? (newest.audioLevel ?? 0) : 0;
   }
 
