@@ -141,7 +141,10 @@ async fn answer(
             }
             service.join_by_http(address, &headers, Value::Object(body)).await
         }
-        Step::Create => service.create_by_http(address, &headers, &room_id).await,
+        Step::Create => {
+            body.insert("roomId".to_owned(), json!(room_id));
+            service.create_by_http(address, &headers, room_id, Value::Object(body)).await
+        }
         Step::Record => match service.admit_request(&headers, Some(&room_id)) {
             Ok(()) => service.call_record(&room_id).await,
             Err(failure) => Err(failure),

@@ -119,24 +119,45 @@ impl Service {
         asking.await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// A room with its router, before anybody is in it.
+    /// A room with its router, before anybody is in it; `payload` as of `createRoom`.
     pub async fn create_by_http(
         self: &Arc<Self>,
         address: IpAddr,
         headers: &HeaderMap,
-        room_id: &Id,
+        room_id: Id,
+        payload: Value,
     ) -> Result<Value, Failure> {
         let socket = Sid::new();
         self.admit(socket, None, headers)?;
-        let from = From { socket, address };
-        let created = self.do_one(from, Action::CreateRoom, json!({ "roomId": room_id })).await;
-        self.forget_user(socket);
-        created?;
+        let service = Arc::clone(self);
+        // Who does not wait for the answer must not leave his name, or a router, behind.
+        let creating = tokio::spawn(async move {
+            let from = From { socket, address };
+            let created = service.create_with_router(from, &room_id, payload).await;
+            service.forget_user(socket);
+            created
+        });
+        creating.await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn create_with_router(
+        self: &Arc<Self>,
+        from: From,
+        room_id: &Id,
+        payload: Value,
+    ) -> Result<Value, Failure> {
+        let region = payload.get("region").and_then(Value::as_str).map(str::to_owned);
+        self.do_one(from, Action::CreateRoom, payload).await?;
         let room = self.rooms.room(room_id).ok_or_else(Failure::not_in_room)?;
         self.open(&room).await?;
-        self.make_router(&room, None).await?;
+        self.make_router(&room, region.as_deref()).await?;
         let router = Arc::clone(&room.lock().router);
         let capabilities = self.router_of(&router, room_id).await?;
+        // Nobody came in time, and what was deleted then may have been made after it.
+        if room.lock().is_closed() {
+            self.close_shared(&room, router);
+            return Err(Failure::not_found("room", room_id));
+        }
         Ok(json!({ "roomId": room_id, "routerId": router.id, "rtpCapabilities": capabilities }))
     }
 

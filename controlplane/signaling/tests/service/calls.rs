@@ -179,6 +179,7 @@ async fn bad_requests_are_told_and_leave_nothing() {
         ("POST", "/api/calls/r/leave", "{}", 401),
         ("POST", "/api/calls/r/leave", r#"{"resumeToken": "guessed"}"#, 404),
         ("POST", "/api/calls/elsewhere/leave", &with(json!({}), &ada).to_string(), 404),
+        ("POST", "/api/rooms/q/create", r#"{"region": 7}"#, 400),
         ("POST", "/api/rooms/r/transports", &with(json!({}), &ada).to_string(), 400),
         (
             "POST",
