@@ -7,6 +7,7 @@ use ironcast_core::{
     link::webrtc::ice::Credentials,
     numbers::PacketIndex,
     srtp::{MasterKey, SealKey, SoftwareSealer, Suite},
+    tap::Keep,
     wire::stun,
     worker::{Action, Ingress, Limits, Worker},
 };
@@ -16,6 +17,7 @@ use ironcast_protocol::{
     media::{
         MediaKind, RtcpFeedback, RtpCodec, RtpEncoding, RtpHeaderExtension, RtpParameters, RtpType,
     },
+    snapshot::ResourceKind,
 };
 
 #[global_allocator]
@@ -137,19 +139,26 @@ fn drain(worker: &mut Worker, batch: &mut Batch, now: Nanos) -> u64 {
     datagrams
 }
 
-#[test]
-fn a_million_packets_are_forwarded_without_an_allocation() {
+/// Datagrams that left, packets that taps took, and allocations.
+fn forward(turns: u32, tapped: &[(ResourceKind, &str)]) -> (u64, u64, u64) {
     let mut worker = Worker::new(0, Limits::default());
     let slab = |_| Slab { bytes: vec![0; SLAB_BYTES].into_boxed_slice() };
     let mut batch = Batch::new((0..128).map(slab).collect());
     let publisher = room(&mut worker);
+    let keep = Keep { payload: true, bytes_max: 1 << 20 };
+    let open = |&(kind, id): &(ResourceKind, &str)| {
+        let of = worker.subjects(kind, id)[0];
+        worker.open_tap(of, keep).unwrap()
+    };
+    let taps: Vec<_> = tapped.iter().map(open).collect();
+    let mut taken = 0;
     drain(&mut worker, &mut batch, NOW);
     let master = MasterKey::new(Suite::AeadAes128Gcm, &[0; 16], &[1; 12]).unwrap();
     let seal = SealKey::new(&master);
     let (mut forwarded, mut allocations, mut seq, mut now) = (0, 0, 0u32, NOW);
     // The first turns fill the pools and the history. Reports are due after a quarter of a second and may allocate:
     // the clock moves on by less.
-    for turn in 0..WARM_UP + TURNS {
+    for turn in 0..WARM_UP + turns {
         now += MS * 2 / 5;
         let mut arrived = Vec::new();
         for _ in 0..PACKETS_PER_TURN {
@@ -166,13 +175,39 @@ fn a_million_packets_are_forwarded_without_an_allocation() {
             for (bytes, len) in &arrived {
                 worker.receive(Ingress::Path(publisher), &bytes[..*len], Arrival::at(now));
             }
-            drain(&mut worker, &mut batch, now)
+            let datagrams = drain(&mut worker, &mut batch, now);
+            for &tap in &taps {
+                let read =
+                    worker.read_tap(tap, |packet| taken += packet.payload.len() as u64 / 1_000);
+                assert_eq!(read.map(|read| read.dropped), Some(0));
+            }
+            datagrams
         });
         if turn >= WARM_UP {
             forwarded += datagrams;
             allocations += counted.calls;
         }
     }
+    (forwarded, taken, allocations)
+}
+
+#[test]
+fn a_million_packets_are_forwarded_without_an_allocation() {
+    let (forwarded, _, allocations) = forward(TURNS, &[]);
     assert!(forwarded >= 1_000_000, "{forwarded}");
+    assert_eq!(allocations, 0, "allocations over {forwarded} packets");
+}
+
+#[test]
+fn taps_allocate_nothing_for_a_packet_either() {
+    let tapped = [
+        (ResourceKind::Producer, "track"),
+        (ResourceKind::Consumer, "r7"),
+        (ResourceKind::Transport, "r7"),
+        (ResourceKind::Transport, "publisher"),
+    ];
+    let (forwarded, taken, allocations) = forward(60, &tapped);
+    let each = u64::from((WARM_UP + 60) * PACKETS_PER_TURN);
+    assert_eq!(taken, 4 * each, "each has every packet of a track");
     assert_eq!(allocations, 0, "allocations over {forwarded} packets");
 }

@@ -13,7 +13,7 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportC
 use crate::{
     key::{ConsumerKey, ProducerKey, TransportKey},
     link::{Kind, webrtc::dtls::say_goodbye},
-    producer::Recipient,
+    producer::Subscriber,
     worker::{Action, Worker},
 };
 
@@ -150,11 +150,16 @@ impl Worker {
                 }
             }
             Some(&mut Closing::Producer(key)) => {
-                let producer = self.producers.get(key);
-                match producer.and_then(|producer| producer.subscribers.last()) {
-                    Some(subscriber) => match subscriber.to {
-                        Recipient::Consumer { key, .. } => self.remove_consumer(key),
-                    },
+                let producer = self.producers.get_mut(key);
+                let subscribers = producer.map(|producer| &mut producer.subscribers);
+                match subscribers.as_ref().and_then(|all| all.last()) {
+                    Some(&Subscriber::Consumer { key, .. }) => self.remove_consumer(key),
+                    // What it has taken stays.
+                    Some(Subscriber::Tap(_)) => {
+                        if let Some(subscribers) = subscribers {
+                            subscribers.pop();
+                        }
+                    }
                     None => {
                         self.closing.pop();
                         self.remove_producer(key);

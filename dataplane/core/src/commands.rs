@@ -32,7 +32,7 @@ use crate::{
     },
     numbers::{RtcpIndex, SentSeq},
     pipe,
-    producer::{Producer, Recipient},
+    producer::Producer,
     router::Router,
     srtp::{MasterKey, OpenKey, SealKey},
     transport::Transport,
@@ -343,8 +343,7 @@ impl Worker {
             return Ok(Reply::Done);
         }
         producer.pause(paused);
-        for subscriber in &producer.subscribers {
-            let Recipient::Consumer { key, .. } = subscriber.to;
+        for key in producer.consumers() {
             if let Some(consumer) = self.consumers.get_mut(key) {
                 consumer.start_over();
             }

@@ -318,6 +318,7 @@ impl Worker {
             ("dtls_in_stun", self.counters.dtls_in_stun),
             ("stun_handed_over", self.counters.handed_over),
             ("control_dropped", self.control.dropped),
+            ("taps_dropped", self.taps.dropped),
             ("traces_dropped", self.traces.dropped),
             ("history_packets", self.pool.lent() as u64),
             ("history_spare_buffers", self.pool.spare() as u64),
@@ -328,6 +329,7 @@ impl Worker {
             ("history_packets_max", self.limits.packets_max as u64),
             ("history_spare_buffers", self.pool.spare() as u64),
             ("observers", self.observers.len() as u64),
+            ("taps", self.taps.len() as u64),
         ];
         WorkerStats {
             id: self.number,

@@ -20,7 +20,7 @@ use crate::{
     arena::Arena,
     key::{OfProducer, ProducerKey, RouterKey},
     observer::LOUDEST,
-    producer::{Producer, Recipient},
+    producer::{Producer, Subscriber},
     wire::extension::ExtensionKind,
     worker::Worker,
 };
@@ -320,10 +320,10 @@ impl Worker {
         producer.is_left_out = is_left_out;
         let is_video = producer.kind == MediaKind::Video;
         for subscriber in &mut producer.subscribers {
-            let Recipient::Consumer { key, .. } = subscriber.to;
-            let consumer = self.consumers.get_mut(key).filter(|consumer| !consumer.is_pipe());
+            let Subscriber::Consumer { key, streams, .. } = subscriber else { continue };
+            let consumer = self.consumers.get_mut(*key).filter(|consumer| !consumer.is_pipe());
             let Some(consumer) = consumer else { continue };
-            subscriber.streams = consumer.leave_out(is_left_out);
+            *streams = consumer.leave_out(is_left_out);
             consumer.restarts |= !is_left_out && !is_video;
         }
         if is_video {

@@ -18,6 +18,9 @@ pub enum OfConsumer {}
 /// Marks keys of observers.
 #[derive(Debug)]
 pub enum OfObserver {}
+/// Marks keys of taps.
+#[derive(Debug)]
+pub enum OfTap {}
 
 /// Key of a router.
 pub type RouterKey = Key<OfRouter>;
@@ -29,3 +32,5 @@ pub type ProducerKey = Key<OfProducer>;
 pub type ConsumerKey = Key<OfConsumer>;
 /// Key of an observer.
 pub type ObserverKey = Key<OfObserver>;
+/// Key of a tap.
+pub type TapKey = Key<OfTap>;

@@ -14,7 +14,7 @@ use crate::{
     divide::{Demand, Options, divide},
     key::{ConsumerKey, ProducerKey, TransportKey},
     key_frame::Wish,
-    producer::{Producer, Recipient, Stream, TEMPORAL_LAYERS},
+    producer::{Producer, Stream, Subscriber, TEMPORAL_LAYERS},
     transport::Transport,
     worker::Worker,
 };
@@ -162,7 +162,7 @@ impl Worker {
             return;
         };
         for subscriber in &producer.subscribers {
-            let Recipient::Consumer { transport: key, .. } = subscriber.to;
+            let Subscriber::Consumer { transport: key, .. } = *subscriber else { continue };
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.layers_at = AT_ONCE;
                 if !transport.touched {

@@ -37,6 +37,7 @@ pub mod recover;
 pub mod router;
 mod service;
 pub mod srtp;
+pub mod tap;
 pub mod template;
 mod time;
 pub mod timeline;

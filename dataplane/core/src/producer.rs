@@ -16,7 +16,7 @@ use crate::{
     Arrival, Discard, MS, Nanos, SECOND,
     dependencies::Dependencies,
     heard::{LEAD_IN, Voice},
-    key::{ConsumerKey, RouterKey, TransportKey},
+    key::{ConsumerKey, RouterKey, TapKey, TransportKey},
     key_frame::{KeyFrameRequests, Wish},
     meter::Meter,
     numbers::{PacketIndex, SourceSeq},
@@ -69,28 +69,44 @@ const RESTART_WITHIN: Nanos = SECOND;
 const RESTART_BYTES_MAX: usize = 96 << 10;
 const RESTART_PACKETS_MAX: usize = 256;
 
-/// One receiver's way out. Lies in its producer's list, so that a turn's fan-out visits those alone
+/// What takes a producer's packets. Lies in its producer's list, so that a turn's fan-out visits those alone
 /// that have something to get: one line of memory says it of several.
-#[derive(Debug, Clone, Copy)]
-pub struct Subscriber {
-    /// Who.
-    pub to: Recipient,
-    /// Streams of which it may send packets now, one bit each: [`Consumer::streams`].
-    ///
-    /// [`Consumer::streams`]: crate::consumer::Consumer::streams
-    pub streams: u8,
-}
-
-/// What takes a producer's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recipient {
-    /// A sent track of this worker.
+pub enum Subscriber {
+    /// A sent track of this worker; a part of a pipe, also to another worker, is one.
     Consumer {
         /// Which.
         key: ConsumerKey,
         /// Where it leaves.
         transport: TransportKey,
+        /// Streams of which it may send packets now, one bit each: [`Consumer::streams`].
+        ///
+        /// [`Consumer::streams`]: crate::consumer::Consumer::streams
+        streams: u8,
     },
+    /// A reader inside the process: it takes everything, and wants nothing.
+    Tap(TapKey),
+}
+
+const _: () = assert!(size_of::<Subscriber>() == 20, "grown: each turn reads all of them");
+
+impl Subscriber {
+    /// The consumer, if it is one.
+    #[must_use]
+    pub fn consumer(self) -> Option<ConsumerKey> {
+        match self {
+            Self::Consumer { key, .. } => Some(key),
+            Self::Tap(_) => None,
+        }
+    }
+
+    /// Streams that somebody is to get.
+    fn wanted(self) -> u8 {
+        match self {
+            Self::Consumer { streams, .. } => streams,
+            Self::Tap(_) => 0,
+        }
+    }
 }
 
 /// A key frame that came, and what came since.
@@ -443,6 +459,8 @@ pub struct Fresh {
     pub stream: u8,
     /// Its number there.
     pub seq: SourceSeq,
+    /// It came as RTX.
+    pub rtx: bool,
 }
 
 /// All packets of a stream in this turn.
@@ -710,7 +728,7 @@ impl Producer {
             stream.meters[temporal].add(arrived.len, arrival.moment());
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
-        self.fresh.push(Fresh { stream: arrived.stream, seq });
+        self.fresh.push(Fresh { stream: arrived.stream, seq, rtx: arrived.rtx });
         stream.fresh.packets += 1;
         stream.fresh.bytes += payload_len;
         stream.fresh.key_frame |= key_frame;
@@ -825,10 +843,15 @@ impl Producer {
         fresh.fold(0, |streams, (_, index)| streams | 1 << index)
     }
 
+    /// Its consumers, parts of pipes included.
+    pub fn consumers(&self) -> impl Iterator<Item = ConsumerKey> {
+        self.subscribers.iter().filter_map(|one| one.consumer())
+    }
+
     /// True while somebody is to get that stream.
     #[must_use]
     pub fn is_watched(&self, stream: usize) -> bool {
-        !self.paused && self.subscribers.iter().any(|one| one.streams & 1 << stream != 0)
+        !self.paused && self.subscribers.iter().any(|one| one.wanted() & 1 << stream != 0)
     }
 
     /// Once a second: scores, and old packets of idle streams. True when a score changed.

@@ -1,5 +1,6 @@
 //! [5] One room: who sends, who receives, and the fan-out between them. A subscriber is a consumer of
-//! this core; of a room that outgrows its core, some are pipes into `link/hop.rs`. Next: [6] `consumer.rs` chooses, when [7] drains its transport.
+//! this core, of a room that outgrows its core a pipe into `link/hop.rs`, or a tap (`tap.rs`), which takes its
+//! packets here. Next: [6] `consumer.rs` chooses, when [7] drains its transport.
 
 use ironcast_protocol::Id;
 
@@ -7,8 +8,8 @@ use crate::{
     Nanos,
     consumer::Consumer,
     heard::Heard,
-    key::{ConsumerKey, Key, ObserverKey, ProducerKey, TransportKey},
-    producer::{Producer, Recipient, Subscriber},
+    key::{ConsumerKey, Key, ObserverKey, ProducerKey, TapKey, TransportKey},
+    producer::{Producer, Subscriber},
     transport::Transport,
     worker::Worker,
 };
@@ -36,11 +37,15 @@ impl Worker {
             };
             producer.even_sizes();
             let fresh = producer.fresh_streams();
-            for subscriber in &producer.subscribers {
-                if subscriber.streams & fresh == 0 {
-                    continue;
-                }
-                let Recipient::Consumer { key, transport: transport_key } = subscriber.to;
+            for &subscriber in &producer.subscribers {
+                let (key, transport_key) = match subscriber {
+                    Subscriber::Consumer { streams, .. } if streams & fresh == 0 => continue,
+                    Subscriber::Consumer { key, transport, .. } => (key, transport),
+                    Subscriber::Tap(key) => {
+                        self.taps.take_fresh(key, producer, self.unix_offset_ns);
+                        continue;
+                    }
+                };
                 let Some(consumer) = self.consumers.get_mut(key) else {
                     continue;
                 };
@@ -122,8 +127,8 @@ impl Worker {
         consumer.at_producer = producer.subscribers.len() as u32;
         consumer.at_transport = transport.consumers.len() as u32;
         let (transport_key, streams) = (consumer.transport, consumer.follow(now));
-        let to = Recipient::Consumer { key, transport: transport_key };
-        producer.subscribers.push(Subscriber { to, streams });
+        let subscriber = Subscriber::Consumer { key, transport: transport_key, streams };
+        producer.subscribers.push(subscriber);
         transport.consumers.push(key);
         let producer = consumer.producer;
         self.wants_changed(producer);
@@ -133,17 +138,10 @@ impl Worker {
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey, consumer: &Consumer) {
         self.wants_changed(consumer.producer);
         let at = consumer.at_producer as usize;
-        let own = Recipient::Consumer { key, transport: consumer.transport };
-        if let Some(producer) = self.producers.get_mut(consumer.producer)
-            && producer.subscribers.get(at).is_some_and(|known| known.to == own)
-        {
-            producer.subscribers.swap_remove(at);
-            if let Some(moved) = producer.subscribers.get(at) {
-                let Recipient::Consumer { key: moved, .. } = moved.to;
-                if let Some(moved) = self.consumers.get_mut(moved) {
-                    moved.at_producer = at as u32;
-                }
-            }
+        let producer = self.producers.get(consumer.producer);
+        let known = producer.and_then(|producer| producer.subscribers.get(at));
+        if known.and_then(|known| known.consumer()) == Some(key) {
+            self.drop_subscriber(consumer.producer, at);
         }
         if let Some(transport) = self.transports.get_mut(consumer.transport)
             && let Some(moved) = take(&mut transport.consumers, key, consumer.at_transport)
@@ -153,16 +151,36 @@ impl Worker {
         }
     }
 
+    /// A tap is no subscriber any more. There are few.
+    pub(crate) fn unsubscribe_tap(&mut self, producer: ProducerKey, tap: TapKey) {
+        let known = self.producers.get(producer).map(|producer| &producer.subscribers);
+        let at = known.and_then(|all| all.iter().position(|one| *one == Subscriber::Tap(tap)));
+        if let Some(at) = at {
+            self.drop_subscriber(producer, at);
+        }
+    }
+
+    /// The last one takes its place.
+    fn drop_subscriber(&mut self, producer: ProducerKey, at: usize) {
+        let Some(producer) = self.producers.get_mut(producer) else { return };
+        producer.subscribers.swap_remove(at);
+        let moved = producer.subscribers.get(at).and_then(|moved| moved.consumer());
+        if let Some(moved) = moved.and_then(|moved| self.consumers.get_mut(moved)) {
+            moved.at_producer = at as u32;
+        }
+    }
+
     /// What a consumer is to get, or whether it is paused, has changed: from now on it is visited
     /// for the packets of these streams.
     pub(crate) fn follow(&mut self, key: ConsumerKey, now: Nanos) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
-        let (streams, at) = (consumer.follow(now), consumer.at_producer as usize);
+        let (follows, at) = (consumer.follow(now), consumer.at_producer as usize);
         if let Some(producer) = self.producers.get_mut(consumer.producer)
-            && let Some(subscriber) = producer.subscribers.get_mut(at)
-            && subscriber.to == (Recipient::Consumer { key, transport: consumer.transport })
+            && let Some(Subscriber::Consumer { key: of, streams, .. }) =
+                producer.subscribers.get_mut(at)
+            && *of == key
         {
-            subscriber.streams = streams;
+            *streams = follows;
         }
     }
 

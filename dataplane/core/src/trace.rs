@@ -1,6 +1,7 @@
 //! Traces of single transports, producers and consumers, in mediasoup's terms: packets, key frames and
 //! requests as events. Off but for the few resources that somebody asks for, and bounded in a second.
-//! Reads what passes by in the clear, where [`crate::capture`] does: what is traced does not know it.
+//! Packets are read from taps ([`crate::tap`]) at the end of a turn, requests and reports from RTCP as it
+//! passes.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +16,9 @@ use ironcast_protocol::{
 
 use crate::{
     MS, Nanos,
-    batch::Batch,
-    capture::plain_of,
-    key::{ConsumerKey, ProducerKey, TransportKey},
-    numbers::SourceSeq,
-    transport::demux::StreamRef,
-    wire::{describe, rtcp, rtcp::Packet, rtp::Header, u32_at},
+    key::{TapKey, TransportKey},
+    tap::{self, Keep, Subject, Track},
+    wire::{rtcp, rtcp::Packet, rtp::Header},
     worker::Worker,
 };
 
@@ -38,18 +36,15 @@ const OF_PRODUCER: [TraceKind; 6] = [
 ];
 /// An estimate is told when it has changed by this part of it.
 const ESTIMATE_CHANGE: u64 = 32;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
-    Transport(TransportKey),
-    Producer(ProducerKey),
-    Consumer(ConsumerKey),
-}
+/// Heads of a resource's packets in one turn: more than are told in a second.
+const KEEP: Keep = Keep { payload: false, bytes_max: 128 << 10 };
 
 #[derive(Debug, Clone, Copy)]
 struct Kinds {
     bits: u16,
     told_bps: Option<u64>,
+    /// Where packets are told of.
+    tap: Option<TapKey>,
 }
 
 impl Kinds {
@@ -93,37 +88,25 @@ impl Worker {
     /// # Errors
     /// `NotFound`; `Invalid` where a resource of that kind has no such traces; `NoCapacity`.
     pub fn apply_set_trace(&mut self, set: &SetTrace) -> Result<Reply, CommandError> {
-        let id = set.id.as_str();
-        let (all, subjects): (&[TraceKind], Option<Vec<Subject>>) = match set.kind {
-            ResourceKind::Transport => {
-                let key = self.transport_ids.get(id).copied();
-                (&OF_TRANSPORT, key.map(|key| vec![Subject::Transport(key)]))
-            }
-            ResourceKind::Producer => {
-                let key = self.producer_ids.get(id).copied();
-                (&OF_PRODUCER, key.map(|key| vec![Subject::Producer(key)]))
-            }
-            ResourceKind::Consumer => {
-                let keys = self.parts(id);
-                (&OF_CONSUMER, keys.map(|all| all.into_iter().map(Subject::Consumer).collect()))
-            }
+        let all: &[TraceKind] = match set.kind {
+            ResourceKind::Transport => &OF_TRANSPORT,
+            ResourceKind::Producer => &OF_PRODUCER,
+            ResourceKind::Consumer => &OF_CONSUMER,
             ResourceKind::Router | ResourceKind::Observer => {
                 let message = format!("a {} has no traces", set.kind.as_str());
                 return Err(CommandError::new(ErrorCode::Invalid, message));
             }
         };
-        let subjects = subjects.ok_or_else(|| {
-            let message = format!("there is no {} {id:?}", set.kind.as_str());
-            CommandError::new(ErrorCode::NotFound, message)
-        })?;
+        let subjects = self.subjects(set.kind, &set.id);
+        if subjects.is_empty() {
+            let message = format!("there is no {} {:?}", set.kind.as_str(), set.id);
+            return Err(CommandError::new(ErrorCode::NotFound, message));
+        }
         if let Some(kind) = set.types.iter().find(|kind| !all.contains(kind)) {
             let message = format!("a {} has no traces of {kind:?}", set.kind.as_str());
             return Err(CommandError::new(ErrorCode::Invalid, message));
         }
-        self.forget_traces();
-        for subject in &subjects {
-            self.traces.of.remove(subject);
-        }
+        self.forget_traces(&subjects);
         if set.types.is_empty() {
             return Ok(Reply::Done);
         }
@@ -132,8 +115,18 @@ impl Worker {
             return Err(CommandError::new(ErrorCode::NoCapacity, message));
         }
         let bits = set.types.iter().fold(0, |bits, kind| bits | 1 << *kind as u16);
-        let kinds = Kinds { bits, told_bps: None };
-        self.traces.of.extend(subjects.into_iter().map(|subject| (subject, kinds)));
+        for &subject in &subjects {
+            let mut kinds = Kinds { bits, told_bps: None, tap: None };
+            if kinds.has(TraceKind::Rtp) || kinds.has(TraceKind::KeyFrame) {
+                let opened = self.open_tap(subject, KEEP);
+                kinds.tap = opened.as_ref().ok().copied();
+                if let Err(error) = opened {
+                    self.forget_traces(&subjects);
+                    return Err(error);
+                }
+            }
+            self.traces.of.insert(subject, kinds);
+        }
         Ok(Reply::Done)
     }
 
@@ -141,91 +134,41 @@ impl Worker {
     pub(crate) fn tick_traces(&mut self) {
         self.traces.told = 0;
         if !self.traces.is_empty() {
-            self.forget_traces();
+            self.forget_traces(&[]);
         }
     }
 
-    fn forget_traces(&mut self) {
-        let (transports, producers, consumers) =
-            (&self.transports, &self.producers, &self.consumers);
-        self.traces.of.retain(|subject, _| match subject {
-            Subject::Transport(key) => transports.get(*key).is_some(),
-            Subject::Producer(key) => producers.get(*key).is_some(),
-            Subject::Consumer(key) => consumers.get(*key).is_some(),
-        });
-    }
-
-    /// A media packet that came, and is kept now under its number.
-    #[inline(never)]
-    pub(crate) fn trace_received(
-        &mut self,
-        found: StreamRef,
-        header: &Header,
-        size: usize,
-        seq: SourceSeq,
-        now: Nanos,
-    ) {
-        let subject = Subject::Producer(found.producer);
-        let Some(kinds) = self.traces.of.get(&subject).copied() else { return };
-        let Some(producer) = self.producers.get(found.producer) else { return };
-        let stream = &producer.streams[usize::from(found.stream)];
-        let Some(stored) = stream.history.packet(seq) else { return };
-        let info = stored.meta.info;
-        let packet = TracedPacket {
-            is_key_frame: info.key_frame,
-            is_rtx: found.rtx,
-            spatial_layer: found.stream,
-            temporal_layer: info.temporal_layer,
-            payload_size: stored.meta.payload_len.into(),
-            ..packet(header, size)
-        };
-        let begins = info.key_frame && info.start_of_frame;
-        self.trace_packet(subject, kinds, packet, begins, false, now);
-    }
-
-    /// RTP that we send: what is about to be sealed, or leaves as it is.
-    pub(crate) fn trace_jobs(&mut self, batch: &Batch, now: Nanos) {
-        let sent = self.traces.of.iter().filter_map(|(subject, kinds)| {
-            let &Subject::Consumer(key) = subject else { return None };
-            let consumer = self.consumers.get(key)?;
-            let producer = self.producers.get(consumer.producer)?;
-            let rtx = consumer.rtx.map(|(ssrc, _)| ssrc);
-            let place = consumer.transport.index() as u32;
-            Some((place, consumer.ssrc, rtx, key, *kinds, producer.codec, consumer.current))
-        });
-        let sent: Vec<_> = sent.collect();
-        if sent.is_empty() {
-            return;
-        }
-        let mut found = Vec::new();
-        for job in self.seal_jobs.iter().chain(&self.clear_jobs) {
-            if !sent.iter().any(|one| one.0 == job.transport) {
-                continue;
+    /// These are traced no more, and those that are gone.
+    fn forget_traces(&mut self, some: &[Subject]) {
+        let is_over = |subject: &Subject| some.contains(subject) || !self.is_there(*subject);
+        let over: Vec<_> = self.traces.of.keys().copied().filter(is_over).collect();
+        for subject in over {
+            let kinds = self.traces.of.remove(&subject);
+            if let Some(tap) = kinds.and_then(|kinds| kinds.tap) {
+                self.close_tap(tap);
             }
-            let Some((head, rest)) = plain_of(batch, job) else { continue };
-            let Some(ssrc) = u32_at(head, 8) else { continue };
-            let Some(&(_, _, rtx, key, kinds, codec, current)) = sent
-                .iter()
-                .find(|one| one.0 == job.transport && (one.1 == ssrc || one.2 == Some(ssrc)))
-            else {
-                continue;
-            };
-            let Ok(header) = Header::parse_protected(head) else { continue };
-            let is_rtx = rtx == Some(ssrc);
-            let payload = rest.get(if is_rtx { 2 } else { 0 }..).unwrap_or_default();
-            let info = describe(codec, payload, None).unwrap_or_default();
-            let packet = TracedPacket {
-                is_key_frame: info.key_frame,
-                is_rtx,
-                spatial_layer: current.unwrap_or(0),
-                temporal_layer: info.temporal_layer,
-                payload_size: rest.len() as u32,
-                ..packet(&header, head.len() + rest.len())
-            };
-            found.push((key, kinds, packet, info.key_frame && info.start_of_frame && !is_rtx));
         }
-        for (key, kinds, packet, begins) in found {
-            self.trace_packet(Subject::Consumer(key), kinds, packet, begins, true, now);
+    }
+
+    /// At the end of a turn: what the taps have taken.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn trace_tapped(&mut self) {
+        let taps: Vec<_> = self
+            .traces
+            .of
+            .iter()
+            .filter_map(|(subject, kinds)| Some((*subject, *kinds, kinds.tap?)))
+            .collect();
+        let mut found = Vec::new();
+        for (subject, kinds, tap) in taps {
+            let read = self.read_tap(tap, |packet| {
+                found.extend(traced(packet).map(|traced| (packet.about, traced)));
+            });
+            self.traces.dropped += read.map_or(0, |read| read.dropped);
+            for (about, packet) in found.drain(..) {
+                self.trace_packet(subject, kinds, &about, packet);
+            }
         }
     }
 
@@ -233,16 +176,23 @@ impl Worker {
         &mut self,
         subject: Subject,
         kinds: Kinds,
-        packet: TracedPacket,
-        begins_key_frame: bool,
-        is_sent: bool,
-        now: Nanos,
+        about: &tap::About,
+        mut packet: TracedPacket,
     ) {
-        if kinds.has(TraceKind::KeyFrame) && begins_key_frame {
-            self.tell_trace(subject, is_sent, Trace::KeyFrame(packet.clone()), now);
+        packet.spatial_layer = match about.track {
+            Some(Track::Producer(_, stream)) => stream,
+            Some(Track::Consumer(key)) => {
+                self.consumers.get(key).and_then(|consumer| consumer.current).unwrap_or_default()
+            }
+            None => 0,
+        };
+        let begins = about.begins_key_frame && !(about.is_sent && about.is_rtx);
+        if kinds.has(TraceKind::KeyFrame) && begins {
+            let what = Trace::KeyFrame(packet.clone());
+            self.tell_trace(subject, about.is_sent, what, about.at_unix_ns);
         }
         if kinds.has(TraceKind::Rtp) {
-            self.tell_trace(subject, is_sent, Trace::Rtp(packet), now);
+            self.tell_trace(subject, about.is_sent, Trace::Rtp(packet), about.at_unix_ns);
         }
     }
 
@@ -257,21 +207,29 @@ impl Worker {
         if self.traces.is_empty() {
             return;
         }
+        let at_unix_ns = now + self.unix_offset_ns;
         for packet in rtcp::packets(compound).map_while(Result::ok) {
             match packet {
                 Packet::Nack(nack) => {
                     let packets = nack.sequences().count() as u32;
                     let what = |ssrc| Trace::Nack { ssrc, packets };
-                    self.trace_request(key, nack.media_ssrc, TraceKind::Nack, is_sent, what, now);
+                    self.trace_request(
+                        key,
+                        nack.media_ssrc,
+                        TraceKind::Nack,
+                        is_sent,
+                        what,
+                        at_unix_ns,
+                    );
                 }
                 Packet::PictureLoss { media_ssrc, .. } => {
                     let what = |ssrc| Trace::Pli { ssrc };
-                    self.trace_request(key, media_ssrc, TraceKind::Pli, is_sent, what, now);
+                    self.trace_request(key, media_ssrc, TraceKind::Pli, is_sent, what, at_unix_ns);
                 }
                 Packet::FullIntraRequest(fir) => {
                     for (ssrc, _) in fir.entries() {
                         let what = |ssrc| Trace::Fir { ssrc };
-                        self.trace_request(key, ssrc, TraceKind::Fir, is_sent, what, now);
+                        self.trace_request(key, ssrc, TraceKind::Fir, is_sent, what, at_unix_ns);
                     }
                 }
                 Packet::SenderReport(report) if !is_sent => {
@@ -287,7 +245,7 @@ impl Worker {
                     if let Some(subject) =
                         subject.filter(|one| self.traces.has(*one, TraceKind::Sr))
                     {
-                        self.tell_trace(subject, false, Trace::Sr(report), now);
+                        self.tell_trace(subject, false, Trace::Sr(report), at_unix_ns);
                     }
                 }
                 _ => {}
@@ -303,11 +261,11 @@ impl Worker {
         kind: TraceKind,
         is_sent: bool,
         what: impl Fn(u32) -> Trace,
-        now: Nanos,
+        at_unix_ns: u64,
     ) {
         let subject = self.stream_of(key, ssrc, is_sent);
         if let Some(subject) = subject.filter(|subject| self.traces.has(*subject, kind)) {
-            self.tell_trace(subject, is_sent, what(ssrc), now);
+            self.tell_trace(subject, is_sent, what(ssrc), at_unix_ns);
         }
     }
 
@@ -336,10 +294,10 @@ impl Worker {
             min_bps: transport.budget.min_bps,
             max_bps: transport.budget.max_bps,
         };
-        self.tell_trace(subject, true, what, now);
+        self.tell_trace(subject, true, what, now + self.unix_offset_ns);
     }
 
-    fn tell_trace(&mut self, subject: Subject, is_sent: bool, what: Trace, now: Nanos) {
+    fn tell_trace(&mut self, subject: Subject, is_sent: bool, what: Trace, at_unix_ns: u64) {
         let named = match subject {
             Subject::Transport(key) => {
                 self.transports.get(key).map(|one| (ResourceKind::Transport, one.id.clone()))
@@ -353,20 +311,25 @@ impl Worker {
         };
         let named: Option<(ResourceKind, Id)> = named.filter(|_| self.traces.may_tell());
         let Some((kind, id)) = named else { return };
-        let at_unix_ms = (now + self.unix_offset_ns) / MS;
+        let at_unix_ms = at_unix_ns / MS;
         self.events.push(Event::Trace(Traced { kind, id, at_unix_ms, is_sent, what }));
     }
 }
 
-/// What the header says.
-fn packet(header: &Header, size: usize) -> TracedPacket {
-    TracedPacket {
+/// A tapped packet, but for its spatial layer.
+fn traced(packet: tap::Packet<'_>) -> Option<TracedPacket> {
+    let (about, header) = (packet.about, Header::parse_protected(packet.head).ok()?);
+    Some(TracedPacket {
         payload_type: header.payload_type,
         sequence_number: header.sequence_number,
         timestamp: header.timestamp,
         marker: header.marker,
         ssrc: header.ssrc,
-        size: size as u32,
+        is_key_frame: about.is_key_frame,
+        is_rtx: about.is_rtx,
+        size: about.len,
+        payload_size: about.len.saturating_sub(packet.head.len() as u32),
+        temporal_layer: about.temporal_layer,
         ..TracedPacket::default()
-    }
+    })
 }

@@ -6,12 +6,7 @@
 
 use ironcast_protocol::Event;
 
-use crate::{
-    Nanos, SECOND,
-    key::ProducerKey,
-    producer::{Producer, Recipient},
-    worker::Worker,
-};
+use crate::{Nanos, SECOND, key::ProducerKey, producer::Producer, worker::Worker};
 
 /// So long nobody has wanted an encoding before that is told.
 const UNWANTED_FOR: Nanos = 2 * SECOND;
@@ -91,10 +86,7 @@ impl Worker {
         if producer.streams.len() < 2 || !is_due {
             return;
         }
-        let consumers = producer.subscribers.iter().filter_map(|one| {
-            let Recipient::Consumer { key, .. } = one.to;
-            self.consumers.get(key)
-        });
+        let consumers = producer.consumers().filter_map(|key| self.consumers.get(key));
         let top = producer.streams.len() as u8;
         let wanted = consumers
             .filter(|consumer| !consumer.paused && !consumer.is_left_out)

@@ -30,7 +30,8 @@
 //! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `observer/mod.rs` | who speaks: `observe`, `tick_observers` |
 //! | `pipe.rs` | consumers of several parts: `parts` |
-//! | `capture.rs` | packets in the clear, for whoever looks for a fault: `capture_*` |
+//! | `tap.rs` | packets in the clear, for readers inside the process: `open_tap`, `tap_*` |
+//! | `capture.rs`, `trace.rs` | two such readers, for whoever looks for a fault |
 //! | `figures.rs` | what the control plane is told |
 //! | `hottest.rs` | what moves the most |
 
@@ -67,6 +68,7 @@ use crate::{
     recover::pool::Pool,
     router::Router,
     srtp::{KeySource, SealJob, SealKey, Sealer},
+    tap::Taps,
     trace::Traces,
     transport::Transport,
     wire::{self, Protocol, extension::VideoOrientation},
@@ -294,7 +296,7 @@ pub struct Worker {
     /// How media leaves, by the transport's index.
     pub(crate) ways: Ways,
     pub(crate) seal_jobs: Vec<SealJob>,
-    /// Packets that leave as they are, while somebody captures or traces.
+    /// Packets that leave as they are, while a tap looks.
     pub(crate) clear_jobs: Vec<SealJob>,
     pub(crate) pool: Pool,
     pub(crate) control: ControlQueue,
@@ -302,8 +304,9 @@ pub struct Worker {
     pub(crate) leaving: Vec<PathId>,
     pub(crate) fresh_producers: Vec<ProducerKey>,
     pub(crate) ready_transports: Vec<TransportKey>,
-    /// How many of them are drained in this turn: a turn's output leaves in portions.
-    drained: usize,
+    /// How many of them are drained in this turn: a turn's output leaves in portions. None before the
+    /// first.
+    drained: Option<usize>,
     pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
     /// Of one look at a transport's layers.
@@ -314,6 +317,7 @@ pub struct Worker {
     pub(crate) actions: Vec<Action>,
     /// What is being closed, the innermost last.
     pub(crate) closing: Vec<Closing>,
+    pub(crate) taps: Taps,
     pub(crate) captures: Captures,
     pub(crate) traces: Traces,
     pub(crate) events: Vec<Event>,
@@ -355,7 +359,7 @@ impl Worker {
             leaving: Vec::new(),
             fresh_producers: Vec::new(),
             ready_transports: Vec::new(),
-            drained: 0,
+            drained: None,
             touched: Vec::new(),
             missing: Vec::new(),
             demands: Vec::new(),
@@ -364,6 +368,7 @@ impl Worker {
             unix_offset_ns: 0,
             actions: Vec::new(),
             closing: Vec::new(),
+            taps: Taps::default(),
             captures: Captures::default(),
             traces: Traces::default(),
             events: Vec::new(),
@@ -558,7 +563,7 @@ impl Worker {
         self.tick_observers(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
-            self.captures.expire(now);
+            self.expire_captures(now);
             self.tick_traces();
             self.pool.trim();
             if self.is_oversized() {
@@ -601,15 +606,16 @@ impl Worker {
     /// the caller sends the batch, empties it, and asks again before anything else.
     #[must_use]
     pub fn drain<S: Sealer>(&mut self, batch: &mut Batch, sealer: &mut S, now: Nanos) -> bool {
-        if self.drained == 0 {
+        if self.drained.is_none() {
             self.control.drain(batch);
             self.actions.extend(self.leaving.drain(..).map(Action::ClosePath));
             self.fan_out();
         }
-        while let Some(&key) = self.ready_transports.get(self.drained)
+        let mut drained = self.drained.unwrap_or(0);
+        while let Some(&key) = self.ready_transports.get(drained)
             && !batch.is_portion()
         {
-            self.drained += 1;
+            drained += 1;
             self.drain_transport(key, batch, now);
             if self.seal_jobs.len() >= S::JOBS_WANTED {
                 self.seal(batch, sealer, now);
@@ -618,21 +624,21 @@ impl Worker {
         self.seal(batch, sealer, now);
         let exhausted = std::mem::take(&mut batch.exhausted);
         self.discards.add(Discard::OutputExhausted, exhausted);
-        let has_more = self.drained < self.ready_transports.len();
+        let has_more = drained < self.ready_transports.len();
+        self.drained = has_more.then_some(drained);
         if !has_more {
-            self.drained = 0;
             self.ready_transports.clear();
             self.forget_fresh();
+            if !self.traces.is_empty() {
+                self.trace_tapped();
+            }
         }
         has_more
     }
 
     fn seal(&mut self, batch: &mut Batch, sealer: &mut impl Sealer, now: Nanos) {
-        if !self.captures.is_empty() {
-            self.capture_jobs(batch, now);
-        }
-        if !self.traces.is_empty() {
-            self.trace_jobs(batch, now);
+        if self.taps.look_at_transports() {
+            self.tap_sent(batch, now);
         }
         let refused = sealer.seal(&self.seal_keys, &self.seal_jobs, &mut batch.filled);
         self.discards.add(Discard::OutputExhausted, refused as u64);

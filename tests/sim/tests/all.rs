@@ -37,6 +37,8 @@ mod restart;
 mod spreading;
 #[path = "all/streams.rs"]
 mod streams;
+#[path = "all/taps.rs"]
+mod taps;
 #[path = "all/thin.rs"]
 mod thin;
 #[path = "all/timeline.rs"]

@@ -194,7 +194,7 @@ impl Producer {
             nack.receive(seq, false, false, meta.arrival);
         }
         stream.counters.repaired += 1;
-        self.fresh.push(Fresh { stream: index, seq });
+        self.fresh.push(Fresh { stream: index, seq, rtx: false });
         stream.fresh.packets += 1;
         stream.fresh.bytes += len;
         true

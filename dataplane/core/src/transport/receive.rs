@@ -9,7 +9,7 @@ use crate::{
     key::TransportKey,
     link::Opener,
     numbers::{PacketIndex, SourceSeq},
-    producer::{Arrived, Recipient},
+    producer::Arrived,
     recover::{
         history::{Forwarded, Meta},
         pool::LARGE_BYTES,
@@ -93,10 +93,9 @@ impl Worker {
         index: PacketIndex,
         arrival: Arrival,
     ) -> Result<(), Discard> {
-        if !self.captures.is_empty() {
-            let (head, rest) = (header.header_len(), buffer.get(..plain_len).unwrap_or_default());
-            let at = arrival.moment() + self.unix_offset_ns;
-            self.captures.note(key, at, false, &datagram[..head], rest);
+        if self.taps.look_at_transports() {
+            let plain = (&buffer[..plain_len], header.header_len());
+            self.tap_received(key, found, index, plain, arrival.moment());
         }
         let producer = self.producers.get_mut(found.producer);
         let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
@@ -226,8 +225,7 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         let old = std::mem::replace(stream.index_of(false), taken);
         stream.begin_again(&old, index, arrival, &mut self.pool);
-        for subscriber in &producer.subscribers {
-            let Recipient::Consumer { key, .. } = subscriber.to;
+        for key in producer.subscribers.iter().filter_map(|one| one.consumer()) {
             if let Some(consumer) = self.consumers.get_mut(key)
                 && consumer.current == Some(found.stream)
             {
@@ -317,7 +315,6 @@ impl Worker {
         let transport = producer.transport;
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
-        let is_traced = !self.traces.is_empty();
         let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());
         if !was_fresh && !producer.fresh.is_empty() {
             self.fresh_producers.push(found.producer);
@@ -327,9 +324,6 @@ impl Worker {
         }
         if (is_observed || is_ranked) && !found.rtx && result.is_ok() {
             self.listen(found.producer, forwarded.audio_level, payload.len(), arrival);
-        }
-        if is_traced && result.is_ok() {
-            self.trace_received(found, &header, plain_len, seq, arrival.moment());
         }
         let Some(producer) = self.producers.get_mut(found.producer) else {
             return result;

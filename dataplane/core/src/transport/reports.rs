@@ -63,8 +63,7 @@ impl Worker {
             }
             Opener::Clear => plain.len(),
         };
-        let at = arrival.moment() + self.unix_offset_ns;
-        self.captures.note(key, at, false, &plain[..len], &[]);
+        self.tap_rtcp(key, &plain[..len], false, arrival.moment());
         self.trace_rtcp(key, &plain[..len], false, arrival.moment());
         let mut losses = Losses::default();
         for packet in rtcp::packets(&plain[..len]) {
@@ -469,7 +468,6 @@ impl Worker {
     }
 
     fn seal_rtcp(&mut self, key: TransportKey, buffer: &mut [u8], len: usize, now: Nanos) {
-        self.trace_rtcp(key, &buffer[..len], true, now);
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
@@ -480,11 +478,15 @@ impl Worker {
             return;
         }
         let is_clear = matches!(transport.link.protection, Protection::None);
-        let seal_key = self.seal_keys.seal_key(key.index() as u32);
-        if seal_key.is_none() && !is_clear {
+        if self.seal_keys.seal_key(key.index() as u32).is_none() && !is_clear {
             return;
         }
-        self.captures.note(key, now + self.unix_offset_ns, true, &buffer[..len], &[]);
+        self.tap_rtcp(key, &buffer[..len], true, now);
+        self.trace_rtcp(key, &buffer[..len], true, now);
+        let Some(transport) = self.transports.get_mut(key) else {
+            return;
+        };
+        let seal_key = self.seal_keys.seal_key(key.index() as u32);
         // Nothing is written once the index is used up: it may not begin again.
         let index = transport.rtcp_index;
         let total = seal_key.map_or(len, |seal_key| seal_key.seal_rtcp(buffer, len, index));

@@ -31,7 +31,7 @@ const RUN_SLACK_BYTES: usize = 24;
 struct Out<'a> {
     batch: &'a mut Batch,
     jobs: &'a mut Vec<SealJob>,
-    /// See [`Worker::clear_jobs`]; there where somebody looks.
+    /// See [`Worker::clear_jobs`]; there where a tap looks.
     clear: Option<&'a mut Vec<SealJob>>,
     way: Way,
     tag_len: usize,
@@ -48,8 +48,8 @@ impl Worker {
         transport.queued = false;
         let way = self.ways.of(key.index());
         debug_assert_eq!(way, transport.link.way(), "the table of ways is current");
-        let is_read = !self.captures.is_empty() || !self.traces.is_empty();
-        let (jobs, clear) = (&mut self.seal_jobs, is_read.then_some(&mut self.clear_jobs));
+        let is_tapped = self.taps.look_at_transports();
+        let (jobs, clear) = (&mut self.seal_jobs, is_tapped.then_some(&mut self.clear_jobs));
         let mut out = way.map(|way| Out {
             batch,
             jobs,

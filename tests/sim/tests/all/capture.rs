@@ -1,12 +1,15 @@
 //! Packets of a transport in the clear: all of them both ways, headers alone unless more is asked
 //! for, never more than there is room for, and none when nobody asks.
 
-use ironcast_core::{MS, SECOND, wire::Codec};
+use ironcast_core::{
+    MS, SECOND,
+    wire::{Codec, rtp::Header},
+};
 use ironcast_protocol::{
     Reply,
     capture::{BYTES_MAX, CAPTURES_MAX, Captured, IDLE_S, PACKET_BYTES, Packet, TakeCapture},
 };
-use ironcast_sim::World;
+use ironcast_sim::{World, media};
 
 fn take(world: &mut World, id: &str, payload: bool, is_last: bool) -> Captured {
     let now = world.now;
@@ -60,6 +63,21 @@ fn what_a_peer_gets_and_sends_is_captured_and_nothing_else() {
     assert!(packets.iter().any(|one| !one.is_sent && is_rtcp(one)));
     assert!(packets.iter().any(|one| one.is_sent && is_rtcp(one)));
     assert!(packets.windows(2).all(|two| two[0].at_unix_ns <= two[1].at_unix_ns + SECOND));
+}
+
+#[test]
+fn what_a_publisher_sends_is_captured_as_it_made_it() {
+    let (mut world, _) = call(704);
+    take(&mut world, "alice", true, false);
+    world.run(SECOND);
+    let captured = take(&mut world, "alice", true, false);
+    let media: Vec<_> = captured.packets.iter().filter(|one| !is_rtcp(one)).collect();
+    assert!(media.len() > 80, "{}", media.len());
+    for packet in media {
+        let header = Header::parse(&packet.bytes).unwrap();
+        assert_eq!(packet.bytes.len(), packet.len as usize);
+        media::read(Codec::Vp8, header.payload(&packet.bytes)).expect("her payload, and no more");
+    }
 }
 
 #[test]
