@@ -63,6 +63,20 @@ impl Check<Option<String>> for Url {
     }
 }
 
+/// A header of HTTP.
+pub(crate) struct HeaderName;
+
+impl Check<Option<String>> for HeaderName {
+    fn check(&self, value: &Option<String>) -> Result<(), Expected> {
+        let Some(name) = value else { return Ok(()) };
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if (1..=64).contains(&name.len()) && name.chars().all(is_fit) {
+            return Ok(());
+        }
+        Err(Expected("expected the name of a header, such as \"CF-IPCountry\"".into()))
+    }
+}
+
 /// A PostgreSQL database.
 pub(crate) struct PostgresUrl;
 

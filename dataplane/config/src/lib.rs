@@ -230,7 +230,7 @@ impl Config {
             return self.signaling.hosts.clone();
         }
         let (name, url) = ("default".to_owned(), self.control_url());
-        vec![MediaHost { name, url, region: None, ca: None }]
+        vec![MediaHost { name, url, region: None, ca: None, pipe_url: None }]
     }
 
     /// The page's address for a browser on this machine.

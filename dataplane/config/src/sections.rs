@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use crate::{
     check::{
-        Between, Check, IceUrls, LogFilter, OtherNames, PostgresUrl, RealPort, RedisUrl,
-        ScopeWords, Url, Urls,
+        Between, Check, HeaderName, IceUrls, LogFilter, OtherNames, PostgresUrl, RealPort,
+        RedisUrl, ScopeWords, Url, Urls,
     },
     value::{
         Announced, Door, Expected, HostPlacement, LogFormat, MediaHost, PortRange, Raw, Require,
@@ -413,11 +413,20 @@ section! {
         /// control_url: rooms are spread over them, and go to another one when theirs is lost. Such as
         /// [{ name = "media-1", url = "https://media-1.example:7443", region = "eu" }]. A name stays:
         /// a room's record has it. Without a name it is the address. "ca" is what is trusted there,
-        /// instead of control_ca; the other proofs above are shown to all.
+        /// instead of control_ca; the other proofs above are shown to all. "pipe_url" is where the other
+        /// hosts find it, as it is in their pipes.remotes; without it that is "url".
         hosts: Vec<MediaHost> = Vec::new(), OtherNames;
         /// Where a new room goes: "least_loaded", or by its name ("hash"). To a host of the region that
         /// who makes it has named, if one there takes rooms.
         placement: HostPlacement = HostPlacement::LeastLoaded;
+        /// People of one room at one media host, as long as another one takes the next of them: then
+        /// the room is at both, and what is seen from the one at the other is piped (see pipes.remotes
+        /// of the hosts). 0: a room goes to a second host only when its first one takes nobody.
+        people_per_host: u32 = 0, Between(0, 100_000);
+        /// The header in which a reverse proxy says where a browser is, such as "CF-IPCountry": the
+        /// region of a room that it makes and of who joins, where nobody names one. Whoever comes past
+        /// the proxy says there what he likes. Not set: none.
+        region_header: Option<String> = None, HeaderName;
         /// A media server whose health check fails for so long is away: its rooms go to another host,
         /// or wait.
         media_away_ms: u32 = 2_000, Between(500, 600_000);

@@ -95,14 +95,18 @@ fn words_of_the_environment_and_of_flags_need_no_quotes() {
 #[test]
 fn a_media_host_is_a_table_or_a_word() {
     let text = "[[signaling.hosts]]\nname = \"one\"\nurl = \"https://10.0.0.1:7443\"\nregion = \"eu\"\n\
-                [[signaling.hosts]]\nurl = \"https://[::1]:7443\"\nca = \"/b.pem\"\n";
+                [[signaling.hosts]]\nurl = \"https://[::1]:7443\"\nca = \"/b.pem\"\n\
+                pipe_url = \"https://10.9.0.1:7443\"\n";
     let tables = Config::from_text("f", text).unwrap();
-    let words = "https://10.0.0.1:7443;name=one;region=eu, https://[::1]:7443;ca=/b.pem";
+    let words = "https://10.0.0.1:7443;name=one;region=eu, \
+                 https://[::1]:7443;ca=/b.pem;pipe_url=https://10.9.0.1:7443";
     let words = with(&[], &[("signaling.hosts", words)]).unwrap();
     assert_eq!(tables.signaling.hosts, words.signaling.hosts);
     let hosts = tables.media_hosts();
     assert_eq!((&*hosts[0].name, hosts[0].region.as_deref()), ("one", Some("eu")));
     assert_eq!((&*hosts[1].name, hosts[1].ca.as_deref()), ("::1:7443", Some(Path::new("/b.pem"))));
+    let pipes = hosts.iter().map(|host| host.pipe_url.as_deref());
+    assert_eq!(pipes.collect::<Vec<_>>(), [None, Some("https://10.9.0.1:7443")]);
     let default = Config::default().media_hosts();
     assert_eq!((default.len(), &*default[0].name), (1, "default"));
     assert_eq!(default[0].url, Config::default().control_url());
@@ -171,6 +175,11 @@ fn a_wrong_kind_of_value_says_which_kind() {
             "which \"b c\" has not",
         ),
         ("[signaling]\nhosts = [\"https://a:1\", \"https://a:1\"]", "two hosts are called a:1"),
+        (
+            "[signaling]\nhosts = [{ url = \"https://a:1\", pipe_url = \"b:1\" }]",
+            "url = \"https://media-1.example:7443\"",
+        ),
+        ("[signaling]\nregion_header = \"a b\"", "such as \"CF-IPCountry\""),
         ("[signaling]\nplacement = \"any\"", "expected one of \"least_loaded\", \"hash\""),
         ("[signaling]\ndatabase = \"mysql://db\"", "postgres://user:password@host/database"),
         ("[signaling]\nredis = \"127.0.0.1:6379\"", "\"redis://127.0.0.1:6379\""),

@@ -507,6 +507,8 @@ pub struct MediaHost {
     pub region: Option<String>,
     /// What is trusted there, PEM, if it is something else than elsewhere.
     pub ca: Option<PathBuf>,
+    /// Its control API as the other hosts reach it, if that is another address.
+    pub pipe_url: Option<String>,
 }
 
 /// Longest name of a host, and of a region.
@@ -515,15 +517,21 @@ const HOST_NAME_MAX: usize = 64;
 impl MediaHost {
     fn new(parts: &[(&str, &str)]) -> Result<Self, Expected> {
         let part = |wanted: &str| parts.iter().find(|(key, _)| *key == wanted).map(|(_, it)| *it);
-        let is_known = |key: &str| ["name", "url", "region", "ca"].contains(&key);
+        let is_known = |key: &str| ["name", "url", "region", "ca", "pipe_url"].contains(&key);
         if let Some((key, _)) = parts.iter().find(|(key, _)| !is_known(key)) {
-            return Err(Expected(format!("a host has name, url, region and ca, and no {key}")));
+            let known = "a host has name, url, region, ca and pipe_url";
+            return Err(Expected(format!("{known}, and no {key}")));
         }
+        let address_of = |url: &str| {
+            let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            let is_address = |it: &&str| !it.contains(|c: char| c.is_whitespace() || c == '/');
+            let address = address.filter(is_address).filter(|it| !it.is_empty());
+            address.map(str::to_owned).ok_or_else(|| Expected(Self::expected()))
+        };
         let url = part("url").ok_or_else(|| Expected(Self::expected()))?;
-        let address = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-        let is_address = |it: &&str| !it.contains(|c: char| c.is_whitespace() || c == '/');
-        let address = address.filter(is_address).filter(|it| !it.is_empty());
-        let address = address.ok_or_else(|| Expected(Self::expected()))?;
+        let address = address_of(url)?;
+        let pipe_url = part("pipe_url");
+        pipe_url.map(address_of).transpose()?;
         // Brackets of an IPv6 address are no part of a name.
         let named: String = address.chars().filter(|c| !"[]".contains(*c)).collect();
         let name = part("name").unwrap_or(&named).to_owned();
@@ -535,7 +543,13 @@ impl MediaHost {
                 return Err(Expected(format!("{what}, which {word:?} has not")));
             }
         }
-        Ok(Self { name, url: url.to_owned(), region, ca: part("ca").map(PathBuf::from) })
+        Ok(Self {
+            name,
+            url: url.to_owned(),
+            region,
+            ca: part("ca").map(PathBuf::from),
+            pipe_url: pipe_url.map(str::to_owned),
+        })
     }
 }
 
@@ -576,6 +590,7 @@ impl Value for MediaHost {
             ("url", Some(&self.url)),
             ("region", self.region.as_ref()),
             ("ca", ca.as_ref()),
+            ("pipe_url", self.pipe_url.as_ref()),
         ];
         let parts =
             parts.iter().filter_map(|(key, text)| Some(format!("{key} = {}", quoted((*text)?)?)));
