@@ -10,10 +10,10 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use ironcast_api::{
     AppData, Batch, BatchAnswer, BatchCall, ConnectTransport, ConsumerInfo, ConsumerLayers,
-    CreateConsumer, CreateObserver, CreateProducer, CreateRouter, CreateTransport, DataplaneStatus,
-    DtlsParameters, ErrorCode, Event, EventData, EventSeq, HealthStatus, Id, MediaKind,
-    ObserverType, PatchConsumer, Problem, RouterInfo, RouterSnapshot, TransportInfo, TransportLink,
-    TransportSnapshot, WorkerStatus,
+    CreateConsumer, CreateObserver, CreatePipe, CreateProducer, CreateRouter, CreateTransport,
+    DataplaneStatus, DtlsParameters, ErrorCode, Event, EventData, EventSeq, HealthStatus, Id,
+    MediaKind, ObserverType, PatchConsumer, PipeRemote, Problem, RouterInfo, RouterSnapshot,
+    TransportInfo, TransportLink, TransportSnapshot, WorkerStatus,
 };
 use ironcast_client::{Client, ClientError, EventsError, Token, Trust};
 use serde::Serialize;
@@ -113,6 +113,16 @@ fn translate_problem(problem: &Problem) -> MediaError {
         code => {
             MediaError::Refused { code: code.as_str().to_owned(), message: problem.detail.clone() }
         }
+    }
+}
+
+/// The same for a pipe: what is forbidden is the other host, not this service.
+fn translate_pipe(error: ClientError) -> MediaError {
+    match error {
+        ClientError::Problem(problem) if problem.code == ErrorCode::Forbidden => {
+            MediaError::Refused { code: "forbidden".to_owned(), message: problem.detail }
+        }
+        other => translate(other),
     }
 }
 
@@ -351,6 +361,15 @@ impl Media for ControlMedia {
         .boxed()
     }
 
+    fn pipe(&self, producer_id: Id, router_id: Id, url: String) -> Answer<'_, Id> {
+        async move {
+            let remote = Some(PipeRemote { url });
+            let create = CreatePipe { producer_id, router_id, remote, keep_id: None };
+            Ok(self.client.create_pipe(&create).await.map_err(translate_pipe)?.producer_id)
+        }
+        .boxed()
+    }
+
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
         async move {
             let done = if paused {
@@ -537,6 +556,7 @@ fn view_transport(below: &TransportSnapshot) -> TransportView {
         id: transport.id.to_string(),
         session: transport.participant_id.as_ref().map(Id::to_string),
         app_data: json!(transport.app_data),
+        is_pipe: transport.pipe().is_some(),
         producers: producers.collect(),
         consumers: consumers.collect(),
     }
@@ -591,12 +611,15 @@ fn numbered(event: Event) -> Numbered {
         },
         EventData::ObserverVolumes(told) => MediaEvent::Speakers {
             router_id: router_id.unwrap_or_default(),
-            producer_ids: told.volumes.into_iter().map(|one| one.producer_id.into()).collect(),
+            producers: told
+                .volumes
+                .into_iter()
+                .map(|one| (one.producer_id.into(), one.volume))
+                .collect(),
         },
-        EventData::ObserverSilence(_) => MediaEvent::Speakers {
-            router_id: router_id.unwrap_or_default(),
-            producer_ids: Vec::new(),
-        },
+        EventData::ObserverSilence(_) => {
+            MediaEvent::Speakers { router_id: router_id.unwrap_or_default(), producers: Vec::new() }
+        }
         EventData::HostDraining(host) => MediaEvent::Draining(Draining::Until(host.deadline)),
         EventData::HostUndrained(_) => MediaEvent::Draining(Draining::No),
         EventData::ConsumerScore(score) => MediaEvent::Score {

@@ -220,6 +220,7 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
         let headers = &socket.req_parts().headers;
         let admitted = for_sockets.admit(socket.id, auth.ok().as_ref(), headers);
         let admitted = admitted.map(|until| {
+            for_sockets.note_region(socket.id, headers);
             welcome(&socket, Arc::clone(&for_sockets), &open, until);
         });
         async move { admitted }

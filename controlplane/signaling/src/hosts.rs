@@ -52,6 +52,8 @@ pub struct MediaHost {
     pub region: Option<String>,
     /// Its control API, as others are told.
     pub url: Option<String>,
+    /// The same as the other hosts find it.
+    pub pipe_url: Option<String>,
     /// The way to it.
     pub media: Arc<dyn Media>,
 }
@@ -59,7 +61,7 @@ pub struct MediaHost {
 impl MediaHost {
     /// Where there is no other.
     pub fn only(media: Arc<dyn Media>) -> Self {
-        Self { name: "default".to_owned(), region: None, url: None, media }
+        Self { name: "default".to_owned(), region: None, url: None, pipe_url: None, media }
     }
 }
 
@@ -79,6 +81,8 @@ struct Figures {
     placed: u32,
     /// It takes no rooms before.
     full_until: Option<Instant>,
+    /// It takes nobody before, in no room.
+    crowded_until: Option<Instant>,
     draining: Draining,
 }
 
@@ -216,6 +220,17 @@ impl Host {
         self.figures().full_until = Some(now + FULL_FOR);
     }
 
+    /// It has refused somebody's transport.
+    pub(crate) fn set_crowded(&self, now: Instant) {
+        self.figures().crowded_until = Some(now + FULL_FOR);
+    }
+
+    /// Whether somebody who comes to a room that is here can be here, as far as is known.
+    pub(crate) fn takes_people(&self, now: Instant) -> bool {
+        let is_crowded = self.figures().crowded_until.is_some_and(|until| now < until);
+        !self.is_away() && !is_crowded
+    }
+
     /// Ascending: load in steps, then rooms.
     fn order(&self) -> (u32, u32) {
         let figures = self.figures();
@@ -297,6 +312,16 @@ impl Hosts {
         if is_any { Ok(()) } else { Err(Failure::media_unavailable()) }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether a host is where somebody is.
+    pub(crate) fn is_near(&self, id: HostId, region: Option<&str>) -> bool {
+        region.is_some() && self.get(id).about.region.as_deref() == region
+    }
+
     /// A router as all nodes of a fleet know it.
     pub(crate) fn write(&self, router_id: &Id, host: HostId) -> String {
         if self.all.len() == 1 {
@@ -332,8 +357,7 @@ impl Hosts {
         let others = self.ids().filter(|id| !but.contains(id));
         let (fit, unfit): (Vec<_>, Vec<_>) =
             others.map(|id| (id, self.unfit(id, now))).partition(|(_, unfit)| unfit.is_none());
-        let near =
-            |id: &HostId| region.is_some() && self.get(*id).about.region.as_deref() == region;
+        let near = |id: &HostId| self.is_near(*id, region);
         let is_any_near = fit.iter().any(|(id, _)| near(id));
         let fit = fit.into_iter().map(|(id, _)| id).filter(|id| near(id) || !is_any_near);
         let chosen = match self.placement {
@@ -368,6 +392,7 @@ impl Hosts {
         if figures.draining != Draining::No {
             return Some(Unfit::Draining);
         }
-        figures.full_until.is_some_and(|until| now < until).then_some(Unfit::Full)
+        let untils = [figures.full_until, figures.crowded_until];
+        untils.iter().flatten().any(|until| now < *until).then_some(Unfit::Full)
     }
 }

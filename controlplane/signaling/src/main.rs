@@ -92,7 +92,8 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         let about = || format!("the control API at {}", host.url);
         let media = Arc::new(ControlMedia::new(access(&host), limits).with_context(about)?);
         let url = Some(host.url.clone());
-        hosts.push(MediaHost { name: host.name, region: host.region, url, media });
+        let pipe_url = host.pipe_url.or_else(|| url.clone());
+        hosts.push(MediaHost { name: host.name, region: host.region, url, pipe_url, media });
     }
     let urls: Vec<_> = hosts.iter().filter_map(|host| host.url.clone()).collect();
     let (shown, certificates) = unbounded();
@@ -213,6 +214,8 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
             HostPlacement::LeastLoaded => Placement::LeastLoaded,
             HostPlacement::Hash => Placement::Hash,
         },
+        people_per_host: signaling.people_per_host as usize,
+        region_header: signaling.region_header.clone(),
         access: access(config)?,
         ..Settings::default()
     })

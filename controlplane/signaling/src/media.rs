@@ -169,6 +169,8 @@ pub struct TransportView {
     pub session: Option<String>,
     /// What its maker kept on it.
     pub app_data: Value,
+    /// It carries tracks to or from another router of the room.
+    pub is_pipe: bool,
     /// What is sent on it.
     pub producers: Vec<ProducerView>,
     /// What is received on it.
@@ -293,8 +295,8 @@ pub enum MediaEvent {
     Speakers {
         /// The room's router.
         router_id: String,
-        /// What they send, the loudest first.
-        producer_ids: Vec<String>,
+        /// What they send, the loudest first, and how loud each is, dBov.
+        producers: Vec<(String, i8)>,
     },
     /// It takes no new rooms any more, or does again.
     Draining(Draining),
@@ -344,6 +346,9 @@ pub trait Media: Send + Sync + 'static {
     fn delete_transport(&self, id: Id) -> Answer<'_, ()>;
     /// Makes a producer.
     fn produce(&self, new: NewProducer) -> Answer<'_, ()>;
+    /// Has a producer also at another host, in this router there, whose control API the hosts find at
+    /// `url`; gives its id there. What is there already is refused with `already_exists`.
+    fn pipe(&self, producer_id: Id, router_id: Id, url: String) -> Answer<'_, Id>;
     /// Pauses or resumes a producer.
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()>;
     /// Deletes a producer.

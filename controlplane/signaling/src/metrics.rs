@@ -45,6 +45,11 @@ pub struct Metrics {
     pub fleet_removed: Counter,
     hosts_up: Family<Label, Gauge>,
     rooms_of_hosts: Family<Label, Gauge>,
+    /// Rooms at several media hosts.
+    pub rooms_spread: Gauge,
+    pipes: Family<Label, Counter>,
+    /// Headers that named no region.
+    pub regions_refused: Counter,
     /// Messages that people wrote.
     pub chat_messages: Counter,
     /// Messages that were too many.
@@ -78,6 +83,9 @@ impl Default for Metrics {
             fleet_removed: Counter::default(),
             hosts_up: Family::default(),
             rooms_of_hosts: Family::default(),
+            rooms_spread: Gauge::default(),
+            pipes: Family::default(),
+            regions_refused: Counter::default(),
             chat_messages: Counter::default(),
             chat_refused: Counter::default(),
             broadcasts_started: Family::default(),
@@ -118,6 +126,12 @@ impl Default for Metrics {
         registry.register("media_host_up", about, metrics.hosts_up.clone());
         let about = "Rooms whose media is at a host";
         registry.register("media_host_rooms", about, metrics.rooms_of_hosts.clone());
+        let about = "Rooms whose media is at several hosts";
+        registry.register("rooms_spread", about, metrics.rooms_spread.clone());
+        let about = "Tracks that were piped from one media host to another, or were not";
+        registry.register("pipes", about, metrics.pipes.clone());
+        let about = "Handshakes whose header for the region named none";
+        registry.register("region_headers_refused", about, metrics.regions_refused.clone());
         registry.register("chat_messages", "Chat messages", metrics.chat_messages.clone());
         let about = "Chat messages refused because their writer wrote too many";
         registry.register("chat_refused", about, metrics.chat_refused.clone());
@@ -150,6 +164,11 @@ impl Metrics {
         let label = [("host", name.to_owned())];
         self.hosts_up.get_or_create(&label).set(is_up.into());
         self.rooms_of_hosts.get_or_create(&label).set(rooms as i64);
+    }
+
+    /// A track was piped to another host, or was not.
+    pub fn count_pipe(&self, success: bool) {
+        self.pipes.get_or_create(&[("success", success.to_string())]).inc();
     }
 
     /// A room changed its mode, or did not.

@@ -133,7 +133,7 @@ impl Service {
                     let Ok(router_id) = Id::new(router_id) else { continue };
                     if let Some(room) = self.rooms().room_of_router(&router_id) {
                         tracing::warn!(router = %router_id, reason, "a router died");
-                        self.router_died(&room);
+                        self.router_died(&room, &router_id);
                     }
                 }
             }
@@ -143,9 +143,9 @@ impl Service {
             MediaEvent::ConnectionFailed { transport_id, reason } => {
                 self.connection_failed(&transport_id, &reason);
             }
-            MediaEvent::ProducerClosed { producer_id } => self.producer_closed(&producer_id),
+            MediaEvent::ProducerClosed { producer_id } => self.producer_closed(host, &producer_id),
             MediaEvent::LayersUnwatched { producer_id, encodings } => {
-                self.layers_unwatched(&producer_id, encodings);
+                self.layers_unwatched(host, &producer_id, encodings);
             }
             MediaEvent::ConsumerClosed { consumer_id, reason } => {
                 self.consumer_closed(&consumer_id, &reason);
@@ -159,19 +159,22 @@ impl Service {
                 let payload = json!({ "consumerId": consumer_id, "score": score });
                 self.tell_owner(&consumer_id, "consumer-score", &payload);
             }
-            MediaEvent::Speakers { router_id, producer_ids } => {
-                self.speakers_changed(&router_id, &producer_ids);
+            MediaEvent::Speakers { router_id, producers } => {
+                self.speakers_changed(&router_id, &producers);
             }
             MediaEvent::Draining(draining) => self.set_draining(host, draining),
             MediaEvent::Other => {}
         }
     }
 
-    /// Its owner sends no more than is watched.
-    fn layers_unwatched(&self, id: &str, encodings: Vec<u32>) {
+    /// Its owner sends no more than is watched. Not of a copy at another host.
+    fn layers_unwatched(&self, host: HostId, id: &str, encodings: Vec<u32>) {
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let mut room = seat.room.lock();
+        if room.router_at(&seat).host != host {
+            return;
+        }
         if room.set_unwatched(&seat, &id, &encodings) {
             let payload = json!({ "producerId": id, "encodings": encodings });
             self.tell(&room, &seat, "layers-unwatched", &payload);
@@ -179,14 +182,16 @@ impl Service {
     }
 
     /// Told when it is somebody else: the media server tells it again and again.
-    fn speakers_changed(&self, router_id: &str, producer_ids: &[String]) {
+    fn speakers_changed(&self, router_id: &str, producers: &[(String, i8)]) {
         let Ok(router_id) = Id::new(router_id) else { return };
         let Some(room) = self.rooms().room_of_router(&router_id) else { return };
         let mut room = room.lock();
-        let owner = |id: &String| room.owner(&Id::new(id.as_str()).ok()?);
-        let seats = producer_ids.iter().filter_map(owner);
-        let speakers: Vec<Id> = seats.map(|seat| seat.participant_id).collect();
-        if room.set_speakers(speakers) {
+        let owner = |(id, volume): &(String, i8)| {
+            let seat = room.owner(&Id::new(id.as_str()).ok()?)?;
+            Some((seat.participant_id, *volume))
+        };
+        let speakers = producers.iter().filter_map(owner).collect();
+        if room.hear(&router_id, speakers) {
             self.tell_speakers(&room);
         }
     }
@@ -207,7 +212,7 @@ impl Service {
         let mut room = seat.room.lock();
         let producers = room.remove_transport(&seat, &id);
         self.tell_closed(&mut room, &seat, &producers);
-        tracing::info!(router = %room.router.id, transport = %id, reason, "a participant's transport is gone");
+        tracing::info!(router = %room.router_at(&seat).id, transport = %id, reason, "a participant's transport is gone");
         let socket = room.participant(&seat).ok().and_then(|participant| participant.socket);
         drop(room);
         if let Some(socket) = socket {
@@ -220,7 +225,7 @@ impl Service {
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let room = seat.room.lock();
-        tracing::warn!(router = %room.router.id, transport = %id, reason, "a participant's DTLS handshake failed");
+        tracing::warn!(router = %room.router_at(&seat).id, transport = %id, reason, "a participant's DTLS handshake failed");
         let why = match reason {
             "certificate" => "the browser's certificate cannot be used",
             "fingerprint" => "the browser's certificate is not the one that it announced",
@@ -241,10 +246,18 @@ impl Service {
         self.tell(&room, &seat, "error", &payload);
     }
 
-    fn producer_closed(self: &Arc<Self>, id: &str) {
+    fn producer_closed(self: &Arc<Self>, host: HostId, id: &str) {
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let mut room = seat.room.lock();
+        if room.router_at(&seat).host != host {
+            // A copy of it. Who wants it there again has it piped again.
+            let there = room.routers().find(|it| it.host == host).map(|it| it.id.clone());
+            if let Some(router_id) = there {
+                room.forget_pipe(&id, &router_id);
+            }
+            return;
+        }
         // Of whoever is at another node that one tells.
         let is_here = room.participant(&seat).is_ok_and(Participant::is_here);
         if is_here && room.remove_producer(&seat, &id) {
@@ -252,13 +265,19 @@ impl Service {
         }
     }
 
-    fn consumer_closed(&self, id: &str, reason: &str) {
+    fn consumer_closed(self: &Arc<Self>, id: &str, reason: &str) {
         let Ok(id) = Id::new(id) else { return };
         let Some(seat) = self.rooms().owner(&id) else { return };
         let mut room = seat.room.lock();
-        if let Some(producer_id) = room.remove_consumer(&seat, &id) {
-            let payload = json!({ "consumerId": id, "producerId": producer_id, "reason": reason });
-            self.tell(&room, &seat, "consumer-closed", &payload);
+        let Some(producer_id) = room.remove_consumer(&seat, &id) else { return };
+        let payload = json!({ "consumerId": id, "producerId": producer_id, "reason": reason });
+        self.tell(&room, &seat, "consumer-closed", &payload);
+        // Not the track has ended, but its way from the other host: who is told the list asks again.
+        let Some(sender) = room.owner(&producer_id) else { return };
+        let to = Arc::clone(room.router_at(&seat));
+        if reason == "producer_closed" && room.router_at(&sender).id != to.id {
+            room.forget_pipe(&producer_id, &to.id);
+            self.tell_producers(&mut room, &sender);
         }
     }
 
@@ -271,13 +290,10 @@ impl Service {
         };
         for room in self.rooms().all() {
             let room = room.lock();
-            if room.router.host != host {
-                continue;
-            }
-            if room.router.is_made() {
-                known.routers.push(room.router.id.clone());
-            }
-            for (_, participant) in room.people_here() {
+            let routers = room.routers().filter(|router| router.host == host && router.is_made());
+            known.routers.extend(routers.map(|router| router.id.clone()));
+            let theirs = room.people_here().filter(|(_, one)| room.router_of(one).host == host);
+            for (_, participant) in theirs {
                 known.transports.extend(participant.transports.values().cloned());
                 known.producers.extend(participant.producers.keys().cloned());
                 known.consumers.extend(participant.consumers.keys().cloned());
@@ -311,7 +327,7 @@ impl Service {
         }
         let of_transports = snapshot.routers.iter().flat_map(|router| &router.transports);
         for producer in of_transports.flat_map(|each| &each.producers) {
-            self.layers_unwatched(&producer.id, producer.unwatched.clone());
+            self.layers_unwatched(host, &producer.id, producer.unwatched.clone());
         }
         for router in snapshot.routers.iter().filter(|router| self.is_ours(router)) {
             self.free_strangers(host, router);
@@ -339,7 +355,7 @@ impl Service {
         let (sessions, things) = self.strangers(router, &room);
         for session in sessions {
             if self.is_fleet() {
-                self.free_session_unless_known(&room, session);
+                self.free_session_unless_known(&room, &slot, session);
                 continue;
             }
             self.free_session(&slot, session);

@@ -83,6 +83,13 @@ pub struct Settings {
     pub media_away: Duration,
     /// Where a room's media goes, where there are several media servers.
     pub placement: Placement,
+    /// People of a room at one media host, as far as another one takes the next of them; 0: as many as
+    /// it takes.
+    pub people_per_host: usize,
+    /// A track of another media host of the room is waited for so long.
+    pub pipe_patience: Duration,
+    /// Where a reverse proxy says in which region a browser is.
+    pub region_header: Option<String>,
     /// Between two pings of a socket.
     pub ping_interval: Duration,
     /// A socket without an answer to a ping for this long is gone.
@@ -135,6 +142,9 @@ impl Default for Settings {
             media_patience: Duration::from_secs(2),
             media_away: Duration::from_secs(2),
             placement: Placement::default(),
+            people_per_host: 0,
+            pipe_patience: Duration::from_secs(4),
+            region_header: None,
             ping_interval: Duration::from_secs(5),
             ping_timeout: Duration::from_secs(10),
             caller_silence_max: PRESENCE_TIME,

@@ -320,36 +320,47 @@ impl Pipeline {
             producer_id: producer_id.clone(),
             rtp_capabilities: Some(job.capabilities.clone()),
         };
-        let new: Vec<_> = producers.iter().map(make).collect();
         let service = Arc::clone(&self.service);
+        let mut new = Vec::new();
+        for producer in &producers {
+            // It may be at another of the room's hosts.
+            let at = service.track_at(&self.show.room_id, producer, &job.router).await;
+            match at {
+                Ok(id) => new.push((producer.clone(), make(&id))),
+                Err(failure) if failure.code == "not_found" => {}
+                Err(failure) => return Err(MediaError::Unavailable(failure.message).into()),
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
         let asked = service.ask_all(self.host, new.len(), |media| {
-            media.make_all(new.iter().cloned().map(New::Consumer).collect())
+            media.make_all(new.iter().map(|(_, new)| New::Consumer(new.clone())).collect())
         });
         let answers = asked.await;
         let mut resumed = Vec::new();
-        for (new, answer) in new.iter().zip(answers) {
+        for ((producer, new), answer) in new.iter().zip(answers) {
             let made = match answer {
                 Ok(crate::media::Made::Consumer(made)) => made,
                 Ok(crate::media::Made::Transport(_)) => continue,
                 Err(error) if error.is_temporary() => return Err(error.into()),
                 Err(error) => {
                     // It ended meanwhile, or is of a kind that FFmpeg is not given.
-                    tracing::info!(producer = %new.producer_id, %error, "not part of the broadcast");
+                    tracing::info!(%producer, %error, "not part of the broadcast");
                     if !matches!(&error, MediaError::Refused { code, .. } if code == "not_found") {
-                        self.unfit.insert(new.producer_id.clone());
+                        self.unfit.insert(producer.clone());
                     }
                     continue;
                 }
             };
             let Some((ssrc, codec)) = stream(&made.rtp_parameters) else {
-                self.unfit.insert(new.producer_id.clone());
+                self.unfit.insert(producer.clone());
                 self.service.free(self.host, Thing::Consumer, new.id.clone());
                 continue;
             };
-            let producer = new.producer_id.clone();
-            self.with_feed(|feed| feed.add(ssrc, producer, codec));
+            self.with_feed(|feed| feed.add(ssrc, producer.clone(), codec));
             resumed.push(new.id.clone());
-            self.consumers.insert(new.producer_id.clone(), Consumer { id: new.id.clone(), codec });
+            self.consumers.insert(producer.clone(), Consumer { id: new.id.clone(), codec });
         }
         let resume = service
             .ask_all(self.host, resumed.len(), |media| media.resume_consumers(resumed.clone()));

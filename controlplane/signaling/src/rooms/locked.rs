@@ -11,7 +11,7 @@ use ironcast_api::Id;
 use socketioxide::socket::Sid;
 
 use super::people::{Arrival, Departed, Joined, Participant, Producer};
-use super::{Cell, Directory, Room, RouterSlot, Seat, fresh_id, once_only};
+use super::{Cell, Directory, Pipe, Room, RouterSlot, Seat, fresh_id, once_only};
 use crate::events::Direction;
 use crate::failure::Failure;
 
@@ -94,8 +94,9 @@ impl<'a> Locked<'a> {
     /// Removes the room with everybody in it; gives the sockets to tell.
     pub fn close(&mut self) -> Vec<Sid> {
         self.is_closed = true;
-        self.directory().remove(self.cell, &self.router.id);
+        self.directory().remove(self.cell, self.routers().map(|router| &router.id));
         let people = std::mem::take(&mut self.participants);
+        self.pipes.clear();
         people.values().filter_map(|participant| self.forget(participant)).collect()
     }
 
@@ -176,6 +177,10 @@ impl<'a> Locked<'a> {
     /// Gives the socket that he had here.
     pub fn replace_participant(&mut self, seat: &Seat, participant: Participant) -> Option<Sid> {
         let old = self.participants.remove(&seat.participant_id);
+        if let Some(old) = &old {
+            let is_kept = |id: &&Id| participant.producers.contains_key(*id);
+            self.forget_pipes(old.producers.keys().filter(|id| !is_kept(id)));
+        }
         let socket = old.and_then(|old| self.forget(&old));
         self.add_participant(seat, participant);
         socket
@@ -195,6 +200,71 @@ impl<'a> Locked<'a> {
             self.set_router(router);
         }
         is_unused
+    }
+
+    /// The room is at another host, too.
+    pub fn add_branch(&mut self, branch: Arc<RouterSlot>) {
+        if self.is_closed || self.router_named(&branch.id).is_some() {
+            return;
+        }
+        self.directory().routers().insert(branch.id.clone(), Arc::clone(self.cell));
+        self.branches.push(branch);
+    }
+
+    /// It is not at that one any more.
+    pub fn remove_branch(&mut self, id: &Id) -> Option<Arc<RouterSlot>> {
+        let index = self.branches.iter().position(|branch| branch.id == *id)?;
+        self.directory().routers().remove(id);
+        self.forget_router(id);
+        Some(self.branches.swap_remove(index))
+    }
+
+    /// The room's own router is lost and others are not: another one may be made in its place. Gives
+    /// the lost one; those who were there still name it.
+    pub fn lose_own_router(&mut self, next: Arc<RouterSlot>) -> Arc<RouterSlot> {
+        let lost = self.replace_router(next);
+        self.forget_router(&lost.id);
+        for participant in self.room.participants.values_mut() {
+            participant.branch.get_or_insert_with(|| Arc::clone(&lost));
+        }
+        lost
+    }
+
+    /// Nothing is piped to it any more, and nobody heard there.
+    fn forget_router(&mut self, id: &Id) {
+        self.pipes.values_mut().for_each(|pipes| drop(pipes.remove(id)));
+        self.heard.remove(id);
+    }
+
+    /// Somebody's media is at one of the room's routers from now on.
+    pub fn put_at(&mut self, seat: &Seat, router: &Arc<RouterSlot>) {
+        let branch = (router.id != self.router.id).then(|| Arc::clone(router));
+        if let Ok(participant) = self.participant_mut(seat) {
+            participant.branch = branch;
+        }
+    }
+
+    /// Somebody of this node has nothing at his router any more. Gives the producers that he had.
+    pub fn lose_media(&mut self, seat: &Seat) -> Vec<Id> {
+        let Ok(participant) = self.participant_mut(seat) else { return Vec::new() };
+        let transports = std::mem::take(&mut participant.transports);
+        self.directory().disown(transports.values());
+        self.drop_carried(seat, Direction::Receive);
+        self.drop_carried(seat, Direction::Send)
+    }
+
+    /// A track of this room is on its way to another of its routers. Not one that is gone by now.
+    pub fn add_pipe(&mut self, producer: &Id, router: &Id, pipe: Pipe) -> Result<(), Failure> {
+        let is_here = self.owner(producer).is_some() && self.router_named(router).is_some();
+        if self.is_closed || !is_here {
+            return Err(Failure::not_found("producer", producer));
+        }
+        self.pipes.entry(producer.clone()).or_default().insert(router.clone(), pipe);
+        Ok(())
+    }
+
+    fn forget_pipes<'b>(&mut self, producers: impl IntoIterator<Item = &'b Id>) {
+        producers.into_iter().for_each(|id| drop(self.pipes.remove(id)));
     }
 
     fn replace_router(&mut self, next: Arc<RouterSlot>) -> Arc<RouterSlot> {
@@ -229,9 +299,10 @@ impl<'a> Locked<'a> {
         let is_empty = self.people_here().next().is_none();
         let room_empty = is_empty.then_some(self.arrival);
         let socket = self.forget(&participant);
+        self.forget_pipes(participant.producers.keys());
         Some(Departed {
             seat: seat.clone(),
-            router: Arc::clone(&self.router),
+            router: Arc::clone(self.router_of(&participant)),
             producer_ids: participant.producers.into_keys().collect(),
             socket,
             room_empty,
@@ -317,6 +388,7 @@ impl<'a> Locked<'a> {
         let was_there = participant.producers.remove(id).is_some();
         if was_there {
             self.directory().disown([id]);
+            self.forget_pipes([id]);
         }
         was_there
     }
@@ -339,26 +411,34 @@ impl<'a> Locked<'a> {
     }
 
     /// Everybody talks directly from now on: what they had at the media server is forgotten. Gives
-    /// its router; the next one has another id.
-    pub fn leave_server(&mut self) -> Arc<RouterSlot> {
+    /// its routers, its own one first; the next one has another id.
+    pub fn leave_server(&mut self) -> Vec<Arc<RouterSlot>> {
         self.forget_media();
-        self.replace_router(RouterSlot::new(&self.cell.id, self.router.host))
+        let mut left = vec![self.replace_router(RouterSlot::new(&self.cell.id, self.router.host))];
+        let branches: Vec<Id> = self.branches.iter().map(|branch| branch.id.clone()).collect();
+        left.extend(branches.iter().filter_map(|id| self.remove_branch(id)));
+        left
     }
 
-    /// The same where other nodes use the router, too: gives the sessions that had something there.
-    pub fn forget_media(&mut self) -> Vec<Id> {
+    /// The same where other nodes use the routers, too: gives the sessions that had something there,
+    /// and where.
+    pub fn forget_media(&mut self) -> Vec<(Arc<RouterSlot>, Id)> {
         let directory = self.directory();
         let mut sessions = Vec::new();
+        let own = Arc::clone(&self.room.router);
         for participant in self.room.participants.values_mut().filter(|one| one.is_here()) {
             directory.disown(participant.owned());
+            let router = participant.branch.take().unwrap_or_else(|| Arc::clone(&own));
             if !participant.transports.is_empty() {
-                sessions.push(participant.session.clone());
+                sessions.push((router, participant.session.clone()));
             }
             participant.transports.clear();
             participant.producers.clear();
             participant.consumers.clear();
         }
-        self.speakers.clear();
+        self.room.pipes.clear();
+        self.room.heard.clear();
+        self.room.speakers.clear();
         sessions
     }
 
@@ -371,6 +451,7 @@ impl<'a> Locked<'a> {
             Direction::Receive => (BTreeMap::new(), std::mem::take(&mut participant.consumers)),
         };
         self.directory().disown(producers.keys().chain(consumers.keys()));
+        self.forget_pipes(producers.keys());
         producers.into_keys().collect()
     }
 }

@@ -9,12 +9,14 @@
 mod locked;
 pub mod mode;
 mod people;
+mod pipe;
 mod room;
 #[cfg(test)]
 mod tests;
 
 pub use locked::Locked;
 pub use people::{Arrival, Departed, DueList, Joined, Participant, Place, Producer};
+pub use pipe::{Pipe, PipeState};
 pub use room::Room;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,6 +36,9 @@ use mode::{Mode, Rules, Ways};
 
 /// Longest part of a room's or participant's id that we show in ids at the media server.
 const PREFIX_CHARACTERS_MAX: usize = 40;
+
+/// The end of a branch's id: whoever finds one at a host knows it by that.
+const BRANCH: &str = ":branch";
 
 /// A random id.
 pub fn fresh_id() -> Id {
@@ -61,9 +66,9 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// The media host of its room. Not while the room is locked.
+    /// The media host that has him. Not while the room is locked.
     pub fn host(&self) -> HostId {
-        self.room.lock().router.host
+        self.room.lock().router_at(self).host
     }
 }
 
@@ -81,7 +86,7 @@ impl fmt::Debug for Seat {
     }
 }
 
-/// The room's router at the media server, made by the first who needs it.
+/// One of the room's routers at a media host, made by the first who needs it.
 #[derive(Debug)]
 pub struct RouterSlot {
     /// Chosen here. A deleted id is not taken again for a while, so that a room that comes back
@@ -99,6 +104,12 @@ impl RouterSlot {
         Self::empty(once_only(room_id), host)
     }
 
+    /// The same where the room is too large for another host.
+    pub fn branch(room_id: &Id, host: HostId) -> Arc<Self> {
+        let id = format!("{}{BRANCH}", once_only(room_id));
+        Self::empty(Id::new(id).expect("short, and made of valid characters"), host)
+    }
+
     /// One that may be there already: who needs it asks for it.
     pub fn empty(id: Id, host: HostId) -> Arc<Self> {
         Arc::new(Self { id, host, capabilities: OnceCell::new() })
@@ -107,6 +118,11 @@ impl RouterSlot {
     /// One that is there already.
     pub fn known(id: Id, host: HostId, capabilities: Value) -> Arc<Self> {
         Arc::new(Self { id, host, capabilities: OnceCell::new_with(Some(capabilities)) })
+    }
+
+    /// Whether it was made because its room outgrew another host.
+    pub fn is_branch(&self) -> bool {
+        self.id.ends_with(BRANCH)
     }
 
     /// Whether it was made, as far as is known here.
@@ -188,13 +204,14 @@ impl Directory {
     }
 
     /// Another room may have its name by now.
-    fn remove(&self, cell: &Arc<Cell>, router_id: &Id) {
+    fn remove<'a>(&self, cell: &Arc<Cell>, router_ids: impl Iterator<Item = &'a Id>) {
         let mut rooms = self.rooms();
         if rooms.get(&cell.id).is_some_and(|there| Arc::ptr_eq(there, cell)) {
             rooms.remove(&cell.id);
         }
         drop(rooms);
-        self.routers().remove(router_id);
+        let mut routers = self.routers();
+        router_ids.for_each(|id| drop(routers.remove(id)));
     }
 }
 

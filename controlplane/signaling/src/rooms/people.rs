@@ -55,6 +55,8 @@ pub struct Participant {
     pub consumers: BTreeMap<Id, Id>,
     /// He can talk directly to another browser.
     pub p2p: bool,
+    /// The router that has his media, if it is not the room's own: a branch, or one that is lost.
+    pub branch: Option<Arc<RouterSlot>>,
     /// How much he may write yet.
     pub chat: Option<Bucket>,
     /// The turn of his requests over HTTP.
@@ -80,6 +82,7 @@ impl Participant {
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
             p2p: false,
+            branch: None,
             chat: None,
             turn: Turn::default(),
             place: Place::Here,
@@ -90,6 +93,11 @@ impl Participant {
     /// Whether this node has him.
     pub fn is_here(&self) -> bool {
         self.place == Place::Here
+    }
+
+    /// Whether only the media server knows him.
+    pub fn is_nobodys(&self) -> bool {
+        matches!(&self.place, Place::There { node, .. } if node.is_empty())
     }
 
     fn is_connected(&self) -> bool {
@@ -209,7 +217,7 @@ pub struct Joined {
 pub struct Departed {
     /// Where he sat.
     pub seat: Seat,
-    /// His room's router.
+    /// The router that had his media.
     pub router: Arc<RouterSlot>,
     /// What he sent.
     pub producer_ids: Vec<Id>,

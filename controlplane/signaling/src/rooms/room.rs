@@ -10,8 +10,12 @@ use socketioxide::socket::Sid;
 
 use super::mode::{Mode, Rules, Ways, wanted};
 use super::people::{DueList, Participant};
-use super::{RouterSlot, Seat};
+use super::{Pipe, RouterSlot, Seat};
 use crate::failure::Failure;
+use crate::hosts::HostId;
+
+/// So many are shown as speaking at once.
+const SPEAKERS_MAX: usize = 4;
 
 /// So long it is remembered that somebody left.
 const LEFT_TIME: Duration = Duration::from_secs(60);
@@ -21,6 +25,12 @@ const LEFT_TIME: Duration = Duration::from_secs(60);
 pub struct Room {
     /// Its router.
     pub router: Arc<RouterSlot>,
+    /// Its routers at other hosts, since it outgrew one: at most one at a host, as a rule.
+    pub branches: Vec<Arc<RouterSlot>>,
+    /// Tracks that are at other routers than their own, by track and router.
+    pub(super) pipes: BTreeMap<Id, BTreeMap<Id, Pipe>>,
+    /// Who speaks, by router, and how loud.
+    pub(super) heard: BTreeMap<Id, Vec<(Id, i8)>>,
     /// Who is in it, those included whose socket is away for a moment.
     pub participants: BTreeMap<Id, Participant>,
     /// Who speaks, as was told last; the loudest first.
@@ -52,6 +62,9 @@ impl Room {
     pub(super) fn new(router: Arc<RouterSlot>, arrival: u64, ways: Ways) -> Self {
         Self {
             router,
+            branches: Vec::new(),
+            pipes: BTreeMap::new(),
+            heard: BTreeMap::new(),
             participants: BTreeMap::new(),
             speakers: Vec::new(),
             ways,
@@ -150,8 +163,74 @@ impl Room {
         true
     }
 
+    /// All its routers, its own one first.
+    pub fn routers(&self) -> impl Iterator<Item = &Arc<RouterSlot>> {
+        std::iter::once(&self.router).chain(&self.branches)
+    }
+
+    /// One of its routers.
+    pub fn router_named(&self, id: &Id) -> Option<&Arc<RouterSlot>> {
+        self.routers().find(|router| router.id == *id)
+    }
+
+    /// The router that has somebody's media; of somebody who is not here any more, the room's own.
+    pub fn router_at(&self, seat: &Seat) -> &Arc<RouterSlot> {
+        self.participant(seat).map_or(&self.router, |participant| self.router_of(participant))
+    }
+
+    /// The router that has somebody's media.
+    pub fn router_of<'a>(&'a self, participant: &'a Participant) -> &'a Arc<RouterSlot> {
+        participant.branch.as_ref().unwrap_or(&self.router)
+    }
+
+    /// Whether the router that had somebody's media is none of the room's any more.
+    pub fn is_lost(&self, participant: &Participant) -> bool {
+        participant.branch.as_ref().is_some_and(|it| self.router_named(&it.id).is_none())
+    }
+
+    /// How many are at a host.
+    pub fn count_at(&self, host: HostId) -> usize {
+        self.participants.values().filter(|one| self.router_of(one).host == host).count()
+    }
+
+    /// Whether nobody is at a router.
+    pub fn is_idle(&self, router: &RouterSlot) -> bool {
+        self.joining == 0
+            && !self.participants.values().any(|one| self.router_of(one).id == router.id)
+    }
+
+    /// A track at another router.
+    pub fn pipe(&self, producer: &Id, router: &Id) -> Option<&Pipe> {
+        self.pipes.get(producer)?.get(router)
+    }
+
+    /// It is not there any more.
+    pub fn forget_pipe(&mut self, producer: &Id, router: &Id) {
+        if let Some(pipes) = self.pipes.get_mut(producer) {
+            pipes.remove(router);
+        }
+    }
+
+    /// Who is heard at one of the routers; gives whether that changes who speaks in the room.
+    pub fn hear(&mut self, router: &Id, speakers: Vec<(Id, i8)>) -> bool {
+        if speakers.is_empty() {
+            self.heard.remove(router);
+        } else {
+            self.heard.insert(router.clone(), speakers);
+        }
+        let mut all: Vec<_> = self.heard.values().flatten().collect();
+        all.sort_by_key(|(_, volume)| std::cmp::Reverse(*volume));
+        let mut speakers: Vec<Id> = Vec::new();
+        for (id, _) in all {
+            if speakers.len() < SPEAKERS_MAX && !speakers.contains(id) {
+                speakers.push(id.clone());
+            }
+        }
+        self.set_speakers(speakers)
+    }
+
     /// Remembers who speaks; gives whether that is new.
-    pub fn set_speakers(&mut self, speakers: Vec<Id>) -> bool {
+    fn set_speakers(&mut self, speakers: Vec<Id>) -> bool {
         let is_new = self.speakers != speakers;
         self.speakers = speakers;
         is_new
@@ -205,18 +284,9 @@ impl Room {
             .collect()
     }
 
-    /// Everyone, as browsers are told.
-    pub fn people(&self) -> Value {
-        self.listed(None)
-    }
-
     /// Everyone but `viewer`, as browsers are told.
     pub fn participants_for(&self, viewer: &Id) -> Value {
-        self.listed(Some(viewer))
-    }
-
-    fn listed(&self, but: Option<&Id>) -> Value {
-        let shown = self.participants.iter().filter(|(id, _)| Some(*id) != but);
+        let shown = self.participants.iter().filter(|(id, _)| *id != viewer);
         shown.map(|(id, one)| json!({ "participantId": id, "name": one.name })).collect()
     }
 }

@@ -73,6 +73,7 @@ impl Service {
             self.end_caller(socket);
             return Err(failure);
         }
+        self.note_region(socket, headers);
         let service = Arc::clone(self);
         // Who does not wait for the answer must not leave a seat behind that nobody looks after.
         let joining = tokio::spawn(async move {
@@ -129,6 +130,7 @@ impl Service {
     ) -> Result<Value, Failure> {
         let socket = Sid::new();
         self.admit(socket, None, headers)?;
+        self.note_region(socket, headers);
         let service = Arc::clone(self);
         // Who does not wait for the answer must not leave his name, or a router, behind.
         let creating = tokio::spawn(async move {
@@ -147,6 +149,7 @@ impl Service {
         payload: Value,
     ) -> Result<Value, Failure> {
         let region = payload.get("region").and_then(Value::as_str).map(str::to_owned);
+        let region = self.region_of(from.socket, region);
         self.do_one(from, Action::CreateRoom, payload).await?;
         let room = self.rooms.room(room_id).ok_or_else(Failure::not_in_room)?;
         self.open(&room).await?;

@@ -18,10 +18,8 @@ impl Service {
         tracing::info!(host = %self.host(host), ?draining, "the media server's draining");
         for cell in self.rooms.all() {
             let room = cell.lock();
-            if room.router.host != host {
-                continue;
-            }
-            for (_, socket) in room.sockets_but(None) {
+            let theirs = room.participants.values().filter(|it| room.router_of(it).host == host);
+            for socket in theirs.filter_map(|participant| participant.socket) {
                 self.tell_draining(socket, draining);
             }
         }

@@ -41,10 +41,13 @@ impl Action {
 }
 
 impl Service {
-    /// Whether a room has no media server: its host is away, and there is no other for it.
+    /// Whether a room has no media server: its hosts are away, and there is no other for it.
     pub(super) fn is_without(&self, room: &Room) -> bool {
-        let host = room.router.host;
-        self.host(host).is_away() && !self.hosts.has_other(host, Instant::now())
+        self.is_all_away(room) && !self.hosts.has_other(room.router.host, Instant::now())
+    }
+
+    fn is_all_away(&self, room: &Room) -> bool {
+        room.routers().all(|router| self.host(router.host).is_away())
     }
 
     /// What somebody in a room needs the media server for is refused at once while that is away.
@@ -118,10 +121,10 @@ impl Service {
                 continue;
             }
             let mut room = cell.lock();
-            let host = room.router.host;
-            if !self.host(host).is_away() {
+            let is_its = |gone: HostId| room.routers().any(|router| router.host == gone);
+            if !self.is_all_away(&room) {
                 self.look_at_ways(&mut room);
-            } else if gone == Some(host) {
+            } else if gone.is_some_and(is_its) {
                 self.go_on_without(&mut room);
             }
         }
@@ -129,28 +132,32 @@ impl Service {
 
     fn move_rooms_of(self: &Arc<Self>, host: HostId) {
         for cell in self.rooms.all() {
-            let is_there = cell.lock().router.host == host;
+            let is_there = cell.lock().routers().any(|router| router.host == host);
             if is_there {
                 self.move_if_lost(&cell);
             }
         }
     }
 
-    /// A room whose host is away goes to another one that takes it; gives whether it does.
+    /// What a room has at a host that is away goes to another one that takes it; gives whether any does.
     fn move_if_lost(self: &Arc<Self>, cell: &Arc<Cell>) -> bool {
-        let host = {
+        let lost: Vec<Arc<RouterSlot>> = {
             let room = cell.lock();
-            let host = room.router.host;
-            if !self.host(host).is_away() || !room.router.is_made() || self.is_without(&room) {
+            if self.is_without(&room) {
                 return false;
             }
-            host
+            let is_lost = |router: &&Arc<RouterSlot>| {
+                self.host(router.host).is_away() && (router.is_made() || router.is_branch())
+            };
+            room.routers().filter(is_lost).cloned().collect()
         };
-        tracing::info!(room_id = %cell.id, "a room goes to another media host");
-        // What it has there is freed should it come back with it.
-        self.host(host).set_out_of_step();
-        self.router_died(cell);
-        true
+        for router in &lost {
+            tracing::info!(room_id = %cell.id, host = %self.host(router.host), "a room goes to another media host");
+            // What it has there is freed should it come back with it.
+            self.host(router.host).set_out_of_step();
+            self.router_died(cell, &router.id);
+        }
+        !lost.is_empty()
     }
 
     /// A room's people are told; who can talks directly.

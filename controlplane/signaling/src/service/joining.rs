@@ -9,6 +9,7 @@ use salvo::http::HeaderMap;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
+use super::branches::Choice;
 use super::tell::speaking;
 use super::{From, Service};
 use crate::access::{Role, forbidden};
@@ -36,6 +37,16 @@ impl Drop for Visit {
     }
 }
 
+/// How far somebody is who joins.
+enum Seating {
+    /// He sits.
+    Done(Joined),
+    /// The router where he goes has to be made.
+    Make(Arc<RouterSlot>),
+    /// So has one at this host, where the room is not yet.
+    Branch(HostId),
+}
+
 /// What nobody watches of an own producer.
 fn unwatched((id, producer): (&Id, &Producer)) -> Value {
     json!({ "producerId": id, "encodings": producer.unwatched })
@@ -53,7 +64,8 @@ impl Service {
         }
         self.wait_until_in_step().await?;
         let room_id = wanted.room_id.unwrap_or_else(fresh_id);
-        let region = wanted.region.as_deref();
+        let region = self.region_of(from.socket, wanted.region);
+        let region = region.as_deref();
         // A timer for a room that is made, not for each time that somebody asks for it.
         if let Some((room, arrival)) = self.make_room_unless_there(from, &room_id, region)? {
             self.close_room_later(room, arrival, self.settings.unjoined_room_grace);
@@ -107,8 +119,14 @@ impl Service {
             wanted.name = user.name.clone().or(wanted.name);
             wanted.p2p &= user.role != Role::Viewer;
         }
+        wanted.region = self.region_of(from.socket, wanted.region);
         let here = self.rooms.seat(from.socket).ok();
-        if let Some(seat) = here.as_ref().filter(|seat| seat.room.id == wanted.room_id) {
+        let has_router = |seat: &&Seat| {
+            let room = seat.room.lock();
+            !room.participant(seat).is_ok_and(|participant| room.is_lost(participant))
+        };
+        let is_this = |seat: &&Seat| seat.room.id == wanted.room_id;
+        if let Some(seat) = here.as_ref().filter(is_this).filter(has_router) {
             return self.answer_joined(seat, true).await;
         }
         self.addresses.join(from.address, Instant::now())?;
@@ -134,11 +152,19 @@ impl Service {
             self.bring_here(&visit.room, session).await?;
         }
         // The router comes first: nobody is shown in a room that cannot carry his media.
+        let mut but = Vec::new();
         let joined = loop {
-            if let Some(joined) = self.seat(from.socket, &wanted, session.as_ref(), &visit)? {
-                break joined;
+            match self.seat(from.socket, &wanted, session.as_ref(), &visit, &but)? {
+                Seating::Done(joined) => break joined,
+                Seating::Make(router) => {
+                    self.make_chosen(&visit.room, &router, region, &mut but).await?;
+                }
+                // The other nodes cannot be asked: it has to do without.
+                Seating::Branch(host) if self.begin_branch(&visit.room, host).await.is_err() => {
+                    but.push(host);
+                }
+                Seating::Branch(_) => {}
             }
-            self.make_router(&visit.room, region).await?;
         };
         drop(visit);
         if let Some(old) = joined.replaced {
@@ -169,15 +195,15 @@ impl Service {
         }
     }
 
-    /// Gives a socket its place, and tells the others. Nothing yet if the room needs its router and
-    /// has none.
+    /// Gives a socket its place, and tells the others. Not yet if the router where he goes is not made.
     fn seat(
         self: &Arc<Self>,
         socket: Sid,
         wanted: &JoinRoom,
         session: Option<&Id>,
         visit: &Visit,
-    ) -> Result<Option<Joined>, Failure> {
+        but: &[HostId],
+    ) -> Result<Seating, Failure> {
         let mut room = visit.room.lock();
         // Who has gone while he waited would stay in the room for ever. Whoever goes from now on is
         // lost by the end of his queue, which this message holds up.
@@ -194,8 +220,22 @@ impl Service {
             Some(seat) => room.ways.of(&seat.session),
             None => self.way_of_newcomer(&room, wanted.p2p)?,
         };
-        if way == Mode::Sfu && !room.router.is_made() {
-            return Ok(None);
+        // Where he was, if that is still there.
+        let kept = known.as_ref().and_then(|seat| {
+            let is_lost = room.participant(seat).is_ok_and(|one| room.is_lost(one));
+            (!is_lost).then(|| Arc::clone(room.router_at(seat)))
+        });
+        let is_placed = kept.is_some();
+        let router = match kept {
+            _ if way != Mode::Sfu => None,
+            Some(router) => Some(router),
+            None => match self.choose(&room, wanted.region.as_deref(), but) {
+                Choice::There(router) => Some(router),
+                Choice::AnotherAt(host) => return Ok(Seating::Branch(host)),
+            },
+        };
+        if let Some(router) = router.as_ref().filter(|router| !router.is_made()) {
+            return Ok(Seating::Make(Arc::clone(router)));
         }
         let joined = room.join(
             socket,
@@ -208,6 +248,13 @@ impl Service {
                 participants_max: self.settings.participants_per_room_max,
             },
         )?;
+        if let Some(router) = router.filter(|_| !is_placed) {
+            if joined.resumed {
+                let producers = room.lose_media(&joined.seat);
+                self.tell_closed(&mut room, &joined.seat, &producers);
+            }
+            room.put_at(&joined.seat, &router);
+        }
         if let Some(ousted) = &joined.ousted {
             self.tell_departure(&mut room, ousted, "replaced");
         }
@@ -224,13 +271,13 @@ impl Service {
             self.note_here(&room, &joined.seat);
         }
         self.look_at_ways(&mut room);
-        Ok(Some(joined))
+        Ok(Seating::Done(joined))
     }
 
     async fn answer_joined(&self, seat: &Seat, resumed: bool) -> Result<Value, Failure> {
         let router = {
             let room = seat.room.lock();
-            (room.ways.of(&seat.session) == Mode::Sfu).then(|| Arc::clone(&room.router))
+            (room.ways.of(&seat.session) == Mode::Sfu).then(|| Arc::clone(room.router_at(seat)))
         };
         let capabilities = match &router {
             Some(router) => Some(self.router_of(router, &seat.room.id).await?),
@@ -273,7 +320,7 @@ impl Service {
         let router = {
             let room = seat.room.lock();
             room.has_server()?;
-            Arc::clone(&room.router)
+            Arc::clone(room.router_at(seat))
         };
         self.router_of(&router, &seat.room.id).await
     }
@@ -364,6 +411,7 @@ impl Service {
         if departed.router.is_made() {
             self.free_session(&departed.router, departed.seat.session.clone());
         }
+        self.tend_branch(&departed.seat.room, &departed.router);
         if let Some(socket) = departed.socket {
             let told = Failure::new("already_exists", "you have joined from somewhere else");
             self.emit(socket, "error", &told.to_event(Some("joinRoom")));
@@ -392,12 +440,16 @@ impl Service {
     }
 
     /// A room whose router is gone: its browsers are told to join again, which makes a new one.
-    pub(crate) fn close_dead_room(&self, room: &Arc<Cell>) {
+    pub(crate) fn close_dead_room(self: &Arc<Self>, room: &Arc<Cell>) {
         let (router, sockets) = {
             let mut room = room.lock();
             self.note_all_gone(&room);
             (Arc::clone(&room.router), room.close())
         };
+        // Other nodes may be there; a fleet's last one frees them.
+        if !self.is_fleet() {
+            self.free_branches(room);
+        }
         self.note_dead_router(&room.id, &router);
         tracing::warn!(router = %router.id, room_id = %room.id, sockets = sockets.len(), "the room's router is gone");
         for socket in sockets {
@@ -418,12 +470,15 @@ impl Service {
         }
         let unused = |room: Arc<Cell>| {
             let room = room.lock();
-            let is_unused = room.router.is_made() && room.participants.is_empty();
-            is_unused.then(|| Arc::clone(&room.router))
+            let is_unused = room.participants.is_empty();
+            let routers = room.routers().filter(|router| is_unused && router.is_made());
+            routers.cloned().collect::<Vec<_>>()
         };
-        let unused = self.rooms.all().into_iter().filter_map(unused);
-        let deletions =
-            unused.map(|router| self.media(router.host).delete_router(router.id.clone()));
+        let unused = self.rooms.all().into_iter().flat_map(unused);
+        let deletions = unused.map(|router| {
+            let media = self.media(router.host);
+            media.delete_router(router.id.clone())
+        });
         tokio::join!(futures::future::join_all(deletions), self.broadcasts.stop_all());
     }
 }

@@ -2,6 +2,7 @@
 //! answer goes back the same way. A room is changed under its own lock, the media server is asked
 //! without it, and what was asked for is thrown away again if its owner left meanwhile.
 
+mod branches;
 mod broadcasts;
 mod by_http;
 mod chat;
@@ -12,6 +13,7 @@ mod joining;
 mod making;
 mod moderating;
 mod modes;
+mod piping;
 mod presence;
 mod records;
 mod relay;
@@ -81,6 +83,18 @@ pub trait Outbox: Send + Sync + 'static {
     fn is_open(&self, socket: Sid) -> bool;
 }
 
+/// Longest region that a header may name, as in the configuration.
+const REGION_MAX: usize = 64;
+
+/// What a header says, if it is the name of a region.
+fn region(said: &[u8]) -> Option<String> {
+    let is_fit = |byte: &u8| byte.is_ascii_alphanumeric() || b"._:-".contains(byte);
+    if said.is_empty() || said.len() > REGION_MAX || !said.iter().all(is_fit) {
+        return None;
+    }
+    String::from_utf8(said.to_vec()).ok()
+}
+
 /// Who sent a message.
 #[derive(Debug, Clone, Copy)]
 pub struct From {
@@ -98,7 +112,7 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// Rooms that are watched or recorded.
     pub broadcasts: Broadcasts,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     stores: Stores,
     presence: presence::Writer,
     records: records::Records,
@@ -109,8 +123,12 @@ pub struct Service {
     addresses: Addresses,
     /// Whoever asks for a room's figures holds one.
     statistics: tokio::sync::Semaphore,
+    /// Whoever makes a pipe holds one.
+    piping: tokio::sync::Semaphore,
     /// Who sits at a socket, where tokens say it.
     users: Mutex<HashMap<Sid, User>>,
+    /// Where a socket is, as its handshake's header says.
+    regions: Mutex<HashMap<Sid, String>>,
     /// Ids of what is being made at the media server.
     being_made: Mutex<HashSet<Id>>,
     /// The process ends: lost sockets come back to the next one.
@@ -126,9 +144,11 @@ impl Service {
         outbox: Box<dyn Outbox>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        let hub = stores.hub.clone();
+        let hosts = Arc::new(Hosts::new(hosts, settings.placement));
+        let fleet =
+            |hub| fleet::Fleet::new(hub, settings.fleet, Arc::clone(&hosts), Arc::clone(&metrics));
         let service = Arc::new(Self {
-            fleet: hub.map(|hub| fleet::Fleet::new(hub, settings.fleet, Arc::clone(&metrics))),
+            fleet: stores.hub.clone().map(fleet),
             addresses: Addresses::new(&settings),
             rooms: Rooms::new(settings.ways),
             broadcasts: Broadcasts::new(settings.broadcast.clone()),
@@ -139,7 +159,9 @@ impl Service {
             records: records::Records::new(Arc::clone(&stores.lasting), metrics.calls_lost.clone()),
             callers: by_http::Callers::default(),
             statistics: tokio::sync::Semaphore::new(statistics::AT_ONCE_MAX),
-            hosts: Hosts::new(hosts, settings.placement),
+            piping: tokio::sync::Semaphore::new(piping::AT_ONCE_MAX),
+            regions: Mutex::default(),
+            hosts,
             settings,
             metrics,
             stores,
@@ -257,6 +279,30 @@ impl Service {
     /// A socket is gone, or did not come in.
     pub fn forget_user(&self, socket: Sid) {
         self.users().remove(&socket);
+        self.regions().remove(&socket);
+    }
+
+    fn regions(&self) -> MutexGuard<'_, HashMap<Sid, String>> {
+        self.regions.lock().expect("nobody panics with it")
+    }
+
+    /// Remembers where a reverse proxy says that a socket is; forgotten with its user.
+    pub fn note_region(&self, socket: Sid, headers: &HeaderMap) {
+        let Some(name) = &self.settings.region_header else { return };
+        let Some(said) = headers.get(name) else { return };
+        match region(said.as_bytes()) {
+            Some(region) => {
+                self.regions().insert(socket, region);
+            }
+            None => {
+                self.metrics.regions_refused.inc();
+            }
+        }
+    }
+
+    /// Where somebody is: as he says, or else as the proxy does.
+    fn region_of(&self, socket: Sid, said: Option<String>) -> Option<String> {
+        said.or_else(|| self.regions().get(&socket).cloned())
     }
 
     fn user(&self, socket: Sid) -> Option<User> {
@@ -280,12 +326,17 @@ impl Service {
     /// What `/metrics` shows.
     pub fn metrics_text(&self) -> String {
         let mut rooms: HashMap<HostId, usize> = HashMap::new();
+        let mut spread = 0;
         for cell in self.rooms.all() {
-            let router = Arc::clone(&cell.lock().router);
-            if router.is_made() {
-                *rooms.entry(router.host).or_default() += 1;
+            let room = cell.lock();
+            let hosts: HashSet<HostId> =
+                room.routers().filter(|it| it.is_made()).map(|it| it.host).collect();
+            spread += usize::from(hosts.len() > 1);
+            for host in hosts {
+                *rooms.entry(host).or_default() += 1;
             }
         }
+        self.metrics.rooms_spread.set(spread as i64);
         for id in self.hosts.ids() {
             let host = self.host(id);
             let rooms = rooms.get(&id).copied().unwrap_or_default();

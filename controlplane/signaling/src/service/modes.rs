@@ -60,7 +60,7 @@ impl Service {
                     "roomId": room_id,
                     "mode": room.ways.mode.name(),
                     "mediaHost": self.host(room.router.host).about.url,
-                    "participants": room.people(),
+                    "participants": self.people_of(&room),
                 }));
             }
         }
@@ -75,6 +75,19 @@ impl Service {
             "mediaHost": record.media_host,
             "participants": present.iter().map(shown).collect::<Vec<_>>(),
         }))
+    }
+
+    /// Everybody in a room, and at which media host each of them is.
+    fn people_of(&self, room: &Room) -> Value {
+        let shown = room.participants.iter().map(|(id, participant)| {
+            let host = room.router_of(participant).host;
+            json!({
+                "participantId": id,
+                "name": participant.name,
+                "mediaHost": self.host(host).about.url,
+            })
+        });
+        shown.collect()
     }
 
     /// The way that a room would like, for those who are there and perhaps one more.
@@ -241,18 +254,19 @@ impl Service {
 
     /// Nobody needs the media server in this room any more.
     fn leave_server(self: &Arc<Self>, room: &mut Locked<'_>, after: Duration) {
-        if !room.router.is_made() {
+        if !room.routers().any(|router| router.is_made()) {
             return;
         }
         if self.fleet.is_some() {
             // Somebody may be on his way to it at another node: it stays until the room ends.
-            let router = Arc::clone(&room.router);
-            for session in room.forget_media() {
-                self.free_session_later(Arc::clone(&router), session, after);
+            for (router, session) in room.forget_media() {
+                self.free_session_later(router, session, after);
             }
             return;
         }
-        self.free_router_later(room.leave_server(), after);
+        for router in room.leave_server() {
+            self.free_router_later(router, after);
+        }
     }
 
     fn free_router_later(self: &Arc<Self>, router: Arc<RouterSlot>, after: Duration) {
@@ -298,15 +312,25 @@ impl Service {
         Ok(json!({}))
     }
 
-    /// A room's router is gone. Those who talk directly go on; everybody else joins again.
-    pub(crate) fn router_died(self: &Arc<Self>, cell: &Arc<Cell>) {
+    /// A router of a room is gone. Those who talk directly go on, and those at another one;
+    /// everybody else joins again.
+    pub(crate) fn router_died(self: &Arc<Self>, cell: &Arc<Cell>, router_id: &Id) {
+        if self.lose_part(cell, router_id) {
+            return;
+        }
         let mut room = cell.lock();
         if room.ways.mode == Mode::Sfu {
+            let branches = room.branches.clone();
             drop(room);
+            branches.iter().for_each(|branch| self.note_dead_router(&cell.id, branch));
             return self.close_dead_room(cell);
         }
-        let router = room.leave_server();
-        self.note_dead_router(&cell.id, &router);
+        for router in room.leave_server() {
+            self.note_dead_router(&cell.id, &router);
+            if router.is_branch() {
+                self.free_router(&router);
+            }
+        }
         let number = room.ways.switch.as_ref().map(|switch| switch.number);
         let why = "the media server lost this room";
         let rules = self.settings.ways;

@@ -117,6 +117,7 @@ impl Service {
             recv_transport_id: transport(Direction::Receive),
             audio_producer_id: track(participant, MediaKind::Audio, "microphone"),
             video_producer_id: track(participant, MediaKind::Video, "camera"),
+            media_host: self.host(room.router_of(participant).host).about.url.clone(),
         }));
     }
 

@@ -1,8 +1,7 @@
 //! What a room has and how much its people send and receive, read from the media server when
 //! somebody asks.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
 use ironcast_api::Id;
 use serde_json::{Value, json};
@@ -47,27 +46,31 @@ impl Service {
     /// `GET /api/rooms/{id}/stats`. Bits per second are the media server's: "in" is what people send.
     pub async fn room_stats(&self, room_id: &Id) -> Result<Value, Failure> {
         let cell = self.rooms.room(room_id).ok_or_else(|| Failure::not_found("room", room_id))?;
-        let (people, router) = {
+        let (people, routers) = {
             let room = cell.lock();
             let people: BTreeMap<Id, Id> = room
                 .participants
                 .iter()
                 .map(|(id, participant)| (participant.session.clone(), id.clone()))
                 .collect();
-            (people, Arc::clone(&room.router))
+            let routers: Vec<_> = room.routers().filter(|it| it.is_made()).cloned().collect();
+            (people, routers)
         };
         let mut all = Figures::default();
         let mut each: BTreeMap<&str, Figures> =
             people.keys().map(|session| (session.as_str(), Figures::default())).collect();
         let busy = |_| Failure::new("rate_limited", "too many figures are asked for; try again");
         let _one = self.statistics.try_acquire().map_err(busy)?;
-        let media = self.media(router.host);
-        let transports = match router.is_made() {
-            true => media.router(router.id.clone()).await?.transports,
-            false => Vec::new(),
-        };
-        let ids = transports.iter().filter_map(|transport| Id::new(&*transport.id).ok());
-        let bitrates = media.bitrates(ids.collect()).await;
+        let (mut transports, mut bitrates) = (Vec::new(), HashMap::new());
+        for router in routers {
+            let media = self.media(router.host);
+            let mut there = media.router(router.id.clone()).await?.transports;
+            // What goes from host to host is nobody's.
+            there.retain(|transport| !transport.is_pipe);
+            let ids = there.iter().filter_map(|transport| Id::new(&*transport.id).ok());
+            bitrates.extend(media.bitrates(ids.collect()).await);
+            transports.extend(there);
+        }
         for transport in &transports {
             // One that ended meanwhile sends nothing.
             let bitrates = bitrates.get(&*transport.id).copied().unwrap_or_default();

@@ -9,11 +9,12 @@ use ironcast_api::{AppData, Id};
 use serde_json::{Map, Value, json};
 
 use super::Service;
+use super::piping::NOTE_TRACK;
 use crate::events::Direction;
 use crate::failure::Failure;
 use crate::hosts::HostId;
 use crate::media::{RouterView, Snapshot};
-use crate::rooms::{Participant, Producer, RouterSlot, Seat};
+use crate::rooms::{Cell, Participant, Producer, RouterSlot, Seat};
 
 /// Keys of the note on our routers.
 const NOTE_INSTANCE: &str = "signaling";
@@ -28,6 +29,17 @@ const NOTE_CHOSEN: &str = "idIsChosen";
 impl Service {
     pub(super) fn router_note(&self, room_id: &Id) -> AppData {
         note([(NOTE_INSTANCE, json!(self.settings.instance)), (NOTE_ROOM, json!(room_id))])
+    }
+
+    /// What its owner said of a track, and which it is: its copies at other hosts have it, too.
+    pub(super) fn track_note(&self, id: &Id, said: &AppData) -> AppData {
+        if self.hosts.count() == 1 {
+            return said.clone();
+        }
+        let mut noted = said.as_map().clone();
+        noted.insert(NOTE_TRACK.to_owned(), json!(id));
+        // Where there is no room for it its copies have its id, as a rule.
+        AppData::new(noted).unwrap_or_else(|_| said.clone())
     }
 
     pub(super) fn transport_note(
@@ -83,13 +95,26 @@ impl Service {
         if people.is_empty() {
             return;
         }
-        let slot = RouterSlot::known(router_id, host, router.rtp_capabilities.clone());
-        let Some(room) = self.rooms.insert(&room_id, slot) else { return };
+        let capabilities = router.rtp_capabilities.clone();
+        let slot = RouterSlot::known(router_id, host, capabilities);
+        let room = match self.rooms.insert(&room_id, Arc::clone(&slot)) {
+            Some(room) => room,
+            // Taken over from another host, where its other part is.
+            None => match self.rooms.room(&room_id) {
+                Some(room) if self.is_part(&room, &slot) => room,
+                _ => return,
+            },
+        };
         let seats: Vec<Seat> = {
             let mut room = room.lock();
+            room.add_branch(Arc::clone(&slot));
+            // Who is back already under his name is somebody new.
+            let is_new = |id: &Id| !room.participants.contains_key(id);
+            let people: Vec<_> = people.into_iter().filter(|(id, _)| is_new(id)).collect();
             let take = |(participant_id, participant): (Id, Participant)| {
                 let seat = room.seat_of(&participant_id, &participant.session);
                 room.add_participant(&seat, participant);
+                room.put_at(&seat, &slot);
                 seat
             };
             people.into_iter().map(take).collect()
@@ -98,6 +123,13 @@ impl Service {
         for seat in seats {
             self.remove_unless_back(seat, 1, self.settings.takeover_window);
         }
+    }
+
+    /// Whether a room that is known has this router, too: one of the two was made as a branch.
+    fn is_part(&self, room: &Arc<Cell>, router: &RouterSlot) -> bool {
+        let room = room.lock();
+        let is_elsewhere = room.routers().all(|known| known.host != router.host);
+        is_elsewhere && (router.is_branch() || room.router.is_branch())
     }
 }
 
@@ -138,7 +170,9 @@ pub(super) fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
         participant.transports.insert(direction, transport_id);
         for each in &transport.producers {
             let Some(producer_id) = id(&each.id) else { continue };
-            let app_data = each.app_data.clone();
+            let mut app_data = each.app_data.as_map().clone();
+            app_data.remove(NOTE_TRACK);
+            let app_data = AppData::new(app_data).unwrap_or_default();
             let mut producer =
                 Producer::new(&producer_id, &participant_id, each.kind, each.paused, app_data);
             producer.unwatched.clone_from(&each.unwatched);

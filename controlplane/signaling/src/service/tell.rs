@@ -27,7 +27,7 @@ impl Service {
 
     /// The list of what there is to receive changed. It is told a moment later, once for all that
     /// changes until then.
-    fn tell_producers(self: &Arc<Self>, room: &mut Locked<'_>, seat: &Seat) {
+    pub(crate) fn tell_producers(self: &Arc<Self>, room: &mut Locked<'_>, seat: &Seat) {
         self.broadcasts.poke(&seat.room.id);
         if room.list_is_due(seat) {
             tokio::spawn(tell_lists(Arc::clone(self), Arc::clone(&seat.room)));

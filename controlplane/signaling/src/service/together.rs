@@ -1,15 +1,18 @@
 //! Transports and consumers are made together: all messages of a join are one call at the media
 //! server. Each is looked at as if those before it were done already, and each has its own answer.
-//! A transport replaces the one that its participant had the same way.
+//! A transport replaces the one that its participant had the same way. What comes from another of the
+//! room's hosts is piped first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use ironcast_api::{AppData, Id, RtpCapabilities};
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::making::Making;
+use super::piping::{Passage, not_yet};
 use super::{Service, Thing};
 use crate::access::check_action;
 use crate::events::{Action, Direction};
@@ -33,6 +36,8 @@ enum Wanted {
         /// Who sends what it receives.
         owner: Seat,
         app_data: AppData,
+        /// From the sender's router, if that is another one.
+        passage: Option<Passage>,
     },
 }
 
@@ -40,7 +45,7 @@ enum Wanted {
 #[derive(Default)]
 struct Asked {
     new: Vec<New>,
-    /// The media host of the room that all of it is in.
+    /// The media host of who asks.
     host: HostId,
     /// The newest transport each way.
     transports: BTreeMap<Direction, Id>,
@@ -49,12 +54,37 @@ struct Asked {
     consumers: usize,
 }
 
+impl New {
+    /// Whether it is a transport for which the media host has no room.
+    fn is_refused_for_room(&self, answer: &MediaResult<Made>) -> bool {
+        let is_transport = matches!(self, Self::Transport(_));
+        is_transport
+            && matches!(answer, Err(MediaError::Refused { code, .. }) if code == "no_capacity")
+    }
+}
+
 impl Service {
     pub(super) async fn make_all(
         self: &Arc<Self>,
         socket: Sid,
         messages: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
+        // Whose host takes nobody, and who has nothing there, is at another one then.
+        for _ in 1..self.hosts.count() {
+            let (answers, is_full) = self.try_to_make_all(socket, messages.clone()).await;
+            if !is_full || !self.move_elsewhere(socket).await {
+                return answers;
+            }
+        }
+        self.try_to_make_all(socket, messages).await.0
+    }
+
+    /// Gives also whether the media host has refused a transport because it is full.
+    async fn try_to_make_all(
+        self: &Arc<Self>,
+        socket: Sid,
+        messages: Vec<(Action, Value)>,
+    ) -> (Vec<Result<Value, Failure>>, bool) {
         let mut asked = Asked::default();
         let prepared: Vec<Result<Wanted, Failure>> = messages
             .into_iter()
@@ -65,24 +95,46 @@ impl Service {
                 _ => self.prepare_consume(socket, payload, &mut asked),
             })
             .collect();
-        let (new, host) = (asked.new, asked.host);
-        if new.is_empty() {
-            return prepared.into_iter().map(|refused| refused.map(|_| json!({}))).collect();
-        }
+        let (host, mut new) = (asked.host, asked.new.into_iter());
+        let prepared = prepared.into_iter().map(|prepared| {
+            prepared.map(|wanted| (wanted, new.next().expect("one for each that is wanted")))
+        });
+        // Each waits for its own track, and all of them at once.
+        let prepared = join_all(prepared.map(|prepared| self.pass(prepared))).await;
+        let new: Vec<New> = prepared.iter().flatten().map(|(_, new)| new.clone()).collect();
         let making = new.iter().map(|new| match new {
             New::Transport(new) => self.making(host, Thing::Transport, &new.id),
             New::Consumer(new) => self.making(host, Thing::Consumer, &new.id),
         });
         let making: Vec<_> = making.collect();
-        let answers = self.ask_all(host, new.len(), |media| media.make_all(new.clone())).await;
-        let mut answers = new.into_iter().zip(making).zip(answers);
-        let mut failed = HashMap::new();
-        let finish = |prepared: Result<Wanted, Failure>| {
-            let wanted = prepared?;
-            let ((new, making), answer) = answers.next().expect("one for each that was asked for");
+        let answers = match new.is_empty() {
+            true => Vec::new(),
+            false => self.ask_all(host, new.len(), |media| media.make_all(new.clone())).await,
+        };
+        let mut answers = making.into_iter().zip(answers);
+        let (mut failed, mut is_full) = (HashMap::new(), false);
+        let finish = |prepared: Result<(Wanted, New), Failure>| {
+            let (wanted, new) = prepared?;
+            let (making, answer) = answers.next().expect("one for each that was asked for");
+            is_full |= new.is_refused_for_room(&answer);
             self.finish(wanted, new.id(), making, answer, &mut failed)
         };
-        prepared.into_iter().map(finish).collect()
+        let answers = prepared.into_iter().map(finish).collect();
+        (answers, is_full)
+    }
+
+    /// A consumer's track is at the consumer's router, or will not be.
+    async fn pass(
+        self: &Arc<Self>,
+        prepared: Result<(Wanted, New), Failure>,
+    ) -> Result<(Wanted, New), Failure> {
+        let (wanted, mut new) = prepared?;
+        if let Wanted::Consumer { seat, producer_id, passage: Some(passage), .. } = &wanted
+            && let New::Consumer(new) = &mut new
+        {
+            new.producer_id = self.piped(&seat.room, producer_id, passage).await?;
+        }
+        Ok((wanted, new))
     }
 
     fn prepare_transport(
@@ -109,7 +161,7 @@ impl Service {
                 participant.capabilities = wanted.rtp_capabilities;
             }
             let said = participant.capabilities.clone();
-            (Arc::clone(&room.router), said)
+            (Arc::clone(room.router_at(&seat)), said)
         };
         asked.host = router.host;
         let note = self.transport_note(&seat, direction)?;
@@ -168,7 +220,10 @@ impl Service {
             .or_else(|| participant.capabilities.clone())
             .filter(|said| Some(said) != of_transport.as_ref());
         let app_data = producer.app_data.clone();
-        asked.host = room.router.host;
+        let (from, to) = (room.router_at(&owner), room.router_at(&seat));
+        let is_piped = from.id != to.id;
+        let passage = is_piped.then(|| Passage { from: Arc::clone(from), to: Arc::clone(to) });
+        asked.host = to.host;
         drop(room);
         asked.consumers += 1;
         asked.new.push(New::Consumer(NewConsumer {
@@ -177,7 +232,7 @@ impl Service {
             producer_id: producer_id.clone(),
             rtp_capabilities,
         }));
-        Ok(Wanted::Consumer { seat, transport_id, producer_id, owner, app_data })
+        Ok(Wanted::Consumer { seat, transport_id, producer_id, owner, app_data, passage })
     }
 
     /// Remembers what was made, and gives the answer to its message.
@@ -195,6 +250,17 @@ impl Service {
                 failed.insert(id.clone(), error.clone());
                 Err(error.into())
             }
+            (
+                Wanted::Consumer { seat, producer_id, passage: Some(passage), .. },
+                Err(MediaError::Refused { code, .. }),
+            ) if code == "not_found" => {
+                // It was there: then it is piped again, unless it has ended.
+                let mut room = seat.room.lock();
+                room.forget_pipe(&producer_id, &passage.to.id);
+                let is_there = room.owner(&producer_id).is_some();
+                let ended = || Failure::not_found("producer", &producer_id);
+                Err(if is_there { not_yet() } else { ended() })
+            }
             (Wanted::Consumer { transport_id, .. }, Err(error)) => {
                 // The consumers of a transport that was not made failed for the same reason.
                 Err(failed.get(&transport_id).cloned().unwrap_or(error).into())
@@ -205,7 +271,7 @@ impl Service {
                 Ok(made)
             }
             (
-                Wanted::Consumer { seat, transport_id, producer_id, owner, app_data },
+                Wanted::Consumer { seat, transport_id, producer_id, owner, app_data, .. },
                 Ok(Made::Consumer(made)),
             ) => {
                 // If its owner left meanwhile, the consumer went with his transports.
@@ -247,7 +313,7 @@ impl Service {
             }
             let replaced = room.add_transport(seat, direction, id)?;
             self.record_participant(&room, seat);
-            (room.router.host, replaced)
+            (room.router_at(seat).host, replaced)
         };
         if let Some(replaced) = replaced {
             self.free(host, Thing::Transport, replaced);

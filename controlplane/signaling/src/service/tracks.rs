@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ironcast_api::Id;
+use ironcast_api::{AppData, Id};
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
@@ -33,7 +33,7 @@ impl Service {
                 return Err(Failure::no_capacity("you send as many tracks as allowed"));
             }
             let id = room.transport(&seat, wanted.transport_id.as_ref(), Some(Direction::Send))?;
-            (Arc::clone(&room.router), id)
+            (Arc::clone(room.router_at(&seat)), id)
         };
         let codec = wanted.rtp_parameters.codecs.first();
         let mime = codec.map(|codec| codec.mime_type.clone());
@@ -44,8 +44,9 @@ impl Service {
             kind: wanted.kind,
             rtp_parameters: wanted.rtp_parameters,
             paused: wanted.paused,
-            app_data: wanted.app_data.clone(),
+            app_data: AppData::default(),
         };
+        let new = NewProducer { app_data: self.track_note(&new.id, &wanted.app_data), ..new };
         let host = router.host;
         let mut making = self.making(host, Thing::Producer, &new.id);
         making.answered(self.ask(host, |media| media.produce(new.clone())).await)?;
@@ -127,7 +128,7 @@ impl Service {
             let closed: Vec<Id> =
                 ids.into_iter().filter(|id| room.remove_producer(&seat, id)).collect();
             self.tell_closed(&mut room, &seat, &closed);
-            (room.router.host, closed)
+            (room.router_at(&seat).host, closed)
         };
         for id in ids {
             self.free(host, Thing::Producer, id);

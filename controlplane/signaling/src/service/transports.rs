@@ -19,7 +19,8 @@ impl Service {
         let (host, id) = {
             let seat = self.rooms.seat(socket)?;
             let room = seat.room.lock();
-            (room.router.host, room.transport(&seat, wanted.transport_id.as_ref(), direction)?)
+            let id = room.transport(&seat, wanted.transport_id.as_ref(), direction)?;
+            (room.router_at(&seat).host, id)
         };
         let dtls = wanted.dtls_parameters;
         self.ask(host, |media| media.connect_transport(id.clone(), dtls.clone())).await?;

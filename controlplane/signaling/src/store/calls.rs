@@ -83,6 +83,8 @@ pub struct CallParticipant {
     pub audio_producer_id: Option<Id>,
     /// His camera, or the first picture.
     pub video_producer_id: Option<Id>,
+    /// The media host that has all this, by its address.
+    pub media_host: Option<String>,
 }
 
 /// Something to be kept.

@@ -76,9 +76,10 @@ return result
 ";
 
 /// This node serves a room, and says so to all if that is new: whoever is killed right afterwards was
-/// heard of. KEYS its router, nodes, presence, the record; ARGV the router that it
+/// heard of. KEYS its router, nodes, presence, the record, its branches; ARGV the router that it
 /// would take, this node, what begins the names of presence keys, seconds, and routers that are
-/// dead. Gives the router that holds for all, the room's record, and those of everybody who is heard of.
+/// dead. Gives the router that holds for all, the room's record, its branches (one a line), and the
+/// records of everybody who is heard of.
 const LOOK: &str = r"
 local router = redis.call('GET', KEYS[1])
 for i = 5, #ARGV do
@@ -87,9 +88,17 @@ end
 if not router then router = ARGV[1] end
 redis.call('SET', KEYS[1], router, 'EX', ARGV[4])
 if redis.call('HSETNX', KEYS[2], ARGV[2], 0) == 1 then redis.call('PUBLISH', 'channel:nodes', ARGV[2]) end
-for i = 2, 4 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+for i = 2, 5 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+local branches, there = redis.call('HGETALL', KEYS[5]), {}
+for i = 1, #branches, 2 do
+  local branch = branches[i + 1]
+  for j = 5, #ARGV do
+    if ARGV[j] == branch then branch = false end
+  end
+  if branch then there[#there + 1] = branch else redis.call('HDEL', KEYS[5], branches[i]) end
+end
 local all = redis.call('HGETALL', KEYS[3])
-local answer = { router, redis.call('GET', KEYS[4]) or '' }
+local answer = { router, redis.call('GET', KEYS[4]) or '', table.concat(there, '\n') }
 for i = 1, #all, 2 do
   local known = cjson.decode(all[i + 1])
   if redis.call('GET', ARGV[3] .. all[i]) == known.session then
@@ -102,25 +111,49 @@ end
 return answer
 ";
 
-/// This node does not serve a room any more. KEYS router, nodes, presence, record; ARGV this node,
-/// its router, and all nodes that are there. Gives 1 if nobody serves it now: it is over.
+/// The room is at a host, too. KEYS its branches; ARGV the host, the router that would be there, seconds,
+/// and routers that are dead. Gives the one that holds for all.
+const BRANCH: &str = r"
+local there = redis.call('HGET', KEYS[1], ARGV[1])
+for i = 4, #ARGV do
+  if ARGV[i] == there then there = false end
+end
+if not there then
+  there = ARGV[2]
+  redis.call('HSET', KEYS[1], ARGV[1], there)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return there
+";
+
+/// This node does not serve a room any more. KEYS router, nodes, presence, record, branches; ARGV this
+/// node, its router, and all nodes that are there. Gives 1 and its branches if nobody serves it now:
+/// it is over.
 const CLOSE: &str = r"
 redis.call('HDEL', KEYS[2], ARGV[1])
 local there = {}
 for i = 3, #ARGV do there[ARGV[i]] = true end
 for _, node in ipairs(redis.call('HKEYS', KEYS[2])) do
-  if there[node] then return 0 end
+  if there[node] then return { '0' } end
 end
 local router = redis.call('GET', KEYS[1])
-if router and router ~= ARGV[2] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
-return 1
+if router and router ~= ARGV[2] then return { '0' } end
+local answer = redis.call('HVALS', KEYS[5])
+table.insert(answer, 1, '1')
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5])
+return answer
 ";
 
-/// A room's router is dead: the next one gets another. The same keys; ARGV the router.
+/// One of a room's routers is dead: the next one gets another. While it has branches its people go on.
+/// The same keys; ARGV the router.
 const DEAD: &str = r"
+local branches = redis.call('HGETALL', KEYS[5])
+for i = 1, #branches, 2 do
+  if branches[i + 1] == ARGV[1] then redis.call('HDEL', KEYS[5], branches[i]) end
+end
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[5]) == 0 then redis.call('DEL', KEYS[2], KEYS[3], KEYS[4]) end
 return 1
 ";
 
@@ -168,6 +201,9 @@ pub struct Member {
     pub p2p: bool,
     /// He chose his id himself.
     pub id_is_chosen: bool,
+    /// The router that has his media, where it is not the room's own: `id@host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// What he sends.
     pub producers: Vec<Track>,
 }
@@ -281,6 +317,8 @@ pub struct View {
     pub router: String,
     /// `p2p` or `sfu`; none if nobody wrote it lately.
     pub mode: Option<String>,
+    /// Its routers at other hosts, as the first.
+    pub branches: Vec<String>,
     /// Everybody who is heard of.
     pub members: Vec<Member>,
 }
@@ -349,7 +387,12 @@ fn room_keys(room: &Id) -> Vec<String> {
         format!("room:{room}:nodes"),
         format!("room:{room}:presence"),
         format!("room:{room}"),
+        branches_key(room),
     ]
+}
+
+fn branches_key(room: &Id) -> String {
+    format!("room:{room}:branches")
 }
 
 /// Whether a record may be written that was at another node.
@@ -471,17 +514,32 @@ impl Hub {
         Ok(views)
     }
 
-    /// This node does not serve a room any more; gives whether it is over for all. `nodes`: those
-    /// that are there.
+    /// A room is at a host, too, by this router there, or by the one that this gives.
+    pub async fn branch(
+        &self,
+        room_id: &Id,
+        host: &str,
+        router: &str,
+        dead: &[String],
+    ) -> Result<String, StoreError> {
+        let mut command = script(BRANCH, &[branches_key(room_id)]);
+        command.arg(host).arg(router).arg(ROOM_TIME.as_secs()).arg(dead);
+        self.run(command).await
+    }
+
+    /// This node does not serve a room any more; gives its branches if it is over for all. `nodes`:
+    /// those that are there.
     pub async fn close(
         &self,
         room_id: &Id,
         router: &str,
         nodes: &[String],
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<String>>, StoreError> {
         let mut command = script(CLOSE, &room_keys(room_id));
         command.arg(&self.node).arg(router).arg(nodes);
-        Ok(self.run::<i64>(command).await? == 1)
+        let mut answer: Vec<String> = self.run(command).await?;
+        let is_over = answer.first().is_some_and(|first| first == "1");
+        Ok(is_over.then(|| answer.split_off(1)))
     }
 
     /// Takes a participant over from another node, if he is still there; gives whether he was. Of
@@ -565,7 +623,9 @@ impl Subscriber {
 }
 
 fn read_view(answer: &[String]) -> Result<View, StoreError> {
-    let [router, record, members @ ..] = answer else { return Err(unreadable("no router")) };
+    let [router, record, branches, members @ ..] = answer else {
+        return Err(unreadable("no router"));
+    };
     let record: Option<RoomRecord> = serde_json::from_str(record).ok();
     let mut newest: BTreeMap<Id, Member> = BTreeMap::new();
     for member in members {
@@ -575,7 +635,8 @@ fn read_view(answer: &[String]) -> Result<View, StoreError> {
         }
     }
     let mode = record.map(|record| record.mode);
-    Ok(View { router: router.clone(), mode, members: newest.into_values().collect() })
+    let branches = branches.lines().map(str::to_owned).collect();
+    Ok(View { router: router.clone(), mode, branches, members: newest.into_values().collect() })
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub const FILE: &str = "signaling.sqlite";
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "chat", include_str!("../../migrations/1_chat.sql")),
     (2, "calls", include_str!("../../migrations/2_calls.sql")),
+    (3, "hosts", include_str!("../../migrations/3_hosts.sql")),
 ];
 
 /// The next number of a room. The row stays locked until the end of the transaction: messages of
@@ -70,13 +71,13 @@ const END_CALL: &str =
 /// Who left stays so: a state of his may be written late by another node.
 const NOTE_PARTICIPANT: &str = "INSERT INTO call_participants \
      (session, call_id, participant_id, name, status, joined_ms, left_ms, send_transport_id, \
-     recv_transport_id, audio_producer_id, video_producer_id) \
-     VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10) ON CONFLICT (session) DO UPDATE SET \
+     recv_transport_id, audio_producer_id, video_producer_id, media_host) \
+     VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10, $11) ON CONFLICT (session) DO UPDATE SET \
      name = excluded.name, status = excluded.status, left_ms = NULL, \
      send_transport_id = excluded.send_transport_id, \
      recv_transport_id = excluded.recv_transport_id, \
      audio_producer_id = excluded.audio_producer_id, \
-     video_producer_id = excluded.video_producer_id";
+     video_producer_id = excluded.video_producer_id, media_host = excluded.media_host";
 
 const LEAVE_CALL: &str = "UPDATE call_participants SET status = 'disconnected', left_ms = $2 \
      WHERE session = $1";
@@ -85,7 +86,7 @@ const CALL: &str = "SELECT mode, router_id, rtp_capabilities, started_ms, ended_
      FROM call_sessions WHERE call_id = $1";
 
 const CALL_PARTICIPANTS: &str = "SELECT session, participant_id, name, status, joined_ms, \
-     left_ms, send_transport_id, recv_transport_id, audio_producer_id, video_producer_id \
+     left_ms, send_transport_id, recv_transport_id, audio_producer_id, video_producer_id, media_host \
      FROM call_participants WHERE call_id = $1 AND joined_ms >= $2 \
      ORDER BY joined_ms DESC LIMIT $3";
 
@@ -221,6 +222,7 @@ where
         recv_transport_id: id("recv_transport_id")?,
         audio_producer_id: id("audio_producer_id")?,
         video_producer_id: id("video_producer_id")?,
+        media_host: row.try_get("media_host")?,
     })
 }
 
@@ -319,6 +321,7 @@ macro_rules! note_call {
                     .bind(new.recv_transport_id.as_ref().map(Id::as_str))
                     .bind(new.audio_producer_id.as_ref().map(Id::as_str))
                     .bind(new.video_producer_id.as_ref().map(Id::as_str))
+                    .bind(new.media_host.as_deref())
                     .execute(&mut *$all)
                     .await?;
             }

@@ -243,7 +243,8 @@ async fn a_room_is_shown_to_other_services() {
     let (_ada, _) = join(&stage, &token).await;
     let (status, room) = get(stage.port, "/internal/rooms/r", Some(&token)).await;
     assert_eq!((status, &room["mode"]), (200, &json!("sfu")));
-    assert_eq!(room["participants"], json!([{ "participantId": "ada", "name": "ADA" }]));
+    let shown = json!([{ "participantId": "ada", "name": "ADA", "mediaHost": null }]);
+    assert_eq!(room["participants"], shown, "the only media host of a test has no address");
     assert_eq!(get(stage.port, "/internal/rooms/r", None).await.0, 401);
     assert_eq!(get(stage.port, "/internal/rooms/other", Some(&token)).await.0, 403);
     let any = issuer.sign(&json!({ "sub": "ada", "exp": in_s(60) }));

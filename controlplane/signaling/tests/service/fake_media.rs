@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use futures::future::{BoxFuture, FutureExt, join_all};
 use futures::stream::StreamExt;
@@ -43,6 +43,10 @@ pub(crate) struct Inside {
     pub(crate) transports: BTreeMap<String, Transport>,
     pub(crate) producers: BTreeMap<String, Track>,
     pub(crate) consumers: BTreeMap<String, Track>,
+    /// What is piped to another host: the producer, the host, its router and the producer there.
+    pub(crate) pipes: Vec<(String, String, String, String)>,
+    /// Ids that copies had.
+    were_producers: std::collections::BTreeSet<String>,
     /// Where plain transports send to.
     pub(crate) plain_ports: BTreeMap<String, SocketAddr>,
     /// Everything that was asked, in order.
@@ -67,6 +71,12 @@ pub(crate) struct FakeMedia {
     pub(crate) load: Mutex<Load>,
     /// Takes no new routers.
     full: AtomicBool,
+    /// Takes no new transports.
+    pub(crate) crowded: AtomicBool,
+    /// Pipes to other hosts cannot be made.
+    pub(crate) pipes_fail: AtomicBool,
+    /// The other hosts, by their addresses.
+    peers: Mutex<BTreeMap<String, Weak<FakeMedia>>>,
     /// Calls wait here while it is held.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
@@ -84,6 +94,9 @@ impl FakeMedia {
             busy: AtomicU64::new(0),
             load: Mutex::default(),
             full: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
+            pipes_fail: AtomicBool::new(false),
+            peers: Mutex::default(),
             gate: Arc::default(),
             epoch: AtomicU64::new(1),
             last_number: AtomicU64::new(0),
@@ -134,6 +147,52 @@ impl FakeMedia {
         self.full.store(full, Ordering::SeqCst);
     }
 
+    /// Another host, and its address.
+    pub(crate) fn meet(&self, url: &str, peer: &Arc<Self>) {
+        self.peers.lock().unwrap().insert(url.to_owned(), Arc::downgrade(peer));
+    }
+
+    fn peer(&self, url: &str) -> Option<Arc<Self>> {
+        self.peers.lock().unwrap().get(url).and_then(Weak::upgrade)
+    }
+
+    /// How often this was asked for.
+    pub(crate) fn times(&self, call: &str) -> usize {
+        self.inside().calls.iter().filter(|one| one.starts_with(call)).count()
+    }
+
+    /// Ends the copies of what has ended, as the hosts do by themselves.
+    fn end_pipes(&self) {
+        let over: Vec<_> = {
+            let mut inside = self.inside();
+            let Inside { pipes, producers, .. } = &mut *inside;
+            let (kept, over) = std::mem::take(pipes)
+                .into_iter()
+                .partition(|(id, ..): &(String, _, _, _)| producers.contains_key(id));
+            *pipes = kept;
+            over
+        };
+        for (_, url, _, copy) in over {
+            let Some(peer) = self.peer(&url) else { continue };
+            let ended: Vec<String> = {
+                let mut inside = peer.inside();
+                if inside.producers.remove(&copy).is_none() {
+                    continue;
+                }
+                let its = inside.consumers.iter().filter(|(_, it)| it.producer == copy);
+                let its: Vec<String> = its.map(|(id, _)| id.clone()).collect();
+                inside.consumers.retain(|id, _| !its.contains(id));
+                its
+            };
+            let reason = "producer_closed".to_owned();
+            for consumer_id in ended {
+                peer.report(MediaEvent::ConsumerClosed { consumer_id, reason: reason.clone() });
+            }
+            peer.report(MediaEvent::ProducerClosed { producer_id: copy });
+            peer.changed.notify_waiters();
+        }
+    }
+
     /// From now on answers are lost, or no longer.
     pub(crate) fn lose_answers(&self, lose: bool) {
         self.mute.store(lose, Ordering::SeqCst);
@@ -169,6 +228,7 @@ impl FakeMedia {
             inside.calls.push(call);
             run(&mut inside)
         };
+        self.end_pipes();
         self.changed.notify_waiters();
         let is_lost = self.mute.load(Ordering::SeqCst);
         let gate = Arc::clone(&self.gate);
@@ -182,7 +242,11 @@ impl FakeMedia {
 
 impl FakeMedia {
     fn create_transport(&self, new: NewTransport) -> Answer<'static, Made> {
+        let is_crowded = self.crowded.load(Ordering::SeqCst);
         self.answer(format!("create transport for {}", new.session), |inside| {
+            if is_crowded {
+                return refused("no_capacity");
+            }
             known(&mut inside.routers, &new.router_id)?;
             let transport = Transport {
                 router: new.router_id.to_string(),
@@ -344,6 +408,44 @@ impl Media for FakeMedia {
         })
     }
 
+    fn pipe(&self, producer_id: Id, router_id: Id, url: String) -> Answer<'_, Id> {
+        let (fails, peer) = (self.pipes_fail.load(Ordering::SeqCst), self.peer(&url));
+        let call = format!("pipe {producer_id}");
+        // Two hosts are locked, the one after the other.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap();
+        self.answer(call, |inside| {
+            let Some(peer) = peer.filter(|_| !fails) else {
+                return Err(MediaError::Unavailable("no way".to_owned()));
+            };
+            let track = known(&mut inside.producers, &producer_id)?.clone();
+            let mut there = peer.inside();
+            known(&mut there.routers, &router_id)?;
+            let (id, router) = (producer_id.to_string(), router_id.to_string());
+            let is_same = |(of, _, to, _): &(String, _, String, _)| *of == id && *to == router;
+            if inside.pipes.iter().any(is_same) {
+                return refused("already_exists");
+            }
+            let own = inside.transports[&track.transport].router.clone();
+            let trunk = format!("pipe-{own}-{router}");
+            there.transports.entry(trunk.clone()).or_insert_with(|| Transport {
+                router: router.clone(),
+                session: String::new(),
+                note: AppData::default(),
+                connected: true,
+                capabilities_given: true,
+            });
+            // Another id where its own is taken, or was a moment ago.
+            let is_free = there.were_producers.insert(id.clone());
+            let copy = if is_free { id.clone() } else { format!("copy-{}", there.calls.len()) };
+            there.producers.insert(copy.clone(), Track { transport: trunk, ..track });
+            inside.pipes.push((id, url, router, copy.clone()));
+            drop(there);
+            peer.changed.notify_waiters();
+            Ok(Id::new(copy).unwrap())
+        })
+    }
+
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
         self.answer(format!("pause producer: {paused}"), |inside| {
             known(&mut inside.producers, &id)?.paused = paused;
@@ -461,6 +563,7 @@ fn view_transport(inside: &Inside, id: &str, transport: &Transport) -> Transport
     TransportView {
         id: id.to_owned(),
         session: Some(transport.session.clone()),
+        is_pipe: id.starts_with("pipe-"),
         app_data: json!(transport.note),
         producers: producers
             .map(|(id, track)| ProducerView {

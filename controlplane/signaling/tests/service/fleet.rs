@@ -200,8 +200,8 @@ async fn who_speaks_is_told_everywhere_and_what_is_watched_to_its_sender() {
     let (mut bob, _) = two.stage.join("bob").await;
     two.until_seen(&mut bob, &["ada"], 1).await;
     let router_id = fleet.media.inside().routers.keys().next().unwrap().clone();
-    let producer_ids = vec![track.clone()];
-    fleet.media.report(MediaEvent::Speakers { router_id, producer_ids });
+    let producers = vec![(track.clone(), -30)];
+    fleet.media.report(MediaEvent::Speakers { router_id, producers });
     for client in [&mut ada, &mut bob] {
         assert_eq!(client.event("active-speaker").await["participantId"], "ada");
     }

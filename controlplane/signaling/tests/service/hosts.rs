@@ -16,10 +16,10 @@ use crate::nodes::Fleet;
 use crate::stage::{Stage, capabilities, quick, video};
 
 /// A service with two media hosts.
-struct Two {
-    stage: Stage,
-    one: Arc<FakeMedia>,
-    two: Arc<FakeMedia>,
+pub(crate) struct Two {
+    pub(crate) stage: Stage,
+    pub(crate) one: Arc<FakeMedia>,
+    pub(crate) two: Arc<FakeMedia>,
 }
 
 pub(crate) fn host(name: &str, region: &str, media: &Arc<FakeMedia>) -> MediaHost {
@@ -27,11 +27,12 @@ pub(crate) fn host(name: &str, region: &str, media: &Arc<FakeMedia>) -> MediaHos
         name: name.to_owned(),
         region: Some(region.to_owned()),
         url: Some(format!("https://{name}")),
+        pipe_url: Some(format!("https://{name}")),
         media: Arc::clone(media) as _,
     }
 }
 
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let waiting = async {
         while !so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -46,7 +47,7 @@ impl Two {
             .await
     }
 
-    async fn with(settings: Settings, loads: [f64; 2]) -> Self {
+    pub(crate) async fn with(settings: Settings, loads: [f64; 2]) -> Self {
         let [one, two] = loads.map(|load| {
             let media = FakeMedia::new();
             *media.load.lock().unwrap() = Load { load, routers: 0 };
@@ -55,8 +56,10 @@ impl Two {
         Self::at(settings, one, two).await
     }
 
-    async fn at(settings: Settings, one: Arc<FakeMedia>, two: Arc<FakeMedia>) -> Self {
+    pub(crate) async fn at(settings: Settings, one: Arc<FakeMedia>, two: Arc<FakeMedia>) -> Self {
         let hosts = vec![host("one", "eu", &one), host("two", "us", &two)];
+        one.meet("https://two", &two);
+        two.meet("https://one", &one);
         let stores = Stores::in_memory();
         let stage = Stage::start_at(settings, hosts, Arc::clone(&one), stores).await;
         until("both are heard", || stage.service.hosts().iter().all(Host::is_ready)).await;
@@ -64,7 +67,7 @@ impl Two {
     }
 
     /// Somebody in a room.
-    async fn join(&self, room: &str, name: &str) -> Client {
+    pub(crate) async fn join(&self, room: &str, name: &str) -> Client {
         let mut client = self.stage.connect().await;
         client.must("joinRoom", json!({ "roomId": room, "participantId": name })).await;
         client
@@ -74,7 +77,7 @@ impl Two {
         [&self.one, &self.two].map(|media| media.inside().routers.len())
     }
 
-    fn metric(&self, name: &str) -> [u64; 2] {
+    pub(crate) fn metric(&self, name: &str) -> [u64; 2] {
         let text = self.stage.service.metrics_text();
         ["one", "two"].map(|host| {
             let beginning = format!("ironcast_signaling_media_host_{name}{{host=\"{host}\"}} ");
@@ -84,12 +87,12 @@ impl Two {
     }
 }
 
-fn of_room(media: &FakeMedia, room: &str) -> usize {
+pub(crate) fn of_room(media: &FakeMedia, room: &str) -> usize {
     media.inside().routers.values().filter(|note| note["roomId"] == room).count()
 }
 
 /// Comes again, as a page does when it is told to.
-async fn again(client: &mut Client, name: &str) -> Value {
+pub(crate) async fn again(client: &mut Client, name: &str) -> Value {
     let error = client.event_where("error", |error| error["rejoin"] == true).await;
     assert_eq!(error["code"], "media_unavailable");
     client.ask("leaveRoom", json!({})).await;

@@ -86,6 +86,7 @@ fn somebody(session: &str, joined_ms: u64) -> CallParticipant {
         recv_transport_id: Some(id("t")),
         audio_producer_id: None,
         video_producer_id: None,
+        media_host: None,
     }
 }
 
@@ -104,7 +105,11 @@ async fn keeps_calls(store: &dyn Lasting) {
     store.note_calls(vec![begin, CallRecord::Participant(first.clone())]).await.unwrap();
     assert_eq!(store.call(id("r")).await.unwrap(), Some((session("p2p", 1_000), vec![first])));
     // It goes on in another way, and his later states keep when he came.
-    let later = CallParticipant { video_producer_id: Some(id("v")), ..somebody("s1", 2_000) };
+    let later = CallParticipant {
+        video_producer_id: Some(id("v")),
+        media_host: Some("https://two".to_owned()),
+        ..somebody("s1", 2_000)
+    };
     let left = CallRecord::Left { call_id: id("r"), session: id("s2"), left_ms: 2_500 };
     let both = vec![
         CallRecord::Session(session("sfu", 2_000)),

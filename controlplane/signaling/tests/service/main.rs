@@ -22,5 +22,6 @@ mod postgres;
 mod presence;
 mod redis;
 mod rights;
+mod spread;
 mod stage;
 mod turn;

@@ -54,7 +54,7 @@ async fn everybody_is_told_who_speaks() {
     let router_id = stage.media.inside().routers.keys().next().unwrap().clone();
     let speak = |producer_ids: &[&str]| MediaEvent::Speakers {
         router_id: router_id.clone(),
-        producer_ids: producer_ids.iter().map(|&id| id.to_owned()).collect(),
+        producers: producer_ids.iter().map(|&id| (id.to_owned(), -30)).collect(),
     };
     for _ in 0..3 {
         stage.media.report(speak(&[&producer, "unknown"]));
@@ -95,7 +95,7 @@ async fn who_sends_is_told_what_nobody_watches() {
     report(&[]);
     stage.media.report(MediaEvent::Speakers {
         router_id: stage.media.inside().routers.keys().next().unwrap().clone(),
-        producer_ids: vec![producer_id.clone()],
+        producers: vec![(producer_id.clone(), -30)],
     });
     bob.event("active-speaker").await;
     let mut ada = stage.connect().await;

@@ -171,9 +171,30 @@ impl Service {
     }
 
     fn add_copy(self: &Arc<Self>, room: &mut Locked<'_>, seat: &Seat, member: &Member) {
-        room.add_participant(seat, copy(member));
+        room.add_participant(seat, self.copy(room, member));
         self.tell_arrival(room, seat);
         self.take_tracks(room, seat, member);
+    }
+
+    /// Somebody of another node, as that one says.
+    fn copy(&self, room: &Locked<'_>, member: &Member) -> Participant {
+        let place = Place::There {
+            node: member.who.node.clone(),
+            connected: member.connected,
+            missing_since: None,
+        };
+        let branch = member.branch.as_deref().and_then(|written| self.slot(written).ok());
+        // As it is known here, if it is.
+        let branch = branch.map(|it| room.router_named(&it.id).cloned().unwrap_or(it));
+        Participant {
+            name: member.who.name.clone(),
+            id_is_chosen: member.id_is_chosen,
+            p2p: member.p2p,
+            branch: branch.filter(|branch| branch.id != room.router.id),
+            version: member.version,
+            place,
+            ..Participant::away(member.who.session.clone())
+        }
     }
 
     /// The same session as before, perhaps at another node.
@@ -181,7 +202,7 @@ impl Service {
         let Ok(known) = room.participant_mut(seat) else { return };
         let was_here = known.is_here();
         let producers = known.producers.clone();
-        let renewed = Participant { producers, ..copy(member) };
+        let renewed = Participant { producers, ..self.copy(room, member) };
         // He is at another node now, with all that he has.
         if let Some(socket) = room.replace_participant(seat, renewed) {
             self.outbox.close(socket);
@@ -258,20 +279,4 @@ fn seat_here(cell: &Arc<Cell>, participant_id: &Id) -> Option<Seat> {
     let room = cell.lock();
     let here = room.participants.get(participant_id).filter(|one| one.is_here())?;
     Some(room.seat_of(participant_id, &here.session))
-}
-
-fn copy(member: &Member) -> Participant {
-    let place = Place::There {
-        node: member.who.node.clone(),
-        connected: member.connected,
-        missing_since: None,
-    };
-    Participant {
-        name: member.who.name.clone(),
-        id_is_chosen: member.id_is_chosen,
-        p2p: member.p2p,
-        version: member.version,
-        place,
-        ..Participant::away(member.who.session.clone())
-    }
 }

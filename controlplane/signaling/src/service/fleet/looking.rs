@@ -77,10 +77,13 @@ impl Service {
                     continue;
                 }
                 tracing::warn!(room_id = %cell.id, "another node has another router for this room");
-                self.close_dead_room(cell);
+                if !self.lose_part(cell, &router.id) {
+                    self.close_dead_room(cell);
+                }
                 self.free_router(&router);
                 continue;
             }
+            self.learn_branches(&mut cell.lock(), &view.branches);
             self.apply_view(fleet, cell, &view, began);
         }
         Ok(())
@@ -161,7 +164,7 @@ impl Service {
             return;
         }
         let is_owner_gone = is_nobodys || fleet.gone_for(&node.clone()).is_some();
-        let router = Arc::clone(&room.router);
+        let router = Arc::clone(room.router_at(seat));
         self.depart(room, seat, version, "disconnected");
         self.look_at_ways(room);
         if is_owner_gone {
@@ -216,9 +219,10 @@ impl Service {
             if room.participant(seat).is_ok_and(Participant::is_here) {
                 return;
             }
+            let router = Arc::clone(room.router_at(seat));
             self.depart(&mut room, seat, version, "disconnected");
             self.look_at_ways(&mut room);
-            Arc::clone(&room.router)
+            router
         };
         fleet.metrics.fleet_removed.inc();
         self.free_session(&router, seat.session.clone());

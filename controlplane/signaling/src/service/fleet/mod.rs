@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::Service;
 use crate::failure::Failure;
+use crate::hosts::Hosts;
 use crate::metrics::Metrics;
 use crate::rooms::mode::Mode;
 use crate::rooms::{Participant, Producer, Room, Seat};
@@ -83,6 +84,7 @@ pub(crate) struct Fleet {
     dead: Mutex<VecDeque<String>>,
     /// Sessions that are on their way here, or out of here.
     moving: Mutex<HashSet<Id>>,
+    hosts: Arc<Hosts>,
     metrics: Arc<Metrics>,
 }
 
@@ -131,7 +133,12 @@ async fn beat(service: Arc<Service>) {
 }
 
 impl Fleet {
-    pub(super) fn new(hub: Hub, times: FleetTimes, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        hub: Hub,
+        times: FleetTimes,
+        hosts: Arc<Hosts>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             hub,
             times,
@@ -145,6 +152,7 @@ impl Fleet {
             turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
             dead: Mutex::default(),
             moving: Mutex::default(),
+            hosts,
             metrics,
         }
     }
@@ -334,6 +342,7 @@ impl Fleet {
             connected: participant.socket.is_some(),
             p2p: participant.p2p,
             id_is_chosen: participant.id_is_chosen,
+            branch: participant.branch.as_ref().map(|it| self.hosts.write(&it.id, it.host)),
             producers: participant.producers.iter().map(track).collect(),
         }
     }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::hosts::HostId;
 use crate::media::{MediaError, RouterView};
 use crate::rooms::mode::Mode;
-use crate::rooms::{Cell, Participant, Place, RouterSlot};
+use crate::rooms::{Cell, Locked, Participant, Place, RouterSlot};
 use crate::service::Service;
 use crate::service::takeover::{people_of, room_of};
 use crate::store::PRESENCE_TIME;
@@ -88,6 +88,7 @@ impl Service {
                 }
                 room.set_router(agreed);
             }
+            self.learn_branches(&mut room, &view.branches);
             if !view.members.is_empty() {
                 let is_direct = view.mode.as_deref() == Some(Mode::P2p.name());
                 room.ways.mode =
@@ -114,6 +115,28 @@ impl Service {
             return Err(Failure::media_unavailable());
         };
         Ok(RouterSlot::empty(id, host))
+    }
+
+    /// The same of a room's branch.
+    pub(in crate::service) async fn agree_on_branch(
+        &self,
+        cell: &Arc<Cell>,
+        branch: Arc<RouterSlot>,
+    ) -> Result<Arc<RouterSlot>, Failure> {
+        let Some(fleet) = &self.fleet else { return Ok(branch) };
+        let (host, written) = (self.host(branch.host), self.hosts.write(&branch.id, branch.host));
+        let dead = fleet.dead();
+        let agreed = fleet.hub.branch(&cell.id, &host.about.name, &written, &dead).await?;
+        if agreed == written { Ok(branch) } else { self.slot(&agreed) }
+    }
+
+    /// Where a room is besides, as the nodes have agreed on it.
+    pub(super) fn learn_branches(&self, room: &mut Locked<'_>, written: &[String]) {
+        for branch in written {
+            if let Ok(branch) = self.slot(branch) {
+                room.add_branch(branch);
+            }
+        }
     }
 
     /// A room's router could not be made: all nodes get another one. Gives what they have agreed on.
@@ -143,6 +166,7 @@ impl Service {
             // was lost.
             self.note_empty(&cell.id);
             self.free_router(&router);
+            self.free_branches(cell);
             return;
         }
         if !cell.opened.initialized() {
@@ -168,8 +192,10 @@ impl Service {
         }
         subscriber.unsubscribe(room_id).await?;
         let written = self.hosts.write(&router.id, router.host);
-        if fleet.hub.close(room_id, &written, &fleet.nodes_there()).await? {
+        if let Some(branches) = fleet.hub.close(room_id, &written, &fleet.nodes_there()).await? {
             self.free_router(router);
+            let branches = branches.iter().filter_map(|branch| self.slot(branch).ok());
+            branches.for_each(|branch| self.free_router(&branch));
         }
         Ok(())
     }
@@ -186,7 +212,11 @@ impl Service {
             let Some(router) = router else { continue };
             let others = fleet.nodes_there();
             let written = self.hosts.write(&router.id, router.host);
-            if fleet.hub.close(&cell.id, &written, &others).await == Ok(true) {
+            let Ok(Some(branches)) = fleet.hub.close(&cell.id, &written, &others).await else {
+                continue;
+            };
+            let branches = branches.iter().filter_map(|branch| self.slot(branch).ok());
+            for router in std::iter::once(router).chain(branches) {
                 let _ = self.media(router.host).delete_router(router.id.clone()).await;
             }
         }
@@ -243,7 +273,11 @@ impl Service {
             return Ok(());
         }
         let _moving = fleet.begin_move(session);
-        let router = Arc::clone(&cell.lock().router);
+        let router = {
+            let room = cell.lock();
+            let seat = room.seat_of_session(session);
+            Arc::clone(seat.map_or(&room.router, |seat| room.router_at(&seat)))
+        };
         // Without Redis what is known here has to do.
         let (_, view) = tokio::join!(
             self.look_at_rooms(std::slice::from_ref(cell)),
@@ -264,7 +298,10 @@ impl Service {
                 let people = people_of(view).into_values();
                 people.into_iter().find(|one| one.session == *session)
             });
+            // What was just seen there is a part of the room, whoever knows of it.
+            let branch = known.branch.clone().filter(|_| view.is_some());
             let brought = Participant {
+                branch,
                 name: known.name.clone(),
                 id_is_chosen: known.id_is_chosen,
                 p2p: known.p2p,
@@ -283,6 +320,9 @@ impl Service {
             let is_there = room.participant(&seat).is_ok_and(|known| !known.is_here());
             if room.is_closed() || !is_there {
                 return Ok(());
+            }
+            if let Some(branch) = &brought.branch {
+                room.add_branch(Arc::clone(branch));
             }
             let before: Vec<Id> = room.participant(&seat)?.producers.keys().cloned().collect();
             room.replace_participant(&seat, brought);
@@ -312,7 +352,18 @@ impl Service {
 
     /// Opens rooms that this node does not serve, to see whether anybody does.
     pub(crate) fn adopt(self: &Arc<Self>, host: HostId, routers: Vec<RouterView>) {
-        let adopted = routers.iter().filter_map(|router| self.adopt_router(host, router));
+        let (branches, routers): (Vec<_>, Vec<_>) = routers
+            .into_iter()
+            .filter_map(|router| Some((Id::new(router.id.clone()).ok()?, router)))
+            .filter(|(id, _)| self.rooms.room_of_router(id).is_none())
+            .map(|(id, router)| {
+                (RouterSlot::known(id, host, router.rtp_capabilities.clone()), router)
+            })
+            .partition(|(slot, _)| slot.is_branch());
+        for (slot, router) in branches {
+            tokio::spawn(Arc::clone(self).adopt_branch(slot, router));
+        }
+        let adopted = routers.into_iter().filter_map(|(slot, it)| self.adopt_router(slot, &it));
         let cells: Vec<_> = adopted.collect();
         if cells.is_empty() {
             return;
@@ -343,14 +394,10 @@ impl Service {
 
     fn adopt_router(
         self: &Arc<Self>,
-        host: HostId,
+        slot: Arc<RouterSlot>,
         router: &RouterView,
     ) -> Option<(Arc<Cell>, Arc<RouterSlot>)> {
-        let (room_id, router_id) = (room_of(router)?, Id::new(router.id.clone()).ok()?);
-        if self.rooms.room_of_router(&router_id).is_some() {
-            return None;
-        }
-        let slot = RouterSlot::known(router_id, host, router.rtp_capabilities.clone());
+        let room_id = room_of(router)?;
         let Some(cell) = self.rooms.insert(&room_id, Arc::clone(&slot)) else {
             // The room is served, by another router.
             let served = self.rooms.room(&room_id)?;
@@ -359,43 +406,99 @@ impl Service {
             }
             return None;
         };
-        {
-            let mut room = cell.lock();
-            for (id, participant) in people_of(router) {
-                let seat = room.seat_of(&id, &participant.session);
-                let copy = Participant {
-                    place: Place::There {
-                        node: String::new(),
-                        connected: false,
-                        missing_since: None,
-                    },
-                    transports: std::collections::BTreeMap::new(),
-                    consumers: std::collections::BTreeMap::new(),
-                    ..participant
-                };
-                room.add_participant(&seat, copy);
-            }
-        }
+        seat_nobodys(&mut cell.lock(), &slot, router);
         Some((cell, slot))
+    }
+
+    /// A branch that this node does not know: of a room that others serve, of one that nobody serves
+    /// any more, or left over.
+    async fn adopt_branch(self: Arc<Self>, slot: Arc<RouterSlot>, router: RouterView) {
+        let Some(room_id) = room_of(&router) else { return };
+        // The room's own router comes first, if there is one at any host.
+        let _ = self.hosts.until_in_step().await;
+        let cell = match self.rooms.insert(&room_id, Arc::clone(&slot)) {
+            Some(cell) => cell,
+            None => match self.rooms.room(&room_id) {
+                Some(cell) => cell,
+                None => return,
+            },
+        };
+        while let Err(failure) = self.open(&cell).await {
+            if cell.lock().is_closed() {
+                return;
+            }
+            tracing::debug!(%failure, "a part of a room cannot be taken over yet");
+            tokio::time::sleep(CLOSE_AGAIN).await;
+        }
+        if self.look_at_rooms(std::slice::from_ref(&cell)).await.is_err() {
+            // It is found again.
+            return self.host(slot.host).set_out_of_step();
+        }
+        let is_left_over = {
+            let mut room = cell.lock();
+            let is_nobodys = room.participants.values().all(Participant::is_nobodys);
+            if room.is_closed() {
+                return;
+            }
+            let is_known = room.router_named(&slot.id).is_some();
+            if !is_known && is_nobodys {
+                room.add_branch(Arc::clone(&slot));
+            }
+            if is_known || is_nobodys {
+                seat_nobodys(&mut room, &slot, &router);
+            }
+            !is_known && !is_nobodys
+        };
+        if is_left_over {
+            return self.free_router(&slot);
+        }
+        // All nodes may have been away, and what they knew: now they know it again.
+        let agreed = self.agree_on_branch(&cell, Arc::clone(&slot)).await;
+        if agreed.is_ok_and(|agreed| agreed.id != slot.id) && cell.lock().router.id != slot.id {
+            cell.lock().remove_branch(&slot.id);
+            self.free_router(&slot);
+        }
     }
 
     /// A session at one of our routers that nobody here knows: its node may not have said it yet.
     /// If nobody knows it a while later it is freed.
-    pub(crate) fn free_session_unless_known(self: &Arc<Self>, cell: &Arc<Cell>, session: Id) {
+    pub(crate) fn free_session_unless_known(
+        self: &Arc<Self>,
+        cell: &Arc<Cell>,
+        router: &Arc<RouterSlot>,
+        session: Id,
+    ) {
         let Some(fleet) = &self.fleet else { return };
         let patience = PRESENCE_TIME.min(fleet.times.node + self.settings.takeover_window);
-        let (service, cell) = (Arc::clone(self), Arc::clone(cell));
+        let (service, cell, router) = (Arc::clone(self), Arc::clone(cell), Arc::clone(router));
         tokio::spawn(async move {
             tokio::time::sleep(patience).await;
             let looked = service.look_at_rooms(std::slice::from_ref(&cell)).await;
-            let router = {
+            {
                 let room = cell.lock();
                 if room.is_closed() || looked.is_err() || room.seat_of_session(&session).is_some() {
                     return;
                 }
-                Arc::clone(&room.router)
-            };
+            }
             service.free_session(&router, session);
         });
+    }
+}
+
+/// Whom only the media server knows: they may come back.
+fn seat_nobodys(room: &mut Locked<'_>, router: &Arc<RouterSlot>, view: &RouterView) {
+    for (id, participant) in people_of(view) {
+        if room.participants.contains_key(&id) {
+            continue;
+        }
+        let seat = room.seat_of(&id, &participant.session);
+        let copy = Participant {
+            place: Place::There { node: String::new(), connected: false, missing_since: None },
+            transports: std::collections::BTreeMap::new(),
+            consumers: std::collections::BTreeMap::new(),
+            ..participant
+        };
+        room.add_participant(&seat, copy);
+        room.put_at(&seat, router);
     }
 }
