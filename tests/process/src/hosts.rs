@@ -13,7 +13,7 @@ use std::{
 use ironcast_load::{PeerOptions, call::JoinOptions};
 use serde_json::json;
 
-use crate::{Pair, PairBuilder};
+use crate::{Pair, PairBuilder, Signaling, eventually};
 
 /// The control API's port in each namespace.
 pub(crate) const API_PORT: u16 = 7_443;
@@ -35,7 +35,7 @@ pub struct Hosts {
     /// The test's own end of the link to each.
     own: [Ipv4Addr; 2],
     // After the processes in them.
-    _network: Network,
+    network: Network,
 }
 
 /// Namespaces and links; gone when it is dropped.
@@ -109,7 +109,7 @@ impl Hosts {
             pairs.push(change(builder).start().await);
         }
         let pairs = pairs.try_into().unwrap_or_else(|_| unreachable!("two were started"));
-        Self { pairs, own: [net(0, 1), net(1, 1)], _network: network }
+        Self { pairs, own: [net(0, 1), net(1, 1)], network }
     }
 
     /// The control API of a host, as the other one reaches it.
@@ -120,6 +120,32 @@ impl Hosts {
         let third = address[2] - host as u8 + 2;
         let trunk = Ipv4Addr::new(address[0], address[1], third, host as u8 + 1);
         format!("https://{trunk}:{API_PORT}")
+    }
+
+    /// One signaling service for both, `one` and `two`.
+    pub async fn start_signaling(&self, more: &[(&str, String)]) -> Signaling {
+        let proof = |name: &str| self.network.folder.join(name).display().to_string();
+        let hosts =
+            ["one", "two"].iter().zip(&self.pairs).enumerate().map(|(host, (name, pair))| {
+                let (url, ca, pipe_url) = (pair.api, proof("ca.pem"), self.url(host));
+                format!("https://{url};name={name};region={name};ca={ca};pipe_url={pipe_url}")
+            });
+        let own = [
+            ("signaling.hosts", hosts.collect::<Vec<_>>().join(",")),
+            ("signaling.control_cert", proof("host.pem")),
+            ("signaling.control_key", proof("host.key")),
+        ];
+        let settings: Vec<_> = own.into_iter().chain(more.iter().cloned()).collect();
+        let service = self.pairs[0].start_signaling_with("signaling", &settings).await;
+        eventually("both hosts are up", || async {
+            let metrics = service.text("/metrics").await;
+            metrics.matches("ironcast_signaling_media_host_up{").count() == 2
+                && !metrics.lines().any(|line| {
+                    line.starts_with("ironcast_signaling_media_host_up{") && line.ends_with(" 0")
+                })
+        })
+        .await;
+        service
     }
 
     /// How a participant reaches a host.

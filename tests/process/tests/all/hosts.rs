@@ -1,13 +1,17 @@
-//! Media hosts that are lost: one of two, whose rooms go to the other, and the only one, which is
-//! waited for.
+//! Several media hosts: one of two is lost, whose rooms go to the other, or whose part of a room does;
+//! and the only one is lost, which is waited for.
 
 use std::time::{Duration, Instant};
 
-use ironcast_load::{VideoOptions, call::ConsumeOptions};
-use ironcast_process_tests::{Joined, LIMIT, Pair, Signaling, eventually};
+use futures::future::join_all;
+use ironcast_load::{
+    AudioOptions, VideoOptions,
+    call::{ConsumeOptions, JoinOptions, Published},
+};
+use ironcast_process_tests::{Hosts, Joined, LIMIT, Pair, Signaling, eventually};
 use serde_json::{Value, json};
 
-use crate::common::{brief, good_network};
+use crate::common::{assert_clean, brief, good_network};
 
 /// From the loss of a host until people see each other again.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -102,4 +106,140 @@ async fn while_the_control_plane_is_away_calls_go_on_and_everything_is_refused_a
     })
     .await;
     sees(&bob, &alice).await;
+}
+
+/// People at each of two hosts of one room.
+const EACH: usize = 4;
+
+/// A camera and a microphone, sent or received (then by their SSRCs).
+struct Tracks<T> {
+    camera: T,
+    sound: T,
+}
+
+async fn send(person: &Joined) -> Tracks<Published> {
+    let camera = VideoOptions { frame_rate: 10.0, ..VideoOptions::single(30_000) };
+    let camera = person.participant.publish_video(camera).await.expect("a camera");
+    let sound = person.participant.publish_audio(AudioOptions::default()).await;
+    Tracks { camera, sound: sound.expect("a microphone") }
+}
+
+async fn receive(person: &Joined, of: &Tracks<Published>) -> Tracks<u32> {
+    let consume = async |track: &Published| {
+        let consumed = person.participant.consume(&track.id, &ConsumeOptions::default()).await;
+        consumed.unwrap_or_else(|error| panic!("{}: {error}", track.id)).ssrc
+    };
+    Tracks { camera: consume(&of.camera).await, sound: consume(&of.sound).await }
+}
+
+/// Waits for more pictures and sound, all of it as it was sent.
+async fn gets(person: &Joined, what: &str, seen: &Tracks<u32>, frames: u64) {
+    let session = &person.participant.receive.session;
+    let before = session.receive_stats(seen.camera).decodable_frames;
+    let enough = |stats: &ironcast_load::ReceiveStats| stats.decodable_frames >= before + frames;
+    let camera = session.wait_for(seen.camera, LIMIT, enough).await;
+    let camera = camera.unwrap_or_else(|stats| panic!("{what}: no pictures: {}", brief(&stats)));
+    assert_clean(&camera);
+    let before = session.receive_stats(seen.sound).verified;
+    let enough = |stats: &ironcast_load::ReceiveStats| stats.verified >= before + 3 * frames;
+    let sound = session.wait_for(seen.sound, LIMIT, enough).await;
+    let sound = sound.unwrap_or_else(|stats| panic!("{what}: no sound: {}", brief(&stats)));
+    assert_clean(&sound);
+}
+
+/// Does something while everybody's socket stays alive.
+async fn meanwhile<T>(people: &[Joined], work: impl Future<Output = T>) -> T {
+    let alive = async {
+        loop {
+            for person in people {
+                person.member.ask("heartbeat", json!({})).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = alive => unreachable!("it has no end"),
+    }
+}
+
+/// At which host each participant of the room is.
+async fn places(service: &Signaling, hosts: &Hosts) -> Vec<usize> {
+    let view = service.read("/internal/rooms/room").await;
+    let urls = hosts.pairs.each_ref().map(|pair| json!(format!("https://{}", pair.api)));
+    let people = view["participants"].as_array().expect("a list").iter();
+    let place = |one: &Value| urls.iter().position(|url| *url == one["mediaHost"]);
+    people.map(|one| place(one).unwrap_or_else(|| panic!("{view}"))).collect()
+}
+
+#[tokio::test]
+async fn a_room_is_at_two_hosts_and_who_was_at_a_lost_one_is_back_within_seconds() {
+    let mut hosts = Hosts::start(|builder| builder).await;
+    let limit = [("signaling.people_per_host", EACH.to_string())];
+    let service = hosts.start_signaling(&limit).await;
+    let network = JoinOptions { bind: None, ..hosts.options(0) };
+    let (mut people, mut sent) = (Vec::new(), Vec::new());
+    for number in 0..2 * EACH {
+        let person = service.join("room", &format!("person-{number}"), &network).await;
+        sent.push(send(&person).await);
+        people.push(person);
+    }
+    let count = |places: &[usize], host: usize| places.iter().filter(|it| **it == host).count();
+    let before = places(&service, &hosts).await;
+    assert_eq!((count(&before, 0), count(&before, 1)), (EACH, EACH));
+    // Everybody sees and hears everybody else.
+    let mut all = Vec::new();
+    for (at, person) in people.iter().enumerate() {
+        for (of, tracks) in sent.iter().enumerate().filter(|(of, _)| *of != at) {
+            all.push((at, of, receive(person, tracks).await));
+        }
+    }
+    let watched = all.iter().map(async |(at, of, seen)| {
+        gets(&people[*at], &format!("{at} of {of}"), seen, 10).await;
+    });
+    meanwhile(&people, join_all(watched)).await;
+    let metrics = service.text("/metrics").await;
+    let pipes = format!("ironcast_signaling_pipes_total{{success=\"true\"}} {}", 4 * EACH);
+    assert!(metrics.contains(&pipes), "two tracks of each: {metrics}");
+
+    // The first ones are at the room's own host. The other one is lost.
+    let home = usize::from(is_own(&hosts.pairs[1]).await);
+    let lost = &mut hosts.pairs[1 - home];
+    let began = Instant::now();
+    lost.kill_control();
+    lost.signal_dataplane("KILL");
+    let theirs = people.split_off(EACH).into_iter().enumerate().map(|(number, person)| {
+        let name = format!("person-{}", EACH + number);
+        let network = network.clone();
+        async move {
+            let person = person.again("room", &name, &network).await;
+            let sent = send(&person).await;
+            (person, sent)
+        }
+    });
+    let back = join_all(theirs).await;
+    let first = &people[0];
+    let met = back.iter().map(async |(person, tracks)| {
+        let (there, here) = (receive(person, &sent[0]).await, receive(first, tracks).await);
+        gets(person, "who is back of the first", &there, 3).await;
+        gets(first, "the first of who is back", &here, 3).await;
+    });
+    join_all(met).await;
+    let took = began.elapsed();
+    println!("{EACH} people were back {took:?} after their host was killed");
+    assert!(took < BACK_WITHIN, "{took:?}");
+    // The others never missed anything.
+    let kept = all.iter().filter(|(at, of, _)| *at < EACH && *of < EACH);
+    let watched = kept.map(async |(at, of, seen)| {
+        gets(&people[*at], &format!("{at} of {of} afterwards"), seen, 5).await;
+    });
+    meanwhile(&people, join_all(watched)).await;
+    assert_eq!(count(&places(&service, &hosts).await, home), 2 * EACH);
+}
+
+/// Whether a host has the room's own router, and no branch of it.
+async fn is_own(pair: &Pair) -> bool {
+    let listed = pair.call("GET", "/v1/routers", Value::Null).await;
+    let items = listed["items"].as_array().expect("a list");
+    items.iter().all(|one| !one["id"].as_str().expect("an id").ends_with(":branch"))
 }
