@@ -1,5 +1,5 @@
 //! The forward path alone, for callgrind and quick looks: one publisher, N receivers, without
-//! sockets. `forward [receivers] [frames] [seal|null] [video|audio]` prints time per packet and
+//! sockets. `forward [receivers] [frames] [seal|null] [video|audio|red]` prints time per packet and
 //! consumer; `bench/instructions` counts instructions with it.
 
 #[path = "../benches/stage/mod.rs"]
@@ -15,8 +15,11 @@ fn main() {
     let receivers: u32 = arguments.next().map_or(300, |a| a.parse().expect("receivers"));
     let frames: u32 = arguments.next().map_or(300, |a| a.parse().expect("frames"));
     let null = arguments.next().is_some_and(|a| a == "null");
-    let audio = arguments.next().is_some_and(|a| a == "audio");
-    let media = if audio { Media::Audio } else { Media::Video };
+    let media = match arguments.next().as_deref() {
+        Some("audio") => Media::Audio,
+        Some("red") => Media::Red,
+        _ => Media::Video,
+    };
     let mut stage = Stage::new(media, receivers);
     let (mut sent, mut spent) = (0u64, Duration::ZERO);
     for _ in 0..frames {

@@ -19,6 +19,8 @@ use ironcast_protocol::{
     },
 };
 
+/// What RED has where receivers take it.
+const RED: u8 = 63;
 /// Bytes of a packet's payload, of video and of audio.
 const PAYLOAD_BYTES: [usize; 2] = [1_080, 120];
 const PUBLISHED_SSRC: u32 = 1_111;
@@ -41,12 +43,19 @@ pub enum Media {
     Video,
     /// Opus, a packet every 20 ms.
     Audio,
+    /// The same, for receivers that take RED: each packet goes out with the one before it.
+    Red,
 }
 
 impl Media {
     /// Packets of one frame.
     pub fn packets(self) -> u32 {
         if self == Self::Video { 10 } else { 1 }
+    }
+
+    /// What its publisher sends: RED is the receivers'.
+    fn published(self) -> Self {
+        if self == Self::Red { Self::Audio } else { self }
     }
 
     fn interval(self) -> Nanos {
@@ -98,7 +107,7 @@ impl Stage {
             id: "track".into(),
             transport: "publisher".into(),
             kind: if media == Media::Video { MediaKind::Video } else { MediaKind::Audio },
-            rtp_parameters: parameters(media, 96, PUBLISHED_SSRC),
+            rtp_parameters: parameters(media.published(), 96, PUBLISHED_SSRC),
             rtp_mapping: Default::default(),
             paused: false,
             key_frame_request_delay_ms: 0,
@@ -185,7 +194,7 @@ impl Stage {
         for packet in 0..=last {
             let (mut bytes, header_len) = match self.media {
                 Media::Video => video_packet(self.frames, packet == 0, packet == last),
-                Media::Audio => audio_packet(self.frames),
+                Media::Audio | Media::Red => audio_packet(self.frames),
             };
             bytes[2..4].copy_from_slice(&(self.seq as u16).to_be_bytes());
             bytes[8..12].copy_from_slice(&PUBLISHED_SSRC.to_be_bytes());
@@ -254,7 +263,7 @@ fn audio_packet(frame: u32) -> (Vec<u8>, usize) {
 }
 
 fn codec(media: Media, payload_type: u8) -> RtpCodec {
-    if media == Media::Audio {
+    if media != Media::Video {
         return RtpCodec {
             mime_type: "audio/opus".into(),
             payload_type,
@@ -278,9 +287,16 @@ fn codec(media: Media, payload_type: u8) -> RtpCodec {
 
 fn parameters(media: Media, payload_type: u8, ssrc: u32) -> RtpParameters {
     let extension = |uri: &str, id| RtpHeaderExtension { uri: uri.into(), id };
+    let red = (media == Media::Red).then(|| RtpCodec {
+        mime_type: "audio/red".into(),
+        payload_type: RED,
+        clock_rate: 48_000,
+        channels: Some(2),
+        ..RtpCodec::default()
+    });
     RtpParameters {
         mid: Some("0".into()),
-        codecs: vec![codec(media, payload_type)],
+        codecs: [codec(media, payload_type)].into_iter().chain(red).collect(),
         header_extensions: vec![
             extension("urn:ietf:params:rtp-hdrext:sdes:mid", 1),
             extension("http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", 4),
