@@ -308,6 +308,28 @@ async fn a_room_spreads_by_itself_when_its_home_has_much_to_do() {
     assert_eq!(refused, (404, "not_found".into(), "/workerId".into()));
 }
 
+/// Its receivers elsewhere count where it is published: what a mirror tells is the dataplane's own affair.
+#[tokio::test]
+async fn what_nobody_watches_is_told_of_the_producer_alone() {
+    let stage = room().await;
+    stage.ok("POST", "/v1/consumers", consume("bob-cam", "bob-recv", "cam")).await;
+    let seq = stage.client.snapshot(None).await.unwrap().seq;
+    let mut stream = stage.client.events(Some(seq), None);
+    for (producer, encodings) in [("cam~1", vec![0, 1, 2]), ("cam", vec![2])] {
+        let producer = producer.to_owned();
+        stage.fake.emit(Event::ProducerLayersUnwatched { producer, encodings });
+    }
+    let told = loop {
+        let event = stream.next().await.expect("an event").expect("an event");
+        if let EventData::ProducerLayersUnwatched(told) = event.data {
+            break told;
+        }
+    };
+    assert_eq!((told.producer.producer_id.as_str(), told.encodings), ("cam", vec![2]));
+    let shown = stage.ok("GET", "/v1/producers/cam", Value::Null).await;
+    assert_eq!(shown["layersUnwatched"], json!([2]));
+}
+
 /// Ids of the API can never be those of parts.
 #[tokio::test]
 async fn nobody_names_a_part() {

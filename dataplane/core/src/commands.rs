@@ -151,7 +151,7 @@ impl Worker {
         now: Nanos,
     ) -> Outcome<u64> {
         let router = self.room_for_transport(&create.id, &create.router)?;
-        let plain = Plain::new(sockets, create.comedia);
+        let plain = Plain::new(sockets, create.comedia, create.pipe);
         let protection = if ours.is_some() { Protection::Awaited } else { Protection::None };
         let link = Link::plain(plain, protection);
         // It objects by nothing but losses: it gets the best there is.

@@ -151,7 +151,8 @@ pub struct Consumer {
     last_fir: Option<u8>,
     /// Streams whose numbers are used up, as was told, one bit each: media, repeats.
     said_used_up: u8,
-    /// Nothing is sent, because its source is not among those whom the room hears or sees.
+    /// Nothing is sent, because its source is not among those whom the room hears or sees; of a pipe,
+    /// because nobody beyond it wants the stream.
     pub is_left_out: bool,
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
@@ -295,6 +296,15 @@ impl Consumer {
     #[must_use]
     pub fn is_pipe(&self) -> bool {
         self.rtp_type == RtpType::Pipe
+    }
+
+    /// How many of the lowest of its producer's `streams` it wants: a lower one is what is left when a
+    /// path gets narrow.
+    #[must_use]
+    pub fn wants(&self, streams: u8) -> u8 {
+        let top = if self.is_pipe() { self.target } else { self.preferred.map(|one| one.spatial) };
+        let is_silent = self.paused || self.is_left_out;
+        if is_silent { 0 } else { top.map_or(streams, |top| streams.min(top + 1)) }
     }
 
     /// What it sends with.
@@ -513,6 +523,9 @@ impl Consumer {
         &mut self,
         producer: &Producer,
     ) -> Option<(Option<Layers>, LayersReason)> {
+        if self.is_pipe() {
+            return None;
+        }
         let is_withheld = self.is_withheld();
         let is_sent = !is_withheld && !self.resync && self.current.is_some();
         let is_back = self.said_withheld && !is_withheld;

@@ -170,6 +170,7 @@ impl Worker {
             }
         }
         self.write_receiver_reports(key, now);
+        self.repeat_pauses(key, now);
     }
 
     /// Once a second for each consumer: a sender report, and its score if it has changed.

@@ -3,13 +3,27 @@
 //! when a path gets narrow; paused receivers want none. More is told at once, less only when it has
 //! lasted: people come, go and rearrange their windows, and each change costs the publisher a key frame.
 //! What an encoding cost is remembered meanwhile, so that it can be sent again from its first frame on.
+//!
+//! A track that came by a pipe or from another worker has its receivers' wishes told to where it comes
+//! from (RFC 7728: PAUSE, RESUME), with each change and with each report. A stream that nobody wants there is
+//! not sent, and counts as unwanted at its source: so its publisher hears what nobody wants anywhere.
 
 use ironcast_protocol::Event;
 
-use crate::{Nanos, SECOND, key::ProducerKey, producer::Producer, worker::Worker};
+use crate::{
+    Arrival, Discard, Nanos, SECOND,
+    key::{ProducerKey, TransportKey},
+    layers::AT_ONCE,
+    producer::Producer,
+    transport::reports::OUR_SSRC,
+    wire::rtcp::Pause,
+    worker::Worker,
+};
 
 /// So long nobody has wanted an encoding before that is told.
 const UNWANTED_FOR: Nanos = 2 * SECOND;
+/// Streams of one message.
+const PAUSES_MAX: usize = 100;
 
 /// What is known, and was told, of one producer.
 #[derive(Debug, Clone, Copy)]
@@ -20,13 +34,15 @@ pub struct Watched {
     due: Option<Nanos>,
     /// Somebody came, left or chose other layers.
     changed: bool,
+    /// Grows with each time that something was told.
+    number: u16,
 }
 
 impl Watched {
     /// All of so many encodings.
     #[must_use]
     pub fn all(encodings: usize) -> Self {
-        Self { told: encodings as u8, due: None, changed: encodings > 1 }
+        Self { told: encodings as u8, due: None, changed: encodings > 1, number: 0 }
     }
 
     /// So many of the lowest encodings, as was told last.
@@ -56,6 +72,7 @@ impl Watched {
         }
         let is_news = wanted != self.told;
         (self.told, self.due) = (wanted, self.due.filter(|_| !is_news));
+        self.number = self.number.wrapping_add(is_news.into());
         is_news
     }
 }
@@ -65,6 +82,15 @@ impl Producer {
     #[must_use]
     pub fn unwatched(&self) -> Vec<u8> {
         (0..self.streams.len() as u8).skip(self.watched.count()).collect()
+    }
+
+    /// The same for where it comes from.
+    fn pauses(&self) -> impl Iterator<Item = Pause> {
+        let several = if self.streams.len() > 1 { &self.streams[..] } else { &[] };
+        several.iter().enumerate().filter_map(move |(index, stream)| {
+            let (is_paused, number) = (index >= self.watched.count(), self.watched.number);
+            Some(Pause { ssrc: stream.ssrc?, is_paused, number })
+        })
     }
 }
 
@@ -88,11 +114,7 @@ impl Worker {
         }
         let consumers = producer.consumers().filter_map(|key| self.consumers.get(key));
         let top = producer.streams.len() as u8;
-        let wanted = consumers
-            .filter(|consumer| !consumer.paused && !consumer.is_left_out)
-            .map(|consumer| consumer.preferred.map_or(top, |layers| (layers.spatial + 1).min(top)))
-            .max()
-            .unwrap_or(0);
+        let wanted = consumers.map(|consumer| consumer.wants(top)).max().unwrap_or(0);
         if producer.watched.update(wanted, now) {
             let encodings = producer.unwatched();
             for &index in &encodings {
@@ -101,9 +123,55 @@ impl Worker {
                     stream.rate_before_bps = Some(stream.rate_bps(u8::MAX, now));
                 }
             }
+            let (transport, pauses) = (producer.transport, producer.pauses().collect::<Vec<_>>());
             let producer = producer.id.clone();
             self.events.push(Event::ProducerLayersUnwatched { producer, encodings });
+            self.write_pauses(transport, &pauses, now);
         }
+    }
+
+    /// With the reports to the other end of a pipe: what nobody here wants need not come. Said again and
+    /// again, since it may be lost, or who is there may have begun anew.
+    pub(crate) fn repeat_pauses(&mut self, key: TransportKey, now: Nanos) {
+        let Some(transport) = self.transports.get(key) else { return };
+        if transport.link.is_pipe() {
+            let producers = transport.producers.iter().filter_map(|key| self.producers.get(*key));
+            let pauses: Vec<_> = producers.flat_map(|producer| producer.pauses()).collect();
+            self.write_pauses(key, &pauses, now);
+        }
+    }
+
+    fn write_pauses(&mut self, key: TransportKey, pauses: &[Pause], now: Nanos) {
+        if self.transports.get(key).is_some_and(|transport| transport.link.is_pipe()) {
+            for some in pauses.chunks(PAUSES_MAX) {
+                self.send_rtcp(key, now, |w| w.pause_resume(OUR_SSRC, some));
+            }
+        }
+    }
+
+    /// Nobody beyond a pipe wants a stream any more, or somebody does again. The last word counts, in
+    /// whatever order they came: it is repeated every second.
+    pub(crate) fn receive_pause(
+        &mut self,
+        key: TransportKey,
+        pause: Pause,
+        arrival: Arrival,
+    ) -> Result<(), Discard> {
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        let consumer = transport.consumer_ssrcs.get(&pause.ssrc);
+        let consumer_key = *consumer.ok_or(Discard::RtcpUnknownStream)?;
+        let consumer = self.consumers.get_mut(consumer_key).ok_or(Discard::RtcpUnknownStream)?;
+        // Receivers say by the API what they want.
+        let is_meant = consumer.is_pipe() && consumer.ssrc == pause.ssrc;
+        if is_meant && consumer.is_left_out != pause.is_paused {
+            consumer.leave_out(pause.is_paused);
+            let producer = consumer.producer;
+            transport.layers_at = AT_ONCE;
+            self.follow(consumer_key, arrival.moment());
+            self.wants_changed(producer);
+            self.touch(key);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use ironcast_core::{
     framing,
     wire::{
         red::{earlier_header, newest_header},
-        rtcp::{CompoundWriter, DlrrReport, ReportBlock, SenderInfo},
+        rtcp::{CompoundWriter, DlrrReport, Pause, ReportBlock, SenderInfo},
         rtp::{Fields, HeaderWriter},
         stun,
         twcc::Head,
@@ -201,6 +201,7 @@ fn rtcp_inputs() -> Files {
     let feedback = |statuses: &[Option<i16>]| {
         compound(|w| w.transport_feedback(1, 2, head, statuses).map(drop))
     };
+    let pause = |ssrc, is_paused| Pause { ssrc, is_paused, number: 7 };
     let mut app = vec![0x81, 204, 0, 3];
     app.extend(b"\0\0\0\x01nameDATA");
     vec![
@@ -211,6 +212,7 @@ fn rtcp_inputs() -> Files {
         ("cname", compound(|w| w.cname(1, "somebody@somewhere"))),
         ("goodbye", compound(|w| w.goodbye(&[1, 2, 3]))),
         ("nack", compound(|w| w.nack(1, 2, &[65_534, 65_535, 3, 100, 101]))),
+        ("pause-resume", compound(|w| w.pause_resume(1, &[pause(2, true), pause(3, false)]))),
         ("picture-loss", compound(|w| w.picture_loss(1, 2))),
         ("full-intra", compound(|w| w.full_intra(1, &[(2, 3), (4, 5)]))),
         ("maximum-bitrate", compound(|w| w.maximum_bitrate(1, 1_234_567, &[2, 3]))),

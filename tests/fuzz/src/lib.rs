@@ -159,6 +159,7 @@ fn rtcp_packet(packet: Packet<'_>) {
         Packet::TransportFeedback { feedback, .. } => {
             assert_eq!(feedback.packets().count(), usize::from(feedback.status_count));
         }
+        Packet::PauseResume(pauses) => drop(pauses.requests().count()),
         Packet::FullIntraRequest(request) => drop(request.entries().count()),
         Packet::MaximumBitrate(remb) => drop(remb.ssrcs().count()),
         Packet::ExtendedReport(report) => {

@@ -82,6 +82,15 @@ impl Link {
         }
     }
 
+    /// True where another router is at the other end: on another host, or another worker.
+    pub(crate) fn is_pipe(&self) -> bool {
+        match &self.kind {
+            Kind::WebRtc(_) => false,
+            Kind::Plain(plain) => plain.is_pipe,
+            Kind::Hop(_) => true,
+        }
+    }
+
     /// Where media leaves, once that is known.
     #[must_use]
     pub fn path(&self) -> Option<PathId> {

@@ -76,6 +76,8 @@ impl Side {
 #[derive(Debug)]
 pub struct Plain {
     comedia: bool,
+    /// The peer is a pipe's other end.
+    pub(crate) is_pipe: bool,
     /// The API has said where the peer is, or what it seals with.
     pub(crate) is_connected: bool,
     rtp: Side,
@@ -87,9 +89,10 @@ pub struct Plain {
 impl Plain {
     /// Nobody is known yet.
     #[must_use]
-    pub fn new(sockets: Sockets, comedia: bool) -> Self {
+    pub fn new(sockets: Sockets, comedia: bool, is_pipe: bool) -> Self {
         Self {
             comedia,
+            is_pipe,
             is_connected: false,
             rtp: Side::new(sockets.rtp),
             rtcp: sockets.rtcp.map(Side::new),

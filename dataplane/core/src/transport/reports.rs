@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Who reports, when a transport sends no media of its own.
-const OUR_SSRC: u32 = 1;
+pub(crate) const OUR_SSRC: u32 = 1;
 /// RTCP is not longer than this; larger datagrams are dropped.
 const RTCP_BYTES_MAX: usize = 1_500;
 /// Room for a compound, its trailer not counted.
@@ -115,6 +115,14 @@ impl Worker {
                     if let Err(reason) =
                         self.receive_key_frame_wish(key, ssrc, Some(number), arrival)
                     {
+                        self.discards.count(reason);
+                    }
+                }
+                Ok(())
+            }
+            Packet::PauseResume(pauses) => {
+                for pause in pauses.requests() {
+                    if let Err(reason) = self.receive_pause(key, pause, arrival) {
                         self.discards.count(reason);
                     }
                 }
@@ -451,7 +459,7 @@ impl Worker {
     }
 
     /// Builds a compound, seals it and queues it for the selected path.
-    fn send_rtcp(
+    pub(crate) fn send_rtcp(
         &mut self,
         key: TransportKey,
         now: Nanos,

@@ -1,4 +1,4 @@
-//! RTCP (RFC 3550 section 6, RFC 3611, RFC 4585, RFC 5104, RFC 5506, REMB): typed views over the
+//! RTCP (RFC 3550 section 6, RFC 3611, RFC 4585, RFC 5104, RFC 5506, RFC 7728, REMB): typed views over the
 //! packets of a compound, and a writer that appends packets to a buffer. Called per received and
 //! per sent RTCP datagram. Never keeps state, never allocates; a packet of a kind that is not known
 //! here, or whose inside is wrong, is passed over as [`Packet::Other`] without spoiling the rest.
@@ -21,6 +21,7 @@ const EXTENDED_REPORT: u8 = 207;
 
 /// Formats of transport feedback.
 const FORMAT_NACK: u8 = 1;
+const FORMAT_PAUSE_RESUME: u8 = 9;
 const FORMAT_TWCC: u8 = 15;
 /// Formats of payload feedback.
 const FORMAT_PLI: u8 = 1;
@@ -30,6 +31,10 @@ const FORMAT_APPLICATION: u8 = 15;
 /// Extended report blocks (RFC 3611 section 4.4, 4.5).
 const XR_RECEIVER_REFERENCE_TIME: u8 = 4;
 const XR_DLRR: u8 = 5;
+
+/// Types of pause requests (RFC 7728 section 8.1).
+const PAUSE: u8 = 0;
+const RESUME: u8 = 1;
 
 const REPORT_BYTES: usize = 24;
 const REMB_NAME: &[u8; 4] = b"REMB";
@@ -93,6 +98,8 @@ pub enum Packet<'a> {
     Goodbye(Goodbye<'a>),
     /// RFC 4585 section 6.2.1.
     Nack(Nack<'a>),
+    /// RFC 7728: streams that are not wanted now, or again.
+    PauseResume(PauseResume<'a>),
     /// Transport-wide feedback.
     TransportFeedback {
         /// Who says it.
@@ -198,6 +205,9 @@ fn parse_feedback(packet_type: u8, format: u8, body: &[u8]) -> Option<Packet<'_>
     Some(match (packet_type, format) {
         (TRANSPORT_FEEDBACK, FORMAT_NACK) => {
             Packet::Nack(Nack { sender_ssrc, media_ssrc, pairs: rest })
+        }
+        (TRANSPORT_FEEDBACK, FORMAT_PAUSE_RESUME) => {
+            Packet::PauseResume(PauseResume { sender_ssrc, requests: rest })
         }
         (TRANSPORT_FEEDBACK, FORMAT_TWCC) => Packet::TransportFeedback {
             sender_ssrc,
@@ -400,6 +410,43 @@ impl<'a> Nack<'a> {
                     .map(move |bit| first.wrapping_add(bit + 1));
                 std::iter::once(first).chain(following)
             })
+    }
+}
+
+/// Which streams a receiver wants.
+#[derive(Debug, Clone, Copy)]
+pub struct PauseResume<'a> {
+    /// Who asks.
+    pub sender_ssrc: u32,
+    requests: &'a [u8],
+}
+
+/// One stream that a receiver does not want, or wants again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pause {
+    /// Which.
+    pub ssrc: u32,
+    /// It is not wanted.
+    pub is_paused: bool,
+    /// PauseID: grows with each change.
+    pub number: u16,
+}
+
+impl<'a> PauseResume<'a> {
+    /// PAUSE and RESUME; answers to them are passed over. Ends early where one is cut short.
+    pub fn requests(&self) -> impl Iterator<Item = Pause> + 'a {
+        let mut rest = self.requests;
+        std::iter::from_fn(move || {
+            loop {
+                let ssrc = u32_at(rest, 0)?;
+                let [kind, words, number @ ..] = array_at::<4>(rest, 4)?;
+                rest = rest.get(8 + 4 * usize::from(words)..)?;
+                if let kind @ (PAUSE | RESUME) = kind >> 4 {
+                    let number = u16::from_be_bytes(number);
+                    return Some(Pause { ssrc, is_paused: kind == PAUSE, number });
+                }
+            }
+        })
     }
 }
 

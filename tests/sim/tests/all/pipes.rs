@@ -1,5 +1,5 @@
-//! A room over two hosts: a pipe carries every stream of a track, repairs what the trunk loses, and
-//! leaves all choices to the far side.
+//! A room over two hosts: a pipe carries every stream of a track that is wanted beyond it, repairs what the
+//! trunk loses, and leaves all choices to the far side.
 
 use ironcast_core::{
     Discard, MS, SECOND,
@@ -144,7 +144,7 @@ fn wishes_of_all_far_receivers_are_one_and_of_one_stream() {
 }
 
 #[test]
-fn the_far_side_chooses_layers_and_the_trunk_carries_all() {
+fn the_far_side_chooses_layers_and_the_trunk_carries_what_is_wanted_there() {
     let (mut world, _) = piped(1230, Network::default(), (false, true));
     let bob = join_far(&mut world, "bob");
     let ssrc = world.consume(bob, "camera");
@@ -154,11 +154,13 @@ fn the_far_side_chooses_layers_and_the_trunk_carries_all() {
         let layers = Layers { spatial, temporal: 2 };
         let (set, now) = (SetPreferredLayers { id: "bob/camera".into(), layers }, world.now);
         world.worker_at(1).apply_preferred_layers(&set, now).unwrap();
-        world.run(3 * SECOND);
+        world.run(4 * SECOND);
         assert_eq!(layer(&mut world, bob, ssrc), usize::from(spatial));
         let now = world.now;
         let stats = world.worker_at(1).producer_stats("camera", now).unwrap();
-        assert!(stats.iter().all(|one| one.stream.bitrate > 50_000), "{stats:?}");
+        // What may be his when his path gets narrow comes, too.
+        let comes: Vec<_> = stats.iter().map(|one| one.stream.bitrate > 50_000).collect();
+        assert_eq!(comes, [true, spatial > 0, spatial > 1], "{stats:?}");
     }
     // What cannot be chosen.
     let set =

@@ -1,8 +1,8 @@
 //! Which encodings of a simulcast nobody watches, and what it takes until one is back.
 
-use ironcast_core::{MS, SECOND};
+use ironcast_core::{Discard, MS, SECOND, wire::rtcp::Pause};
 use ironcast_protocol::{Event, command::SetPreferredLayers, media::Layers};
-use ironcast_sim::World;
+use ironcast_sim::{Network, World, world::Want};
 
 fn told(world: &mut World) -> Vec<Vec<u8>> {
     let events = std::mem::take(&mut world.events).into_iter();
@@ -105,4 +105,116 @@ fn an_encoding_that_was_off_comes_back_at_once() {
         assert!(has_top(&world), "seed {seed}");
         world.assert_no_faults();
     }
+}
+
+/// Encodings that nobody watches, as a worker last told.
+fn unwatched(world: &mut World, worker: usize) -> Vec<u8> {
+    world.worker_at(worker).producer_state("camera").unwrap().unwatched
+}
+
+/// Packets of each stream that came to a worker.
+fn came(world: &mut World, worker: usize) -> Vec<u64> {
+    let now = world.now;
+    let stats = world.worker_at(worker).producer_stats("camera", now).unwrap();
+    stats.iter().map(|one| one.stream.packet_count).collect()
+}
+
+fn want(spatial: u8) -> Want {
+    Want { preferred: Some(Layers { spatial, temporal: 2 }), ..Want::default() }
+}
+
+/// Alice on the first worker or host; her camera is carried to the second.
+fn carried(seed: u64, network: Network, is_host: bool) -> World {
+    let mut world = if is_host {
+        World::two_hosts(seed, network, true)
+    } else {
+        World::two_workers(seed, Network { delay: 0, ..network })
+    };
+    let alice = world.join("alice");
+    world.publish_simulcast(alice, "camera", 3);
+    world.pipe("camera");
+    world
+}
+
+#[test]
+fn what_nobody_wants_on_any_worker_or_host_is_told_to_the_publisher() {
+    for (seed, is_host) in [(940, false), (941, true)] {
+        let mut world = carried(seed, Network::default(), is_host);
+        world.run(5 * SECOND);
+        assert_eq!(unwatched(&mut world, 0), [0, 1, 2], "nobody, anywhere");
+        let carol = world.join_worker(1, "carol", Network::default(), Network::default());
+        let ssrc = world.consume_as(carol, "camera", want(1)).0;
+        world.run(SECOND);
+        assert_eq!(unwatched(&mut world, 0), [2], "she is on the other one");
+        let first = world.peers[carol].inbox(ssrc).first_picture_at();
+        assert!(first.is_some_and(|at| at < world.now), "seed {seed}");
+        // What she does not want does not come.
+        let before = came(&mut world, 1);
+        world.run(2 * SECOND);
+        let after = came(&mut world, 1);
+        assert_eq!(after[2], before[2], "seed {seed}");
+        assert!(after[0] > before[0] + 50 && after[1] > before[1] + 100, "{before:?} {after:?}");
+        // Somebody on the first wants more, then she does: at once.
+        let bob = world.join("bob");
+        world.consume_as(bob, "camera", want(2));
+        world.run(100 * MS);
+        assert_eq!(unwatched(&mut world, 0), []);
+        world.worker().apply_close_consumer("bob/camera").unwrap();
+        world.run(3 * SECOND);
+        assert_eq!(unwatched(&mut world, 0), [2]);
+        let now = world.now;
+        let set =
+            SetPreferredLayers { id: "carol/camera".into(), layers: want(2).preferred.unwrap() };
+        world.worker_at(1).apply_preferred_layers(&set, now).unwrap();
+        world.run(150 * MS);
+        assert_eq!(unwatched(&mut world, 0), []);
+        world.run(SECOND);
+        let top = world.peers[0].track("camera").sources[2].ssrc;
+        let newest = world.peers[carol].inbox(ssrc).got.values().next_back().unwrap().body.source;
+        assert_eq!(newest, top, "seed {seed}: she has it");
+        let holes = world.peers[carol].inbox(ssrc).holes();
+        assert!(holes.is_empty(), "seed {seed}: {holes:?}");
+        world.worker_at(1).apply_close_consumer("carol/camera").unwrap();
+        world.run(5 * SECOND);
+        assert_eq!(unwatched(&mut world, 0), [0, 1, 2]);
+        world.assert_no_faults();
+    }
+}
+
+/// A message that is lost is said again.
+#[test]
+fn it_is_told_over_a_bad_network_too() {
+    for seed in 950..954 {
+        let mut world = carried(seed, Network::lossy(0.4), true);
+        let carol = world.join_worker(1, "carol", Network::default(), Network::default());
+        world.consume_as(carol, "camera", want(0));
+        world.run(14 * SECOND);
+        assert_eq!(unwatched(&mut world, 0), [1, 2], "seed {seed}");
+        world.worker_at(1).apply_close_consumer("carol/camera").unwrap();
+        world.consume_as(carol, "camera", want(2));
+        world.run(10 * SECOND);
+        assert_eq!(unwatched(&mut world, 0), [], "seed {seed}");
+        let stats = came(&mut world, 1);
+        world.run(SECOND);
+        assert!(came(&mut world, 1)[2] > stats[2] + 30, "seed {seed}");
+    }
+}
+
+/// Only the other end of a pipe says what nobody wants there, and only of what it is sent.
+#[test]
+fn a_receiver_does_not_pause_by_rtcp() {
+    let mut world = carried(960, Network::default(), true);
+    let bob = world.join("bob");
+    let ssrc = world.consume_as(bob, "camera", want(0)).0;
+    world.run(2 * SECOND);
+    let unknown = world.discarded(Discard::RtcpUnknownStream);
+    let pause = |ssrc| Pause { ssrc, is_paused: true, number: 1 };
+    let bytes = world.peers[bob].seal_rtcp(|w| w.pause_resume(5, &[pause(ssrc), pause(4_711)]));
+    world.send(bob, bytes);
+    world.run(100 * MS);
+    assert_eq!(world.discarded(Discard::RtcpUnknownStream), unknown + 1);
+    let before = world.peers[bob].inbox(ssrc).got.len();
+    world.run(SECOND);
+    assert!(world.peers[bob].inbox(ssrc).got.len() > before + 25, "he has it still");
+    world.assert_no_faults();
 }

@@ -324,6 +324,7 @@ fn read_all(bytes: &[u8]) {
             Packet::Goodbye(goodbye) => drop(goodbye.ssrcs().count()),
             Packet::Nack(nack) => drop(nack.sequences().count()),
             Packet::TransportFeedback { feedback, .. } => drop(feedback.packets().count()),
+            Packet::PauseResume(pauses) => drop(pauses.requests().count()),
             Packet::FullIntraRequest(request) => drop(request.entries().count()),
             Packet::MaximumBitrate(remb) => drop(remb.ssrcs().count()),
             Packet::ExtendedReport(report) => {
@@ -391,4 +392,31 @@ fn times_and_round_trips() {
     assert_eq!(round_trip(5, 0, 0), None);
     assert_eq!(round_trip(1_000, 2_000, 0), None);
     assert_eq!(round_trip(1_000, 1_001, 0), Some(nanos_from_short(1)));
+}
+
+#[test]
+fn pauses_are_read_back_and_answers_are_passed_over() {
+    let pause = |ssrc, is_paused, number| Pause { ssrc, is_paused, number };
+    let requests = [pause(7, true, 1), pause(8, false, 65_535), pause(9, true, 300)];
+    let bytes = compound(|w| w.pause_resume(1, &requests));
+    assert_eq!(bytes[..4], [0x89, 205, 0, 2 + 2 * 3]);
+    let read = |bytes: &[u8]| match only(bytes) {
+        Packet::PauseResume(packet) => packet.requests().collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(read(&bytes), requests);
+    // PAUSED with a word of its own, which is not for us.
+    let mut answered = bytes.clone();
+    answered[16..20].copy_from_slice(&[2 << 4, 1, 0, 1]);
+    assert_eq!(read(&answered), [pause(0x1000_ffff, true, 9)], "its word is passed over");
+    // Cut short in the middle of one, and one whose words are not there.
+    let mut short = bytes.clone();
+    short.truncate(bytes.len() - 4);
+    short[3] -= 1;
+    assert_eq!(read(&short), requests[..2]);
+    let mut longer = bytes;
+    let last = longer.len() - 4;
+    longer[last + 1] = 3;
+    assert_eq!(read(&longer), requests[..2]);
+    assert_eq!(compound(|w| w.pause_resume(1, &[])), []);
 }

@@ -2,9 +2,10 @@
 //! the buffer as it was: the caller sends what is there and begins anew.
 
 use super::{
-    DlrrReport, EXTENDED_REPORT, FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI,
-    FORMAT_TWCC, GOODBYE, PAYLOAD_FEEDBACK, RECEIVER_REPORT, REMB_NAME, ReportBlock, SENDER_REPORT,
-    SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK, XR_DLRR, XR_RECEIVER_REFERENCE_TIME,
+    DlrrReport, EXTENDED_REPORT, FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PAUSE_RESUME,
+    FORMAT_PLI, FORMAT_TWCC, GOODBYE, PAUSE, PAYLOAD_FEEDBACK, Pause, RECEIVER_REPORT, REMB_NAME,
+    RESUME, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION, SenderInfo, TRANSPORT_FEEDBACK,
+    XR_DLRR, XR_RECEIVER_REFERENCE_TIME,
 };
 use crate::wire::{
     twcc,
@@ -186,6 +187,26 @@ impl<'a> CompoundWriter<'a> {
                 w.u16(mask)?;
             }
             Ok(())
+        })
+    }
+
+    /// PAUSE and RESUME of streams (RFC 7728 section 8). An empty list writes nothing.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn pause_resume(&mut self, sender: u32, requests: &[Pause]) -> Result<(), Full> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.packet(TRANSPORT_FEEDBACK, FORMAT_PAUSE_RESUME, |w| {
+            w.u32(sender)?;
+            w.u32(0)?;
+            requests.iter().try_for_each(|request| {
+                w.u32(request.ssrc)?;
+                w.u8((if request.is_paused { PAUSE } else { RESUME }) << 4)?;
+                w.u8(0)?;
+                w.u16(request.number)
+            })
         })
     }
 
