@@ -17,7 +17,7 @@ use ironcast_core::{
     recover::{
         history::Meta,
         pool::Pool,
-        red::{Earlier, LEVELS_MAX, PREFIX_BYTES_MAX, write_prefix},
+        red::{LEVELS_MAX, Redundancy},
     },
     srtp::{MasterKey, OpenKey, SealKey, Suite},
     transport::feedback::TransportFeedback,
@@ -256,12 +256,14 @@ pub fn red(data: &[u8]) {
         assert_eq!(history.len(), pool.lent());
         let stored = history.packet(SourceSeq(seq)).expect("just kept");
         assert_eq!(stored.payload(), newest);
-        let mut prefix = [0; PREFIX_BYTES_MAX];
-        let earlier = Earlier::choose(history, stored, LEVELS_MAX);
-        let len = write_prefix(history, stored, earlier, 111, &mut prefix).expect("all is here");
-        let whole = [&prefix[..len], stored.payload()].concat();
-        let blocks = Blocks::parse(&whole).expect("our own RED is well-formed");
-        assert_eq!(&whole[blocks.newest.range()], newest);
+        let redundancy = Redundancy::choose(history, stored, LEVELS_MAX);
+        if !redundancy.is_none() {
+            let mut before = vec![0; redundancy.bytes()];
+            redundancy.write(stored, 111, &mut before);
+            let whole = [&before[..], stored.payload()].concat();
+            let blocks = Blocks::parse(&whole).expect("our own RED is well-formed");
+            assert_eq!(&whole[blocks.newest.range()], newest);
+        }
         producer.forget_fresh();
     }
 }

@@ -22,8 +22,8 @@ use crate::{
     wire::{
         describe,
         red::{
-            BLOCK_BYTES_MAX, Blocks, EARLIER_HEADER_BYTES, OFFSET_MAX, earlier_header,
-            newest_header,
+            BLOCK_BYTES_MAX, Blocks, EARLIER_HEADER_BYTES, NEWEST_HEADER_BYTES, OFFSET_MAX,
+            earlier_header, newest_header,
         },
     },
 };
@@ -33,26 +33,26 @@ pub const LEVELS_MAX: u8 = 2;
 /// A payload is not made longer than this by what goes with it: well below a datagram's length, so
 /// that it also fits where a tunnel takes some.
 const PAYLOAD_BYTES_MAX: usize = 1_000;
-/// Room that [`write_prefix`] needs.
-pub const PREFIX_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
 /// Numbers below a packet's own among which a missing one is looked for.
 const REACH: u32 = 32;
 
-/// Which earlier packets go with one: bit 0 for the one just before it.
+/// Which earlier packets went with one: bit 0 for the one just before it. What is remembered of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Earlier(pub(super) u8);
 
-impl Earlier {
-    /// True for a packet that goes alone.
-    #[must_use]
-    #[inline]
-    pub fn is_none(self) -> bool {
-        self.0 == 0
-    }
+/// The earlier packets that go with one, looked up once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Redundancy<'a> {
+    /// By how far back, less one.
+    packets: [Option<&'a Stored>; LEVELS_MAX as usize],
+    /// Bytes of all that stands before the payload because of them.
+    len: usize,
+}
 
+impl<'a> Redundancy<'a> {
     /// Up to `levels` of those that are here and fit with `newest`.
     #[must_use]
-    pub fn choose(history: &History, newest: &Stored, levels: u8) -> Self {
+    pub fn choose(history: &'a History, newest: &Stored, levels: u8) -> Self {
         let mut chosen = Self::default();
         let own = usize::from(newest.meta.payload_len) + 1;
         let mut room = PAYLOAD_BYTES_MAX.saturating_sub(own);
@@ -67,55 +67,72 @@ impl Earlier {
                 break;
             }
             room -= EARLIER_HEADER_BYTES + len;
-            chosen.0 |= 1 << (back - 1);
+            chosen.add(back, stored);
         }
         chosen
     }
 
-    /// What they make a payload longer by.
+    /// Those that went with `newest` before. None when one of them is not here any more: a repeat has the
+    /// same bytes, or is not sent.
     #[must_use]
-    pub fn bytes(self, history: &History, newest: &Stored) -> u64 {
-        let stored = self.backs().filter_map(|back| before(history, newest, back));
-        let len = |stored: &Stored| EARLIER_HEADER_BYTES + stored.payload().len();
-        1 + stored.map(len).sum::<usize>() as u64
+    pub fn again(history: &'a History, newest: &Stored, earlier: Earlier) -> Option<Self> {
+        let mut found = Self::default();
+        for back in (1..=LEVELS_MAX).filter(|back| earlier.0 & 1 << (back - 1) != 0) {
+            found.add(back, before(history, newest, back)?);
+        }
+        Some(found)
     }
 
-    /// How far back, the oldest first.
-    fn backs(self) -> impl Iterator<Item = u8> {
-        (1..=LEVELS_MAX).rev().filter(move |back| self.0 & 1 << (back - 1) != 0)
+    fn add(&mut self, back: u8, stored: &'a Stored) {
+        self.packets[usize::from(back) - 1] = Some(stored);
+        self.len = self.len.max(NEWEST_HEADER_BYTES)
+            + EARLIER_HEADER_BYTES
+            + usize::from(stored.meta.payload_len);
+    }
+
+    /// True for a packet that goes alone, and is no RED.
+    #[must_use]
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What [`Self::write`] writes, in bytes: what it makes a payload longer by.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// For a repeat.
+    #[must_use]
+    pub fn earlier(&self) -> Earlier {
+        let bits = self.packets.iter().enumerate();
+        Earlier(bits.fold(0, |bits, (at, one)| bits | u8::from(one.is_some()) << at))
+    }
+
+    /// What stands before the payload of `newest`: the headers, and the earlier payloads, the oldest first.
+    /// All is Opus of that payload type. Fills `out`, which is [`Self::bytes`] long.
+    #[inline(never)]
+    pub fn write(&self, newest: &Stored, payload_type: u8, mut out: &mut [u8]) {
+        let oldest_first = || self.packets.iter().rev().flatten();
+        for stored in oldest_first() {
+            let offset = newest.meta.timestamp.wrapping_sub(stored.meta.timestamp);
+            put(&mut out, &earlier_header(payload_type, offset, stored.payload().len()));
+        }
+        put(&mut out, &[newest_header(payload_type)]);
+        oldest_first().for_each(|stored| put(&mut out, stored.payload()));
+    }
+}
+
+fn put(out: &mut &mut [u8], bytes: &[u8]) {
+    if let Some(space) = out.split_off_mut(..bytes.len()) {
+        space.copy_from_slice(bytes);
     }
 }
 
 fn before<'a>(history: &'a History, newest: &Stored, back: u8) -> Option<&'a Stored> {
     history.packet(SourceSeq(newest.meta.seq.0.checked_sub(back.into())?))
-}
-
-/// Writes what stands before the payload of `newest`: the headers, and what is `earlier`, which is
-/// Opus of that payload type. Returns its length; none when it is not all here any more.
-#[must_use]
-pub fn write_prefix(
-    history: &History,
-    newest: &Stored,
-    earlier: Earlier,
-    payload_type: u8,
-    out: &mut [u8; PREFIX_BYTES_MAX],
-) -> Option<usize> {
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        out.get_mut(at..at + bytes.len())?.copy_from_slice(bytes);
-        at += bytes.len();
-        Some(())
-    };
-    for back in earlier.backs() {
-        let stored = before(history, newest, back)?;
-        let offset = newest.meta.timestamp.wrapping_sub(stored.meta.timestamp);
-        put(&earlier_header(payload_type, offset, stored.payload().len()))?;
-    }
-    put(&[newest_header(payload_type)])?;
-    for back in earlier.backs() {
-        put(before(history, newest, back)?.payload())?;
-    }
-    Some(at)
 }
 
 /// What was in a RED payload.

@@ -12,11 +12,7 @@ use crate::{
     link::way::Way,
     numbers::{SentSeq, SourceSeq},
     producer::{Producer, Stream},
-    recover::{
-        history::{History, Stored},
-        red::{Earlier, PREFIX_BYTES_MAX, write_prefix},
-        resend::SentParts,
-    },
+    recover::{history::Stored, red::Redundancy, resend::SentParts},
     srtp::SealJob,
     template::HeaderFields,
     timeline::Rewritten,
@@ -175,26 +171,22 @@ fn forward_one(
     let Some(rewritten) = consumer.choose(stream, stored, &producer.streams) else {
         return 0;
     };
-    let earlier = if consumer.template.red() == 0 {
-        Earlier::default()
+    let redundancy = if consumer.template.red() == 0 {
+        Redundancy::default()
     } else {
         let history = &producer.streams[usize::from(stream)].history;
-        Earlier::choose(history, stored, consumer.red_levels())
+        Redundancy::choose(history, stored, consumer.red_levels())
     };
     let (abs_send_time, padding) = (out.abs_send_time, stored.meta.padding);
-    let parts = SentParts { abs_send_time, padding, earlier };
-    let len = write_media(out, consumer, producer, stream, stored, rewritten, parts);
+    let parts = SentParts { abs_send_time, padding, earlier: redundancy.earlier() };
+    let len = write_media(out, consumer, producer.codec, stored, rewritten, parts, &redundancy);
     if len == 0 {
         return 0;
     }
     if consumer.repeats_bytes {
         consumer.resends.note_sent(rewritten.seq, parts);
     }
-    consumer.sent.payload_bytes += u64::from(stored.meta.payload_len);
-    if !earlier.is_none() {
-        let history = &producer.streams[usize::from(stream)].history;
-        consumer.sent.payload_bytes += earlier.bytes(history, stored);
-    }
+    consumer.sent.payload_bytes += u64::from(stored.meta.payload_len) + redundancy.bytes() as u64;
     if stored.meta.marker && consumer.repeats_tails() {
         resend(out, consumer, producer, rewritten.seq, now);
     }
@@ -228,11 +220,16 @@ fn resend(
         let Some(parts) = consumer.resends.parts(rewritten.seq) else {
             return 0;
         };
+        let redundancy = history.and_then(|of| Redundancy::again(of, stored, parts.earlier));
+        let Some(redundancy) = redundancy else {
+            return 0;
+        };
         if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
             return 0;
         }
         consumer.asked.retransmitted += 1;
-        return write_media(out, consumer, producer, stream, stored, rewritten, parts);
+        let codec = producer.codec;
+        return write_media(out, consumer, codec, stored, rewritten, parts, &redundancy);
     };
     if !consumer.resends.take(rewritten.seq, consumer.reported.rtt, now) {
         return 0;
@@ -245,8 +242,7 @@ fn resend(
         abs_send_time: out.abs_send_time,
         padding: false,
     };
-    let original = rewritten.seq.wire().to_be_bytes();
-    let index = consumer.rtx_seq;
+    let (before, index) = (Before::Original(rewritten.seq), consumer.rtx_seq);
     let len = write_packet(
         out,
         consumer,
@@ -254,7 +250,7 @@ fn resend(
         stored,
         rewritten,
         &fields,
-        Body { prefix: &original, padding: 0, index },
+        Body { before, padding: 0, index },
     );
     if len > 0 {
         consumer.rtx_seq = consumer.rtx_seq.next();
@@ -263,63 +259,69 @@ fn resend(
     len
 }
 
+/// A packet for the first time, or the same bytes again: as RED where earlier ones go with it.
 fn write_media(
     out: &mut Out<'_>,
     consumer: &Consumer,
-    producer: &Producer,
-    stream: u8,
+    codec: Codec,
     stored: &Stored,
     rewritten: Rewritten,
     parts: SentParts,
+    redundancy: &Redundancy<'_>,
 ) -> usize {
-    if !parts.earlier.is_none() {
-        let history = &producer.streams[usize::from(stream)].history;
-        return write_red(out, consumer, history, stored, rewritten, parts);
-    }
+    let template = &consumer.template;
+    let (named, before) = if redundancy.is_none() {
+        (None, Before::Nothing)
+    } else {
+        let red = (template.red(), consumer.ssrc);
+        (Some(red), Before::Earlier(redundancy, template.payload_type()))
+    };
     let fields = HeaderFields {
-        rtx: None,
+        rtx: named,
         marker: stored.meta.marker,
         seq: rewritten.seq.wire(),
         timestamp: rewritten.timestamp,
         abs_send_time: parts.abs_send_time,
         padding: parts.padding > 0,
     };
-    let body = Body { prefix: &[], padding: usize::from(parts.padding), index: rewritten.seq };
-    write_packet(out, consumer, producer.codec, stored, rewritten, &fields, body)
+    let body = Body { before, padding: usize::from(parts.padding), index: rewritten.seq };
+    write_packet(out, consumer, codec, stored, rewritten, &fields, body)
 }
 
-/// The same as RED, with what was sent before. Nothing where that is not here any more: a repeat is
-/// the same bytes, or none.
-#[inline(never)]
-fn write_red(
-    out: &mut Out<'_>,
-    consumer: &Consumer,
-    history: &History,
-    stored: &Stored,
-    rewritten: Rewritten,
-    parts: SentParts,
-) -> usize {
-    let (template, mut prefix) = (&consumer.template, [0; PREFIX_BYTES_MAX]);
-    let of = template.payload_type();
-    let Some(len) = write_prefix(history, stored, parts.earlier, of, &mut prefix) else {
-        return 0;
-    };
-    let fields = HeaderFields {
-        rtx: Some((template.red(), consumer.ssrc)),
-        marker: stored.meta.marker,
-        seq: rewritten.seq.wire(),
-        timestamp: rewritten.timestamp,
-        abs_send_time: parts.abs_send_time,
-        padding: parts.padding > 0,
-    };
-    let padding = usize::from(parts.padding);
-    let body = Body { prefix: &prefix[..len], padding, index: rewritten.seq };
-    write_packet(out, consumer, Codec::Opus, stored, rewritten, &fields, body)
+/// What stands before the payload.
+enum Before<'a> {
+    Nothing,
+    /// Of a repeat: the number that it had (RFC 4588 section 4).
+    Original(SentSeq),
+    /// Earlier payloads of that type (RFC 2198).
+    Earlier(&'a Redundancy<'a>, u8),
+}
+
+impl Before<'_> {
+    #[inline]
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Original(_) => 2,
+            Self::Earlier(redundancy, _) => redundancy.bytes(),
+        }
+    }
+
+    #[inline]
+    fn write(&self, newest: &Stored, out: &mut [u8]) {
+        match self {
+            Self::Nothing => {}
+            Self::Original(seq) => out.copy_from_slice(&seq.wire().to_be_bytes()),
+            Self::Earlier(redundancy, payload_type) => {
+                redundancy.write(newest, *payload_type, out);
+            }
+        }
+    }
 }
 
 /// What surrounds the payload.
 struct Body<'a> {
-    prefix: &'a [u8],
+    before: Before<'a>,
     padding: usize,
     index: SentSeq,
 }
@@ -336,14 +338,15 @@ fn write_packet(
     body: Body<'_>,
 ) -> usize {
     let payload = stored.payload();
-    let body_len = body.prefix.len() + payload.len() + body.padding;
+    let before_len = body.before.len();
+    let body_len = before_len + payload.len() + body.padding;
     let room = consumer.template.room(stored);
     let Some(buffer) = out.batch.reserve(room + body_len + out.tag_len) else {
         return 0;
     };
     let header_len = consumer.template.write(buffer, stored, fields);
-    let start = header_len + body.prefix.len();
-    buffer[header_len..start].copy_from_slice(body.prefix);
+    let start = header_len + before_len;
+    body.before.write(stored, &mut buffer[header_len..start]);
     let end = start + payload.len();
     buffer[start..end].copy_from_slice(payload);
     if codec == Codec::Vp8 && (rewritten.picture_add, rewritten.tl0_add) != (0, 0) {

@@ -20,6 +20,8 @@ pub const OFFSET_MAX: u32 = (1 << 14) - 1;
 pub const BLOCK_BYTES_MAX: usize = (1 << 10) - 1;
 /// Bytes of an earlier block's header.
 pub const EARLIER_HEADER_BYTES: usize = 4;
+/// The same of the newest.
+pub const NEWEST_HEADER_BYTES: usize = 1;
 
 const MORE: u8 = 0x80;
 

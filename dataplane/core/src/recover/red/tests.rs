@@ -174,18 +174,23 @@ fn what_goes_out_is_what_was_kept() {
         (70_000, 2, &[]),
     ] {
         let newest = history.packet(SourceSeq(seq)).unwrap();
-        let earlier = Earlier::choose(&history, newest, levels);
-        assert_eq!(earlier.is_none(), back.is_empty(), "{seq} {levels}");
-        let mut out = [0; PREFIX_BYTES_MAX];
-        let len = write_prefix(&history, newest, earlier, OPUS, &mut out).unwrap();
-        let whole = [&out[..len], newest.payload()].concat();
-        assert_eq!(whole, red(seq, back), "{seq} {levels}");
-        assert_eq!(earlier.bytes(&history, newest), len as u64);
+        let redundancy = Redundancy::choose(&history, newest, levels);
+        assert_eq!(redundancy.is_none(), back.is_empty(), "{seq} {levels}");
+        let again = Redundancy::again(&history, newest, redundancy.earlier()).unwrap();
+        for redundancy in [redundancy, again] {
+            if back.is_empty() {
+                assert_eq!((redundancy.bytes(), redundancy.earlier()), (0, Earlier(0)));
+                continue;
+            }
+            let mut out = vec![0xee; redundancy.bytes()];
+            redundancy.write(newest, OPUS, &mut out);
+            let whole = [&out[..], newest.payload()].concat();
+            assert_eq!(whole, red(seq, back), "{seq} {levels}");
+        }
     }
     // A repeat is the same bytes or none.
     let newest = history.packet(SourceSeq(70_007)).unwrap();
-    let mut out = [0; PREFIX_BYTES_MAX];
-    assert_eq!(write_prefix(&history, newest, Earlier(0b01), OPUS, &mut out), None);
+    assert!(Redundancy::again(&history, newest, Earlier(0b01)).is_none());
 }
 
 #[test]
@@ -197,7 +202,10 @@ fn what_is_long_or_long_ago_does_not_go_with_it() {
     keep(&mut history, &mut pool, 70_003, 2 * FRAME + OFFSET_MAX + 1, &[4; 10]);
     keep(&mut history, &mut pool, 70_004, 2 * FRAME + OFFSET_MAX + 1, &[5; 10]);
     keep(&mut history, &mut pool, 70_005, 2 * FRAME + OFFSET_MAX + 2, &[6; 1_100]);
-    let chosen = |seq| Earlier::choose(&history, history.packet(SourceSeq(seq)).unwrap(), 2).0;
+    let chosen = |seq| {
+        let newest = history.packet(SourceSeq(seq)).unwrap();
+        Redundancy::choose(&history, newest, 2).earlier().0
+    };
     assert_eq!(chosen(70_001), 0b01);
     assert_eq!(chosen(70_002), 0b01, "both were more than a payload may have");
     assert_eq!(chosen(70_003), 0, "14 bits do not reach so far");
