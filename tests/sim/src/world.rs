@@ -2,6 +2,7 @@
 //! one moment at which something happens to the next; commands go through here, so that their
 //! consequences happen in the worker's next turn, as with the real engine.
 
+pub mod plain;
 pub mod trunk;
 
 use std::{
@@ -182,6 +183,8 @@ pub struct World {
     audits: BTreeMap<(usize, u64), Audit>,
     next_ssrc: u32,
     trunk: Option<trunk::Trunk>,
+    /// What came to peers that are known by their address.
+    plain: BTreeMap<SocketAddr, Vec<(Nanos, Vec<u8>)>>,
 }
 
 impl World {
@@ -229,6 +232,7 @@ impl World {
             audits: BTreeMap::new(),
             next_ssrc: 70_000,
             trunk: None,
+            plain: BTreeMap::new(),
         };
         let create = CreateRouter {
             id: ROOM.into(),
@@ -812,6 +816,10 @@ impl World {
         let paths = &self.hosts[worker].paths;
         let Some(&tuple) = paths.get(&(path.slot, path.generation)) else { return };
         if self.fly_by_trunk(worker, tuple.remote, datagram) {
+            return;
+        }
+        if let Some(got) = self.plain.get_mut(&tuple.remote) {
+            got.push((self.now, datagram.to_vec()));
             return;
         }
         // Who sends from that address now, or did before it moved; of several the one that it is for.
