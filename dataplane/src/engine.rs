@@ -17,7 +17,7 @@ use ironcast_core::{
     srtp::{MasterKey, Sealer},
     worker::{Action, Ingress, Worker},
 };
-use ironcast_driver::{Engine, Inbound, Io, Statistics, mailbox::Sender};
+use ironcast_driver::{Engine, Home, Inbound, Io, Statistics, mailbox::Sender};
 use ironcast_handshake::{
     Certificate, Failure, Fingerprint, FingerprintError, Handshakes, Output, Role,
 };
@@ -249,9 +249,10 @@ impl<S: Sealer> WorkerEngine<S> {
                 });
                 (token, Ok(Answer::States(states.collect())))
             }
-            ToWorker::Stun { .. } | ToWorker::Handshake { .. } | ToWorker::YieldPath { .. } => {
-                return;
-            }
+            ToWorker::Stun { .. }
+            | ToWorker::Stream(_)
+            | ToWorker::Handshake { .. }
+            | ToWorker::YieldPath { .. } => return,
         };
         let _ = self.parts.hub.send(ToHub::Answer { token, answer });
     }
@@ -286,10 +287,6 @@ impl<S: Sealer> WorkerEngine<S> {
         io: &mut Io,
         now: Nanos,
     ) -> Result<Reply, CommandError> {
-        if create.candidates.tcp && self.parts.is_single_port {
-            let what = "TCP candidates are not to be had in single-port mode (rtc.single_port)";
-            return Err(CommandError::new(ErrorCode::Unsupported, what));
-        }
         let port = self.take_port(create.candidates.tcp, io)?;
         let parts = &mut self.parts;
         let made = credentials(parts.number).and_then(|credentials| {
@@ -331,18 +328,18 @@ impl<S: Sealer> WorkerEngine<S> {
     /// A port for a new transport. That somebody else has its TCP half (a connection of this host's, for
     /// a while) says nothing of the next one.
     fn take_port(&mut self, wants_tcp: bool, io: &mut Io) -> Result<u16, CommandError> {
-        let Parts { ports, addresses, .. } = &mut self.parts;
+        let Parts { ports, addresses, is_single_port, .. } = &mut self.parts;
         let mut passed_over = Vec::new();
         let taken = loop {
             let taken = ports.take(|port| open_listeners(io, addresses, port)).map_err(Some);
             match taken {
                 Ok(port) if wants_tcp && !self.tcp_ports.contains(&port) => {
-                    if open_stream_listeners(io, addresses, port) {
+                    if open_stream_listeners(io, addresses, port, *is_single_port) {
                         self.tcp_ports.insert(port);
                         break Ok(port);
                     }
                     passed_over.push(port);
-                    if passed_over.len() >= TCP_PORTS_TRIED {
+                    if *is_single_port || passed_over.len() >= TCP_PORTS_TRIED {
                         break Err(None);
                     }
                 }
@@ -561,6 +558,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     fn message(&mut self, message: ToWorker, io: &mut Io, now: Nanos) {
         match message {
             ToWorker::YieldPath { path } => self.core.yield_path(path, now),
+            ToWorker::Stream(connection) => io.adopt_stream(connection),
             ToWorker::Stun { local, remote, holder, datagram } => {
                 let source = Ingress::HandedOver { local, remote, holder };
                 self.core.receive(source, &datagram, Arrival::at(now));
@@ -575,12 +573,24 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         }
     }
 
+    fn home_of(&self, frame: &[u8]) -> Home {
+        match self.core.home_of(frame) {
+            Some(worker) if worker == self.parts.number => Home::Here,
+            Some(worker) => Home::Worker(worker),
+            None => Home::Nobody,
+        }
+    }
+
     fn turn(&mut self, io: &mut Io, now: Nanos) {
         self.turned_at = now;
         if self.parts.pulse.turn()
             && let Some(mailbox) = self.parts.mailbox.take()
         {
             let _ = self.parts.hub.send(ToHub::Running { worker: self.parts.number, mailbox });
+        }
+        for connection in io.take_connections_of_others() {
+            // To one that is not there, or has too many: it is closed, and the peer comes again.
+            self.parts.directory.send(connection.worker, ToWorker::Stream(connection));
         }
         self.act(io, now);
         self.core.expire(now);
@@ -644,10 +654,21 @@ fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> Ope
 }
 
 /// A listener for connections beside each of datagrams. True if there is one at all.
-fn open_stream_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> bool {
+fn open_stream_listeners(
+    io: &mut Io,
+    addresses: &[std::net::IpAddr],
+    port: u16,
+    is_shared: bool,
+) -> bool {
     let mut opened = Vec::new();
     for address in addresses {
-        match io.open_stream_listener(SocketAddr::new(*address, port)) {
+        let local = SocketAddr::new(*address, port);
+        let listener = if is_shared {
+            io.share_stream_listener(local)
+        } else {
+            io.open_stream_listener(local)
+        };
+        match listener {
             Ok(listener) => opened.push(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) => {

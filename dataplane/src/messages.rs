@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use ironcast_core::{batch::PathId, figures::ResourceState};
-use ironcast_driver::mailbox::Sender;
+use ironcast_driver::{AcceptedStream, mailbox::Sender};
 use ironcast_handshake::Output;
 use ironcast_protocol::{Command, CommandError, Event, Frame, Reply, WorkerId};
 
@@ -44,6 +44,8 @@ pub enum ToWorker {
         /// The datagram.
         datagram: Vec<u8>,
     },
+    /// A connection that came in on another core (`rtc.single_port`).
+    Stream(AcceptedStream),
     /// A connected socket is to be closed if its transports are silent: its peer's address belongs to
     /// another worker's transport now.
     YieldPath {

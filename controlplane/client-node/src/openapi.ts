@@ -252,7 +252,7 @@ export interface components {
             enableSctp?: boolean | null;
             /** @description plain, pipe: SRTP (default false); of a pipe by `AEAD_AES_256_GCM`. */
             enableSrtp?: boolean | null;
-            /** @description webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`, which is false). Not in single-port mode. */
+            /** @description webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`, which is false). */
             enableTcp?: boolean | null;
             /** @description webrtc: offer UDP candidates (default `rtc.enable_udp`, which is true). */
             enableUdp?: boolean | null;

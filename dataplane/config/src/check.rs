@@ -197,10 +197,6 @@ pub(crate) fn whole(config: &Config) -> Vec<Problem> {
         let help = "a browser has nowhere to connect to: set one of the two";
         refuse("rtc.enable_udp", "rtc.enable_udp and rtc.enable_tcp are both off".into(), help);
     }
-    if rtc.enable_tcp && rtc.single_port.is_some() {
-        let what = "TCP candidates are on the ports of the range, and there is one port".into();
-        refuse("rtc.enable_tcp", what, "leave out rtc.single_port, or leave rtc.enable_tcp off");
-    }
     if !dataplane.cores.is_empty() && dataplane.workers != 0 && dataplane.workers != workers {
         let what = format!("{} workers on {workers} cores", dataplane.workers);
         refuse("dataplane.workers", what, "set dataplane.workers or dataplane.cores, not both");

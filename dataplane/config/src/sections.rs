@@ -99,7 +99,7 @@ section! {
         /// First and last UDP port. Each worker gets an equal part of them.
         /// MEDIASOUP_RTC_MIN_PORT and MEDIASOUP_RTC_MAX_PORT in the environment are understood.
         ports: PortRange = PortRange { first: 40_000, last: 49_999 };
-        /// One UDP port for everybody instead of the range, such as 3478.
+        /// One port for everybody instead of the range, such as 3478; TCP too where that is enabled.
         single_port: Option<u16> = None, RealPort;
         /// Participants at once in single-port mode: beyond, creation answers no_capacity, because
         /// an unknown packet costs time for each of them.

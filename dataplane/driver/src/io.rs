@@ -52,6 +52,8 @@ pub(crate) enum SlotUse {
     },
     StreamListener {
         local: SocketAddr,
+        /// Other workers listen there, too.
+        is_shared: bool,
     },
     /// A connection: see [`Slot::stream`].
     Stream,
@@ -242,7 +244,7 @@ impl Io {
     #[must_use]
     pub fn local_addr(&self, listener: ListenerId) -> Option<SocketAddr> {
         match self.slots.get(listener.0 as usize)?.usage {
-            SlotUse::Listener { local } | SlotUse::StreamListener { local } => Some(local),
+            SlotUse::Listener { local } | SlotUse::StreamListener { local, .. } => Some(local),
             _ => None,
         }
     }
@@ -549,6 +551,10 @@ impl Io {
                 }
                 SlotUse::Stream if entry.stream.as_ref().is_none_or(|one| one.is_over()) => {
                     continue;
+                }
+                SlotUse::Stream if entry.stream.as_ref().is_some_and(|one| one.is_anybodys()) => {
+                    let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+                    on!(file, |file| opcode::PollAdd::new(file, events).build())
                 }
                 SlotUse::Stream => {
                     on!(file, |file| opcode::RecvMulti::new(file, buffers::GROUP).build())

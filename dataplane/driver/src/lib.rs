@@ -47,6 +47,6 @@ pub use hops::Exchange;
 pub use io::{Io, paths_max};
 pub use sockets::is_shortage;
 pub use statistics::Statistics;
-pub use streams::StreamLimits;
+pub use streams::{AcceptedStream, StreamLimits};
 pub use without::{UnknownName, Without};
-pub use worker_loop::{DriverConfig, DriverError, Engine, Inbound, Transmit, run};
+pub use worker_loop::{DriverConfig, DriverError, Engine, Home, Inbound, Transmit, run};

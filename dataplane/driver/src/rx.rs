@@ -50,7 +50,12 @@ impl Io {
         }
         let id = PathId { slot, generation };
         match usage {
-            SlotUse::StreamListener { local } => return self.accept(id, local, completion.result),
+            SlotUse::StreamListener { local, is_shared } => {
+                return self.accept(id, (local, is_shared), completion.result);
+            }
+            SlotUse::Stream if self.is_anybodys(id) => {
+                return self.receive_first(id, completion.result, engine);
+            }
             SlotUse::Stream => return self.receive_stream(id, completion, engine),
             SlotUse::Free
             | SlotUse::Listener { .. }

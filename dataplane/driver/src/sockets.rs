@@ -88,14 +88,16 @@ pub(crate) fn listener(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A listener for connections on one specific address. What is accepted has its options.
-pub(crate) fn stream_listener(address: SocketAddr) -> io::Result<Socket> {
+/// A listener for connections on one specific address, which other workers may share. What is accepted
+/// has its options.
+pub(crate) fn stream_listener(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // Connections of before a restart may still be closing.
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(STREAM_SEND_BYTES)?;
@@ -103,6 +105,19 @@ pub(crate) fn stream_listener(address: SocketAddr) -> io::Result<Socket> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// What has come of a connection, which stays where it is. Does not wait.
+pub(crate) fn peek(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_PEEK | libc::MSG_DONTWAIT);
+    // SAFETY: a valid descriptor, and `buffer` is valid for its length for the call to write.
+    let got = unsafe { libc::recv(fd, buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// A connection is readable when so many bytes have come.
+pub(crate) fn wake_at(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, &(bytes as i32))
 }
 
 /// A connected socket, and what had come to it before it was connected (its sender and bytes).

@@ -56,8 +56,12 @@ pub struct Statistics {
     pub tcp_evicted: u64,
     /// Closed because no valid check came in time.
     pub tcp_timed_out: u64,
-    /// Closed because too much came before a valid check.
+    /// Closed because too much came before a valid check, or on a port of all workers something else.
     pub tcp_strange: u64,
+    /// Handed to the worker that they are for, on a port of all workers.
+    pub tcp_handed_over: u64,
+    /// Taken over from the worker that accepted them.
+    pub tcp_adopted: u64,
     /// Closed because of a frame longer than a datagram may be.
     pub tcp_oversized: u64,
     /// Closed or reset by the peer.
@@ -173,6 +177,8 @@ impl Statistics {
             ("tcp_evicted", self.tcp_evicted),
             ("tcp_timed_out", self.tcp_timed_out),
             ("tcp_strange", self.tcp_strange),
+            ("tcp_handed_over", self.tcp_handed_over),
+            ("tcp_adopted", self.tcp_adopted),
             ("tcp_oversized", self.tcp_oversized),
             ("tcp_closed", self.tcp_closed),
             ("tcp_stalled", self.tcp_stalled),

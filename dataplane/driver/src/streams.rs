@@ -10,6 +10,10 @@
 //! a connection, not a request of the ring: whether it was cut has to be known before the next one,
 //! and a descriptor in the completion queue would be nobody's when the worker ends.
 //!
+//! A port that all workers share gives a connection to any of them. Its first frame, a check, names the
+//! one that it is for: it is looked at where it lies in the kernel, nothing is taken, and the connection
+//! goes there as it is ([`AcceptedStream`]). There it is one that was accepted, with all limits.
+//!
 //! A peer that reads too slowly fills the kernel's buffer, which is short. Then video is dropped at
 //! once, audio and control wait up to a limit of their own, and only the rest of a frame that was cut
 //! always stays: what leaves is whole frames, in order.
@@ -18,6 +22,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io::{self, IoSlice},
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    os::fd::OwnedFd,
 };
 
 use io_uring::{cqueue, opcode};
@@ -29,7 +34,7 @@ use ironcast_core::{
 use socket2::{SockRef, Socket};
 
 use crate::{
-    Engine, Inbound, Statistics,
+    Engine, Home, Inbound, Statistics,
     files::on,
     io::{Io, Slot, SlotUse},
     ring::{Completion, Operation},
@@ -47,6 +52,10 @@ const STRANGE_FRAMES_MAX: u32 = 64;
 /// What may wait of one connection, by class; nothing of video.
 const AUDIO_WAITING_MAX: usize = 16 << 10;
 const CONTROL_WAITING_MAX: usize = 32 << 10;
+/// The longest first frame of a connection that may be another worker's: a check, also one with DTLS in it.
+const FIRST_FRAME_BYTES_MAX: usize = 1_500;
+/// Connections for other workers of one turn.
+const OTHERS_MAX: usize = 64;
 /// Connections that are gone are kept in the list of strangers until there are so many.
 const STRANGERS_KEPT: usize = 1_024;
 
@@ -77,11 +86,23 @@ impl Default for StreamLimits {
     }
 }
 
+/// A connection on its way to the worker that it is for.
+#[derive(Debug)]
+pub struct AcceptedStream {
+    /// Which.
+    pub worker: u16,
+    socket: OwnedFd,
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Stream {
     local: SocketAddr,
     remote: SocketAddr,
+    /// Nobody knows yet which worker's it is.
+    is_anybodys: bool,
     reassembly: Reassembly,
     /// It is a path of the engine's.
     is_kept: bool,
@@ -110,6 +131,8 @@ pub(crate) struct Streams {
     /// Slot and generation of those that something waits for.
     waiting: Vec<(u32, u32)>,
     waiting_bytes: usize,
+    /// For other workers.
+    others: Vec<AcceptedStream>,
 }
 
 impl Streams {
@@ -121,6 +144,7 @@ impl Streams {
             strangers: VecDeque::new(),
             waiting: Vec::new(),
             waiting_bytes: 0,
+            others: Vec::new(),
         }
     }
 
@@ -213,10 +237,11 @@ fn retried(mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 }
 
 impl Stream {
-    fn new(local: SocketAddr, remote: SocketAddr) -> Self {
+    fn new(local: SocketAddr, remote: SocketAddr, is_anybodys: bool) -> Self {
         Self {
             local,
             remote,
+            is_anybodys,
             reassembly: Reassembly::default(),
             is_kept: false,
             is_over: false,
@@ -231,6 +256,11 @@ impl Stream {
     /// True when no receive is to be armed any more.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// True when its first frame is to be looked at, not received.
+    pub(crate) fn is_anybodys(&self) -> bool {
+        self.is_anybodys
     }
 
     /// After all requests were ended.
@@ -298,9 +328,36 @@ impl Io {
     /// # Errors
     /// As of `bind` and `listen`; `AddrInUse` when somebody has the port.
     pub fn open_stream_listener(&mut self, local: SocketAddr) -> io::Result<ListenerId> {
-        let socket = sockets::stream_listener(local)?;
+        self.listen_for_streams(local, false)
+    }
+
+    /// The same where other workers listen, too, each for connections of all: see [`Engine::home_of`].
+    ///
+    /// # Errors
+    /// As of `bind` and `listen`; `AddrInUse` when somebody else has the port.
+    pub fn share_stream_listener(&mut self, local: SocketAddr) -> io::Result<ListenerId> {
+        self.listen_for_streams(local, true)
+    }
+
+    fn listen_for_streams(&mut self, local: SocketAddr, is_shared: bool) -> io::Result<ListenerId> {
+        let socket = sockets::stream_listener(local, is_shared)?;
         let local = socket.local_addr()?.as_socket().unwrap_or(local);
-        self.register(socket.into(), SlotUse::StreamListener { local }, None).map(ListenerId)
+        let usage = SlotUse::StreamListener { local, is_shared };
+        self.register(socket.into(), usage, None).map(ListenerId)
+    }
+
+    /// Connections that came here since this was asked last, and are other workers'.
+    pub fn take_connections_of_others(&mut self) -> Vec<AcceptedStream> {
+        std::mem::take(&mut self.streams.others)
+    }
+
+    /// A connection that another worker accepted and that is ours. Closed where there are too many.
+    pub fn adopt_stream(&mut self, connection: AcceptedStream) {
+        let AcceptedStream { socket, local, remote, .. } = connection;
+        match self.admit(socket.into(), (local, false), remote) {
+            Ok(()) => self.statistics.tcp_adopted += 1,
+            Err(_) => self.statistics.tcp_refused += 1,
+        }
     }
 
     /// A connection that datagrams came by as [`Inbound::Stream`] is a path from now on. False: it
@@ -311,19 +368,19 @@ impl Io {
     }
 
     /// One completion of a stream listener's poll: takes some connections, and asks again.
-    pub(crate) fn accept(&mut self, id: PathId, local: SocketAddr, result: i32) {
+    pub(crate) fn accept(&mut self, id: PathId, listener: (SocketAddr, bool), result: i32) {
         if result < 0 && result != -libc::ECANCELED {
             self.statistics.receive_errors += 1;
             self.resting.push((self.clock.now() + REST, id.slot, id.generation));
             return;
         }
         for _ in 0..ACCEPTS_MAX {
-            let Some(listener) = self.slots[id.slot as usize].socket.as_ref() else { return };
-            match SockRef::from(listener).accept() {
+            let Some(socket) = self.slots[id.slot as usize].socket.as_ref() else { return };
+            match SockRef::from(socket).accept() {
                 Ok((socket, remote)) => {
                     self.statistics.tcp_accepted += 1;
                     let remote = remote.as_socket();
-                    if remote.is_none_or(|remote| self.admit(socket, local, remote).is_err()) {
+                    if remote.is_none_or(|remote| self.admit(socket, listener, remote).is_err()) {
                         self.statistics.tcp_refused += 1;
                     }
                 }
@@ -341,7 +398,12 @@ impl Io {
         self.unarmed.push((id.slot, id.generation));
     }
 
-    fn admit(&mut self, socket: Socket, local: SocketAddr, remote: SocketAddr) -> io::Result<()> {
+    fn admit(
+        &mut self,
+        socket: Socket,
+        (local, is_shared): (SocketAddr, bool),
+        remote: SocketAddr,
+    ) -> io::Result<()> {
         let refused = || Err(io::ErrorKind::QuotaExceeded.into());
         let address = counted(remote.ip());
         let of_address = self.streams.by_address.get(&address).copied().unwrap_or(0);
@@ -354,7 +416,7 @@ impl Io {
         socket.set_nonblocking(true)?;
         let slot = self.register(socket.into(), SlotUse::Stream, None)?;
         let entry = &mut self.slots[slot as usize];
-        entry.stream = Some(Box::new(Stream::new(local, remote)));
+        entry.stream = Some(Box::new(Stream::new(local, remote, is_shared)));
         let generation = entry.generation;
         let streams = &mut self.streams;
         streams.open += 1;
@@ -378,6 +440,70 @@ impl Io {
             }
         }
         false
+    }
+
+    /// Whether nobody knows yet which worker's a connection is.
+    pub(crate) fn is_anybodys(&self, id: PathId) -> bool {
+        let slot = self.slots.get(id.slot as usize);
+        slot.and_then(|slot| slot.stream.as_ref()).is_some_and(|stream| stream.is_anybodys)
+    }
+
+    /// Something has come of a connection that may be another worker's, or its end.
+    pub(crate) fn receive_first<E: Engine>(&mut self, id: PathId, result: i32, engine: &E) {
+        let Some(socket) = self.slots[id.slot as usize].socket.as_ref() else { return };
+        let mut bytes = [0; PREFIX_BYTES + FIRST_FRAME_BYTES_MAX];
+        let got = match sockets::peek(socket, &mut bytes) {
+            Ok(got) => got,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.unarmed.push((id.slot, id.generation));
+                return;
+            }
+            Err(_) => 0,
+        };
+        let prefix = bytes[..got].first_chunk::<PREFIX_BYTES>();
+        let frame_len = prefix.map(|prefix| usize::from(u16::from_be_bytes(*prefix)));
+        let wanted = PREFIX_BYTES + frame_len.unwrap_or(0);
+        let home = match frame_len {
+            Some(0 | FIRST_FRAME_BYTES_MAX..) => Home::Nobody,
+            Some(_) if got >= wanted => engine.home_of(&bytes[PREFIX_BYTES..wanted]),
+            // The rest of it is on its way, unless nothing comes any more.
+            _ => {
+                let is_over = got == 0 || result & i32::from(libc::POLLRDHUP | libc::POLLHUP) != 0;
+                if !is_over && sockets::wake_at(socket, wanted).is_ok() {
+                    self.unarmed.push((id.slot, id.generation));
+                } else {
+                    self.statistics.tcp_closed += 1;
+                    self.unregister(id.slot);
+                }
+                return;
+            }
+        };
+        self.bring_home(id, home);
+    }
+
+    /// A connection goes where it belongs.
+    fn bring_home(&mut self, id: PathId, home: Home) {
+        let Some(entry) = self.slots.get_mut(id.slot as usize) else { return };
+        let Some(stream) = entry.stream.as_mut() else { return };
+        let socket = entry.socket.as_ref();
+        let is_ready = socket.is_some_and(|socket| sockets::wake_at(socket, 1).is_ok());
+        let others = &mut self.streams.others;
+        match home {
+            Home::Here if is_ready => {
+                stream.is_anybodys = false;
+                self.unarmed.push((id.slot, id.generation));
+                return;
+            }
+            Home::Worker(worker) if is_ready && others.len() < OTHERS_MAX => {
+                if let Some(socket) = entry.socket.take() {
+                    let (local, remote) = (stream.local, stream.remote);
+                    others.push(AcceptedStream { worker, socket, local, remote });
+                    self.statistics.tcp_handed_over += 1;
+                }
+            }
+            Home::Here | Home::Worker(_) | Home::Nobody => self.statistics.tcp_strange += 1,
+        }
+        self.unregister(id.slot);
     }
 
     /// One completion of a connection's receive.

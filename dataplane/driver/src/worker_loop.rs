@@ -90,12 +90,30 @@ pub trait Engine {
     /// When the engine wants its next turn at the latest.
     fn deadline(&self) -> Option<Nanos>;
 
+    /// For whom a connection is that came by a port that all workers share ([`Io::share_stream_listener`]):
+    /// its first frame says that. It stays where it is, and comes again by [`Engine::receive`] of that
+    /// worker: see [`Io::take_connections_of_others`].
+    fn home_of(&self, _frame: &[u8]) -> Home {
+        Home::Here
+    }
+
     /// The worker ends; what the engine has to say is asked for once more by [`Engine::fill`].
     fn end(&mut self);
 
     /// A path has had nothing but errors (ICMP) for `path_failure_ms`, and no datagram: told once
     /// until the next datagram. Or a connection has ended. The path stays open until it is closed.
     fn path_failed(&mut self, path: PathId, error: io::ErrorKind);
+}
+
+/// For whom a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// This worker.
+    Here,
+    /// Another one.
+    Worker(u16),
+    /// It does not say.
+    Nobody,
 }
 
 /// How datagrams leave.

@@ -54,7 +54,7 @@ pub struct CreateTransport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_udp: Option<bool>,
     /// webrtc: offer TCP candidates, passive (RFC 6544), on the same ports (default `rtc.enable_tcp`,
-    /// which is false). Not in single-port mode.
+    /// which is false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_tcp: Option<bool>,
     /// webrtc: UDP candidates first, where there are both: so it is without this.

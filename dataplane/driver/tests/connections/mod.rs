@@ -8,7 +8,7 @@ use std::{
 };
 
 use ironcast_core::{batch::Class, framing};
-use ironcast_driver::{DriverConfig, StreamLimits, Transmit};
+use ironcast_driver::{DriverConfig, Statistics, StreamLimits, Transmit};
 
 use crate::{
     MODES,
@@ -403,4 +403,133 @@ fn connections_end_with_their_worker() {
     worker.stop();
     peers.iter_mut().for_each(Peer::is_closed);
     TcpStream::connect(listener).unwrap_err();
+}
+
+/// Workers that share a port, numbered from 0.
+fn sharing(configs: impl IntoIterator<Item = DriverConfig>) -> (Vec<Running>, SocketAddr) {
+    let mut address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let start = |(number, config)| {
+        let worker = Running::start(config);
+        worker.ask(move |engine, _| engine.number = number);
+        address = worker.share_stream_listener(address);
+        worker
+    };
+    let workers = (0..).zip(configs).map(start).collect();
+    (workers, address)
+}
+
+/// Brings connections where they belong, as the engine of the product does by its mailboxes.
+fn pass_on(workers: &[Running]) -> usize {
+    let others = workers.iter().flat_map(|one| one.ask(|one, _| std::mem::take(&mut one.others)));
+    let others: Vec<_> = others.collect();
+    let count = others.len();
+    for connection in others {
+        workers[usize::from(connection.worker)].tell(|_, io| io.adopt_stream(connection));
+    }
+    count
+}
+
+#[test]
+fn a_connection_to_a_shared_port_reaches_the_worker_that_it_names() {
+    for transmit in MODES {
+        let (workers, listener) = sharing([config(transmit), config(transmit), config(transmit)]);
+        let mut peers = Vec::new();
+        for number in 0..48usize {
+            let mut peer = Peer::connect(listener);
+            let name = format!("worker {}", number % 3);
+            // At once with what follows it, or byte by byte.
+            let bytes = [framed(name.as_bytes()), framed(b"and more")].concat();
+            let piece = if number % 4 == 0 { 1 } else { bytes.len() };
+            bytes.chunks(piece).for_each(|piece| peer.0.write_all(piece).unwrap());
+            peers.push((number % 3, peer));
+        }
+        let mut moved = 0;
+        wait_until("all are where they belong", || {
+            moved += pass_on(&workers);
+            workers.iter().map(|one| gauge(one, "tcp_connections")).sum::<u64>() == 48
+                && workers.iter().all(|one| one.ask(|one, _| one.paths.len()) == 16)
+        });
+        // The kernel gave a third of them to the right worker, more or less.
+        assert!((8..48).contains(&moved), "{moved}");
+        for (number, peer) in &mut peers {
+            assert_eq!(peer.receive(), b"hello");
+            assert_eq!(peer.receive(), b"and more", "nothing is lost on the way");
+            let address = peer.address();
+            let is_there = workers[*number].ask(move |one, _| one.paths.contains_key(&address));
+            assert!(is_there);
+            peer.send(b"once more");
+            assert_eq!(peer.receive(), b"once more");
+        }
+        let counts: Vec<_> = workers.iter().map(Running::statistics).collect();
+        let sum = |of: fn(&Statistics) -> u64| counts.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|one| one.tcp_accepted), 48);
+        assert_eq!(sum(|one| one.tcp_handed_over), moved as u64);
+        assert_eq!(sum(|one| one.tcp_adopted), moved as u64);
+        assert_eq!(sum(|one| one.tcp_strange + one.tcp_refused + one.tcp_closed), 0);
+        workers.into_iter().for_each(Running::stop);
+    }
+}
+
+#[test]
+fn what_names_no_worker_is_closed_and_what_says_nothing_does_not_stay() {
+    let brief = || limited(|limits| limits.stranger_ms = 3_000);
+    let (workers, listener) = sharing([brief(), brief()]);
+    let sum = |of: fn(&Statistics) -> u64| -> u64 {
+        workers.iter().map(|worker| of(&worker.statistics())).sum()
+    };
+    // What is nobody's, an empty frame, one longer than a check may be.
+    for bytes in [framed(b"nobody"), framed(b""), vec![7, 0, 1, 2, 3], vec![255, 255]] {
+        for _ in 0..8 {
+            let mut peer = Peer::connect(listener);
+            peer.0.write_all(&bytes).unwrap();
+            peer.is_closed();
+        }
+    }
+    assert_eq!(sum(|one| one.tcp_strange), 4 * 8);
+    // Half a frame, and its end.
+    let mut halves = Vec::new();
+    for number in 0..8 {
+        let mut peer = Peer::connect(listener);
+        peer.0.write_all(&framed(b"worker 0")[..1 + number]).unwrap();
+        halves.push(peer);
+    }
+    wait_until("they are there", || sum(|one| one.tcp_accepted) == 5 * 8);
+    // What does not come makes nobody look again and again.
+    let turns = sum(|one| one.turns);
+    std::thread::sleep(Duration::from_millis(100));
+    let spent = sum(|one| one.turns) - turns;
+    assert!(spent < 200, "{spent} turns");
+    for peer in &mut halves[..4] {
+        peer.0.shutdown(std::net::Shutdown::Write).unwrap();
+        peer.is_closed();
+    }
+    assert_eq!(sum(|one| one.tcp_closed), 4);
+    halves[4..].iter_mut().for_each(Peer::is_closed);
+    // And one that never said a word.
+    Peer::connect(listener).is_closed();
+    assert_eq!(sum(|one| one.tcp_timed_out), 5);
+    assert_eq!(workers.iter().map(|one| gauge(one, "tcp_connections")).sum::<u64>(), 0);
+    workers.into_iter().for_each(Running::stop);
+}
+
+#[test]
+fn a_worker_takes_over_no_more_than_it_may_have() {
+    let few = limited(|limits| limits.per_address = 2);
+    let (workers, listener) = sharing([config(Transmit::IoUring), few]);
+    let mut peers: Vec<_> = (0..16).map(|_| Peer::connect(listener)).collect();
+    peers.iter_mut().for_each(|peer| peer.send(b"worker 1"));
+    wait_until("all were looked at", || {
+        pass_on(&workers);
+        let counts: Vec<_> = workers.iter().map(Running::statistics).collect();
+        counts[1].tcp_accepted + counts[1].tcp_adopted + counts[1].tcp_refused >= 16
+            && counts[0].tcp_handed_over + counts[1].tcp_accepted >= 16
+    });
+    assert_eq!(
+        (gauge(&workers[0], "tcp_connections"), gauge(&workers[1], "tcp_connections")),
+        (0, 2)
+    );
+    let mut answered = peers.iter_mut().filter_map(|peer| peer.try_receive().ok());
+    assert_eq!(answered.next().as_deref(), Some(&b"hello"[..]));
+    assert_eq!(answered.count(), 1);
+    workers.into_iter().for_each(Running::stop);
 }

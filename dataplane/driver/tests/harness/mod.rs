@@ -15,7 +15,8 @@ use ironcast_core::{
     batch::{Batch, Class, PathId},
 };
 use ironcast_driver::{
-    DriverConfig, DriverError, Engine, Inbound, Io, Statistics, Transmit, Without,
+    AcceptedStream, DriverConfig, DriverError, Engine, Home, Inbound, Io, Statistics, Transmit,
+    Without,
     mailbox::{Sender, mailbox},
     run,
 };
@@ -49,6 +50,9 @@ pub struct TestEngine {
     streams: Vec<PathId>,
     queued: Vec<(PathId, Class, usize)>,
     bytes: Vec<u8>,
+    /// Connections that said "worker " and another number than this.
+    pub others: Vec<AcceptedStream>,
+    pub number: u16,
     /// What is sent at the end.
     pub last_words: Option<(PathId, &'static [u8])>,
     /// What is sent to a path once nothing waits for any connection.
@@ -79,7 +83,9 @@ impl Engine for TestEngine {
                 self.from_listeners += 1;
                 self.hellos.push((local, remote));
             }
-            Inbound::Stream { path, remote, .. } if &*datagram == b"hello" => {
+            Inbound::Stream { path, remote, .. }
+                if &*datagram == b"hello" || datagram.starts_with(b"worker ") =>
+            {
                 self.newcomers.push((remote, path));
             }
             // What follows the hello in the same turn.
@@ -107,7 +113,18 @@ impl Engine for TestEngine {
         message(self, io);
     }
 
+    /// `worker 7` is for that one, `nobody` for none.
+    fn home_of(&self, frame: &[u8]) -> Home {
+        let number = frame.strip_prefix(b"worker ").and_then(|text| text.first());
+        match number.map(|digit| u16::from(digit - b'0')) {
+            Some(number) if number != self.number => Home::Worker(number),
+            None if frame == b"nobody" => Home::Nobody,
+            _ => Home::Here,
+        }
+    }
+
     fn turn(&mut self, io: &mut Io, now: Nanos) {
+        self.others.append(&mut io.take_connections_of_others());
         for (local, remote) in std::mem::take(&mut self.hellos) {
             let path = io.open_path(local, remote).unwrap();
             self.paths.insert(remote, path);
@@ -243,6 +260,14 @@ impl Running {
         let address: SocketAddr = address.parse().unwrap();
         self.ask(move |_, io| {
             let listener = io.open_stream_listener(address).unwrap();
+            io.local_addr(listener).unwrap()
+        })
+    }
+
+    /// The same, where other workers listen, too.
+    pub fn share_stream_listener(&self, address: SocketAddr) -> SocketAddr {
+        self.ask(move |_, io| {
+            let listener = io.share_stream_listener(address).unwrap();
             io.local_addr(listener).unwrap()
         })
     }

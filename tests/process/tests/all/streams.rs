@@ -145,16 +145,67 @@ async fn candidates_are_as_they_were_asked_for() {
     assert_eq!((refused.0, refused.1.as_str()), (400, "invalid_request"));
 }
 
+/// Whichever worker the kernel gives a connection to: it reaches the one that its check names.
 #[tokio::test]
-async fn there_are_no_tcp_candidates_in_single_port_mode() {
+async fn one_port_serves_connections_of_two_workers() {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a free port");
     let port = socket.local_addr().expect("bound").port();
     drop(socket);
-    let pair = Pair::builder().set("rtc.single_port", port).start().await;
-    pair.create_room("room").await;
-    let body = json!({ "routerId": "room", "type": "webrtc", "enableTcp": true });
-    let refused = pair.refused("POST", "/v1/transports", body).await;
-    assert_eq!(refused.1, "unsupported");
+    let pair =
+        Pair::builder().set("rtc.single_port", port).set("dataplane.workers", 2).start().await;
+    let mut options = good_network();
+    options.transport = Some(json!({
+        "initialAvailableOutgoingBitrate": 20_000_000, "enableUdp": false, "enableTcp": true,
+    }));
+    let mut calls = Vec::new();
+    for worker in ["0", "1"] {
+        let room = format!("room-{worker}");
+        pair.call("POST", "/v1/routers", json!({ "id": room, "workerId": worker })).await;
+        let alice = pair.join_with(&room, "alice", &options).await;
+        let bob = pair.join_with(&room, "bob", &options).await;
+        let video = alice.publish_video(VideoOptions::single(500_000)).await.expect("a camera");
+        let seen = bob.consume(&video.id, &ConsumeOptions::default()).await.expect("seen");
+        calls.push((alice, bob, seen));
+    }
+    for (_, bob, seen) in &calls {
+        let stats = sees(bob, seen, "frames", |stats| stats.decodable_frames >= 30).await;
+        assert_clean(&stats);
+    }
+    // Many more, for each of the two: about half of them came to the other one.
+    let mut kept = Vec::new();
+    for number in 0..24 {
+        let room = format!("room-{}", number % 2);
+        let (mine, to) = transport(&pair, json!({ "routerId": room, "enableUdp": false })).await;
+        assert_eq!(to.port(), port);
+        let mut raw = Raw::connect(to).await;
+        raw.check(&mine).await;
+        raw.check(&mine).await;
+        kept.push(raw);
+    }
+    eventually("some were brought home", || async { pair.metric("tcp_adopted").await >= 4.0 })
+        .await;
+    // Whom nobody knows, and what is no check.
+    let (_, to) = transport(&pair, json!({ "routerId": "room-0" })).await;
+    for (metric, datagram) in [
+        ("stun_unknown_user", check("00nobody", "a password of 22 chars")),
+        ("stun_unknown_user", check("01nobody", "a password of 22 chars")),
+        ("tcp_strange", check("zznobody", "a password of 22 chars")),
+        ("tcp_strange", vec![0xff; 100]),
+    ] {
+        let before = pair.metric(metric).await;
+        let mut stranger = Raw::connect(to).await;
+        stranger.send(&datagram).await.expect("sent");
+        eventually(metric, || async { pair.metric(metric).await > before }).await;
+    }
+    // One of a worker that there is not is closed.
+    let mut stranger = Raw::connect(to).await;
+    stranger.send(&check("07nobody", "a password of 22 chars")).await.expect("sent");
+    stranger.is_closed().await;
+    for (_, bob, seen) in &calls {
+        let frames = bob.stats(seen).decodable_frames;
+        let stats = sees(bob, seen, "it goes on", |now| now.decodable_frames > frames + 10).await;
+        assert_clean(&stats);
+    }
 }
 
 #[tokio::test]

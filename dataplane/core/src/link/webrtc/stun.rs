@@ -84,7 +84,30 @@ impl Check {
     }
 }
 
+/// The fragment of ours in a username.
+fn own_fragment<'a>(message: &stun::Message<'a>) -> Result<&'a str, Discard> {
+    let username = message.username.ok_or(Discard::StunMalformed)?;
+    let own = username.split(|&byte| byte == b':').next().unwrap_or_default();
+    std::str::from_utf8(own).map_err(|_| Discard::StunMalformed)
+}
+
+/// The worker that made it: its number is in the first two digits.
+fn maker_of(fragment: &str) -> Option<u16> {
+    fragment.get(..2).and_then(|digits| u16::from_str_radix(digits, 16).ok())
+}
+
 impl Worker {
+    /// For which worker a connection is that any of them may have accepted: what comes first is a check,
+    /// and its username says that.
+    #[must_use]
+    pub fn home_of(&self, datagram: &[u8]) -> Option<u16> {
+        let message = stun::Message::parse(datagram).ok()?;
+        let is_check = (message.class, message.method) == (stun::Class::Request, stun::BINDING);
+        let own =
+            own_fragment(&message).ok().filter(|_| is_check && message.verify_fingerprint())?;
+        if self.username_fragments.contains_key(own) { Some(self.number) } else { maker_of(own) }
+    }
+
     /// A STUN message (RFC 8445 section 7.3, as the lite side). The username says whose it is,
     /// whatever came from that address before.
     pub(crate) fn receive_stun(
@@ -100,9 +123,7 @@ impl Worker {
         if (message.class, message.method) != (stun::Class::Request, stun::BINDING) {
             return Err(Discard::StunMalformed);
         }
-        let username = message.username.ok_or(Discard::StunMalformed)?;
-        let own = username.split(|&byte| byte == b':').next().unwrap_or_default();
-        let own = std::str::from_utf8(own).map_err(|_| Discard::StunMalformed)?;
+        let own = own_fragment(&message)?;
         if !message.verify_fingerprint() {
             return Err(Discard::StunUnauthenticated);
         }
@@ -174,7 +195,7 @@ impl Worker {
         Ok(())
     }
 
-    /// A username of another worker: its number is in the first two digits.
+    /// A username of another worker.
     fn hand_over(
         &mut self,
         from: From,
@@ -186,11 +207,10 @@ impl Worker {
         let holder = match from {
             From::Listener => None,
             From::Path(path) => Some(path),
-            // It would go round and round; and a connection is the worker's that accepted it.
+            // It would go round and round; and a connection went where its first check is for.
             From::Worker(_) | From::Stream(_) => return Err(Discard::StunUnknownUser),
         };
-        let worker = own.get(..2).and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        let worker = worker.filter(|&worker| worker != self.number);
+        let worker = maker_of(own).filter(|&worker| worker != self.number);
         let worker = worker.ok_or(Discard::StunUnknownUser)?;
         let handed_over = self.handed_over.entry(worker).or_default();
         if *handed_over >= HANDED_OVER_MAX {
