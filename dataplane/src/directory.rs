@@ -35,4 +35,13 @@ impl Directory {
             mailbox.offer(message);
         }
     }
+
+    /// What is said once; a worker that has ended has no use for it.
+    pub fn deliver(&self, worker: WorkerId, message: ToWorker) {
+        let Some(slot) = self.0.get(usize::from(worker)) else { return };
+        let mailbox = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(mailbox) = mailbox {
+            let _ = mailbox.deliver(message);
+        }
+    }
 }

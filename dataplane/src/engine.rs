@@ -11,7 +11,7 @@ use std::{
 
 use ironcast_core::{
     Arrival, Nanos, SECOND,
-    batch::Batch,
+    batch::{Batch, PathId},
     closing::PORTION,
     link::{plain::Sockets, webrtc::ice::Credentials},
     srtp::{MasterKey, Sealer},
@@ -39,6 +39,7 @@ use crate::{
     hops,
     life::Pulse,
     messages::{Answer, ToHub, ToWorker},
+    neighbours::Neighbours,
     orders::Orders,
     plain::{self, PlainSockets},
     ports::{NoPort, Opening, Ports},
@@ -84,6 +85,8 @@ pub struct Parts {
     pub hub: HubSender<ToHub>,
     /// The other workers.
     pub directory: Directory,
+    /// Pipes that end in this process.
+    pub neighbours: Neighbours,
     /// Says that the worker is alive.
     pub pulse: Pulse,
     /// For the hub, when the worker makes its first turn.
@@ -251,6 +254,7 @@ impl<S: Sealer> WorkerEngine<S> {
             }
             ToWorker::Stun { .. }
             | ToWorker::Stream(_)
+            | ToWorker::Neighbour { .. }
             | ToWorker::Handshake { .. }
             | ToWorker::YieldPath { .. } => return,
         };
@@ -406,6 +410,9 @@ impl<S: Sealer> WorkerEngine<S> {
             }
         };
         let Sockets { rtp: local, rtcp: rtcp_local } = sockets;
+        if create.pipe {
+            self.parts.neighbours.add(local, self.parts.number);
+        }
         let created = PlainTransportCreated { local, rtcp_local, srtp };
         self.parts.plain.keep(token, opened, created.clone());
         Ok(Reply::PlainTransportCreated(created))
@@ -459,7 +466,9 @@ impl<S: Sealer> WorkerEngine<S> {
             for action in std::mem::take(self.core.actions()) {
                 match action {
                     Action::OpenPath { transport, local, remote } => {
-                        let path = io.open_path(local, remote);
+                        let path = self
+                            .open_hop(local, remote, io)
+                            .map_or_else(|| io.open_path(local, remote), Ok);
                         if let Err(error) = &path {
                             tracing::warn!(%local, %error, "no socket for a peer");
                         }
@@ -484,6 +493,9 @@ impl<S: Sealer> WorkerEngine<S> {
                     }
                     Action::StartDtls { transport } => self.orders.begin(transport),
                     Action::TransportGone { transport, .. } => {
+                        if let Some(created) = self.parts.plain.created(transport) {
+                            self.parts.neighbours.remove(created.local);
+                        }
                         self.parts.plain.close(transport, io);
                         if let Some(port) = self.ports_of.remove(&transport) {
                             self.parts.ports.give(port);
@@ -493,6 +505,26 @@ impl<S: Sealer> WorkerEngine<S> {
                 }
             }
         }
+    }
+
+    /// The way of a pipe whose other end is in this process: none where it is not, or where that is not to
+    /// be had.
+    fn open_hop(&self, local: SocketAddr, remote: SocketAddr, io: &mut Io) -> Option<PathId> {
+        let Parts { neighbours, directory, number, .. } = &self.parts;
+        if !neighbours.are_both_here(local, remote) {
+            return None;
+        }
+        let end = io.open_hop().ok()?;
+        if let Some((worker, far)) = neighbours.meet(local, remote, end) {
+            if let Err(error) = io.connect_hop(end, worker, far) {
+                tracing::warn!(%local, %remote, %error, "a pipe takes the way over sockets");
+                io.close_path(end);
+                return None;
+            }
+            let met = ToWorker::Neighbour { end: far, worker: *number, far: end };
+            directory.deliver(worker, met);
+        }
+        Some(end)
     }
 
     fn measure(&mut self, io: &Io, now: Nanos) {
@@ -559,6 +591,12 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         match message {
             ToWorker::YieldPath { path } => self.core.yield_path(path, now),
             ToWorker::Stream(connection) => io.adopt_stream(connection),
+            ToWorker::Neighbour { end, worker, far } => {
+                // It may be closed by now, or the other worker have ended: both are told otherwise.
+                if let Err(error) = io.connect_hop(end, worker, far) {
+                    tracing::debug!(%error, "a pipe's other end is gone");
+                }
+            }
             ToWorker::Stun { local, remote, holder, datagram } => {
                 let source = Ingress::HandedOver { local, remote, holder };
                 self.core.receive(source, &datagram, Arrival::at(now));
@@ -622,7 +660,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         self.core.say_goodbye_to_all();
     }
 
-    fn path_failed(&mut self, path: ironcast_core::batch::PathId, _error: io::ErrorKind) {
+    fn path_failed(&mut self, path: PathId, _error: io::ErrorKind) {
         self.core.path_failed(path, self.turned_at);
     }
 }

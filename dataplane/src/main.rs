@@ -13,6 +13,7 @@ mod hops;
 mod hub;
 mod life;
 mod messages;
+mod neighbours;
 mod orders;
 mod plain;
 mod ports;

@@ -52,6 +52,15 @@ pub enum ToWorker {
         /// The socket.
         path: PathId,
     },
+    /// The other end of a pipe within this process is connected: see `neighbours.rs`.
+    Neighbour {
+        /// The end here.
+        end: PathId,
+        /// The other one's worker.
+        worker: WorkerId,
+        /// Its end.
+        far: PathId,
+    },
     /// From the handshake thread.
     Handshake {
         /// Which transport.

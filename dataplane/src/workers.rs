@@ -34,6 +34,7 @@ use crate::{
     engine::{Parts, WorkerEngine},
     life::{Lives, Pulse},
     messages::{ToHub, ToWorker},
+    neighbours::Neighbours,
     plain::PlainSockets,
     ports::Ports,
     settings::Settings,
@@ -62,6 +63,7 @@ pub struct Workers {
     without: Without,
     /// Where they find each other.
     exchange: Exchange,
+    neighbours: Neighbours,
     /// The ports of each worker.
     slices: Vec<PortRange>,
     /// Those of its plain transports.
@@ -112,6 +114,7 @@ impl Workers {
             config: config.clone(),
             directory: Directory::new(cores.len()),
             exchange: Exchange::new(cores.len()),
+            neighbours: Neighbours::default(),
             cores,
             addresses,
             certificate,
@@ -200,6 +203,7 @@ impl Workers {
                 let _ = back.deliver(message);
             }
         });
+        self.neighbours.forget(worker);
         let (ports, slice) = self.ports(index);
         let limits = &config.dataplane;
         let core = Worker::new(
@@ -238,6 +242,7 @@ impl Workers {
                 handshakes,
                 hub: self.hub.clone(),
                 directory: self.directory.clone(),
+                neighbours: self.neighbours.clone(),
                 pulse,
                 mailbox: Some(sender.clone()),
                 test_hooks: std::env::var_os("IRONCAST_TEST_HOOKS").is_some(),

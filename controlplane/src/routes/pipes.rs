@@ -160,7 +160,8 @@ impl Making {
         let create = |id: &Id, router_id: &Id| CreateTransport {
             id: Some(id.clone()),
             enable_rtx: Some(true),
-            enable_srtp: Some(self.engine.config.pipes.srtp),
+            // Within a process nobody else can read it.
+            enable_srtp: Some(self.engine.config.pipes.srtp && self.url != HERE),
             ..CreateTransport::pipe(router_id.clone())
         };
         let far = Far {

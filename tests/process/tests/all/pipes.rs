@@ -254,24 +254,58 @@ async fn a_room_of_twenty_people_on_each_of_two_hosts() {
     }
 }
 
+/// Whichever workers its rooms are on: no packet of it leaves the process.
 #[tokio::test]
 async fn a_camera_is_in_two_rooms_of_one_host() {
-    let pair = Pair::start().await;
-    for room in ["one", "other"] {
-        pair.create_room(room).await;
+    let pair = Pair::builder().set("dataplane.workers", 2).start().await;
+    for (room, worker) in [("one", "0"), ("other", "1"), ("third", "0")] {
+        let body = json!({ "id": room, "workerId": worker });
+        pair.call("POST", "/v1/routers", body).await;
     }
     let alice = pair.join_with("one", "alice", &good_network()).await;
-    let bob = pair.join_with("other", "bob", &good_network()).await;
     let video = VideoOptions::default();
     let top = video.stream + 2;
     let video = alice.publish_video(video).await.expect("a camera");
+    let listed = async |room: &str| {
+        let path = format!("/v1/transports?routerId={room}");
+        let listed = pair.call("GET", &path, Value::Null).await;
+        let items = listed["items"].as_array().expect("a list").clone();
+        items.into_iter().filter(|one| one["type"] == "pipe").collect::<Vec<_>>()
+    };
+    for room in ["other", "third"] {
+        let carol = pair.join_with(room, &format!("{room}-carol"), &good_network()).await;
+        let by_memory = pair.metric("hop_datagrams_in").await;
+        let body = json!({ "producerId": video.id, "routerId": room });
+        let piped = pair.call("POST", "/v1/pipes", body).await;
+        let copy = piped["producerId"].as_str().expect("an id");
+        let seen = carol.consume(copy, &ConsumeOptions::default()).await.expect("the camera");
+        let stats = sees(&carol, &seen, "60 frames of the top layer", |stats| {
+            stats.stream == Some(top) && stats.decodable_frames >= 60
+        })
+        .await;
+        assert_clean(&stats);
+        let by_memory = pair.metric("hop_datagrams_in").await - by_memory;
+        assert!(by_memory > 200.0, "{room}: {by_memory}");
+        let pipes = listed(room).await;
+        assert_eq!(pipes.len(), 1, "{room}");
+        assert!(pipes[0]["tuple"]["localPort"].is_u64(), "{}", pipes[0]);
+    }
+    assert_eq!(pair.metric("hop_stale").await, 0.0);
+    // Closed and made again: the same, at new sockets.
+    let old: Vec<_> = listed("one").await.iter().map(|one| one["id"].clone()).collect();
+    assert_eq!(old.len(), 2, "one for each room");
+    for id in &old {
+        let path = format!("/v1/transports/{}", id.as_str().expect("an id"));
+        pair.call("DELETE", &path, Value::Null).await;
+    }
+    for room in ["other", "third"] {
+        eventually("the other end ends", || async { listed(room).await.is_empty() }).await;
+    }
     let body = json!({ "producerId": video.id, "routerId": "other" });
     let piped = pair.call("POST", "/v1/pipes", body).await;
     let copy = piped["producerId"].as_str().expect("an id");
+    let bob = pair.join_with("other", "bob", &good_network()).await;
     let seen = bob.consume(copy, &ConsumeOptions::default()).await.expect("the camera");
-    let stats = sees(&bob, &seen, "60 frames of the top layer", |stats| {
-        stats.stream == Some(top) && stats.decodable_frames >= 60
-    })
-    .await;
+    let stats = sees(&bob, &seen, "60 frames again", |stats| stats.decodable_frames >= 60).await;
     assert_clean(&stats);
 }
