@@ -143,7 +143,12 @@ fn parents<'a>(state: &'a State, wanted: &Wanted) -> Result<(&'a Router, &'a Tra
     let router = router.ok_or_else(|| Problem::not_found("router", router_id))?;
     let [on_transport, on_worker] = places(wanted, transport);
     let count = transport.producers.len() + state.on_their_way(Kind::Producer, on_transport);
-    check_count(count, limits.producers_per_transport_max, "producers on this transport")?;
+    // A pipe brings what a whole room sends.
+    let max = match transport.info.pipe() {
+        Some(_) => limits.consumers_per_transport_max,
+        None => limits.producers_per_transport_max,
+    };
+    check_count(count, max, "producers on this transport")?;
     if limits.producers_per_worker_max > 0 {
         let (_, there, _) = registry.on_worker(transport.worker);
         let count = there + state.on_their_way(Kind::Producer, on_worker);

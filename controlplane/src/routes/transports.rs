@@ -60,6 +60,9 @@ pub async fn make(
     engine.run(|state| look(state, who, &id, worker, wanted, &common)).await
 }
 
+/// A room that takes nobody more can be carried to so many other routers, each way.
+const PIPES_SPARE: u32 = 16;
+
 /// Which worker it is to be on; of one that is there already, the one that it is on.
 fn place(
     state: &State,
@@ -192,7 +195,11 @@ fn look(
     }
     let router = state.registry.router(who, &create.router_id);
     let router = router.map_err(|problem| problem.with_pointer("/routerId"))?;
-    let max = state.limits.transports_per_router_max;
+    let max = match state.limits.transports_per_router_max {
+        0 => 0,
+        max if create.kind == TransportType::Pipe => max.saturating_add(PIPES_SPARE),
+        max => max,
+    };
     let place = Place::Parent(create.router_id.clone());
     let count = router.transports.len() + state.on_their_way(Kind::Transport, place.clone());
     check_count(count, max, "transports in this router")?;

@@ -184,6 +184,41 @@ async fn a_host_that_does_not_answer_leaves_nothing_here() {
 }
 
 #[tokio::test]
+async fn a_full_room_can_be_piped_whole() {
+    let hosts = Hosts::with(|config| {
+        // Hers is there.
+        config.limits.transports_per_router_max = 1;
+    })
+    .await;
+    let more = json!({ "id": "bob", "routerId": "here", "type": "webrtc" });
+    assert_eq!(hosts.here.refused("POST", "/v1/transports", more).await.1, "no_capacity");
+    hosts.pipe("cam").await;
+    hosts.pipe("mic").await;
+    // Pipes have a limit, too.
+    let more = json!({ "routerId": "here", "type": "pipe" });
+    let mut made = 1;
+    while hosts.here.call("POST", "/v1/transports", more.clone()).await.0 == 201 {
+        made += 1;
+    }
+    assert_eq!(made, 16);
+    assert_eq!(hosts.here.refused("POST", "/v1/transports", more).await.1, "no_capacity");
+}
+
+#[tokio::test]
+async fn a_pipe_takes_more_tracks_than_a_participant_sends() {
+    let there = Stage::with(|config| config.limits.producers_per_transport_max = 1).await;
+    there.ok("POST", "/v1/routers", json!({ "id": "r" })).await;
+    let of = |kind: &str| json!({ "id": kind, "routerId": "r", "type": kind });
+    for kind in ["webrtc", "pipe"] {
+        there.ok("POST", "/v1/transports", of(kind)).await;
+        there.ok("POST", "/v1/producers", produce(&format!("{kind}-1"), kind, "opus")).await;
+    }
+    let second = produce("webrtc-2", "webrtc", "av1");
+    assert_eq!(there.refused("POST", "/v1/producers", second).await.1, "no_capacity");
+    there.ok("POST", "/v1/producers", produce("pipe-2", "pipe", "av1")).await;
+}
+
+#[tokio::test]
 async fn twice_is_refused_and_a_taken_id_is_replaced() {
     let hosts = Hosts::start().await;
     hosts

@@ -318,9 +318,9 @@ section! {
         routers_max: u32 = 10_000;
         /// Rooms on one worker. 0: what it measures decides (50 is what mediasoup users often set).
         routers_per_worker_max: u32 = 0;
-        /// Transports in one room.
+        /// Transports in one room; pipes may be 16 more, so that a full room can be at another host too.
         transports_per_router_max: u32 = 2_000;
-        /// Received tracks of one transport.
+        /// Received tracks of one transport; of a pipe as many as the next one says.
         producers_per_transport_max: u32 = 64;
         /// Sent tracks of one transport.
         consumers_per_transport_max: u32 = 2_000;
