@@ -40,7 +40,7 @@ impl Drop for Visit {
 /// How far somebody is who joins.
 enum Seating {
     /// He sits.
-    Done(Joined),
+    Done(Box<Joined>),
     /// The router where he goes has to be made.
     Make(Arc<RouterSlot>),
     /// So has one at this host, where the room is not yet.
@@ -155,7 +155,7 @@ impl Service {
         let mut but = Vec::new();
         let joined = loop {
             match self.seat(from.socket, &wanted, session.as_ref(), &visit, &but)? {
-                Seating::Done(joined) => break joined,
+                Seating::Done(joined) => break *joined,
                 Seating::Make(router) => {
                     self.make_chosen(&visit.room, &router, region, &mut but).await?;
                 }
@@ -271,7 +271,7 @@ impl Service {
             self.note_here(&room, &joined.seat);
         }
         self.look_at_ways(&mut room);
-        Ok(Seating::Done(joined))
+        Ok(Seating::Done(Box::new(joined)))
     }
 
     async fn answer_joined(&self, seat: &Seat, resumed: bool) -> Result<Value, Failure> {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
+use crate::hosts::Two;
 use crate::pages::http;
 use crate::stage::{Stage, quick, rtp_parameters};
 
@@ -240,6 +241,31 @@ async fn what_cannot_be_done_is_said_at_once() {
     let off = Stage::new().await;
     let (mut ada, _) = off.join("ada").await;
     assert_eq!(ada.refused("startBroadcast", json!({})).await, "unsupported");
+}
+
+#[tokio::test]
+async fn a_room_at_two_media_hosts_is_shown_whole() {
+    let folder = std::env::temp_dir().join(format!("ironcast-broadcasts-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let ffmpeg = folder.join("program");
+    std::fs::write(&ffmpeg, SCRIPT).unwrap();
+    std::fs::set_permissions(&ffmpeg, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let broadcast = broadcast::Settings { ffmpeg, ..settings(&folder) };
+    let spread = Settings { people_per_host: 1, broadcast, ..quick() };
+    let Two { stage, one, two } = Two::with(spread, [0.0, 0.5]).await;
+    let place = Place { folder, stage };
+    let (mut ada, _, first) = place.stage.join_sending("ada").await;
+    let (_bob, _, second) = place.stage.join_sending("bob").await;
+    assert_eq!((one.inside().producers.len(), two.inside().producers.len()), (1, 1));
+    ada.must("startBroadcast", json!({ "kind": "hls", "layout": "grid" })).await;
+    one.until("both are taken at the room's own host", |inside| {
+        let seen: Vec<_> = inside.consumers.values().map(|it| it.producer.clone()).collect();
+        [&first, &second].iter().all(|track| seen.contains(track))
+    })
+    .await;
+    assert_eq!((two.times(&format!("pipe {second}")), two.inside().consumers.len()), (1, 0));
+    ada.must("stopBroadcast", json!({})).await;
+    place.nothing_is_left().await;
 }
 
 #[tokio::test]
