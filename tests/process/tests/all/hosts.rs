@@ -176,7 +176,7 @@ async fn places(service: &Signaling, hosts: &Hosts) -> Vec<usize> {
 async fn a_room_is_at_two_hosts_and_who_was_at_a_lost_one_is_back_within_seconds() {
     let mut hosts = Hosts::start(|builder| builder).await;
     let limit = [("signaling.people_per_host", EACH.to_string())];
-    let service = hosts.start_signaling(&limit).await;
+    let mut service = hosts.start_signaling(&limit).await;
     let network = JoinOptions { bind: None, ..hosts.options(0) };
     let (mut people, mut sent) = (Vec::new(), Vec::new());
     for number in 0..2 * EACH {
@@ -201,6 +201,20 @@ async fn a_room_is_at_two_hosts_and_who_was_at_a_lost_one_is_back_within_seconds
     let metrics = service.text("/metrics").await;
     let pipes = format!("ironcast_signaling_pipes_total{{success=\"true\"}} {}", 4 * EACH);
     assert!(metrics.contains(&pipes), "two tracks of each: {metrics}");
+
+    // The service is started again. Calls go on, and what is piped is not piped twice.
+    service.terminate().await;
+    service.start_again().await;
+    for person in &people {
+        let back = person.member.come_back().await;
+        assert_eq!(back["resumed"], true, "{back}");
+    }
+    let late = service.join("room", "late", &network).await;
+    let watched = sent.iter().map(async |tracks| {
+        gets(&late, "who comes late", &receive(&late, tracks).await, 5).await;
+    });
+    meanwhile(&people, join_all(watched)).await;
+    late.member.ask("leaveRoom", json!({})).await;
 
     // The first ones are at the room's own host. The other one is lost.
     let home = usize::from(is_own(&hosts.pairs[1]).await);
@@ -235,6 +249,28 @@ async fn a_room_is_at_two_hosts_and_who_was_at_a_lost_one_is_back_within_seconds
     });
     meanwhile(&people, join_all(watched)).await;
     assert_eq!(count(&places(&service, &hosts).await, home), 2 * EACH);
+}
+
+#[tokio::test]
+async fn whom_a_host_refuses_is_at_the_other_one_and_does_not_notice() {
+    // Two people at each.
+    let hosts = Hosts::start(|builder| builder.set("limits.transports_per_router_max", 4)).await;
+    let service = hosts.start_signaling(&[]).await;
+    let network = JoinOptions { bind: None, ..hosts.options(0) };
+    let (mut people, mut sent) = (Vec::new(), Vec::new());
+    for number in 0..4 {
+        let person = service.join("room", &format!("person-{number}"), &network).await;
+        sent.push(send(&person).await);
+        people.push(person);
+    }
+    let at_first = places(&service, &hosts).await.iter().filter(|it| **it == 0).count();
+    assert_eq!(at_first, 2);
+    for (at, person) in people.iter().enumerate() {
+        for (of, tracks) in sent.iter().enumerate().filter(|(of, _)| *of != at) {
+            let seen = receive(person, tracks).await;
+            meanwhile(&people, gets(person, &format!("{at} of {of}"), &seen, 5)).await;
+        }
+    }
 }
 
 /// Whether a host has the room's own router, and no branch of it.
