@@ -168,6 +168,11 @@ impl Room {
         std::iter::once(&self.router).chain(&self.branches)
     }
 
+    /// Its own router, or another one where that is lost and not made anew.
+    pub fn main_router(&self) -> &Arc<RouterSlot> {
+        self.routers().find(|router| router.is_made()).unwrap_or(&self.router)
+    }
+
     /// One of its routers.
     pub fn router_named(&self, id: &Id) -> Option<&Arc<RouterSlot>> {
         self.routers().find(|router| router.id == *id)

@@ -206,6 +206,11 @@ impl Service {
         };
         tracing::warn!(room_id = %cell.id, host = %self.host(lost.host), "a part of a room is gone");
         self.note_dead_router(&cell.id, &lost);
+        if is_own {
+            // Where it is now.
+            let mode = room.ways.mode;
+            self.note_mode(&room, mode);
+        }
         let people = room
             .people_here()
             .filter(|(_, one)| one.branch.as_ref().is_some_and(|branch| branch.id == lost.id));
@@ -219,6 +224,8 @@ impl Service {
             }
         }
         self.look_at_ways(&mut room);
+        drop(room);
+        self.clear_copies(cell);
         true
     }
 }

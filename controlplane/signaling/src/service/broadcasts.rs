@@ -182,10 +182,8 @@ fn scene(room: &Locked<'_>) -> RoomScene {
         }
     }
     let needs_server = room.ways.needs_server();
-    // Its own one, unless that was lost and a branch was not.
-    let router = room.routers().find(|it| it.is_made()).unwrap_or(&room.router);
     RoomScene {
-        router: needs_server.then(|| Arc::clone(router)),
+        router: needs_server.then(|| Arc::clone(room.main_router())),
         people: room.participants.iter().map(|(id, one)| (id.clone(), one.name.clone())).collect(),
         tracks,
         speakers: room.speakers.clone(),

@@ -59,7 +59,7 @@ impl Service {
                 return Ok(json!({
                     "roomId": room_id,
                     "mode": room.ways.mode.name(),
-                    "mediaHost": self.host(room.router.host).about.url,
+                    "mediaHost": self.host(room.main_router().host).about.url,
                     "participants": self.people_of(&room),
                 }));
             }

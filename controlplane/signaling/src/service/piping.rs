@@ -4,11 +4,11 @@
 //! while, and is told to ask again. A pipe ends with its track, which the hosts see to.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ironcast_api::Id;
 
-use super::{RETRY_FIRST, RETRY_LONGEST, Service};
+use super::{RETRY_FIRST, RETRY_LONGEST, Service, Thing};
 use crate::failure::Failure;
 use crate::media::{MediaError, MediaResult, RouterView};
 use crate::rooms::{Cell, Pipe, PipeState, RouterSlot};
@@ -18,6 +18,9 @@ pub(super) const AT_ONCE_MAX: usize = 16;
 
 /// On a producer: its id here, which its copies at other hosts have, too.
 pub(super) const NOTE_TRACK: &str = "signalingTrack";
+
+/// What one node of a fleet tells the others has heard by then.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// From a track's router to the one where it is wanted.
 #[derive(Debug, Clone)]
@@ -32,15 +35,14 @@ pub(super) fn not_yet() -> Failure {
     Failure::new("media_unavailable", message)
 }
 
-/// The id that a track has in another router, if it is there.
-fn copy_of(router: &RouterView, producer: &Id) -> Option<Id> {
+/// Tracks of other routers that are in this one: what each is called here, and where it comes from.
+fn copies(router: &RouterView) -> impl Iterator<Item = (Id, Id)> {
     let pipes = router.transports.iter().filter(|transport| transport.is_pipe);
-    let mut copies = pipes.flat_map(|transport| &transport.producers);
-    let copy = copies.find(|copy| {
+    pipes.flat_map(|transport| &transport.producers).filter_map(|copy| {
         let noted = copy.app_data.as_map().get(NOTE_TRACK).and_then(|id| id.as_str());
-        noted.unwrap_or(copy.id.as_str()) == producer.as_str()
-    });
-    copy.and_then(|copy| Id::new(copy.id.clone()).ok())
+        let of = noted.unwrap_or(copy.id.as_str());
+        Some((Id::new(copy.id.clone()).ok()?, Id::new(of).ok()?))
+    })
 }
 
 impl Service {
@@ -139,9 +141,34 @@ impl Service {
                 // By another node, or by this one before it was started again, or its answer was lost.
                 let there = self.media(to.host).router(to.id.clone()).await?;
                 let not_seen = || MediaError::Unavailable("a pipe is on its way".to_owned());
-                copy_of(&there, producer).ok_or_else(not_seen)
+                let copy = copies(&there).find(|(_, of)| of == producer);
+                copy.map(|(copy, _)| copy).ok_or_else(not_seen)
             }
             asked => asked,
+        }
+    }
+
+    /// One of a room's routers is gone. Who had its tracks elsewhere has them no more: a host that is
+    /// lost cannot see to that.
+    pub(super) fn clear_copies(self: &Arc<Self>, cell: &Arc<Cell>) {
+        let routers: Vec<Arc<RouterSlot>> =
+            cell.lock().routers().filter(|router| router.is_made()).cloned().collect();
+        for router in routers {
+            tokio::spawn(Arc::clone(self).clear_copies_at(Arc::clone(cell), router));
+        }
+    }
+
+    async fn clear_copies_at(self: Arc<Self>, cell: Arc<Cell>, router: Arc<RouterSlot>) {
+        let asked = self.ask(router.host, |media| media.router(router.id.clone())).await;
+        let Ok(view) = asked else { return self.host(router.host).set_out_of_step() };
+        let is_nobodys = |(_, of): &(Id, Id)| cell.lock().owner(of).is_none();
+        let left: Vec<(Id, Id)> = copies(&view).filter(is_nobodys).collect();
+        // Of what has just begun at another node this one may not have heard.
+        if !left.is_empty() && self.is_fleet() {
+            tokio::time::sleep(HEARD_WITHIN).await;
+        }
+        for (copy, _) in left.into_iter().filter(is_nobodys) {
+            self.free(router.host, Thing::Producer, copy);
         }
     }
 }

@@ -185,7 +185,7 @@ impl Service {
     pub(super) fn note_mode(&self, room: &Locked<'_>, mode: Mode) {
         let room_id = &room.cell().id;
         self.record_call(room, room_id, mode);
-        let media_host = self.host(room.router.host).about.url.clone();
+        let media_host = self.host(room.main_router().host).about.url.clone();
         match &self.fleet {
             Some(fleet) => fleet.note_mode(room_id, mode, media_host),
             None => self.presence.say(Word::Mode(room_id.clone(), mode, media_host)),

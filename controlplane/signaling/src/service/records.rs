@@ -78,11 +78,12 @@ impl Service {
     /// A call began, or its media goes another way.
     pub(super) fn record_call(&self, room: &Room, call_id: &Id, mode: Mode) {
         let is_sfu = mode == Mode::Sfu;
-        let capabilities = room.router.capabilities.get().filter(|_| is_sfu);
+        let router = room.main_router();
+        let capabilities = router.capabilities.get().filter(|_| is_sfu);
         self.records.say(CallRecord::Session(CallSession {
             call_id: call_id.clone(),
             mode: mode.name().to_owned(),
-            router_id: is_sfu.then(|| room.router.id.clone()),
+            router_id: is_sfu.then(|| router.id.clone()),
             rtp_capabilities: capabilities.cloned(),
             started_ms: now_ms(),
             ended_ms: None,

@@ -454,10 +454,22 @@ impl Media for FakeMedia {
     }
 
     fn delete_producer(&self, id: Id) -> Answer<'_, ()> {
-        self.answer(format!("delete producer {id}"), |inside| {
-            inside.producers.remove(id.as_str());
+        let mut ended = Vec::new();
+        let answer = self.answer(format!("delete producer {id}"), |inside| {
+            let removed = inside.producers.remove(id.as_str());
+            // What is told of one's own is not waited for; of a copy it is all that there is.
+            if removed.is_some_and(|it| it.transport.starts_with("pipe-")) {
+                let its = inside.consumers.iter().filter(|(_, it)| it.producer == *id);
+                ended.extend(its.map(|(id, _)| id.clone()));
+                inside.consumers.retain(|id, _| !ended.contains(id));
+            }
             Ok(())
-        })
+        });
+        for consumer_id in ended {
+            let reason = "producer_closed".to_owned();
+            self.report(MediaEvent::ConsumerClosed { consumer_id, reason });
+        }
+        answer
     }
 
     fn delete_consumer(&self, id: Id) -> Answer<'_, ()> {

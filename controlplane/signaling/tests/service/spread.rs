@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ironcast_signaling::hosts::Host;
 use ironcast_signaling::media::MediaEvent;
+use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::settings::Settings;
 use serde_json::{Value, json};
 
@@ -327,6 +328,14 @@ async fn of_a_lost_host_the_people_come_back_and_the_others_go_on() {
             again(&mut person.client, name).await;
             person.send().await;
         }
+        // Nobody there has anything of the lost ones any more.
+        kept.until("copies are gone", |inside| inside.producers.len() == 4).await;
+        for person in &mut others {
+            for _ in 0..2 {
+                let told = person.client.event("consumer-closed").await;
+                assert_eq!(told["reason"], "producer_closed");
+            }
+        }
         // The only host there is takes them all.
         assert_eq!((of_room(kept, "r"), transports(kept)), (1, before + 4), "{lost}");
         for (_, person) in &mut theirs {
@@ -486,6 +495,35 @@ async fn a_proxys_header_says_where_somebody_is_who_does_not_say_so_himself() {
     assert_eq!(of_room(&two.one, "far"), 1);
 }
 
+#[tokio::test]
+async fn a_third_one_may_be_at_another_host_than_the_two_who_talked_directly() {
+    let ways = Rules { p2p: true, stay: Duration::from_millis(30), ..Rules::default() };
+    let two = Two::with(Settings { ways, people_per_host: 2, ..spreading() }, [0.0, 0.5]).await;
+    let (mut ada, _) = two.stage.join("ada").await;
+    let (mut bob, _) = two.stage.join("bob").await;
+    let mut cleo = Person::come(&two.stage, "cleo").await;
+    assert_eq!((of_room(&two.one, "r"), of_room(&two.two, "r")), (1, 1));
+    assert_eq!((transports(&two.one), transports(&two.two)), (0, 2));
+    let mut people = Vec::new();
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.event("call:mode-switch").await["mode"], "sfu");
+        client.must("createProducerTransport", json!({})).await;
+        people.push(client.must("produce", video()).await["id"].clone());
+        client.must("call:mode-switched", json!({ "mode": "sfu" })).await;
+    }
+    for track in &people {
+        cleo.client.must("consume", json!({ "producerId": track })).await;
+    }
+    cleo.client.must("leaveRoom", json!({})).await;
+    for client in [&mut ada, &mut bob] {
+        client.event_where("call:mode-switch", |told| told["mode"] == "p2p").await;
+        client.must("call:mode-switched", json!({ "mode": "p2p" })).await;
+    }
+    for host in [&two.one, &two.two] {
+        host.until("nobody needs it", |inside| inside.routers.is_empty()).await;
+    }
+}
+
 /// A fleet whose nodes have both hosts.
 async fn fleet() -> (Fleet, Arc<FakeMedia>) {
     let mut fleet = Fleet::new().await;
@@ -548,6 +586,53 @@ async fn all_nodes_of_a_fleet_agree_on_a_rooms_parts() {
     assert_eq!(before, (4, 4));
     for person in [&mut bob, &mut dan] {
         person.client.must("leaveRoom", json!({})).await;
+    }
+    other.until("nothing is left", |inside| inside.routers.is_empty()).await;
+    fleet.until_over().await;
+}
+
+#[tokio::test]
+async fn nodes_that_were_all_away_find_a_rooms_parts_at_the_hosts() {
+    let (mut fleet, other) = fleet().await;
+    fleet.settings.takeover_window = Duration::from_secs(10);
+    fleet.settings.reconnect_window = Duration::from_secs(10);
+    let mut node = fleet.node("one").await;
+    until("both are heard", || node.stage.service.hosts().iter().all(Host::is_ready)).await;
+    let mut people = Vec::new();
+    for name in ["ada", "bob", "cleo", "dan"] {
+        people.push(Person::come(&node.stage, name).await);
+    }
+    let routers = || {
+        let of = |media: &FakeMedia| media.inside().routers.keys().cloned().collect::<Vec<_>>();
+        (of(&fleet.media), of(&other))
+    };
+    let before = routers();
+    assert_eq!((before.0.len(), before.1.len()), (1, 1));
+    node.kill();
+    fleet.redis.ask(&["FLUSHALL"]);
+    // And something of a room that was there before.
+    let stray = "r.000000000000:branch".to_owned();
+    let next = fleet.node("two").await;
+    until("both are heard", || next.stage.service.hosts().iter().all(Host::is_ready)).await;
+    let mut back = Vec::new();
+    for person in &people {
+        let (client, joined) = next.come_back(&person.joined).await;
+        let transports = joined["transportIds"].as_array().unwrap().len();
+        assert_eq!((&joined["resumed"], transports), (&json!(true), 2), "{joined}");
+        back.push(client);
+    }
+    assert_eq!(routers(), before);
+    for client in &mut back[2..] {
+        client.must("consume", json!({ "producerId": people[0].track })).await;
+    }
+    let note = other.inside().routers[&before.1[0]].clone();
+    other.inside().routers.insert(stray.clone(), note);
+    other.go_away();
+    other.come_back();
+    other.until("the stray one is freed", |inside| !inside.routers.contains_key(&stray)).await;
+    assert_eq!(routers(), before);
+    for client in &mut back {
+        client.must("leaveRoom", json!({})).await;
     }
     other.until("nothing is left", |inside| inside.routers.is_empty()).await;
     fleet.until_over().await;

@@ -249,6 +249,11 @@ async fn a_room_is_at_two_hosts_and_who_was_at_a_lost_one_is_back_within_seconds
     });
     meanwhile(&people, join_all(watched)).await;
     assert_eq!(count(&places(&service, &hosts).await, home), 2 * EACH);
+    eventually("nothing of the lost host is left", || async {
+        let listed = hosts.pairs[home].call("GET", "/v1/producers?limit=1000", Value::Null).await;
+        listed["items"].as_array().is_some_and(|all| all.len() == 4 * EACH)
+    })
+    .await;
 }
 
 #[tokio::test]
