@@ -22,7 +22,7 @@ use socketioxide::adapter::Adapter;
 use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts, Value as SocketValue};
 use socketioxide::socket::{Sid, Socket};
-use socketioxide::{ParserConfig, SocketIo};
+use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
 use tokio::sync::mpsc;
 
 use crate::events::{Action, Row, TABLE};
@@ -195,15 +195,8 @@ pub struct Sockets {
 
 /// Makes them.
 pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Sockets {
-    let (http, io) = SocketIo::builder()
-        .max_payload(settings.message_bytes_max as u64)
-        .ws_max_message_size(settings.message_bytes_max)
-        .ws_max_frame_size(settings.message_bytes_max)
-        .max_buffer_size(settings.messages_out_per_socket_max)
-        .with_parser(ParserConfig::common().max_incoming_binaries(0))
-        .ping_interval(settings.ping_interval)
-        .ping_timeout(settings.ping_timeout)
-        .build_svc();
+    let parser = ParserConfig::common().max_incoming_binaries(0);
+    let (http, io) = builder(&settings).with_parser(parser).build_svc();
     let metrics = Arc::new(Metrics::default());
     let open = Open::default();
     let outbox = SocketOutbox {
@@ -226,15 +219,41 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
         async move { admitted }
     };
     io.ns("/", (async || {}).with(prepare));
-    let http = move |request: hyper::Request<ReqBody>| {
-        let answer = hyper::service::Service::call(&http, request);
+    Sockets { http: as_http(http), io, service }
+}
+
+/// Socket.IO with the limits of the settings.
+pub(crate) fn builder(settings: &Settings) -> SocketIoBuilder {
+    SocketIo::builder()
+        .max_payload(settings.message_bytes_max as u64)
+        .ws_max_message_size(settings.message_bytes_max)
+        .ws_max_frame_size(settings.message_bytes_max)
+        .max_buffer_size(settings.messages_out_per_socket_max)
+        .ping_interval(settings.ping_interval)
+        .ping_timeout(settings.ping_timeout)
+}
+
+/// A service of sockets, as requests are handed to it.
+pub(crate) fn as_http<S, B>(service: S) -> Arc<SocketHttp>
+where
+    S: hyper::service::Service<
+            hyper::Request<ReqBody>,
+            Response = hyper::Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Send
+        + Sync
+        + 'static,
+    B: hyper::body::Body<Data = bytes::Bytes, Error = Infallible> + Send + Sync + 'static,
+{
+    Arc::new(move |request| {
+        let answer = service.call(request);
         async move {
             let response = answer.await.unwrap_or_else(|never| match never {});
             response.map(|body| ResBody::Boxed(Box::pin(body.map_err(|never| match never {}))))
         }
         .boxed()
-    };
-    Sockets { http: Arc::new(http), io, service }
+    })
 }
 
 /// Registers all names of all events for a new socket.

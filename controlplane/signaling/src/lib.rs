@@ -6,7 +6,7 @@
 //! order, to the handlers), [`service`] (what each event does), [`rooms`] (the state), [`store`] (what outlives a room's lock), [`media`]
 //! (what is asked of the control API), [`hosts`] (which of them is asked), [`control`] (the same over QUIC), [`notices`] (what the
 //! control API tells us, told on to browsers), [`web`] (page, health, goodbye), [`server`] (the
-//! port and its limits).
+//! port and its limits). [`echo`] is for the test suites of the protocols alone.
 #![forbid(unsafe_code)]
 
 pub mod access;
@@ -14,6 +14,7 @@ pub mod broadcast;
 pub mod calls;
 pub mod certificate;
 pub mod control;
+pub mod echo;
 pub mod events;
 pub mod failure;
 pub mod gateway;

@@ -24,7 +24,7 @@ use ironcast_signaling::store::hub::Hub;
 use ironcast_signaling::store::redis::Redis;
 use ironcast_signaling::store::sql::{self, Sql};
 use ironcast_signaling::store::{self, Stores};
-use ironcast_signaling::{broadcast, certificate, identity, notices, server, web};
+use ironcast_signaling::{broadcast, certificate, echo, identity, notices, server, web};
 use ironcast_tokens::Expected;
 use salvo::conn::rustls::RustlsConfig;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,6 +75,9 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)
         .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
+    if std::env::var_os(echo::ENVIRONMENT).is_some() {
+        return echo_all(listener, told_to_stop).await;
+    }
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);
     let access = |host: &ironcast_config::MediaHost| control::Access {
         url: host.url.clone(),
@@ -135,6 +138,21 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
         serving.stop().await;
     };
     let _ = tokio::time::timeout(STOP_TIME_MAX, stopping).await;
+    Ok(())
+}
+
+/// For the test suites of the protocols: no service at all.
+async fn echo_all(
+    listener: std::net::TcpListener,
+    told_to_stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let settings = echo::settings();
+    let echo = echo::Echo::new(&settings);
+    let no_tls = None::<futures::stream::Pending<RustlsConfig>>;
+    let serving = server::serve_any(echo, &settings, listener, no_tls).await?;
+    tracing::warn!("{} is set: nothing is served but what comes in", echo::ENVIRONMENT);
+    told_to_stop.await;
+    serving.stop().await;
     Ok(())
 }
 

@@ -12,10 +12,11 @@ use salvo::conn::tcp::TcpAcceptor;
 use salvo::conn::{Acceptor, ConnCtrl, Listener};
 use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy};
 use salvo::server::ServerHandle;
-use salvo::{Router, Server, Service, async_trait};
+use salvo::{Handler, Router, Server, Service, async_trait};
 use tokio::task::JoinHandle;
 
 use crate::limits::group;
+use crate::settings::Settings;
 use crate::web::Site;
 
 /// A connection on which nothing moves for so long ends. Long polls are answered sooner.
@@ -39,8 +40,18 @@ pub async fn serve(
     listener: std::net::TcpListener,
     tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
 ) -> anyhow::Result<Serving> {
+    let service = Arc::clone(&site.service);
+    serve_any(site, &service.settings, listener, tls).await
+}
+
+/// The same for whatever answers.
+pub async fn serve_any(
+    site: impl Handler,
+    settings: &Settings,
+    listener: std::net::TcpListener,
+    tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
+) -> anyhow::Result<Serving> {
     let address = listener.local_addr()?;
-    let settings = &site.service.settings;
     let limits = Limits {
         fuse: FuseConfig::strict()
             .with_http1_header_timeout(settings.header_time_max)
@@ -75,7 +86,7 @@ impl Listener for Bound {
 
 fn spawn<A>(
     acceptor: A,
-    site: Site,
+    site: impl Handler,
     limits: Limits,
     connections_max: usize,
     address: SocketAddr,

@@ -30,7 +30,7 @@ const GOODBYE_BYTES_MAX: usize = 1024;
 const INTERNAL_ROOMS: &str = "/internal/rooms/";
 
 /// Where Socket.IO lives.
-const SOCKETS: &str = "/socket.io/";
+pub(crate) const SOCKETS: &str = "/socket.io/";
 
 /// The built page; empty when it was not built before the service.
 #[derive(RustEmbed)]
@@ -165,7 +165,7 @@ impl Site {
 }
 
 /// Hands a request to who serves sockets.
-async fn socket(sockets: &SocketHttp, request: &mut Request, response: &mut Response) {
+pub(crate) async fn socket(sockets: &SocketHttp, request: &mut Request, response: &mut Response) {
     if let Some(address) = request.remote_addr().clone().into_std() {
         request.extensions_mut().insert(RemoteAddress(address.ip()));
     }

@@ -20,6 +20,7 @@ mod nodes;
 mod pages;
 mod postgres;
 mod presence;
+mod protocol;
 mod redis;
 mod rights;
 mod spread;
