@@ -79,9 +79,16 @@ impl Listener for Bound {
 
     async fn try_bind(self) -> salvo::Result<TcpAcceptor> {
         self.0.set_nonblocking(true)?;
+        without_delay(&self.0)?;
         let listener = tokio::net::TcpListener::from_std(self.0)?;
         Ok(TcpAcceptor::try_from(listener)?)
     }
+}
+
+/// What is accepted from now on sends at once: of two messages the second would wait for the
+/// acknowledgement of the first, which a peer may hold back for 40 ms.
+fn without_delay(listener: &std::net::TcpListener) -> std::io::Result<()> {
+    socket2::SockRef::from(listener).set_tcp_nodelay(true)
 }
 
 fn spawn<A>(
@@ -160,5 +167,18 @@ impl FusePolicy for Limits {
         let address = address_of(info)?;
         *self.open.lock().expect("nobody panics with it").entry(address).or_default() += 1;
         Some(Arc::new(Counted { address, open: Arc::clone(&self.open) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn what_is_accepted_sends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        super::without_delay(&listener).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(listener.accept().unwrap().0.nodelay().unwrap());
     }
 }
