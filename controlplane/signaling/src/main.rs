@@ -27,6 +27,7 @@ use ironcast_signaling::store::{self, Stores};
 use ironcast_signaling::{broadcast, certificate, echo, identity, notices, server, web};
 use ironcast_tokens::Expected;
 use salvo::conn::rustls::RustlsConfig;
+use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
@@ -53,15 +54,26 @@ fn main() {
     // Before there are threads: each has what it was made with. To give way is always allowed.
     let _ = rustix::process::setpriority_process(None, NICE);
     ironcast_notify::raise_file_limit();
-    start();
-}
-
-#[tokio::main]
-async fn start() {
-    if let Err(error) = run(&ironcast_config::SIGNALING.flags()).await {
+    if let Err(error) = start() {
         eprintln!("ironcast-signaling: {error:#}");
         std::process::exit(1);
     }
+}
+
+fn start() -> anyhow::Result<()> {
+    let mut runtime = if is_echo() {
+        // What comes first is served first: the suites ask two things at once.
+        runtime::Builder::new_current_thread()
+    } else {
+        runtime::Builder::new_multi_thread()
+    };
+    let runtime = runtime.enable_all().build()?;
+    runtime.block_on(run(&ironcast_config::SIGNALING.flags()))
+}
+
+/// Whether the test suites of the protocols are to be served.
+fn is_echo() -> bool {
+    std::env::var_os(echo::ENVIRONMENT).is_some()
 }
 
 async fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -75,7 +87,7 @@ async fn run(flags: &Flags) -> anyhow::Result<()> {
     let listen = config.signaling.listen;
     let listener = std::net::TcpListener::bind(listen)
         .map_err(|error| anyhow::anyhow!(explain::address("signaling.listen", listen, &error)))?;
-    if std::env::var_os(echo::ENVIRONMENT).is_some() {
+    if is_echo() {
         return echo_all(listener, told_to_stop).await;
     }
     let identity = (&config.signaling.control_cert, &config.signaling.control_key);

@@ -299,8 +299,16 @@ where
     pub(crate) fn is_upgrading(&self) -> bool {
         self.upgrading.load(Ordering::Relaxed)
     }
-    pub(crate) fn start_upgrade(&self) {
-        self.upgrading.store(true, Ordering::Relaxed);
+    /// A session is upgraded once: gives false to who comes while it is being upgraded, or afterwards.
+    pub(crate) fn start_upgrade(&self) -> bool {
+        if self.upgrading.swap(true, Ordering::SeqCst) {
+            return false;
+        }
+        if self.transport.load(Ordering::SeqCst) == TransportType::Websocket as u8 {
+            self.upgrading.store(false, Ordering::SeqCst);
+            return false;
+        }
+        true
     }
 
     /// Spawn the heartbeat job
@@ -359,13 +367,13 @@ where
         // The first ping comes after the interval, as in the other implementations.
         let mut interval_tick =
             tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
-        interval_tick.tick().await;
+        let mut due = interval_tick.tick().await;
         // Some clients send the pong packet in first. If that happens, we should consume it.
         heartbeat_rx.try_recv().ok();
         loop {
             // If we are currently upgrading we should pause the heartbeat process
             if self.is_upgrading() {
-                interval_tick.tick().await;
+                due = interval_tick.tick().await;
                 continue;
             }
 
@@ -379,7 +387,10 @@ where
             #[cfg(feature = "tracing")]
             tracing::trace!(sid = ?self.id, "waiting for pong");
 
-            tokio::time::timeout(timeout, heartbeat_rx.recv())
+            // Counted from when the ping was due, not from when a timer of whole milliseconds
+            // fired. A ping that is late by more than that is waited for in full.
+            let sent = due.max(tokio::time::Instant::now() - Duration::from_millis(5));
+            tokio::time::timeout_at(sent + timeout, heartbeat_rx.recv())
                 .await
                 .map_err(|_| Error::HeartbeatTimeout)?
                 .ok_or(Error::HeartbeatTimeout)?;
@@ -387,7 +398,7 @@ where
             #[cfg(feature = "tracing")]
             tracing::trace!(sid = ?self.id, "pong received");
 
-            interval_tick.tick().await;
+            due = interval_tick.tick().await;
         }
     }
 
@@ -427,9 +438,9 @@ where
     /// Sets the [`TransportType`] to WebSocket
     /// Used when the client upgrade the connection from HTTP to WebSocket
     pub(crate) fn upgrade_to_websocket(&self) {
-        self.upgrading.store(false, Ordering::Relaxed);
         self.transport
-            .store(TransportType::Websocket as u8, Ordering::Relaxed);
+            .store(TransportType::Websocket as u8, Ordering::SeqCst);
+        self.upgrading.store(false, Ordering::SeqCst);
     }
 
     /// Returns the current [`TransportType`] of the [`Socket`]

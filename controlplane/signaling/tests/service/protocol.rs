@@ -64,6 +64,28 @@ async fn the_first_ping_comes_after_the_interval() {
 }
 
 #[tokio::test]
+async fn a_session_is_upgraded_once() {
+    let stage = Stage::new().await;
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    let (_, opened) = http(stage.port, "GET", polling, "").await;
+    let opened: serde_json::Value = serde_json::from_str(&opened[1..]).unwrap();
+    let sid = opened["sid"].as_str().unwrap();
+    let url =
+        format!("ws://127.0.0.1:{}/socket.io/?EIO=4&transport=websocket&sid={sid}", stage.port);
+    let (mut first, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+    // It is in the middle of it, and afterwards it is there: others are refused at once.
+    send(&mut first, "2probe").await;
+    assert_eq!(next(&mut first).await, Message::text("3probe"));
+    for step in ["5", "40"] {
+        let (mut second, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(5), second.next()).await;
+        assert!(!matches!(ended.expect("it is closed"), Some(Ok(Message::Text(_)))));
+        send(&mut first, step).await;
+    }
+    assert!(said(&mut first).await.to_text().unwrap().starts_with("40{"));
+}
+
+#[tokio::test]
 async fn who_left_the_last_namespace_may_enter_one_again() {
     let stage = Stage::new().await;
     let mut socket = connect(stage.port, "socket.io").await;

@@ -126,7 +126,10 @@ where
     let (socket, ws) = if let Some(sid) = sid {
         match engine.get_socket(sid) {
             None => return Err(Error::UnknownSessionID(sid)),
-            Some(socket) if socket.is_ws() => return Err(Error::MultipleWebsocketRequests),
+            // From now on all polling requests will return a `Packet::Noop`
+            Some(socket) if !socket.start_upgrade() => {
+                return Err(Error::MultipleWebsocketRequests);
+            }
             Some(socket) => {
                 let mut ws = ws_init().await;
 
@@ -400,10 +403,6 @@ where
 {
     #[cfg(feature = "tracing")]
     tracing::debug!("starting websocket connection upgrade");
-
-    // The socket is upgrading, from now on all polling
-    // request will return a `Packet::Noop`
-    socket.start_upgrade();
 
     // We send a last Noop request to close a potential waiting polling request.
     socket
