@@ -247,6 +247,11 @@ impl Show {
         told
     }
 
+    /// Whether nothing becomes of it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(*self.phase.lock().expect("no panic inside"), Phase::Ended | Phase::Failed)
+    }
+
     fn set_phase(&self, phase: Phase) {
         *self.phase.lock().expect("no panic inside") = phase;
     }

@@ -11,6 +11,7 @@ pub mod mode;
 mod people;
 mod pipe;
 mod room;
+mod shows;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ pub use locked::Locked;
 pub use people::{Arrival, Departed, DueList, Joined, Participant, Place, Producer};
 pub use pipe::{Pipe, PipeState};
 pub use room::Room;
+pub use shows::Shows;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

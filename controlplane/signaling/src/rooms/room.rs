@@ -10,6 +10,7 @@ use socketioxide::socket::Sid;
 
 use super::mode::{Mode, Rules, Ways, wanted};
 use super::people::{DueList, Participant};
+use super::shows::Shows;
 use super::{Pipe, RouterSlot, Seat};
 use crate::failure::Failure;
 use crate::hosts::HostId;
@@ -37,7 +38,8 @@ pub struct Room {
     pub speakers: Vec<Id>,
     /// Which way media goes.
     pub ways: Ways,
-    /// It is watched or recorded: its media goes through the media server while that is there.
+    /// It is watched or recorded by this node: its media goes through the media server while that is
+    /// there.
     pub is_broadcast: bool,
     /// Somebody looks at the ways again then.
     pub look_again: Option<Instant>,
@@ -56,6 +58,8 @@ pub struct Room {
     left: BTreeMap<Id, (u64, Instant)>,
     /// Since when nobody is here, as the last look at the fleet saw it.
     pub idle_since: Option<Instant>,
+    /// What other nodes make of it.
+    pub shows: Shows,
 }
 
 impl Room {
@@ -77,6 +81,7 @@ impl Room {
             list_watched: false,
             left: BTreeMap::new(),
             idle_since: None,
+            shows: Shows::default(),
         }
     }
 
@@ -86,8 +91,13 @@ impl Room {
     }
 
     /// Whether nobody is here, or about to be.
-    pub fn is_unused(&self) -> bool {
+    pub fn is_empty_here(&self) -> bool {
         self.joining == 0 && self.people_here().next().is_none()
+    }
+
+    /// The same, and nothing is made here of the people at other nodes.
+    pub fn is_unused(&self) -> bool {
+        self.is_empty_here() && !(self.is_broadcast && !self.participants.is_empty())
     }
 
     /// It is in no list any more.
@@ -133,7 +143,7 @@ impl Room {
     /// The way that the room would like, for those who are there and perhaps one more.
     /// People at several nodes are with the media server: one node could not keep the rules.
     pub fn wanted(&self, rules: &Rules, is_away: bool, newcomer: Option<bool>) -> Mode {
-        let is_shown = self.is_broadcast && !is_away;
+        let is_shown = (self.is_broadcast || self.shows.running().next().is_some()) && !is_away;
         if is_shown || self.participants.values().any(|one| !one.is_here()) {
             return Mode::Sfu;
         }

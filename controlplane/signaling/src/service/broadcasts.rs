@@ -15,6 +15,7 @@ use crate::broadcast::{self, Show};
 use crate::failure::Failure;
 use crate::payload::{StartBroadcast, StopBroadcast, parse};
 use crate::rooms::{Locked, RouterSlot};
+use crate::store::hub::Shown;
 use crate::store::now_ms;
 
 /// The key of the note on a broadcast's transport.
@@ -46,7 +47,7 @@ pub(crate) struct RoomScene {
 }
 
 impl Service {
-    pub(super) fn start_broadcast(
+    pub(super) async fn start_broadcast(
         self: &Arc<Self>,
         socket: Sid,
         payload: Value,
@@ -65,21 +66,39 @@ impl Service {
         let (kind, room_id) = (wanted.kind, seat.room.id.clone());
         let show = broadcast::show(room_id, kind, wanted.layout, wanted.format, now_ms());
         let show = self.broadcasts.add(show)?;
+        let by = Map::from_iter([("by".to_owned(), json!(seat.participant_id))]);
+        let mut place = Place { service: self, show: Some(&*show) };
+        self.begin_show(&show, by.clone()).await?;
+        place.show = None;
         self.metrics.count_broadcast_start(kind.name());
-        self.tell_broadcast(&show, json!({ "by": seat.participant_id }));
+        self.tell_broadcast_here(&show, &by);
         tokio::spawn(direct(Arc::clone(self), Arc::clone(&show), program));
         Ok(show.to_json())
     }
 
-    pub(super) fn stop_broadcast(&self, socket: Sid, payload: Value) -> Result<Value, Failure> {
+    pub(super) async fn stop_broadcast(
+        &self,
+        socket: Sid,
+        payload: Value,
+    ) -> Result<Value, Failure> {
         let wanted: StopBroadcast = parse(payload)?;
         let seat = self.rooms.seat(socket)?;
-        seat.room.lock().participant(&seat)?;
-        let show = self.broadcasts.one(&seat.room.id, wanted.kind).ok_or_else(|| {
-            Failure::new("not_found", format!("there is no {} of this room", wanted.kind.name()))
-        })?;
-        show.stop();
-        Ok(json!({ "stopped": true, "broadcastId": show.id.to_string() }))
+        let elsewhere = {
+            let room = seat.room.lock();
+            room.participant(&seat)?;
+            room.shows.one(wanted.kind).cloned()
+        };
+        let stopped = |id: String| json!({ "stopped": true, "broadcastId": id });
+        if let Some(show) = self.broadcasts.one(&seat.room.id, wanted.kind) {
+            show.stop();
+            return Ok(stopped(show.id.to_string()));
+        }
+        let Some(shown) = elsewhere else {
+            let message = format!("there is no {} of this room", wanted.kind.name());
+            return Err(Failure::new("not_found", message));
+        };
+        self.stop_show(&seat.room.id, &shown).await?;
+        Ok(stopped(shown.broadcast_id))
     }
 
     pub(super) async fn list_recordings(&self, socket: Sid) -> Result<Value, Failure> {
@@ -90,15 +109,25 @@ impl Service {
     }
 
     /// Those that run in a room, as browsers are told.
-    pub(super) fn broadcasts_of(&self, room_id: &Id) -> Value {
-        self.broadcasts.of_room(room_id).iter().map(|show| show.to_json()).collect()
+    pub(super) fn broadcasts_of(&self, room: &Locked<'_>) -> Value {
+        let here = self.broadcasts.of_room(&room.cell().id);
+        let elsewhere = room.shows.running().map(|shown| Value::Object(shown.told.clone()));
+        here.iter().map(|show| show.to_json()).chain(elsewhere).collect()
     }
 
-    /// To everybody in its room.
+    /// To everybody in its room, wherever they are.
     pub(crate) fn tell_broadcast(&self, show: &Show, more: Value) {
+        let Value::Object(more) = more else { return };
+        self.tell_broadcast_here(show, &more);
+        if let Some(fleet) = &self.fleet {
+            fleet.note_show(show, more);
+        }
+    }
+
+    fn tell_broadcast_here(&self, show: &Show, more: &Map<String, Value>) {
         let mut payload = show.to_json();
-        if let (Some(payload), Value::Object(more)) = (payload.as_object_mut(), more) {
-            payload.extend(more);
+        if let Some(payload) = payload.as_object_mut() {
+            payload.extend(more.clone());
         }
         let Some(cell) = self.rooms.room(&show.room_id) else { return };
         let payload = raw(&payload);
@@ -140,6 +169,11 @@ impl Service {
         AppData::new([entry].into_iter().collect::<Map<_, _>>()).unwrap_or_default()
     }
 
+    /// Whether a transport was made for a broadcast of another node.
+    pub(super) fn is_of_show(app_data: &Value, shown: &Shown) -> bool {
+        app_data[NOTE_BROADCAST] == json!(shown.broadcast_id)
+    }
+
     /// Whether a transport was made for a broadcast that is over.
     pub(crate) fn is_of_no_broadcast(&self, transport: &str, app_data: &Value) -> bool {
         // Another node may have it: then it ends with the room's router.
@@ -163,6 +197,20 @@ impl Service {
                 tokio::time::sleep(EXPIRE_AGAIN).await;
             }
         });
+    }
+}
+
+/// One that does not begin after all gives its place away.
+struct Place<'a> {
+    service: &'a Service,
+    show: Option<&'a Show>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(show) = self.show {
+            self.service.broadcasts.remove(show);
+        }
     }
 }
 

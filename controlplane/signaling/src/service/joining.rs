@@ -298,7 +298,7 @@ impl Service {
             "participants": room.participants_for(&seat.participant_id),
             "producers": room.producers_for(&seat.participant_id),
             "speaking": speaking(&room.speakers),
-            "broadcasts": self.broadcasts_of(&seat.room.id),
+            "broadcasts": self.broadcasts_of(&room),
             "iceServers": self.settings.ice_servers.of(&seat.session),
         });
         if let Some(capabilities) = capabilities {
@@ -464,8 +464,9 @@ impl Service {
         for socket in self.rooms.sockets() {
             self.emit(socket, "server-draining", &json!({ "what": "signaling" }));
         }
-        if self.fleet.is_some() {
+        if let Some(fleet) = &self.fleet {
             tokio::join!(self.stop_serving(), self.broadcasts.stop_all());
+            fleet.until_written().await;
             return;
         }
         let unused = |room: Arc<Cell>| {

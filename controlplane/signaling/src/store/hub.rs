@@ -12,9 +12,10 @@ use ironcast_api::{AppData, Id, MediaKind};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSubSink, PubSubStream};
 use redis::{Client, Cmd, FromRedisValue, Pipeline};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Message, PRESENCE_TIME, Present, ROOM_TIME, RoomRecord, StoreError};
+use crate::broadcast::Kind;
 
 /// Longest wait for an answer.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -76,29 +77,33 @@ return result
 ";
 
 /// This node serves a room, and says so to all if that is new: whoever is killed right afterwards was
-/// heard of. KEYS its router, nodes, presence, the record, its branches; ARGV the router that it
-/// would take, this node, what begins the names of presence keys, seconds, and routers that are
-/// dead. Gives the router that holds for all, the room's record, its branches (one a line), and the
-/// records of everybody who is heard of.
+/// heard of. KEYS its router, nodes, presence, the record, its branches, broadcasts; ARGV the router
+/// that it would take, this node, what begins the names of presence keys, seconds, seconds of
+/// broadcasts, and routers that are dead. Gives the router that holds for all, the room's record, its
+/// branches (one a line), how many words on broadcasts it has, those, and the records of everybody who
+/// is heard of.
 const LOOK: &str = r"
 local router = redis.call('GET', KEYS[1])
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   if ARGV[i] == router then router = false end
 end
 if not router then router = ARGV[1] end
 redis.call('SET', KEYS[1], router, 'EX', ARGV[4])
 if redis.call('HSETNX', KEYS[2], ARGV[2], 0) == 1 then redis.call('PUBLISH', 'channel:nodes', ARGV[2]) end
 for i = 2, 5 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+redis.call('EXPIRE', KEYS[6], ARGV[5])
 local branches, there = redis.call('HGETALL', KEYS[5]), {}
 for i = 1, #branches, 2 do
   local branch = branches[i + 1]
-  for j = 5, #ARGV do
+  for j = 6, #ARGV do
     if ARGV[j] == branch then branch = false end
   end
   if branch then there[#there + 1] = branch else redis.call('HDEL', KEYS[5], branches[i]) end
 end
 local all = redis.call('HGETALL', KEYS[3])
-local answer = { router, redis.call('GET', KEYS[4]) or '', table.concat(there, '\n') }
+local shows = redis.call('HVALS', KEYS[6])
+local answer = { router, redis.call('GET', KEYS[4]) or '', table.concat(there, '\n'), tostring(#shows) }
+for _, show in ipairs(shows) do answer[#answer + 1] = show end
 for i = 1, #all, 2 do
   local known = cjson.decode(all[i + 1])
   if redis.call('GET', ARGV[3] .. all[i]) == known.session then
@@ -169,6 +174,50 @@ redis.call('SET', KEYS[1], cjson.encode(record), 'EX', ARGV[3])
 return 1
 ";
 
+/// A broadcast's record. KEYS broadcasts, channel; ARGV its kind, the record, its id, what is told, seconds,
+/// 1 if it is a new one, and all nodes that are gone. Gives 0 if another one of its kind is there, for
+/// a new one: of a node that is not gone.
+const SHOW: &str = r"
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if before then
+  local there = cjson.decode(before)
+  if there.broadcastId ~= ARGV[3] then
+    local is_gone = false
+    for i = 7, #ARGV do is_gone = is_gone or ARGV[i] == there.node end
+    if ARGV[6] ~= '1' or not is_gone then return 0 end
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'stop ' .. ARGV[1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('PUBLISH', KEYS[2], ARGV[4])
+return 1
+";
+
+/// Somebody ends a broadcast of another node: told, and written beside its record for a node that does
+/// not hear it. The same keys; ARGV its kind, its id, the word, what is told. Gives 0 if it is not
+/// there.
+const STOP: &str = r"
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if not before or cjson.decode(before).broadcastId ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'stop ' .. ARGV[1], ARGV[3])
+redis.call('PUBLISH', KEYS[2], ARGV[4])
+return 1
+";
+
+/// A broadcast is over. The same keys; ARGV its kind, its id, what is told. Gives 1 if its record was
+/// there.
+const SHOWN: &str = r"
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+local result = 0
+if before and cjson.decode(before).broadcastId == ARGV[2] then
+  redis.call('HDEL', KEYS[1], ARGV[1], 'stop ' .. ARGV[1])
+  result = 1
+end
+redis.call('PUBLISH', KEYS[2], ARGV[3])
+return result
+";
+
 /// A track that somebody sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -206,6 +255,30 @@ pub struct Member {
     pub branch: Option<String>,
     /// What he sends.
     pub producers: Vec<Track>,
+}
+
+/// A broadcast or recording, as all nodes know it: `room:{id}:broadcasts`, by its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shown {
+    /// The node that makes it.
+    pub node: String,
+    /// Which; never used twice.
+    pub broadcast_id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Counts up with each change.
+    pub version: u64,
+    /// As browsers are told.
+    pub told: Map<String, Value>,
+    /// Nothing is left of it.
+    pub is_over: bool,
+}
+
+/// Beside its record: a broadcast is to end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stop {
+    stop: String,
 }
 
 /// What is told to a room's nodes.
@@ -261,6 +334,20 @@ pub enum News {
         /// The moderator.
         by: Id,
     },
+    /// A broadcast begins, changes or is over.
+    #[serde(rename_all = "camelCase")]
+    Broadcast {
+        /// As it is now.
+        show: Shown,
+        /// What else browsers are told of it this time.
+        more: Map<String, Value>,
+    },
+    /// Somebody at another node ends a broadcast.
+    #[serde(rename_all = "camelCase")]
+    StopBroadcast {
+        /// Which.
+        broadcast_id: String,
+    },
 }
 
 /// From one browser to another.
@@ -308,6 +395,8 @@ pub enum Write {
     Mode(Id, &'static str, Option<String>),
     /// A room's router is dead.
     Dead(Id, String),
+    /// A broadcast of this node, and what is told of it.
+    Show(Id, Box<Shown>, Box<Told>),
 }
 
 /// A room as all nodes see it.
@@ -321,6 +410,10 @@ pub struct View {
     pub branches: Vec<String>,
     /// Everybody who is heard of.
     pub members: Vec<Member>,
+    /// What is watched or recorded of it.
+    pub shows: Vec<Shown>,
+    /// Which of that is to end.
+    pub stops: Vec<String>,
 }
 
 /// A room to look at.
@@ -395,6 +488,24 @@ fn branches_key(room: &Id) -> String {
     format!("room:{room}:branches")
 }
 
+fn broadcasts_key(room: &Id) -> String {
+    format!("room:{room}:broadcasts")
+}
+
+/// Gives 1 if it was written, or was there.
+fn show(room: &Id, shown: &Shown, told: &Told, claim: Option<&[String]>) -> Cmd {
+    let keys = [broadcasts_key(room), channel(room)];
+    let mut command = script(if shown.is_over { SHOWN } else { SHOW }, &keys);
+    command.arg(shown.kind.name());
+    if shown.is_over {
+        command.arg(&shown.broadcast_id).arg(text(told));
+        return command;
+    }
+    command.arg(text(shown)).arg(&shown.broadcast_id).arg(text(told)).arg(PRESENCE_TIME.as_secs());
+    command.arg(u8::from(claim.is_some())).arg(claim.unwrap_or_default());
+    command
+}
+
 /// Whether a record may be written that was at another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Claim {
@@ -450,6 +561,7 @@ impl Write {
                 command.arg(router);
                 command
             }
+            Self::Show(room_id, shown, told) => show(room_id, shown, told, None),
         }
     }
 }
@@ -500,10 +612,11 @@ impl Hub {
         for some in rooms.chunks(LOOKS_AT_ONCE) {
             let mut pipeline = Pipeline::new();
             for Look { room_id, router } in some {
-                let mut command = script(LOOK, &room_keys(room_id));
+                let keys = [room_keys(room_id), vec![broadcasts_key(room_id)]].concat();
+                let mut command = script(LOOK, &keys);
                 command.arg(router).arg(&self.node);
                 command.arg(format!("presence:{room_id}:")).arg(ROOM_TIME.as_secs());
-                command.arg(dead);
+                command.arg(PRESENCE_TIME.as_secs()).arg(dead);
                 pipeline.add_command(command);
             }
             let answers: Vec<Vec<String>> = self.run_all(&pipeline).await?;
@@ -558,6 +671,38 @@ impl Hub {
             1 => Removed::Now,
             _ => Removed::Before,
         })
+    }
+
+    /// Begins a broadcast here, unless another one of its kind is at a node that is not `gone`; gives
+    /// whether it may.
+    pub async fn begin_show(
+        &self,
+        room_id: &Id,
+        shown: &Shown,
+        told: &Told,
+        gone: &[String],
+    ) -> Result<bool, StoreError> {
+        Ok(self.run::<i64>(show(room_id, shown, told, Some(gone))).await? == 1)
+    }
+
+    /// A broadcast of a node that is gone is over; gives whether this call took its record away.
+    pub async fn end_show(
+        &self,
+        room_id: &Id,
+        shown: &Shown,
+        told: &Told,
+    ) -> Result<bool, StoreError> {
+        Ok(self.run::<i64>(show(room_id, shown, told, None)).await? == 1)
+    }
+
+    /// Asks the node of a broadcast to end it; gives whether it is there.
+    pub async fn stop_show(&self, room_id: &Id, shown: &Shown) -> Result<bool, StoreError> {
+        let broadcast_id = shown.broadcast_id.clone();
+        let word = Stop { stop: broadcast_id.clone() };
+        let told = self.told(News::StopBroadcast { broadcast_id });
+        let mut command = script(STOP, &[broadcasts_key(room_id), channel(room_id)]);
+        command.arg(shown.kind.name()).arg(&shown.broadcast_id).arg(text(&word)).arg(text(&told));
+        Ok(self.run::<i64>(command).await? == 1)
     }
 
     /// News from here.
@@ -623,9 +768,11 @@ impl Subscriber {
 }
 
 fn read_view(answer: &[String]) -> Result<View, StoreError> {
-    let [router, record, branches, members @ ..] = answer else {
+    let [router, record, branches, shows, rest @ ..] = answer else {
         return Err(unreadable("no router"));
     };
+    let shows = shows.parse().ok().and_then(|count| rest.split_at_checked(count));
+    let Some((shows, members)) = shows else { return Err(unreadable("no broadcasts")) };
     let record: Option<RoomRecord> = serde_json::from_str(record).ok();
     let mut newest: BTreeMap<Id, Member> = BTreeMap::new();
     for member in members {
@@ -636,14 +783,18 @@ fn read_view(answer: &[String]) -> Result<View, StoreError> {
     }
     let mode = record.map(|record| record.mode);
     let branches = branches.lines().map(str::to_owned).collect();
-    Ok(View { router: router.clone(), mode, branches, members: newest.into_values().collect() })
+    let stops = shows.iter().filter_map(|word| serde_json::from_str::<Stop>(word).ok());
+    let stops = stops.map(|word| word.stop).collect();
+    let shows = shows.iter().filter_map(|show| serde_json::from_str(show).ok()).collect();
+    let members = newest.into_values().collect();
+    Ok(View { router: router.clone(), mode, branches, members, shows, stops })
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{Member, News, Told};
+    use super::{Kind, Map, Member, News, Shown, Told};
 
     fn member() -> Member {
         serde_json::from_value(json!({
@@ -662,7 +813,20 @@ mod tests {
             version: 7,
             reason: "left".to_owned(),
         };
-        for (kind, news) in [("USER_JOINED", News::UserJoined(member())), ("USER_LEFT", left)] {
+        let show = News::Broadcast {
+            show: Shown {
+                node: "another".to_owned(),
+                broadcast_id: "b".to_owned(),
+                kind: Kind::Hls,
+                version: 1 << 45,
+                told: Map::new(),
+                is_over: false,
+            },
+            more: Map::new(),
+        };
+        let all =
+            [("USER_JOINED", News::UserJoined(member())), ("USER_LEFT", left), ("BROADCAST", show)];
+        for (kind, news) in all {
             let told = Told { node: "n".to_owned(), news };
             let written = serde_json::to_value(&told).unwrap();
             assert_eq!(written["type"], kind);

@@ -5,6 +5,7 @@
 //! | `room:{id}` | the record, with its version, as JSON; an hour |
 //! | `room:{id}:presence` | hash: participant to what nodes know of him |
 //! | `room:{id}:nodes` | hash: node to how many of the room it serves |
+//! | `room:{id}:broadcasts` | hash: `hls` or `recording` to who makes it and what is told of it (`hub`); 30 s |
 //! | `presence:{roomId}:{userId}` | his session, while he is heard of: 30 s |
 //! | `user:{userId}:node` | the node of his socket: 30 s |
 //! | `disconnecting:{userId}` | his socket is lost: as long as he may come back |

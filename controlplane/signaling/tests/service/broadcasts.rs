@@ -21,7 +21,7 @@ use crate::pages::http;
 use crate::stage::{Stage, quick, rtp_parameters};
 
 /// Binds the ports of its SDP, writes what it is told to write, and ends when it is told to.
-const SCRIPT: &str = r#"#!/usr/bin/env python3
+pub(crate) const SCRIPT: &str = r#"#!/usr/bin/env python3
 import re, select, socket, sys
 held = []
 for port in re.findall(r"m=\S+ (\d+) ", open("input.sdp").read()):
@@ -50,7 +50,7 @@ impl Drop for Place {
     }
 }
 
-fn settings(folder: &Path) -> broadcast::Settings {
+pub(crate) fn settings(folder: &Path) -> broadcast::Settings {
     broadcast::Settings {
         at_once_max: 4,
         folder: folder.join("out"),
@@ -135,7 +135,7 @@ fn move_into(folder: &Path, program: &Path) -> PathBuf {
     folder.to_owned()
 }
 
-async fn changed(client: &mut Client, state: &str) -> Value {
+pub(crate) async fn changed(client: &mut Client, state: &str) -> Value {
     client.event_where("broadcast-changed", |told| told["state"] == state).await
 }
 

@@ -10,6 +10,7 @@ mod dialects;
 mod draining;
 mod fake_media;
 mod fleet;
+mod fleet_broadcasts;
 mod fleet_failures;
 mod hosts;
 mod joins;

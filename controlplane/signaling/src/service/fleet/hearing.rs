@@ -122,6 +122,10 @@ impl Service {
                 }
             }
             News::Ended { by } => self.ended(&cell, &by),
+            News::Broadcast { show, more } => {
+                self.hear_show(fleet, &cell, &told.node, &show, more);
+            }
+            News::StopBroadcast { broadcast_id } => self.hear_stop(room_id, &broadcast_id),
             News::Chat(message) => {
                 let service = Arc::clone(self);
                 tokio::spawn(async move { service.hear_message(&cell, message).await });

@@ -105,6 +105,7 @@ impl Service {
             self.apply_member(&mut room, member);
             self.put_right(fleet, &room, &member.who);
         }
+        self.look_at_shows(fleet, &mut room, view, asked);
         if view.mode.is_none() && room.people_here().next().is_some() {
             self.note_mode(&room, room.ways.mode);
         }

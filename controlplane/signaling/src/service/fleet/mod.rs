@@ -4,14 +4,17 @@
 //! a room that this node does not serve yet, and who comes back from another node.
 //!
 //! `hearing` takes what is told, `looking` compares with what is written, and removes who was left
-//! by a node that is gone; `moving` opens and closes rooms, and brings people here.
+//! by a node that is gone; `moving` opens and closes rooms, and brings people here; `showing` is
+//! about broadcasts, each of which is made by one node and told at all.
 
 mod hearing;
 mod looking;
 mod moving;
+mod showing;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -42,6 +45,9 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 
 /// Dead routers that are remembered.
 const DEAD_MAX: usize = 64;
+
+/// Between two looks at whether all is written.
+const LOOK_AT_WRITES: Duration = Duration::from_millis(5);
 
 /// Rooms that are opened or closed at once.
 const TURNS: usize = 64;
@@ -85,6 +91,10 @@ pub(crate) struct Fleet {
     /// Sessions that are on their way here, or out of here.
     moving: Mutex<HashSet<Id>>,
     hosts: Arc<Hosts>,
+    /// The version of what was said last of a broadcast of this node.
+    last_show: Mutex<u64>,
+    /// Something is being written.
+    is_writing: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -153,6 +163,8 @@ impl Fleet {
             dead: Mutex::default(),
             moving: Mutex::default(),
             hosts,
+            last_show: Mutex::default(),
+            is_writing: AtomicBool::new(false),
             metrics,
         }
     }
@@ -219,6 +231,8 @@ impl Fleet {
                 let rest = WRITES_AT_ONCE - all.len();
                 let others = rest.min(waiting.others.len());
                 all.extend(waiting.others.drain(..others));
+                // Under the lock: nothing is neither waiting nor being written.
+                self.is_writing.store(!all.is_empty(), Ordering::Relaxed);
                 if !all.is_empty() {
                     return all;
                 }
@@ -231,7 +245,8 @@ impl Fleet {
     /// be told is late by now.
     fn keep_for_later(&self, all: Vec<Write>) {
         let mut waiting = self.waiting();
-        for write in all {
+        // Back to where they were: what waits by now is newer.
+        for write in all.into_iter().rev() {
             let who = match &write {
                 Write::Member(member, ..) => &member.who,
                 Write::Left(who, _) => who,
@@ -239,8 +254,8 @@ impl Fleet {
                     self.metrics.fleet_lost.inc();
                     continue;
                 }
-                Write::Mode(..) | Write::Dead(..) => {
-                    waiting.others.push_back(write);
+                Write::Mode(..) | Write::Dead(..) | Write::Show(..) => {
+                    waiting.others.push_front(write);
                     continue;
                 }
             };
@@ -249,6 +264,20 @@ impl Fleet {
         }
         drop(waiting);
         self.wake.notify_one();
+    }
+
+    /// Whether all that was said is written.
+    fn has_written_all(&self) -> bool {
+        let waiting = self.waiting();
+        let is_empty = waiting.people.is_empty() && waiting.others.is_empty();
+        is_empty && !self.is_writing.load(Ordering::Relaxed)
+    }
+
+    /// Waits until it is.
+    pub(super) async fn until_written(&self) {
+        while !self.has_written_all() {
+            tokio::time::sleep(LOOK_AT_WRITES).await;
+        }
     }
 
     /// Whether something about this participant is still to be written.
@@ -279,6 +308,16 @@ impl Fleet {
         let nodes = self.nodes();
         let there = nodes.iter().filter(|(_, at)| at.elapsed() < self.times.node);
         there.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Nodes that are gone for sure.
+    fn nodes_gone(&self) -> Vec<String> {
+        if !self.is_settled() {
+            return Vec::new();
+        }
+        let nodes = self.nodes();
+        let gone = nodes.iter().filter(|(_, at)| at.elapsed() >= self.times.node);
+        gone.map(|(node, _)| node.clone()).collect()
     }
 
     /// Whether what is missing is missing indeed.

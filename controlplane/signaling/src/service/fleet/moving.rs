@@ -207,7 +207,8 @@ impl Service {
         for cell in self.rooms.all() {
             let router = {
                 let room = cell.lock();
-                (room.is_unused() && cell.opened.initialized()).then(|| Arc::clone(&room.router))
+                let is_served = cell.opened.initialized();
+                (room.is_empty_here() && is_served).then(|| Arc::clone(&room.router))
             };
             let Some(router) = router else { continue };
             let others = fleet.nodes_there();
