@@ -98,6 +98,7 @@ impl Queue {
             refused.into_inner()
         };
         let Request { name, answer, .. } = refused;
+        service.metrics.messages_refused.inc();
         // An acknowledgement is waited for, so that each gets one.
         if answer.ack.is_none() && self.is_told.swap(true, Ordering::Relaxed) {
             return;

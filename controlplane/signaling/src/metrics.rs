@@ -29,6 +29,10 @@ pub struct Metrics {
     pub notices: Counter,
     /// Sockets that were closed because they did not take what was sent.
     pub slow_sockets: Counter,
+    /// Messages that found too many of their socket waiting already.
+    pub messages_refused: Counter,
+    /// Connections of addresses that had as many as they may.
+    pub connections_refused: Counter,
     /// Words about who is where that could not be written.
     pub presence_lost: Counter,
     /// Records of calls that were not kept.
@@ -74,6 +78,8 @@ impl Default for Metrics {
             sockets: Gauge::default(),
             notices: Counter::default(),
             slow_sockets: Counter::default(),
+            messages_refused: Counter::default(),
+            connections_refused: Counter::default(),
             presence_lost: Counter::default(),
             calls_lost: Counter::default(),
             fleet_nodes: Gauge::default(),
@@ -108,6 +114,10 @@ impl Default for Metrics {
         registry.register("notices", "Events sent to browsers unasked", metrics.notices.clone());
         let about = "Sockets closed because they took nothing";
         registry.register("slow_sockets", about, metrics.slow_sockets.clone());
+        let about = "Messages refused because too many of their socket were waiting";
+        registry.register("messages_refused", about, metrics.messages_refused.clone());
+        let about = "Connections refused because their address had too many";
+        registry.register("connections_refused", about, metrics.connections_refused.clone());
         let about = "Words about who is where that the shared store did not take";
         registry.register("presence_lost", about, metrics.presence_lost.clone());
         let about = "Records of calls that the store did not take";

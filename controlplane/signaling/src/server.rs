@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::Stream;
+use prometheus_client::metrics::counter::Counter;
 use salvo::conn::rustls::{RustlsConfig, RustlsListener};
 use salvo::conn::tcp::TcpAcceptor;
 use salvo::conn::{Acceptor, ConnCtrl, Listener};
@@ -41,13 +42,24 @@ pub async fn serve(
     tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
 ) -> anyhow::Result<Serving> {
     let service = Arc::clone(&site.service);
-    serve_any(site, &service.settings, listener, tls).await
+    let refused = service.metrics.connections_refused.clone();
+    serve_counted(site, &service.settings, refused, listener, tls).await
 }
 
 /// The same for whatever answers.
 pub async fn serve_any(
     site: impl Handler,
     settings: &Settings,
+    listener: std::net::TcpListener,
+    tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
+) -> anyhow::Result<Serving> {
+    serve_counted(site, settings, Counter::default(), listener, tls).await
+}
+
+async fn serve_counted(
+    site: impl Handler,
+    settings: &Settings,
+    refused: Counter,
     listener: std::net::TcpListener,
     tls: Option<impl Stream<Item = RustlsConfig> + Send + 'static>,
 ) -> anyhow::Result<Serving> {
@@ -58,6 +70,7 @@ pub async fn serve_any(
             .with_connection_idle_timeout(IDLE_TIME_MAX),
         per_address_max: settings.connections_per_address_max,
         open: Arc::default(),
+        refused,
     };
     let connections_max = settings.connections_max;
     let listener = Bound(listener);
@@ -126,6 +139,7 @@ struct Limits {
     fuse: FuseConfig,
     per_address_max: usize,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    refused: Counter,
 }
 
 /// Counts a connection for as long as it lives.
@@ -158,6 +172,7 @@ impl FusePolicy for Limits {
         let open = self.open.lock().expect("nobody panics with it");
         let count = address_of(info).and_then(|address| open.get(&address).copied());
         if count.unwrap_or(0) >= self.per_address_max {
+            self.refused.inc();
             return FuseAction::Reject;
         }
         FuseAction::Accept(self.fuse)

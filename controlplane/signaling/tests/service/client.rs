@@ -1,10 +1,11 @@
 //! A Socket.IO client, as small as the tests need it: Engine.IO version 4 over a WebSocket.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
@@ -41,6 +42,24 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }
         let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        Self::enter(socket, auth).await
+    }
+
+    /// From another address of this host; none if the server does not take the connection.
+    pub(crate) async fn connect_from(source: Ipv4Addr, port: u16) -> Option<Self> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.ok()?;
+        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(url, stream).await.ok()?;
+        Self::enter(socket, None).await.ok()
+    }
+
+    async fn enter(
+        socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+        auth: Option<Value>,
+    ) -> Result<Self, String> {
         let mut client = Self { socket, next_ack: 0, seen: Vec::new() };
         client.send(&format!("40{}", auth.map(|it| it.to_string()).unwrap_or_default())).await;
         loop {

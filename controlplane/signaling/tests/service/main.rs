@@ -16,6 +16,7 @@ mod hosts;
 mod joins;
 mod kept;
 mod media_away;
+mod misbehaviour;
 mod modes;
 mod nodes;
 mod pages;
