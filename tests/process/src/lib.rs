@@ -11,6 +11,7 @@ mod manager;
 mod pair;
 mod ports;
 mod signaling;
+mod stores;
 
 pub use attach::{AttachError, Attachment};
 pub use clock::SteppedClock;
@@ -18,6 +19,7 @@ pub use hosts::Hosts;
 pub use manager::Manager;
 pub use pair::{OtherControl, Pair, PairBuilder, Refusal, next_file};
 pub use signaling::{Joined, Member, Signaling};
+pub use stores::Stores;
 
 use std::{future::Future, time::Duration};
 

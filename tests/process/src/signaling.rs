@@ -146,7 +146,8 @@ pub struct Joined {
 
 /// A socket in a room.
 pub struct Member {
-    address: SocketAddr,
+    /// Of the service that he is at.
+    address: std::sync::Mutex<SocketAddr>,
     room: String,
     joined: std::sync::Mutex<Value>,
     socket: Mutex<Socket>,
@@ -240,7 +241,21 @@ impl Member {
         let joined = socket.ask("joinRoom", &json!({ "roomId": room, "name": name })).await;
         assert!(joined.get("error").is_none(), "{name}: {joined}");
         let (joined, socket) = (std::sync::Mutex::new(joined), Mutex::new(socket));
-        Self { address, room: room.to_owned(), joined, socket }
+        Self { address: std::sync::Mutex::new(address), room: room.to_owned(), joined, socket }
+    }
+
+    /// Who he is in his room.
+    pub fn id(&self) -> Value {
+        self.joined()["participantId"].clone()
+    }
+
+    /// How often he was told of something until now, since he last asked.
+    pub async fn count(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> usize {
+        let mut socket = self.socket.lock().await;
+        // What was sent before the answer has come with it.
+        socket.ask("heartbeat", &json!({})).await;
+        let told = std::mem::take(&mut socket.events).into_iter();
+        told.filter(|(name, payload)| name == event && wanted(payload)).count()
     }
 
     fn joined(&self) -> Value {
@@ -274,12 +289,19 @@ impl Member {
 
     /// Comes back by a new socket with the token of the first one. Gives the answer.
     pub async fn come_back(&self) -> Value {
-        let mut socket = Socket::connect(self.address).await;
+        let address = *self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = Socket::connect(address).await;
         let token = self.joined()["resumeToken"].clone();
         let joined =
             socket.ask("joinRoom", &json!({ "roomId": self.room, "resumeToken": token })).await;
         *self.socket.lock().await = socket;
         joined
+    }
+
+    /// The same at another node of the fleet.
+    pub async fn come_back_at(&self, service: &Signaling) -> Value {
+        *self.address.lock().unwrap_or_else(PoisonError::into_inner) = service.address;
+        self.come_back().await
     }
 
     /// The event that a call of the control API is here.

@@ -25,6 +25,8 @@ mod feedback;
 mod ffmpeg;
 #[path = "all/figures.rs"]
 mod figures;
+#[path = "all/fleet.rs"]
+mod fleet;
 #[path = "all/gstreamer.rs"]
 mod gstreamer;
 #[path = "all/half_open.rs"]
