@@ -86,11 +86,11 @@ export function idleShare(before, after) {
 export class Participant {
   /**
    * Opens the page and joins. `relay`: media goes through it. `before`: runs
-   * before the page is opened. `opened`: is told of the participant before the join. `state`: which one is waited for.
+   * before the page is opened. `at`: where the page is, if not at the service. `opened`: is told of the participant before the join. `state`: which one is waited for.
    * `codec`, `width`, ...: of the page.
    */
   static async join(browser, servers, options) {
-    const { opened = () => {}, name, room = 'test', state = 'connected', relay, before, viewport = { width: 1280, height: 800 }, ...query } = options;
+    const { opened = () => {}, name, room = 'test', state = 'connected', relay, before, at = servers.page, viewport = { width: 1280, height: 800 }, ...query } = options;
     const participant = new Participant();
     participant.name = name;
     participant.servers = servers;
@@ -107,7 +107,7 @@ export class Participant {
       await participant.page.addInitScript(patchCandidates);
     }
     await before?.(participant.page);
-    const address = new URL(servers.page);
+    const address = new URL(at);
     const all = { room, name, autojoin: 1, codec: 'VP8', fps: 15, width: 960, height: 540, ...query };
     for (const [key, value] of Object.entries(all)) address.searchParams.set(key, value);
     participant.begun = os.cpus();

@@ -1,5 +1,6 @@
-// The three processes of one test file: on free ports, in a folder of their own, with their logs.
-// Each can be killed and started again alone. Ends them all, and shows their logs if a test failed.
+// The three processes of one test file: on free ports, in a folder of their own, with their logs, and
+// more signaling processes beside them. Each can be killed and started again alone. Ends them all,
+// and shows their logs if a test failed.
 
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -21,7 +22,7 @@ const NAMES = ['dataplane', 'controlplane', 'signaling'];
 /** Of media, and as many behind them of plain transports. */
 const MEDIA_PORTS = 64;
 
-function freeTcpPort() {
+export function freeTcpPort() {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
     server.once('error', reject);
@@ -51,7 +52,8 @@ async function freeMediaPorts() {
   throw new Error('no free range of UDP ports');
 }
 
-const get = (url) =>
+/** Asks a service for something. */
+export const get = (url) =>
   new Promise((resolve, reject) => {
     const request = http.get(url, (answer) => {
       let body = '';
@@ -70,6 +72,7 @@ export class Servers {
   static async start(name, settings = {}, unset = [], names = NAMES) {
     const servers = new Servers();
     servers.name = name;
+    servers.labels = new Set(NAMES);
     servers.folder = fs.mkdtempSync(path.join(os.tmpdir(), `ironcast-${name}-`));
     servers.processes = new Map();
     const [page, control, ops, media] = await Promise.all([
@@ -111,11 +114,17 @@ export class Servers {
     return path.join(this.folder, `${name}.log`);
   }
 
+  /** Another signaling process: `label` is its name here, `settings` its own over those of all. */
+  async startNode(label, settings) {
+    this.labels.add(label);
+    await this.startOne('signaling', { label, settings, page: `http://${settings['signaling.listen']}/` });
+  }
+
   /** Starts one process and waits until it is ready. */
-  async startOne(name) {
+  async startOne(name, { label = name, settings = {}, page = this.page } = {}) {
     const program = path.join(BINARIES, `ironcast-${name}`);
-    const set = Object.entries(this.settings).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
-    const log = fs.openSync(this.log(name), 'a');
+    const set = Object.entries({ ...this.settings, ...settings }).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
+    const log = fs.openSync(this.log(label), 'a');
     // The browsers fill the cores; in life they are elsewhere. Without root, `nice` says so and goes on.
     const before = name === 'dataplane' ? ['nice', '-n', '-10'] : [];
     const [command, ...words] = [...before, program, ...set];
@@ -126,18 +135,18 @@ export class Servers {
       child.once('error', (error) => resolve(error.message));
     });
     child.ended.then((how) => (child.how = how));
-    this.processes.set(name, child);
+    this.processes.set(label, child);
     const ready = {
       dataplane: () => fs.existsSync(path.join(this.folder, 'dataplane.sock')),
       controlplane: async () => (await get(`${this.ops}/ready`)).status === 200,
-      signaling: async () => (await get(`${this.page}health`)).status === 200,
+      signaling: async () => (await get(`${page}health`)).status === 200,
     };
-    await until(`${name} is ready`, async () => {
+    await until(`${label} is ready`, async () => {
       if (child.how !== undefined) return true;
       return ready[name]();
     }, { within: 20_000, every: 20 });
     if (child.how !== undefined) {
-      throw new Error(`${name} ended (${child.how}): ${fs.readFileSync(this.log(name), 'utf8').slice(-2_000)}`);
+      throw new Error(`${label} ended (${child.how}): ${fs.readFileSync(this.log(label), 'utf8').slice(-2_000)}`);
     }
   }
 
@@ -150,14 +159,14 @@ export class Servers {
 
   /** What nobody may see in a log, whatever the test did. */
   panics() {
-    return NAMES.flatMap((name) => {
+    return [...this.labels].flatMap((name) => {
       const text = fs.existsSync(this.log(name)) ? fs.readFileSync(this.log(name), 'utf8') : '';
       return text.split('\n').filter((line) => line.includes('panicked at')).map((line) => `${name}: ${line}`);
     });
   }
 
   keepLogs() {
-    for (const name of NAMES) {
+    for (const name of this.labels) {
       if (!fs.existsSync(this.log(name))) continue;
       fs.mkdirSync(OUTPUT, { recursive: true });
       fs.copyFileSync(this.log(name), path.join(OUTPUT, `${this.name}.${name}.log`));
