@@ -4,7 +4,7 @@
 //! made here, and only here.
 
 use std::borrow::Cow;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts, Value as SocketValue};
 use socketioxide::socket::{Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::events::{Action, Row, TABLE};
 use crate::failure::Failure;
@@ -48,6 +48,9 @@ const TOKEN_LOOK: Duration = Duration::from_secs(60);
 
 /// Longest that one message may keep its socket's queue waiting.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Longest wait until a socket that was let in is told so.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A message that waits for its turn.
 struct Request {
@@ -139,13 +142,14 @@ struct SocketOutbox {
     open: Open,
 }
 
-/// Sockets that are there, from before their first message until their loss is handled. The library
-/// calls a socket connected only when it has told it so, and by then its first message may be here.
-type Open = Arc<Mutex<HashSet<Sid>>>;
+/// Sockets that are there, from before their first message until their loss is handled, each with what
+/// wakes its queue. The library calls a socket connected only when it has told it so, and takes no event
+/// for it before; by then its first message may be here.
+type Open = Arc<Mutex<HashMap<Sid, Arc<Notify>>>>;
 
 impl Outbox for SocketOutbox {
     fn is_open(&self, socket: Sid) -> bool {
-        self.open.lock().expect("nobody panics with it").contains(&socket)
+        self.open.lock().expect("nobody panics with it").contains_key(&socket)
     }
 
     fn emit(&self, socket: Sid, event: &str, payload: &RawValue) {
@@ -207,7 +211,7 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
         open: Arc::clone(&open),
     };
     let service = Service::new(settings, hosts, stores, Box::new(outbox), metrics);
-    let for_sockets = Arc::clone(&service);
+    let (for_sockets, waiting) = (Arc::clone(&service), Arc::clone(&open));
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
@@ -219,7 +223,13 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
         });
         async move { admitted }
     };
-    io.ns("/", (async || {}).with(prepare));
+    let connected = move |socket: SocketRef| {
+        if let Some(ready) = waiting.lock().expect("nobody panics with it").get(&socket.id) {
+            ready.notify_one();
+        }
+        async {}
+    };
+    io.ns("/", connected.with(prepare));
     Sockets { http: as_http(http), io, service }
 }
 
@@ -259,7 +269,8 @@ where
 
 /// Registers all names of all events for a new socket.
 fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open, until: Option<SystemTime>) {
-    open.lock().expect("nobody panics with it").insert(socket.id);
+    let ready = Arc::new(Notify::new());
+    open.lock().expect("nobody panics with it").insert(socket.id, Arc::clone(&ready));
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
     let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let bytes_max = service.settings.message_bytes_max * MESSAGES_OF_FULL_SIZE_MAX;
@@ -305,6 +316,8 @@ fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open, until: Option
     let was_open = Arc::clone(open);
     tokio::spawn(async move {
         let socket = worker.from.socket;
+        // What was never told that it is connected is not worked for.
+        let _ = tokio::time::timeout(CONNECT_TIME_MAX, ready.notified()).await;
         worker.run().await;
         was_open.lock().expect("nobody panics with it").remove(&socket);
     });

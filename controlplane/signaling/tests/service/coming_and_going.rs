@@ -395,7 +395,13 @@ async fn the_first_message_of_a_socket_is_answered() {
         let stage = std::sync::Arc::clone(&stage);
         tokio::spawn(async move {
             let mut somebody = stage.connect().await;
-            somebody.refused("heartbeat", json!({})).await
+            let code = somebody.refused("heartbeat", json!({})).await;
+            // Nor is a socket taken for slow that wants no acknowledgement.
+            let mut other = stage.connect().await;
+            other.emit("heartbeat", json!({})).await;
+            assert_eq!(other.event("error").await["code"], "not_in_room");
+            other.refused("heartbeat", json!({})).await;
+            code
         })
     });
     for answer in futures::future::join_all(asking).await {

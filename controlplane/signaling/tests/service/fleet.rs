@@ -70,7 +70,14 @@ async fn people_at_three_nodes_are_in_one_call() {
         assert_eq!(told, json!({ "participantId": "bob", "reason": "left" }));
     }
     one.until_seen(&mut ada, &["cleo"], 0).await;
-    assert_eq!(one.metric("fleet_nodes"), 3);
+    let counted = async {
+        while one.metric("fleet_nodes") != 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), counted)
+        .await
+        .expect("all are counted");
     // The last one closes the room, for all.
     ada.must("leaveRoom", json!({})).await;
     cleo.must("leaveRoom", json!({})).await;

@@ -270,6 +270,7 @@ async fn a_slow_redis_is_waited_for_by_nobody_who_is_in_a_call() {
     two.until_seen(&mut bob, &["ada"], 1).await;
     ada.must("leaveRoom", json!({})).await;
     assert_eq!(bob.event("call:participant-left").await["reason"], "left");
+    fleet.media.until("his media is freed", |inside| inside.transports.is_empty()).await;
     assert_eq!(calls(&fleet, "leave"), 1);
 }
 
