@@ -493,6 +493,11 @@ async fn two_rooms_of_one_host_need_no_address() {
     let shown = stage.ok("GET", &format!("/v1/producers/{copy}"), Value::Null).await;
     assert_eq!((&shown["routerId"], &shown["type"]), (&json!("other"), &json!("simulcast")));
     assert_eq!(trunks(&stage).len(), 2);
+    let is_sealed = |command: &Command| match command {
+        Command::CreatePlainTransport(create) => create.srtp_suite.is_some(),
+        _ => false,
+    };
+    assert!(!stage.fake.commands().iter().any(is_sealed), "nobody else can read it");
     assert_eq!(stage.refused("POST", "/v1/pipes", body.clone()).await.1, "already_exists");
     // Neither into its own room, nor back to where it came from.
     for (producer, room) in [("cam", "one"), (copy.as_str(), "one")] {
