@@ -72,7 +72,7 @@ async fn wrong_input_is_a_problem_with_its_place() {
         ),
         ("/v1/transports/nobody/connect", r#"{"dtlsParameters":{"fingerprints":[]}}"#, 0, ""),
         ("/v1/producers", r#"{"transportId":"nobody","kind":"video","rtpParameters":{}}"#, 0, ""),
-        ("/v1/pipes", r#"{"producerId":"x","routerId":"y"}"#, 422, "unsupported"),
+        ("/v1/pipes", r#"{"producerId":"x","routerId":"y"}"#, 404, "not_found"),
         ("/v1/consumers/nobody/pause", "", 404, "not_found"),
     ];
     for (path, body, status, code) in cases {
