@@ -149,8 +149,9 @@ build_client_node() {
     step "building the client for Node" npm run --prefix "$client_node" build
 }
 
+# By rustc itself, whatever else looks at the tests.
 build_release() {
-    cargo build --release --locked -p ironcast-dataplane -p ironcast-controlplane \
+    env -u RUSTC_WORKSPACE_WRAPPER cargo build --release --locked -p ironcast-dataplane -p ironcast-controlplane \
         -p ironcast-signaling -p ironcast
 }
 

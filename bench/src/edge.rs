@@ -55,7 +55,7 @@ pub(crate) struct Between {
 /// Asks the server; none if it is not ours.
 pub(crate) fn read(target: &Target) -> Result<Edge> {
     let api = match target {
-        Target::ApiSocket(path) => PlainHttp::unix(path),
+        Target::ApiSocket(path) | Target::Signaling(_, path) => PlainHttp::unix(path),
         Target::Api(address) => PlainHttp::new(*address),
         Target::Reflector(_) => return Ok(Edge::default()),
     };

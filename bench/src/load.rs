@@ -10,12 +10,15 @@ mod pauses;
 mod plain;
 mod rooms;
 mod tally;
+mod way;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use ironcast_load::http::PlainHttp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use way::{Signaling, Way};
 
 use lag::{Lags, Sample};
 use pauses::Pauses;
@@ -62,6 +65,8 @@ pub(crate) enum Target {
     ApiSocket(PathBuf),
     /// An SFU with the control API on plain HTTP.
     Api(SocketAddr),
+    /// Our signaling service in front of an SFU whose control API is on a unix socket.
+    Signaling(SocketAddr, PathBuf),
     /// A reflector.
     Reflector(SocketAddr),
 }
@@ -102,6 +107,8 @@ pub(crate) enum Said {
     Storm(Storm),
     /// A crowd is there, with so many consumers.
     Crowd(usize),
+    /// Microseconds that each who came needed until he saw everybody.
+    Arrived(Vec<u64>),
     /// What changes of layers brought.
     Switches(Switches),
     /// Counts up to now; delays since the last time.
@@ -183,6 +190,9 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
                 rooms.leave().await?;
                 say(&Said::Done);
             }
+            (["arrive", count], Load::Rooms(rooms)) => {
+                say(&Said::Arrived(rooms.arrive(count.parse()?).await?));
+            }
             (["storm", joins, seconds], Load::Api(load)) => {
                 say(&Said::Storm(load.storm(joins.parse()?, seconds.parse()?).await));
             }
@@ -205,7 +215,7 @@ async fn serve(plan: &Plan, lines: &mut Lines) -> Result<()> {
 
 /// A server opens its door before it has found all of its parts. Gateways of peers do not know the
 /// question, and are ready when they answer.
-async fn wait_until_ready(api: &ironcast_load::http::PlainHttp) -> Result<()> {
+async fn wait_until_ready(api: &PlainHttp) -> Result<()> {
     let ready = async {
         while api.send("GET", "/v1/ready", &[], &[]).await?.status == 503 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -227,13 +237,17 @@ impl Load {
             Target::Reflector(address) => {
                 return Ok(Self::Plain(plain::PlainLoad::start(plan, *address, tally).await?));
             }
-            Target::ApiSocket(path) => ironcast_load::http::PlainHttp::unix(path),
-            Target::Api(address) => ironcast_load::http::PlainHttp::new(*address),
+            Target::ApiSocket(path) | Target::Signaling(_, path) => PlainHttp::unix(path),
+            Target::Api(address) => PlainHttp::new(*address),
         };
         wait_until_ready(&api).await?;
         Ok(match &plan.rooms {
             Some(rooms) => {
-                let load = rooms::RoomsLoad::start(rooms, &plan.cipher, api, tally).await?;
+                let way = match &plan.target {
+                    Target::Signaling(address, _) => Way::Signaling(Signaling::new(*address)),
+                    _ => Way::Control(api),
+                };
+                let load = rooms::RoomsLoad::start(rooms, &plan.cipher, way, tally).await?;
                 Self::Rooms(Box::new(load))
             }
             None => Self::Api(Box::new(api::ApiLoad::start(plan, api, tally).await?)),

@@ -56,6 +56,8 @@ enum Scenario {
     Spread(fanout::Options),
     /// Rooms of people with three layers each.
     Meeting(scenario::meeting::Options),
+    /// Whole calls through signaling, of the sizes that a call may have.
+    Calls(scenario::calls::Options),
     /// Delay through the server at several loads.
     Latency(scenario::latency::Options),
     /// How far one core goes.
@@ -118,6 +120,7 @@ fn main() -> Result<()> {
         Scenario::Spread(options) => measured(move || fanout::run_spread(&options)),
         Scenario::Audio(options) => measured(move || fanout::run("audio", fanout::AUDIO, &options)),
         Scenario::Meeting(options) => measured(move || scenario::meeting::run(&options)),
+        Scenario::Calls(options) => measured(move || scenario::calls::run(&options)),
         Scenario::Latency(options) => measured(move || scenario::latency::run(&options)),
         Scenario::Capacity(options) => measured(move || scenario::capacity::run(&options)),
         Scenario::Memory(options) => measured(move || scenario::memory::run(&options)),

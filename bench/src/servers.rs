@@ -39,6 +39,8 @@ pub(crate) enum Server {
     /// Ours, with two workers on the one core: every second receiver is on the other worker than the
     /// sender.
     IroncastSpread,
+    /// Ours, with our signaling service in front of it.
+    IroncastSignaling,
     /// The floor of a send a packet.
     ReflectorSendmmsg,
     /// The floor of segmented sends.
@@ -139,7 +141,11 @@ impl Server {
     pub(crate) fn is_ours(self) -> bool {
         matches!(
             self,
-            Self::Ironcast | Self::IroncastBusyPoll | Self::IroncastXdp | Self::IroncastSpread
+            Self::Ironcast
+                | Self::IroncastBusyPoll
+                | Self::IroncastXdp
+                | Self::IroncastSpread
+                | Self::IroncastSignaling
         )
     }
 
@@ -150,6 +156,7 @@ impl Server {
             Self::IroncastBusyPoll => "ironcast-busy-poll",
             Self::IroncastXdp => "ironcast-xdp",
             Self::IroncastSpread => "ironcast-spread",
+            Self::IroncastSignaling => "ironcast-signaling",
             Self::ReflectorSendmmsg => "reflector-sendmmsg",
             Self::ReflectorSegmented => "reflector-segmented",
             Self::Mediasoup { .. } => "mediasoup",
@@ -167,6 +174,7 @@ impl Server {
                 let cores = format!("dataplane.cores={0},{0}", topology.server_core);
                 ironcast::start(topology, &[&cores])
             }
+            Self::IroncastSignaling => ironcast::start_with_signaling(topology),
             Self::ReflectorSendmmsg => start_reflector(topology, Method::Sendmmsg),
             Self::ReflectorSegmented => start_reflector(topology, Method::Segmented),
             Self::Mediasoup { worker } => mediasoup::start(topology, worker),

@@ -352,8 +352,8 @@ pub(super) fn join_options(profile: SrtpProfile, mode: ReceiveMode) -> JoinOptio
 }
 
 /// A new producer; gives its id.
-pub(super) async fn produce(
-    api: &PlainHttp,
+pub(super) async fn produce<C: Control>(
+    api: &C,
     transport: &str,
     kind: &str,
     parameters: Value,

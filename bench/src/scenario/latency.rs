@@ -52,6 +52,8 @@ fn meetings(rooms: usize) -> Rooms {
     Rooms {
         rooms,
         people: PEOPLE,
+        cameras: PEOPLE,
+        screens: 0,
         talkers: 2,
         large: 4,
         layers_bps: [100_000, 300_000, 900_000],

@@ -50,6 +50,8 @@ impl Options {
         Ok(Rooms {
             rooms: self.rooms,
             people: self.people,
+            cameras: self.people,
+            screens: 0,
             talkers: self.talkers,
             large: self.large,
             layers_bps: layers_bps.map(|kbps| kbps * 1_000),

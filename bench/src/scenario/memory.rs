@@ -117,6 +117,8 @@ fn step(
     let rooms = Rooms {
         rooms,
         people: PEOPLE,
+        cameras: PEOPLE,
+        screens: 0,
         talkers: PEOPLE,
         large: 0,
         layers_bps: [40_000, 80_000, 160_000],

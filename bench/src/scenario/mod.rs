@@ -2,6 +2,7 @@
 //! a table and gives the last line.
 
 pub(crate) mod api;
+pub(crate) mod calls;
 pub(crate) mod capacity;
 pub(crate) mod control;
 pub(crate) mod join_storm;

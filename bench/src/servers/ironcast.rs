@@ -2,13 +2,13 @@
 //! load reaches the control API by a unix socket, which leads into the other namespace too.
 
 use std::{
-    net::{TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Child,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use socket2::{Domain, Socket, Type};
 
 use super::{Running, process, wait_until};
@@ -44,6 +44,31 @@ pub(super) fn start(topology: &Topology, more: &[&str]) -> Result<Running> {
     .with_context(|| process::last_words(&folder, "ironcast-dataplane"))?;
     running.children.push(spawn(topology, "ironcast-controlplane", &settings, &folder)?);
     wait_for_door(&mut running, &api, &folder)?;
+    Ok(running)
+}
+
+/// The same with our signaling service, which the load goes through, on the same core.
+pub(super) fn start_with_signaling(topology: &Topology) -> Result<Running> {
+    let listen = SocketAddr::new(topology.server_ip(), free_port());
+    let of_signaling = [
+        format!("signaling.listen={listen}"),
+        "signaling.participants_per_room_max=1000".to_owned(),
+        "signaling.joins_per_address_per_s=0".to_owned(),
+        "signaling.rooms_per_address_per_s=0".to_owned(),
+        "signaling.requests_per_socket_per_s=1000000".to_owned(),
+    ];
+    // All three read the control plane's address from the same settings.
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let control = format!("control.listen={door}");
+    let mut running = start(topology, &[&control])?;
+    let Target::ApiSocket(api) = &running.target else { bail!("a server without a socket") };
+    let api = api.clone();
+    let folder = running.folder.clone().context("a server with a folder")?;
+    let mut settings = settings(topology, &folder);
+    settings.push(control);
+    settings.extend(of_signaling);
+    running.children.push(spawn(topology, "ironcast-signaling", &settings, &folder)?);
+    running.target = Target::Signaling(listen, api);
     Ok(running)
 }
 

@@ -220,6 +220,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
     Ok(Settings {
         rooms_max: signaling.rooms_max as usize,
         participants_per_room_max: signaling.participants_per_room_max as usize,
+        audio_only_above: signaling.audio_only_above as usize,
         requests_per_socket_max: signaling.requests_per_socket_max as usize,
         requests_per_socket_per_s: signaling.requests_per_socket_per_s,
         requests_per_socket_burst: signaling.requests_per_socket_per_s.saturating_mul(4),

@@ -43,6 +43,8 @@ pub struct Settings {
     pub rooms_max: usize,
     /// Participants in a room.
     pub participants_per_room_max: usize,
+    /// Above so many people a room is told that turning cameras off would help; 0: never.
+    pub audio_only_above: usize,
     /// Producers of a participant (camera, microphone, screen, ...).
     pub producers_per_participant_max: usize,
     /// Consumers of a participant.
@@ -122,6 +124,7 @@ impl Default for Settings {
         Self {
             rooms_max: 1_000,
             participants_per_room_max: 100,
+            audio_only_above: 40,
             producers_per_participant_max: 8,
             consumers_per_participant_max: 512,
             requests_per_socket_max: 512,

@@ -437,6 +437,9 @@ section! {
         rooms_max: u32 = 1_000, Between(1, 1_000_000);
         /// Participants of a room.
         participants_per_room_max: u32 = 100, Between(2, 100_000);
+        /// In a room of more people than this, browsers are told that turning cameras off would help
+        /// (recommend-audio-only); 0: never.
+        audio_only_above: u32 = 40, Between(0, 100_000);
         /// Whose videos are forwarded in a room: those of so many who spoke last; 0: all.
         last_n: u32 = 0, Between(0, 1_000);
         /// How many voices are forwarded in a room, the loudest; 0: all.

@@ -16,6 +16,9 @@ use crate::rooms::{Cell, Departed, DueList, Locked, Producer, Room, Seat};
 /// room in which much changes must not fill everybody's line with lists.
 const LIST_BYTES_PER_S: f64 = 16e6;
 
+/// Turning cameras off would help everybody here.
+const AUDIO_ONLY: &str = "recommend-audio-only";
+
 impl Service {
     /// To all of a room but one participant.
     pub(super) fn tell_others(&self, room: &Room, seat: &Seat, event: &str, payload: &Value) {
@@ -60,6 +63,21 @@ impl Service {
         let payload = json!({ "participantId": seat.participant_id, "name": participant.name });
         for event in ["call:participant-joined", "user_joined"] {
             self.tell_others(room, seat, event, &payload);
+        }
+        self.tell_if_crowded(room, seat);
+    }
+
+    /// A room in which cameras are many: everybody is told once when it grows beyond that, and then
+    /// whoever comes.
+    fn tell_if_crowded(&self, room: &Room, newcomer: &Seat) {
+        let (people, enough) = (room.participants.len(), self.settings.audio_only_above);
+        if enough == 0 || people <= enough {
+            return;
+        }
+        let payload = json!({ "participants": people });
+        self.tell(room, newcomer, AUDIO_ONLY, &payload);
+        if people == enough + 1 {
+            self.tell_others(room, newcomer, AUDIO_ONLY, &payload);
         }
     }
 

@@ -88,6 +88,27 @@ async fn a_join_is_one_call() {
 }
 
 #[tokio::test]
+async fn a_crowd_is_told_that_cameras_are_many() {
+    let settings = Settings { audio_only_above: 2, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let told = |names: Vec<String>| {
+        names.iter().filter(|name| *name == "recommend-audio-only").count()
+    };
+    assert_eq!(told(bob.names_seen().await), 0);
+    // Everybody, once.
+    let (mut eve, _) = stage.join("eve").await;
+    for one in [&mut ada, &mut bob, &mut eve] {
+        assert_eq!(one.event("recommend-audio-only").await, json!({ "participants": 3 }));
+    }
+    // Then whoever comes.
+    let (mut dan, _) = stage.join("dan").await;
+    assert_eq!(dan.event("recommend-audio-only").await, json!({ "participants": 4 }));
+    assert_eq!(told(ada.names_seen().await), 0);
+}
+
+#[tokio::test]
 async fn who_receives_other_than_his_transport_says_so_with_each_consumer() {
     let stage = Stage::new().await;
     let (_ada, _, camera) = stage.join_sending("ada").await;

@@ -38,6 +38,8 @@ export interface CallEvents {
   /** Media goes another way now. */
   mode: () => void;
   problem: (text: string) => void;
+  /** So many are here that turning cameras off would help. */
+  crowded: (people: number) => void;
 }
 
 /** A step worth remembering, for tests and for finding out what took long. */
@@ -543,6 +545,10 @@ export class Call {
     socket.on('server-draining', (notice?: { what?: string; deadline?: number | null }) => {
       this.step('serverDraining', notice ?? {});
       this.tell('problem', drainingText(notice ?? {}));
+    });
+    socket.on('recommend-audio-only', ({ participants }: { participants: number }) => {
+      this.step('recommendAudioOnly', { participants });
+      this.tell('crowded', participants);
     });
     socket.on('server-undrained', () => this.tell('problem', 'The server takes new calls again.'));
     // A notice about the room; payloads are the service's, see its contract.

@@ -166,6 +166,7 @@ export class Room {
     this.call.on('trackRemoved', (track) => this.removed(track));
     this.call.on('trackChanged', () => this.refresh());
     this.call.on('problem', (text) => toast(text, 'error'));
+    this.call.on('crowded', (people) => this.suggestAudio(people));
     this.call.on('ended', (text) => void this.leave(text));
   }
 
@@ -560,6 +561,13 @@ export class Room {
       throw new Error(inWords(error, 'camera'));
     });
     return this.call.setTrack('camera', track);
+  }
+
+  /** The room is large: whoever sends a camera is offered to turn it off. */
+  private suggestAudio(people: number): void {
+    if (!this.call.local.has('camera')) return;
+    const off = { label: 'Camera off', run: () => void this.call.setTrack('camera', null) };
+    toast(`There are ${people} people here. Turning cameras off helps everybody.`, 'info', off);
   }
 
   private async toggleScreen(): Promise<void> {
