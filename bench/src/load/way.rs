@@ -6,10 +6,14 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use ironcast_load::{Control, call::ControlError, http::PlainHttp, ortc::OrtcError};
 use serde_json::{Value, json};
+
+/// Between two signs of life; after 30 s without one somebody is gone.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// How the people of rooms are called.
 pub(super) const PERSON: &str = "person-";
@@ -64,6 +68,7 @@ impl Signaling {
         let resume_token = text(&joined, "resumeToken")?;
         let seat = Seat { room: room.to_owned(), resume_token };
         self.keep(name, seat.clone());
+        tokio::spawn(show_life(self.http.clone(), seat.clone()));
         Ok(seat)
     }
 
@@ -85,7 +90,8 @@ impl Signaling {
     async fn end(&self, room: &str) -> Result<Value, ControlError> {
         let people: Vec<String> = {
             let tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_of_room = |name: &str, seat: &Seat| seat.room == room && name.starts_with(PERSON);
+            let is_of_room =
+                |name: &str, seat: &Seat| seat.room == room && name.starts_with(PERSON);
             let of_room = tokens.iter().filter(|(name, seat)| is_of_room(name, seat));
             of_room.map(|(name, _)| name.clone()).collect()
         };
@@ -152,6 +158,18 @@ impl Signaling {
                 path: path.to_owned(),
                 reason: "signaling has no such route".to_owned(),
             }),
+        }
+    }
+}
+
+/// Who asks for nothing has to say now and then that he is there. Ends with his place in the room.
+async fn show_life(http: PlainHttp, seat: Seat) {
+    let path = format!("/api/calls/{}/heartbeat", seat.room);
+    let body = json!({ "resumeToken": seat.resume_token });
+    loop {
+        tokio::time::sleep(SIGN_OF_LIFE).await;
+        if http.call("POST", &path, Some(body.clone())).await.is_err() {
+            return;
         }
     }
 }

@@ -166,6 +166,7 @@ fn join_storm(run: &Run) -> Option<Section> {
         ("From joining to the first packet", &line["first_packet_us"], "s-ironcast"),
         ("Delay of those in the room, before", &line["delay_us_before"], "s-reflector-sendmmsg"),
         ("Delay of those in the room, during", &line["delay_us_during"], "s-ironcast"),
+        ("Delay of those in the room, when all are there", &line["delay_us_after"], "s-ironcast"),
     ])?;
     let (joins, seconds) = (text(&line["joins"]), text(&line["seconds"]));
     Some(Section {
@@ -177,8 +178,9 @@ fn join_storm(run: &Run) -> Option<Section> {
             groups,
         }),
         reading: format!(
-            "The first group is how long newcomers wait, with all handshakes; the other two should be \
-             alike, for a storm must not disturb those who are in the room. {} joins failed.",
+            "The first group is how long newcomers wait, with all handshakes. The delay while they \
+             join should not be above that when all are there: a larger room takes its time, the \
+             joins should not. {} joins failed.",
             text(&line["failed"])
         ),
         table: None,

@@ -1,5 +1,6 @@
 //! Scenario `join-storm`: many join a running room within seconds. How long each waits for his first
-//! packet, and what it does to the delay of those who were there.
+//! packet, and what it does to the delay of those who were there: before, during it, and when all are
+//! there and nobody joins any more, so that what joins cost is told from what a larger room costs.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::control::FIGURES;
 use super::{CIPHER, quantiles, spread, undisturbed};
 use crate::{
     edge, interrupt, keep,
-    load::Said,
+    load::{Counts, Said},
     measure::{Window, merged_delay},
     stage::{self, Stage},
 };
@@ -34,7 +35,7 @@ pub(crate) struct Options {
 /// Runs it and prints the table.
 pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
-    let bar = stage::progress(3)?;
+    let bar = stage::progress(4)?;
     let length = Duration::from_secs_f64(options.seconds);
     let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
     bar.inc(1);
@@ -45,39 +46,56 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let Said::Storm(storm) = said else { bail!("not an answer: {said:?}") };
     let during = load.counts()?;
     interrupt::pause(FIGURES)?;
-    let inside = edge_before.inside(&edge::read(&running.target)?);
+    let edge_between = edge::read(&running.target)?;
+    bar.inc(1);
+    // Who came stays: a frame goes to all of them, and takes its time without any join.
+    bar.set_message("all are there");
+    load.counts()?;
+    interrupt::pause(length)?;
+    let after = load.counts()?;
+    interrupt::pause(FIGURES)?;
+    let edge_after = edge::read(&running.target)?;
+    let insides = [edge_before.inside(&edge_between), edge_between.inside(&edge_after)];
     running.check()?;
     bar.finish_and_clear();
     load.stop();
-    let during = Window { delay_us: during.delay_us, pause_ms: during.pause_ms, ..before.clone() };
-    let (before_us, during_us) =
-        (quantiles(&merged_delay(&[&before])), quantiles(&merged_delay(&[&during])));
+    let window = |counts: Counts| Window {
+        delay_us: counts.delay_us,
+        pause_ms: counts.pause_ms,
+        ..before.clone()
+    };
+    let windows = [before.clone(), window(during), window(after)];
+    let delays = windows.each_ref().map(|one| quantiles(&merged_delay(&[one])));
     let first = spread(&storm.first_packet_us);
     println!(
-        "{} joins in {} s: first packet after {} / {} / {} ms (p50 / p99 / max), {} without\n\
-         delay of the {} who were there, p50 / p99 / max: {} / {} / {} us before, \
-         {} / {} / {} us during it; longest pause {} ms\n\
-         inside the server, from the kernel's stamp to the submission: p99 {} us, max {} us, \
-         over 2 ms {} of {}\n",
+        "{} joins in {} s: first packet after {} / {} / {} ms (p50 / p99 / max), {} without\n\n\
+         {:<28} {:>22} {:>14} {:>18} {:>16}",
         options.joins,
         options.seconds,
         ms(&first["p50"]),
         ms(&first["p99"]),
         ms(&first["max"]),
         storm.failed,
-        options.receivers,
-        before_us["p50"],
-        before_us["p99"],
-        before_us["max"],
-        during_us["p50"],
-        during_us["p99"],
-        during_us["max"],
-        during.pause_ms,
-        inside.p99_us,
-        inside.max_us,
-        inside.over_2_ms,
-        inside.datagrams,
+        format!("the {} who were there", options.receivers),
+        "delay p50 p99 max us",
+        "longest pause",
+        "inside p99 max us",
+        "inside over 2 ms",
     );
+    let names = ["before", "while they join", "when all are there"];
+    let insides = [None, Some(insides[0]), Some(insides[1])];
+    for (((name, window), delay), inside) in names.iter().zip(&windows).zip(&delays).zip(insides) {
+        let (quantiles, over) = inside.map_or_else(Default::default, |inside| {
+            let over = format!("{} of {}", inside.over_2_ms, inside.datagrams);
+            (format!("{} {}", inside.p99_us, inside.max_us), over)
+        });
+        println!(
+            "{name:<28} {:>22} {:>11} ms {quantiles:>18} {over:>16}",
+            format!("{} {} {}", delay["p50"], delay["p99"], delay["max"]),
+            window.pause_ms,
+        );
+    }
+    println!();
     let line = json!({
         "scenario": "join-storm",
         "consumers": options.receivers,
@@ -87,12 +105,14 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "topology": topology.name(),
         "first_packet_us": first,
         "failed": storm.failed,
-        "delay_us_before": before_us,
-        "delay_us_during": during_us,
-        "pause_ms_during": during.pause_ms,
-        "inside_during": inside,
+        "delay_us_before": delays[0],
+        "delay_us_during": delays[1],
+        "delay_us_after": delays[2],
+        "pause_ms_during": windows[1].pause_ms,
+        "inside_during": insides[1],
+        "inside_after": insides[2],
     });
-    keep::keep(&line, &[before, during])?;
+    keep::keep(&line, &windows)?;
     Ok(line)
 }
 

@@ -93,9 +93,8 @@ async fn a_crowd_is_told_that_cameras_are_many() {
     let stage = Stage::with(settings, FakeMedia::new()).await;
     let (mut ada, _) = stage.join("ada").await;
     let (mut bob, _) = stage.join("bob").await;
-    let told = |names: Vec<String>| {
-        names.iter().filter(|name| *name == "recommend-audio-only").count()
-    };
+    let told =
+        |names: Vec<String>| names.iter().filter(|name| *name == "recommend-audio-only").count();
     assert_eq!(told(bob.names_seen().await), 0);
     // Everybody, once.
     let (mut eve, _) = stage.join("eve").await;

@@ -378,8 +378,7 @@ fn thousands_of_idle_connections_disturb_nobody_and_are_closed_in_time() {
     let mut idle: Vec<Peer> = (0..count).map(|_| Peer::connect(listener)).collect();
     // On a slow machine the first of them are closed before the last has come.
     wait_until("all have come", || {
-        let (there, gone) =
-            (gauge(&worker, "tcp_connections"), worker.statistics().tcp_timed_out);
+        let (there, gone) = (gauge(&worker, "tcp_connections"), worker.statistics().tcp_timed_out);
         there + gone > count as u64
     });
     for number in 0..1_000u32 {
