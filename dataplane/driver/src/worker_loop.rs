@@ -213,6 +213,7 @@ pub fn run<E: Engine>(
     listeners: Vec<(OwnedFd, SocketAddr)>,
 ) -> Result<(), DriverError> {
     crate::affinity::wake_on_time();
+    crate::affinity::run_soon();
     let mut messages = SendMessages::new();
     let mut io = Io::new(config, mailbox.bell()).map_err(DriverError::Setup)?;
     for (socket, local) in listeners {
