@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{CIPHER, quantiles, undisturbed};
 use crate::{
     edge::{self, Inside},
-    interrupt, keep,
+    fanout, interrupt, keep,
     load::Said,
     measure::{LoadProcess, Window, merged_delay},
     servers::Running,
@@ -74,7 +74,8 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let bar = stage::progress(5)?;
     let length = Duration::from_secs_f64(options.window);
-    let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
+    let (mut running, mut load, before) =
+        undisturbed(&topology, &bar, fanout::VIDEO, options.receivers, length)?;
     let own = edge::read(&running.target)?.consumers;
     let mut done = Vec::new();
     let mut consumers = 0;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::control::FIGURES;
 use super::{CIPHER, quantiles, spread, undisturbed};
 use crate::{
-    edge, interrupt, keep,
+    edge, fanout, interrupt, keep,
     load::{Counts, Said},
     measure::{Window, merged_delay},
     stage::{self, Stage},
@@ -30,6 +30,10 @@ pub(crate) struct Options {
     /// Seconds that they are spread over.
     #[arg(long, default_value_t = 5.0)]
     pub(crate) seconds: f64,
+    /// A microphone in place of the camera: what the joins themselves cost, without the key frames
+    /// that newcomers ask for and that everybody gets.
+    #[arg(long)]
+    pub(crate) microphone: bool,
 }
 
 /// Runs it and prints the table.
@@ -37,7 +41,9 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let topology = options.stage.build();
     let bar = stage::progress(4)?;
     let length = Duration::from_secs_f64(options.seconds);
-    let (mut running, mut load, before) = undisturbed(&topology, &bar, options.receivers, length)?;
+    let media = if options.microphone { fanout::AUDIO } else { fanout::VIDEO };
+    let (mut running, mut load, before) =
+        undisturbed(&topology, &bar, media, options.receivers, length)?;
     bar.inc(1);
     bar.set_message(format!("{} join", options.joins));
     let edge_before = edge::read(&running.target)?;
@@ -100,6 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "scenario": "join-storm",
         "consumers": options.receivers,
         "joins": options.joins,
+        "microphone": options.microphone,
         "seconds": options.seconds,
         "cipher": CIPHER,
         "topology": topology.name(),

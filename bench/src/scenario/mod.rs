@@ -34,17 +34,18 @@ pub(crate) fn one_to_many(target: Target, receivers: usize, media: Media, period
     Plan { target, receivers, media, cipher: CIPHER.to_owned(), sample_period: period, rooms: None }
 }
 
-/// Our server with one camera and its receivers, and a window of so long before anything disturbs
+/// Our server with one who sends and his receivers, and a window of so long before anything disturbs
 /// them.
 pub(crate) fn undisturbed(
     topology: &Topology,
     bar: &ProgressBar,
+    media: Media,
     receivers: usize,
     length: Duration,
 ) -> Result<(Running, LoadProcess, Window)> {
     let server = Server::Ironcast;
     let mut running = server.start(topology)?;
-    let plan = one_to_many(running.target.clone(), receivers, fanout::VIDEO, 4);
+    let plan = one_to_many(running.target.clone(), receivers, media, 4);
     let mut load = LoadProcess::start(topology, &plan)?;
     load.wait_until_ready(|count, how| bar.set_message(format!("{count} {how}")))?;
     bar.inc(1);
