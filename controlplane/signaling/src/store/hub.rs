@@ -379,7 +379,7 @@ pub enum Heard {
     /// A node is there.
     Node(String),
     /// Something about a room.
-    Room(Id, Told),
+    Room(Id, Box<Told>),
 }
 
 /// Something to be written.
@@ -739,7 +739,7 @@ impl Ear {
             let room_id = name.strip_prefix("channel:room:").and_then(|id| Id::new(id).ok());
             // What another version says, and this one does not know, is none of its business.
             if let (Some(room_id), Ok(told)) = (room_id, serde_json::from_slice(payload)) {
-                return Some(Heard::Room(room_id, told));
+                return Some(Heard::Room(room_id, Box::new(told)));
             }
         }
     }

@@ -46,7 +46,7 @@ async fn hear(service: &Arc<Service>, fleet: &Fleet) -> bool {
     while let Ok(Some(heard)) = tokio::time::timeout(fleet.times.node, ear.next()).await {
         match heard {
             Heard::Node(node) => fleet.heard_of(&node),
-            Heard::Room(room_id, told) => service.hear(fleet, &room_id, told),
+            Heard::Room(room_id, told) => service.hear(fleet, &room_id, *told),
         }
     }
     true
