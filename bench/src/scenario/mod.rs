@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
-    fanout, interrupt,
+    interrupt,
     load::{Media, Plan, Target},
     measure::{LoadProcess, Window, no_result, watch},
     servers::{Running, Server},
