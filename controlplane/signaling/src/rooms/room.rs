@@ -97,7 +97,7 @@ impl Room {
 
     /// The same, and nothing is made here of the people at other nodes.
     pub fn is_unused(&self) -> bool {
-        self.is_empty_here() && !(self.is_broadcast && !self.participants.is_empty())
+        self.is_empty_here() && (!self.is_broadcast || self.participants.is_empty())
     }
 
     /// It is in no list any more.
