@@ -76,7 +76,7 @@ pub(crate) struct FakeMedia {
     /// Pipes to other hosts cannot be made.
     pub(crate) pipes_fail: AtomicBool,
     /// The other hosts, by their addresses.
-    peers: Mutex<BTreeMap<String, Weak<FakeMedia>>>,
+    peers: Mutex<BTreeMap<String, Weak<Self>>>,
     /// Calls wait here while it is held.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
