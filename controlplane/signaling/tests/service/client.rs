@@ -13,6 +13,9 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 /// Longest that anything may take in a test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Longer than anything takes that a test waits for, on a machine that does other things too.
+const EVENT_PATIENCE: Duration = Duration::from_secs(60);
+
 pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     next_ack: u64,
@@ -209,8 +212,12 @@ impl Client {
         if let Some(index) = self.seen.iter().position(fits) {
             return self.seen.remove(index).1;
         }
+        // Pings come for ever: they are no sign that the event will.
+        let end = tokio::time::Instant::now() + EVENT_PATIENCE;
         loop {
-            match self.incoming().await.expect("the socket is open") {
+            let incoming = tokio::time::timeout_at(end, self.incoming()).await;
+            let Ok(incoming) = incoming else { panic!("no {name} came; seen: {:?}", self.seen) };
+            match incoming.expect("the socket is open") {
                 Incoming::Event(seen, payload) if seen == name && wanted(&payload) => {
                     return payload;
                 }
