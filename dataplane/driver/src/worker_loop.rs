@@ -231,7 +231,6 @@ pub fn run<E: Engine>(
         received: 0,
         due: None,
     };
-    // The first turn does not wait: it arms what was adopted.
     while !mailbox.is_stopped() {
         worker.turn(&mut messages).map_err(DriverError::Wait)?;
     }
@@ -463,7 +462,9 @@ impl<E: Engine> Loop<'_, E> {
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         // 0 is as soon as possible.
         self.due = deadline.filter(|at| *at > 0);
-        let has_work = until == 0
+        // The first turn arms what was adopted, and by it others know that the worker runs.
+        let has_work = self.io.statistics.turns == 0
+            || until == 0
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
             || !self.mail.is_empty()
@@ -511,8 +512,8 @@ mod tests {
     #[derive(Default)]
     struct Counter {
         datagrams: usize,
-        /// Then the next turn is due: now, so that no turn sleeps.
-        deadline: Nanos,
+        /// No turn is due; otherwise one always is, so that none sleeps.
+        rests: bool,
     }
 
     impl Engine for Counter {
@@ -529,10 +530,42 @@ mod tests {
             false
         }
         fn deadline(&self) -> Option<Nanos> {
-            Some(self.deadline)
+            (!self.rests).then_some(0)
         }
         fn end(&mut self) {}
         fn path_failed(&mut self, _: PathId, _: io::ErrorKind) {}
+    }
+
+    /// A loop before its first turn.
+    fn rested<'a>(
+        io: &'a mut Io,
+        engine: &'a mut Counter,
+        mailbox: &'a Receiver<()>,
+    ) -> Loop<'a, Counter> {
+        Loop {
+            io,
+            engine,
+            mailbox,
+            mail: Mail::with_room(1),
+            mail_is_locked: false,
+            waker_armed: false,
+            hold_us: 0,
+            busy_poll: false,
+            received: 0,
+            due: None,
+        }
+    }
+
+    #[test]
+    fn the_first_turn_waits_for_nothing() {
+        let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
+        let mut engine = Counter { rests: true, ..Counter::default() };
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        worker.turn(&mut SendMessages::new()).unwrap();
+        assert_eq!((worker.io.statistics.turns, worker.io.statistics.waits), (1, 0));
+        worker.turn(&mut SendMessages::new()).unwrap();
+        assert_eq!((worker.io.statistics.turns, worker.io.statistics.waits), (2, 1));
     }
 
     /// Turns until so many datagrams have come; fails where they never do.
@@ -553,18 +586,7 @@ mod tests {
         let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
         let address = io.local_addr(listener).unwrap();
         let mut messages = SendMessages::new();
-        let mut worker = Loop {
-            io: &mut io,
-            engine: &mut engine,
-            mailbox: &mailbox,
-            mail: Mail::with_room(1),
-            mail_is_locked: false,
-            waker_armed: false,
-            hold_us: 0,
-            busy_poll: false,
-            received: 0,
-            due: None,
-        };
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let send = |count: usize| {
             (0..count).for_each(|_| assert_eq!(peer.send_to(b"hello", address).unwrap(), 5));
