@@ -214,8 +214,23 @@ impl Registry {
                 parent.children.remove(&(kind, id.to_owned()));
             }
         }
+        if kind == Kind::Router {
+            return self.remove_below(entry.children);
+        }
         for (kind, child) in entry.children {
             self.remove(kind, &child);
+        }
+    }
+
+    /// Forgets all that was in a router. What its resources hang below goes, too (workers refuse a
+    /// sent track of another router): nothing is taken out of anything, and each is met once.
+    fn remove_below(&mut self, children: BTreeSet<Name>) {
+        for (kind, child) in children {
+            if let Some(entry) = self.entries[kind as usize].remove(&child)
+                && kind == Kind::Transport
+            {
+                self.remove_below(entry.children);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! everybody would wait: the router goes at once, what it held is taken away in portions. Until then
 //! nobody sees it, because every look on behalf of a caller goes by the router.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use ironcast_api::Id;
 
@@ -53,29 +53,29 @@ impl Registry {
     /// Another router may have a child of the same id by now: only its own are taken.
     fn sweep_router(&mut self, router: &mut Router, count: &mut usize) {
         let own = router.info.id.clone();
-        let of = |router_id: &Id| *router_id == own;
         while *count > 0 {
             *count -= 1;
             if let Some(id) = router.observers.pop_first() {
-                if self.observers.get(&id).is_some_and(|one| of(&one.info.router_id)) {
-                    self.observers.remove(&id);
-                }
+                take_if(&mut self.observers, id, |one| one.info.router_id == own);
             } else if let Some(id) = router.consumers.pop_first() {
-                if self.consumers.get(&id).is_some_and(|one| of(&one.info.router_id)) {
-                    self.consumers.remove(&id);
-                }
+                take_if(&mut self.consumers, id, |one| one.info.router_id == own);
             } else if let Some(id) = router.producers.pop_first() {
-                if self.producers.get(&id).is_some_and(|one| of(&one.info.router_id)) {
-                    self.producers.remove(&id);
-                }
+                take_if(&mut self.producers, id, |one| one.info.router_id == own);
             } else if let Some(id) = router.transports.pop_first() {
-                if self.transports.get(&id).is_some_and(|one| of(&one.info.router_id)) {
-                    self.transports.remove(&id);
-                }
+                take_if(&mut self.transports, id, |one| one.info.router_id == own);
             } else {
                 return;
             }
         }
+    }
+}
+
+/// Takes the resource of an id away, if it is the right one.
+fn take_if<T>(resources: &mut BTreeMap<Id, T>, id: Id, is_right: impl Fn(&T) -> bool) {
+    if let Entry::Occupied(resource) = resources.entry(id)
+        && is_right(resource.get())
+    {
+        resource.remove();
     }
 }
 

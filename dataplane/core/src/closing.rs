@@ -48,6 +48,9 @@ impl Worker {
             for observer in router.observers {
                 self.remove_observer(observer);
             }
+            for transport in &router.transports {
+                self.goes(*transport);
+            }
             self.closing.push(Closing::Room { transports: router.transports, next: 0 });
         }
         Ok(())
@@ -59,6 +62,7 @@ impl Worker {
     /// `NotFound`.
     pub fn begin_close_transport(&mut self, id: &str) -> Outcome<()> {
         let key = self.transport_key(id)?;
+        self.goes(key);
         self.closing.push(Closing::Transport(key, None));
         Ok(())
     }
@@ -196,6 +200,13 @@ impl Worker {
         self.close_some(&mut { PORTION });
     }
 
+    /// A transport is being closed: of what is taken off it, no account is kept any more.
+    fn goes(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.is_closing = true;
+        }
+    }
+
     /// A transport with nothing on it.
     fn remove_transport(&mut self, key: TransportKey, reason: Option<TransportCloseReason>) {
         let Some(transport) = self.transports.remove(key) else {
@@ -264,6 +275,10 @@ impl Worker {
         let Some(transport) = self.transports.get_mut(consumer.transport) else {
             return;
         };
+        // It never sends under these SSRCs again. In a large room's end this is the half of all work.
+        if transport.is_closing {
+            return;
+        }
         let rtx = consumer.rtx.map(|(ssrc, _)| (ssrc, consumer.rtx_seq));
         for (ssrc, next) in [(consumer.ssrc, consumer.timeline.next_seq())].into_iter().chain(rtx) {
             transport.consumer_ssrcs.remove(&ssrc);

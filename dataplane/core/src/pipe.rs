@@ -62,9 +62,11 @@ impl Worker {
 
     /// A part goes, and the name with it: others of it go next, or the name is another's by then.
     pub(crate) fn unname_consumer(&mut self, key: ConsumerKey, id: &str) {
-        if self.parts(id).is_some_and(|parts| parts.contains(&key)) {
-            self.consumer_ids.remove(id);
+        let Some((name, first)) = self.consumer_ids.remove_entry(id) else { return };
+        if first == key || self.pipes.get(id).is_some_and(|parts| parts.contains(&key)) {
             self.pipes.remove(id);
+        } else {
+            self.consumer_ids.insert(name, first);
         }
     }
 

@@ -98,7 +98,7 @@ pub struct Transport {
     pub producers: Vec<ProducerKey>,
     /// Sent tracks.
     pub consumers: Vec<ConsumerKey>,
-    /// It goes, in portions, because the peer is gone.
+    /// It goes, in portions.
     pub(crate) is_closing: bool,
     /// SSRCs that packets were sent with once, and the next index of each: nothing that comes back
     /// uses an index again.
