@@ -63,10 +63,14 @@ pub struct About {
 /// JSON.
 pub const JSON: &str = "application/json";
 
+/// Room for most answers, so that they are written without growing.
+const ANSWER_BYTES: usize = 2_048;
+
 impl Answer {
     /// JSON.
     pub fn json(status: u16, value: &impl Serialize, seq: EventSeq) -> Result<Self, Problem> {
-        let body = serde_json::to_vec(value).map_err(|error| {
+        let mut body = Vec::with_capacity(ANSWER_BYTES);
+        serde_json::to_writer(&mut body, value).map_err(|error| {
             tracing::error!(%error, "an answer cannot be written");
             internal("the answer cannot be written")
         })?;
@@ -135,7 +139,7 @@ impl Call {
     pub fn body<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         match &self.body {
             Body::Bytes(bytes) => body::parse_body(bytes),
-            Body::Value(value) => body::parse_value(value.clone()),
+            Body::Value(value) => body::parse_value(value),
         }
     }
 

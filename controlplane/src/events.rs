@@ -17,6 +17,9 @@ use tokio::sync::watch;
 use crate::auth::Principal;
 use kept::Kept;
 
+/// Room for the data of most events, so that they are written without growing.
+const EVENT_BYTES: usize = 512;
+
 /// Milliseconds of the Unix epoch.
 #[must_use]
 pub fn unix_ms() -> u64 {
@@ -238,17 +241,16 @@ impl EventLog {
         let event = Event { seq, time: unix_ms(), router_id: router_id.cloned(), data };
         let name = event.name();
         // Without the log's lock: this takes longer than everything else.
-        let json = match serde_json::to_string(&event) {
-            Ok(json) => json,
+        let text = match event_text(&event) {
+            Ok(text) => text,
             Err(error) => {
                 tracing::error!(name, %error, "an event cannot be written");
                 return;
             }
         };
         let router = event.router_id.as_ref().map(Id::as_str);
-        tracing::debug!(router, event = name, data = json, "told");
+        tracing::debug!(router, event = name, text, "told");
         let score_key = score_key(name, &event.data);
-        let text = format!("id: {seq}\nevent: {name}\ndata: {json}\n\n").into_boxed_str();
         let (number, router_id, at) = (seq.number, event.router_id, Instant::now());
         let entry = Entry { number, name, router_id, audience, is_implied, text, at, score_key };
         self.shared.kept().push(seq, entry);
@@ -294,6 +296,16 @@ impl EventReader {
     pub fn lag(&self, after: EventSeq) -> u64 {
         self.head().number.saturating_sub(after.number)
     }
+}
+
+/// An event as it goes out: `id:`, `event:`, `data:` and the empty line.
+fn event_text(event: &Event) -> serde_json::Result<Box<str>> {
+    let mut text = format!("id: {}\nevent: {}\ndata: ", event.seq, event.name());
+    text.reserve(EVENT_BYTES);
+    let mut bytes = text.into_bytes();
+    serde_json::to_writer(&mut bytes, event)?;
+    bytes.extend_from_slice(b"\n\n");
+    Ok(String::from_utf8(bytes).map_err(serde::ser::Error::custom)?.into_boxed_str())
 }
 
 fn score_key(name: &'static str, data: &EventData) -> Option<ScoreKey> {

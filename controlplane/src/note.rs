@@ -35,7 +35,7 @@ fn hash_value(value: &Value, hasher: &mut Sha256) {
             fields.sort_by_key(|(name, _)| *name);
             hasher.update(b"{");
             for (name, value) in fields {
-                hasher.update(Value::from(name.as_str()).to_string());
+                write_json(name, hasher);
                 hasher.update(b":");
                 hash_value(value, hasher);
                 hasher.update(b",");
@@ -50,8 +50,13 @@ fn hash_value(value: &Value, hasher: &mut Sha256) {
             }
             hasher.update(b"]");
         }
-        plain => hasher.update(plain.to_string()),
+        plain => write_json(plain, hasher),
     }
+}
+
+fn write_json(value: &(impl Serialize + ?Sized), hasher: &mut Sha256) {
+    // Neither a text or a number nor the hasher refuses.
+    let _ = serde_json::to_writer(hasher, value);
 }
 
 /// What every resource has.

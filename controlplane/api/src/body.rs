@@ -1,7 +1,11 @@
 //! Reading a request's body: JSON to one of this crate's types, with an error that names the field.
-//! The server calls it for every body and for every call of a batch.
+//! The server calls it for every body and for every call of a batch. What is right is read once, and
+//! only what is wrong a second time, to find the field: keeping its path costs as much as reading.
+
+use std::sync::LazyLock;
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use crate::problem::Problem;
@@ -13,6 +17,9 @@ pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         body => body,
     };
     check_is_object(body.starts_with(b"{"))?;
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(problem_at)?;
     deserializer.end().map_err(|error| Problem::invalid("", error.to_string()))?;
@@ -20,10 +27,11 @@ pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 }
 
 /// Reads a value that is JSON already, such as the body of a call in a batch.
-pub fn parse_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Problem> {
-    let value = if value.is_null() { serde_json::json!({}) } else { value };
+pub fn parse_value<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+    static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
+    let value = if value.is_null() { &EMPTY } else { value };
     check_is_object(value.is_object())?;
-    serde_path_to_error::deserialize(value).map_err(problem_at)
+    T::deserialize(value).or_else(|_| serde_path_to_error::deserialize(value).map_err(problem_at))
 }
 
 /// `serde` would also read the fields of a struct from an array, by position.

@@ -1,13 +1,17 @@
 //! Tests of the API's shapes: names as mediasoup-client expects them, unknown fields, limits,
 //! pointers of errors, events.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::body::parse_value;
 use crate::events::{
     ConsumerEvent, ConsumerScoreEvent, LayersChangeReason, ProducerEvent, TransportIceStateChange,
 };
 use crate::*;
+
+fn parse_value<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    body::parse_value(&value)
+}
 
 fn id(text: &str) -> Id {
     Id::new(text).expect("the test's ids are valid")

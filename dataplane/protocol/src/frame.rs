@@ -20,6 +20,9 @@ pub const MIN_VERSION: u16 = 1;
 pub const MAX_FRAME_BYTES: usize = 4 << 20;
 /// Bytes of the length field.
 pub const LENGTH_BYTES: usize = 4;
+/// Room for what a frame has beside its body, and for most bodies: they are written without growing.
+const HEAD_BYTES: usize = 64;
+const BODY_BYTES: usize = 512;
 
 /// What a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +123,9 @@ pub enum FrameError {
 
 /// MessagePack with named fields.
 pub fn encode_body<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
-    Ok(rmp_serde::to_vec_named(value)?)
+    let mut body = Vec::with_capacity(BODY_BYTES);
+    rmp_serde::encode::write_named(&mut body, value)?;
+    Ok(body)
 }
 
 /// The reverse of [`encode_body`].
@@ -135,13 +140,22 @@ pub fn write_frame<T: Serialize>(
     id: u64,
     body: &T,
 ) -> Result<(), FrameError> {
-    let bytes = encode_body(&Frame { kind, id, body: encode_body(body)? })?;
-    if bytes.len() > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLarge(bytes.len()));
+    let frame = Frame { kind, id, body: encode_body(body)? };
+    let begin = out.len();
+    out.reserve(LENGTH_BYTES + HEAD_BYTES + frame.body.len());
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    let written = rmp_serde::encode::write_named(out, &frame);
+    let length = out.len() - begin - LENGTH_BYTES;
+    if let Err(error) = written.map_err(FrameError::from).and_then(|()| check_length(length)) {
+        out.truncate(begin);
+        return Err(error);
     }
-    out.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
-    out.extend_from_slice(&bytes);
+    out[begin..begin + LENGTH_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
     Ok(())
+}
+
+fn check_length(length: usize) -> Result<(), FrameError> {
+    if length > MAX_FRAME_BYTES { Err(FrameError::TooLarge(length)) } else { Ok(()) }
 }
 
 /// Takes the first whole frame out of `buffer`: `None` when more bytes are needed.
@@ -155,9 +169,7 @@ pub fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<Frame>, FrameError> {
 fn first_frame(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
     let Some(length) = bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let length = u32::from_be_bytes(*length) as usize;
-    if length > MAX_FRAME_BYTES {
-        return Err(FrameError::TooLarge(length));
-    }
+    check_length(length)?;
     let end = LENGTH_BYTES + length;
     let Some(body) = bytes.get(LENGTH_BYTES..end) else { return Ok(None) };
     Ok(Some((rmp_serde::from_slice(body)?, end)))
