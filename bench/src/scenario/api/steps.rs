@@ -177,26 +177,32 @@ async fn joins(
     let mut ticks = interval(Duration::from_secs_f64(1.0 / options.rate));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let (cpu_before, begun) = (cpu::process_ns(pids), Instant::now());
-    for room in order(count) {
+    for (room, mix) in order(count) {
         let due = ticks.tick().await;
         let room = Rc::clone(&rooms[room]);
         let (api, client, results) = (api.clone(), Rc::clone(client), results.clone());
         tokio::task::spawn_local(async move {
             let joined = room.lock().await.join(&api, &client).await;
             // The receiver waits for all of them.
-            let _ = results.send(joined.map(|_| due.elapsed()));
+            let _ = results.send(joined.map(|_| (mix, due.elapsed())));
         });
     }
     drop(results);
-    let mut took = Vec::new();
+    let (mut took, mut beside) = (Vec::new(), Vec::new());
     while let Some(one) = joined.recv().await {
-        took.push(one.context("a join failed")?);
+        let (mix, one) = one.context("a join failed")?;
+        if mix == Mix::Even { took.push(one) } else { beside.push(one) }
     }
     let seconds = begun.elapsed().as_secs_f64();
     let busy = (cpu::process_ns(pids) - cpu_before) as f64 / 1e9 / seconds;
-    let rate = took.len() as f64 / seconds;
+    let rate = (took.len() + beside.len()) as f64 / seconds;
     let note = format!("{rate:.0} joins/s reached, control plane {:.0} % of a core", busy * 100.0);
     report.add(format!("a join at {:.0} joins/s", options.rate), &took, note);
+    report.add(
+        "the same, the first and last rooms",
+        &beside,
+        "up to twice as many consumers a join",
+    );
     report.figure("joins a second", rate.round());
     report.figure("control plane's share of a core", (busy * 100.0).round() / 100.0);
     let lags = lags.stop().await?;
@@ -205,16 +211,28 @@ async fn joins(
     rooms.collect::<Option<Vec<_>>>().context("a join that still runs")
 }
 
-/// Which room is joined when: rooms begin one after the other, so that at any moment some are nearly
-/// empty and some nearly full. The tenth one's join is seven times as much work as the first one's.
-fn order(rooms: usize) -> Vec<usize> {
-    /// Joins of other rooms between two of one.
-    const BETWEEN: usize = 100;
-    let moment = |room: usize, person: usize| (room * PEOPLE + person * BETWEEN, room);
+/// What is joined beside a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mix {
+    /// As many rooms are nearly full as nearly empty.
+    Even,
+    /// The first rooms begin, or the last ones fill up.
+    Uneven,
+}
+
+/// Which room is joined when. Rooms begin one after the other, and one is joined again when ten more
+/// have begun. The tenth one's join is seven times as much work as the first one's: a rate of joins
+/// says something only while both come as often.
+fn order(rooms: usize) -> Vec<(usize, Mix)> {
+    /// Rooms that begin between two joins of one.
+    const BETWEEN: usize = 10;
+    let moment = |room: usize, person: usize| (room + person * BETWEEN, room);
     let joins = (0..rooms).flat_map(|room| (0..PEOPLE).map(move |person| moment(room, person)));
     let mut joins: Vec<_> = joins.collect();
     joins.sort_unstable();
-    joins.into_iter().map(|(_, room)| room).collect()
+    let even = (PEOPLE - 1) * BETWEEN..rooms;
+    let mix = |moment| if even.contains(&moment) { Mix::Even } else { Mix::Uneven };
+    joins.into_iter().map(|(moment, room)| (room, mix(moment))).collect()
 }
 
 /// Reads all events until it is stopped.
