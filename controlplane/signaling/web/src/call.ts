@@ -64,7 +64,9 @@ class Full extends Error {}
 /** So often it is looked whether there is one now. */
 const PLACE_MS = 3_000;
 /** Trying again does not help. */
-const FINAL = new Set(['no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired']);
+const FINAL = new Set([
+  'no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
+]);
 /** A new way that is not there by then is given up; the server waits a little longer. */
 const SWITCH_MS_MAX = 9_000;
 const LOOK_MS = 50;
@@ -110,7 +112,11 @@ export class Call {
   private switching: Mode | null = null;
   private switchId: number | undefined;
   private joining: Promise<void> | null = null;
+  /** The service has us in the room, and we have its answer. */
+  private isIn = false;
   private voices: DirectVoices | null = null;
+  /** The handshake was refused for good. */
+  private refused: (error: Error) => void = () => {};
 
   constructor(options: Options) {
     this.options = options;
@@ -119,7 +125,7 @@ export class Call {
       options,
       local: this.local,
       isMuted: () => this.micMuted,
-      isConnected: () => this.state === 'connected',
+      isIn: () => this.isIn,
       isLeft: () => this.state === 'left',
       added: (track) => {
         // Of the one we talk to directly there is something to see and hear already.
@@ -130,7 +136,10 @@ export class Call {
       changed: (track) => {
         if (this.consumers.has(track.consumer.id)) this.tell('trackChanged', track);
       },
-      sendingChanged: () => this.tell('localChanged'),
+      sendingChanged: () => {
+        if (!this.maySend) this.stopLocal();
+        this.tell('localChanged');
+      },
       connectionChanged: () => this.tell('state', this.state),
       lost: (reason) => void this.rejoin(reason),
       problem: (text) => this.tell('problem', text),
@@ -149,6 +158,11 @@ export class Call {
 
   get recvTransport(): types.Transport | null {
     return this.served.recvTransport;
+  }
+
+  /** Not so who may only watch. */
+  get maySend(): boolean {
+    return this.served.maySend;
   }
 
   get producers(): ReadonlyMap<Source, types.Producer> {
@@ -194,11 +208,9 @@ export class Call {
     await new Promise<void>((resolve, reject) => {
       if (this.signaling.socket.connected) return resolve();
       this.signaling.socket.once('connect', () => resolve());
-      // Refused for good: there is no token, or a wrong one.
-      this.signaling.socket.on('connect_error', (error) => {
-        if (!this.signaling.socket.active) reject(error);
-      });
+      this.refused = (error) => reject(error);
     });
+    this.refused = (error) => this.fail(error);
     await this.join();
   }
 
@@ -221,7 +233,7 @@ export class Call {
         const code = error instanceof Refused ? error.code : '';
         this.step('joinFailed', { code, message: String(error) });
         const isFull = error instanceof Full;
-        if (!isFull && (!(error instanceof Refused) || FINAL.has(code))) throw error;
+        if (!isFull && (!(error instanceof Refused) || FINAL.has(code))) throw new Error(inWords(code, error));
         if (isFull) this.setState('waiting', error.message);
         if (isFull || this.state === 'waiting') {
           // Not all at the same moment who wait for one place.
@@ -241,6 +253,9 @@ export class Call {
       this.notices = null;
       throw error instanceof Refused && error.code === 'no_capacity' ? new Full(error.message) : error;
     });
+    // Whoever left meanwhile is out of the room as well: that was asked for after the join.
+    if (this.state === 'left') return;
+    this.isIn = true;
     this.participantId = joined.participantId;
     this.resumeToken = joined.resumeToken;
     this.iceServers = joined.iceServers ?? [];
@@ -320,6 +335,7 @@ export class Call {
       initiator,
       iceServers,
       codec: this.options.codec,
+      isOn: (source) => this.isOn(source),
       say: (word, payload) => this.sayDirectly(direct, word, payload),
       added: (track) => {
         if (this.mode !== 'p2p') this.coming.set(track.consumer.id, track);
@@ -339,7 +355,7 @@ export class Call {
     });
     this.directs.set(peerId, direct);
     for (const [source, track] of this.local) {
-      void direct.setTrack(source, track, source !== 'mic' || !this.micMuted);
+      void this.sendDirectly(direct, source, track);
     }
     this.tell('localChanged');
     return direct;
@@ -506,6 +522,7 @@ export class Call {
   private async rejoin(reason: string): Promise<void> {
     await this.joining?.catch(() => {});
     if ((this.state as CallState) === 'left') return;
+    this.isIn = false;
     this.step('rejoin', { reason });
     this.setState('reconnecting', reason);
     this.served.drop();
@@ -517,6 +534,7 @@ export class Call {
 
   /** There is no way back. */
   private fail(error: unknown): void {
+    if (this.state === 'left') return;
     this.tell('ended', error instanceof Error ? error.message : String(error));
   }
 
@@ -532,14 +550,22 @@ export class Call {
     });
     socket.on('disconnect', (reason) => {
       this.step('socket', { connected: false, reason });
+      this.isIn = false;
       if (this.state === 'left') return;
       this.setState('reconnecting', 'The connection to the server is lost.');
       // The server closed it: the client library does not come back by itself then.
-      if (reason === 'io server disconnect') setTimeout(() => socket.connect(), REJOIN_MS_FIRST);
+      if (reason === 'io server disconnect') setTimeout(() => this.state !== 'left' && socket.connect(), REJOIN_MS_FIRST);
+    });
+    // Refused for good: there is no token, or none that is good any more. The library tries no more.
+    socket.on('connect_error', (error) => {
+      if (socket.active) return;
+      this.step('refused', { message: error.message });
+      this.refused(new Error(inWords(codeOf(error), error)));
     });
     socket.on('error', (problem: { code: string; message: string; rejoin?: boolean }) => {
       this.step('error', problem);
-      if (problem.rejoin) void this.rejoin(problem.message);
+      if (problem.code === 'already_exists') this.fail(new Error(inWords(problem.code, problem)));
+      else if (problem.rejoin) void this.rejoin(problem.message);
       else this.tell('problem', problem.message);
     });
     socket.on('server-draining', (notice?: { what?: string; deadline?: number | null }) => {
@@ -635,14 +661,16 @@ export class Call {
 
   /** Gives the call a track to send; sends it at once if the call stands. */
   async setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
+    // A device may take a while to open: nobody wants it any more.
+    if (track && (this.state === 'left' || !this.maySend)) return track.stop();
     const old = this.local.get(source);
     if (old && old !== track) old.stop();
     if (track) this.local.set(source, track);
     else this.local.delete(source);
+    if (track && source === 'mic') track.enabled = !this.micMuted;
     this.tell('localChanged');
-    const isOn = track !== null && (source !== 'mic' || !this.micMuted);
-    await Promise.all([...this.directs.values()].map((direct) => direct.setTrack(source, track, isOn)));
-    await this.served.setTrack(source, track, source !== 'mic' || !this.micMuted);
+    const directly = [...this.directs.values()].map((direct) => this.sendDirectly(direct, source, track));
+    await Promise.all([...directly, this.served.changed(source)]);
     this.tell('localChanged');
   }
 
@@ -650,9 +678,24 @@ export class Call {
     this.micMuted = muted;
     const track = this.local.get('mic');
     if (track) track.enabled = !muted;
-    for (const direct of this.directs.values()) direct.setLive('mic', !muted && track !== undefined);
+    for (const direct of this.directs.values()) direct.refresh('mic');
     this.tell('localChanged');
-    await this.served.setPaused('mic', muted);
+    await this.served.changed('mic');
+  }
+
+  private isOn(source: Source): boolean {
+    return this.local.has(source) && (source !== 'mic' || !this.micMuted);
+  }
+
+  private async sendDirectly(direct: Direct, source: Source, track: MediaStreamTrack | null): Promise<void> {
+    await direct.setTrack(source, track).catch((error) => {
+      if (!direct.closed) this.step('directProblem', { source, message: String(error) });
+    });
+  }
+
+  private stopLocal(): void {
+    for (const track of this.local.values()) track.stop();
+    this.local.clear();
   }
 
   /** A moderator has paused these at the server: what is shown here follows. */
@@ -684,8 +727,7 @@ export class Call {
     this.voices?.close();
     this.served.drop();
     this.closeDirect();
-    for (const track of this.local.values()) track.stop();
-    this.local.clear();
+    this.stopLocal();
     this.signaling.close();
   }
 }
@@ -700,9 +742,29 @@ function whyNot(code: string): string {
     case 'offline':
     case 'timeout':
       return 'The server does not answer.';
-    default:
+    case 'media_unavailable':
+    case 'dataplane_unavailable':
       return 'The media server is not available yet.';
+    default:
+      return 'You could not join yet.';
   }
+}
+
+/** Why somebody cannot be in the room, for people. */
+function inWords(code: string, error: unknown): string {
+  switch (code) {
+    case 'already_exists':
+      return 'You joined this call from somewhere else: another window, or another device.';
+    case 'token_expired':
+      return 'Your admission to this call has ended. Open the call again from where you were invited.';
+    default:
+      return (error as Error)?.message ?? String(error);
+  }
+}
+
+/** The handshake is refused in words alone: `code: message`. */
+function codeOf(error: Error): string {
+  return /^([a-z_]+): /.exec(error.message)?.[1] ?? '';
 }
 
 /** With whom a direct way is to be made, and who begins. */

@@ -20,6 +20,8 @@ export interface DirectOptions {
   initiator: boolean;
   iceServers: RTCIceServer[];
   codec: CodecName;
+  /** Whether a source is to be seen or heard now, whatever its track is. */
+  isOn: (source: Source) => boolean;
   say: (word: Word, payload: object) => Promise<void>;
   added: (track: RemoteTrack) => void;
   removed: (track: RemoteTrack) => void;
@@ -149,7 +151,8 @@ export class Direct {
 
   // ---- sending -----------------------------------------------------------------------------
 
-  async setTrack(source: Source, track: MediaStreamTrack | null, isOn = track !== null): Promise<void> {
+  async setTrack(source: Source, track: MediaStreamTrack | null): Promise<void> {
+    if (this.closed) return;
     const known = this.senders.get(source);
     if (known) {
       await known.replaceTrack(track);
@@ -161,12 +164,13 @@ export class Direct {
       for (const encoding of parameters.encodings) encoding.maxBitrate = BITRATE_BPS[source];
       await sender.setParameters(parameters).catch(() => {});
     }
-    this.setLive(source, isOn);
+    this.refresh(source);
   }
 
-  /** On or off, whatever the track carries. */
-  setLive(source: Source, isOn: boolean): void {
-    if (this.live[source] === isOn) return;
+  /** On or off, as it is wanted at this moment. */
+  refresh(source: Source): void {
+    const isOn = this.options.isOn(source);
+    if (this.closed || this.live[source] === isOn) return;
     this.live[source] = isOn;
     this.tellLive();
   }

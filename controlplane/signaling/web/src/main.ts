@@ -120,8 +120,8 @@ function expose(call: Call, room: Room): void {
     },
     pauseConsumer: (consumerId: string) => call.pauseConsumer(consumerId),
     resumeConsumer: (consumerId: string) => call.resumeConsumer(consumerId),
-    pauseProducer: (source: 'mic' | 'camera' | 'screen') => call.served.setPaused(source, true),
-    resumeProducer: (source: 'mic' | 'camera' | 'screen') => call.served.setPaused(source, false),
+    pauseProducer: (source: 'mic' | 'camera' | 'screen') => call.served.hold(source, true),
+    resumeProducer: (source: 'mic' | 'camera' | 'screen') => call.served.hold(source, false),
     setMicMuted: (muted: boolean) => call.setMicMuted(muted),
     /** Sends a track as camera, microphone or screen; null stops. */
     setTrack: (source: 'mic' | 'camera' | 'screen', track: MediaStreamTrack | null) => call.setTrack(source, track),

@@ -4,7 +4,7 @@
 import { Device, type types } from 'mediasoup-client';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import type { Options } from './options.ts';
-import { patiently, Refused, type Signaling } from './signaling.ts';
+import { isPassing, patiently, Refused, type Signaling } from './signaling.ts';
 import { fresh, nameOf, type RemoteTrack, type Source } from './tracks.ts';
 
 /** A track that somebody sends, as the service tells it. */
@@ -22,8 +22,8 @@ export interface ServedOptions {
   /** What there is to send. */
   local: ReadonlyMap<Source, MediaStreamTrack>;
   isMuted: () => boolean;
-  /** The call stands: what is given now is sent at once. */
-  isConnected: () => boolean;
+  /** The service has us in the room at this moment: it takes requests about it. */
+  isIn: () => boolean;
   isLeft: () => boolean;
   added: (track: RemoteTrack) => void;
   removed: (track: RemoteTrack) => void;
@@ -51,13 +51,25 @@ export class Served {
   device: types.Device | null = null;
   sendTransport: types.Transport | null = null;
   recvTransport: types.Transport | null = null;
+  /** False for who may only watch. */
+  maySend = true;
 
   private host: ServedOptions;
   private signaling: Signaling;
   private iceServers: RTCIceServer[] = [];
   /** The receiving transport, also while it is being made: what is received needs it last. */
   private receiving: Promise<types.Transport> | null = null;
-  private consuming = new Set<string>();
+  /** Producers that are about to be received; true: asked for once more meanwhile. */
+  private consuming = new Map<string, boolean>();
+  /** Sources whose sending is being brought in step just now. */
+  private syncing = new Map<Source, Promise<void>>();
+  private producing = new Set<Source>();
+  /** What the server has of ours: producer to whether it is paused there; undefined while that is not sure. */
+  private told = new Map<string, boolean | undefined>();
+  /** Paused whatever the buttons say. */
+  private held = new Set<Source>();
+  /** Ends the pauses before something is tried again. */
+  private pauses = new Set<() => void>();
   /** Counts what was built: an answer for an older one is thrown away. */
   private generation = 0;
   private restarts = new Map<string, { last: number; count: number; running: boolean }>();
@@ -72,8 +84,8 @@ export class Served {
   /** Whether the server still has both transports. It may have lost them while we were away. */
   lives(transportIds: string[] | undefined): boolean {
     const { sendTransport, recvTransport } = this;
-    if (!sendTransport || !recvTransport) return false;
-    return !transportIds || (transportIds.includes(sendTransport.id) && transportIds.includes(recvTransport.id));
+    if ((this.maySend && !sendTransport) || !recvTransport) return false;
+    return !transportIds || [sendTransport, recvTransport].every((each) => !each || transportIds.includes(each.id));
   }
 
   get isInterrupted(): boolean {
@@ -90,7 +102,11 @@ export class Served {
     await this.device.load({ routerRtpCapabilities });
     const rtpCapabilities = this.device.recvRtpCapabilities;
     // All at once, with what is to be received: the server makes it in one go.
-    const sending = this.signaling.request('createProducerTransport');
+    const sending = this.signaling.request('createProducerTransport').catch((error) => {
+      // Who may only watch has none, and needs none.
+      if (error instanceof Refused && error.code === 'forbidden') return null;
+      throw error;
+    });
     this.receiving = this.signaling.request('createConsumerTransport', { rtpCapabilities }).then((made) => {
       if (generation !== this.generation) throw new Refused('offline', 'This connection is given up.');
       this.recvTransport = this.device!.createRecvTransport({ ...made, iceServers: this.iceServers });
@@ -101,6 +117,9 @@ export class Served {
     try {
       const [send] = await Promise.all([sending, this.receiving]);
       if (generation !== this.generation) return;
+      this.maySend = send !== null;
+      this.host.sendingChanged();
+      if (!send) return;
       this.sendTransport = this.device.createSendTransport({ ...send, iceServers: this.iceServers });
     } catch (error) {
       if (generation === this.generation) this.drop();
@@ -108,15 +127,22 @@ export class Served {
     }
     this.wire(this.sendTransport, 'connectProducerTransport');
     this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
-      const paused = appData.paused === true;
-      const { source, width } = appData;
-      const ask = () => this.signaling.request('produce', { kind, rtpParameters, paused, appData: { source, width } });
-      this.again(`Your ${nameOf(source as Source)} could not be sent yet. Trying again…`, ask, () => {
-        return generation === this.generation;
-      }).then(({ id }) => done({ id }), failed);
+      const source = appData.source as Source;
+      const isWanted = () => generation === this.generation && this.host.local.has(source);
+      let paused = false;
+      const ask = () => {
+        // The connection took a while to be made: what is wanted may be another thing by now.
+        if (!isWanted()) throw new Refused('offline', 'It is not to be sent any more.');
+        paused = this.isToBePaused(source);
+        return this.signaling.request('produce', { kind, rtpParameters, paused, appData });
+      };
+      this.again(`Your ${nameOf(source)} could not be sent yet. Trying again…`, ask, isWanted).then(({ id }) => {
+        this.told.set(id, paused);
+        done({ id });
+      }, failed);
     });
     // What is sent does not hold up what is received.
-    void this.produceLocal();
+    void this.syncAll();
   }
 
   drop(): void {
@@ -125,12 +151,33 @@ export class Served {
     for (const producer of this.producers.values()) producer.close();
     this.producers.clear();
     this.consuming.clear();
+    this.syncing.clear();
+    this.producing.clear();
+    this.told.clear();
     this.restarts.clear();
     this.sendTransport?.close();
     this.recvTransport?.close();
     this.sendTransport = null;
     this.recvTransport = null;
     this.receiving = null;
+    this.wake();
+  }
+
+  /** What waits before it is tried again is tried now. */
+  private wake(): void {
+    for (const end of [...this.pauses]) end();
+  }
+
+  private pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = () => {
+        clearTimeout(timer);
+        this.pauses.delete(end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      this.pauses.add(end);
+    });
   }
 
   private wire(transport: types.Transport, connectEvent: string): void {
@@ -179,13 +226,20 @@ export class Served {
 
   /** Asks again while it fails for a passing reason; when that takes a while, people are told why. */
   private again<T>(text: string, attempt: () => Promise<T>, isWanted: () => boolean): Promise<T> {
+    const { host } = this;
+    const ask = async () => {
+      // Between a reconnect and the answer to its join nothing would be taken.
+      if (!host.isIn()) throw new Refused('offline', 'You are offline for a moment.');
+      return attempt();
+    };
     return patiently(
-      attempt,
-      () => !this.host.isLeft() && isWanted(),
+      ask,
+      () => !host.isLeft() && isWanted(),
       (error, times) => {
-        this.host.step('again', { text, times, message: String(error) });
-        if (times === QUIET_TRIES && this.signaling.socket.connected) this.host.problem(text);
+        host.step('again', { text, times, message: String(error) });
+        if (times === QUIET_TRIES && host.isIn()) host.problem(text);
       },
+      (ms) => this.pause(ms),
     );
   }
 
@@ -196,6 +250,15 @@ export class Served {
     on('new-producer', (listed: Listed) => {
       this.listed.set(listed.producerId, listed);
       void this.consume(listed);
+    });
+    on('roomProducersChanged', ({ producers }: { producers: Listed[] }) => {
+      // It may be older than what was told of each one. What ends is told in any case: here it is
+      // looked for what is not received yet, or not any more.
+      for (const one of producers) {
+        const known = this.listed.get(one.producerId) ?? one;
+        this.listed.set(one.producerId, known);
+        void this.consume(known);
+      }
     });
     on('producer-closed', ({ producerId }) => {
       this.listed.delete(producerId);
@@ -257,16 +320,32 @@ export class Served {
       if (listed.paused !== undefined) this.setProducerPaused(producerId, listed.paused);
       return;
     }
-    const { receiving } = this;
-    if (!receiving || this.consuming.has(producerId)) return;
+    const { receiving, generation } = this;
+    if (!receiving) return;
+    if (this.consuming.has(producerId)) {
+      this.consuming.set(producerId, true);
+      return;
+    }
+    this.consuming.set(producerId, false);
+    const isGone = !(await this.receive(listed, receiving));
+    if (generation !== this.generation) return;
+    const isAskedAgain = this.consuming.get(producerId);
+    this.consuming.delete(producerId);
+    const now = this.listed.get(producerId);
+    if (isAskedAgain && now) void this.consume(now);
+    else if (isGone) this.listed.delete(producerId);
+  }
+
+  /** False when there is no such track any more, or not by this way. */
+  private async receive(listed: Listed, receiving: Promise<types.Transport>): Promise<boolean> {
+    const { producerId } = listed;
     const { generation } = this;
     const isWanted = () => generation === this.generation && this.listed.has(producerId);
     const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
-    this.consuming.add(producerId);
     try {
       const made = await this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
       const recvTransport = await receiving;
-      if (generation !== this.generation) return;
+      if (generation !== this.generation) return true;
       const consumer = await recvTransport.consume({
         id: made.id,
         producerId,
@@ -287,7 +366,7 @@ export class Served {
       const now = this.listed.get(producerId);
       if (!now) {
         consumer.close();
-        return;
+        return true;
       }
       if (now.paused !== undefined) track.producerPaused = now.paused;
       this.tracks.set(producerId, track);
@@ -298,12 +377,14 @@ export class Served {
       const code = error instanceof Refused ? error.code : '';
       this.host.step('consumeFailed', { producerId, code, message: String(error) });
       // It may be gone by now: then there is nothing to tell.
-      if (code !== 'not_found' && isWanted()) {
-        this.host.problem(`A ${listed.kind} stream could not be received: ${(error as Error).message}`);
+      if (code === 'not_found') {
+        const track = this.tracks.get(producerId);
+        if (track && generation === this.generation) this.forget(track);
+        return false;
       }
-    } finally {
-      this.consuming.delete(producerId);
+      if (isWanted()) this.host.problem(`A ${listed.kind} stream could not be received: ${(error as Error).message}`);
     }
+    return true;
   }
 
   private forget(track: RemoteTrack): void {
@@ -322,109 +403,175 @@ export class Served {
   }
 
   // ---- sending -----------------------------------------------------------------------------
+  // What is to be sent is asked of the call each time; what is sent is compared with it, step by step.
 
-  /** What is to be sent changed. */
-  async setTrack(source: Source, track: MediaStreamTrack | null, isOn: boolean): Promise<void> {
-    const producer = this.producers.get(source);
-    if (!track) {
-      if (producer && source === 'screen') await this.stop(source);
-      else if (producer) await this.setPaused(source, true);
-    } else if (producer) {
-      await producer.replaceTrack({ track });
-      if (isOn) await this.setPaused(source, false);
-    } else if (this.sendTransport && this.host.isConnected()) {
-      await this.produce(source);
-    }
+  /** The buttons, or a device, changed what is to be sent of a source. Done when it is sent so. */
+  changed(source: Source): Promise<void> {
+    this.held.delete(source);
+    return this.sync(source);
   }
 
-  private async produceLocal(): Promise<void> {
-    for (const source of ['mic', 'camera', 'screen'] as const) {
-      const { generation } = this;
-      if (!this.host.local.has(source)) continue;
-      try {
-        await this.produce(source);
-      } catch (error) {
-        // What belongs to an older connection is made anew with the next one.
-        if (generation !== this.generation) return;
-        this.host.step('produceFailed', { source, message: String(error) });
-        this.host.problem(`Your ${nameOf(source)} could not be sent: ${(error as Error).message}`);
+  /** Paused beside what the buttons say, until they are used. */
+  hold(source: Source, isHeld: boolean): Promise<void> {
+    if (isHeld) this.held.add(source);
+    else this.held.delete(source);
+    return this.sync(source);
+  }
+
+  private isToBePaused(source: Source): boolean {
+    return this.held.has(source) || !this.host.local.has(source) || (source === 'mic' && this.host.isMuted());
+  }
+
+  /** We are in the room again, with all that the server still has of us. */
+  syncOwn(producerIds: string[] | undefined): void {
+    for (const [source, producer] of [...this.producers]) {
+      if (producerIds && !producerIds.includes(producer.id)) this.forgetOwn(source, producer);
+      else this.told.set(producer.id, undefined);
+    }
+    for (const id of producerIds ?? []) {
+      // Made there, but the answer was lost on the way.
+      if (!this.told.has(id)) this.endAtServer(id).catch((error) => this.host.step('stopFailed', { message: String(error) }));
+    }
+    this.wake();
+    void this.syncAll();
+  }
+
+  private async syncAll(): Promise<void> {
+    await Promise.all((['mic', 'camera', 'screen'] as const).map((source) => this.sync(source)));
+  }
+
+  /** One at a time for each source: who comes meanwhile is served by the one that runs. */
+  private sync(source: Source): Promise<void> {
+    return this.syncing.get(source) ?? this.bringInStep(source);
+  }
+
+  private bringInStep(source: Source): Promise<void> {
+    const { generation } = this;
+    const running = (async () => {
+      // It is known to run before it does.
+      await Promise.resolve();
+      while (generation === this.generation) {
+        const track = this.host.local.get(source);
+        const step = this.nextStep(source);
+        if (!step) break;
+        try {
+          await step();
+        } catch (error) {
+          // What belongs to an older connection is made anew with the next one.
+          if (generation !== this.generation) return;
+          // It was given up because something else is wanted by now.
+          if (isPassing(error) || this.host.local.get(source) !== track) continue;
+          this.host.step('sendingFailed', { source, message: String(error) });
+          this.host.problem(`Your ${nameOf(source)} could not be sent: ${(error as Error).message}`);
+          break;
+        }
       }
+      // In the same moment as the last look: whoever changes something now begins anew.
+      if (generation === this.generation) this.syncing.delete(source);
+    })();
+    this.syncing.set(source, running);
+    return running;
+  }
+
+  /** The next thing to do so that what is sent of a source is what is to be sent. */
+  private nextStep(source: Source): (() => Promise<void>) | null {
+    const transport = this.sendTransport;
+    if (!transport || this.host.isLeft()) return null;
+    const track = this.host.local.get(source);
+    const producer = this.producers.get(source);
+    if (!producer) return track ? () => this.produce(source, track, transport) : null;
+    if (!track && source === 'screen') return () => this.stop(source, producer);
+    const paused = this.isToBePaused(source);
+    if (producer.paused !== paused) {
+      if (paused) producer.pause();
+      else producer.resume();
+    }
+    if (track && producer.track !== track) return () => producer.replaceTrack({ track });
+    if (this.told.get(producer.id) !== paused) return () => this.tellPaused(source, producer, paused);
+    return null;
+  }
+
+  private async produce(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<void> {
+    const { generation } = this;
+    this.producing.add(source);
+    try {
+      const producer = await this.made(source, track, transport);
+      if (generation !== this.generation) return;
+      this.producers.set(source, producer);
+      producer.on('transportclose', () => {
+        if (this.producers.get(source) === producer) this.producers.delete(source);
+      });
+      this.host.step('produced', { producerId: producer.id, source });
+      this.host.sendingChanged();
+    } finally {
+      if (generation === this.generation) this.producing.delete(source);
     }
   }
 
-  private async produce(source: Source): Promise<void> {
+  private async made(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<types.Producer> {
     const { options } = this.host;
-    const track = this.host.local.get(source);
-    const transport = this.sendTransport;
-    if (!track || !transport || !this.device || this.producers.has(source)) return;
     const common = { track, streamId: source === 'screen' ? 'screen' : 'person', stopTracks: false };
-    const paused = source === 'mic' && this.host.isMuted();
-    const width = source === 'mic' ? undefined : (track.getSettings().width ?? options.width);
-    const appData = { source, paused, width };
-    let producer: types.Producer;
     if (source === 'mic') {
       // A lost packet of sound is asked for again: on a short way the answer comes in time.
       const codecOptions = { opusDtx: false, opusFec: true, opusNack: true };
-      producer = await transport.produce({ ...common, codecOptions, appData, zeroRtpOnPause: false });
-    } else {
-      const wanted = `video/${options.codec}`.toLowerCase();
-      const codec = this.device.sendRtpCapabilities.codecs?.find((c) => c.mimeType.toLowerCase() === wanted);
-      if (!codec) throw new Error(`this browser and the server share no ${options.codec}`);
-      const encodings =
-        source === 'screen'
-          ? screenEncodings(options.codec)
-          : cameraEncodings(options.codec, width ?? options.width, options.simulcast);
-      // A browser begins its estimate anew at this value, also beside a picture that it sends already:
-      // only the first one may say it.
-      const isFirst = ![...this.producers.values()].some(({ kind }) => kind === 'video');
-      const codecOptions = isFirst ? { videoGoogleStartBitrate: 1000 } : {};
-      producer = await transport.produce({ ...common, encodings, codec, codecOptions, appData });
+      return transport.produce({ ...common, codecOptions, appData: { source }, zeroRtpOnPause: false });
     }
-    if (transport.closed) return;
-    this.producers.set(source, producer);
-    if (paused) producer.pause();
-    this.host.step('produced', { producerId: producer.id, source });
-    producer.on('transportclose', () => {
-      if (this.producers.get(source) === producer) this.producers.delete(source);
-    });
-    this.host.sendingChanged();
+    const width = track.getSettings().width ?? options.width;
+    const wanted = `video/${options.codec}`.toLowerCase();
+    const codec = this.device?.sendRtpCapabilities.codecs?.find((c) => c.mimeType.toLowerCase() === wanted);
+    if (!codec) throw new Error(`this browser and the server share no ${options.codec}`);
+    const encodings =
+      source === 'screen' ? screenEncodings(options.codec) : cameraEncodings(options.codec, width, options.simulcast);
+    // A browser begins its estimate anew at this value, also beside a picture that it sends already:
+    // only the first one may say it.
+    const other = source === 'screen' ? 'camera' : 'screen';
+    const isFirst = !this.producers.has(other) && !this.producing.has(other);
+    const codecOptions = isFirst ? { videoGoogleStartBitrate: 1000 } : {};
+    return transport.produce({ ...common, encodings, codec, codecOptions, appData: { source, width } });
   }
 
-  /** What changed here while the socket was away, or was lost there, is made good. */
-  syncOwn(producerIds: string[] | undefined): void {
-    for (const [source, producer] of [...this.producers]) {
-      if (!producerIds || producerIds.includes(producer.id)) {
-        void this.setPaused(source, producer.paused).catch(() => {});
-        continue;
-      }
-      this.producers.delete(source);
-      producer.close();
-    }
-    void this.produceLocal();
-  }
-
-  /** Pauses or resumes what is sent: first here, then at the server. */
-  async setPaused(source: Source, paused: boolean): Promise<void> {
-    const producer = this.producers.get(source);
-    if (!producer) return;
-    if (paused) producer.pause();
-    else producer.resume();
+  private async tellPaused(source: Source, producer: types.Producer, paused: boolean): Promise<void> {
     const event = paused ? 'pauseProducer' : 'resumeProducer';
     const ask = () => this.signaling.request(event, { producerId: producer.id });
-    // A later change says it anew.
-    const isWanted = () => this.producers.get(source) === producer && producer.paused === paused;
-    await this.again(`Your ${nameOf(source)} could not be ${paused ? 'paused' : 'resumed'} yet.`, ask, isWanted);
+    const isWanted = () => this.producers.get(source) === producer && this.isToBePaused(source) === paused;
+    // Also when no answer comes it may have been done.
+    this.told.set(producer.id, undefined);
+    try {
+      await this.again(`Your ${nameOf(source)} could not be ${paused ? 'paused' : 'resumed'} yet.`, ask, isWanted);
+    } catch (error) {
+      // The server lost it: it is made anew.
+      if (isNotFound(error)) return this.forgetOwn(source, producer);
+      throw error;
+    }
+    this.told.set(producer.id, paused);
     this.host.step(paused ? 'producerPaused' : 'producerResumed', { source });
     this.host.sendingChanged();
   }
 
-  private async stop(source: Source): Promise<void> {
-    const producer = this.producers.get(source);
-    if (!producer) return;
+  /** What the server has not any more. */
+  private forgetOwn(source: Source, producer: types.Producer): void {
+    this.producers.delete(source);
+    this.told.delete(producer.id);
+    producer.close();
+  }
+
+  private async stop(source: Source, producer: types.Producer): Promise<void> {
     this.producers.delete(source);
     producer.close();
-    await this.signaling.request('stopProducing', { producerIds: [producer.id] });
+    await this.endAtServer(producer.id);
     this.host.step('stopped', { source });
+  }
+
+  /** Until the server has it no more. */
+  private async endAtServer(producerId: string): Promise<void> {
+    const { generation } = this;
+    const ask = () => this.signaling.request('stopProducing', { producerIds: [producerId] });
+    try {
+      await this.again('What you stopped sending could not be ended yet.', ask, () => generation === this.generation);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+    }
+    this.told.delete(producerId);
   }
 
   /**
@@ -440,6 +587,10 @@ export class Served {
     this.host.step('sendWatched', { producerId, top });
     producer.setMaxSpatialLayer(top).catch((error) => this.host.step('sendWatchedFailed', { message: String(error) }));
   }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof Refused && error.code === 'not_found';
 }
 
 function sourceOf(listed: Listed): Source {

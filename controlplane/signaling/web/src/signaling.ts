@@ -32,14 +32,17 @@ export function isPassing(error: unknown): boolean {
   return error instanceof Refused && PASSING.has(error.code);
 }
 
+const sleep = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));
+
 /**
  * Does something again and again while it fails for a passing reason and is still wanted, more and
- * more slowly. What fails for another reason fails here too.
+ * more slowly. What fails for another reason fails here too. `pause`: waits so long, or shorter.
  */
 export async function patiently<T>(
   attempt: () => Promise<T>,
   isWanted: () => boolean,
   failed: (error: unknown, times: number) => void = () => {},
+  pause: (ms: number) => Promise<void> = sleep,
 ): Promise<T> {
   let wait = AGAIN_MS_FIRST;
   for (let times = 1; ; times++) {
@@ -49,7 +52,7 @@ export async function patiently<T>(
       if (!isPassing(error) || !isWanted()) throw error;
       failed(error, times);
       // Not all at the same moment: what failed for one failed for many.
-      await new Promise((resolve) => setTimeout(resolve, wait * (0.75 + Math.random() / 2)));
+      await pause(wait * (0.75 + Math.random() / 2));
       if (!isWanted()) throw error;
       wait = Math.min(wait * 2, AGAIN_MS_MAX);
     }

@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Refused } from '../src/signaling.ts';
+import { settled, track, until, withCall } from './fakes.ts';
+
+test('what is opened after one has left is closed at once', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const [mic, camera, screen] = [track('audio'), track('video'), track('video')];
+    call.local.set('mic', mic);
+    await call.leave();
+    await call.setTrack('camera', camera);
+    await call.setTrack('screen', screen);
+    assert.deepEqual([mic, camera, screen].map(({ readyState }) => readyState), ['ended', 'ended', 'ended']);
+    assert.equal(call.local.size, 0);
+    assert.ok(service.count('leaveRoom') === 1);
+  }));
+
+test('who joined from somewhere else is told, and does not come back by himself', () =>
+  withCall(async (service, call) => {
+    const ended: string[] = [];
+    call.on('ended', (text) => {
+      ended.push(text);
+      void call.leave();
+    });
+    await call.start();
+    service.tell('error', { code: 'already_exists', message: 'you have joined from somewhere else', event: 'joinRoom' });
+    service.lose('io server disconnect');
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    assert.deepEqual([ended.length, service.count('joinRoom')], [1, 1]);
+    assert.match(ended[0], /from somewhere else/);
+  }));
+
+test('the same when it happened while one was away', () =>
+  withCall(async (service, call) => {
+    const ended: string[] = [];
+    call.on('ended', (text) => void ended.push(text));
+    await call.start();
+    service.lose();
+    service.answers.joinRoom = () => {
+      throw new Refused('already_exists', 'a participant ada is already in this room');
+    };
+    call.signaling.socket.connect();
+    await until('it is over', () => ended.length === 1);
+    assert.match(ended[0], /from somewhere else/);
+  }));
+
+test('a token that ends ends the call, and says so', () =>
+  withCall(async (service, call) => {
+    const ended: string[] = [];
+    call.on('ended', (text) => void ended.push(text));
+    await call.start();
+    service.tell('error', { code: 'token_expired', message: 'your token has expired', event: '' });
+    service.lose('io server disconnect');
+    Object.defineProperty(call.signaling.socket, 'active', { value: false, configurable: true });
+    service.tell('connect_error', new Error('token_expired: this token has expired'));
+    assert.equal(ended.length, 1);
+    assert.match(ended[0], /has ended\. Open the call again/);
+  }));
+
+test('a handshake that is refused at the start is told there', () =>
+  withCall(async (service, call) => {
+    const { socket } = call.signaling;
+    (socket as any).connect = () => {
+      Object.defineProperty(socket, 'active', { value: false, configurable: true });
+      queueMicrotask(() => service.tell('connect_error', new Error('token_expired: this token has expired')));
+    };
+    await assert.rejects(call.start(), /has ended\. Open the call again/);
+  }));
+
+test('who may only watch receives, and sends nothing', () =>
+  withCall(async (service, call) => {
+    const forbidden = () => {
+      throw new Refused('forbidden', 'a viewer sends nothing, and broadcasts nothing');
+    };
+    Object.assign(service.answers, { createProducerTransport: forbidden, produce: forbidden });
+    service.others.set('voice', { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false });
+    const [mic, camera] = [track('audio'), track('video')];
+    call.local.set('mic', mic);
+    await call.start();
+    await until('Bob is heard', () => call.consumers.size === 1);
+    assert.deepEqual([call.state, call.maySend, call.local.size], ['connected', false, 0]);
+    await call.setTrack('camera', camera);
+    assert.deepEqual([mic.readyState, camera.readyState, service.count('produce')], ['ended', 'ended', 0]);
+    // He comes back to what he has.
+    service.answers.joinRoom = () => service.resumed();
+    service.lose();
+    call.signaling.socket.connect();
+    await until('he is back', () => call.state === 'connected');
+    assert.equal(service.count('createConsumerTransport'), 1);
+  }));
+
+test('a track whose way broke is received anew', () =>
+  withCall(async (service, call) => {
+    const listed = { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false };
+    service.others.set('voice', listed);
+    await call.start();
+    await until('Bob is heard', () => call.consumers.size === 1);
+    const [first] = call.consumers.keys();
+    service.tell('consumer-closed', { consumerId: first, producerId: 'voice', reason: 'producer_closed' });
+    assert.equal(call.consumers.size, 0);
+    service.tell('roomProducersChanged', { producers: [listed] });
+    await until('Bob is heard again', () => call.consumers.size === 1);
+    assert.ok(!call.consumers.has(first));
+    // A list that is older than what was told meanwhile changes nothing.
+    service.tell('producer-paused', { producerId: 'voice' });
+    service.tell('roomProducersChanged', { producers: [listed] });
+    assert.equal([...call.consumers.values()][0].producerPaused, true);
+    service.others.clear();
+    service.tell('producer-closed', { producerId: 'voice' });
+    service.tell('roomProducersChanged', { producers: [listed] });
+    await settled();
+    assert.deepEqual([call.consumers.size, call.served.listed.size], [0, 0]);
+  }));
+
+test('a track whose way broke while it was being resumed is received anew', () =>
+  withCall(async (service, call) => {
+    const listed = { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false };
+    service.others.set('voice', listed);
+    const release = service.hold('resumeConsumer');
+    await call.start();
+    await until('it is about to be heard', () => service.count('resumeConsumer') === 1);
+    const [first] = call.consumers.keys();
+    service.tell('consumer-closed', { consumerId: first, producerId: 'voice', reason: 'producer_closed' });
+    service.tell('roomProducersChanged', { producers: [listed] });
+    service.answers.resumeConsumer = ({ consumerId }) => {
+      if (consumerId === first) throw new Refused('not_found', 'there is no such consumer here');
+    };
+    release();
+    await until('Bob is heard', () => call.consumers.size === 1 && !call.consumers.has(first));
+  }));

@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { settled, track, until, withCall } from './fakes.ts';
+
+test('unmuted while the microphone is being sent, it is heard', () =>
+  withCall(async (service, call) => {
+    const mic = track('audio');
+    mic.enabled = false;
+    call.micMuted = true;
+    call.local.set('mic', mic);
+    const release = service.hold('produce');
+    await call.start();
+    await until('it is asked for', () => service.count('produce') === 1);
+    void call.setMicMuted(false);
+    release();
+    await settled();
+    assert.deepEqual(service.sent, ['mic on']);
+    assert.deepEqual([call.producers.get('mic')?.paused, mic.enabled], [false, true]);
+  }));
+
+test('muted while the microphone is being sent, it is not heard', () =>
+  withCall(async (service, call) => {
+    const mic = track('audio');
+    call.local.set('mic', mic);
+    const release = service.hold('produce');
+    await call.start();
+    await until('it is asked for', () => service.count('produce') === 1);
+    void call.setMicMuted(true);
+    release();
+    await settled();
+    assert.deepEqual(service.sent, ['mic off']);
+    assert.deepEqual([call.producers.get('mic')?.paused, mic.enabled], [true, false]);
+  }));
+
+test('muted before the connection is made, it is sent muted', () =>
+  withCall(async (service, call) => {
+    call.local.set('mic', track('audio'));
+    const release = service.hold('connectProducerTransport');
+    await call.start();
+    await until('it is about to be connected', () => service.count('connectProducerTransport') === 1);
+    void call.setMicMuted(true);
+    release();
+    await settled();
+    assert.deepEqual(service.asked.filter(({ event }) => event === 'produce').map(({ payload }) => payload.paused), [true]);
+    assert.equal(service.count('pauseProducer'), 0);
+  }));
+
+test('a camera that is turned off while it is being sent is off', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const release = service.hold('produce');
+    void call.setTrack('camera', track('video'));
+    await until('it is asked for', () => service.count('produce') === 1);
+    void call.setTrack('camera', null);
+    release();
+    await settled();
+    assert.deepEqual(service.sent, ['camera off']);
+  }));
+
+test('off and on again, there is one camera, with the new picture', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const release = service.hold('produce');
+    void call.setTrack('camera', track('video'));
+    await until('it is asked for', () => service.count('produce') === 1);
+    void call.setTrack('camera', null);
+    const second = track('video');
+    void call.setTrack('camera', second);
+    release();
+    await settled();
+    assert.deepEqual(service.sent, ['camera on']);
+    assert.equal(call.producers.get('camera')?.track, second);
+  }));
+
+test('a screen that is stopped while it is being sent is nowhere', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const release = service.hold('produce');
+    void call.setTrack('screen', track('video'));
+    await until('it is asked for', () => service.count('produce') === 1);
+    void call.setTrack('screen', null);
+    release();
+    await settled();
+    assert.deepEqual([service.sent, call.producers.size], [[], 0]);
+  }));
+
+test('what is stopped while the socket is away is stopped when it is back', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    await call.setTrack('screen', track('video'));
+    assert.deepEqual(service.sent, ['screen on']);
+    service.answers.joinRoom = () => service.resumed();
+    service.lose();
+    void call.setTrack('screen', null).catch(() => {});
+    await settled();
+    call.signaling.socket.connect();
+    await until('it is back', () => call.state === 'connected');
+    await settled();
+    assert.deepEqual(service.sent, []);
+  }));
+
+test('what is turned off and on while the socket is away is so when it is back', () =>
+  withCall(async (service, call) => {
+    call.local.set('mic', track('audio'));
+    await call.start();
+    await settled();
+    service.answers.joinRoom = () => service.resumed();
+    service.lose();
+    void call.setMicMuted(true);
+    void call.setTrack('camera', track('video'));
+    await settled();
+    call.signaling.socket.connect();
+    await until('it is back', () => call.state === 'connected');
+    await settled();
+    assert.deepEqual(service.sent, ['camera on', 'mic off']);
+  }));
+
+test('a track whose answer was lost is not sent twice', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const release = service.hold('produce');
+    void call.setTrack('camera', track('video'));
+    await until('it is asked for', () => service.count('produce') === 1);
+    // It was made, and the answer did not arrive.
+    service.own.set('lost', { source: 'camera', paused: false });
+    service.answers.joinRoom = () => service.resumed();
+    service.lose();
+    release();
+    await settled();
+    call.signaling.socket.connect();
+    await until('it is back', () => call.state === 'connected');
+    await until('it is sent', () => call.producers.has('camera'));
+    await settled();
+    assert.deepEqual([service.sent, service.own.has('lost')], [['camera on'], false]);
+  }));
+
+test('a track that the server lost is sent anew', () =>
+  withCall(async (service, call) => {
+    call.local.set('mic', track('audio'));
+    await call.start();
+    await settled();
+    service.own.clear();
+    await call.setMicMuted(true);
+    assert.deepEqual(service.sent, ['mic off']);
+  }));
+
+test('one track that cannot be sent does not hold up another', () =>
+  withCall(async (service, call) => {
+    const told: string[] = [];
+    call.on('problem', (text) => told.push(text));
+    call.local.set('mic', track('audio'));
+    call.local.set('camera', track('video'));
+    await call.start();
+    await until('both are sent', () => call.producers.size === 2);
+    const ended = track('video');
+    ended.stop();
+    await call.setTrack('camera', ended);
+    await call.setMicMuted(true);
+    assert.ok(service.sent.includes('mic off'));
+    assert.deepEqual(told.map((text) => /^Your camera could not be sent/.test(text)), [true]);
+  }));
