@@ -49,6 +49,10 @@ export class Chat {
   private own = new Set<string>();
   private sending: Promise<void> = Promise.resolve();
   private reading: Promise<void> | null = null;
+  /** Counts the joins: what an older one was to read, the newest reads. */
+  private joins = 0;
+  /** The last message before what is being caught up with. */
+  private behind: Message | undefined;
 
   constructor(ask: Ask, isWanted: () => boolean) {
     this.ask = ask;
@@ -71,16 +75,20 @@ export class Chat {
 
   /** The room was joined, for the first time or again: what was missed is read. */
   async catchUp(): Promise<void> {
-    const last = this.messages.at(-1);
+    const join = ++this.joins;
+    const isNewest = () => join === this.joins;
+    const last = (this.behind ??= this.messages.at(-1));
     let before: string | undefined;
     for (let pages = 0; pages < PAGES_MISSED_MAX; pages++) {
-      const page = await this.page(before);
+      const page = await this.page(before, isNewest);
+      if (!isNewest()) return;
       // What is older than a page that is full begins at the server.
       if (!last) this.hasOlder = page.length === PAGE;
       this.add(page);
       if (!last || page.length < PAGE || number(page[0]) <= number(last) + 1) break;
       before = page[0].id;
     }
+    this.behind = undefined;
     this.changed();
   }
 
@@ -97,9 +105,9 @@ export class Chat {
     return this.reading;
   }
 
-  private async page(before?: string): Promise<Message[]> {
+  private async page(before?: string, isWanted = () => true): Promise<Message[]> {
     const payload = { limit: PAGE, ...(before ? { before } : {}) };
-    const { messages } = await this.patiently('listMessages', payload);
+    const { messages } = await this.patiently('listMessages', payload, isWanted);
     return messages;
   }
 
@@ -126,13 +134,13 @@ export class Chat {
   }
 
   /** While the socket is away, or is back and the room is not joined yet, it is tried again. */
-  private patiently(event: string, payload: object): Promise<any> {
+  private patiently(event: string, payload: object, isWanted = () => true): Promise<any> {
     const attempt = () =>
       this.ask(event, payload).catch((error) => {
         if (error instanceof Refused && error.code === 'not_in_room') throw new Refused('offline', error.message);
         throw error;
       });
-    return patiently(attempt, this.isWanted);
+    return patiently(attempt, () => this.isWanted() && isWanted());
   }
 
   forget(pending: Pending): void {

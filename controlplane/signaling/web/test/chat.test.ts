@@ -56,6 +56,29 @@ test('a gap is closed page by page', async () => {
   assert.deepEqual(chat.messages.map(({ id }) => Number(id)), kept.map(({ id }) => Number(id)));
 });
 
+test('each join reads anew, and the one before reads no more', async () => {
+  let [isAway, asked] = [true, 0];
+  const chat = new Chat(async () => {
+    asked += 1;
+    if (isAway) throw new Refused('store_unavailable', 'this could not be kept; try again');
+    return { messages: [message(1)] };
+  }, () => true);
+  const joins = [1, 2, 3].map(() => chat.catchUp().then(() => 'read', () => 'given up'));
+  isAway = false;
+  assert.deepEqual(await Promise.all(joins), ['given up', 'given up', 'read']);
+  assert.deepEqual([asked, contents(chat)], [4, ['m1']]);
+});
+
+test('a gap that one join could not close is closed by the next', async () => {
+  const { chat, kept } = served(3);
+  await chat.catchUp();
+  for (let id = 4; id <= 130; id++) kept.push(message(id));
+  const first = chat.catchUp();
+  await new Promise((resolve) => setImmediate(resolve));
+  await Promise.all([first, chat.catchUp()]);
+  assert.equal(chat.messages.length, 130);
+});
+
 test('what is sent again after a lost answer appears once', async () => {
   const { chat, kept, byClient } = served(0, 1);
   const arrived: Message[] = [];
