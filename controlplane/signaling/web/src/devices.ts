@@ -13,14 +13,35 @@ export function rememberedDevices(): Chosen {
 }
 
 export async function openCamera(options: Options, deviceId: string): Promise<MediaStreamTrack> {
-  const stream = await chosen(deviceId, (which) => ({
-    video: {
-      ...which,
-      width: { ideal: options.width },
-      height: { ideal: options.height },
-      frameRate: { ideal: options.fps, max: options.fps },
-    },
-  }));
+  return cameraOf(await chosen(deviceId, (which) => ({ video: { ...which, ...picture(options) } })));
+}
+
+/** The camera on the other side of a phone; where sides are not known, the next one. */
+export async function openOtherCamera(options: Options, now: MediaStreamTrack): Promise<MediaStreamTrack> {
+  const { facingMode, deviceId } = now.getSettings();
+  const other = ({ user: 'environment', environment: 'user' } as Record<string, string>)[facingMode ?? ''];
+  // Phones have one camera open at a time.
+  now.stop();
+  if (other) {
+    try {
+      return cameraOf(await media({ video: { facingMode: { exact: other }, ...picture(options) } }));
+    } catch (error) {
+      if ((error as DOMException).name !== 'OverconstrainedError') throw error;
+    }
+  }
+  const all = (await listDevices('videoinput')).map((device) => device.deviceId);
+  return openCamera(options, all[(all.indexOf(deviceId ?? '') + 1) % all.length] ?? '');
+}
+
+function picture(options: Options): MediaTrackConstraints {
+  return {
+    width: { ideal: options.width },
+    height: { ideal: options.height },
+    frameRate: { ideal: options.fps, max: options.fps },
+  };
+}
+
+function cameraOf(stream: MediaStream): MediaStreamTrack {
   const track = stream.getVideoTracks()[0];
   track.contentHint = 'motion';
   remember('camera', track.getSettings().deviceId ?? '');
@@ -38,6 +59,18 @@ export async function openMic(deviceId: string): Promise<MediaStreamTrack> {
   }));
   const track = stream.getAudioTracks()[0];
   remember('mic', track.getSettings().deviceId ?? '');
+  return track;
+}
+
+/** Any microphone, when the one in use is gone; none where the browser would ask people first. */
+export async function openNextMic(): Promise<MediaStreamTrack | null> {
+  const name = 'microphone' as PermissionName;
+  const allowed = await navigator.permissions?.query({ name }).catch(() => null);
+  if (allowed && allowed.state !== 'granted') return null;
+  const usual = rememberedDevices().mic;
+  const track = await openMic('');
+  // What is plugged in again is the usual one again, the next time.
+  remember('mic', usual);
   return track;
 }
 

@@ -26,6 +26,10 @@ export function openDialog(title: string, closed: () => void = () => {}): { body
   return { body: dialog.querySelector('.body')!, close };
 }
 
+export function closeDialogs(): void {
+  for (const dialog of document.querySelectorAll('dialog')) dialog.close();
+}
+
 export function isDialogOpen(): boolean {
   return document.querySelector('dialog[open]') !== null;
 }

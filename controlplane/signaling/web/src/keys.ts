@@ -3,7 +3,7 @@
 
 export type Action =
   | 'mic' | 'camera' | 'screen' | 'chat' | 'people' | 'more' | 'leave'
-  | 'layout' | 'invite' | 'broadcast' | 'record' | 'stats' | 'devices' | 'theme' | 'help';
+  | 'flip' | 'layout' | 'invite' | 'broadcast' | 'record' | 'stats' | 'devices' | 'theme' | 'help';
 
 export interface Shortcut {
   key: string;

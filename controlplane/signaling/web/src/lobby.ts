@@ -61,7 +61,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   nameInput.value = options.name;
   roomInput.value = options.room || suggestRoom();
   const ready: Ready = { camera: null, mic: null, micMuted: false };
-  let wantsCamera = options.video;
+  let [wantsCamera, wantsMic] = [options.video, options.audio];
   let levels: LevelMeter | null = null;
 
   const show = () => {
@@ -81,7 +81,14 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     await fillDevices(speakerSelect, 'speaker', rememberedDevices().speaker);
     find<HTMLElement>('.speaker').hidden = !canChooseSpeaker || speakerSelect.disabled;
   };
-  const relist = () => void list();
+  // What was missing may have been plugged in.
+  const isMissing = (what: string) => (errors.get(what) as DOMException | undefined)?.name === 'NotFoundError';
+  const relist = () =>
+    open(async () => {
+      if (isMissing('camera')) await camera('');
+      if (isMissing('microphone')) await mic('');
+      await list();
+    });
   const camera = async (deviceId: string) => {
     ready.camera?.stop();
     ready.camera = null;
@@ -90,7 +97,9 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     show();
     if (!wantsCamera) return;
     try {
-      ready.camera = await openCamera(options, deviceId);
+      const track = await openCamera(options, deviceId);
+      ready.camera = track;
+      track.onended = () => ready.camera === track && open(() => camera(''));
     } catch (error) {
       errors.set('camera', error);
       hint.textContent = 'Others will not see you';
@@ -103,10 +112,12 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
     levels = null;
     ready.mic = null;
     errors.delete('microphone');
-    if (options.audio) {
+    if (wantsMic) {
       try {
-        ready.mic = await openMic(deviceId);
-        levels = new LevelMeter(ready.mic, (level) => {
+        const track = await openMic(deviceId);
+        ready.mic = track;
+        track.onended = () => ready.mic === track && open(() => mic(''));
+        levels = new LevelMeter(track, (level) => {
           meter.style.transform = `scaleX(${ready.micMuted ? 0 : Math.min(1, level * 3)})`;
         });
       } catch (error) {
@@ -121,18 +132,26 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   show();
   nameInput.oninput = show;
   // One after the other, and whoever joins meanwhile waits for what he chose last.
-  const open = (device: () => Promise<void>) => {
+  const open = (device: () => Promise<void>): void => {
     opening = opening.then(device);
   };
   cameraSelect.onchange = () => open(() => camera(cameraSelect.value));
   micSelect.onchange = () => open(() => mic(micSelect.value));
   micButton.onclick = () => {
+    if (!ready.mic) {
+      // Refused, or missing, when it was asked for first: now it may be there.
+      wantsMic = true;
+      ready.micMuted = false;
+      open(() => mic(micSelect.value));
+      return open(list);
+    }
     ready.micMuted = !ready.micMuted;
     show();
   };
   cameraButton.onclick = () => {
     wantsCamera = !ready.camera;
     open(() => camera(cameraSelect.value));
+    open(list);
   };
   speakerSelect.onchange = () => remember('speaker', speakerSelect.value);
   navigator.mediaDevices?.addEventListener('devicechange', relist);
@@ -153,6 +172,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
       options.name = nameInput.value.trim() || 'Guest';
       remember('name', nameInput.value.trim());
       levels?.close();
+      for (const track of [ready.mic, ready.camera]) if (track) track.onended = null;
       navigator.mediaDevices?.removeEventListener('devicechange', relist);
       resolve(ready);
     };

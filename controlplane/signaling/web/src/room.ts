@@ -1,9 +1,13 @@
 // The second screen: everybody's tiles, and what lies around them.
 
+import { Awake } from './awake.ts';
 import { Banner } from './banner.ts';
 import type { Call, CallState } from './call.ts';
 import { ChatPanel } from './chat-panel.ts';
-import { inWords, isOwnWish, openCamera, openMic, openScreen, rememberedDevices } from './devices.ts';
+import {
+  inWords, isOwnWish, listDevices, openCamera, openMic, openNextMic, openOtherCamera, openScreen, rememberedDevices,
+} from './devices.ts';
+import { closeDialogs } from './dialog.ts';
 import { focusBoxes, gridBoxes } from './grid.ts';
 import { Hallway } from './hallway.ts';
 import { toggleHelp } from './help.ts';
@@ -12,8 +16,10 @@ import type { Action } from './keys.ts';
 import { Lines, type Line } from './lines.ts';
 import { remember, remembered, type Options } from './options.ts';
 import { MutedHint } from './muted.ts';
+import { Own } from './own.ts';
 import { PeoplePanel } from './people-panel.ts';
 import { openSettings } from './settings.ts';
+import { Sounds } from './sounds.ts';
 import { Spotlight } from './spotlight.ts';
 import { linesNow, Statistics, type TileFigures } from './statistics.ts';
 import { toggleTheme } from './theme.ts';
@@ -43,7 +49,7 @@ const MODES = {
 };
 
 /** What who waits for a place can do. */
-const HALLWAY_ACTIONS: ReadonlySet<Action> = new Set(['mic', 'camera', 'devices', 'theme', 'help', 'leave']);
+const HALLWAY_ACTIONS: ReadonlySet<Action> = new Set(['mic', 'camera', 'flip', 'devices', 'theme', 'help', 'leave']);
 
 /** The beginning of a message, on one line. */
 function shorten(text: string): string {
@@ -54,7 +60,11 @@ function shorten(text: string): string {
 export class Room {
   readonly statistics: Statistics;
   private tiles = new Map<string, Tile>();
-  private sounds = new Map<string, HTMLAudioElement>();
+  private sounds: Sounds;
+  private own: Own;
+  private awake = new Awake();
+  /** Cameras that there are. */
+  private cameras = 0;
   private pinned: string | null = null;
   private followsSpeaker = remembered('layout') === 'speaker';
   private spotlight = new Spotlight();
@@ -65,7 +75,8 @@ export class Room {
   /** Who was there at the last look, to tell who came and went; null before the first one. */
   private seen: Map<string, string> | null = null;
   private talksByKey = false;
-  private watched = new WeakSet<MediaStreamTrack>();
+  private maySend = true;
+  private isOver = false;
   private timer: ReturnType<typeof setInterval>;
   private settle: ReturnType<typeof setTimeout> | undefined;
   private resizes: ResizeObserver;
@@ -80,6 +91,7 @@ export class Room {
   private call: Call;
   private options: Options;
   private left: (problem?: string) => void;
+  private count = () => void this.countCameras();
 
   constructor(app: HTMLElement, call: Call, options: Options, left: (problem?: string) => void) {
     this.app = app;
@@ -105,11 +117,30 @@ export class Room {
           <p><b>You’re the only one here.</b> Send the link to whoever should join.</p>
           <button class="primary">${icons.link}<span>Copy invite link</span></button>
         </div>
+        <div class="silent" role="alert" hidden>
+          <p>The browser keeps this page silent.</p>
+          <button class="primary">${icons.sound}<span>Turn sound on</span></button>
+        </div>
         <p class="heard-only" role="status" data-said></p>
       </main>`;
     const main = app.querySelector('main')!;
     this.stage = app.querySelector('.stage')!;
     this.banner = new Banner(call);
+    const silent = app.querySelector<HTMLElement>('.silent')!;
+    this.sounds = new Sounds(app, () => (silent.hidden = !this.sounds.isSilent));
+    silent.querySelector('button')!.onclick = () => this.sounds.play();
+    this.own = new Own({
+      call,
+      devices: {
+        open: (source) => this.open(source),
+        nextMic: openNextMic,
+        otherCamera: (now) => openOtherCamera(options, now).catch((error) => {
+          throw new Error(inWords(error, 'camera'));
+        }),
+      },
+      changed: () => this.refresh(),
+      tell: toast,
+    });
     this.hallway = new Hallway(() => void this.run('leave'));
     this.chat = new ChatPanel(call.chat, () => this.panelToggled('chat'));
     this.people = new PeoplePanel({
@@ -143,7 +174,9 @@ export class Room {
     this.resizes.observe(this.stage);
     this.muted = new MutedHint(call, () => toast('You are muted. Press M, or hold the space bar while you speak.'));
     this.listen();
-    this.watchDevices();
+    this.own.watch();
+    navigator.mediaDevices?.addEventListener('devicechange', this.count);
+    this.count();
     this.muted.refresh();
     this.timer = setInterval(() => void this.refreshFigures(), FIGURES_MS);
     this.refresh();
@@ -156,7 +189,9 @@ export class Room {
       this.refresh();
     });
     this.call.on('localChanged', () => {
-      this.watchDevices();
+      if (this.maySend && !this.call.maySend) toast('You are here to watch and to listen.');
+      this.maySend = this.call.maySend;
+      this.own.watch();
       this.muted.refresh();
       this.refresh();
     });
@@ -170,18 +205,9 @@ export class Room {
     this.call.on('ended', (text) => void this.leave(text));
   }
 
-  /** A device that is pulled out ends its track, and says nothing. */
-  private watchDevices(): void {
-    for (const source of ['mic', 'camera'] as const) {
-      const track = this.call.local.get(source);
-      if (!track || this.watched.has(track)) continue;
-      this.watched.add(track);
-      track.addEventListener('ended', () => {
-        if (this.call.local.get(source) !== track) return;
-        toast(`Your ${nameOf(source)} is gone: it was unplugged, or its permission was taken back.`, 'error');
-        void this.call.setTrack(source, null);
-      });
-    }
+  private async countCameras(): Promise<void> {
+    this.cameras = (await listDevices('videoinput').catch(() => [])).length;
+    this.refresh();
   }
 
   private stateChanged(): void {
@@ -217,7 +243,8 @@ export class Room {
   // ---- tracks to tiles ---------------------------------------------------------------------
 
   private added(track: RemoteTrack): void {
-    if (track.consumer.kind === 'audio') this.hear(track);
+    const { consumer } = track;
+    if (consumer.kind === 'audio') this.sounds.add(consumer.id, consumer.track, rememberedDevices().speaker);
     this.refresh();
     if (track.source === 'screen' && track.consumer.kind === 'video') {
       const name = this.call.participants.get(track.participantId)?.name ?? 'Someone';
@@ -226,35 +253,8 @@ export class Room {
   }
 
   private removed(track: RemoteTrack): void {
-    const sound = this.sounds.get(track.consumer.id);
-    if (sound) {
-      sound.srcObject = null;
-      sound.remove();
-      this.sounds.delete(track.consumer.id);
-    }
+    this.sounds.remove(track.consumer.id);
     this.refresh();
-  }
-
-  private hear(track: RemoteTrack): void {
-    const sound = document.createElement('audio');
-    sound.autoplay = true;
-    void this.sendTo(sound, rememberedDevices().speaker);
-    sound.srcObject = new MediaStream([track.consumer.track]);
-    this.app.append(sound);
-    this.sounds.set(track.consumer.id, sound);
-    sound.play().catch((error: DOMException) => {
-      if (error.name !== 'NotAllowedError') return;
-      toast('The browser muted this page.', 'error', {
-        label: 'Turn sound on',
-        run: () => this.sounds.forEach((each) => void each.play().catch(() => {})),
-      });
-    });
-  }
-
-  /** A speaker that is not there any more is none: then it is the usual one. */
-  private async sendTo(sound: HTMLAudioElement, speaker: string): Promise<void> {
-    if (!speaker || !('setSinkId' in sound)) return;
-    await sound.setSinkId(speaker).catch(() => {});
   }
 
   /** Brings the tiles in step with the call. */
@@ -421,13 +421,14 @@ export class Room {
 
   private refreshTools(): void {
     const { call, tools } = this;
-    const mic = call.local.has('mic') && !call.micMuted;
-    const camera = call.local.has('camera');
-    const screen = call.local.has('screen');
+    const [mic, camera, screen] = (['mic', 'camera', 'screen'] as const).map((source) => this.own.isOn(source));
     tools.show('mic', { on: mic, icon: mic ? icons.mic : icons.micOff, label: mic ? 'Mute' : 'Unmute' });
     tools.show('camera', { on: camera, icon: camera ? icons.camera : icons.cameraOff, label: camera ? 'Camera off' : 'Camera on' });
     tools.show('screen', { on: screen, icon: screen ? icons.screenOff : icons.screen, label: screen ? 'Stop sharing' : 'Share screen' });
-    tools.find('screen').hidden = !navigator.mediaDevices?.getDisplayMedia;
+    for (const action of ['mic', 'camera', 'broadcast', 'record'] as const) tools.find(action).hidden = !call.maySend;
+    tools.find('screen').hidden = !call.maySend || !navigator.mediaDevices?.getDisplayMedia;
+    // On a phone; elsewhere cameras are chosen by their names.
+    tools.find('flip').hidden = this.cameras < 2 || !call.local.has('camera') || !matchMedia('(pointer: coarse)').matches;
     const { unread } = this.chat;
     const chat = this.chat.isOpen ? 'Close the chat' : unread ? `Open the chat, ${unread} unread` : 'Open the chat';
     tools.show('chat', { icon: icons.chat, label: chat, count: unread });
@@ -473,18 +474,20 @@ export class Room {
     try {
       await this.act(action);
     } catch (error) {
-      toast(error instanceof Error ? error.message : String(error), 'error');
+      if (!this.isOver) toast(error instanceof Error ? error.message : String(error), 'error');
     }
   }
 
   private async act(action: Action): Promise<void> {
     switch (action) {
       case 'mic':
-        return this.toggleMic();
+        this.talksByKey = false;
+        return this.own.toggle('mic');
       case 'camera':
-        return this.toggleCamera();
       case 'screen':
-        return this.toggleScreen();
+        return this.own.toggle(action);
+      case 'flip':
+        return this.own.flip();
       case 'chat':
         return this.chat.toggle();
       case 'people':
@@ -503,9 +506,7 @@ export class Room {
       case 'record':
         return this.call.broadcasts.toggle('recording');
       case 'devices':
-        return openSettings(this.call, this.options, (speaker) => {
-          for (const sound of this.sounds.values()) void this.sendTo(sound, speaker);
-        });
+        return openSettings(this.call, this.own, this.options, (speaker) => this.sounds.sendTo(speaker));
       case 'theme':
         return toggleTheme();
       case 'help':
@@ -545,22 +546,16 @@ export class Room {
     await call.setMicMuted(!on).catch(() => {});
   }
 
-  private async toggleMic(): Promise<void> {
-    this.talksByKey = false;
-    if (this.call.local.has('mic')) return this.call.setMicMuted(!this.call.micMuted);
-    const track = await openMic(rememberedDevices().mic).catch((error) => {
-      throw new Error(inWords(error, 'microphone'));
-    });
-    this.call.micMuted = false;
-    return this.call.setTrack('mic', track);
-  }
-
-  private async toggleCamera(): Promise<void> {
-    if (this.call.local.has('camera')) return this.call.setTrack('camera', null);
-    const track = await openCamera(this.options, rememberedDevices().camera).catch((error) => {
-      throw new Error(inWords(error, 'camera'));
-    });
-    return this.call.setTrack('camera', track);
+  private async open(source: Source): Promise<MediaStreamTrack | null> {
+    const { camera, mic } = rememberedDevices();
+    try {
+      if (source === 'mic') return await openMic(mic);
+      if (source === 'camera') return await openCamera(this.options, camera);
+      return await openScreen();
+    } catch (error) {
+      if (source === 'screen' && isOwnWish(error)) return null;
+      throw new Error(inWords(error, nameOf(source)));
+    }
   }
 
   /** The room is large: whoever sends a camera is offered to turn it off. */
@@ -568,17 +563,6 @@ export class Room {
     if (!this.call.local.has('camera')) return;
     const off = { label: 'Camera off', run: () => void this.call.setTrack('camera', null) };
     toast(`There are ${people} people here. Turning cameras off helps everybody.`, 'info', off);
-  }
-
-  private async toggleScreen(): Promise<void> {
-    if (this.call.local.has('screen')) return this.call.setTrack('screen', null);
-    const track = await openScreen().catch((error) => {
-      if (isOwnWish(error)) return null;
-      throw new Error(inWords(error, 'screen'));
-    });
-    if (!track) return;
-    track.onended = () => void this.call.setTrack('screen', null);
-    return this.call.setTrack('screen', track);
   }
 
   private async invite(): Promise<void> {
@@ -595,6 +579,8 @@ export class Room {
 
   /** `problem`: why, if nobody wanted it. */
   async leave(problem?: string): Promise<void> {
+    if (this.isOver) return;
+    this.isOver = true;
     await this.call.leave();
     this.close();
     this.left(problem);
@@ -631,6 +617,9 @@ export class Room {
     this.banner.close();
     this.hallway.close();
     this.muted.close();
-    this.sounds.forEach((sound) => (sound.srcObject = null));
+    this.sounds.close();
+    this.awake.close();
+    navigator.mediaDevices?.removeEventListener('devicechange', this.count);
+    closeDialogs();
   }
 }

@@ -1,6 +1,7 @@
 // Other devices in the middle of a call: what is chosen is used at once, and the next time.
 
 import type { Call } from './call.ts';
+import type { Own } from './own.ts';
 import { openDialog } from './dialog.ts';
 import { inWords, listDevices, openCamera, openMic, rememberedDevices } from './devices.ts';
 import { LevelMeter } from './levels.ts';
@@ -24,7 +25,7 @@ export async function fillDevices(select: HTMLSelectElement, device: Device, cur
 /** Browsers that cannot send sound elsewhere have no such choice. */
 export const canChooseSpeaker = 'setSinkId' in HTMLMediaElement.prototype;
 
-export function openSettings(call: Call, options: Options, spoken: (deviceId: string) => void): void {
+export function openSettings(call: Call, own: Own, options: Options, spoken: (deviceId: string) => void): void {
   let meter: LevelMeter | null = null;
   const { body } = openDialog('Devices', () => {
     meter?.close();
@@ -58,8 +59,6 @@ export function openSettings(call: Call, options: Options, spoken: (deviceId: st
   select('camera').onchange = () => {
     const { value } = select('camera');
     remember('camera', value);
-    // A camera that is off stays off.
-    if (!call.local.has('camera')) return;
     const open = () => openCamera(options, value);
     // Phones have one camera open at a time.
     const alone = (error: unknown) => {
@@ -67,19 +66,12 @@ export function openSettings(call: Call, options: Options, spoken: (deviceId: st
       call.local.get('camera')?.stop();
       return open();
     };
-    open().catch(alone).then((track) => call.setTrack('camera', track)).catch(failed('camera'));
+    own.replace('camera', () => open().catch(alone)).catch(failed('camera'));
   };
   select('mic').onchange = () => {
     const { value } = select('mic');
     remember('mic', value);
-    if (!call.local.has('mic')) return;
-    openMic(value)
-      .then(async (track) => {
-        track.enabled = !call.micMuted;
-        await call.setTrack('mic', track);
-        measure();
-      })
-      .catch(failed('microphone'));
+    own.replace('mic', () => openMic(value)).then(measure, failed('microphone'));
   };
   select('speaker').onchange = () => {
     remember('speaker', select('speaker').value);

@@ -116,6 +116,8 @@ export class Tile {
     const shown = (this.video.srcObject as MediaStream | null)?.getVideoTracks()[0] ?? null;
     if (shown !== track) this.video.srcObject = track ? new MediaStream([track]) : null;
     this.element.classList.toggle('no-video', !track);
+    // Who looks at himself expects a mirror; what the camera on the back sees has none.
+    this.element.classList.toggle('mirror', !this.isScreen && track?.getSettings().facingMode !== 'environment');
   }
 
   showRemote(track: RemoteTrack | null): void {

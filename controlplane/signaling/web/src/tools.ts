@@ -6,7 +6,7 @@ import { icons } from './icons.ts';
 import { actionOf, keyOf, type Action } from './keys.ts';
 
 const BUTTONS: readonly Action[] = ['mic', 'camera', 'screen', 'chat', 'people', 'more', 'leave'];
-const MENU: readonly Action[] = ['layout', 'broadcast', 'record', 'stats', 'invite', 'devices', 'theme', 'help'];
+const MENU: readonly Action[] = ['flip', 'layout', 'broadcast', 'record', 'stats', 'invite', 'devices', 'theme', 'help'];
 
 export interface Look {
   icon: string;
@@ -55,6 +55,7 @@ export class Tools {
     this.find('leave').classList.add('danger');
     this.show('more', { icon: icons.more, label: 'More' });
     this.show('leave', { icon: icons.leave, label: 'Leave the call' });
+    this.show('flip', { icon: icons.flip, label: 'Other camera' });
     this.show('invite', { icon: icons.link, label: 'Copy invite link' });
     this.show('devices', { icon: icons.devices, label: 'Choose devices' });
     this.show('theme', { icon: icons.theme, label: 'Light or dark' });
