@@ -566,7 +566,8 @@ export class Call {
       this.step('error', problem);
       if (problem.code === 'already_exists') this.fail(new Error(inWords(problem.code, problem)));
       else if (problem.rejoin) void this.rejoin(problem.message);
-      else this.tell('problem', problem.message);
+      // Whether there is a new one the next handshake says, a moment later.
+      else if (problem.code !== 'token_expired') this.tell('problem', problem.message);
     });
     socket.on('server-draining', (notice?: { what?: string; deadline?: number | null }) => {
       this.step('serverDraining', notice ?? {});

@@ -49,6 +49,7 @@ test('a token that ends ends the call, and says so', () =>
   withCall(async (service, call) => {
     const ended: string[] = [];
     call.on('ended', (text) => void ended.push(text));
+    call.on('problem', (text) => assert.fail(text));
     await call.start();
     service.tell('error', { code: 'token_expired', message: 'your token has expired', event: '' });
     service.lose('io server disconnect');
