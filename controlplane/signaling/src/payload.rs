@@ -26,6 +26,9 @@ pub const MESSAGES_MAX: u32 = 100;
 /// Messages of a page unless said otherwise.
 const MESSAGES_DEFAULT: u32 = 50;
 
+/// What a shared store writes behind a room's id in the names of its keys (`store::redis`, `store::hub`).
+const KEY_ENDS: [&str; 5] = [":router", ":nodes", ":presence", ":branches", ":broadcasts"];
+
 /// Reads a payload; nothing at all counts as `{}`.
 pub fn parse<T: DeserializeOwned>(payload: Value) -> Result<T, Failure> {
     let payload = match payload {
@@ -57,6 +60,7 @@ fn kind(value: &Value) -> &'static str {
 #[serde(rename_all = "camelCase")]
 pub struct CreateRoom {
     /// Made up by us if missing.
+    #[serde(default, deserialize_with = "new_room_id")]
     pub room_id: Option<Id>,
     /// Where who asks is: its media goes to a host there, if there is one.
     pub region: Option<String>,
@@ -67,6 +71,7 @@ pub struct CreateRoom {
 #[serde(rename_all = "camelCase")]
 pub struct JoinRoom {
     /// Made on the fly if it is not there.
+    #[serde(deserialize_with = "room_id")]
     pub room_id: Id,
     /// What others read.
     #[serde(default, deserialize_with = "display_name")]
@@ -328,6 +333,22 @@ fn yes() -> bool {
     true
 }
 
+/// A room's id. Not one by which a room would have what is kept of another one for its own.
+fn room_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+    let id = Id::deserialize(deserializer)?;
+    match KEY_ENDS.iter().find(|end| id.ends_with(*end)) {
+        Some(end) => Err(serde::de::Error::custom(format!("a room's id does not end in {end}"))),
+        None => Ok(id),
+    }
+}
+
+fn new_room_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Id>, D::Error> {
+    #[derive(Deserialize)]
+    struct Said(#[serde(deserialize_with = "room_id")] Id);
+
+    Ok(Option::<Said>::deserialize(deserializer)?.map(|said| said.0))
+}
+
 /// Null is something that was given.
 fn given<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
@@ -420,7 +441,9 @@ fn display_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Str
 mod tests {
     use serde_json::json;
 
-    use super::{CONTENT_BYTES_MAX, ChatMessage, JoinRoom, ListMessages, parse};
+    use super::{
+        CONTENT_BYTES_MAX, ChatMessage, CreateRoom, JoinRoom, KEY_ENDS, ListMessages, parse,
+    };
 
     #[test]
     fn names_are_cleaned_and_limited() {
@@ -451,6 +474,25 @@ mod tests {
         for wrong in [json!({ "limit": 0 }), json!({ "limit": 101 }), json!({ "before": "x" })] {
             assert_eq!(list(wrong).unwrap_err().code, "invalid_request");
         }
+    }
+
+    #[test]
+    fn no_room_has_the_keys_of_another() {
+        for end in KEY_ENDS {
+            let named = json!({ "roomId": format!("standup{end}") });
+            for code in [
+                parse::<JoinRoom>(named.clone()).unwrap_err().code,
+                parse::<CreateRoom>(named).unwrap_err().code,
+            ] {
+                assert_eq!(code, "invalid_request", "{end}");
+            }
+        }
+        for fine in ["presence", "team:42", "a:presence.b"] {
+            let named = json!({ "roomId": fine });
+            assert_eq!(*parse::<JoinRoom>(named.clone()).unwrap().room_id, *fine);
+            assert_eq!(*parse::<CreateRoom>(named).unwrap().room_id.unwrap(), *fine);
+        }
+        assert!(parse::<CreateRoom>(json!({ "roomId": null })).unwrap().room_id.is_none());
     }
 
     #[test]
