@@ -21,6 +21,12 @@ use super::{Answer, Kept, Lasting, Message, NewMessage, StoreError};
 /// Longest wait for a connection of the pool.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// Longest wait for an answer that somebody waits for. Longer than that for a connection, which says more.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+
+/// The same for what nobody waits for.
+const WRITE_MAX: Duration = Duration::from_secs(30);
+
 /// Connections to PostgreSQL at once.
 const CONNECTIONS_MAX: u32 = 8;
 
@@ -355,19 +361,31 @@ macro_rules! call {
     }};
 }
 
+/// A server that takes a question and says nothing is away, too.
+fn in_time<'a, T: Send + 'a>(
+    answer: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    most: Duration,
+) -> Answer<'a, T> {
+    async move {
+        let late = |_| Err(StoreError::Unavailable("no answer in time".to_owned()));
+        tokio::time::timeout(most, answer).await.unwrap_or_else(late)
+    }
+    .boxed()
+}
+
 impl Lasting for Sql {
     fn add_message(&self, new: NewMessage) -> Answer<'_, Kept> {
-        async move {
+        let adding = async move {
             match self {
                 Self::Sqlite(pool) => add_message!(pool, new, sqlite_message),
                 Self::Postgres(pool) => add_message!(pool, new, postgres_message),
             }
-        }
-        .boxed()
+        };
+        in_time(adding, ANSWER_MAX)
     }
 
     fn messages(&self, room_id: Id, before: Option<u64>, limit: u32) -> Answer<'_, Vec<Message>> {
-        async move {
+        let reading = async move {
             let before = number(before.unwrap_or(u64::MAX));
             let mut page: Vec<Message> = match self {
                 Self::Sqlite(pool) => {
@@ -383,12 +401,12 @@ impl Lasting for Sql {
             };
             page.reverse();
             Ok(page)
-        }
-        .boxed()
+        };
+        in_time(reading, ANSWER_MAX)
     }
 
     fn note_calls(&self, records: Vec<CallRecord>) -> Answer<'_, ()> {
-        async move {
+        let writing = async move {
             with_pool!(self, pool => {
                 let mut all = pool.begin().await?;
                 for record in records {
@@ -397,12 +415,13 @@ impl Lasting for Sql {
                 all.commit().await?;
             });
             Ok(())
-        }
-        .boxed()
+        };
+        in_time(writing, WRITE_MAX)
     }
 
     fn call(&self, call_id: Id) -> Answer<'_, Option<(CallSession, Vec<CallParticipant>)>> {
-        async move { with_pool!(self, pool => call!(pool, call_id)) }.boxed()
+        let reading = async move { with_pool!(self, pool => call!(pool, call_id)) };
+        in_time(reading, ANSWER_MAX)
     }
 
     fn forget_before(&self, time_ms: u64) -> Answer<'_, ()> {

@@ -321,3 +321,29 @@ async fn at_a_server() {
     assert_eq!(refused, "store_unavailable");
     ada.must("createProducerTransport", json!({})).await;
 }
+
+/// It takes the connection and the question, and does not answer: here because another one has the
+/// tables for itself.
+#[tokio::test]
+async fn a_database_that_says_nothing_is_away() {
+    let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    let store = Sql::postgres(&server.url()).await.unwrap();
+    let other = sqlx::PgPool::connect(&server.url()).await.unwrap();
+    let mut alone = other.begin().await.unwrap();
+    sqlx::query("LOCK TABLE chat_messages, chat_rooms").execute(&mut *alone).await.unwrap();
+    let (read, written) = tokio::join!(
+        store.messages(id("r"), None, 1),
+        store.add_message(message("r", Some("c"), "hello", 1)),
+    );
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
+    assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+    alone.rollback().await.unwrap();
+    // Sent again it is the same message, whatever became of it then.
+    let kept = loop {
+        match store.add_message(message("r", Some("c"), "hello", 1)).await {
+            Ok(kept) => break kept,
+            Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
+        }
+    };
+    assert_eq!((kept.message.number, page(&store, "r", None, 9).await.len()), (1, 1));
+}
