@@ -14,6 +14,9 @@ use super::{
     StoreError, Versioned,
 };
 
+/// Those who expired are forgotten so often.
+const LOOK_THROUGH: Duration = Duration::from_secs(1);
+
 /// Keeps all in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -24,7 +27,9 @@ pub struct Memory {
 struct Inside {
     rooms: HashMap<Id, Versioned<RoomRecord>>,
     present: BTreeMap<(Id, Id), (Present, Instant)>,
-    nodes: HashMap<Id, String>,
+    nodes: HashMap<Id, (String, Instant)>,
+    /// When those who expired were forgotten last.
+    looked_through: Option<Instant>,
     chats: HashMap<Id, Chat>,
     calls: HashMap<Id, Call>,
 }
@@ -91,11 +96,20 @@ impl Memory {
 impl Inside {
     fn seen_until(&mut self, who: Present, time: Duration) {
         let now = Instant::now();
-        self.present.retain(|_, (_, until)| *until > now);
-        let nodes: Vec<_> = self.present.keys().map(|(_, id)| id.clone()).collect();
-        self.nodes.retain(|id, _| nodes.contains(id) || *id == who.participant_id);
-        self.nodes.insert(who.participant_id.clone(), who.node.clone());
+        self.look_through(now);
+        self.nodes.insert(who.participant_id.clone(), (who.node.clone(), now + time));
         self.present.insert((who.room_id.clone(), who.participant_id.clone()), (who, now + time));
+    }
+
+    /// Who expired needs no memory. Not with each word: all are looked at, and everybody says a word
+    /// now and then.
+    fn look_through(&mut self, now: Instant) {
+        if self.looked_through.is_some_and(|at| now.duration_since(at) < LOOK_THROUGH) {
+            return;
+        }
+        self.looked_through = Some(now);
+        self.present.retain(|_, (_, until)| *until > now);
+        self.nodes.retain(|_, (_, until)| *until > now);
     }
 }
 
@@ -193,7 +207,11 @@ impl Shared for Memory {
     }
 
     fn node_of(&self, participant_id: Id) -> Answer<'_, Option<String>> {
-        self.now(|inside| inside.nodes.get(&participant_id).cloned())
+        let now = Instant::now();
+        self.now(|inside| {
+            let there = inside.nodes.get(&participant_id).filter(|(_, until)| *until > now);
+            there.map(|(node, _)| node.clone())
+        })
     }
 }
 
@@ -232,5 +250,55 @@ impl Lasting for Memory {
             }
             inside.chats.retain(|_, chat| !chat.messages.is_empty());
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Memory, Present, Shared};
+
+    fn who(number: usize) -> Present {
+        Present {
+            room_id: format!("r{}", number / 10).parse().unwrap(),
+            participant_id: format!("p{number}").parse().unwrap(),
+            session: format!("p{number}.1").parse().unwrap(),
+            name: String::new(),
+            node: "n".to_owned(),
+        }
+    }
+
+    /// Each of them costs the same, however many there are: else this does not end.
+    #[tokio::test]
+    async fn thousands_say_that_they_are_here() {
+        const PEOPLE: usize = 20_000;
+        let memory = Memory::default();
+        for _ in 0..2 {
+            for number in 0..PEOPLE {
+                memory.enter(who(number)).await.unwrap();
+            }
+        }
+        for number in [0, PEOPLE / 2, PEOPLE - 1] {
+            let there = memory.present(who(number).room_id).await.unwrap();
+            assert_eq!(there.len(), 10);
+            let node = memory.node_of(who(number).participant_id).await.unwrap();
+            assert_eq!(node.as_deref(), Some("n"));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_come_back_is_nowhere() {
+        let memory = Memory::default();
+        memory.disconnecting(who(1), Duration::ZERO).await.unwrap();
+        memory.enter(who(2)).await.unwrap();
+        memory.leave(who(2)).await.unwrap();
+        memory.enter(who(3)).await.unwrap();
+        for (number, node) in [(1, None), (2, None), (3, Some("n"))] {
+            let there = memory.node_of(who(number).participant_id).await.unwrap();
+            assert_eq!(there.as_deref(), node, "{number}");
+        }
+        let there = memory.present(who(3).room_id).await.unwrap();
+        assert_eq!(there, [who(3)]);
     }
 }
