@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ironcast_api::{Id, MediaKind};
 use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Service;
 use crate::events::Direction;
@@ -23,10 +23,16 @@ const WAITING_MAX: usize = 65_536;
 /// Records that are written together.
 const TOGETHER_MAX: usize = 256;
 
+/// Calls that are read at once. Messages are in the same database, and do not wait behind who asks for
+/// calls.
+const READ_AT_ONCE_MAX: usize = 4;
+
 /// The way to the writer.
 pub(super) struct Records {
     waiting: mpsc::Sender<CallRecord>,
     lost: Counter,
+    /// Whoever reads a call holds one.
+    reading: Semaphore,
 }
 
 impl Records {
@@ -34,7 +40,7 @@ impl Records {
     pub(super) fn new(lasting: Arc<dyn Lasting>, lost: Counter) -> Self {
         let (waiting, records) = mpsc::channel(WAITING_MAX);
         tokio::spawn(write(lasting, records, lost.clone()));
-        Self { waiting, lost }
+        Self { waiting, lost, reading: Semaphore::new(READ_AT_ONCE_MAX) }
     }
 
     fn say(&self, record: CallRecord) {
@@ -130,6 +136,8 @@ impl Service {
 
     /// What is written of a call.
     pub async fn call_record(&self, call_id: &Id) -> Result<Value, Failure> {
+        let busy = |_| Failure::new("rate_limited", "too many calls are asked for; try again");
+        let _one = self.records.reading.try_acquire().map_err(busy)?;
         let call = self.stores.lasting.call(call_id.clone()).await?;
         let (session, participants) = call.ok_or_else(|| Failure::not_found("call", call_id))?;
         let mut shown = json!(session);
