@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use ironcast_api::Id;
 use ironcast_tokens::{Expected, Keys, LEEWAY_S};
 use salvo::http::{HeaderMap, header};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::events::{Action, Direction};
@@ -20,7 +20,7 @@ use crate::payload::NAME_CHARACTERS_MAX;
 const COOKIE: &str = "access_token";
 
 /// What somebody may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Mute and remove others, end the call for all; and what everybody may.
@@ -66,7 +66,8 @@ pub struct Access {
     expected: Expected,
 }
 
-fn unauthorized(why: &str) -> Failure {
+/// What who does not show who he is is told.
+pub fn unauthorized(why: &str) -> Failure {
     Failure::new("unauthorized", why)
 }
 

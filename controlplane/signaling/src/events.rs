@@ -119,6 +119,12 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whether it is begun in its turn and waited for beside what comes after it: a store may be slow, and
+    /// a call goes on meanwhile.
+    pub fn is_aside(self) -> bool {
+        matches!(self, Self::ChatMessage | Self::ListMessages | Self::ListRecordings)
+    }
+
     /// Whether a message may be done together with others of its kind.
     pub fn is_grouped(self) -> bool {
         matches!(self, Self::CreateTransport(_) | Self::Consume | Self::ResumeConsumer)

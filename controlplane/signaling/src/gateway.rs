@@ -1,10 +1,11 @@
 //! Socket.IO: a socket's messages to the handlers and the answers back. Each socket has a short
 //! queue and one task, so that its messages take effect in the order in which it sent them and no
-//! faster than allowed; what does not fit into the queue is refused. Both styles of answer are
-//! made here, and only here.
+//! faster than allowed; what does not fit into the queue is refused. What only the store is asked for is
+//! begun there and waited for beside, in a task of its own. Both styles of answer are made here, and only
+//! here.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,14 +24,15 @@ use socketioxide::extract::{AckSender, Event, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts, Value as SocketValue};
 use socketioxide::socket::{Sid, Socket};
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::events::{Action, Row, TABLE};
 use crate::failure::Failure;
 use crate::hosts::MediaHost;
 use crate::limits::Bucket;
 use crate::metrics::Metrics;
-use crate::service::{From, Outbox, Service};
+use crate::opened::{Opened, Place};
+use crate::service::{Aside, From, Outbox, Service};
 use crate::settings::Settings;
 use crate::store::Stores;
 
@@ -139,17 +141,12 @@ struct SocketOutbox {
     metrics: Arc<Metrics>,
     /// Sockets that could not take something and are being closed: nothing more is said to them.
     closing: Arc<Mutex<HashSet<Sid>>>,
-    open: Open,
+    opened: Arc<Opened>,
 }
-
-/// Sockets that are there, from before their first message until their loss is handled, each with what
-/// wakes its queue. The library calls a socket connected only when it has told it so, and takes no event
-/// for it before; by then its first message may be here.
-type Open = Arc<Mutex<HashMap<Sid, Arc<Notify>>>>;
 
 impl Outbox for SocketOutbox {
     fn is_open(&self, socket: Sid) -> bool {
-        self.open.lock().expect("nobody panics with it").contains_key(&socket)
+        self.opened.is_open(socket)
     }
 
     fn emit(&self, socket: Sid, event: &str, payload: &RawValue) {
@@ -203,30 +200,23 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
     let parser = ParserConfig::common().max_incoming_binaries(0);
     let (http, io) = builder(&settings).with_parser(parser).build_svc();
     let metrics = Arc::new(Metrics::default());
-    let open = Open::default();
+    let opened = Opened::new(settings.connections_max, settings.connections_per_address_max);
     let outbox = SocketOutbox {
         io: io.clone(),
         metrics: Arc::clone(&metrics),
         closing: Arc::default(),
-        open: Arc::clone(&open),
+        opened: Arc::clone(&opened),
     };
     let service = Service::new(settings, hosts, stores, Box::new(outbox), metrics);
-    let (for_sockets, waiting) = (Arc::clone(&service), Arc::clone(&open));
+    let (for_sockets, waiting) = (Arc::clone(&service), Arc::clone(&opened));
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
-        let headers = &socket.req_parts().headers;
-        let admitted = for_sockets.admit(socket.id, auth.ok().as_ref(), headers);
-        let admitted = admitted.map(|until| {
-            for_sockets.note_region(socket.id, headers);
-            welcome(&socket, Arc::clone(&for_sockets), &open, until);
-        });
+        let admitted = admit(&socket, &for_sockets, &opened, auth.ok().as_ref());
         async move { admitted }
     };
     let connected = move |socket: SocketRef| {
-        if let Some(ready) = waiting.lock().expect("nobody panics with it").get(&socket.id) {
-            ready.notify_one();
-        }
+        waiting.set_ready(socket.id);
         async {}
     };
     io.ns("/", connected.with(prepare));
@@ -267,18 +257,39 @@ where
     })
 }
 
+/// Lets a new socket in if there is room for it, and it may.
+fn admit(
+    socket: &SocketRef,
+    service: &Arc<Service>,
+    opened: &Arc<Opened>,
+    auth: Option<&Value>,
+) -> Result<(), Failure> {
+    let parts = socket.req_parts();
+    let address = parts.extensions.get::<RemoteAddress>();
+    // Without one, as in a test without connections, all share a limit.
+    let address = address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
+    let place = opened.begin(socket.id, address)?;
+    let until = service.admit(socket.id, auth, &parts.headers)?;
+    service.note_region(socket.id, &parts.headers);
+    let from = From { socket: socket.id, address };
+    welcome(socket, from, Arc::clone(service), opened, place, until);
+    Ok(())
+}
+
 /// Registers all names of all events for a new socket.
-fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open, until: Option<SystemTime>) {
-    let ready = Arc::new(Notify::new());
-    open.lock().expect("nobody panics with it").insert(socket.id, Arc::clone(&ready));
+fn welcome(
+    socket: &SocketRef,
+    from: From,
+    service: Arc<Service>,
+    opened: &Arc<Opened>,
+    place: Place,
+    until: Option<SystemTime>,
+) {
     let (waiting, requests) = mpsc::channel(service.settings.requests_per_socket_max);
     let (is_told, is_gone) = (AtomicBool::new(false), AtomicBool::new(false));
     let bytes_max = service.settings.message_bytes_max * MESSAGES_OF_FULL_SIZE_MAX;
     let bytes = AtomicUsize::new(0);
     let queue = Arc::new(Queue { waiting, is_told, is_gone, bytes, bytes_max });
-    let address = socket.req_parts().extensions.get::<RemoteAddress>();
-    // Without one, as in a test without connections, all share a limit.
-    let address = address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |address| address.0);
     for row in TABLE {
         for name in row.names {
             register(socket, row, name, Arc::clone(&service), Arc::clone(&queue));
@@ -295,31 +306,29 @@ fn welcome(socket: &SocketRef, service: Arc<Service>, open: &Open, until: Option
         },
     );
     let (for_loss, its_queue) = (Arc::clone(&service), Arc::clone(&queue));
-    let was_open = Arc::clone(open);
+    let was_open = Arc::clone(opened);
     socket.on_disconnect(move |socket: SocketRef| {
         // First the marks, then the loss: who is being seated meanwhile is found by one of both.
         its_queue.is_gone.store(true, Ordering::SeqCst);
-        was_open.lock().expect("nobody panics with it").remove(&socket.id);
+        was_open.set_gone(socket.id);
         for_loss.lose_socket(socket.id);
         async {}
     });
     let worker = Worker {
         service,
-        from: From { socket: socket.id, address },
+        from,
         // The queue is closed when the last way into it is gone, which this is not.
         queue: Arc::downgrade(&queue),
         requests,
         ahead: VecDeque::new(),
+        aside: None,
         until,
     };
-    // A socket that never got so far as to be lost is forgotten with its queue.
-    let was_open = Arc::clone(open);
     tokio::spawn(async move {
-        let socket = worker.from.socket;
         // What was never told that it is connected is not worked for.
-        let _ = tokio::time::timeout(CONNECT_TIME_MAX, ready.notified()).await;
+        let _ = tokio::time::timeout(CONNECT_TIME_MAX, place.ready.notified()).await;
         worker.run().await;
-        was_open.lock().expect("nobody panics with it").remove(&socket);
+        drop(place);
     });
 }
 
@@ -370,6 +379,36 @@ async fn token_over(until: Option<SystemTime>) {
     }
 }
 
+/// A message that was begun in its turn.
+struct Begun {
+    name: Cow<'static, str>,
+    answer: Answer,
+    began: Instant,
+    doing: Aside,
+}
+
+/// Waits for one after the other, so that they take effect in the order in which they were sent.
+async fn wait_for(service: Arc<Service>, queue: Weak<Queue>, mut waiting: mpsc::Receiver<Begun>) {
+    while let Some(Begun { name, answer, began, doing }) = waiting.recv().await {
+        if is_gone(&queue) {
+            break;
+        }
+        let result = tokio::time::timeout(REQUEST_TIME_MAX, doing).await;
+        let result = result.unwrap_or_else(|_| Err(late()));
+        let code = result.as_ref().err().map_or("ok", |failure| &failure.code);
+        service.metrics.count_request(&name, code, began.elapsed());
+        answer.send(&service, &name, result);
+    }
+}
+
+fn is_gone(queue: &Weak<Queue>) -> bool {
+    queue.upgrade().is_none_or(|queue| queue.is_gone.load(Ordering::SeqCst))
+}
+
+fn late() -> Failure {
+    Failure::new("timeout", "this took too long")
+}
+
 /// Does a socket's messages one after the other until it is gone.
 struct Worker {
     service: Arc<Service>,
@@ -378,6 +417,8 @@ struct Worker {
     requests: mpsc::Receiver<Request>,
     /// Taken out of the queue to see what comes next.
     ahead: VecDeque<Request>,
+    /// Where what is waited for beside goes, since there was any.
+    aside: Option<mpsc::Sender<Begun>>,
     /// When the token that it came in with ends.
     until: Option<SystemTime>,
 }
@@ -410,7 +451,12 @@ impl Worker {
             if self.is_gone() {
                 break;
             }
-            self.work(group).await;
+            if group.iter().any(|one| one.action.is_some_and(Action::is_aside)) {
+                // It has no group.
+                group.into_iter().for_each(|one| self.put_aside(one));
+            } else {
+                self.work(group).await;
+            }
             if self.is_gone() {
                 break;
             }
@@ -422,7 +468,7 @@ impl Worker {
     }
 
     fn is_gone(&self) -> bool {
-        self.queue.upgrade().is_none_or(|queue| queue.is_gone.load(Ordering::SeqCst))
+        is_gone(&self.queue)
     }
 
     async fn next(&mut self) -> Option<Request> {
@@ -462,6 +508,25 @@ impl Worker {
         Some(group)
     }
 
+    /// Begins a message, and has it waited for by a task of its own, after those of before.
+    fn put_aside(&mut self, request: Request) {
+        let (service, began) = (&self.service, Instant::now());
+        let Request { action: Some(action), name, payload, answer, .. } = request else { return };
+        let begun = service.handle_aside(self.from.socket, action, payload);
+        let doing = begun.unwrap_or_else(|failure| std::future::ready(Err(failure)).boxed());
+        let aside = self.aside.get_or_insert_with(|| {
+            let (aside, waiting) = mpsc::channel(service.settings.requests_per_socket_max);
+            tokio::spawn(wait_for(Arc::clone(service), self.queue.clone(), waiting));
+            aside
+        });
+        if let Err(full) = aside.try_send(Begun { name, answer, began, doing }) {
+            let Begun { name, answer, .. } = full.into_inner();
+            let failure = Failure::new("rate_limited", "too many messages are waiting already");
+            service.metrics.count_request(&name, &failure.code, began.elapsed());
+            answer.send(service, &name, Err(failure));
+        }
+    }
+
     async fn work(&self, group: Vec<Request>) {
         let service = &self.service;
         let began = Instant::now();
@@ -482,8 +547,7 @@ impl Worker {
         let results = tokio::time::timeout(REQUEST_TIME_MAX, handling).await;
         let mut results = results.unwrap_or_default().into_iter();
         for (name, answer) in answers {
-            let late = || Err(Failure::new("timeout", "this took too long"));
-            let result = results.next().unwrap_or_else(late);
+            let result = results.next().unwrap_or_else(|| Err(late()));
             let code = result.as_ref().err().map_or("ok", |failure| &failure.code);
             service.metrics.count_request(&name, code, began.elapsed());
             answer.send(service, &name, result);

@@ -25,6 +25,7 @@ pub mod limits;
 pub mod media;
 pub mod metrics;
 pub mod notices;
+mod opened;
 pub mod payload;
 pub mod rooms;
 pub mod server;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use ironcast_api::{AppData, Id, MediaKind};
 use serde_json::{Map, Value, json};
 use socketioxide::socket::Sid;
 
-use super::{Service, raw};
+use super::{Aside, Service, raw};
 use crate::broadcast::director::direct;
 use crate::broadcast::{self, Show};
 use crate::failure::Failure;
@@ -101,11 +102,14 @@ impl Service {
         Ok(stopped(shown.broadcast_id))
     }
 
-    pub(super) async fn list_recordings(&self, socket: Sid) -> Result<Value, Failure> {
+    pub(super) fn list_recordings(&self, socket: Sid) -> Result<Aside, Failure> {
         let room_id = self.rooms.seat(socket)?.room.id.clone();
         let shelf = self.broadcasts.shelf.clone();
-        let listed = tokio::task::spawn_blocking(move || shelf.recordings(&room_id)).await;
-        Ok(json!({ "recordings": listed.unwrap_or_default() }))
+        let reading = async move {
+            let listed = tokio::task::spawn_blocking(move || shelf.recordings(&room_id)).await;
+            Ok(json!({ "recordings": listed.unwrap_or_default() }))
+        };
+        Ok(reading.boxed())
     }
 
     /// Those that run in a room, as browsers are told.

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::FutureExt;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use super::{Service, raw};
+use super::{Aside, Service, raw};
 use crate::failure::Failure;
 use crate::limits::Bucket;
 use crate::payload::{ChatMessage, ListMessages, parse};
@@ -33,24 +34,34 @@ fn shown(message: &Message) -> Value {
 }
 
 impl Service {
-    pub(super) async fn chat_message(&self, socket: Sid, payload: Value) -> Result<Value, Failure> {
+    pub(super) fn chat_message(
+        self: &Arc<Self>,
+        socket: Sid,
+        payload: Value,
+    ) -> Result<Aside, Failure> {
         let wanted: ChatMessage = parse(payload)?;
         let seat = self.rooms.seat(socket)?;
         let new = NewMessage {
             room_id: seat.room.id.clone(),
             sender_id: seat.participant_id.clone(),
             sender_name: self.may_write(&seat)?,
-            client_id: wanted.client_id.clone(),
+            client_id: wanted.client_id,
             content: wanted.content,
             time_ms: now_ms(),
             kept_max: self.settings.chat_kept_per_room_max,
         };
+        let service = Arc::clone(self);
+        Ok(async move { service.keep_and_tell(&seat, new).await }.boxed())
+    }
+
+    async fn keep_and_tell(&self, seat: &Seat, new: NewMessage) -> Result<Value, Failure> {
+        let client_id = new.client_id.clone();
         // Held until it is told: who comes next is told next.
         let mut last = seat.room.chat.lock().await;
         let kept = self.stores.lasting.add_message(new).await?;
         if kept.is_new {
             self.tell_before(&seat.room, &mut last, kept.message.number).await;
-            self.tell_message(&seat, &kept.message, wanted.client_id.as_deref());
+            self.tell_message(seat, &kept.message, client_id.as_deref());
             *last = Some(kept.message.number);
         }
         drop(last);
@@ -124,15 +135,14 @@ impl Service {
         }
     }
 
-    pub(super) async fn list_messages(
-        &self,
-        socket: Sid,
-        payload: Value,
-    ) -> Result<Value, Failure> {
-        let wanted: ListMessages = parse(payload)?;
-        let seat = self.rooms.seat(socket)?;
-        let room_id = seat.room.id.clone();
-        let messages = self.stores.lasting.messages(room_id, wanted.before, wanted.limit).await?;
-        Ok(json!({ "messages": messages.iter().map(shown).collect::<Vec<_>>() }))
+    pub(super) fn list_messages(&self, socket: Sid, payload: Value) -> Result<Aside, Failure> {
+        let ListMessages { before, limit } = parse(payload)?;
+        let room_id = self.rooms.seat(socket)?.room.id.clone();
+        let lasting = Arc::clone(&self.stores.lasting);
+        let reading = async move {
+            let messages = lasting.messages(room_id, before, limit).await?;
+            Ok(json!({ "messages": messages.iter().map(shown).collect::<Vec<_>>() }))
+        };
+        Ok(reading.boxed())
     }
 }

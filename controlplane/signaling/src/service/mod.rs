@@ -34,6 +34,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures::future::BoxFuture;
 use ironcast_api::Id;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -41,7 +42,7 @@ use salvo::http::HeaderMap;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
-use crate::access::{Role, User, check_action, token_of};
+use crate::access::{Role, User, check_action, token_of, unauthorized};
 use crate::broadcast::Broadcasts;
 use crate::events::Action;
 use crate::failure::Failure;
@@ -94,6 +95,9 @@ fn region(said: &[u8]) -> Option<String> {
     }
     String::from_utf8(said.to_vec()).ok()
 }
+
+/// What is left to be waited for of a message that has begun.
+pub type Aside = BoxFuture<'static, Result<Value, Failure>>;
 
 /// Who sent a message.
 #[derive(Debug, Clone, Copy)]
@@ -182,8 +186,8 @@ impl Service {
         from: From,
         asked: Vec<(Action, Value)>,
     ) -> Vec<Result<Value, Failure>> {
-        if let Some(Err(over)) = self.user(from.socket).map(|user| user.check_time()) {
-            return asked.iter().map(|_| Err(over.clone())).collect();
+        if let Err(refused) = self.check_user(from.socket) {
+            return asked.iter().map(|_| Err(refused.clone())).collect();
         }
         let refused = asked.first().and_then(|(action, _)| {
             // What is done together is asked of the same.
@@ -204,6 +208,31 @@ impl Service {
                 }
                 answers
             }
+        }
+    }
+
+    /// Begins what is waited for beside other messages ([`Action::is_aside`]).
+    pub fn handle_aside(
+        self: &Arc<Self>,
+        socket: Sid,
+        action: Action,
+        payload: Value,
+    ) -> Result<Aside, Failure> {
+        self.check_user(socket)?;
+        check_action(self.role(socket), action)?;
+        self.begin_aside(socket, action, payload)
+    }
+
+    fn begin_aside(
+        self: &Arc<Self>,
+        socket: Sid,
+        action: Action,
+        payload: Value,
+    ) -> Result<Aside, Failure> {
+        match action {
+            Action::ChatMessage => self.chat_message(socket, payload),
+            Action::ListMessages => self.list_messages(socket, payload),
+            _ => self.list_recordings(socket),
         }
     }
 
@@ -235,11 +264,11 @@ impl Service {
             Action::Heartbeat => self.heartbeat(socket),
             Action::ModeSwitched => self.mode_switched(socket, payload),
             Action::Relay(signal) => self.relay(socket, signal, payload),
-            Action::ChatMessage => self.chat_message(socket, payload).await,
-            Action::ListMessages => self.list_messages(socket, payload).await,
+            Action::ChatMessage | Action::ListMessages | Action::ListRecordings => {
+                self.begin_aside(socket, action, payload)?.await
+            }
             Action::StartBroadcast => self.start_broadcast(socket, payload).await,
             Action::StopBroadcast => self.stop_broadcast(socket, payload).await,
-            Action::ListRecordings => self.list_recordings(socket).await,
             Action::MuteParticipant => self.mute_participant(socket, payload).await,
             Action::RemoveParticipant => self.remove_participant(socket, payload),
             Action::EndRoom => self.end_room(socket),
@@ -307,6 +336,17 @@ impl Service {
 
     fn user(&self, socket: Sid) -> Option<User> {
         self.users().get(&socket).cloned()
+    }
+
+    /// Where tokens are wanted nothing is done for who has none, whatever became of it.
+    fn check_user(&self, socket: Sid) -> Result<(), Failure> {
+        match self.user(socket) {
+            Some(user) => user.check_time(),
+            None if self.settings.access.is_some() => {
+                Err(unauthorized("show a token: connect again"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn role(&self, socket: Sid) -> Role {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use ironcast_api::Id;
 use ironcast_signaling::settings::Settings;
-use ironcast_signaling::store::Stores;
+use ironcast_signaling::store::calls::{CallParticipant, CallRecord, CallSession};
+use ironcast_signaling::store::memory::Memory;
+use ironcast_signaling::store::{Answer, Kept, Lasting, Message, NewMessage, Stores};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, quick};
+use crate::stage::{Stage, quick, video};
 
 fn text(content: &str) -> Value {
     json!({ "content": content })
@@ -195,4 +198,77 @@ async fn messages_outlive_the_service() {
     let stage = Stage::start_with(quick(), FakeMedia::new(), stores).await;
     let (mut bob, _) = stage.join("bob").await;
     assert_eq!(list(&mut bob, json!({})).await, ["one", "two"]);
+}
+
+/// Keeps and reads messages when nobody holds its gate.
+#[derive(Default)]
+struct Slow {
+    inside: Memory,
+    gate: tokio::sync::RwLock<()>,
+}
+
+impl Lasting for Slow {
+    fn add_message(&self, new: NewMessage) -> Answer<'_, Kept> {
+        Box::pin(async move {
+            drop(self.gate.read().await);
+            self.inside.add_message(new).await
+        })
+    }
+
+    fn messages(&self, room_id: Id, before: Option<u64>, limit: u32) -> Answer<'_, Vec<Message>> {
+        Box::pin(async move {
+            drop(self.gate.read().await);
+            self.inside.messages(room_id, before, limit).await
+        })
+    }
+
+    fn note_calls(&self, records: Vec<CallRecord>) -> Answer<'_, ()> {
+        self.inside.note_calls(records)
+    }
+
+    fn call(&self, call_id: Id) -> Answer<'_, Option<(CallSession, Vec<CallParticipant>)>> {
+        self.inside.call(call_id)
+    }
+
+    fn forget_before(&self, time_ms: u64) -> Answer<'_, ()> {
+        self.inside.forget_before(time_ms)
+    }
+}
+
+#[tokio::test]
+async fn a_slow_store_holds_up_messages_alone() {
+    let slow = Arc::new(Slow::default());
+    let stores = Stores { lasting: Arc::clone(&slow) as _, ..Stores::in_memory() };
+    let stage = Stage::start_with(unlimited(), FakeMedia::new(), stores).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let held = slow.gate.write().await;
+    // As a page does that has just joined.
+    ada.emit("chat_message", text("one")).await;
+    ada.emit("listMessages", json!({})).await;
+    ada.emit("chat_message", text("two")).await;
+    ada.must("createProducerTransport", json!({})).await;
+    let track = ada.must("produce", video()).await["id"].clone();
+    ada.must("pauseProducer", json!({ "producerId": track })).await;
+    assert!(ada.events_seen().await.iter().all(|(name, _)| name != "chat_message"));
+    drop(held);
+    assert_eq!(ada.event("chat_message").await["content"], "one");
+    let listed = ada.event("messages").await["messages"].clone();
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["content"]), (1, &json!("one")));
+    assert_eq!(ada.event("chat_message").await["content"], "two");
+}
+
+#[tokio::test]
+async fn what_was_written_before_leaving_is_told_although_the_store_is_slow() {
+    let slow = Arc::new(Slow::default());
+    let stores = Stores { lasting: Arc::clone(&slow) as _, ..Stores::in_memory() };
+    let stage = Stage::start_with(unlimited(), FakeMedia::new(), stores).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let held = slow.gate.write().await;
+    ada.emit("chat_message", text("bye")).await;
+    ada.must("leaveRoom", json!({})).await;
+    drop(held);
+    let told = bob.event("chat_message").await;
+    assert_eq!((&told["content"], &told["name"]), (&json!("bye"), &json!("ada")));
+    assert_eq!(ada.refused("chat_message", text("too late")).await, "not_in_room");
 }

@@ -246,12 +246,28 @@ impl Client {
         tokio::time::timeout(PATIENCE, closed).await.expect("the server closes the socket");
     }
 
-    /// Leaves the namespace and comes back as another socket over the same connection: when this
-    /// is done, the service has noticed that the first one is gone.
-    pub(crate) async fn be_another_socket(&mut self) {
+    /// Leaves the namespace and asks to come back as another socket over the same connection: when
+    /// this is done, the service has noticed that the first one is gone. Gives whether it came.
+    pub(crate) async fn be_another_socket(&mut self, auth: Option<&Value>) -> bool {
         self.send("41").await;
-        self.send("40").await;
-        while !self.text().await.expect("the server says hello").starts_with("40") {}
+        self.enter_again(auth).await
+    }
+
+    /// Asks once more; gives whether it came.
+    pub(crate) async fn enter_again(&mut self, auth: Option<&Value>) -> bool {
+        self.send(&format!("40{}", auth.map(Value::to_string).unwrap_or_default())).await;
+        loop {
+            let text = self.text().await.expect("the server answers");
+            if text.starts_with("40") || text.starts_with("44") {
+                return text.starts_with("40");
+            }
+        }
+    }
+
+    /// Asks until it comes.
+    pub(crate) async fn enter_at_last(&mut self, auth: Option<&Value>) {
+        let entering = async { while !self.enter_again(auth).await {} };
+        tokio::time::timeout(PATIENCE, entering).await.expect("the server lets it in");
     }
 
     /// The network is gone: no goodbye of any kind.

@@ -248,10 +248,17 @@ async fn a_join_whose_socket_is_gone_leaves_nobody() {
     let mut ada = stage.connect().await;
     ada.emit("joinRoom", json!({ "roomId": "r", "name": "Ada" })).await;
     stage.media.until("it is asked for", |i| i.calls.iter().any(|c| c.starts_with("create"))).await;
-    ada.be_another_socket().await;
+    // Its id is the same, and belongs to what is still asked for.
+    assert!(!ada.be_another_socket(None).await);
     drop(closed);
     stage.media.until("the router is gone", |inside| inside.routers.is_empty()).await;
     assert_eq!(stage.service.count(), (0, 0));
+    // The end of the first is not the second's.
+    ada.enter_at_last(None).await;
+    ada.must("joinRoom", json!({ "roomId": "r", "participantId": "ada" })).await;
+    tokio::time::sleep(stage.service.settings.reconnect_window * 2).await;
+    assert_eq!(stage.service.count(), (1, 1));
+    ada.must("leaveRoom", json!({})).await;
     // Nor does one that is cut off while it waits keep the room.
     for _ in 0..3 {
         let mut eve = stage.connect().await;
