@@ -11,8 +11,9 @@ use socketioxide::socket::Sid;
 
 use super::branches::Choice;
 use super::tell::speaking;
-use super::{From, Service};
+use super::{From, Service, Thing};
 use crate::access::{Role, forbidden};
+use crate::events::Direction;
 use crate::failure::Failure;
 use crate::hosts::HostId;
 use crate::payload::{CreateRoom, Goodbye, JoinRoom, parse};
@@ -167,6 +168,9 @@ impl Service {
             }
         };
         drop(visit);
+        if joined.resumed && self.role(from.socket) == Role::Viewer {
+            self.silence(&joined.seat);
+        }
         if let Some(old) = joined.replaced {
             self.outbox.close(old);
         }
@@ -176,6 +180,26 @@ impl Service {
         self.tell_if_draining(from.socket, &joined.seat);
         self.tell_if_away(from.socket, &joined.seat);
         self.answer_joined(&joined.seat, joined.resumed).await
+    }
+
+    /// Who comes back as somebody who sends nothing does not go on with what he sent.
+    fn silence(self: &Arc<Self>, seat: &Seat) {
+        let sending = {
+            let mut room = seat.room.lock();
+            let Ok(participant) = room.participant_mut(seat) else { return };
+            participant.p2p = false;
+            let sending = participant.transports.get(&Direction::Send).cloned();
+            if let Some(id) = &sending {
+                let producers = room.remove_transport(seat, id);
+                self.tell_closed(&mut room, seat, &producers);
+            }
+            self.note_changed(&mut room, seat);
+            self.look_at_ways(&mut room);
+            sending.map(|id| (room.router_at(seat).host, id))
+        };
+        if let Some((host, id)) = sending {
+            self.free(host, Thing::Transport, id);
+        }
     }
 
     /// The room is made if it is not there. One that closes in this moment is made anew.
@@ -303,6 +327,9 @@ impl Service {
         });
         if let Some(capabilities) = capabilities {
             answer["rtpCapabilities"] = capabilities;
+        }
+        if let Some(user) = own.socket.and_then(|socket| self.user(socket)) {
+            answer["role"] = json!(user.role);
         }
         // A change that runs, and that he may have missed.
         if let Some(switch) = self.switch_for(&room, seat) {

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use ironcast_api::Id;
 use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::Service;
 use crate::failure::Failure;
+use crate::media::MediaError;
 use crate::payload::{MuteParticipant, RemoveParticipant, parse};
 use crate::rooms::{Cell, Participant, Seat};
 use crate::store::hub::News;
@@ -39,7 +41,7 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: MuteParticipant = parse(payload)?;
         let (about, by) = self.about(socket, &wanted.participant_id)?;
-        let producer_ids: Vec<Id> = {
+        let wanted_ids: Vec<Id> = {
             let room = about.room.lock();
             let there = room.participant(&about)?;
             if let Some(named) = &wanted.producer_ids
@@ -55,8 +57,19 @@ impl Service {
             producers.map(|(id, _)| id.clone()).collect()
         };
         let host = about.host();
-        for id in &producer_ids {
-            self.ask(host, |media| media.pause_producer(id.clone(), true)).await?;
+        let pause = |id: Id| async move {
+            let asked = self.ask(host, |media| media.pause_producer(id.clone(), true)).await;
+            (id, asked)
+        };
+        // All are told of those that are paused now, whatever became of the others.
+        let (mut producer_ids, mut failed) = (Vec::new(), None);
+        for (id, asked) in join_all(wanted_ids.into_iter().map(pause)).await {
+            match asked {
+                Ok(()) => producer_ids.push(id),
+                // It has ended meanwhile.
+                Err(MediaError::Refused { code, .. }) if code == "not_found" => {}
+                Err(error) => failed = Some(error),
+            }
         }
         let answer = json!({ "producerIds": producer_ids });
         let is_here = about.room.lock().participant(&about).is_ok_and(Participant::is_here);
@@ -67,7 +80,7 @@ impl Service {
             let news = News::Muted { participant_id, producer_ids, by: by.participant_id };
             self.tell_fleet(&about.room, news);
         }
-        Ok(answer)
+        failed.map_or(Ok(answer), |error| Err(error.into()))
     }
 
     /// The media server has paused these already.

@@ -140,6 +140,80 @@ async fn a_socket_ends_with_its_token() {
     assert_eq!(ada.must("joinRoom", wanted).await["resumed"], true);
 }
 
+/// The library gives the next socket of a connection the id of the one before: what becomes of the one
+/// whose message takes a while takes nothing from the other.
+#[tokio::test]
+async fn the_next_socket_of_a_connection_has_a_token_of_its_own() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let stage = Stage::with(issuer.settings(), FakeMedia::new()).await;
+    let auth = json!({ "token": issuer.token("eve", "viewer") });
+    let mut eve = Client::connect_with(stage.port, &[], Some(auth.clone())).await.unwrap();
+    let closed = stage.media.gate.clone().write_owned().await;
+    eve.emit("joinRoom", json!({ "roomId": "r" })).await;
+    stage.media.until("it is asked for", |i| i.calls.iter().any(|c| c.starts_with("create"))).await;
+    let came = eve.be_another_socket(Some(&auth)).await;
+    drop(closed);
+    if !came {
+        eve.enter_at_last(Some(&auth)).await;
+    }
+    let one_is_left = async {
+        while !stage.service.metrics_text().contains("ironcast_signaling_sockets 1\n") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), one_is_left).await.expect("one is left");
+    assert_eq!(eve.refused("joinRoom", json!({ "roomId": "other" })).await, "forbidden");
+    let joined = eve.must("joinRoom", json!({ "roomId": "r", "participantId": "ada" })).await;
+    assert_eq!(joined["participantId"], "eve");
+    assert_eq!(eve.refused("createProducerTransport", json!({})).await, "forbidden");
+}
+
+#[tokio::test]
+async fn who_comes_back_as_a_viewer_does_not_go_on_sending() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let stage = Stage::with(issuer.settings(), FakeMedia::new()).await;
+    let (mut ada, joined) = join(&stage, &issuer.token("ada", "participant")).await;
+    ada.must("createProducerTransport", json!({})).await;
+    let track = ada.must("produce", video()).await["id"].clone();
+    let capabilities = crate::stage::capabilities();
+    let kept =
+        ada.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities })).await["id"]
+            .clone();
+    let (mut bob, _) = join(&stage, &issuer.token("bob", "participant")).await;
+    ada.cut();
+    let mut ada = connect(&stage, &issuer.token("ada", "viewer")).await;
+    let wanted = json!({ "roomId": "r", "resumeToken": joined["resumeToken"] });
+    let joined = ada.must("joinRoom", wanted).await;
+    assert_eq!(joined["resumed"], true);
+    assert_eq!((&joined["transportIds"], &joined["producerIds"]), (&json!([kept]), &json!([])));
+    assert_eq!(bob.event("producer-closed").await["producerId"], track);
+    stage.media.until("nothing is sent", |inside| inside.producers.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_is_muted_is_told_although_another_track_has_ended() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let stage = Stage::with(issuer.settings(), FakeMedia::new()).await;
+    let (mut ada, _) = join(&stage, &issuer.token("ada", "participant")).await;
+    ada.must("createProducerTransport", json!({})).await;
+    let mut tracks = Vec::new();
+    for _ in 0..3 {
+        tracks.push(ada.must("produce", video()).await["id"].as_str().unwrap().to_owned());
+    }
+    // All are asked for in the order of their ids.
+    tracks.sort();
+    let (mut boss, _) = join(&stage, &issuer.token("boss", "moderator")).await;
+    // It is gone, and nobody has heard of it yet.
+    let ended = tracks.remove(1);
+    stage.media.inside().producers.remove(&ended);
+    let muted = boss.must("muteParticipant", json!({ "participantId": "ada" })).await;
+    assert_eq!(muted["producerIds"], json!(tracks));
+    assert_eq!(ada.event("muted").await["producerIds"], json!(tracks));
+    for track in &tracks {
+        boss.event_where("producer-paused", |told| told["producerId"] == **track).await;
+    }
+}
+
 #[tokio::test]
 async fn a_viewer_sends_nothing() {
     let issuer = Issuer::new(Algorithm::EdDSA);
@@ -147,7 +221,8 @@ async fn a_viewer_sends_nothing() {
     let (mut ada, _) = join(&stage, &issuer.token("ada", "participant")).await;
     ada.must("createProducerTransport", json!({})).await;
     let track = ada.must("produce", video()).await["id"].clone();
-    let (mut eve, _) = join(&stage, &issuer.token("eve", "viewer")).await;
+    let (mut eve, joined) = join(&stage, &issuer.token("eve", "viewer")).await;
+    assert_eq!(joined["role"], "viewer");
     for (event, payload) in [
         ("createProducerTransport", json!({})),
         ("create-transport", json!({ "direction": "send" })),
