@@ -12,11 +12,11 @@ import { until } from './lib/until.mjs';
 
 const check = stage('page');
 const name = '15 page';
-const SIZES = { large: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
+const SIZES = { large: { width: 1280, height: 800 }, phone: { width: 390, height: 844 }, small: { width: 360, height: 640 } };
 const small = { width: 320, height: 180 };
 
 /** Looks at one state in both themes and both sizes; the page ends as it was. */
-async function look(page, state, { sizes = Object.keys(SIZES), themes = ['dark', 'light'] } = {}) {
+async function look(page, state, { sizes = ['large', 'phone'], themes = ['dark', 'light'] } = {}) {
   fs.mkdirSync(OUTPUT, { recursive: true });
   const found = [];
   for (const size of sizes) {
@@ -157,15 +157,20 @@ check('in the call', async ({ join }) => {
   await bob.page.click('[data-do=screen]');
 
   // Others by name alone, without media: how it looks when many are there.
-  for (const [count, state] of [[5, 'five'], [12, 'twelve']]) {
+  for (const [count, state] of [[5, 'five'], [12, 'twelve'], [30, 'thirty']]) {
     await ada.evaluate((count) => {
       const { call } = window.ironcast;
       const names = ['Alan Turing', 'Grace Hopper', 'Joan Clarke', 'Katherine Johnson', 'Hedy Lamarr', 'Jean Bartik', 'Radia Perlman', 'Barbara Liskov', 'Donald Knuth', 'Edsger Dijkstra'];
-      for (let at = call.participants.size + 1; at < count; at += 1) call.participants.set(`p${at}`, { id: `p${at}`, name: names[at - 2] });
+      for (let at = call.participants.size + 1; at < count; at += 1) call.participants.set(`p${at}`, { id: `p${at}`, name: names[(at - 2) % names.length] });
       call.tell('participants');
     }, count);
     await look(page, state, { themes: ['dark'] });
   }
+  // On a small phone all buttons are in one row, and a tile is large enough to know somebody.
+  await page.setViewportSize(SIZES.small);
+  await ada.until('has large tiles', () => Math.min(...[...document.querySelectorAll('.tile')].map(({ clientWidth }) => clientWidth)) >= 100);
+  assert.equal(new Set(await page.$$eval('.tools > button', (all) => all.map((button) => Math.round(button.getBoundingClientRect().bottom)))).size, 1);
+  await look(page, 'thirty', { sizes: ['small'], themes: ['dark'] });
   await ada.leave();
   await page.waitForSelector('.lobby.over');
   await look(page, 'left');

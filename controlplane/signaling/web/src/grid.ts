@@ -13,6 +13,13 @@ const ASPECT_MAX = 16 / 9;
 /** Beside a large tile a face may lose a little at its sides, and no more. */
 const ASPECT_BESIDE_MIN = 4 / 3;
 
+/** On a smaller tile nobody is known. */
+const WIDTH_MIN = 104;
+const HEIGHT_MIN = 72;
+
+/** Of a tile among more than fit. */
+const ASPECT_AMONG_MANY = 1.25;
+
 /** A tile may be narrower than its picture, which is cut to fill it: most of all on phones. */
 function aspectMin(count: number, area: Box): number {
   if (area.width >= area.height) return 1.6;
@@ -43,6 +50,23 @@ export function gridBoxes(count: number, area: Box, gap: number, narrowest = asp
     const left = area.left + (area.width - rowWidth) / 2;
     const column = index - row * columns;
     return { left: left + column * (width + gap), top: top + row * (height + gap), width, height };
+  });
+}
+
+/** The same where tiles would be too small to know anybody: then they are higher than the area, which scrolls. */
+export function roomyBoxes(count: number, area: Box, gap: number): Box[] {
+  const boxes = gridBoxes(count, area, gap);
+  const [first] = boxes;
+  if (!first || area.width <= 0 || (first.width >= WIDTH_MIN && first.height >= HEIGHT_MIN)) return boxes;
+  const columns = Math.max(2, Math.floor((area.width + gap) / (WIDTH_MIN + gap)));
+  const rows = Math.ceil(count / columns);
+  const width = (area.width - gap * (columns - 1)) / columns;
+  const height = Math.max(HEIGHT_MIN, width / ASPECT_AMONG_MANY);
+  return Array.from({ length: count }, (_, index) => {
+    const [row, column] = [Math.floor(index / columns), index % columns];
+    const missing = row === rows - 1 ? columns * rows - count : 0;
+    const left = area.left + (column + missing / 2) * (width + gap);
+    return { left, top: area.top + row * (height + gap), width, height };
   });
 }
 

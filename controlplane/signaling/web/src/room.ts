@@ -8,7 +8,7 @@ import {
   inWords, isOwnWish, listDevices, openCamera, openMic, openNextMic, openOtherCamera, openScreen, rememberedDevices,
 } from './devices.ts';
 import { closeDialogs } from './dialog.ts';
-import { focusBoxes, gridBoxes } from './grid.ts';
+import { focusBoxes, roomyBoxes } from './grid.ts';
 import { Hallway } from './hallway.ts';
 import { toggleHelp } from './help.ts';
 import { icons } from './icons.ts';
@@ -377,9 +377,10 @@ export class Room {
       focus.place(boxes.main);
       others.forEach((tile, index) => tile.place(boxes.others[index]));
     } else {
-      const boxes = gridBoxes(all.length, area, GAP);
+      const boxes = roomyBoxes(all.length, area, GAP);
       all.forEach((tile, index) => tile.place(boxes[index]));
     }
+    this.stage.classList.toggle('scrolls', !(focus && all.length > 1) && all.some((tile) => tile.bottom > area.height + 1));
     for (const tile of all) {
       tile.element.classList.toggle('focus', tile === focus && all.length > 1);
       tile.setPinned(tile.key === this.pinned);

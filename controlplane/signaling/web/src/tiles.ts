@@ -26,6 +26,8 @@ export class Tile {
   /** The layer that was asked for last; none yet when undefined. */
   askedLayer: number | undefined;
   videoTrack: RemoteTrack | null = null;
+  /** Where it ends in the stage. */
+  bottom = 0;
   private shown = '';
   private isMuted = false;
   private video: HTMLVideoElement;
@@ -104,6 +106,7 @@ export class Tile {
   }
 
   place(box: Box): void {
+    this.bottom = box.top + box.height;
     const { style } = this.element;
     style.width = `${box.width}px`;
     style.height = `${box.height}px`;

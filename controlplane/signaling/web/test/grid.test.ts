@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { focusBoxes, gridBoxes, type Box } from '../src/grid.ts';
+import { focusBoxes, gridBoxes, roomyBoxes, type Box } from '../src/grid.ts';
 
 const AREAS: Box[] = [
   { left: 0, top: 0, width: 1280, height: 640 },
@@ -76,6 +76,22 @@ test('a focused tile is the largest and nothing overlaps', () => {
         }
         assert.ok(box.width * box.height <= main.width * main.height);
       }
+    }
+  }
+});
+
+test('among many on a phone everybody is known: there is more than fits', () => {
+  const phone = { left: 0, top: 0, width: 344, height: 470 };
+  for (const count of [1, 2, 5, 12]) assert.deepEqual(roomyBoxes(count, phone, 10), gridBoxes(count, phone, 10));
+  for (const area of [phone, { left: 0, top: 0, width: 624, height: 230 }, { left: 0, top: 0, width: 304, height: 400 }]) {
+    for (const count of [30, 31, 100]) {
+      const boxes = roomyBoxes(count, area, 10);
+      assert.equal(boxes.length, count);
+      boxes.forEach((box, index) => {
+        assert.ok(box.width >= 104 && box.height >= 72, `${count} in ${area.width}: ${box.width} x ${box.height}`);
+        assert.ok(box.left >= 0 && box.left + box.width <= area.width + 0.01 && box.top >= 0);
+        boxes.slice(index + 1).forEach((other) => assert.ok(!overlap(box, other)));
+      });
     }
   }
 });
