@@ -67,6 +67,8 @@ const PLACE_MS = 3_000;
 const FINAL = new Set([
   'no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
 ]);
+/** The server lets no socket in at this moment. */
+const NOT_NOW = new Set(['no_capacity', 'wrong_state']);
 /** A new way that is not there by then is given up; the server waits a little longer. */
 const SWITCH_MS_MAX = 9_000;
 const LOOK_MS = 50;
@@ -560,6 +562,10 @@ export class Call {
     socket.on('connect_error', (error) => {
       if (socket.active) return;
       this.step('refused', { message: error.message });
+      if (NOT_NOW.has(codeOf(error))) {
+        setTimeout(() => this.state !== 'left' && socket.connect(), REJOIN_MS_MAX);
+        return;
+      }
       this.refused(new Error(inWords(codeOf(error), error)));
     });
     socket.on('error', (problem: { code: string; message: string; rejoin?: boolean }) => {

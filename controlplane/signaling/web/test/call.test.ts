@@ -59,6 +59,23 @@ test('a token that ends ends the call, and says so', () =>
     assert.match(ended[0], /has ended\. Open the call again/);
   }));
 
+test('a server that takes no more sockets now is asked again', (context) =>
+  withCall(async (service, call) => {
+    const ended: string[] = [];
+    call.on('ended', (text) => void ended.push(text));
+    await call.start();
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    service.lose('transport close');
+    Object.defineProperty(call.signaling.socket, 'active', { value: false, configurable: true });
+    let asked = 0;
+    (call.signaling.socket as any).connect = () => (asked += 1);
+    service.tell('connect_error', new Error('no_capacity: too many sockets; try again'));
+    assert.equal(asked, 0);
+    context.mock.timers.tick(4_000);
+    context.mock.timers.reset();
+    assert.deepEqual([asked, ended], [1, []]);
+  }));
+
 test('a handshake that is refused at the start is told there', () =>
   withCall(async (service, call) => {
     const { socket } = call.signaling;
