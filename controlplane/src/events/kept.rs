@@ -76,6 +76,11 @@ impl Kept {
     }
 
     #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.about_none.len() + self.by_router.values().map(VecDeque::len).sum::<usize>()
+    }
+
+    #[cfg(test)]
     pub(super) fn is_without_index(&self) -> bool {
         self.by_router.is_empty() && self.about_none.is_empty() && self.followers.is_empty()
     }
@@ -153,6 +158,7 @@ impl Kept {
 
     /// Adds the entry of the next number.
     pub(super) fn push(&mut self, seq: EventSeq, entry: Entry) {
+        let first = self.first();
         self.head = seq;
         if let Some(key) = &entry.score_key
             && let Some(older) = self.newest.insert(key.clone(), seq.number)
@@ -166,7 +172,14 @@ impl Kept {
             }
             Some(id) => {
                 match self.by_router.get_mut(id) {
-                    Some(numbers) => numbers.push_back(seq.number),
+                    Some(numbers) => {
+                        // Of a room that tells nothing but scores and who speaks, all but the
+                        // newest were replaced: nothing else takes their numbers away.
+                        while numbers.front().is_some_and(|number| *number < first) {
+                            numbers.pop_front();
+                        }
+                        numbers.push_back(seq.number);
+                    }
                     None => drop(self.by_router.insert(id.clone(), [seq.number].into())),
                 }
                 if self.news.last() != Some(id) && self.followers.contains_key(id) {

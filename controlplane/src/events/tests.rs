@@ -186,6 +186,18 @@ fn the_index_forgets_with_the_log() {
 }
 
 #[test]
+fn the_index_does_not_grow_with_scores_alone() {
+    // Each event is old when the next one comes.
+    let mut log = EventLog::new(Keep { time: Duration::ZERO, bytes: 1 << 20 });
+    for round in 0..1_000 {
+        log.publish(Some(&id("a")), score("a", (round % 10) as u8));
+    }
+    assert_eq!(numbers(&log, EventSeq { number: 999, ..log.head() }), Ok(vec![1_000]));
+    let indexed = log.shared.kept().indexed();
+    assert!(indexed < 5, "{indexed} numbers of {} entries", log.shared.kept().len());
+}
+
+#[test]
 fn a_stream_of_one_router_sleeps_while_others_are_busy() {
     let mut log = log();
     let reader = log.reader();
