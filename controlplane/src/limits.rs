@@ -198,9 +198,9 @@ pub fn rate_limited(what: &str, per_s: u32) -> Problem {
     Problem::new(ErrorCode::RateLimited, detail).with_retry_after(1)
 }
 
-/// Requests of each caller in the last second.
+/// Requests of each caller in the last second, and its rate, which may be another than others'.
 #[derive(Debug, Default)]
-pub struct Callers(Mutex<HashMap<Caller, Bucket>>);
+pub struct Callers(Mutex<HashMap<Caller, (Bucket, u32)>>);
 
 impl Callers {
     /// Whether a caller may call once more now; it is not counted.
@@ -208,7 +208,7 @@ impl Callers {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bucket = callers.get_mut(caller);
         per_s == 0
-            || bucket.is_none_or(|bucket| {
+            || bucket.is_none_or(|(bucket, _)| {
                 bucket.refill(per_s, now);
                 bucket.tokens >= 1.0
             })
@@ -229,15 +229,17 @@ impl Callers {
         let mut callers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if callers.len() >= CALLERS_MAX && !callers.contains_key(caller) {
             // A full bucket says nothing about its caller.
-            callers.retain(|_, bucket| {
-                bucket.refill(per_s, now);
-                bucket.tokens < f64::from(per_s)
+            callers.retain(|_, (bucket, its_per_s)| {
+                bucket.refill(*its_per_s, now);
+                bucket.tokens < f64::from(*its_per_s)
             });
             if callers.len() >= CALLERS_MAX {
                 return Err(limited());
             }
         }
-        let bucket = callers.entry(caller.clone()).or_insert_with(|| Bucket::new(per_s, now));
+        let (bucket, its_per_s) =
+            callers.entry(caller.clone()).or_insert_with(|| (Bucket::new(per_s, now), per_s));
+        *its_per_s = per_s;
         bucket.take_many(count, per_s, now).map_err(|seconds| limited().with_retry_after(seconds))
     }
 }
@@ -297,6 +299,25 @@ mod tests {
         let new = from(Ipv4Addr::new(10, 0, 0, 1));
         assert!(callers.check(&new, 1, 1, now).is_err());
         callers.check(&new, 1, 1, now + Duration::from_secs(2)).unwrap();
+    }
+
+    #[test]
+    fn where_callers_are_many_nobody_is_lent_anothers_rate() {
+        let callers = Callers::default();
+        let now = Instant::now();
+        for number in 0..CALLERS_MAX as u32 {
+            callers.check(&from(Ipv4Addr::from(number)), 1, 1, now).unwrap();
+        }
+        let soon = now + Duration::from_millis(10);
+        let quick = from(Ipv4Addr::new(10, 0, 0, 1));
+        assert!(callers.check(&quick, 1, 1_000_000, soon).is_err(), "there is no room");
+        assert!(
+            callers.check(&from(Ipv4Addr::from(7)), 1, 1, soon).is_err(),
+            "a second is not over"
+        );
+        // Who has been quiet for a second makes room, whatever the rate of who comes.
+        let later = now + Duration::from_secs(1);
+        callers.check(&quick, 1, 1_000_000, later).unwrap();
     }
 
     #[test]
