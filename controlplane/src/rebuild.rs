@@ -348,6 +348,6 @@ fn add_observer(
     };
     let producers = state.producers.iter().filter_map(|id| Id::new(spread::own_id(id)).ok());
     let producers = producers.filter(|id| registry.producers.contains_key(id)).collect();
-    let observer = Observer { info, hash: note.common.hash, producers };
+    let observer = Observer::new(info, note.common.hash, producers);
     registry.insert_observer(observer).then_some(())
 }

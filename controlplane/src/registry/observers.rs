@@ -1,6 +1,6 @@
 //! Observers in the registry: each knows its producers, and each producer its observers.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ironcast_api::{
     Id, ObserverInfo,
@@ -17,9 +17,29 @@ pub struct Observer {
     pub info: ObserverInfo,
     pub hash: BodyHash,
     pub producers: BTreeSet<Id>,
+    /// Held by each producer that is on its way to it.
+    coming: Arc<()>,
 }
 
 impl Observer {
+    /// That listens to these.
+    #[must_use]
+    pub fn new(info: ObserverInfo, hash: BodyHash, producers: BTreeSet<Id>) -> Self {
+        Self { info, hash, producers, coming: Arc::default() }
+    }
+
+    /// One more is on its way, until this is dropped.
+    #[must_use]
+    pub fn expect_one(&self) -> Arc<()> {
+        Arc::clone(&self.coming)
+    }
+
+    /// Those that it listens to, and those on their way.
+    #[must_use]
+    pub fn expected(&self) -> usize {
+        self.producers.len() + Arc::strong_count(&self.coming) - 1
+    }
+
     /// As the API describes it.
     #[must_use]
     pub fn whole_info(&self) -> ObserverInfo {

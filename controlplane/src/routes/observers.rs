@@ -126,7 +126,7 @@ fn begin(
     let info = info.clone();
     Ok(Step::create(creation, command.clone(), move |state, reply| {
         done(reply)?;
-        let observer = Observer { info: info.clone(), hash, producers: BTreeSet::new() };
+        let observer = Observer::new(info.clone(), hash, BTreeSet::new());
         if !state.registry.insert_observer(observer) {
             return Err(Problem::not_found("router", &info.router_id));
         }
@@ -229,11 +229,13 @@ pub async fn add_producer(
                 return Ok(Step::Done(observer.whole_info()));
             }
             let max = state.limits.producers_per_observer_max;
-            check_count(observer.producers.len(), max, "producers at this observer")?;
+            check_count(observer.expected(), max, "producers at this observer")?;
+            let coming = observer.expect_one();
             let name = name_of(state, &observer.info.router_id, producer_id)?;
             let (id, producer_id) = (id.clone(), producer_id.clone());
             Ok(Step::ask(Command::ObserveProducer(observe(&id, name)), {
                 move |state, reply| {
+                    drop(coming);
                     done(reply)?;
                     state.registry.observe(&id, &producer_id);
                     Ok(find(state, &id)?.whole_info())

@@ -6,7 +6,7 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, observer::Volume};
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{Stage, id},
+    stage::{Stage, call, eventually, id, produce},
     streams::next,
 };
 
@@ -92,6 +92,28 @@ async fn wrong_observers_are_refused_where_they_are_wrong() {
     }
     let path = "/v1/observers/none/producers/room-mic";
     assert_eq!(stage.refused("POST", path, Value::Null).await.1, "not_found");
+}
+
+#[tokio::test]
+async fn it_listens_to_no_more_than_allowed_however_many_ask_at_once() {
+    let stage = Stage::with(|config| config.limits.producers_per_observer_max = 1).await;
+    stage.call_of_two("room").await;
+    stage.ok("POST", "/v1/producers", produce("second", "room-bob-send", "opus")).await;
+    stage.ok("POST", "/v1/observers", create("o")).await;
+    // The first one's answer does not come yet.
+    stage.fake.turn(|knobs| knobs.mute.insert("ObserveProducer"));
+    let client = stage.client.clone();
+    let first = tokio::spawn(async move {
+        call(&client, "POST", "/v1/observers/o/producers/room-mic", Value::Null).await
+    });
+    eventually("the first one is on its way", || async {
+        stage.fake.count("ObserveProducer") == 1
+    })
+    .await;
+    let second = stage.refused("POST", "/v1/observers/o/producers/second", Value::Null).await;
+    assert_eq!((second.0, second.1.as_str()), (503, "no_capacity"));
+    assert_eq!(stage.fake.count("ObserveProducer"), 1);
+    first.abort();
 }
 
 #[tokio::test]
