@@ -111,6 +111,8 @@ fn limits_are_those_of_the_server() {
     assert_eq!(deadline["maximum"].as_f64(), Some(api::DRAIN_DEADLINE_S_MAX as f64));
     let calls = of("resources.host.Batch", "calls");
     assert_eq!(calls["maxItems"], api::BATCH_CALLS_MAX);
+    let types = of("resources.traces.TraceTypes", "types");
+    assert_eq!(types["maxItems"], api::TRACE_TYPES_MAX);
     let id = of("resources.routers.RouterInfo", "id");
     assert_eq!(id["maxLength"], api::id::ID_CHARACTERS_MAX);
     assert_eq!(

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use ironcast_api::{ErrorCode, Id, Problem, TraceEvent, TraceTypes, events::EventData};
+use ironcast_api::{
+    ErrorCode, Id, Problem, TRACE_TYPES_MAX, TraceEvent, TraceTypes, events::EventData,
+};
 use ironcast_protocol::{
     Command,
     snapshot::ResourceKind,
@@ -25,6 +27,10 @@ pub async fn set(
     id: &Id,
 ) -> Result<Answer, Problem> {
     let wanted = call.body::<TraceTypes>()?;
+    if wanted.types.len() > TRACE_TYPES_MAX {
+        let detail = format!("there are {TRACE_TYPES_MAX} types, {} are named", wanted.types.len());
+        return Err(Problem::invalid("/types", detail));
+    }
     let set = SetTrace {
         kind,
         id: id.to_string(),

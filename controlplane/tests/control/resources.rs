@@ -330,6 +330,14 @@ async fn wrong_input_names_its_place() {
             "invalid_request",
             "/types/0",
         ),
+        (
+            "PUT",
+            "/v1/producers/room-cam/trace",
+            json!({ "types": vec!["rtp"; 9] }),
+            400,
+            "invalid_request",
+            "/types",
+        ),
         ("POST", "/v1/data-producers", json!({}), 422, "unsupported", ""),
     ];
     let before = stage.state().await;

@@ -5,12 +5,16 @@ use serde::{Deserialize, Serialize};
 use crate::id::Id;
 use crate::resources::UnixMs;
 
+/// Most types of one request: there are no more.
+pub const TRACE_TYPES_MAX: usize = 8;
+
 /// `PUT /transports|producers|consumers/{id}/trace`, and its answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(salvo_oapi::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TraceTypes {
     /// What is traced from now on, in place of what was before; none ends it.
+    #[cfg_attr(feature = "openapi", salvo(schema(max_items = 8)))]
     pub types: Vec<TraceType>,
 }
 
