@@ -44,7 +44,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     } else if arguments.status {
         client.drain_status().await
     } else {
-        let deadline_s = arguments.deadline.map(|time| time.as_secs());
+        let deadline_s = arguments.deadline.map(whole_seconds);
         client.drain(&DrainRequest { deadline_s }).await
     };
     let status = status.map_err(|error| remote.failure(error))?;
@@ -60,6 +60,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         println!("{}", line(&status, now_ms()));
     }
     Ok(())
+}
+
+/// Rooms get no less than what was said: half a second is not none.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0))
 }
 
 /// Shows how it goes until nothing is left. Ctrl-C ends the showing only.
@@ -147,6 +152,13 @@ fn line(status: &DrainStatus, now_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deadline_is_no_sooner_than_asked() {
+        for (ms, seconds) in [(0, 0), (1, 1), (300, 1), (1_000, 1), (1_001, 2), (90_000, 90)] {
+            assert_eq!(whole_seconds(Duration::from_millis(ms)), seconds, "{ms}");
+        }
+    }
 
     #[test]
     fn one_line_says_how_far_it_is() {
