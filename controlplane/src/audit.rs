@@ -1,6 +1,6 @@
-//! Who created, closed and drained what: the last entries in memory for `GET /audit`, all of them as
-//! lines of JSON in a file if one is configured. Told by `routes` after each call that has changed
-//! something; nobody waits for the file. Holds names and ids, never a proof.
+//! Who created, closed, captured and drained what: the last entries in memory for `GET /audit`, all
+//! of them as lines of JSON in a file if one is configured. Told by `routes` after each call that
+//! has changed something; nobody waits for the file. Holds names and ids, never a proof.
 
 use std::{
     collections::VecDeque,
@@ -114,7 +114,16 @@ impl Audit {
             // A repeat, or nothing was there to close.
             return;
         }
-        let About { id, router_id } = about.unwrap_or_default();
+        self.note_by(who, (action, kind), about.unwrap_or_default());
+    }
+
+    /// Notes that somebody looks into the packets of a transport.
+    pub fn note_capture(&self, who: &Principal, with_payload: bool, about: About) {
+        let action = if with_payload { "capture_payload" } else { "capture" };
+        self.note_by(who, (action, "transport"), about);
+    }
+
+    fn note_by(&self, who: &Principal, (action, kind): (&str, &str), about: About) {
         self.add(AuditEntry {
             number: 0,
             time: unix_ms(),
@@ -122,8 +131,8 @@ impl Audit {
             address: who.address.map(|address| address.to_string()),
             action: action.to_owned(),
             kind: kind.to_owned(),
-            id,
-            router_id,
+            id: about.id,
+            router_id: about.router_id,
         });
     }
 
@@ -197,6 +206,7 @@ fn action_of(route: &Route) -> Option<(&'static str, &'static str)> {
         Op::CreateProducer => ("create", "producer"),
         Op::CreateConsumer => ("create", "consumer"),
         Op::CreateObserver => ("create", "observer"),
+        Op::CreatePipe => ("create", "pipe"),
         Op::CreateWebhook => ("create", "webhook"),
         Op::DeleteRouter => ("close", "router"),
         Op::DeleteTransport => ("close", "transport"),

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::stream::Ends;
 use crate::{
     auth::Principal,
-    call::{Call, internal},
+    call::{About, Call, internal},
     engine::{Engine, State, Step, unexpected},
     pcap::File,
 };
@@ -97,7 +97,9 @@ pub async fn open(
     }
     let slot = Slot::take(engine)?;
     let take = TakeCapture { id: id.to_string(), payload, is_last: false };
-    let (_, seq) = ask(engine, &caller, id, &take).await?;
+    let ((_, router_id), seq) = ask(engine, &caller, id, &take).await?;
+    let about = About { id: Some(id.clone()), router_id: Some(router_id) };
+    engine.audit.note_capture(&caller, payload, about);
     let file = File::new(id.as_str()).map_err(|error| internal(&error.to_string()))?;
     tracing::info!(transport = id.as_str(), by = &*caller.name, payload, "a capture begins");
     let mut ticks = tokio::time::interval(EVERY);
@@ -113,17 +115,17 @@ pub async fn open(
     Ok(Opened { pieces: pieces.boxed(), seq })
 }
 
-/// What has come since.
+/// What has come since, and the router that it is in.
 async fn ask(
     engine: &Arc<Engine>,
     caller: &Principal,
     id: &Id,
     take: &TakeCapture,
-) -> Result<(Captured, EventSeq), Problem> {
+) -> Result<((Captured, Id), EventSeq), Problem> {
     let look = |state: &mut State| {
-        state.registry.transport(caller, id)?;
+        let router_id = state.registry.transport(caller, id)?.info.router_id.clone();
         Ok(Step::ask(Command::TakeCapture(take.clone()), |_, reply| match reply? {
-            Reply::Captured(captured) => Ok(captured),
+            Reply::Captured(captured) => Ok((captured, router_id)),
             other => Err(unexpected(&other)),
         }))
     };
@@ -140,7 +142,7 @@ impl Capture {
             // A transport that is gone ends it too.
             let taken = ask(&self.slot.0, &self.caller, &self.id, &self.take).await.ok();
             let goes_on = taken.is_some() && !self.take.is_last;
-            let (captured, _) = taken.unwrap_or_default();
+            let captured = taken.map(|((captured, _), _)| captured).unwrap_or_default();
             self.dropped += captured.dropped;
             let mut written = self.file.add(&captured);
             if !goes_on {

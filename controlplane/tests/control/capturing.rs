@@ -82,6 +82,19 @@ async fn what_packets_carry_is_for_admins() {
     assert_eq!(get(&stage.client, path("")).await, 200);
     assert_eq!(get(&ops, path("&payload=1")).await, 200);
     assert_eq!(get(&bob, path("")).await, 404);
+    // Who looked into whose packets is noted.
+    let (_, audit) = call(&ops, "GET", "/v1/audit?limit=1000", Value::Null).await;
+    let items = audit["items"].as_array().unwrap().iter();
+    let captured: Vec<_> = items
+        .filter(|one| one["action"].as_str().unwrap().starts_with("capture"))
+        .map(|one| {
+            ["principal", "action", "kind", "id", "routerId"].map(|field| one[field].clone())
+        })
+        .collect();
+    let noted = |who: &str, action: &str| {
+        [who, action, "transport", "room-bob-recv", "room"].map(Value::from)
+    };
+    assert_eq!(captured, [noted("token:alice", "capture"), noted("token:ops", "capture_payload")],);
     for query in ["seconds=0", "seconds=3601", "seconds=x", "payload=2", "x=1"] {
         let path = format!("/v1/transports/room-bob-recv/capture?{query}");
         assert_eq!(get(&stage.client, path).await, 400, "{query}");

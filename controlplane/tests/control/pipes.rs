@@ -126,6 +126,10 @@ async fn a_producer_is_in_both_rooms_with_all_of_its_streams() {
         assert_eq!(shown["tuple"]["remotePort"], 28_000);
     }
     assert_eq!(ids(there, "producer"), ["cam", "mic"]);
+    let audit = here.ok("GET", "/v1/audit?routerId=here", Value::Null).await;
+    let pipes = audit["items"].as_array().unwrap().iter().filter(|one| one["kind"] == "pipe");
+    let noted: Vec<_> = pipes.map(|one| (one["action"].clone(), one["id"].clone())).collect();
+    assert_eq!((noted.len(), &noted[0]), (2, &(json!("create"), json!(consumer))));
 }
 
 #[tokio::test]

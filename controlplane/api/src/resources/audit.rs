@@ -20,12 +20,13 @@ pub struct AuditEntry {
     /// From where; missing for a unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
-    /// `create`, `close`, or what was asked of `/admin`: `reload`, `drain`, `undrain`.
+    /// `create`, `close`, `capture` and `capture_payload` (with what packets carry), or what was
+    /// asked of `/admin`: `reload`, `drain`, `undrain`.
     pub action: String,
-    /// `router`, `transport`, `producer`, `consumer`, `observer`, `participant`, `webhook`, or
-    /// `host`.
+    /// `router`, `transport`, `producer`, `consumer`, `observer`, `participant`, `pipe` (its id is
+    /// that of the consumer here), `webhook`, or `host`.
     pub kind: String,
-    /// Of what was created or closed.
+    /// Of what was created, closed or captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Id>,
     /// The router that it was in.
