@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::config::ProofsConfig;
 use certificates::Certificates;
 use jwt::{Expected, Jwt};
-pub use principal::{Caller, Principal, Proven, Scope, Scopes};
+pub use principal::{Caller, Principal, Proven, Scope, Scopes, is_whole_name};
 use tokens::Tokens;
 
 type Hash = [u8; 32];

@@ -45,6 +45,8 @@ use made::{Row, reach_of};
 use queue::{Bounds, Queue, Reason};
 pub use reach::Reach;
 
+/// In the state directory: what was not delivered, a file for each receiver.
+const FOLDER: &str = "webhooks";
 /// Events that are copied at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// How often the place is written down at most.
@@ -256,6 +258,24 @@ impl Webhooks {
     pub fn start(&self, engine: &Arc<Engine>, hooks: Vec<Hook>, made: Made) {
         self.lock().made = Some(made);
         self.replace(engine, hooks);
+        self.forget_others(&engine.config.state_dir.join(FOLDER));
+    }
+
+    /// What waited for receivers that were taken out of the file while no process ran: whoever gets
+    /// one of their names is somebody else.
+    fn forget_others(&self, folder: &Path) {
+        let all = self.lock();
+        let is_known = |name: &str| {
+            let made = all.made.as_ref();
+            all.running.contains_key(name) || made.is_some_and(|made| made.rows.contains_key(name))
+        };
+        // No folder, no files.
+        for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = file.path();
+            if !path.file_stem().and_then(|name| name.to_str()).is_some_and(is_known) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
     }
 
     /// These receivers stand in the file from now on. Who was there before keeps his queue.
@@ -314,9 +334,11 @@ impl Webhooks {
         let (count, most) = (made.rows.len() + configured.len(), settings.count_max);
         if count >= most {
             let detail = format!("{count} webhooks, and {most} are allowed (events.webhooks_max)");
-            return Err(Problem::new(ErrorCode::NoCapacity, detail));
+            return Err(Problem::new(ErrorCode::NoCapacity, detail).with_retry_after(5));
         }
         keep(made, id, Some(row.clone()))?;
+        // Of one before, whose last delivery was just being noted.
+        let _ = std::fs::remove_file(file_of(engine, id));
         let one = start(engine, hook, settings.clone());
         let created = CreatedWebhook { webhook: one.info(), secret: Some(row.secret) };
         running.insert(id.clone(), one);
@@ -382,8 +404,13 @@ fn keep(made: &mut Made, id: &Id, row: Option<Row>) -> Result<(), Problem> {
     })
 }
 
+/// Where the state of a receiver outlives the process.
+fn file_of(engine: &Engine, name: &Id) -> PathBuf {
+    engine.config.state_dir.join(FOLDER).join(format!("{name}.json"))
+}
+
 fn start(engine: &Arc<Engine>, hook: Hook, settings: Settings) -> Running {
-    let path = engine.config.state_dir.join("webhooks").join(format!("{}.json", hook.name));
+    let path = file_of(engine, &hook.name);
     let kept =
         std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Kept>(&text).ok());
     let bounds = Bounds {

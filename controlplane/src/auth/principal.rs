@@ -179,6 +179,15 @@ impl Principal {
     }
 }
 
+/// What stands before a principal's name: how it is proven.
+const KINDS: [&str; 3] = ["token:", "cert:", "jwt:"];
+
+/// A name that a principal can have, with how it is proven before it.
+#[must_use]
+pub fn is_whole_name(text: &str) -> bool {
+    KINDS.iter().any(|kind| text.strip_prefix(kind).is_some_and(is_name))
+}
+
 /// A name that can be shown to people and in JSON lines.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
@@ -219,6 +228,9 @@ mod tests {
         let long = "x".repeat(129);
         for bad in ["", "a\nb", "a\u{7f}", long.as_str()] {
             assert!(!is_name(bad), "{bad:?}");
+            assert!(!is_whole_name(&format!("token:{bad}")), "{bad:?}");
         }
+        assert!(["token:x", "cert:Ada Lovelace", "jwt:a:b"].into_iter().all(is_whole_name));
+        assert!(!["x", "local", "tokens:x", "Token:x"].into_iter().any(is_whole_name));
     }
 }

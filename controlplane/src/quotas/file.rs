@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use serde::Deserialize;
 
+use crate::auth::is_whole_name;
+
 /// Principals in the file: each has figures of its own in `/metrics`.
 const PRINCIPALS_MAX: usize = 1_000;
 
@@ -85,11 +87,7 @@ impl Quotas {
         let mut rows = BTreeMap::new();
         for row in written.quota {
             let name = row.principal.clone();
-            let kinds = ["token:", "cert:", "jwt:"];
-            if !kinds
-                .iter()
-                .any(|kind| name.strip_prefix(kind).is_some_and(|rest| !rest.is_empty()))
-            {
+            if !is_whole_name(&name) {
                 return Err(format!("{name:?} is no principal: token:, cert: or jwt: and a name"));
             }
             if rows.insert(name.clone(), row).is_some() {

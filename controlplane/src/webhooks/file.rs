@@ -18,7 +18,7 @@ use rustls::{
 use serde::Deserialize;
 
 use super::{http::Endpoint, reach::Reach};
-use crate::auth::{Caller, Principal, Proven, Scopes};
+use crate::auth::{Caller, Principal, Proven, Scopes, is_whole_name};
 
 /// A key that is easily guessed signs nothing.
 const SECRET_BYTES_MIN: usize = 16;
@@ -136,7 +136,7 @@ fn hook(row: &Row, secret: &[u8], ca: Option<&[u8]>) -> Result<Hook, String> {
         endpoint: endpoint(&row.url, ca, &Reach::All)?,
         secret: secret_of(secret)?.into(),
         types: types(row.events.as_deref())?,
-        principal: principal(row.principal.as_deref()),
+        principal: principal(row.principal.as_deref())?,
         of: row.principal.clone(),
         is_configured: true,
     })
@@ -234,17 +234,21 @@ pub(super) fn types(wanted: Option<&[String]>) -> Result<BTreeSet<&'static str>,
     Ok(types)
 }
 
-/// Who sees what this principal sees; without a name, what admins do.
-pub(super) fn principal(name: Option<&str>) -> Principal {
+/// Who sees what this principal sees; without a name, what admins do. One that nobody can have
+/// would be sent nothing for ever.
+pub(super) fn principal(name: Option<&str>) -> Result<Principal, String> {
+    if name.is_some_and(|name| !is_whole_name(name)) {
+        return Err("principal: it is token:, cert: or jwt: and a name".to_owned());
+    }
     let text: Arc<str> = name.unwrap_or("webhook").into();
-    Principal {
+    Ok(Principal {
         name: Arc::clone(&text),
         scopes: if name.is_some() { Scopes::READ } else { Scopes::ADMIN },
         caller: Caller::Name(text),
         proven: Proven::default(),
         expires_s: None,
         address: None,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -279,6 +283,8 @@ mod tests {
             ("secret_file = \"nowhere\"", "nowhere"),
             ("events = [\"router.born\"]", "router.born"),
             ("colour = \"green\"", "colour"),
+            ("principal = \"billing\"", "token:"),
+            ("principal = \"token:\"", "token:"),
         ] {
             let error = read_text(&row(more)).expect_err(more).to_string();
             assert!(error.contains(what), "{more}: {error}");

@@ -53,7 +53,7 @@ impl Row {
             endpoint,
             secret: secret_of(self.secret.as_bytes())?.into(),
             types: types(request.events.as_deref())?,
-            principal: principal(request.principal.as_deref()),
+            principal: principal(request.principal.as_deref())?,
             of: request.principal.clone(),
             is_configured: false,
         })

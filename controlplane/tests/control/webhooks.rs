@@ -508,6 +508,29 @@ async fn a_receiver_that_a_caller_made_outlives_the_process_until_it_is_deleted(
 }
 
 #[tokio::test]
+async fn what_waited_for_one_that_is_gone_is_sent_to_nobody() {
+    let ca = Ca::new();
+    let address = Receiver::start().await.address;
+    let mut stage = Stage::with(|config| {
+        with_hooks(config, &[(address, "")]);
+        config.webhooks.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    make_rooms(&stage, 0..1).await;
+    stage.server.take().expect("a server").stop().await;
+    assert!(stage.folder.join("webhooks/hook-0.json").exists());
+    // Taken out of the file while nobody reads it; then somebody else has the name.
+    stage.config.webhooks.file = None;
+    stage.replace_server().await;
+    let other = tls_receiver(&ca).await;
+    stage.ok("POST", "/v1/webhooks", wanted("hook-0", &other, &ca)).await;
+    make_rooms(&stage, 1..2).await;
+    other.has(1).await;
+    assert_eq!(other.types(), ["router.created"]);
+    assert_eq!(routers(&other.events(), "router.created"), names(1..2));
+}
+
+#[tokio::test]
 async fn callers_choose_no_address_that_only_this_host_reaches() {
     let ca = Ca::new();
     let receiver = tls_receiver(&ca).await;
@@ -529,6 +552,8 @@ async fn callers_choose_no_address_that_only_this_host_reaches() {
         ("url", json!(format!("https://example.org/{}", "x".repeat(2_048))), "/url"),
         ("ca", json!("no certificate"), "/ca"),
         ("events", json!(["router.born"]), "/events"),
+        ("principal", json!("billing"), "/principal"),
+        ("principal", json!(format!("token:{}", "x".repeat(129))), "/principal"),
         ("colour", json!("green"), "/colour"),
     ] {
         let mut request = json!({ "url": "https://example.org/x", "ca": ca.pem });
@@ -553,6 +578,9 @@ async fn callers_choose_no_address_that_only_this_host_reaches() {
     // No more than may be, and those of the file stay.
     request["id"] = json!("third");
     assert_eq!(stage.refused("POST", "/v1/webhooks", request.clone()).await.1, "no_capacity");
+    let (post, body) = ("POST".parse().unwrap(), Some(request.to_string().into()));
+    let answer = stage.client.request(post, "/v1/webhooks", body).await.unwrap();
+    assert_eq!(answer.retry_after, Some(5));
     request["id"] = json!("hook-0");
     assert_eq!(stage.refused("POST", "/v1/webhooks", request).await.1, "already_exists");
     let list = stage.ok("GET", "/v1/webhooks", Value::Null).await;
@@ -579,4 +607,14 @@ async fn webhooks_are_for_admins() {
     }
     let admin = stage.client_of("all-secret");
     assert_eq!(stage::call(&admin, "GET", "/v1/webhooks", Value::Null).await.0, 200);
+    // Their names are, too.
+    let request = json!({ "id": "x", "url": "https://localhost:9/", "ca": Ca::new().pem });
+    assert_eq!(stage::call(&admin, "POST", "/v1/webhooks", request).await.0, 201);
+    let metrics = async |client: &ironcast_client::Client| {
+        let get = "GET".parse().unwrap();
+        let answer = client.request(get, "/v1/metrics", None).await.unwrap();
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    assert!(metrics(&admin).await.contains("webhook=\"x\""));
+    assert!(!metrics(&stage.client).await.contains("webhook=\"x\""));
 }

@@ -25,6 +25,10 @@ pub struct CreateWebhook {
     pub events: Option<Vec<String>>,
     /// Only events of the routers of this principal, such as `token:billing`. Missing: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        salvo(schema(max_length = 134, pattern = "^(token|cert|jwt):.+$"))
+    )]
     pub principal: Option<String>,
     /// Certificates that are trusted instead of the system's, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
