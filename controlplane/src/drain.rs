@@ -6,7 +6,7 @@
 //! directory), and ends when the dataplane was started again, because that is what it was for.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +14,7 @@ use std::{
 
 use futures::StreamExt as _;
 use ironcast_api::{
-    DrainStatus, ErrorCode, Id, Problem,
+    DrainStatus, ErrorCode, Id, Problem, RouterCounts,
     events::{EventData, HostEvent, RouterClosedReason},
 };
 use ironcast_protocol::{Command, command};
@@ -78,13 +78,7 @@ pub fn check(state: &State) -> Result<(), Problem> {
 /// How far it is.
 #[must_use]
 pub fn status(state: &State) -> DrainStatus {
-    let registry = &state.registry;
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let of = |transport: &crate::registry::Transport| {
-        let participant = transport.info.participant_id.clone()?;
-        Some((transport.info.router_id.clone(), participant))
-    };
-    let participants: BTreeSet<_> = registry.transports.values().filter_map(of).collect();
+    let RouterCounts { participants, transports, .. } = state.registry.totals();
     let drain = state.drain.as_ref();
     DrainStatus {
         draining: drain.is_some(),
@@ -92,9 +86,9 @@ pub fn status(state: &State) -> DrainStatus {
         since: drain.map(|drain| drain.since),
         deadline: drain.and_then(|drain| drain.deadline),
         ends_dataplane: drain.is_some_and(|drain| drain.ends_dataplane),
-        routers: count(registry.routers.len()),
-        transports: count(registry.transports.len()),
-        participants: count(participants.len()),
+        routers: u32::try_from(state.registry.routers.len()).unwrap_or(u32::MAX),
+        transports,
+        participants,
     }
 }
 
@@ -269,7 +263,12 @@ async fn close(engine: &Arc<Engine>, id: Id) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ServerConfig, note::BodyHash, rebuild::new_router};
+    use crate::{
+        ServerConfig,
+        note::{BodyHash, TransportNote},
+        rebuild::{new_router, new_transport_info},
+        registry::Transport,
+    };
 
     fn state() -> State {
         State::new(&ServerConfig::in_folder("/nowhere"))
@@ -292,6 +291,38 @@ mod tests {
         let hash = BodyHash::of(&serde_json::Value::Null);
         state.registry.insert_router(new_router(info, 0, hash));
         id
+    }
+
+    #[test]
+    fn what_a_closed_router_held_is_not_counted() {
+        let mut state = state();
+        for router in ["one", "two"] {
+            let router_id = add_router(&mut state, router);
+            for (number, participant) in ["alice", "alice", "bob"].into_iter().enumerate() {
+                let created = ironcast_protocol::plain::PlainTransportCreated {
+                    local: ([127, 0, 0, 1], 28_000).into(),
+                    rtcp_local: None,
+                    srtp: None,
+                };
+                let note = TransportNote {
+                    participant_id: Some(Id::new(participant).unwrap()),
+                    ..TransportNote::default()
+                };
+                let id = Id::new(format!("{router}-{number}")).unwrap();
+                let link = crate::convert::plain_link(&created, false);
+                let info = new_transport_info(id, router_id.clone(), 0, link, &note);
+                assert!(state.registry.insert_transport(Transport::new(info, 0, note)));
+            }
+        }
+        let counts = |state: &State| {
+            let DrainStatus { routers, transports, participants, .. } = status(state);
+            (routers, transports, participants)
+        };
+        assert_eq!(counts(&state), (2, 6, 4));
+        let (id, reason) = (Id::new("one").unwrap(), RouterClosedReason::Drained);
+        state.registry.close_router(&id, reason, &mut state.events);
+        assert!(state.registry.has_remains());
+        assert_eq!(counts(&state), (1, 3, 2));
     }
 
     #[test]

@@ -117,6 +117,18 @@ impl Router {
         let info = RouterInfo { workers, ..self.info.clone() };
         PackedRouter { info, codecs: Arc::clone(&self.codecs) }
     }
+
+    /// How much hangs below it.
+    #[must_use]
+    pub fn counts(&self) -> RouterCounts {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        RouterCounts {
+            participants: count(self.participants.len()),
+            transports: count(self.transports.len()),
+            producers: count(self.producers.len()),
+            consumers: count(self.consumers.len()),
+        }
+    }
 }
 
 /// A router's description that is unpacked without the lock.
@@ -383,19 +395,16 @@ impl Registry {
         }
     }
 
-    /// How much hangs below a router.
+    /// How much there is on this host, without what closed routers have left.
     #[must_use]
-    pub fn counts(&self, router: &Router) -> RouterCounts {
-        let count = |ids: &BTreeSet<Id>| u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        let transports = router.transports.iter().filter_map(|id| self.transports.get(id));
-        let people: BTreeSet<&Id> =
-            transports.filter_map(|one| one.info.participant_id.as_ref()).collect();
-        RouterCounts {
-            participants: u32::try_from(people.len()).unwrap_or(u32::MAX),
-            transports: count(&router.transports),
-            producers: count(&router.producers),
-            consumers: count(&router.consumers),
-        }
+    pub fn totals(&self) -> RouterCounts {
+        let add = |all: RouterCounts, one: RouterCounts| RouterCounts {
+            participants: all.participants.saturating_add(one.participants),
+            transports: all.transports.saturating_add(one.transports),
+            producers: all.producers.saturating_add(one.producers),
+            consumers: all.consumers.saturating_add(one.consumers),
+        };
+        self.routers.values().map(Router::counts).fold(RouterCounts::default(), add)
     }
 
     /// Adds a router.

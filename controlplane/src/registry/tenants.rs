@@ -135,29 +135,35 @@ impl Registry {
                 return ids.take(count).cloned().collect();
             }
             None => {
-                let own = self.holdings.get(&who.name).map(|own| &own.routers);
-                own.into_iter().flatten().filter_map(|id| self.routers.get(id)).collect()
+                let Some(own) = self.holdings.get(&who.name) else { return Vec::new() };
+                if kind == Kind::Router {
+                    return own.routers.range::<Id, _>(behind).take(count).cloned().collect();
+                }
+                own.routers.iter().filter_map(|id| self.routers.get(id)).collect()
             }
         };
-        // Never more than two pages at once.
         let mut found = BTreeSet::new();
         for router in routers {
             let ids = match kind {
                 Kind::Router => {
                     let is_behind = after.is_none_or(|after| router.info.id > *after);
                     found.extend(is_behind.then_some(&router.info.id));
-                    None
+                    continue;
                 }
-                Kind::Transport => Some(&router.transports),
-                Kind::Producer => Some(&router.producers),
-                Kind::Consumer => Some(&router.consumers),
-                Kind::Observer => Some(&router.observers),
+                Kind::Transport => &router.transports,
+                Kind::Producer => &router.producers,
+                Kind::Consumer => &router.consumers,
+                Kind::Observer => &router.observers,
             };
-            if let Some(ids) = ids {
-                found.extend(ids.range::<Id, _>(behind).take(count));
-            }
-            while found.len() > count {
-                found.pop_last();
+            for id in ids.range::<Id, _>(behind) {
+                // A full page: what comes behind its last is not on it, nor the rest of this room.
+                if found.len() == count && found.last().is_some_and(|last| id > *last) {
+                    break;
+                }
+                found.insert(id);
+                if found.len() > count {
+                    found.pop_last();
+                }
             }
         }
         found.into_iter().cloned().collect()

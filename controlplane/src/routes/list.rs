@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use ironcast_api::{
     ConsumerList, Id, LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX, ObserverList, Problem, ProducerList,
-    RouterList, RouterListItem, TransportList,
+    RouterCounts, RouterList, RouterListItem, TransportList,
 };
 
 use crate::{
     auth::Principal,
     call::{Answer, Call},
     engine::{Engine, Step},
-    registry::{Kind, Observer, Registry, Router, Transport},
+    registry::{Kind, Observer, PackedInfo, PackedRouter, Registry, Transport},
 };
 
 /// Which page.
@@ -50,69 +50,83 @@ impl Page {
     }
 }
 
-async fn list<T: serde::Serialize + Send + 'static>(
+/// `take` copies under the lock no more than it has to; `write` makes the answer of it without the
+/// lock, because to unpack a thousand takes longer than others should wait.
+async fn list<T, L>(
     engine: &Arc<Engine>,
     take: impl Fn(&Registry) -> T + Send + Sync,
-) -> Result<Answer, Problem> {
-    let (list, seq) = engine.run(|state| Ok(Step::Done(take(&state.registry)))).await?;
-    Answer::json(200, &list, seq)
+    write: impl FnOnce(T) -> L + Send,
+) -> Result<Answer, Problem>
+where
+    T: Send + 'static,
+    L: serde::Serialize,
+{
+    let (taken, seq) = engine.run(|state| Ok(Step::Done(take(&state.registry)))).await?;
+    Answer::json(200, &write(taken), seq)
 }
 
 /// `GET /routers`.
 pub async fn routers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
-    list(engine, move |registry| {
+    let take = move |registry: &Registry| {
         let (ids, next_after) = page.ids(registry, Kind::Router);
-        let items = ids.iter().filter_map(|id| registry.routers.get(id));
-        let item = |one: &Router| RouterListItem {
-            router: one.whole_info(),
-            counts: registry.counts(one),
-        };
-        RouterList { items: items.map(item).collect(), next_after }
-    })
-    .await
+        let found = ids.iter().filter_map(|id| registry.routers.get(id));
+        let packed: Vec<_> = found.map(|one| (one.packed_info(), one.counts())).collect();
+        (packed, next_after)
+    };
+    let write = |(packed, next_after): (Vec<(PackedRouter, RouterCounts)>, _)| {
+        let item =
+            |(info, counts): (PackedRouter, _)| RouterListItem { router: info.unpack(), counts };
+        RouterList { items: packed.into_iter().map(item).collect(), next_after }
+    };
+    list(engine, take, write).await
 }
 
 /// `GET /transports`.
 pub async fn transports(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
-    list(engine, move |registry| {
+    let take = move |registry: &Registry| {
         let (ids, next_after) = page.ids(registry, Kind::Transport);
         let items = ids.iter().filter_map(|id| registry.transports.get(id));
         TransportList { items: items.map(Transport::whole_info).collect(), next_after }
-    })
-    .await
+    };
+    list(engine, take, |list| list).await
 }
 
 /// `GET /producers`.
 pub async fn producers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
-    list(engine, move |registry| {
+    let take = move |registry: &Registry| {
         let (ids, next_after) = page.ids(registry, Kind::Producer);
         let items = ids.iter().filter_map(|id| registry.producers.get(id));
         ProducerList { items: items.map(|one| one.info.clone()).collect(), next_after }
-    })
-    .await
+    };
+    list(engine, take, |list| list).await
 }
 
 /// `GET /consumers`.
 pub async fn consumers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
-    list(engine, move |registry| {
+    let take = move |registry: &Registry| {
         let (ids, next_after) = page.ids(registry, Kind::Consumer);
-        let items = ids.iter().filter_map(|id| registry.consumers.get(id));
-        ConsumerList { items: items.map(|one| one.whole_info()).collect(), next_after }
-    })
-    .await
+        let found = ids.iter().filter_map(|id| registry.consumers.get(id));
+        let packed: Vec<_> = found.map(|one| one.packed_info()).collect();
+        (packed, next_after)
+    };
+    let write = |(packed, next_after): (Vec<PackedInfo>, _)| ConsumerList {
+        items: packed.into_iter().map(PackedInfo::unpack).collect(),
+        next_after,
+    };
+    list(engine, take, write).await
 }
 
 /// `GET /observers`.
 pub async fn observers(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
     let page = Page::of(call)?;
-    list(engine, move |registry| {
+    let take = move |registry: &Registry| {
         let (ids, next_after) = page.ids(registry, Kind::Observer);
         let items = ids.iter().filter_map(|id| registry.observers.get(id));
         ObserverList { items: items.map(Observer::whole_info).collect(), next_after }
-    })
-    .await
+    };
+    list(engine, take, |list| list).await
 }

@@ -22,7 +22,7 @@ use crate::{
     convert,
     engine::{Engine, State, Step, unexpected},
     note::{self, BodyHash, ConnectNote},
-    registry::Transport,
+    registry::{PackedInfo, Transport},
     sdp,
 };
 
@@ -293,15 +293,22 @@ fn answer(transport: &Transport) -> Result<PlainConnectAnswer, Problem> {
 
 /// `GET /transports/{id}/sdp`.
 pub async fn sdp(engine: &Arc<Engine>, call: &Call, id: &Id) -> Result<Answer, Problem> {
-    let (text, seq) = engine
+    let ((link, packed), seq) = engine
         .run(|state| {
             let transport = seen(state, call, id)?;
-            let link = transport.info.plain().ok_or_else(not_plain)?;
+            let link = transport.info.plain().ok_or_else(not_plain)?.clone();
             let consumers = transport.consumers.iter();
             let consumers = consumers.filter_map(|id| state.registry.consumers.get(id));
-            let sent: Vec<_> = consumers.map(|one| (one.info.kind, one.parameters())).collect();
-            sdp::write(&transport.info.id, link, &sent).map(Step::Done)
+            let packed: Vec<_> = consumers.map(|one| one.packed_info()).collect();
+            Ok(Step::Done((link, packed)))
         })
         .await?;
+    // Without the lock: a transport may have thousands of them.
+    let unpack = |one: PackedInfo| {
+        let info = one.unpack();
+        (info.kind, info.rtp_parameters)
+    };
+    let sent: Vec<_> = packed.into_iter().map(unpack).collect();
+    let text = sdp::write(id, &link, &sent)?;
     Ok(Answer { status: 200, body: text.into(), media_type: SDP, seq, about: None })
 }

@@ -52,8 +52,7 @@ pub async fn top(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
 
 /// Of routers and transports only what the caller sees is named.
 fn of(state: &State, caller: &Principal, hottest: Hottest, count: usize) -> Top {
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let registry = &state.registry;
+    let totals = state.registry.totals();
     let mut routers: Vec<_> =
         hottest.routers.into_iter().filter_map(|rates| router(state, caller, rates)).collect();
     routers.sort_by_key(|one| std::cmp::Reverse(one.recv_bitrate + one.send_bitrate));
@@ -70,8 +69,8 @@ fn of(state: &State, caller: &Principal, hottest: Hottest, count: usize) -> Top 
         uptime_s: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: drain::status(state),
-        producers: number(registry.producers.len()),
-        consumers: number(registry.consumers.len()),
+        producers: totals.producers,
+        consumers: totals.consumers,
         workers: state.workers.iter().map(worker).collect(),
         routers,
         transports,
@@ -120,7 +119,7 @@ fn router(state: &State, caller: &Principal, rates: RouterRates) -> Option<TopRo
     Some(TopRouter {
         id: router.info.id.clone(),
         worker_id: router.info.worker_id.clone(),
-        counts: state.registry.counts(router),
+        counts: router.counts(),
         recv_bitrate: rates.recv_bitrate,
         send_bitrate: rates.send_bitrate,
     })
