@@ -26,6 +26,7 @@ use prometheus_client::{
 
 use crate::{
     admission::Admission,
+    auth::Principal,
     dataplane::Link,
     engine::Engine,
     placement::Worker,
@@ -185,12 +186,12 @@ impl Metrics {
     }
 }
 
-/// All of it.
+/// All of it, as far as it is for whoever asks.
 #[must_use]
-pub fn text(engine: &Engine) -> String {
+pub fn text(engine: &Engine, who: &Principal) -> String {
     let mut text = String::new();
     let mut seen = Registry::default();
-    seen.register_collector(Box::new(Seen::of(engine)));
+    seen.register_collector(Box::new(Seen::of(engine, who)));
     for registry in [&engine.metrics.registry, &seen] {
         // Writing to a string cannot fail.
         let _ = encode(&mut text, registry);
@@ -215,7 +216,7 @@ struct Seen {
     commands_waiting: usize,
     events: u64,
     event_bytes: usize,
-    resources: [(&'static str, usize); 4],
+    resources: [(&'static str, u32); 4],
     /// Open, refused, unproven and failed connections of each door.
     doors: Vec<(&'static str, [u64; 4])>,
     /// Of principals with a quota of their own.
@@ -226,7 +227,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(engine: &Engine) -> Self {
+    fn of(engine: &Engine, who: &Principal) -> Self {
+        // Somebody with a name of his own who is no admin is told of no other's.
+        let sees_all = who.is_admin() || who.owner().is_none();
         let doors = engine.metrics.doors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let doors = doors.into_iter().map(|(name, door)| {
             let count = door.count() as u64;
@@ -236,10 +239,11 @@ impl Seen {
         });
         let doors = doors.collect();
         let audit = engine.audit.counts();
-        let webhooks = engine.reloader.webhooks.figures();
+        let webhooks = if sees_all { engine.reloader.webhooks.figures() } else { Vec::new() };
         let state = engine.lock();
         let registry = &state.registry;
-        let principals = state.limits.quotas.principals().map(|name| {
+        let principals = state.limits.quotas.principals();
+        let principals = principals.filter(|name| sees_all || **name == *who.name).map(|name| {
             let quota = state.limits.quota_of(name);
             let has = registry.holdings(name);
             let has = |of: fn(&Holdings) -> u64| has.map_or(0, of);
@@ -252,6 +256,7 @@ impl Seen {
             (name.to_owned(), kinds)
         });
         let principals = principals.collect();
+        let totals = registry.totals();
         Self {
             uptime_s: engine.started.elapsed().as_secs(),
             is_attached: state.link.is_some(),
@@ -263,10 +268,10 @@ impl Seen {
             events: state.events.head().number,
             event_bytes: state.events.bytes(),
             resources: [
-                ("router", registry.routers.len()),
-                ("transport", registry.transports.len()),
-                ("producer", registry.producers.len()),
-                ("consumer", registry.consumers.len()),
+                ("router", u32::try_from(registry.routers.len()).unwrap_or(u32::MAX)),
+                ("transport", totals.transports),
+                ("producer", totals.producers),
+                ("consumer", totals.consumers),
             ],
             doors,
             principals,
@@ -320,8 +325,9 @@ impl Collector for Seen {
         }
         let help = "Kept for resuming";
         gauge(encoder, "ironcast_control_events_kept_bytes", help, self.event_bytes as u64)?;
-        let values =
-            self.resources.map(|(kind, count)| ([("kind", kind)], ConstGauge::new(count as u64)));
+        let values = self
+            .resources
+            .map(|(kind, count)| ([("kind", kind)], ConstGauge::new(u64::from(count))));
         family(encoder, "ironcast_resources", "What exists", values)?;
         self.encode_doors(encoder)?;
         self.encode_principals(encoder)?;

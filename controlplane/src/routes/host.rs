@@ -75,10 +75,10 @@ pub async fn worker(engine: &Arc<Engine>, id: &Id) -> Result<Answer, Problem> {
 }
 
 /// `GET /metrics`.
-pub fn metrics(engine: &Engine) -> Result<Answer, Problem> {
+pub fn metrics(engine: &Engine, call: &Call) -> Result<Answer, Problem> {
     Ok(Answer {
         status: 200,
-        body: metrics::text(engine).into(),
+        body: metrics::text(engine, &call.caller).into(),
         media_type: metrics::CONTENT_TYPE,
         seq: engine.seq(),
         about: None,

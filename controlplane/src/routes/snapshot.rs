@@ -48,7 +48,7 @@ struct Writer {
     stage: Stage,
     /// Of the list that is being written: whether it has something in it.
     has_items: bool,
-    /// The router behind which the next one is looked for.
+    /// The router that is being written, behind which the next one is looked for.
     after: Option<Id>,
     /// The only one that is wanted.
     router_id: Option<Id>,
@@ -104,9 +104,12 @@ struct Copied {
 }
 
 impl Copied {
-    fn of(state: &State, id: &Id) -> Option<Self> {
+    fn of(state: &State, who: &Principal, id: &Id, router_id: Option<&Id>) -> Option<Self> {
         let registry = &state.registry;
-        let transport = registry.transports.get(id)?;
+        let transport = registry.transport(who, id).ok()?;
+        if Some(&transport.info.router_id) != router_id {
+            return None;
+        }
         let producers = transport.producers.iter().filter_map(|id| registry.producers.get(id));
         let consumers = transport.consumers.iter().filter_map(|id| registry.consumers.get(id));
         Some(Self {
@@ -188,8 +191,10 @@ impl Writer {
     }
 
     fn transport(&mut self, id: &Id) {
-        // Closed in between: its event comes behind the snapshot.
-        let Some(copied) = Copied::of(&self.engine.lock(), id) else { return };
+        // Closed in between: its event comes behind the snapshot. Another may have its id since
+        // then, in a router that may be somebody else's.
+        let copied = Copied::of(&self.engine.lock(), &self.caller, id, self.after.as_ref());
+        let Some(copied) = copied else { return };
         self.comma();
         self.json(&copied.unpack());
         self.has_items = true;
@@ -198,7 +203,9 @@ impl Writer {
     fn observer(&mut self, id: &Id) {
         let info = {
             let state = self.engine.lock();
-            state.registry.observers.get(id).map(Observer::whole_info)
+            let found = state.registry.observer(&self.caller, id).ok();
+            let found = found.filter(|one| Some(&one.info.router_id) == self.after.as_ref());
+            found.map(Observer::whole_info)
         };
         let Some(info) = info else { return };
         self.comma();

@@ -90,7 +90,16 @@ pub async fn http3(connection: quinn::Connection) -> Http3 {
 
 /// Sends a `GET` over HTTP/3 and gives the status and the stream of its answer.
 pub async fn get(requests: &mut Http3, path: &str) -> (u16, Http3Stream) {
-    let request = Request::get(format!("https://localhost{path}")).body(()).expect("a request");
+    get_with(requests, path, "").await
+}
+
+/// The same, with a token that is shown.
+pub async fn get_with(requests: &mut Http3, path: &str, token: &str) -> (u16, Http3Stream) {
+    let mut request = Request::get(format!("https://localhost{path}"));
+    if !token.is_empty() {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request.body(()).expect("a request");
     let mut stream = requests.send_request(request).await.expect("a stream");
     stream.finish().await.expect("the request is sent");
     let response = stream.recv_response().await.expect("an answer");

@@ -107,6 +107,19 @@ async fn single_principals_may_have_more_or_less_than_others() {
     ] {
         assert!(text.contains(line), "no {line} in {text}");
     }
+    // Who asks in his own name is told of no other's; who asks as an admin is.
+    let of = async |token: &str| {
+        let mut request = http::request("GET", "/v1/metrics", "");
+        let value = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", value);
+        let plain = stage.server().plain.unwrap();
+        let answer = http::send(http::Way::Plain, plain, &[], request).await;
+        String::from_utf8(answer.body.to_vec()).unwrap()
+    };
+    // Bob has had enough calls for this second.
+    let (of_alice, of_ops) = (of("alice-secret").await, of("ops-secret").await);
+    assert!(of_alice.contains("token:alice") && !of_alice.contains("token:bob"), "{of_alice}");
+    assert!(of_ops.contains("token:alice") && of_ops.contains("token:bob"), "{of_ops}");
 }
 
 #[tokio::test]

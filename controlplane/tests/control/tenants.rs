@@ -1,10 +1,11 @@
 //! Several principals on one host: what each may do, and that another's resources are not there for
 //! him, whatever he asks and whoever has restarted.
 
+use bytes::Buf as _;
 use futures::StreamExt as _;
 use ironcast_api::EventData;
 use ironcast_client::Client;
-use ironcast_protocol::Event as Reported;
+use ironcast_protocol::{Command, Event as Reported};
 use serde_json::{Value, json};
 
 use crate::{
@@ -111,6 +112,18 @@ const CALLS: &[(&str, &str, &str)] = &[
     ("POST", "/v1/consumers/{}/request-key-frame", "room-bob-mic"),
     ("GET", "/v1/consumers/{}/stats", "room-bob-mic"),
     ("GET", "/v1/consumers/{}/dump", "room-bob-mic"),
+    ("GET", "/v1/transports/{}/sdp", "room-alice-send"),
+    ("PUT", "/v1/transports/{}/trace", "room-alice-send"),
+    ("PUT", "/v1/producers/{}/trace", "room-mic"),
+    ("PUT", "/v1/consumers/{}/trace", "room-bob-mic"),
+    ("GET", "/v1/observers?routerId={}", "room"),
+    ("GET", "/v1/observers/{}", "room-ear"),
+    ("DELETE", "/v1/observers/{}", "room-ear"),
+    ("POST", "/v1/observers/{}/pause", "room-ear"),
+    ("POST", "/v1/observers/{}/resume", "room-ear"),
+    ("GET", "/v1/observers/{}/dump", "room-ear"),
+    ("POST", "/v1/observers/{}/producers/room-mic", "room-ear"),
+    ("DELETE", "/v1/observers/{}/producers/room-mic", "room-ear"),
 ];
 
 fn body_of(method: &str, path: &str) -> Value {
@@ -126,14 +139,21 @@ fn body_of(method: &str, path: &str) -> Value {
             json!({ "maxOutgoingBitrate": 1_000_000 })
         }
         ("PATCH", _) => json!({ "priority": 9 }),
+        ("PUT", _) => json!({ "types": [] }),
         _ => Value::Null,
     }
+}
+
+/// What the dataplane was asked for by callers: for its figures it is asked each second.
+fn orders(stage: &Stage) -> usize {
+    let is_order = |one: &Command| !matches!(one, Command::Workers | Command::Process);
+    stage.fake.commands().iter().filter(|one| is_order(one)).count()
 }
 
 /// Another's id is answered exactly as one that nobody has, and nothing happens.
 async fn is_hidden(stage: &Stage, stranger: &Client) {
     let before = stage.state().await;
-    let commands = stage.fake.commands().len();
+    let commands = orders(stage);
     let mut calls = Vec::new();
     for (method, path, id) in CALLS {
         let body = body_of(method, path);
@@ -167,15 +187,17 @@ async fn is_hidden(stage: &Stage, stranger: &Client) {
     assert_eq!(status(stranger, "POST", "/v1/producers", producer).await.0, 404);
     let consumer = json!({ "transportId": "room-bob-recv", "producerId": "room-mic" });
     assert_eq!(status(stranger, "POST", "/v1/consumers", consumer).await.0, 404);
+    let observer = json!({ "id": "o", "routerId": "room", "type": "audiolevel" });
+    assert_eq!(status(stranger, "POST", "/v1/observers", observer).await.0, 404);
     let again = json!({ "id": "room", "appData": { "n": 1 } });
     let taken = (409, "already_exists".to_owned());
     assert_eq!(status(stranger, "POST", "/v1/routers", again).await, taken);
-    for list in ["routers", "transports", "producers", "consumers", "snapshot"] {
+    for list in ["routers", "transports", "producers", "consumers", "observers", "snapshot"] {
         let (_, answer) = call(stranger, "GET", &format!("/v1/{list}"), Value::Null).await;
         let items = answer.get("items").or_else(|| answer.get("routers")).unwrap();
         assert_eq!(items, &json!([]), "{list}");
     }
-    assert_eq!(stage.fake.commands().len(), commands, "the dataplane was asked for nothing");
+    assert_eq!(orders(stage), commands, "the dataplane was asked for nothing");
     assert_eq!(stage.state().await, before);
 }
 
@@ -183,6 +205,9 @@ async fn is_hidden(stage: &Stage, stranger: &Client) {
 async fn anothers_resources_are_not_there() {
     let mut stage = Stage::with_tokens(TOKENS, "alice-secret").await;
     stage.call_of_two("room").await;
+    let ear = json!({ "id": "room-ear", "routerId": "room", "type": "audiolevel" });
+    stage.ok("POST", "/v1/observers", ear).await;
+    stage.ok("POST", "/v1/observers/room-ear/producers/room-mic", Value::Null).await;
     let room = stage.ok("GET", "/v1/routers/room", Value::Null).await;
     assert_eq!(room["owner"], "token:alice");
     for _ in 0..2 {
@@ -201,6 +226,46 @@ async fn anothers_resources_are_not_there() {
     let ops = stage.client_of("ops-secret");
     assert_eq!(call(&ops, "DELETE", "/v1/routers/room", Value::Null).await.0, 204);
     assert_eq!(stage.call("GET", "/v1/routers/room", Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_being_read_goes_into_no_other_room() {
+    let stage = Stage::with_tokens(TOKENS, "alice-secret").await;
+    let bob = stage.client_of("bob-secret");
+    let make = async |client: &Client, kind: &str, body: Value| {
+        let (status, answer) = call(client, "POST", &format!("/v1/{kind}"), body).await;
+        assert_eq!(status, 201, "{answer}");
+    };
+    // More than is written ahead of a reader who takes little.
+    let text = "x".repeat(7_000);
+    let transport = |room: &str, number: u32| {
+        let id = format!("t-{number:02}");
+        json!({ "id": id, "routerId": room, "type": "webrtc", "appData": { "text": text } })
+    };
+    let observer = |room: &str| json!({ "id": "ear", "routerId": room, "type": "activespeaker" });
+    make(&stage.client, "routers", json!({ "id": "of-alice" })).await;
+    for number in 0..60 {
+        make(&stage.client, "transports", transport("of-alice", number)).await;
+    }
+    make(&stage.client, "observers", observer("of-alice")).await;
+    let connection = http::quic(stage.server().address, &stage.trust(), 4_096).await;
+    let mut requests = http::http3(connection).await;
+    let (status, mut snapshot) =
+        http::get_with(&mut requests, "/v1/snapshot", "alice-secret").await;
+    assert_eq!(status, 200);
+    // Meanwhile the room ends, and its ids are somebody else's.
+    stage.ok("DELETE", "/v1/routers/of-alice", Value::Null).await;
+    make(&bob, "routers", json!({ "id": "of-bob" })).await;
+    make(&bob, "transports", transport("of-bob", 59)).await;
+    make(&bob, "observers", observer("of-bob")).await;
+    let mut body = Vec::new();
+    while let Some(mut piece) = snapshot.recv_data().await.expect("the rest") {
+        body.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+    }
+    let seen: Value = serde_json::from_slice(&body).expect("it is whole");
+    let transports = seen["routers"][0]["transports"].as_array().unwrap();
+    assert!((1..60).contains(&transports.len()), "{}", transports.len());
+    assert!(!String::from_utf8(body).unwrap().contains("of-bob"));
 }
 
 #[tokio::test]
