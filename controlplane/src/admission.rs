@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,15 @@ use salvo::{
     fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy},
 };
 use tokio::{sync::watch, time::timeout};
+
+/// What counts as one address: whoever has an IPv6 address has its /64.
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        v4 => v4,
+    }
+}
 
 /// See the head of this file. One for each door: a peer's address and port are its own there.
 pub struct Admission {
@@ -90,7 +99,7 @@ impl Admission {
     #[must_use]
     pub fn has_room(&self, address: IpAddr) -> bool {
         let open = self.open();
-        let count = open.by_address.get(&address.to_canonical()).copied().unwrap_or_default();
+        let count = open.by_address.get(&site(address)).copied().unwrap_or_default();
         let has_room = self.per_address_max == 0 || count < self.per_address_max;
         if !has_room {
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -109,7 +118,7 @@ impl Admission {
     pub fn enter(self: &Arc<Self>, peer: SocketAddr) -> Slot {
         let (sender, proof) = watch::channel(Proof::Missing);
         let mut open = self.open();
-        *open.by_address.entry(peer.ip().to_canonical()).or_default() += 1;
+        *open.by_address.entry(site(peer.ip())).or_default() += 1;
         if open.unproven.len() >= (self.connections_max / 2).max(1)
             && let Some(oldest) = open.unproven.pop_first()
             && let Some(goes) = open.proofs.get(&oldest)
@@ -162,7 +171,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let open = &mut *self.admission.open();
-        let address = self.peer.ip().to_canonical();
+        let address = site(self.peer.ip());
         if let Some(count) = open.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -242,6 +251,18 @@ mod tests {
         assert!(admission.has_room(peer(3).ip()));
         assert!(admission.open().by_address.is_empty() && admission.count() == 0);
         assert_eq!(admission.refused.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn whoever_has_an_ipv6_address_has_its_network() {
+        let admission = Admission::new(10, 2, Duration::from_secs(10));
+        let at = |text: &str| SocketAddr::new(text.parse().unwrap(), 7);
+        let slots =
+            ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2"].map(|text| admission.enter(at(text)));
+        assert!(!admission.has_room(at("2001:db8:0:1:1:2:3:4").ip()));
+        assert!(admission.has_room(at("2001:db8:0:2::1").ip()));
+        drop(slots);
+        assert!(admission.open().by_address.is_empty());
     }
 
     #[tokio::test]

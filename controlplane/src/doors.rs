@@ -25,7 +25,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     ServerConfig, ServerError,
-    admission::{Admission, Policy},
+    admission::{Admission, Policy, site},
     auth::{Caller, Gate, Principal, Shown, Way},
     call::{Answer, Body, Call, JSON},
     engine::Engine,
@@ -180,7 +180,7 @@ impl Door {
     /// Whether somebody who need not say who he is does not call too often.
     fn stranger_may(&self, request: &Request) -> Result<(), Problem> {
         let peer = request.remote_addr().clone().into_std();
-        let stranger = Caller::Address(peer.map(|peer| peer.ip().to_canonical()));
+        let stranger = Caller::Address(peer.map(|peer| site(peer.ip())));
         let per_s = self.engine.limits().unauthenticated_per_s;
         self.engine.strangers.check(&stranger, 1, per_s, Instant::now())
     }
@@ -196,7 +196,7 @@ impl Door {
             return Ok(Principal::probe(address));
         }
         let limits = engine.limits();
-        let stranger = Caller::Address(address);
+        let stranger = Caller::Address(address.map(site));
         let refused = |problem: Problem| {
             let limited = engine.strangers.check(&stranger, 1, limits.unauthenticated_per_s, now);
             Err(limited.err().unwrap_or(problem))
@@ -208,10 +208,11 @@ impl Door {
         let in_quic = in_quic.into_iter().flat_map(|chain| chain.0.iter().map(AsRef::as_ref));
         let in_tls = request.tls_info().into_iter().flat_map(|tls| tls.peer_certificates());
         let chain: Vec<&[u8]> = in_quic.chain(in_tls.map(Vec::as_slice)).collect();
+        // What is shown has to be good: what is no text is shown, too.
         let authorization = request.headers().get(header::AUTHORIZATION);
         let caller = self.gate.authenticate(&Shown {
             way: self.way,
-            authorization: authorization.and_then(|value| value.to_str().ok()),
+            authorization: authorization.map(|value| value.to_str().unwrap_or_default()),
             chain: &chain,
             address,
             may_verify: engine.strangers.has_some(&stranger, limits.unauthenticated_per_s, now),
