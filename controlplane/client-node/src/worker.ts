@@ -23,6 +23,12 @@ export interface RouterOptions {
   /** On this worker of the host, and no other. */
   workerId?: string;
   placement?: Placement;
+  /** With `hash`: routers with the same key go to the same worker. Without it the router's id. */
+  placementKey?: string;
+  /** The videos of so many who spoke last are forwarded; without it all. */
+  lastN?: number;
+  /** So many voices are forwarded, the loudest; without it all. */
+  loudestN?: number;
   appData?: AppData;
 }
 
@@ -104,9 +110,10 @@ export class Worker extends Emitter<WorkerEvents> {
     return [...this.#routers.values()];
   }
 
-  async createRouter({ id, mediaCodecs, workerId, placement, appData = {} }: RouterOptions = {}): Promise<Router> {
+  async createRouter(options: RouterOptions = {}): Promise<Router> {
     if (this.#closed) throw closedError('worker');
-    const body: CreateRouter = { id, mediaCodecs, workerId, placement, appData };
+    const { id, mediaCodecs, workerId, placement, placementKey, lastN, loudestN, appData = {} } = options;
+    const body: CreateRouter = { id, mediaCodecs, workerId, placement, placementKey, lastN, loudestN, appData };
     const make = (info: RouterInfo, seq: Seq) => this.#add(info, appData, seq);
     const router = await this.#session.create('router', '/routers', body, make);
     this.observer.safeEmit('newrouter', router);

@@ -73,6 +73,13 @@ test('a room: codecs, transports, connect, produce, consume', { timeout }, async
   await router.close();
 });
 
+test('a room says whom it forwards, and by which key it is placed', { timeout }, async () => {
+  const router = await worker.createRouter({ placement: 'hash', placementKey: 'team-7', lastN: 4, loudestN: 3 });
+  const { lastN, loudestN } = await worker.client.call('GET', `/routers/${router.id}`);
+  assert.deepEqual({ lastN, loudestN }, { lastN: 4, loudestN: 3 });
+  await router.close();
+});
+
 test('pausing is seen on both sides, once', { timeout }, async () => {
   const { router, producer, consumer } = await room(worker);
   const seen = [];
@@ -200,6 +207,9 @@ test('errors have codes, and the wrong field is named', { timeout }, async () =>
   const refused = await from.produce({ kind: 'audio', rtpParameters: { ...AUDIO, codecs: [{ mimeType: 'audio/G7110', payloadType: 8, clockRate: 8000 }] } }).catch((error) => error);
   assert.ok(refused instanceof errors.UnsupportedError, String(refused));
   await assert.rejects(worker.createRouter({ id: 'no spaces, please' }), { code: 'invalid_request', status: 400, pointer: '/id' });
+  for (const [name, value] of [['placementKey', 'no spaces'], ['lastN', 0], ['loudestN', 0]]) {
+    await assert.rejects(worker.createRouter({ placement: 'hash', [name]: value }), { code: 'invalid_request', pointer: `/${name}` });
+  }
   await assert.rejects(worker.createRouter({ id: router.id }), { code: 'already_exists' });
   await assert.rejects(from.produce({ id: producer.id, kind: 'audio', rtpParameters: AUDIO }), { code: 'already_exists' });
   const circle = {};
