@@ -14,7 +14,6 @@ mod showing;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -46,9 +45,6 @@ const AGAIN_LONGEST: Duration = Duration::from_secs(1);
 /// Dead routers that are remembered.
 const DEAD_MAX: usize = 64;
 
-/// Between two looks at whether all is written.
-const LOOK_AT_WRITES: Duration = Duration::from_millis(5);
-
 /// Rooms that are opened or closed at once.
 const TURNS: usize = 64;
 
@@ -62,6 +58,8 @@ fn next_version(last: u64) -> u64 {
 struct Waiting {
     people: BTreeMap<(Id, Id), Write>,
     others: VecDeque<Write>,
+    /// Something is being written, or has failed and may have to wait again.
+    is_writing: bool,
 }
 
 /// The way to the other nodes.
@@ -79,6 +77,8 @@ pub(crate) struct Fleet {
     times: FleetTimes,
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// All that was said is written.
+    written: Notify,
     /// When a node was heard of last.
     nodes: Mutex<HashMap<String, Instant>>,
     /// Those that were gone at the last look.
@@ -93,8 +93,6 @@ pub(crate) struct Fleet {
     hosts: Arc<Hosts>,
     /// The version of what was said last of a broadcast of this node.
     last_show: Mutex<u64>,
-    /// Something is being written.
-    is_writing: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -154,6 +152,7 @@ impl Fleet {
             times,
             waiting: Mutex::default(),
             wake: Notify::new(),
+            written: Notify::new(),
             nodes: Mutex::default(),
             gone: Mutex::default(),
             link: Mutex::default(),
@@ -164,7 +163,6 @@ impl Fleet {
             moving: Mutex::default(),
             hosts,
             last_show: Mutex::default(),
-            is_writing: AtomicBool::new(false),
             metrics,
         }
     }
@@ -231,12 +229,12 @@ impl Fleet {
                 let rest = WRITES_AT_ONCE - all.len();
                 let others = rest.min(waiting.others.len());
                 all.extend(waiting.others.drain(..others));
-                // Under the lock: nothing is neither waiting nor being written.
-                self.is_writing.store(!all.is_empty(), Ordering::Relaxed);
-                if !all.is_empty() {
+                waiting.is_writing = !all.is_empty();
+                if waiting.is_writing {
                     return all;
                 }
             }
+            self.written.notify_waiters();
             woken.await;
         }
     }
@@ -269,14 +267,17 @@ impl Fleet {
     /// Whether all that was said is written.
     fn has_written_all(&self) -> bool {
         let waiting = self.waiting();
-        let is_empty = waiting.people.is_empty() && waiting.others.is_empty();
-        is_empty && !self.is_writing.load(Ordering::Relaxed)
+        waiting.people.is_empty() && waiting.others.is_empty() && !waiting.is_writing
     }
 
     /// Waits until it is.
     pub(super) async fn until_written(&self) {
-        while !self.has_written_all() {
-            tokio::time::sleep(LOOK_AT_WRITES).await;
+        loop {
+            let written = self.written.notified();
+            if self.has_written_all() {
+                return;
+            }
+            written.await;
         }
     }
 
