@@ -39,7 +39,7 @@ use crate::{
     hops,
     life::Pulse,
     messages::{Answer, ToHub, ToWorker},
-    neighbours::Neighbours,
+    neighbours::{Met, Neighbours},
     orders::Orders,
     plain::{self, PlainSockets},
     ports::{NoPort, Opening, Ports},
@@ -511,11 +511,8 @@ impl<S: Sealer> WorkerEngine<S> {
     /// be had.
     fn open_hop(&self, local: SocketAddr, remote: SocketAddr, io: &mut Io) -> Option<PathId> {
         let Parts { neighbours, directory, number, .. } = &self.parts;
-        if !neighbours.are_both_here(local, remote) {
-            return None;
-        }
-        let end = io.open_hop().ok()?;
-        if let Some((worker, far)) = neighbours.meet(local, remote, end) {
+        let Met { end, far } = neighbours.meet(local, remote, || io.open_hop().ok())?;
+        if let Some((worker, far)) = far {
             if let Err(error) = io.connect_hop(end, worker, far) {
                 tracing::warn!(%local, %remote, %error, "a pipe takes the way over sockets");
                 io.close_path(end);

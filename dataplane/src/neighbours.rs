@@ -20,6 +20,15 @@ struct Place {
     end: Option<(SocketAddr, PathId)>,
 }
 
+/// A pipe's end whose other end is in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Met {
+    /// Its way: an end of a hop.
+    pub end: PathId,
+    /// The other end and whose it is, once that one is connected to this one.
+    pub far: Option<(WorkerId, PathId)>,
+}
+
 /// See the file's head.
 #[derive(Debug, Clone, Default)]
 pub struct Neighbours(Arc<Mutex<BTreeMap<SocketAddr, Place>>>);
@@ -44,26 +53,24 @@ impl Neighbours {
         self.places().retain(|_, place| place.worker != worker);
     }
 
-    /// Whether both are bound by pipes of this process.
-    #[must_use]
-    pub fn are_both_here(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        let places = self.places();
-        places.contains_key(&local) && places.contains_key(&remote)
-    }
-
-    /// The pipe at `local` is connected to `remote`, by that end of a hop. Returns the other end and whose
-    /// it is, if that one is connected to this one.
+    /// The pipe at `local` is connected to `remote`. None where that is no pipe of this process, or where
+    /// `open` gives no end of a hop for it.
     pub fn meet(
         &self,
         local: SocketAddr,
         remote: SocketAddr,
-        end: PathId,
-    ) -> Option<(WorkerId, PathId)> {
+        open: impl FnOnce() -> Option<PathId>,
+    ) -> Option<Met> {
         let mut places = self.places();
-        places.get_mut(&local)?.end = Some((remote, end));
-        let far = places.get(&remote)?;
-        let (to, far_end) = far.end?;
-        (to == local).then_some((far.worker, far_end))
+        if !places.contains_key(&remote) {
+            return None;
+        }
+        let near = places.get_mut(&local)?;
+        let end = open()?;
+        near.end = Some((remote, end));
+        let far = places[&remote];
+        let to_this = far.end.filter(|(to, _)| *to == local);
+        Some(Met { end, far: to_this.map(|(_, far_end)| (far.worker, far_end)) })
     }
 }
 
@@ -78,20 +85,25 @@ mod tests {
         let end = |slot| PathId { slot, generation: 0 };
         neighbours.add(a, 0);
         neighbours.add(b, 1);
-        assert!(neighbours.are_both_here(a, b));
-        assert!(!neighbours.are_both_here(a, c) && !neighbours.are_both_here(c, a));
-        assert_eq!(neighbours.meet(a, b, end(7)), None, "the other one is not connected yet");
-        assert_eq!(neighbours.meet(b, a, end(8)), Some((0, end(7))));
+        let meet = |local, remote, slot| neighbours.meet(local, remote, || Some(end(slot)));
+        let waits = |slot| Some(Met { end: end(slot), far: None });
+        let not_here = |local, remote| {
+            neighbours.meet(local, remote, || unreachable!("no way for who is not here")).is_none()
+        };
+        assert!(not_here(a, c) && not_here(c, a));
+        assert_eq!(meet(a, b, 7), waits(7), "the other one is not connected yet");
+        assert_eq!(meet(b, a, 8), Some(Met { end: end(8), far: Some((0, end(7))) }));
         // One that wants another.
         neighbours.add(c, 2);
-        assert_eq!(neighbours.meet(c, b, end(9)), None);
+        assert_eq!(meet(c, b, 9), waits(9));
+        // Without a way nobody is met.
+        assert_eq!(neighbours.meet(c, b, || None), None);
         // What is gone is not met, nor what was there before.
         neighbours.remove(a);
-        assert_eq!(neighbours.meet(b, a, end(8)), None);
+        assert!(not_here(b, a));
         neighbours.add(a, 0);
-        assert_eq!(neighbours.meet(b, a, end(8)), None);
+        assert_eq!(meet(b, a, 8), waits(8));
         neighbours.forget(1);
-        assert!(!neighbours.are_both_here(a, b));
-        assert_eq!(neighbours.meet(b, a, end(8)), None);
+        assert!(not_here(a, b) && not_here(b, a));
     }
 }
