@@ -350,7 +350,11 @@ pub fn dtls_parameters(role: DtlsRole, fingerprint: &Fingerprint) -> Value {
     })
 }
 
-fn text(answer: &Value, field: &'static str) -> Result<String, ControlError> {
+/// A field of an answer that has to be there.
+///
+/// # Errors
+/// It is not, or is no text.
+pub fn text(answer: &Value, field: &'static str) -> Result<String, ControlError> {
     answer[field].as_str().map(str::to_owned).ok_or_else(|| OrtcError::Field(field).into())
 }
 

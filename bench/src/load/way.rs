@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use ironcast_load::{Control, call::ControlError, http::PlainHttp, ortc::OrtcError};
+use ironcast_load::{
+    Control,
+    call::{ControlError, text},
+    http::PlainHttp,
+    ortc::OrtcError,
+};
 use serde_json::{Value, json};
 
 /// Between two signs of life; after 30 s without one somebody is gone.
@@ -193,8 +198,4 @@ impl Control for Way {
             }
         }
     }
-}
-
-fn text(answer: &Value, field: &'static str) -> Result<String, ControlError> {
-    answer[field].as_str().map(str::to_owned).ok_or_else(|| OrtcError::Field(field).into())
 }
