@@ -68,6 +68,24 @@ impl Rooms {
         let tracks = of(self.cameras) + of(self.screens) + of(self.talkers);
         self.rooms * tracks * (self.people - 1)
     }
+
+    /// What somebody sends, by his place among all.
+    fn sends(&self, at: usize) -> Sends {
+        let place = at % self.people;
+        Sends {
+            camera: place < self.cameras,
+            screen: place < self.screens,
+            talks: place < self.talkers,
+        }
+    }
+}
+
+/// What somebody sends. Everybody has a microphone; who does not talk is not heard.
+#[derive(Clone, Copy, Default)]
+struct Sends {
+    camera: bool,
+    screen: bool,
+    talks: bool,
 }
 
 /// A running load.
@@ -178,7 +196,7 @@ impl RoomsLoad {
             plan: self.plan.clone(),
             room: room(at / self.plan.people),
             name: format!("{PERSON}{at}"),
-            place: at % self.plan.people,
+            sends: self.plan.sends(at),
             number: at,
             cipher: self.cipher.clone(),
             tally: self.tally.clone(),
@@ -208,10 +226,10 @@ impl RoomsLoad {
     /// What others receive of somebody: the producers.
     fn tracks(&self, sender: usize, layer: usize) -> Vec<(String, Track)> {
         let source = &self.people[sender];
-        let talks = sender % self.plan.people < self.plan.talkers;
         let track = |one: &Source, what| (one.0.clone(), what);
         let camera = source.camera.as_ref().map(|one| track(one, Track::Camera(layer)));
         let screen = source.screen.as_ref().map(|one| track(one, Track::Screen));
+        let talks = self.plan.sends(sender).talks;
         let microphone = talks.then(|| track(&source.microphone, Track::Microphone));
         [camera, screen, microphone].into_iter().flatten().collect()
     }
@@ -245,8 +263,8 @@ impl RoomsLoad {
             let at = self.people.len() + number;
             let newcomer = Newcomer {
                 room: room(0),
-                // Nobody has a track of his.
-                place: usize::MAX,
+                // He only watches.
+                sends: Sends::default(),
                 ..self.newcomer(at)
             };
             let name = newcomer.name.clone();
@@ -276,7 +294,7 @@ impl RoomsLoad {
     pub(super) fn play(&mut self, rooms: usize) {
         self.playing = rooms;
         for (at, person) in self.people.iter().enumerate() {
-            let (plays, talks) = (at < self.heard(), at % self.plan.people < self.plan.talkers);
+            let (plays, talks) = (at < self.heard(), self.plan.sends(at).talks);
             for (_, video) in person.camera.iter().chain(&person.screen) {
                 person.send.session.pause_source(*video, !plays);
             }
@@ -385,8 +403,7 @@ struct Newcomer {
     plan: Rooms,
     room: String,
     name: String,
-    /// Among the people of the room: who has a camera, a screen, talks.
-    place: usize,
+    sends: Sends,
     /// Among all: which of his packets are opened.
     number: usize,
     cipher: String,
@@ -397,20 +414,19 @@ impl Newcomer {
     async fn join(self) -> Result<Person> {
         let (api, plan) = (self.api.as_ref(), &self.plan);
         let profile = self.cipher.parse().map_err(anyhow::Error::msg)?;
-        let sends = join_options(profile, ReceiveMode::Deliver).directed("send");
-        let send = Transport::open(api, &self.room, &self.name, &sends).await?;
-        let camera = self.video(&send, CAMERA_MID, self.place < plan.cameras).await?;
-        let screen = self.video(&send, SCREEN_MID, self.place < plan.screens).await?;
+        let sending = join_options(profile, ReceiveMode::Deliver).directed("send");
+        let send = Transport::open(api, &self.room, &self.name, &sending).await?;
+        let camera = self.video(&send, CAMERA_MID, self.sends.camera).await?;
+        let screen = self.video(&send, SCREEN_MID, self.sends.screen).await?;
         let mut audio = AudioOptions::default();
         let parameters = self.device.audio_parameters(&mut audio)?;
         let microphone = produce(api, &send.id, "audio", parameters).await?;
         let microphone = (microphone, send.session.send_audio(audio));
-        let talks = self.place < plan.talkers;
-        send.session.pause_source(microphone.1, plan.silent || !talks);
+        send.session.pause_source(microphone.1, plan.silent || !self.sends.talks);
         let phase = (self.number % usize::from(self.tally.period)) as u16;
         let mode = ReceiveMode::Sample { period: self.tally.period, phase };
-        let receives = join_options(profile, mode).directed("receive");
-        let (receive_id, peer, _) = open_peer(api, &self.room, &self.name, &receives).await?;
+        let receiving = join_options(profile, mode).directed("receive");
+        let (receive_id, peer, _) = open_peer(api, &self.room, &self.name, &receiving).await?;
         let receive = peer.handle();
         tokio::spawn(verify(peer, None, self.tally.clone(), Arc::default()));
         Ok(Person { send, camera, screen, microphone, receive, receive_id, streams: Vec::new() })
