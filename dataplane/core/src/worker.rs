@@ -117,7 +117,7 @@ impl Default for Limits {
             observers_per_router_max: 8,
             producers_per_observer_max: 2_000,
             plain_allow: Vec::new(),
-            takes_dtls_in_stun: true,
+            takes_dtls_in_stun: false,
         }
     }
 }

@@ -21,7 +21,8 @@ fn credentials() -> Credentials {
 }
 
 fn worker() -> (Worker, u64) {
-    let mut worker = Worker::new(0, Limits::default());
+    let limits = Limits { takes_dtls_in_stun: true, ..Limits::default() };
+    let mut worker = Worker::new(0, limits);
     let create = CreateRouter {
         id: "room".into(),
         worker: 0,
