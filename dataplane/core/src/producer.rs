@@ -2,72 +2,39 @@
 //! Takes plain packets from [3] `transport/receive.rs`, keeps them in the history and lists them as
 //! fresh. Next: [5] `router.rs` hands the fresh ones to the subscribers.
 //! Never decides what a receiver gets.
+//!
+//! `stream.rs` is one of its streams, `parameters.rs` makes it.
+
+mod parameters;
+mod stream;
 
 use std::sync::Arc;
 
 use ironcast_protocol::{
     Id,
-    command::Produce,
     event::StreamScore,
-    media::{MediaKind, RtpEncoding, RtpParameters, RtpType},
+    media::{MediaKind, RtpType},
 };
 
+use self::stream::{FRAMES, SILENT_AFTER};
 use crate::{
-    Arrival, Discard, MS, Nanos, SECOND,
-    dependencies::Dependencies,
-    heard::{LEAD_IN, Voice},
+    Discard, Nanos,
+    heard::Voice,
     key::{ConsumerKey, RouterKey, TapKey, TransportKey},
-    key_frame::{KeyFrameRequests, Wish},
-    meter::Meter,
-    numbers::{PacketIndex, SourceSeq},
+    key_frame::Wish,
+    numbers::SourceSeq,
     observer::Observed,
-    recover::{
-        history::{History, Meta},
-        nack::NackGenerator,
-        pool::Pool,
-        statistics::ReceiverStatistics,
-    },
-    srtp::StreamIndex,
+    recover::{history::Meta, pool::Pool},
     watched::Watched,
-    wire::{
-        Codec, PayloadInfo, describe,
-        extension::{ExtensionKind, ExtensionMap},
-        h264, h265, red, rtp,
-    },
+    wire::{Codec, PayloadInfo, describe, extension::ExtensionMap, h264, h265},
 };
 
-/// After a silence of so long what a stream costs is measured anew, and nobody is sent up to it
-/// before that. It is no reason to leave it: a browser sends a frame a second of a camera that is
-/// muted (W3C webrtc-pc, section 5.2.1), and a shared screen rests for minutes.
-const SILENT_AFTER: Nanos = SECOND;
-/// A track of several streams that is silent as a whole for so long scores nothing. One of a single
-/// stream that says nothing may just have nothing to say.
-const DEAD_AFTER: Nanos = 5 * SECOND;
-/// Nor is a layer that has nothing for so long while another goes on: encoders drop layers.
-const LEFT_BEHIND_AFTER: Nanos = 250 * MS;
-/// The same where the publisher said that it may be silent (`dtx`): mediasoup's patience.
-const LEFT_BEHIND_AFTER_DTX: Nanos = 5 * SECOND;
-/// A layer has flowed for so long before its rate is a measure of what it costs.
-const SETTLED_AFTER: Nanos = 500 * MS;
-/// Frames of a stream whose times are kept.
-const FRAMES: usize = 4;
-/// Temporal layers that are told apart.
-pub const TEMPORAL_LAYERS: usize = 4;
+pub use parameters::extension_map;
+pub use stream::{FreshRun, SenderReport, Stream, StreamCounters, TEMPORAL_LAYERS};
+
 /// Packets of a frame whose sizes differ by no more are made equal with padding, so that they
 /// leave as one segmented send. Publishers' packets differ by one byte; see the bench.
 pub const PADDING_MAX: u16 = 8;
-/// Extended numbers begin one turn of the wheel up, so that a packet from before the first one
-/// received has a number too.
-const SEQ_BASE: u32 = 1 << 16;
-/// A publisher sends a frame in one go; its last packet is missed after so long.
-const TAIL_WAIT: Nanos = 15 * MS;
-/// Who begins to receive a stream begins at its last key frame where that came no longer ago than
-/// this, with all that came since: another one would cost everybody, and be ignored by an encoder
-/// that has just made one.
-const RESTART_WITHIN: Nanos = SECOND;
-/// What is sent in one go for that: payload bytes and packets.
-const RESTART_BYTES_MAX: usize = 96 << 10;
-const RESTART_PACKETS_MAX: usize = 256;
 
 /// What takes a producer's packets. Lies in its producer's list, so that a turn's fan-out visits those alone
 /// that have something to get: one line of memory says it of several.
@@ -109,349 +76,6 @@ impl Subscriber {
     }
 }
 
-/// A key frame that came, and what came since.
-#[derive(Debug, Clone, Copy)]
-struct LastKeyFrame {
-    first: SourceSeq,
-    timestamp: u32,
-    arrival: Arrival,
-    /// Payload bytes from its first packet on.
-    bytes: usize,
-}
-
-/// A sender report, and when it came.
-#[derive(Debug, Clone, Copy)]
-pub struct SenderReport {
-    /// NTP time of the publisher, 32.32.
-    pub ntp: u64,
-    /// The same moment in RTP time.
-    pub rtp: u32,
-    /// Here.
-    pub arrival: Arrival,
-}
-
-/// Counts of a received stream.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StreamCounters {
-    /// Media packets and bytes (headers included).
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-    /// Packets that came as RTX.
-    pub retransmitted: u64,
-    /// Holes that a retransmission or the redundancy of RED filled.
-    pub repaired: u64,
-    /// Not forwarded for any reason.
-    pub discarded: u64,
-    /// NACK messages sent.
-    pub nacks: u64,
-    /// Packets named in them.
-    pub nacked_packets: u64,
-    /// PLI sent.
-    pub plis: u64,
-    /// FIR sent.
-    pub firs: u64,
-}
-
-/// One received stream.
-#[derive(Debug)]
-pub struct Stream {
-    /// Known from the parameters or learned from RID or MID.
-    pub ssrc: Option<u32>,
-    /// The same for retransmissions.
-    pub rtx_ssrc: Option<u32>,
-    /// RID.
-    pub rid: Option<String>,
-    /// SRTP index of media.
-    pub index: StreamIndex,
-    /// SRTP index of retransmissions.
-    pub rtx_index: StreamIndex,
-    /// Added to an index to get the number in the history, which goes on when the SSRC changes.
-    seq_base: u32,
-    /// It has had 2^32 numbers: nothing more is taken of it.
-    pub is_used_up: bool,
-    /// The publisher said goodbye to it, and has not come back.
-    pub has_ended: bool,
-    /// When its SSRC became another one.
-    changed_at: Option<Arrival>,
-    /// Recent packets.
-    pub history: History,
-    /// Layers of its frames, where the payload does not tell them.
-    dependencies: Dependencies,
-    /// What is missing.
-    pub nack: Option<NackGenerator>,
-    /// RFC 3550 figures.
-    pub statistics: ReceiverStatistics,
-    /// The newest sender report.
-    pub sender_report: Option<SenderReport>,
-    /// Bits per second up to each temporal layer (not cumulative).
-    pub meters: [Meter; TEMPORAL_LAYERS],
-    /// What it cost when its publisher was told that nobody watches it: known before it is measured
-    /// again.
-    pub rate_before_bps: Option<u64>,
-    /// Highest temporal layer seen.
-    pub temporal_max: u8,
-    /// It has frames at which its upper temporal layers can be entered.
-    pub shows_sync: bool,
-    /// The publisher may be silent on purpose.
-    dtx: bool,
-    /// When the last media packet came.
-    pub last_packet_at: Option<Arrival>,
-    /// Packets come, and the other layers have not left it behind.
-    flows: bool,
-    /// Since when.
-    flows_since: Arrival,
-    /// When its last frames began, the newest first.
-    frames: [Option<Arrival>; FRAMES],
-    frame_timestamp: u32,
-    /// Key frames asked for.
-    pub key_frames: KeyFrameRequests,
-    last_key_frame: Option<LastKeyFrame>,
-    /// Counts.
-    pub counters: StreamCounters,
-    /// 0 to 10.
-    pub score: u8,
-    /// Share lost upstream in the last report interval, repairs not counted.
-    pub loss_share: f64,
-    /// Packets of this turn and the bytes of their payloads: how long a subscriber's run gets.
-    pub fresh: FreshRun,
-    score_base: (u32, i64, u64),
-    newest: SourceSeq,
-    /// Since when a frame has begun and its last packet (the marker) has not come.
-    open_since: Option<Arrival>,
-}
-
-impl Stream {
-    fn new(encoding: &RtpEncoding, nack: bool) -> Self {
-        Self {
-            ssrc: encoding.ssrc,
-            rtx_ssrc: encoding.rtx_ssrc,
-            rid: encoding.rid.clone(),
-            index: StreamIndex::default(),
-            rtx_index: StreamIndex::default(),
-            seq_base: SEQ_BASE,
-            is_used_up: false,
-            has_ended: false,
-            changed_at: None,
-            history: History::default(),
-            dependencies: Dependencies::default(),
-            nack: nack.then(NackGenerator::default),
-            statistics: ReceiverStatistics::default(),
-            sender_report: None,
-            meters: [Meter::default(); TEMPORAL_LAYERS],
-            rate_before_bps: None,
-            temporal_max: 0,
-            shows_sync: false,
-            dtx: encoding.dtx,
-            last_packet_at: None,
-            flows: false,
-            flows_since: Arrival::default(),
-            frames: [None; FRAMES],
-            frame_timestamp: 0,
-            key_frames: KeyFrameRequests::default(),
-            last_key_frame: None,
-            counters: StreamCounters::default(),
-            score: 0,
-            loss_share: 0.0,
-            fresh: FreshRun::default(),
-            score_base: (0, 0, 0),
-            newest: SourceSeq::default(),
-            open_since: None,
-        }
-    }
-
-    /// SRTP index of media or of retransmissions.
-    pub fn index_of(&mut self, rtx: bool) -> &mut StreamIndex {
-        if rtx { &mut self.rtx_index } else { &mut self.index }
-    }
-
-    /// True when another SSRC may take the place of the one that it has.
-    #[must_use]
-    pub fn may_change(&self, arrival: Arrival, spacing: Nanos) -> bool {
-        self.changed_at.is_none_or(|at| arrival.since(at) >= spacing)
-    }
-
-    /// True when nothing came for so long.
-    #[must_use]
-    pub fn is_silent(&self, span: Nanos, arrival: Arrival) -> bool {
-        self.last_packet_at.is_some_and(|at| arrival.since(at) > span)
-    }
-
-    /// The number of a packet of its own SSRC.
-    #[must_use]
-    pub fn source_seq(&self, index: PacketIndex) -> SourceSeq {
-        SourceSeq((index.0 as u32).wrapping_add(self.seq_base))
-    }
-
-    /// The number of a packet that came by RTX, which names it by 16 bits; none before the first one
-    /// of its own SSRC.
-    #[must_use]
-    pub fn repeated_seq(&self, original: u16) -> Option<SourceSeq> {
-        let newest = self.source_seq(self.index.newest()?);
-        Some(SourceSeq(rtp::extend(original, newest.0)))
-    }
-
-    /// Its numbers go on at another place, the next one at `to` for what has the index 0.
-    #[cfg(feature = "audit")]
-    pub(crate) fn skip_numbers(&mut self, to: u32) {
-        self.seq_base = to;
-    }
-
-    /// Another SSRC goes on in its place, at `index`. `old` is where the one before was: numbers in
-    /// the history go on above it, so that nothing that was sent for a number is sent for another.
-    pub fn begin_again(
-        &mut self,
-        old: &StreamIndex,
-        index: PacketIndex,
-        arrival: Arrival,
-        pool: &mut Pool,
-    ) {
-        let newest = self.source_seq(old.newest().unwrap_or_default());
-        // No cycle follows the last one: what is above the largest number is refused.
-        let cycle = ((newest.0 >> 16) + 2).min(0xffff) << 16;
-        self.seq_base = cycle.wrapping_sub(index.roc() << 16);
-        (self.changed_at, self.has_ended) = (Some(arrival), false);
-        self.history.clear(pool);
-        self.dependencies = Dependencies::default();
-        self.nack = self.nack.as_ref().map(|_| NackGenerator::default());
-        self.statistics = ReceiverStatistics::default();
-        self.score_base = (0, 0, self.counters.repaired);
-        self.sender_report = None;
-        self.open_since = None;
-        self.last_key_frame = None;
-        self.fresh = FreshRun::default();
-    }
-
-    /// Where a receiver can begin that was sent nothing since `sent`: the first packet of the last key
-    /// frame. None where that is long ago, or something behind it is missing or too much.
-    #[must_use]
-    pub fn restart(&self, sent: Arrival, now: Nanos) -> Option<SourceSeq> {
-        let last = self.last_key_frame?;
-        let is_recent = last.arrival > sent && last.arrival.age(now) < RESTART_WITHIN;
-        let fits = is_recent && last.bytes <= RESTART_BYTES_MAX;
-        (fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX)).then_some(last.first)
-    }
-
-    /// The same for a voice that becomes heard: no word of it is cut, and nothing sent twice.
-    #[must_use]
-    pub fn lead_in(&self, sent: Arrival, now: Nanos) -> Option<SourceSeq> {
-        self.history.first_since(|at| at > sent && at.age(now) <= LEAD_IN)
-    }
-
-    /// A kept packet: of a key frame, or behind one.
-    fn note_key_frame(&mut self, meta: &Meta) {
-        let begins = meta.info.key_frame && meta.info.start_of_frame && meta.payload_len > 0;
-        let is_next =
-            |last: LastKeyFrame| meta.seq > last.first && meta.timestamp != last.timestamp;
-        if begins && self.last_key_frame.is_none_or(is_next) {
-            let (first, timestamp, arrival) = (meta.seq, meta.timestamp, meta.arrival);
-            self.last_key_frame = Some(LastKeyFrame { first, timestamp, arrival, bytes: 0 });
-        }
-        if let Some(last) = self.last_key_frame.as_mut().filter(|last| meta.seq >= last.first) {
-            last.bytes += usize::from(meta.payload_len);
-        }
-    }
-
-    /// Nobody begins with what came until now.
-    fn forget_key_frame(&mut self) {
-        self.last_key_frame = None;
-    }
-
-    /// When the newest packet of a frame came that is not complete.
-    #[must_use]
-    pub fn open_since(&self) -> Option<Arrival> {
-        self.open_since
-    }
-
-    /// When [`Self::take_lost_tail`] may have something.
-    #[must_use]
-    pub fn tail_deadline(&self) -> Option<Nanos> {
-        self.open_since.map(|since| since + TAIL_WAIT)
-    }
-
-    /// The number of the packet that a frame still lacks at its end. A hole shows when something
-    /// comes behind it; behind the last packet of a frame nothing comes before the next frame, and
-    /// then a repeat is too late for the receivers' buffers. So it is asked for by its number.
-    pub fn take_lost_tail(&mut self, now: Nanos) -> Option<u16> {
-        self.tail_deadline().filter(|at| now >= *at)?;
-        self.open_since = None;
-        Some(self.newest.0.wrapping_add(1) as u16)
-    }
-
-    /// True when packets have come, and the other layers have not left it behind since.
-    #[must_use]
-    pub fn is_active(&self) -> bool {
-        self.flows
-    }
-
-    /// True when nothing has come for so long.
-    fn is_silent_for(&self, span: Nanos, now: Nanos) -> bool {
-        self.last_packet_at.is_none_or(|at| now >= at + span)
-    }
-
-    /// True once it has flowed for long enough to know what it costs.
-    #[must_use]
-    pub fn is_settled(&self, now: Nanos) -> bool {
-        !self.is_silent_for(SILENT_AFTER, now)
-            && now >= self.flows_since + SETTLED_AFTER
-            && self.frames[1].is_some_and(|at| at >= self.flows_since)
-    }
-
-    /// A frame begins: the stream flows, perhaps again. What was measured before a silence says
-    /// nothing.
-    fn note_frame(&mut self, timestamp: u32, arrival: Arrival) {
-        if !self.flows || self.is_silent_for(SILENT_AFTER, arrival.moment()) {
-            (self.flows, self.flows_since) = (true, arrival);
-            self.meters = [Meter::default(); TEMPORAL_LAYERS];
-        }
-        self.frame_timestamp = timestamp;
-        self.frames.rotate_right(1);
-        self.frames[0] = Some(arrival);
-    }
-
-    /// True when another layer's last frames, the first of them at `since`, all came after this one's
-    /// last, and this one has been quiet for longer than its own last frames took: neither a track
-    /// that rests nor a layer of few frames is meant.
-    fn is_left_behind(&self, since: Option<Arrival>, arrival: Arrival) -> bool {
-        let [newest, .., oldest] = self.frames;
-        let usual = newest.zip(oldest).map_or(0, |(newest, oldest)| newest.since(oldest));
-        let least = if self.dtx { LEFT_BEHIND_AFTER_DTX } else { LEFT_BEHIND_AFTER };
-        since > newest && newest.is_none_or(|newest| arrival.since(newest) > usual.max(least))
-    }
-
-    /// Bits per second of the layers up to `temporal`.
-    #[must_use]
-    pub fn rate_bps(&self, temporal: u8, now: Nanos) -> u64 {
-        let layers = usize::from(temporal).min(TEMPORAL_LAYERS - 1) + 1;
-        self.meters[..layers].iter().map(|meter| meter.rate_bps(now)).sum()
-    }
-
-    /// Once a second: losses since the last time, and the score they give (mediasoup's idea: the
-    /// share that arrived, sharpened). True when the score changed.
-    fn assess(&mut self, alone: bool, now: Nanos) -> bool {
-        let (expected, lost) = (self.statistics.expected(), self.statistics.lost());
-        let (expected_0, lost_0, repaired_0) = self.score_base;
-        self.score_base = (expected, lost, self.counters.repaired);
-        let expected = expected.wrapping_sub(expected_0);
-        let lost = (lost - lost_0).max(0) as f64;
-        let repaired = (self.counters.repaired - repaired_0) as f64;
-        let before = self.score;
-        let may_rest = alone || self.dtx;
-        if !self.flows || !may_rest && self.is_silent_for(DEAD_AFTER, now) {
-            self.loss_share = 0.0;
-            self.score = 0;
-        } else if expected > 0 {
-            let missing = (lost - repaired).max(0.0);
-            self.loss_share = (missing / f64::from(expected)).min(1.0);
-            let arrived = 1.0 - (lost / f64::from(expected)).min(1.0);
-            self.score = (10.0 * arrived.powi(4)).round().clamp(1.0, 10.0) as u8;
-        } else {
-            self.score = self.score.max(1);
-        }
-        self.score != before
-    }
-}
-
 /// A packet of this turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fresh {
@@ -461,17 +85,6 @@ pub struct Fresh {
     pub seq: SourceSeq,
     /// It came as RTX.
     pub rtx: bool,
-}
-
-/// All packets of a stream in this turn.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FreshRun {
-    /// How many.
-    pub packets: usize,
-    /// Of their payloads, padding included.
-    pub bytes: usize,
-    /// A key frame begins among them.
-    pub key_frame: bool,
 }
 
 /// What a packet said about its stream, as [3] found it.
@@ -556,93 +169,6 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer from its parameters, which negotiation has checked; what is still wrong with them
-    /// is said in words.
-    ///
-    /// # Errors
-    /// A sentence for the caller.
-    pub fn new(
-        create: &Produce,
-        router: RouterKey,
-        transport: TransportKey,
-    ) -> Result<Self, String> {
-        let parameters = &create.rtp_parameters;
-        let mut codecs = parameters.codecs.iter();
-        let media = codecs.find(|codec| !red::is_red(&codec.mime_type));
-        let media = media.ok_or("rtpParameters.codecs has no media codec")?;
-        let codec = Codec::from_mime(&media.mime_type);
-        let red = parameters.codecs.iter().find(|red| {
-            let is_red = codec == Codec::Opus && red::is_red(&red.mime_type);
-            is_red && red.clock_rate == media.clock_rate
-        });
-        if media.clock_rate == 0 {
-            return Err("a codec with clock rate 0".into());
-        }
-        if parameters.encodings.is_empty() || parameters.encodings.len() > 8 {
-            return Err("rtpParameters.encodings needs one to eight entries".into());
-        }
-        let ids = || parameters.header_extensions.iter().map(|extension| extension.id);
-        let twice = ids().enumerate().find(|(at, id)| ids().take(*at).any(|other| other == *id));
-        if let Some((_, id)) = twice.or_else(|| ids().enumerate().find(|(_, id)| *id == 0)) {
-            return Err(format!("rtpParameters.headerExtensions: id {id} is 0 or comes twice"));
-        }
-        let has = |kind: &str, parameter: &str| {
-            media.rtcp_feedback.iter().any(|f| f.kind == kind && f.parameter == parameter)
-        };
-        let rtx = parameters.codecs.iter().find(|codec| {
-            let ours = codec.parameters.get("apt") == Some(&media.payload_type.to_string());
-            codec.mime_type.to_ascii_lowercase().ends_with("/rtx") && ours
-        });
-        let nack = has("nack", "");
-        let streams = parameters.encodings.iter().map(|e| Stream::new(e, nack)).collect();
-        let (spatial_layers, temporal_layers) = layers(&parameters.encodings);
-        let rtp_type = match (parameters.encodings.len(), spatial_layers) {
-            (2.., _) => RtpType::Simulcast,
-            (_, 2..) => RtpType::Svc,
-            _ => RtpType::Simple,
-        };
-        let cname: Arc<str> = create.rtp_parameters.rtcp.cname.as_str().into();
-        let speaker =
-            if cname.is_empty() { create.transport.as_str().into() } else { Arc::clone(&cname) };
-        Ok(Self {
-            id: create.id.clone(),
-            router,
-            transport,
-            at_transport: 0,
-            kind: create.kind,
-            codec,
-            mime_type: media.mime_type.clone(),
-            cname,
-            clock_rate: media.clock_rate,
-            has_parameter_sets: ["sprop-parameter-sets", "sprop-vps"]
-                .iter()
-                .any(|name| media.parameters.contains_key(*name)),
-            payload_type: media.payload_type,
-            rtx_payload_type: rtx.map(|codec| codec.payload_type),
-            red_payload_type: red.map(|codec| codec.payload_type),
-            extensions: extension_map(parameters),
-            rtp_type,
-            temporal_layers,
-            pli: has("nack", "pli"),
-            fir: has("ccm", "fir"),
-            remb: has("goog-remb", ""),
-            transport_cc: has("transport-cc", ""),
-            mid: parameters.mid.clone(),
-            paused: create.paused,
-            is_left_out: false,
-            voice: None,
-            speaker,
-            streams,
-            subscribers: Vec::new(),
-            observed: Vec::new(),
-            fresh: Vec::new(),
-            key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
-            watched: Watched::all(parameters.encodings.len()),
-            streams_changed: false,
-            last_orientation: None,
-        })
-    }
-
     /// SSRCs of media and retransmissions that are known.
     pub fn ssrcs(&self) -> impl Iterator<Item = u32> {
         self.streams.iter().flat_map(|stream| [stream.ssrc, stream.rtx_ssrc]).flatten()
@@ -889,28 +415,4 @@ impl Producer {
     pub fn score(&self) -> u8 {
         self.streams.iter().map(|stream| stream.score).max().unwrap_or(0)
     }
-}
-
-/// Spatial and temporal layers that the encodings announce; Chromium's VP8 simulcast has three
-/// temporal layers only if asked for.
-fn layers(encodings: &[RtpEncoding]) -> (u8, u8) {
-    let parse = |mode: &str| -> Option<(u8, u8)> {
-        let (spatial, rest) = mode.strip_prefix(['L', 'S'])?.split_once('T')?;
-        let temporal: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        Some((spatial.parse().ok()?, temporal.parse().ok()?))
-    };
-    let modes = encodings.iter().filter_map(|e| e.scalability_mode.as_deref());
-    modes.filter_map(parse).fold((1, 1), |a, b| (a.0.max(b.0), a.1.max(b.1)))
-}
-
-/// The extensions of a track by id.
-#[must_use]
-pub fn extension_map(parameters: &RtpParameters) -> ExtensionMap {
-    let mut map = ExtensionMap::default();
-    for extension in &parameters.header_extensions {
-        if let Some(kind) = ExtensionKind::from_uri(&extension.uri) {
-            map.insert(extension.id, kind);
-        }
-    }
-    map
 }
