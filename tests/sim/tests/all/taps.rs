@@ -113,6 +113,34 @@ fn a_producers_tap_has_each_packet_once_and_in_order_whatever_receivers_there_ar
     }
 }
 
+/// Answers to checks alone may fill the first portion of a turn's output: media leaves with the next one,
+/// and is handed out once.
+#[test]
+fn a_turn_whose_answers_fill_a_portion_gives_a_tap_each_packet_once() {
+    let mut world = World::new(1603);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    world.run(SECOND);
+    let tap = open(&mut world, 0, ResourceKind::Producer, "camera", ALL);
+    // What comes within so long is of one turn.
+    world.hold = 200 * MS;
+    for _ in 0..10 {
+        for _ in 0..100 {
+            let check = world.peers[bob].write_check();
+            world.send(bob, check);
+        }
+        world.run(200 * MS);
+    }
+    let (taken, dropped, _) = read(&mut world, 0, tap);
+    assert_eq!(dropped, 0);
+    let numbers = &numbers(&taken)[&0];
+    assert!(numbers.len() > 100, "{}", numbers.len());
+    assert!(numbers.windows(2).all(|two| two[1] == two[0] + 1), "{numbers:?}");
+    assert!(world.peers[bob].inbox(ssrc).frames().len() > 60);
+    world.assert_no_faults();
+}
+
 #[test]
 fn what_is_repeated_or_recovered_is_there_once() {
     let mut world = World::new(1610);
