@@ -1,9 +1,18 @@
 //! Joining, leaving, getting lost and coming back.
 
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use ironcast_signaling::gateway::{self, Sockets};
+use ironcast_signaling::hosts::MediaHost;
 use ironcast_signaling::settings::Settings;
+use ironcast_signaling::store::Stores;
+use salvo::http::{Method, ReqBody};
+use salvo::hyper;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::fake_media::FakeMedia;
 use crate::stage::{Stage, capabilities, quick};
@@ -397,9 +406,9 @@ async fn many_changes_are_one_list() {
 /// However late the tasks of a new socket begin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn the_first_message_of_a_socket_is_answered() {
-    let stage = std::sync::Arc::new(Stage::new().await);
+    let stage = Arc::new(Stage::new().await);
     let asking = (0..400).map(|_| {
-        let stage = std::sync::Arc::clone(&stage);
+        let stage = Arc::clone(&stage);
         tokio::spawn(async move {
             let mut somebody = stage.connect().await;
             let code = somebody.refused("heartbeat", json!({})).await;
@@ -414,4 +423,61 @@ async fn the_first_message_of_a_socket_is_answered() {
     for answer in futures::future::join_all(asking).await {
         assert_eq!(answer.unwrap(), "not_in_room");
     }
+}
+
+/// Stops who wakes it first until it is told to go on.
+struct Held(Mutex<Option<(oneshot::Sender<()>, std::sync::mpsc::Receiver<()>)>>);
+
+impl Wake for Held {
+    fn wake(self: Arc<Self>) {
+        let held = self.0.lock().unwrap().take();
+        if let Some((stopped, go_on)) = held {
+            let _ = stopped.send(());
+            // A test that has failed says nothing more.
+            let _ = tokio::task::block_in_place(|| go_on.recv());
+        }
+    }
+}
+
+/// The library tells a socket that it is connected before it takes it for connected. Here it is stopped
+/// between the two: what tells the socket so has to wake who listens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_message_that_comes_before_its_socket_counts_as_connected_is_answered() {
+    let hosts = vec![MediaHost::only(FakeMedia::new() as _)];
+    let Sockets { http, service, .. } = gateway::sockets(quick(), hosts, Stores::in_memory());
+    let ask = |session: &str, said: Option<&'static str>| {
+        let uri = format!("/socket.io/?EIO=4&transport=polling{session}");
+        let method = if said.is_some() { Method::POST } else { Method::GET };
+        let body = said.map_or(ReqBody::None, |said| ReqBody::Once(said.into()));
+        let answer = http(hyper::Request::builder().method(method).uri(uri).body(body).unwrap());
+        Box::pin(async move {
+            let body = answer.await.into_body().collect().await.unwrap().to_bytes();
+            String::from_utf8(body.to_vec()).unwrap()
+        })
+    };
+    let hello: Value = serde_json::from_str(&ask("", None).await[1..]).unwrap();
+    let session = format!("&sid={}", hello["sid"].as_str().unwrap());
+    let ((stopped, is_stopped), (go_on, goes_on)) =
+        (oneshot::channel(), std::sync::mpsc::channel());
+    let held = Arc::new(Held(Mutex::new(Some((stopped, goes_on))))).into();
+    let mut listening = ask(&session, None);
+    assert!(listening.as_mut().poll(&mut Context::from_waker(&held)).is_pending());
+    assert_eq!(ask(&session, Some("40")).await, "ok");
+    is_stopped.await.unwrap();
+    assert_eq!(ask(&session, Some(r#"42["heartbeat",{}]"#)).await, "ok");
+    // Long enough to work for it, if that may begin before.
+    let worked = async {
+        while !service.metrics_text().contains("requests_total{event=\"heartbeat\"") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(200), worked).await;
+    go_on.send(()).unwrap();
+    let mut heard = listening.await;
+    assert!(heard.starts_with("40{"), "{heard}");
+    if !heard.contains("42[") {
+        heard = tokio::time::timeout(Duration::from_secs(10), ask(&session, None)).await.unwrap();
+    }
+    assert!(heard.contains("not_in_room"), "{heard}");
+    assert!(service.metrics_text().contains("slow_sockets_total 0\n"));
 }
