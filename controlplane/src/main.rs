@@ -15,13 +15,9 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// Media first: where a core is shared with a worker of the dataplane, this process waits. Otherwise
-/// a command that keeps it busy costs packets milliseconds.
-const NICE: i32 = 10;
-
 fn main() -> ExitCode {
-    // Before there are threads: each has what it was made with. To give way is always allowed.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    // Before there are threads: each has what it was made with.
+    ironcast_notify::give_way_to_media();
     ironcast_notify::raise_file_limit();
     start()
 }

@@ -196,7 +196,7 @@ pub fn listen(path: &Path, server: Server) -> io::Result<()> {
 
 impl Server {
     fn accept(&self, listener: &UnixListener) {
-        crate::after_media();
+        ironcast_notify::give_way_to_media();
         // Each connection's threads hold one of these: it is open for as long as one of them runs.
         let mut open: Vec<Weak<()>> = Vec::new();
         let mut next_id = 1;

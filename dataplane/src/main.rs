@@ -95,7 +95,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         "the dataplane runs"
     );
     let test_hooks = std::env::var_os("IRONCAST_TEST_HOOKS").is_some();
-    after_media();
+    ironcast_notify::give_way_to_media();
     let parts = hub::Parts { cores, event_seq, counters, lives, settings, drain, test_hooks };
     Hub::new(parts).run(&inbox);
     for thread in threads {
@@ -103,14 +103,6 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     let _ = std::fs::remove_file(&socket);
     Ok(())
-}
-
-/// The calling thread, and those that it starts from now on, wait where they share a core with a
-/// worker: what a large room's end makes the hub do would hold up packets for milliseconds.
-fn after_media() {
-    const NICE: i32 = 10;
-    // To give way is always allowed.
-    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 /// Another value for every run: tells a control plane that all state is gone.

@@ -47,12 +47,9 @@ const DAY_MS: u64 = 86_400_000;
 /// Between two looks for messages that are too old.
 const FORGET_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Media first: on a host with a dataplane this process waits for it, as the control plane does.
-const NICE: i32 = 10;
-
 fn main() {
-    // Before there are threads: each has what it was made with. To give way is always allowed.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    // Before there are threads: each has what it was made with.
+    ironcast_notify::give_way_to_media();
     ironcast_notify::raise_file_limit();
     if let Err(error) = start() {
         eprintln!("ironcast-signaling: {error:#}");

@@ -1,7 +1,7 @@
 //! What the service manager is told by the socket that it names in `NOTIFY_SOCKET` (systemd's
 //! `Type=notify`): ready, alive, stopping, and a line for people. Where nobody asks, nothing is
 //! said. Each process decides itself when it is ready and what shows that it is alive. And what the
-//! service manager allows a process (`LimitNOFILE`) is made use of.
+//! service manager allows a process (`LimitNOFILE`) is made use of, and what is no media gives way to it.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -20,6 +20,15 @@ pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Where it fails the old limit holds.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// Media first: the calling thread, and those that it starts from now on, wait where they share a core
+/// with a worker of the dataplane. What keeps them busy (a command of a control plane, a large room's
+/// end) would hold up packets for milliseconds.
+pub fn give_way_to_media() {
+    const NICE: i32 = 10;
+    // To give way is always allowed.
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 /// It serves; `status` says what, in a line for people.
