@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use ironcast_api::Id;
+use ironcast_config::HostPlacement;
 use tokio::sync::{Notify, watch};
 
 use crate::failure::Failure;
@@ -32,16 +33,6 @@ const LOAD_STEP: f64 = 0.05;
 /// A media host, by its place among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct HostId(usize);
-
-/// How a room's host is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Placement {
-    /// The one that has the least to do.
-    #[default]
-    LeastLoaded,
-    /// The same one for the same room, as long as it is there.
-    Hash,
-}
 
 /// A media host as it is configured.
 #[derive(Clone)]
@@ -257,13 +248,13 @@ enum Unfit {
 /// All of them; at least one.
 pub struct Hosts {
     all: Vec<Host>,
-    placement: Placement,
+    placement: HostPlacement,
     /// One went away, or its rooms are known now.
     changed: watch::Sender<()>,
 }
 
 impl Hosts {
-    pub(crate) fn new(hosts: Vec<MediaHost>, placement: Placement) -> Self {
+    pub(crate) fn new(hosts: Vec<MediaHost>, placement: HostPlacement) -> Self {
         assert!(!hosts.is_empty(), "there is no media without a media host");
         let all = hosts.into_iter().map(Host::new).collect();
         Self { all, placement, changed: watch::Sender::new(()) }
@@ -361,8 +352,8 @@ impl Hosts {
         let is_any_near = fit.iter().any(|(id, _)| near(id));
         let fit = fit.into_iter().map(|(id, _)| id).filter(|id| near(id) || !is_any_near);
         let chosen = match self.placement {
-            Placement::LeastLoaded => fit.min_by_key(|id| self.get(*id).order()),
-            Placement::Hash => fit.max_by_key(|id| self.get(*id).weight(room_id)),
+            HostPlacement::LeastLoaded => fit.min_by_key(|id| self.get(*id).order()),
+            HostPlacement::Hash => fit.max_by_key(|id| self.get(*id).weight(room_id)),
         };
         let Some(chosen) = chosen else {
             return Err(match unfit.iter().filter_map(|(_, unfit)| *unfit).max() {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use ironcast_config::{Config, Flags, HostPlacement, LogFormat, explain};
+use ironcast_config::{Config, Flags, LogFormat, explain};
 use ironcast_log::Log;
 use ironcast_signaling::access::Access;
 use ironcast_signaling::broadcast::command::Quality;
 use ironcast_signaling::broadcast::layout::Size;
 use ironcast_signaling::control::{self, ControlMedia, RoomLimits};
-use ironcast_signaling::hosts::{MediaHost, Placement};
+use ironcast_signaling::hosts::MediaHost;
 use ironcast_signaling::ice::{IceServers, Turn};
 use ironcast_signaling::identity::Tokens;
 use ironcast_signaling::rooms::mode::Rules;
@@ -238,10 +238,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         instance,
         tokens,
         media_away: Duration::from_millis(signaling.media_away_ms.into()),
-        placement: match signaling.placement {
-            HostPlacement::LeastLoaded => Placement::LeastLoaded,
-            HostPlacement::Hash => Placement::Hash,
-        },
+        placement: signaling.placement,
         people_per_host: signaling.people_per_host as usize,
         region_header: signaling.region_header.clone(),
         access: access(config)?,

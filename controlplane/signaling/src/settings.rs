@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use ironcast_config::HostPlacement;
+
 use crate::access::Access;
 use crate::broadcast;
-use crate::hosts::Placement;
 use crate::ice::IceServers;
 use crate::identity::Tokens;
 use crate::rooms::mode::Rules;
@@ -84,7 +85,7 @@ pub struct Settings {
     /// A media server whose health check fails for this long is away.
     pub media_away: Duration,
     /// Where a room's media goes, where there are several media servers.
-    pub placement: Placement,
+    pub placement: HostPlacement,
     /// People of a room at one media host, as far as another one takes the next of them; 0: as many as
     /// it takes.
     pub people_per_host: usize,
@@ -144,7 +145,7 @@ impl Default for Settings {
             list_delay: Duration::from_millis(150),
             media_patience: Duration::from_secs(2),
             media_away: Duration::from_secs(2),
-            placement: Placement::default(),
+            placement: HostPlacement::default(),
             people_per_host: 0,
             pipe_patience: Duration::from_secs(4),
             region_header: None,

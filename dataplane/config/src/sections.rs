@@ -418,7 +418,7 @@ section! {
         hosts: Vec<MediaHost> = Vec::new(), OtherNames;
         /// Where a new room goes: "least_loaded", or by its name ("hash"). To a host of the region that
         /// who makes it has named, if one there takes rooms.
-        placement: HostPlacement = HostPlacement::LeastLoaded;
+        placement: HostPlacement = HostPlacement::default();
         /// People of one room at one media host, as long as another one takes the next of them: then
         /// the room is at both, and what is seen from the one at the other is piped (see pipes.remotes
         /// of the hosts). 0: a room goes to a second host only when its first one takes nobody.

@@ -469,11 +469,12 @@ impl Value for Sealer {
 }
 
 /// How signaling chooses the media host of a new room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HostPlacement {
     /// The one that has the least to do.
+    #[default]
     LeastLoaded,
-    /// By the room's name.
+    /// The same one for the same room, as long as it is there.
     Hash,
 }
 

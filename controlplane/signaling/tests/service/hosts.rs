@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ironcast_signaling::hosts::{Host, MediaHost, Placement};
+use ironcast_config::HostPlacement;
+use ironcast_signaling::hosts::{Host, MediaHost};
 use ironcast_signaling::media::{Draining, Load, MediaEvent};
 use ironcast_signaling::rooms::mode::Rules;
 use ironcast_signaling::settings::Settings;
@@ -191,7 +192,7 @@ async fn a_host_that_is_drained_takes_no_new_rooms() {
 #[tokio::test]
 async fn by_its_name_a_room_always_goes_to_the_same_host() {
     let settings = Settings {
-        placement: Placement::Hash,
+        placement: HostPlacement::Hash,
         rooms_max: 100,
         rooms_per_address_per_s: 0,
         ..quick()
