@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::nodes::{Fleet, Node};
-use crate::stage::{capabilities, video};
+use crate::stage::{capabilities, until, video};
 
 async fn three() -> (Fleet, Node, Node, Node) {
     let fleet = Fleet::new().await;
@@ -70,14 +70,7 @@ async fn people_at_three_nodes_are_in_one_call() {
         assert_eq!(told, json!({ "participantId": "bob", "reason": "left" }));
     }
     one.until_seen(&mut ada, &["cleo"], 0).await;
-    let counted = async {
-        while one.metric("fleet_nodes") != 3 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), counted)
-        .await
-        .expect("all are counted");
+    until("all are counted", || one.metric("fleet_nodes") == 3).await;
     // The last one closes the room, for all.
     ada.must("leaveRoom", json!({})).await;
     cleo.must("leaveRoom", json!({})).await;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::broadcasts::{SCRIPT, changed, settings};
 use crate::client::Client;
 use crate::nodes::{Fleet, Node};
+use crate::stage::until;
 
 /// A fleet, and the folder that its nodes write to, each in one of its own.
 struct Place {
@@ -46,14 +47,19 @@ impl Place {
     }
 
     async fn until_nothing_is_written(&self) {
-        let gone = async {
-            while !self.written().is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        };
-        let gone = tokio::time::timeout(std::time::Duration::from_secs(10), gone).await;
-        gone.unwrap_or_else(|_| panic!("left: {:?}", self.written()));
+        until("nothing is written of it", || self.written().is_empty()).await;
     }
+}
+
+/// Two nodes, ada at the first and bob at the second, in one room.
+async fn two() -> (Place, Node, Node, Client, Client) {
+    let mut place = Place::new().await;
+    let (one, two) = (place.node("one").await, place.node("two").await);
+    let (mut ada, _) = one.stage.join("ada").await;
+    let (mut bob, _) = two.stage.join("bob").await;
+    one.until_seen(&mut ada, &["bob"], 0).await;
+    two.until_seen(&mut bob, &["ada"], 0).await;
+    (place, one, two, ada, bob)
 }
 
 /// How often somebody was told of a state until now.
@@ -64,11 +70,7 @@ async fn told(client: &mut Client, state: &str) -> usize {
 
 #[tokio::test]
 async fn all_nodes_know_of_it_and_anybody_ends_it() {
-    let mut place = Place::new().await;
-    let (one, two) = (place.node("one").await, place.node("two").await);
-    let (mut ada, _) = one.stage.join("ada").await;
-    let (mut bob, _) = two.stage.join("bob").await;
-    two.until_seen(&mut bob, &["ada"], 0).await;
+    let (place, one, two, mut ada, mut bob) = two().await;
     let begun = ada.must("startBroadcast", json!({ "kind": "hls" })).await;
     let id = begun["broadcastId"].clone();
     let starting = changed(&mut bob, "starting").await;
@@ -110,11 +112,7 @@ async fn all_nodes_know_of_it_and_anybody_ends_it() {
 
 #[tokio::test]
 async fn of_two_who_begin_at_once_one_does() {
-    let mut place = Place::new().await;
-    let (one, two) = (place.node("one").await, place.node("two").await);
-    let (mut ada, _) = one.stage.join("ada").await;
-    let (mut bob, _) = two.stage.join("bob").await;
-    one.until_seen(&mut ada, &["bob"], 0).await;
+    let (place, one, two, mut ada, mut bob) = two().await;
     for _ in 0..5 {
         let wanted = || json!({ "kind": "hls" });
         let (a, b) =
@@ -131,24 +129,14 @@ async fn of_two_who_begin_at_once_one_does() {
         }
         // Its place at its own node is free a moment after that.
         place.until_nothing_is_written().await;
-        let counts = async {
-            let count =
-                || one.stage.service.broadcasts.count() + two.stage.service.broadcasts.count();
-            while count() > 0 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(10), counts).await.expect("it is free");
+        let count = || one.stage.service.broadcasts.count() + two.stage.service.broadcasts.count();
+        until("it is free", || count() == 0).await;
     }
 }
 
 #[tokio::test]
 async fn it_goes_on_for_people_at_other_nodes_alone() {
-    let mut place = Place::new().await;
-    let (one, two) = (place.node("one").await, place.node("two").await);
-    let (mut ada, _) = one.stage.join("ada").await;
-    let (mut bob, _) = two.stage.join("bob").await;
-    two.until_seen(&mut bob, &["ada"], 0).await;
+    let (place, one, two, mut ada, mut bob) = two().await;
     ada.must("startBroadcast", json!({})).await;
     changed(&mut bob, "live").await;
     ada.must("leaveRoom", json!({})).await;
@@ -214,11 +202,7 @@ async fn a_killed_node_leaves_no_broadcast() {
 
 #[tokio::test]
 async fn a_node_that_stops_ends_what_it_makes() {
-    let mut place = Place::new().await;
-    let (one, two) = (place.node("one").await, place.node("two").await);
-    let (mut ada, _) = one.stage.join("ada").await;
-    let (mut bob, _) = two.stage.join("bob").await;
-    two.until_seen(&mut bob, &["ada"], 0).await;
+    let (place, one, _two, mut ada, mut bob) = two().await;
     ada.must("startBroadcast", json!({})).await;
     changed(&mut bob, "live").await;
     one.stage.service.stop().await;
@@ -228,31 +212,17 @@ async fn a_node_that_stops_ends_what_it_makes() {
 
 #[tokio::test]
 async fn redis_comes_back_empty_and_it_goes_on() {
-    let mut place = Place::new().await;
-    let (one, two) = (place.node("one").await, place.node("two").await);
-    let (mut ada, _) = one.stage.join("ada").await;
-    let (mut bob, _) = two.stage.join("bob").await;
-    two.until_seen(&mut bob, &["ada"], 0).await;
+    let (mut place, one, two, mut ada, mut bob) = two().await;
     ada.must("startBroadcast", json!({})).await;
     let id = changed(&mut bob, "live").await["broadcastId"].clone();
     place.fleet.redis.stop();
-    let noticed = async {
-        while one.metric("fleet_link") + two.metric("fleet_link") > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), noticed).await.expect("it is noticed");
+    until("it is noticed", || one.metric("fleet_link") + two.metric("fleet_link") == 0).await;
     // Whether another node records it cannot be known.
     let refused = bob.refused("startBroadcast", json!({ "kind": "recording" })).await;
     assert_eq!((&*refused, two.stage.service.broadcasts.count()), ("store_unavailable", 0));
     assert_eq!(bob.refused("stopBroadcast", json!({})).await, "store_unavailable");
     place.fleet.redis.start_again().await;
-    let written = async {
-        while place.written().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), written).await.expect("written again");
+    until("it is written again", || !place.written().is_empty()).await;
     let (_cleo, joined) = two.stage.join("cleo").await;
     assert_eq!(joined["broadcasts"][0]["broadcastId"], id);
     two.until_seen(&mut bob, &["ada", "cleo"], 0).await;

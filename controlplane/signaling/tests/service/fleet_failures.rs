@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::nodes::{Fleet, Node};
-use crate::stage::capabilities;
+use crate::stage::{capabilities, until};
 
 fn calls(fleet: &Fleet, beginning: &str) -> usize {
     fleet.media.inside().calls.iter().filter(|call| call.starts_with(beginning)).count()
@@ -23,12 +23,7 @@ async fn count(client: &mut Client, event: &str, name: &str) -> usize {
 
 /// Waits until a node hears the others.
 async fn until_heard(node: &Node) {
-    let heard = async {
-        while node.metric("fleet_link") != 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), heard).await.expect("it hears");
+    until("it hears", || node.metric("fleet_link") == 1).await;
 }
 
 #[tokio::test]
@@ -150,12 +145,8 @@ async fn whole_again(fleet: &Fleet, nodes: [(&Node, &mut Client, &str); 2], trac
     for (node, client, other) in nodes {
         node.until_seen(client, &[other], tracks).await;
     }
-    let written = async {
-        while fleet.redis.ask(&["HLEN", "room:r:presence"]) != ["2"] {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), written).await.expect("all are written again");
+    let is_written = || fleet.redis.ask(&["HLEN", "room:r:presence"]) == ["2"];
+    until("all are written again", is_written).await;
 }
 
 #[tokio::test]
@@ -172,12 +163,7 @@ async fn redis_comes_back_empty_and_nobody_is_doubled_or_lost() {
         client.events_seen().await;
     }
     fleet.redis.stop();
-    let noticed = async {
-        while one.metric("fleet_link") + two.metric("fleet_link") > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), noticed).await.expect("it is noticed");
+    until("it is noticed", || one.metric("fleet_link") + two.metric("fleet_link") == 0).await;
     // The call goes on, for longer than a node may be silent.
     let end = Instant::now() + Duration::from_secs(3);
     while Instant::now() < end {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
 use crate::nodes::Fleet;
-use crate::stage::{Stage, capabilities, quick, video};
+use crate::stage::{Stage, capabilities, quick, until, video};
 
 /// A service with two media hosts.
 pub(crate) struct Two {
@@ -31,15 +31,6 @@ pub(crate) fn host(name: &str, region: &str, media: &Arc<FakeMedia>) -> MediaHos
         pipe_url: Some(format!("https://{name}")),
         media: Arc::clone(media) as _,
     }
-}
-
-pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(Duration::from_secs(10), waiting).await.is_ok(), "{what}");
 }
 
 impl Two {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, quick};
+use crate::stage::{Stage, quick, until};
 
 /// Sockets that come, and how many of them come from one address.
 const SOCKETS: usize = 5_000;
@@ -28,13 +28,6 @@ const ROUNDS: usize = 10;
 /// What one writes at once.
 const MESSAGES: u64 = 3_000;
 
-fn metric(stage: &Stage, name: &str) -> u64 {
-    let text = stage.service.metrics_text();
-    let line =
-        text.lines().find_map(|line| line.strip_prefix(&format!("ironcast_signaling_{name} ")));
-    line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{name} in {text}"))
-}
-
 /// How many answers to an event had a code.
 fn answers(stage: &Stage, event: &str, code: &str) -> u64 {
     let text = stage.service.metrics_text();
@@ -45,15 +38,6 @@ fn answers(stage: &Stage, event: &str, code: &str) -> u64 {
 
 fn code(answer: &Value) -> &str {
     answer["error"]["code"].as_str().unwrap_or("ok")
-}
-
-async fn until(what: &str, so: impl Fn() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
 }
 
 /// Two who talk until they are told to stop. Gives how long they waited for the slowest answer.
@@ -113,9 +97,8 @@ async fn thousands_misbehave_and_another_room_notices_nothing() {
     let mut sockets: Vec<_> = came.into_iter().flatten().collect();
     let addresses = SOCKETS / OF_ADDRESS;
     assert_eq!((sockets.len(), refused), (addresses * ALLOWED, addresses * (OF_ADDRESS - ALLOWED)));
-    assert_eq!(metric(&stage, "connections_refused_total"), refused as u64);
-    until("all sockets are counted", || metric(&stage, "sockets") == sockets.len() as u64 + 2)
-        .await;
+    assert_eq!(stage.metric("connections_refused_total"), refused as u64);
+    until("all sockets are counted", || stage.metric("sockets") == sockets.len() as u64 + 2).await;
 
     // A hundred of them join and leave as fast as they can.
     let restless = sockets.drain(..RESTLESS).map(|mut one| async move {
@@ -153,9 +136,9 @@ async fn thousands_misbehave_and_another_room_notices_nothing() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), again).await.expect("their sockets work again");
-    let waited = metric(&stage, "messages_refused_total");
+    let waited = stage.metric("messages_refused_total");
     assert!(waited > MESSAGES, "{waited} of {} found no room", 2 * MESSAGES);
-    assert!(metric(&stage, "chat_refused_total") > 0);
+    assert!(stage.metric("chat_refused_total") > 0);
     assert!(answers(&stage, "unknown", "unsupported") > 0);
 
     stop.notify_one();
@@ -167,7 +150,7 @@ async fn thousands_misbehave_and_another_room_notices_nothing() {
     );
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     drop((sockets, writer, stranger));
-    let count = || (metric(&stage, "sockets"), stage.service.count());
+    let count = || (stage.metric("sockets"), stage.service.count());
     until("nothing is left of them", || count() == (0, (0, 0))).await;
     stage.media.until("nor at the media server", |inside| inside.routers.is_empty()).await;
 }

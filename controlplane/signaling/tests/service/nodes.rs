@@ -73,12 +73,7 @@ impl Fleet {
             Stage::start_at(settings, hosts, media, stores).await
         });
         let stage = starting.await.unwrap();
-        let ready = async {
-            while !stage.service.is_ready() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), ready).await.expect("the node is ready");
+        stage.until_ready().await;
         Node { stage, name: name.to_owned(), runtime: Some(runtime) }
     }
 
@@ -105,11 +100,7 @@ impl Node {
 
     /// One number of `/metrics`.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let text = self.stage.service.metrics_text();
-        let line =
-            text.lines().find(|line| line.starts_with(&format!("ironcast_signaling_{name} ")));
-        let number = line.and_then(|line| line.rsplit(' ').next()).and_then(|it| it.parse().ok());
-        number.unwrap_or_else(|| panic!("{name} in {text}"))
+        self.stage.metric(name)
     }
 
     /// Waits until somebody who asks sees these people and so many tracks in room `r`.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::fake_media::FakeMedia;
 use crate::redis::RedisServer;
-use crate::stage::{Stage, quick};
+use crate::stage::{Stage, quick, until};
 
 async fn stage(shared: Arc<dyn Shared>) -> Stage {
     let mut settings = quick();
@@ -103,12 +103,7 @@ async fn redis_that_is_away_is_missed_by_nobody() {
     let (mut bob, _) = stage.join("bob").await;
     bob.must("createProducerTransport", json!({})).await;
     ada.must("chat_message", json!({ "content": "still here" })).await;
-    let noticed = async {
-        while stage.service.metrics_text().contains("presence_lost_total 0") {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), noticed).await.expect("it is counted");
+    until("it is counted", || stage.metric("presence_lost_total") > 0).await;
     // It comes back empty: the next heartbeats say who is there, each once.
     server.start_again().await;
     let again = async {

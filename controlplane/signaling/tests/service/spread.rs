@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
-use crate::hosts::{Two, again, host, of_room, until};
+use crate::hosts::{Two, again, host, of_room};
 use crate::nodes::Fleet;
-use crate::stage::{Stage, capabilities, quick, video};
+use crate::stage::{Stage, capabilities, quick, until, video};
 
 /// Two people of a room at each host.
 fn spreading() -> Settings {

@@ -19,6 +19,16 @@ pub(crate) struct Stage {
     pub(crate) service: Arc<Service>,
 }
 
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), waiting).await.is_ok(), "never: {what}");
+}
+
 /// Short waiting times, small limits.
 pub(crate) fn quick() -> Settings {
     Settings {
@@ -94,12 +104,15 @@ impl Stage {
 
     /// Waits until the media server has passed its health check.
     pub(crate) async fn until_ready(&self) {
-        let waiting = async {
-            while !self.service.is_ready() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is ready");
+        until("it is ready", || self.service.is_ready()).await;
+    }
+
+    /// One number of `/metrics`.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let text = self.service.metrics_text();
+        let beginning = format!("ironcast_signaling_{name} ");
+        let number = text.lines().find_map(|line| line.strip_prefix(&beginning)?.parse().ok());
+        number.unwrap_or_else(|| panic!("{name} in {text}"))
     }
 
     pub(crate) async fn connect(&self) -> Client {
