@@ -234,14 +234,23 @@ impl World {
             trunk: None,
             plain: BTreeMap::new(),
         };
+        world.open_room(0);
+        world
+    }
+
+    /// The room is at a worker, too.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn open_room(&mut self, worker: u16) {
         let create = CreateRouter {
             id: ROOM.into(),
-            worker: 0,
+            worker,
             selection: Default::default(),
             note: Vec::new(),
         };
-        world.worker().apply_create_router(&create).expect("an empty worker takes a room");
-        world
+        let worker = self.worker_at(usize::from(worker));
+        worker.apply_create_router(&create).expect("an empty worker takes a room");
     }
 
     /// The first worker; it takes a turn soon.

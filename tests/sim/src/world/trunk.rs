@@ -13,7 +13,7 @@ use ironcast_core::{
     worker::{Ingress, Limits},
 };
 use ironcast_protocol::{
-    command::{Consume, CreateRouter, Produce, Tuple},
+    command::{Consume, Produce, Tuple},
     media::{RtpEncoding, RtpParameters, RtpType},
     plain::{ConnectPlainTransport, CreatePlainTransport},
 };
@@ -60,13 +60,7 @@ impl World {
         let plain_allow = vec!["10.9.0.0/24".parse().expect("a network")];
         let limits = Limits { plain_allow, ..Limits::default() };
         let mut world = Self::with_limits(seed, 2, &limits);
-        let create = CreateRouter {
-            id: ROOM.into(),
-            worker: 1,
-            selection: Default::default(),
-            note: Vec::new(),
-        };
-        world.worker_at(1).apply_create_router(&create).expect("a room");
+        world.open_room(1);
         let suite = Suite::AeadAes256Gcm;
         let keys = is_sealed.then(|| [world.master(suite), world.master(suite)]);
         let links = [world.rng.fork(), world.rng.fork()].map(|rng| Link::new(network, rng));
@@ -109,13 +103,7 @@ impl World {
     #[must_use]
     pub fn two_workers(seed: u64, ring: Network) -> Self {
         let mut world = Self::with_limits(seed, 2, &Limits::default());
-        let create = CreateRouter {
-            id: ROOM.into(),
-            worker: 1,
-            selection: Default::default(),
-            note: Vec::new(),
-        };
-        world.worker_at(1).apply_create_router(&create).expect("a room");
+        world.open_room(1);
         let links = [world.rng.fork(), world.rng.fork()].map(|rng| Link::new(ring, rng));
         let now = world.now;
         for host in 0..2 {

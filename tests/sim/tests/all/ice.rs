@@ -332,13 +332,7 @@ fn after_a_restart_the_old_credentials_hold_until_the_new_are_used() {
 #[test]
 fn a_check_for_another_worker_is_handed_over() {
     let mut world = World::with_limits(425, 2, &Default::default());
-    let room = ironcast_protocol::command::CreateRouter {
-        id: ironcast_sim::world::ROOM.into(),
-        worker: 1,
-        selection: Default::default(),
-        note: Vec::new(),
-    };
-    world.worker_at(1).apply_create_router(&room).unwrap();
+    world.open_room(1);
     let network = ironcast_sim::Network::default();
     let bob = world.join_worker(1, "bob", network, network);
     world.peers[bob].check_every = None;
@@ -474,13 +468,7 @@ fn two_transports_behind_one_socket_both_work() {
 #[test]
 fn an_address_goes_to_a_transport_of_another_worker() {
     let mut world = World::with_limits(432, 2, &Default::default());
-    let room = ironcast_protocol::command::CreateRouter {
-        id: ironcast_sim::world::ROOM.into(),
-        worker: 1,
-        selection: Default::default(),
-        note: Vec::new(),
-    };
-    world.worker_at(1).apply_create_router(&room).unwrap();
+    world.open_room(1);
     let alice = world.join("alice");
     world.run(SECOND);
     let network = ironcast_sim::Network::default();

@@ -163,6 +163,23 @@ fn plain_parameters(nack: bool) -> RtpParameters {
     parameters::with_red(opus, Some(RED))
 }
 
+/// Somebody on a plain transport with a microphone. Returns his address.
+fn join_phone(world: &mut World) -> SocketAddr {
+    let remote = world.join_plain("phone");
+    let produce = Produce {
+        id: "mic".into(),
+        transport: "phone".into(),
+        kind: MediaKind::Audio,
+        rtp_parameters: plain_parameters(false),
+        rtp_mapping: Default::default(),
+        paused: false,
+        key_frame_request_delay_ms: 0,
+        note: Vec::new(),
+    };
+    world.worker().apply_produce(&produce).unwrap();
+    remote
+}
+
 /// A voice on a plain transport, as RED with two earlier payloads.
 struct Speaker {
     remote: SocketAddr,
@@ -207,18 +224,7 @@ fn what_a_plain_transport_sends_as_red_is_heard_by_all() {
     for seed in 2_350..2_353 {
         let mut world = plain_world(seed);
         let (bob, carol) = (world.join("bob"), world.join("carol"));
-        let remote = world.join_plain("phone");
-        let produce = Produce {
-            id: "mic".into(),
-            transport: "phone".into(),
-            kind: MediaKind::Audio,
-            rtp_parameters: plain_parameters(false),
-            rtp_mapping: Default::default(),
-            paused: false,
-            key_frame_request_delay_ms: 0,
-            note: Vec::new(),
-        };
-        world.worker().apply_produce(&produce).unwrap();
+        let remote = join_phone(&mut world);
         // What receivers are told of it; nobody of these speaks.
         let mut track = Track::new("mic", Codec::Opus, None, world.now);
         track.sources.push(Source::new(SSRC, None, 0));
@@ -258,18 +264,7 @@ fn what_a_plain_transport_sends_as_red_is_heard_by_all() {
 #[test]
 fn red_of_a_plain_transport_that_is_none_is_counted() {
     let mut world = plain_world(2_355);
-    let remote = world.join_plain("phone");
-    let produce = Produce {
-        id: "mic".into(),
-        transport: "phone".into(),
-        kind: MediaKind::Audio,
-        rtp_parameters: plain_parameters(false),
-        rtp_mapping: Default::default(),
-        paused: false,
-        key_frame_request_delay_ms: 0,
-        note: Vec::new(),
-    };
-    world.worker().apply_produce(&produce).unwrap();
+    let remote = join_phone(&mut world);
     let packet = |seq: u16, payload: &[u8]| {
         let mut header = [0; 12];
         let fields = rtp::Fields {
