@@ -62,6 +62,13 @@ impl OneToOne {
     ) -> ReceiveStats {
         sees(&self.bob, &self.seen, what, enough).await
     }
+
+    /// Waits for thirty more of bob's frames; until then he has missed nothing.
+    pub(crate) async fn goes_on(&self) {
+        let frames = self.bob.stats(&self.seen).decodable_frames;
+        let more = |stats: &ReceiveStats| stats.decodable_frames > frames + 30;
+        assert_clean(&self.bob_sees("the call goes on", more).await);
+    }
 }
 
 /// Waits for the figures of a received track.
