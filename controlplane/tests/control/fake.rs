@@ -772,7 +772,7 @@ fn captured() -> Captured {
     Captured { tuple: Some(tuple), packets: vec![packet], dropped: 1 }
 }
 
-fn transport_stats() -> TransportStats {
+pub fn transport_stats() -> TransportStats {
     TransportStats {
         timestamp_ms: 1,
         ice_state: IceState::Completed,

@@ -1,43 +1,25 @@
 //! The host at a glance: what moves the most, the page that draws it, the figures in between.
 
-use ironcast_protocol::{
-    event::{DtlsState, IceState},
-    stats::{Distribution, Hottest, RouterRates, TransportRates, TransportStats},
+use ironcast_protocol::stats::{
+    Distribution, Hottest, RouterRates, TransportRates, TransportStats,
 };
 use serde_json::{Value, json};
 
 use crate::{
+    fake::transport_stats,
     http::{self, Way},
     stage::{Stage, eventually},
 };
 
 fn rates(transport: &str, router: &str, send_bitrate: u64) -> TransportRates {
     let stats = TransportStats {
-        timestamp_ms: 1,
-        ice_state: IceState::Completed,
-        tuple: None,
-        rtcp_tuple: None,
-        dtls_state: DtlsState::Connected,
-        dtls_local_role: None,
         bytes_received: 0,
         recv_bitrate: 10,
         bytes_sent: 0,
         send_bitrate,
-        rtp_bytes_received: 0,
-        rtp_recv_bitrate: 0,
-        rtp_bytes_sent: 0,
-        rtp_send_bitrate: 0,
-        rtx_bytes_received: 0,
-        rtx_recv_bitrate: 0,
-        rtx_bytes_sent: 0,
-        rtx_send_bitrate: 0,
         available_outgoing_bitrate: Some(900_000),
-        available_incoming_bitrate: None,
-        max_incoming_bitrate: 0,
-        max_outgoing_bitrate: 0,
-        min_outgoing_bitrate: 0,
-        rtp_packet_loss_received: None,
         rtp_packet_loss_sent: Some(0.25),
+        ..transport_stats()
     };
     TransportRates { id: transport.into(), router: router.into(), stats }
 }
