@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     ls::{layers, rows},
     table::{age, bits, or_dash, pairs, percent, print_json, short, word},
-    things::{Found, Kind, read},
+    things::{Found, Kind, Which, read},
 };
 use crate::remote::{EXIT_CODES, Failure, Reach, Remote};
 
@@ -19,14 +19,8 @@ const BELOW_MAX: usize = 40;
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
-    /// What kind of thing
-    #[arg(value_enum)]
-    kind: Kind,
-    /// Its id, or the beginning of it
-    id: String,
-    /// The router, where a participant is in several
-    #[arg(long, short, value_name = "ID")]
-    router: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON: the thing as the control API has it
     #[arg(long)]
     json: bool,
@@ -36,13 +30,12 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let remote = arguments.reach.connect()?;
-    let router = remote.find_router(arguments.router.as_deref()).await?;
-    let found = remote.find(arguments.kind, &arguments.id, router.as_ref()).await?;
+    let found = arguments.which.find(&remote).await?;
     if arguments.json {
         print_json(&found.value);
         return Ok(());
     }
-    match arguments.kind {
+    match arguments.which.kind {
         Kind::Workers => show_worker(&read(&found.value)?),
         Kind::Routers => show_router(&remote, &read(&found.value)?).await?,
         Kind::Transports => show_transport(&remote, &read(&found.value)?).await?,

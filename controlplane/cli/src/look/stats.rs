@@ -8,21 +8,15 @@ use serde_json::Value;
 
 use super::{
     table::{bits, or_dash, percent, print_json, short, table, word},
-    things::{Kind, read},
+    things::{Kind, Which, read},
 };
 use crate::remote::{EXIT_CODES, Failure, Reach, Remote};
 
 #[derive(Args, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
-    /// What kind of thing
-    #[arg(value_enum)]
-    kind: Kind,
-    /// Its id, or the beginning of it
-    id: String,
-    /// The router, where a participant is in several
-    #[arg(long, short, value_name = "ID")]
-    router: Option<String>,
+    #[command(flatten)]
+    which: Which,
     /// Print JSON: mediasoup's records
     #[arg(long)]
     json: bool,
@@ -32,10 +26,8 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let remote = arguments.reach.connect()?;
-    let router = remote.find_router(arguments.router.as_deref()).await?;
-    let kind = arguments.kind;
-    let found = remote.find(kind, &arguments.id, router.as_ref()).await?;
-    let (kind, ids) = match kind {
+    let found = arguments.which.find(&remote).await?;
+    let (kind, ids) = match arguments.which.kind {
         Kind::Workers => {
             print_json(&found.value);
             return Ok(());

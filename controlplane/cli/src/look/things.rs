@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use ironcast_api::{ErrorCode, Id, LIST_LIMIT_MAX, Problem};
 use ironcast_client::ClientError;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,26 @@ impl Kind {
 
     pub(crate) fn singular(self) -> &'static str {
         self.plural().trim_end_matches('s')
+    }
+}
+
+/// One of them, as a command is given it.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// What kind of thing
+    #[arg(value_enum)]
+    pub(crate) kind: Kind,
+    /// Its id, or the beginning of it
+    id: String,
+    /// The router, where a participant is in several
+    #[arg(long, short, value_name = "ID")]
+    router: Option<String>,
+}
+
+impl Which {
+    pub(crate) async fn find(&self, remote: &Remote) -> Result<Found, Failure> {
+        let router = remote.find_router(self.router.as_deref()).await?;
+        remote.find(self.kind, &self.id, router.as_ref()).await
     }
 }
 
