@@ -16,16 +16,22 @@ use super::{Entry, Keep, Lost, ScoreKey};
 /// Who follows the implied events says so at least this often.
 const FOLLOWED_MIN: Duration = Duration::from_secs(60);
 
+/// Scores are not sent to who resumes: they are kept only until every stream that keeps pace has
+/// read them. A large room has one for each of its consumers.
+const SCORES_KEPT: Duration = Duration::from_secs(10);
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Kept {
     head: EventSeq,
     keep: Keep,
-    /// Without gaps, the last one is `head`. `None`: a score that a newer one replaced.
+    /// Without gaps, the last one is `head`. `None`: a score that a newer one replaced, or that is old.
     entries: VecDeque<(Instant, Option<Arc<Entry>>)>,
     bytes: usize,
     /// The newest score of each resource.
     newest: BTreeMap<ScoreKey, u64>,
+    /// Numbers of the scores, in order; some are not kept any more.
+    scores: VecDeque<u64>,
     /// Numbers of the entries about each router, replaced ones among them.
     by_router: HashMap<Id, VecDeque<u64>>,
     /// The same of those about none.
@@ -51,6 +57,7 @@ impl Kept {
             entries: VecDeque::new(),
             bytes: 0,
             newest: BTreeMap::new(),
+            scores: VecDeque::new(),
             by_router: HashMap::new(),
             about_none: VecDeque::new(),
             followers: HashMap::new(),
@@ -89,6 +96,7 @@ impl Kept {
         self.head = head;
         self.entries.clear();
         self.newest.clear();
+        self.scores.clear();
         self.by_router.clear();
         self.about_none.clear();
         self.bytes = 0;
@@ -165,6 +173,9 @@ impl Kept {
         {
             self.forget(older);
         }
+        if entry.score_key.is_some() {
+            self.scores.push_back(seq.number);
+        }
         match &entry.router_id {
             None => {
                 self.about_none.push_back(seq.number);
@@ -237,6 +248,27 @@ impl Kept {
             {
                 self.by_router.remove(id);
             }
+        }
+        self.drop_old_scores(now);
+    }
+
+    fn drop_old_scores(&mut self, now: Instant) {
+        while let Some(number) = self.scores.front().copied() {
+            let place = number.checked_sub(self.first()).map(index);
+            let kept = place.and_then(|place| self.entries.get_mut(place));
+            if let Some((at, kept)) = kept
+                && kept.is_some()
+            {
+                if now.saturating_duration_since(*at) <= SCORES_KEPT {
+                    break;
+                }
+                if let Some(entry) = kept.take() {
+                    self.bytes -= entry.bytes();
+                    // It was the newest, or it would have been replaced.
+                    entry.score_key.as_ref().map(|key| self.newest.remove(key));
+                }
+            }
+            self.scores.pop_front();
         }
     }
 

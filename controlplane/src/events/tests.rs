@@ -97,6 +97,30 @@ fn only_the_newest_score_is_kept() {
 }
 
 #[test]
+fn scores_are_kept_for_a_shorter_time() {
+    let mut log = log();
+    let start = log.head();
+    for router in ["a", "b"] {
+        log.publish(Some(&id(router)), score(router, 1));
+        log.publish(Some(&id(router)), created());
+    }
+    let soon = Instant::now() + Duration::from_secs(9);
+    log.expire(soon);
+    assert_eq!(numbers(&log, start), Ok(vec![1, 2, 3, 4]));
+    log.expire(soon + Duration::from_secs(2));
+    assert_eq!(numbers(&log, start), Ok(vec![2, 4]));
+    assert_eq!(of_router(&log, start, Some(&id("b"))), Ok(vec![4]));
+    let entries = read(&log, start, None).unwrap();
+    assert_eq!(log.bytes(), entries.iter().map(|entry| entry.bytes()).sum::<usize>());
+    // A later one of the same resource is told like the first one.
+    log.publish(Some(&id("a")), score("a", 2));
+    assert_eq!(numbers(&log, start), Ok(vec![2, 4, 5]));
+    log.publish(Some(&id("a")), created());
+    log.expire(Instant::now() + Duration::from_secs(61));
+    assert!(log.shared.kept().is_without_index() && log.bytes() == 0);
+}
+
+#[test]
 fn a_new_epoch_is_greater_and_ends_the_old_one() {
     let mut log = log();
     log.publish(None, created());
