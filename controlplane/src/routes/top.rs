@@ -18,6 +18,7 @@ use crate::{
     convert, drain,
     engine::{Engine, State, Step, unexpected},
     placement::Worker,
+    registry::spread,
 };
 
 /// Without `?count=`.
@@ -53,8 +54,10 @@ pub async fn top(engine: &Arc<Engine>, call: &Call) -> Result<Answer, Problem> {
 /// Of routers and transports only what the caller sees is named.
 fn of(state: &State, caller: &Principal, hottest: Hottest, count: usize) -> Top {
     let totals = state.registry.totals();
-    let mut routers: Vec<_> =
-        hottest.routers.into_iter().filter_map(|rates| router(state, caller, rates)).collect();
+    let mut routers: Vec<_> = whole(hottest.routers)
+        .into_iter()
+        .filter_map(|(id, (received, sent))| router(state, caller, id, received, sent))
+        .collect();
     routers.sort_by_key(|one| std::cmp::Reverse(one.recv_bitrate + one.send_bitrate));
     routers.truncate(count);
     let mut transports: Vec<_> = hottest
@@ -114,14 +117,32 @@ pub fn drops(counters: &BTreeMap<String, u64>) -> impl Iterator<Item = (String, 
     of_core.chain(of_driver)
 }
 
-fn router(state: &State, caller: &Principal, rates: RouterRates) -> Option<TopRouter> {
-    let router = state.registry.router(caller, &Id::new(rates.id).ok()?).ok()?;
+/// What each router receives and sends on all of its workers, with what its parts there send each
+/// other: to the dataplane each part is a router.
+fn whole(parts: Vec<RouterRates>) -> BTreeMap<String, (u64, u64)> {
+    let mut routers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for RouterRates { id, recv_bitrate, send_bitrate } in parts {
+        let (received, sent) = routers.entry(spread::own_id(&id).to_owned()).or_default();
+        *received += recv_bitrate;
+        *sent += send_bitrate;
+    }
+    routers
+}
+
+fn router(
+    state: &State,
+    caller: &Principal,
+    id: String,
+    recv_bitrate: u64,
+    send_bitrate: u64,
+) -> Option<TopRouter> {
+    let router = state.registry.router(caller, &Id::new(id).ok()?).ok()?;
     Some(TopRouter {
         id: router.info.id.clone(),
         worker_id: router.info.worker_id.clone(),
         counts: router.counts(),
-        recv_bitrate: rates.recv_bitrate,
-        send_bitrate: rates.send_bitrate,
+        recv_bitrate,
+        send_bitrate,
     })
 }
 

@@ -32,9 +32,14 @@ async fn what_moves_the_most_comes_first() {
     let router =
         |id: &str, send_bitrate| RouterRates { id: id.into(), recv_bitrate: 5, send_bitrate };
     stage.fake.turn(|knobs| {
-        // In the order of the workers; one is gone already.
+        // In the order of the workers, `loud` on two of them; one is gone already.
         knobs.hottest = Hottest {
-            routers: vec![router("quiet", 1_000), router("gone", 9_000), router("loud", 5_000)],
+            routers: vec![
+                router("quiet", 1_000),
+                router("loud~0", 4_500),
+                router("gone", 9_000),
+                router("loud", 500),
+            ],
             transports: vec![
                 rates("quiet-bob-recv", "quiet", 1_000),
                 rates("loud-bob-recv", "loud", 5_000),
@@ -53,6 +58,8 @@ async fn what_moves_the_most_comes_first() {
     let ids: Vec<_> = top["routers"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
     assert_eq!(ids, ["loud", "quiet"]);
     assert_eq!(top["routers"][0]["counts"]["participants"], 2);
+    let loud = &top["routers"][0];
+    assert_eq!((&loud["recvBitrate"], &loud["sendBitrate"]), (&json!(10), &json!(5_000)));
     let first = &top["transports"][0];
     assert_eq!(
         (&first["transportId"], &first["participantId"]),

@@ -63,9 +63,9 @@ pub struct TopRouter {
     pub worker_id: Id,
     /// What hangs below it.
     pub counts: RouterCounts,
-    /// Bits per second received.
+    /// Bits per second received on all of its workers, with what they send each other.
     pub recv_bitrate: u64,
-    /// Bits per second sent.
+    /// Bits per second sent, likewise.
     pub send_bitrate: u64,
 }
 
