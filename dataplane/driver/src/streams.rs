@@ -56,6 +56,9 @@ const CONTROL_WAITING_MAX: usize = 32 << 10;
 const FIRST_FRAME_BYTES_MAX: usize = 1_500;
 /// Connections for other workers of one turn.
 const OTHERS_MAX: usize = 64;
+/// Connections that are closed in one turn because no valid check came in time: each takes three calls of
+/// the kernel.
+const TIMED_OUT_MAX: usize = 16;
 /// Connections that are gone are kept in the list of strangers until there are so many.
 const STRANGERS_KEPT: usize = 1_024;
 
@@ -713,17 +716,29 @@ impl Io {
         }
     }
 
-    /// Once a second: those that have sent no valid check in time, and those that take nothing.
-    pub(crate) fn expire_streams(&mut self, now: Nanos) {
-        while let Some(&(until, slot, generation)) = self.streams.strangers.front()
+    /// Once a turn: those that have sent no valid check in time, some of them.
+    pub(crate) fn expire_strangers(&mut self, now: Nanos) {
+        let mut left = TIMED_OUT_MAX;
+        while left > 0
+            && let Some(&(until, slot, generation)) = self.streams.strangers.front()
             && until <= now
         {
             self.streams.strangers.pop_front();
             if is_stranger(&self.slots, slot, generation) {
+                left -= 1;
                 self.statistics.tcp_timed_out += 1;
                 self.unregister(slot);
             }
         }
+    }
+
+    /// When there is one.
+    pub(crate) fn strangers_due(&self) -> Option<Nanos> {
+        self.streams.strangers.front().map(|&(until, ..)| until)
+    }
+
+    /// Once a second: those that take nothing.
+    pub(crate) fn expire_streams(&mut self, now: Nanos) {
         let stall = Nanos::from(self.streams.limits.stall_ms) * MS;
         let mut waiting = std::mem::take(&mut self.streams.waiting);
         waiting.retain(|&(slot, generation)| {

@@ -32,6 +32,9 @@ const LOOKS_AT_CLOCK: u32 = 8;
 const MESSAGES_NS: Nanos = 500_000;
 /// A mailbox whose lock was held is looked at again after this.
 const LOCKED_NS: Nanos = 200_000;
+/// Paths that the engine is told of in one turn that they have failed: it closes them, which the kernel
+/// takes some 10 us for. Those of a whole network fail at once.
+const FAILED_AT_ONCE: usize = 16;
 /// Rounds in which requests that were ended are said to have.
 const ENDING_ROUNDS_MAX: u32 = 100_000;
 /// Datagrams in one turn from which on the worker counts as busy.
@@ -274,8 +277,10 @@ impl<E: Engine> Loop<'_, E> {
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
         self.io.trim();
+        self.io.expire_strangers(now);
         self.read_mail(now);
-        while let Some((path, error)) = self.io.failed.pop() {
+        let failed = self.io.failed.len();
+        for (path, error) in self.io.failed.drain(failed.saturating_sub(FAILED_AT_ONCE)..) {
             self.engine.path_failed(path, error);
         }
         self.engine.turn(self.io, now);
@@ -458,7 +463,8 @@ impl<E: Engine> Loop<'_, E> {
         let pending = self.io.xdp.as_ref().filter(|xdp| xdp.is_pending()).map(|_| now + KICK_NS);
         let locked = self.mail_is_locked.then_some(now + LOCKED_NS);
         let deadline = self.engine.deadline().into_iter();
-        let deadline = deadline.chain(rested).chain(pending).chain(locked).min();
+        let strangers = self.io.strangers_due().map(|at| if at <= now { 0 } else { at });
+        let deadline = deadline.chain(rested).chain(pending).chain(locked).chain(strangers).min();
         let until = deadline.map_or(SLEEP_MAX, |at| at.saturating_sub(now).min(SLEEP_MAX));
         // 0 is as soon as possible.
         self.due = deadline.filter(|at| *at > 0);
@@ -468,6 +474,7 @@ impl<E: Engine> Loop<'_, E> {
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
             || !self.mail.is_empty()
+            || !self.io.failed.is_empty()
             || !self.io.unarmed.is_empty();
         if has_work {
             return Ok(());
@@ -503,7 +510,7 @@ impl<E: Engine> Loop<'_, E> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
+    use std::net::{TcpStream, UdpSocket};
 
     use super::*;
     use crate::mailbox::mailbox;
@@ -574,6 +581,32 @@ mod tests {
         while worker.engine.datagrams < datagrams {
             assert!(Clock::monotonic() < end, "{} datagrams came", worker.engine.datagrams);
             worker.turn(messages).unwrap();
+        }
+    }
+
+    /// Each is three calls of the kernel, and others' datagrams wait meanwhile.
+    #[test]
+    fn strangers_whose_time_is_over_are_closed_some_in_a_turn() {
+        let mut config = DriverConfig::default();
+        config.streams.stranger_ms = 1;
+        let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut io = Io::new(&config, mailbox.bell()).unwrap();
+        let mut engine = Counter::default();
+        let listener = io.open_stream_listener(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = io.local_addr(listener).unwrap();
+        let mut messages = SendMessages::new();
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        worker.turn(&mut messages).unwrap();
+        let strangers: Vec<_> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let end = Clock::monotonic() + 20 * 1_000 * MS;
+        let mut closed = 0;
+        while closed < strangers.len() as u64 {
+            assert!(Clock::monotonic() < end, "{closed} were closed");
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            worker.turn(&mut messages).unwrap();
+            let now = worker.io.statistics.tcp_timed_out;
+            assert!(now - closed <= 16, "{} in one turn", now - closed);
+            closed = now;
         }
     }
 
