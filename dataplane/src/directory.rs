@@ -27,13 +27,15 @@ impl Directory {
     }
 
     /// To a worker that may not exist, not run, or get too many: then the datagram is lost, as on
-    /// the wire, and the peer repeats it.
-    pub fn send(&self, worker: WorkerId, message: ToWorker) {
-        let Some(slot) = self.0.get(usize::from(worker)) else { return };
+    /// the wire, and the peer repeats it. False: there is no such worker now.
+    pub fn send(&self, worker: WorkerId, message: ToWorker) -> bool {
+        let Some(slot) = self.0.get(usize::from(worker)) else { return false };
         let mailbox = slot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_there = mailbox.is_some();
         if let Some(mailbox) = mailbox {
             mailbox.offer(message);
         }
+        is_there
     }
 
     /// What is said once; a worker that has ended has no use for it.
@@ -43,5 +45,24 @@ impl Directory {
         if let Some(mailbox) = mailbox {
             let _ = mailbox.deliver(message);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_for_nobody_is_said_to_be() {
+        let directory = Directory::new(2);
+        let (mailbox, _receiver) = ironcast_driver::mailbox::mailbox(1).unwrap();
+        directory.set(1, Some(mailbox));
+        let mail = || ToWorker::States { token: 1, names: Vec::new() };
+        assert_eq!(
+            [0, 1, 2, 255].map(|worker| directory.send(worker, mail())),
+            [false, true, false, false]
+        );
+        directory.set(1, None);
+        assert!(!directory.send(1, mail()));
     }
 }

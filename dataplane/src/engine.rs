@@ -115,6 +115,8 @@ pub struct WorkerEngine<S> {
     portion: usize,
     /// What the handshake threads are told.
     orders: Orders,
+    /// What was for workers that are not there.
+    for_nobody: u64,
     turned_at: Nanos,
 }
 
@@ -145,6 +147,7 @@ impl<S: Sealer> WorkerEngine<S> {
             behind: VecDeque::new(),
             portion: PORTION,
             orders: Orders::default(),
+            for_nobody: 0,
             turned_at: 0,
         }
     }
@@ -483,10 +486,10 @@ impl<S: Sealer> WorkerEngine<S> {
                     Action::HandOver { worker, local, remote, holder, datagram } => {
                         let holder = holder.map(|path| (self.parts.number, path));
                         let message = ToWorker::Stun { local, remote, holder, datagram };
-                        self.parts.directory.send(worker, message);
+                        self.hand_over(worker, message);
                     }
                     Action::YieldPath { worker, path } => {
-                        self.parts.directory.send(worker, ToWorker::YieldPath { path });
+                        self.hand_over(worker, ToWorker::YieldPath { path });
                     }
                     Action::Dtls { transport, datagram } => {
                         self.parts.handshakes.datagram(transport, &datagram);
@@ -505,6 +508,11 @@ impl<S: Sealer> WorkerEngine<S> {
                 }
             }
         }
+    }
+
+    /// To another worker, if there is one of that number: strangers name any.
+    fn hand_over(&mut self, worker: WorkerId, message: ToWorker) {
+        self.for_nobody += u64::from(!self.parts.directory.send(worker, message));
     }
 
     /// The way of a pipe whose other end is in this process: none where it is not, or where that is not to
@@ -560,6 +568,7 @@ impl<S: Sealer> WorkerEngine<S> {
             stats.counters.insert(name.to_owned(), count);
         }
         stats.counters.insert("dtls_delayed".to_owned(), self.orders.delayed);
+        stats.counters.insert("handed_over_to_nobody".to_owned(), self.for_nobody);
         stats.gauges.extend(io.gauges().map(|(name, value)| (name.to_owned(), value)));
         let spread = io.statistics().spread.iter();
         stats.distributions.extend(spread.map(|(name, told)| (name.to_owned(), told)));
@@ -625,7 +634,8 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         }
         for connection in io.take_connections_of_others() {
             // To one that is not there, or has too many: it is closed, and the peer comes again.
-            self.parts.directory.send(connection.worker, ToWorker::Stream(connection));
+            let worker = connection.worker;
+            self.hand_over(worker, ToWorker::Stream(connection));
         }
         self.act(io, now);
         self.core.expire(now);
