@@ -30,6 +30,8 @@ const REMB_PATIENCE: Nanos = 2_500 * MS;
 const HOPELESS: f64 = 0.5;
 /// Less is not believed.
 const LIMIT_MIN_BPS: u64 = 30_000;
+/// Nor is more: nobody sends it, and sums of it would not fit.
+const LIMIT_MAX_BPS: u64 = 1 << 40;
 /// The same where more was tried a moment ago.
 const TRIAL_PATIENCE: Nanos = 1_500 * MS;
 /// A burst has passed by then.
@@ -152,6 +154,7 @@ impl Budget {
 
     /// The receiver's estimate. True when the budget fell.
     pub fn receive_remb(&mut self, remb_bps: u64, sent_bps: u64, now: Nanos) -> bool {
+        let remb_bps = remb_bps.min(LIMIT_MAX_BPS);
         let previous = self.remb_bps.replace(remb_bps);
         if previous.is_none() || remb_bps > self.remb_peak_bps + self.remb_peak_bps / 100 {
             (self.remb_peak_bps, self.remb_rose_at) = (remb_bps, now);
@@ -334,6 +337,17 @@ mod tests {
             budget.raise(MBIT, 2 * SECOND + HOLD_MIN + i * RAISE_EVERY);
         }
         assert_eq!(budget.available_bps(), u64::MAX);
+    }
+
+    #[test]
+    fn a_remb_without_measure_is_no_objection_and_breaks_nothing() {
+        let mut budget = Budget::new(0, 0);
+        for (remb, at) in [(u64::MAX, 1), (u64::MAX - 1, 2), (MBIT, 3), (u64::MAX, 4)] {
+            budget.receive_remb(remb, MBIT, at * SECOND);
+        }
+        assert_eq!(budget.available_bps(), u64::MAX);
+        assert!(budget.receive_remb(300_000, MBIT, 5 * SECOND));
+        assert_eq!(budget.available_bps(), 300_000);
     }
 
     #[test]

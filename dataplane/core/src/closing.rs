@@ -19,6 +19,8 @@ use crate::{
 
 /// Resources that are closed in one turn: some 200 us.
 pub const PORTION: usize = 128;
+/// A peer counts as so many: its sockets are the kernel's work.
+const PEER: usize = 16;
 
 /// What is being closed.
 #[derive(Debug)]
@@ -129,14 +131,13 @@ impl Worker {
     /// Closes at most `portion` resources, and takes them off it. True when more are left.
     pub fn close_some(&mut self, portion: &mut usize) -> bool {
         while *portion > 0 && self.is_closing() {
-            *portion -= 1;
-            self.close_one();
+            *portion = portion.saturating_sub(self.close_one());
         }
         self.is_closing()
     }
 
-    /// One step: a resource, or a look at one.
-    fn close_one(&mut self) {
+    /// One step: a resource, or a look at one. Returns what it counts.
+    fn close_one(&mut self) -> usize {
         match self.closing.last_mut() {
             None => {}
             Some(Closing::Room { transports, next }) => {
@@ -179,6 +180,7 @@ impl Worker {
                     Some((None, None)) => {
                         self.closing.pop();
                         self.remove_transport(key, reason);
+                        return PEER;
                     }
                     None => {
                         self.closing.pop();
@@ -186,6 +188,7 @@ impl Worker {
                 }
             }
         }
+        1
     }
 
     /// The peer is gone: a large transport goes in portions, and is told of at the end.
@@ -197,7 +200,10 @@ impl Worker {
             return;
         }
         self.closing.push(Closing::Transport(key, Some(reason)));
-        self.close_some(&mut { PORTION });
+        // Many may go at once: all of them have one portion a turn.
+        let mut left = std::mem::take(&mut self.closing_left);
+        self.close_some(&mut left);
+        self.closing_left = left;
     }
 
     /// A transport is being closed: of what is taken off it, no account is kept any more.

@@ -414,10 +414,9 @@ impl Worker {
             score: pipe::score(made.iter(), producer),
             preferred_layers: made.first().and_then(|consumer| consumer.preferred),
         };
-        transport.layers_at = now;
         let keys: Vec<_> = made.into_iter().map(|one| self.consumers.insert(one)).collect();
         self.name_consumer(&create.id, keys, now);
-        self.schedule(transport_key, now);
+        self.await_look(transport_key);
         Ok(Reply::Consumed(reply))
     }
 

@@ -48,6 +48,8 @@ discards! {
     SocketRefused => "socket_refused",
     /// A DTLS record where none is expected.
     DtlsUnexpected => "dtls_unexpected",
+    /// More DTLS datagrams of one peer than a handshake takes.
+    DtlsTooMany => "dtls_too_many",
     /// SRTP before the keys are there.
     SrtpNoKeys => "srtp_no_keys",
     /// Too short, or its tag is wrong.

@@ -317,6 +317,8 @@ impl Worker {
             ("rtp_recovered", self.counters.recovered),
             ("dtls_in_stun", self.counters.dtls_in_stun),
             ("stun_handed_over", self.counters.handed_over),
+            ("layer_looks", self.counters.looks),
+            ("layer_looks_deferred", self.counters.looks_deferred),
             ("control_dropped", self.control.dropped),
             ("taps_dropped", self.taps.dropped),
             ("traces_dropped", self.traces.dropped),

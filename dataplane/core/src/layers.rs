@@ -1,6 +1,11 @@
 //! Which layer each of a peer's video consumers is to get: what it prefers, what its source sends,
-//! what the peer's budget carries. Runs a few times a second for a transport, and at once when
+//! what the peer's budget carries. Looked at a few times a second for a transport, and soon when
 //! something changes; never on the way of a packet.
+//!
+//! One camera of a room of hundreds changes, and each of hundreds of transports has hundreds of consumers to
+//! look at: those wait in a row, and a turn takes from it what it has time for.
+
+use std::collections::VecDeque;
 
 use ironcast_protocol::{
     Event,
@@ -15,6 +20,7 @@ use crate::{
     key::{ConsumerKey, ProducerKey, TransportKey},
     key_frame::Wish,
     producer::{Producer, Stream, Subscriber, TEMPORAL_LAYERS},
+    router::Restart,
     transport::Transport,
     worker::Worker,
 };
@@ -27,8 +33,56 @@ const LAYERS_EVERY_AT_BEST: Nanos = SECOND;
 /// forgotten with each look.
 const AUDIO_FORGOTTEN: u64 = 64;
 
-/// For [`Transport::layers_at`]: in this turn.
+/// Consumers that are looked at in one turn: some 200 us.
+const CONSUMERS_AT_ONCE: usize = 2_048;
+/// A transport without any counts as so many.
+const LOOK: usize = 4;
+/// Payload bytes of one turn with which receivers begin at key frames that came before.
+const RESTARTED_BYTES_MAX: usize = 512 << 10;
+
+/// For [`Transport::layers_at`]: as soon as there is time.
 pub(crate) const AT_ONCE: Nanos = 0;
+
+/// Transports that are to be looked at, and what this turn has time for.
+#[derive(Debug, Default)]
+pub(crate) struct Looks {
+    waiting: VecDeque<TransportKey>,
+    /// Those that are looked at again in the next turn.
+    next: Vec<TransportKey>,
+    consumers_left: usize,
+    bytes_left: usize,
+}
+
+impl Looks {
+    /// A turn begins.
+    pub(crate) fn begin(&mut self) {
+        self.waiting.extend(self.next.drain(..));
+        (self.consumers_left, self.bytes_left) = (CONSUMERS_AT_ONCE, RESTARTED_BYTES_MAX);
+    }
+
+    /// True when none waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.next.is_empty()
+    }
+
+    /// The next one, if there is time.
+    fn take(&mut self) -> Option<TransportKey> {
+        if self.consumers_left > 0 { self.waiting.pop_front() } else { None }
+    }
+
+    /// True when a receiver may begin with so many bytes in this turn.
+    pub(crate) fn take_bytes(&mut self, bytes: usize) -> bool {
+        let may = self.bytes_left > 0;
+        self.bytes_left = self.bytes_left.saturating_sub(bytes);
+        may
+    }
+
+    pub(crate) fn push(&mut self, key: TransportKey, transport: &mut Transport) {
+        if !std::mem::replace(&mut transport.awaits_look, true) {
+            self.waiting.push_back(key);
+        }
+    }
+}
 
 /// What a consumer is to get.
 #[derive(Debug, Clone, Copy)]
@@ -42,16 +96,41 @@ enum Aim {
 }
 
 impl Worker {
+    /// A transport's layers are to be looked at.
+    pub(crate) fn await_look(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            self.looks.push(key, transport);
+        }
+    }
+
+    /// Looks at those that wait, while there is time.
+    pub(crate) fn look(&mut self, now: Nanos) {
+        while let Some(key) = self.looks.take() {
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.awaits_look = false;
+                self.select_layers(key, now);
+            }
+        }
+    }
+
     /// Sets the targets of all video consumers of a transport, and asks for the key frames that
     /// they need.
-    pub(crate) fn select_layers(&mut self, key: TransportKey, now: Nanos) {
+    fn select_layers(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else { return };
+        self.counters.looks += 1;
+        let cost = LOOK + transport.consumers.len();
+        self.looks.consumers_left = self.looks.consumers_left.saturating_sub(cost);
         let mut demands = std::mem::take(&mut self.demands);
         demands.clear();
         let mut fixed_bps = 0;
+        let (mut has_video, mut sender_reports_at) = (false, Nanos::MAX);
         for &consumer_key in &transport.consumers {
             let Some(consumer) = self.consumers.get(consumer_key) else { continue };
             let Some(producer) = self.producers.get(consumer.producer) else { continue };
+            if !consumer.paused && !producer.paused {
+                has_video |= consumer.kind == MediaKind::Video;
+                sender_reports_at = sender_reports_at.min(consumer.report_at);
+            }
             let is_silent = consumer.paused || producer.paused || consumer.is_left_out;
             // What a pipe carries is not for us to choose.
             if consumer.is_pipe() && !is_silent {
@@ -78,7 +157,13 @@ impl Worker {
         let (is_at_best, desired_bps) = share(transport, &mut demands, fixed_bps, now);
         // Before the peer can receive, a key frame would be wasted: it is asked for again then.
         let ready = transport.is_ready();
-        transport.layers_at = now + if is_at_best { LAYERS_EVERY_AT_BEST } else { LAYERS_EVERY };
+        let every = if is_at_best { LAYERS_EVERY_AT_BEST } else { LAYERS_EVERY };
+        transport.layers_at = if has_video { now + every } else { Nanos::MAX };
+        transport.sender_reports_at = sender_reports_at;
+        let at = transport.layers_at.min(sender_reports_at);
+        if ready {
+            self.schedule(key, at.max(now + MS));
+        }
         for demand in &demands {
             let best = demand.options.len().saturating_sub(1);
             let aim = match demand.chosen {
@@ -139,10 +224,20 @@ impl Worker {
     }
 
     fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {
-        if self.restart(key, now) {
-            return;
-        }
+        let restart = self.restart(key, now);
         let Some(consumer) = self.consumers.get(key) else { return };
+        match restart {
+            Restart::Now => return,
+            Restart::Later => {
+                if let Some(transport) = self.transports.get_mut(consumer.transport)
+                    && !std::mem::replace(&mut transport.awaits_look, true)
+                {
+                    self.looks.next.push(consumer.transport);
+                }
+                return;
+            }
+            Restart::Never => {}
+        }
         let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
         if let Some(stream) = consumer.target {
             // It is here, and about to be handed to whoever waits for it.
@@ -156,7 +251,7 @@ impl Worker {
         }
     }
 
-    /// A stream has started, stopped or been paused: everyone who gets it looks again, in this turn.
+    /// A stream has started, stopped or been paused: everyone who gets it is looked at again.
     pub(crate) fn touch_subscribers(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get(key) else {
             return;
@@ -164,11 +259,7 @@ impl Worker {
         for subscriber in &producer.subscribers {
             let Subscriber::Consumer { transport: key, .. } = *subscriber else { continue };
             if let Some(transport) = self.transports.get_mut(key) {
-                transport.layers_at = AT_ONCE;
-                if !transport.touched {
-                    transport.touched = true;
-                    self.touched.push(key);
-                }
+                self.looks.push(key, transport);
             }
         }
     }

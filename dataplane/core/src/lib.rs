@@ -31,6 +31,8 @@ pub mod link;
 pub mod meter;
 pub mod numbers;
 mod observer;
+mod orientation;
+mod pace;
 mod pipe;
 pub mod producer;
 pub mod recover;
@@ -48,4 +50,5 @@ pub mod wire;
 pub mod worker;
 
 pub use discard::Discard;
+pub(crate) use time::next_of;
 pub use time::{Arrival, MS, Nanos, SECOND};

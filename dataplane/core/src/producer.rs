@@ -24,6 +24,7 @@ use crate::{
     key_frame::Wish,
     numbers::SourceSeq,
     observer::Observed,
+    orientation::Orientation,
     recover::{history::Meta, pool::Pool},
     watched::Watched,
     wire::{Codec, PayloadInfo, describe, extension::ExtensionMap, h264, h265},
@@ -165,7 +166,7 @@ pub struct Producer {
     pub watched: Watched,
     /// A stream began to flow or ceased to.
     streams_changed: bool,
-    last_orientation: Option<u8>,
+    pub(crate) orientation: Orientation,
 }
 
 impl Producer {
@@ -297,11 +298,6 @@ impl Producer {
     pub fn pause(&mut self, paused: bool) {
         self.paused = paused;
         self.streams.iter_mut().for_each(Stream::forget_key_frame);
-    }
-
-    /// The camera's orientation, when it is another than before.
-    pub fn note_orientation(&mut self, value: u8) -> bool {
-        self.last_orientation.replace(value) != Some(value)
     }
 
     /// Before the fan-out: packets of one frame that are almost equal in size get the padding that

@@ -27,6 +27,17 @@ pub struct Router {
     pub heard: Option<Box<Heard>>,
 }
 
+/// Whether somebody begins at a key frame that is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Restart {
+    /// In this turn.
+    Now,
+    /// Others do in this turn, as many as there is room for.
+    Later,
+    /// There is none.
+    Never,
+}
+
 impl Worker {
     /// First phase of a turn's output: every producer with fresh packets names its subscribers'
     /// transports. Nothing is written yet: [7] then drains transport by transport.
@@ -68,16 +79,20 @@ impl Worker {
         }
     }
 
-    /// A consumer that waits for a key frame begins at one that is here, in this turn. False when
-    /// there is none.
-    pub(crate) fn restart(&mut self, key: ConsumerKey, now: Nanos) -> bool {
-        let Some(consumer) = self.consumers.get_mut(key) else { return false };
-        let Some(producer) = self.producers.get(consumer.producer) else { return false };
-        let Some(transport) = self.transports.get_mut(consumer.transport) else { return false };
+    /// A consumer that waits for a key frame begins at one that is here, if there is one.
+    pub(crate) fn restart(&mut self, key: ConsumerKey, now: Nanos) -> Restart {
+        let Some(consumer) = self.consumers.get_mut(key) else { return Restart::Never };
+        let Some(producer) = self.producers.get(consumer.producer) else { return Restart::Never };
+        let transport = self.transports.get_mut(consumer.transport);
+        let Some(transport) = transport else { return Restart::Never };
         let target = consumer.target.filter(|_| consumer.resync && !producer.paused);
         let stream = target.and_then(|index| producer.streams.get(usize::from(index)));
-        if stream.and_then(|stream| stream.restart(consumer.last_arrival, now)).is_none() {
-            return false;
+        let Some((_, bytes)) = stream.and_then(|one| one.restart(consumer.last_arrival, now))
+        else {
+            return Restart::Never;
+        };
+        if !consumer.restarts && !self.looks.take_bytes(bytes) {
+            return Restart::Later;
         }
         consumer.restarts = true;
         if !consumer.queued {
@@ -88,7 +103,7 @@ impl Worker {
             transport.queued = true;
             self.ready_transports.push(consumer.transport);
         }
-        true
+        Restart::Now
     }
 
     /// A room knows its new peer.
@@ -130,8 +145,10 @@ impl Worker {
         let subscriber = Subscriber::Consumer { key, transport: transport_key, streams };
         producer.subscribers.push(subscriber);
         transport.consumers.push(key);
+        transport.sender_reports_at = transport.sender_reports_at.min(consumer.report_at);
+        let wanted = consumer.wants(producer.streams.len() as u8);
         let producer = consumer.producer;
-        self.wants_changed(producer);
+        self.wants_more(producer, wanted);
     }
 
     /// The reverse, at a cost that does not grow with the room: the last one takes its place.

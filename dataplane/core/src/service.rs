@@ -4,10 +4,12 @@
 
 use ironcast_protocol::{Event, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, worker::Worker};
+use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, next_of, worker::Worker};
 
-/// Time between two sets of reports to a publisher.
+/// Time between two sets of reports to a publisher, and between two reports about a sent track.
 const REPORTS_EVERY: Nanos = SECOND;
+/// The moments at which a transport has the latter.
+const REPORTS_SLOT: Nanos = SECOND / 4;
 /// Before the peer's answers tell.
 const RTT_DEFAULT: Nanos = 100 * MS;
 
@@ -22,7 +24,7 @@ impl Worker {
         self.report_to_publisher(key, now);
         self.report_to_receiver(key, now);
         if self.transports.get(key).is_some_and(|transport| now >= transport.layers_at) {
-            self.select_layers(key, now);
+            self.await_look(key);
         }
         let at = self.next_service(key, now);
         self.schedule(key, at);
@@ -119,16 +121,9 @@ impl Worker {
             }
         }
         at = at.min(transport.feedback.deadline().unwrap_or(Nanos::MAX));
-        for consumer in transport.consumers.iter().filter_map(|key| self.consumers.get(*key)) {
-            let Some(producer) = self.producers.get(consumer.producer) else {
-                continue;
-            };
-            if !consumer.paused && !producer.paused {
-                at = at.min(consumer.report_at);
-                if consumer.kind == MediaKind::Video {
-                    at = at.min(transport.layers_at);
-                }
-            }
+        at = at.min(transport.sender_reports_at);
+        if !transport.awaits_look {
+            at = at.min(transport.layers_at);
         }
         // Not more often than this, whatever is due: a turn is not a busy loop.
         at.max(now + MS)
@@ -152,7 +147,7 @@ impl Worker {
         if now < transport.reports_at || transport.producers.is_empty() || !transport.is_ready() {
             return;
         }
-        transport.reports_at = now + REPORTS_EVERY;
+        transport.reports_at = next_of(transport.reports_at, REPORTS_EVERY, now);
         let producers = transport.producers.clone();
         for producer_key in producers {
             let Some(producer) = self.producers.get_mut(producer_key) else {
@@ -168,6 +163,7 @@ impl Worker {
                     self.touch_subscribers(producer_key);
                 }
             }
+            self.report_orientation(producer_key);
         }
         self.write_receiver_reports(key, now);
         self.repeat_pauses(key, now);
@@ -178,17 +174,12 @@ impl Worker {
         let Some(transport) = self.transports.get(key) else {
             return;
         };
-        if !transport.is_ready() {
+        if !transport.is_ready() || now < transport.sender_reports_at {
             return;
         }
-        let due = |key| {
-            self.consumers
-                .get(key)
-                .is_some_and(|c: &crate::consumer::Consumer| !c.paused && now >= c.report_at)
-        };
-        if !transport.consumers.iter().any(|&key| due(key)) {
-            return;
-        }
+        // All of one transport have a few moments a second in common, and no two transports any.
+        let next = next_of(transport.began, REPORTS_SLOT, now + REPORTS_EVERY - REPORTS_SLOT);
+        let mut first = Nanos::MAX;
         for index in 0..transport.consumers.len() {
             let Some(consumer_key) = self.transports.get(key).map(|t| t.consumers[index]) else {
                 return;
@@ -196,10 +187,20 @@ impl Worker {
             let Some(consumer) = self.consumers.get_mut(consumer_key) else {
                 continue;
             };
-            if consumer.paused || now < consumer.report_at {
+            if consumer.paused {
                 continue;
             }
-            consumer.report_at = now + REPORTS_EVERY;
+            let is_due = now >= consumer.report_at;
+            if is_due {
+                consumer.report_at = next;
+            }
+            // One that is paused begins again with the next look.
+            if self.producers.get(consumer.producer).is_some_and(|producer| !producer.paused) {
+                first = first.min(consumer.report_at);
+            }
+            if !is_due {
+                continue;
+            }
             if let Some(stream) = consumer.take_used_up() {
                 let consumer = consumer.id.clone();
                 self.events.push(Event::ConsumerExhausted { consumer, stream });
@@ -212,6 +213,9 @@ impl Worker {
                 self.events.push(Event::ConsumerScore { consumer, score });
             }
             self.write_sender_report(key, consumer_key, now);
+        }
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.sender_reports_at = first;
         }
     }
 }

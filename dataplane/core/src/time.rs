@@ -10,6 +10,13 @@ pub const MS: Nanos = 1_000_000;
 /// One second.
 pub const SECOND: Nanos = 1_000_000_000;
 
+/// The next of the moments that are `every` apart, one of them `due`. What is done now and then keeps
+/// its place: things that one long turn did together would else stay together for ever.
+#[must_use]
+pub(crate) fn next_of(due: Nanos, every: Nanos, now: Nanos) -> Nanos {
+    due + (now.saturating_sub(due) / every + 1) * every
+}
+
 /// When a datagram came: the kernel's stamp, on the clock of the turn's time and never after it. One
 /// that is handled later may have come earlier, so that arrivals, other than the turn's time, go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +61,13 @@ impl Add<Nanos> for Arrival {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_done_now_and_then_keeps_its_place() {
+        for (now, next) in [(0, 107), (7, 107), (106, 107), (107, 207), (950, 1_007)] {
+            assert_eq!(next_of(7, 100, now), next, "{now}");
+        }
+    }
 
     #[test]
     fn an_arrival_before_another_is_no_time_after_it() {

@@ -56,6 +56,11 @@ impl Watched {
         self.changed = true;
     }
 
+    /// Whether one more who wants so many may be news.
+    fn may_grow_to(&self, wanted: u8) -> bool {
+        wanted > self.told || self.due.is_some()
+    }
+
     /// When something may have to be told.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
@@ -95,7 +100,15 @@ impl Producer {
 }
 
 impl Worker {
-    /// A receiver of this producer came, left, or wants other layers.
+    /// A receiver of this producer came, who wants so many of its streams: most want what others do.
+    pub(crate) fn wants_more(&mut self, key: ProducerKey, wanted: u8) {
+        let producer = self.producers.get(key);
+        if producer.is_some_and(|producer| producer.watched.may_grow_to(wanted)) {
+            self.wants_changed(key);
+        }
+    }
+
+    /// A receiver of this producer left, or wants other layers.
     pub(crate) fn wants_changed(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         if producer.streams.len() > 1 {
@@ -114,7 +127,14 @@ impl Worker {
         }
         let consumers = producer.consumers().filter_map(|key| self.consumers.get(key));
         let top = producer.streams.len() as u8;
-        let wanted = consumers.map(|consumer| consumer.wants(top)).max().unwrap_or(0);
+        let mut wanted = 0;
+        // Of hundreds one of the first wants all of them.
+        for consumer in consumers {
+            wanted = consumer.wants(top).max(wanted);
+            if wanted == top {
+                break;
+            }
+        }
         if producer.watched.update(wanted, now) {
             let encodings = producer.unwatched();
             for &index in &encodings {

@@ -25,10 +25,11 @@
 //! | `transport/reports.rs` | RTCP both ways: `receive_rtcp`, `write_*` |
 //! | `transport/send.rs` | [7] `drain_transport` |
 //! | `router.rs` | [5] `fan_out` |
-//! | `layers.rs` | which layer each receiver gets: `select_layers` |
+//! | `layers.rs` | which layer each receiver gets: `look` |
 //! | `service.rs` | what a transport needs now and then: `service` |
 //! | `commands.rs` | what the control plane asks: `apply_*` |
 //! | `observer/mod.rs` | who speaks: `observe`, `tick_observers` |
+//! | `orientation.rs` | which way up a camera is: `report_orientation` |
 //! | `pipe.rs` | consumers of several parts: `parts` |
 //! | `tap.rs` | packets in the clear, for readers inside the process: `open_tap`, `tap_*` |
 //! | `capture.rs`, `trace.rs` | two such readers, for whoever looks for a fault |
@@ -58,6 +59,7 @@ use crate::{
         ConsumerKey, OfConsumer, OfProducer, OfRouter, OfTransport, ProducerKey, RouterKey,
         TransportKey,
     },
+    layers::Looks,
     link::{
         Ways,
         paths::Paths,
@@ -71,7 +73,7 @@ use crate::{
     tap::Taps,
     trace::Traces,
     transport::Transport,
-    wire::{self, Protocol, extension::VideoOrientation},
+    wire::{self, Protocol},
 };
 
 /// Limits of one worker. Over one of them a command is refused; nothing grows without bound.
@@ -233,6 +235,10 @@ pub struct Counters {
     pub dtls_in_stun: u64,
     /// STUN handed to other workers.
     pub handed_over: u64,
+    /// Looks at the layers of a peer.
+    pub looks: u64,
+    /// Turns whose time for looks was over before the looks were.
+    pub looks_deferred: u64,
 }
 
 /// Keys to seal with, by their transport's index. Each lies apart: a table that grows moves none.
@@ -311,12 +317,17 @@ pub struct Worker {
     pub(crate) missing: Vec<u16>,
     /// Of one look at a transport's layers.
     pub(crate) demands: Vec<Demand>,
+    pub(crate) looks: Looks,
     timers: BinaryHeap<Reverse<(Nanos, TransportKey)>>,
     housekeeping_at: Nanos,
     pub(crate) unix_offset_ns: u64,
     pub(crate) actions: Vec<Action>,
     /// What is being closed, the innermost last.
     pub(crate) closing: Vec<Closing>,
+    /// Resources that may be closed in this turn without being asked for.
+    pub(crate) closing_left: usize,
+    /// Peers that were found to be gone in this turn.
+    pub(crate) lost: u32,
     pub(crate) taps: Taps,
     pub(crate) captures: Captures,
     pub(crate) traces: Traces,
@@ -363,11 +374,14 @@ impl Worker {
             touched: Vec::new(),
             missing: Vec::new(),
             demands: Vec::new(),
+            looks: Looks::default(),
             timers: BinaryHeap::new(),
             housekeeping_at: 0,
             unix_offset_ns: 0,
             actions: Vec::new(),
             closing: Vec::new(),
+            closing_left: PORTION,
+            lost: 0,
             taps: Taps::default(),
             captures: Captures::default(),
             traces: Traces::default(),
@@ -468,13 +482,7 @@ impl Worker {
             }
             Protocol::Dtls => {
                 transport.link.as_webrtc().ok_or(Discard::DtlsUnexpected)?;
-                // Nobody is asked to look at more than a handshake can be long.
-                if self.actions.len() >= ACTIONS_MAX {
-                    return Err(Discard::LimitReached);
-                }
-                let datagram = datagram.to_vec();
-                self.actions.push(Action::Dtls { transport: key.into(), datagram });
-                Ok(())
+                self.receive_dtls(key, datagram, arrival)
             }
             Protocol::Unknown => Err(Discard::UnknownProtocol),
         }
@@ -515,7 +523,8 @@ impl Worker {
     /// When [`Self::expire`] has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Nanos> {
-        if !self.touched.is_empty() || self.is_closing() || !self.actions.is_empty() {
+        let has_more = !self.touched.is_empty() || !self.looks.is_empty() || self.is_closing();
+        if has_more || !self.actions.is_empty() {
             return Some(0);
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
@@ -530,7 +539,11 @@ impl Worker {
     pub fn expire(&mut self, now: Nanos) {
         self.opened = 0;
         self.handed_over.clear();
-        self.close_some(&mut { PORTION });
+        self.lost = 0;
+        self.looks.begin();
+        let mut left = PORTION;
+        self.close_some(&mut left);
+        self.closing_left = left;
         while let Some(&Reverse((at, key))) = self.timers.peek() {
             if at > now {
                 break;
@@ -546,6 +559,7 @@ impl Worker {
         // Serving one transport can touch another (a viewer's wish is its publisher's work), so in
         // rounds; what is left after the last one is looked at in the next turn.
         for _ in 0..4 {
+            self.look(now);
             if self.touched.is_empty() {
                 break;
             }
@@ -560,6 +574,7 @@ impl Worker {
                 self.touched = round;
             }
         }
+        self.counters.looks_deferred += u64::from(!self.looks.is_empty());
         self.tick_observers(now);
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + SECOND;
@@ -654,22 +669,6 @@ impl Worker {
     /// What the control plane is to know; emptied by the caller.
     pub fn events(&mut self) -> &mut Vec<Event> {
         &mut self.events
-    }
-
-    pub(crate) fn report_orientation(
-        &mut self,
-        producer: ProducerKey,
-        orientation: VideoOrientation,
-    ) {
-        let Some(producer) = self.producers.get(producer) else {
-            return;
-        };
-        self.events.push(Event::VideoOrientationChange {
-            producer: producer.id.clone(),
-            camera: orientation.back_camera,
-            flip: orientation.flip,
-            rotation: orientation.rotation,
-        });
     }
 }
 

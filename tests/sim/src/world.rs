@@ -168,6 +168,8 @@ pub struct World {
     pub events: Vec<(Nanos, Event)>,
     /// A worker's turns begin at multiples of this: arrivals are bunched then. 0: at once.
     pub hold: Nanos,
+    /// No worker takes a turn before.
+    pub stalled_until: Nanos,
     /// Sockets cannot be opened.
     pub no_sockets: bool,
     /// Of transports that are made from now on.
@@ -221,6 +223,7 @@ impl World {
             peers: Vec::new(),
             events: Vec::new(),
             hold: 0,
+            stalled_until: 0,
             no_sockets: false,
             disconnected_timeout_s: 0,
             candidates: CandidateKinds::default(),
@@ -661,6 +664,7 @@ impl World {
             // The driver does not spin either.
             host.worker.deadline().map(|at| at.max(host.turned_at + MS / 10))
         });
+        let hosts = hosts.map(|at| at.max(self.stalled_until));
         hosts.chain(flights).chain(peers).min()
     }
 
@@ -681,7 +685,8 @@ impl World {
         for index in 0..self.hosts.len() {
             let host = &self.hosts[index];
             let timer = host.worker.deadline().is_some_and(|at| at <= now);
-            if host.due || timer && now >= host.turned_at + MS / 10 {
+            let may = now >= self.stalled_until;
+            if may && (host.due || timer && now >= host.turned_at + MS / 10) {
                 self.turn(index);
             }
         }

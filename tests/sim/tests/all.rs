@@ -5,6 +5,8 @@ mod bindings;
 mod capture;
 #[path = "all/closing.rs"]
 mod closing;
+#[path = "all/crowds.rs"]
+mod crowds;
 #[path = "all/early.rs"]
 mod early;
 #[path = "all/exhausted.rs"]

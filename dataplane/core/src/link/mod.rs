@@ -194,7 +194,7 @@ impl Worker {
         self.ways.set(key.index(), way);
     }
 
-    /// What a link needs now and then. False when its transport is gone after that.
+    /// What a link needs now and then. False when nothing else is to be done for its transport now.
     pub(crate) fn serve_link(&mut self, key: TransportKey, now: Nanos) -> bool {
         let Some(transport) = self.transports.get(key) else { return false };
         match transport.link.kind {

@@ -20,6 +20,7 @@ use crate::{
     batch::PathId,
     key::TransportKey,
     link::Protection,
+    pace::Pace,
     wire::{self, Protocol},
     worker::{ACTIONS_MAX, Action, Worker},
 };
@@ -82,8 +83,7 @@ pub struct Plain {
     pub(crate) is_connected: bool,
     rtp: Side,
     rtcp: Option<Side>,
-    /// What is left of [`MOVES`], in time, and when that was.
-    moves: (Nanos, Arrival),
+    moves: Pace,
 }
 
 impl Plain {
@@ -96,7 +96,7 @@ impl Plain {
             is_connected: false,
             rtp: Side::new(sockets.rtp),
             rtcp: sockets.rtcp.map(Side::new),
-            moves: (MOVES * MOVE_EVERY, Arrival::default()),
+            moves: Pace::new(MOVES, MOVE_EVERY),
         }
     }
 
@@ -156,15 +156,6 @@ impl Plain {
 
     pub(super) fn deadline(&self, now: Nanos) -> Nanos {
         if self.sides().any(Side::wants_path) { now + RETRY } else { Nanos::MAX }
-    }
-
-    /// True when another address may be learned now; that is one less.
-    fn take_move(&mut self, arrival: Arrival) -> bool {
-        let (left, at) = self.moves;
-        let left = left.saturating_add(arrival.since(at)).min(MOVES * MOVE_EVERY);
-        let may = left >= MOVE_EVERY;
-        self.moves = (if may { left - MOVE_EVERY } else { left }, at.max(arrival));
-        may
     }
 }
 
@@ -251,7 +242,7 @@ impl Worker {
             side.heard_at = Some(arrival);
             return;
         }
-        if !has_room || !plain.take_move(arrival) {
+        if !has_room || !plain.moves.take(arrival) {
             return;
         }
         if let Some(side) = plain.side_at(local) {

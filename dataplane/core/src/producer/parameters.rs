@@ -12,6 +12,7 @@ use super::{Producer, Stream};
 use crate::{
     MS, Nanos,
     key::{RouterKey, TransportKey},
+    orientation::Orientation,
     watched::Watched,
     wire::{
         Codec,
@@ -104,7 +105,7 @@ impl Producer {
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
             watched: Watched::all(parameters.encodings.len()),
             streams_changed: false,
-            last_orientation: None,
+            orientation: Orientation::default(),
         })
     }
 }

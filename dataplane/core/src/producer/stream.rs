@@ -276,13 +276,15 @@ impl Stream {
     }
 
     /// Where a receiver can begin that was sent nothing since `sent`: the first packet of the last key
-    /// frame. None where that is long ago, or something behind it is missing or too much.
+    /// frame, and the payload bytes from there on. None where that is long ago, or something behind it is
+    /// missing or too much.
     #[must_use]
-    pub fn restart(&self, sent: Arrival, now: Nanos) -> Option<SourceSeq> {
+    pub fn restart(&self, sent: Arrival, now: Nanos) -> Option<(SourceSeq, usize)> {
         let last = self.last_key_frame?;
         let is_recent = last.arrival > sent && last.arrival.age(now) < RESTART_WITHIN;
         let fits = is_recent && last.bytes <= RESTART_BYTES_MAX;
-        (fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX)).then_some(last.first)
+        let is_whole = fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX);
+        is_whole.then_some((last.first, last.bytes))
     }
 
     /// The same for a voice that becomes heard: no word of it is cut, and nothing sent twice.

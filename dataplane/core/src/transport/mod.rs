@@ -118,6 +118,12 @@ pub struct Transport {
     /// What audio takes of it, or took a while ago.
     pub(crate) audio_bps: u64,
     pub(crate) layers_at: Nanos,
+    /// It is among those whose layers are to be looked at.
+    pub(crate) awaits_look: bool,
+    /// When the first sender report of its sent tracks is due, or earlier.
+    pub(crate) sender_reports_at: Nanos,
+    /// What is done now and then for many of them is done at moments counted from here.
+    pub(crate) began: Nanos,
     pub(crate) reports_at: Nanos,
     /// To what the peer publishes.
     pub(crate) publisher_rtt: RoundTrip,
@@ -171,6 +177,9 @@ impl Transport {
             budget: Budget::new(initial_bps, now),
             audio_bps: 0,
             layers_at: now,
+            awaits_look: false,
+            sender_reports_at: Nanos::MAX,
+            began: now,
             reports_at: now + crate::SECOND,
             publisher_rtt: RoundTrip::default(),
             max_incoming_bps: 0,

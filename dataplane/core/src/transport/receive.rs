@@ -17,7 +17,7 @@ use crate::{
     srtp::StreamIndex,
     transport::demux::{Found, StreamRef},
     wire::{
-        extension::{ExtensionKind, ExtensionMap, VideoOrientation, parse_transport_sequence},
+        extension::{ExtensionKind, ExtensionMap, parse_transport_sequence},
         rtp, u16_at,
     },
     worker::Worker,
@@ -200,11 +200,13 @@ impl Worker {
             return Ok(found);
         };
         transport.rtcp.remove(before);
-        let old = if found.rtx {
-            std::mem::replace(stream.index_of(true), taken)
-        } else {
-            self.begin_again(found, taken, index, arrival)
-        };
+        if found.rtx {
+            // Nobody receives anything else because of it.
+            let old = std::mem::replace(stream.index_of(true), taken);
+            transport.sources.retire(before, old);
+            return Ok(found);
+        }
+        let old = self.begin_again(found, taken, index, arrival);
         if let Some(transport) = self.transports.get_mut(key) {
             transport.sources.retire(before, old);
         }
@@ -329,10 +331,9 @@ impl Worker {
             return result;
         };
         if let Some(value) = forwarded.video_orientation
-            && producer.note_orientation(value)
-            && let Some(orientation) = VideoOrientation::parse(&[value])
+            && producer.orientation.note(value, arrival)
         {
-            self.report_orientation(found.producer, orientation);
+            self.report_orientation(found.producer);
         }
         // Holes show at once: the publisher is asked in this very turn.
         self.touch(transport);

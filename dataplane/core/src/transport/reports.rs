@@ -65,14 +65,17 @@ impl Worker {
         };
         self.tap_rtcp(key, &plain[..len], false, arrival.moment());
         self.trace_rtcp(key, &plain[..len], false, arrival.moment());
-        let mut losses = Losses::default();
+        let mut told = Told::default();
         for packet in rtcp::packets(&plain[..len]) {
             // What one packet is about may be gone; the others are none the worse for it.
-            if let Err(reason) = self.receive_rtcp_packet(key, &packet?, &mut losses, arrival) {
+            if let Err(reason) = self.receive_rtcp_packet(key, &packet?, &mut told, arrival) {
                 self.discards.count(reason);
             }
         }
-        if let Some((lost, expected)) = losses.sample()
+        if let Some(answer) = told.reference {
+            self.send_rtcp(key, arrival.moment(), |w| w.dlrr(OUR_SSRC, &[answer]));
+        }
+        if let Some((lost, expected)) = told.losses.sample()
             && let Some(transport) = self.transports.get_mut(key)
         {
             // Without repeats: they grow with the losses and would hide the fall.
@@ -90,19 +93,19 @@ impl Worker {
         &mut self,
         key: TransportKey,
         packet: &Packet<'_>,
-        losses: &mut Losses,
+        told: &mut Told,
         arrival: Arrival,
     ) -> Result<(), Discard> {
         match packet {
             Packet::SenderReport(report) => {
                 for block in report.reports.iter() {
-                    self.receive_report_block(key, &block, losses, arrival);
+                    self.receive_report_block(key, &block, &mut told.losses, arrival);
                 }
                 self.receive_sender_info(key, &report.info, arrival)
             }
             Packet::ReceiverReport(report) => {
                 for block in report.reports.iter() {
-                    self.receive_report_block(key, &block, losses, arrival);
+                    self.receive_report_block(key, &block, &mut told.losses, arrival);
                 }
                 Ok(())
             }
@@ -148,7 +151,7 @@ impl Worker {
                 });
                 if let Some(last_reference_time) = reference {
                     let answer = DlrrReport { ssrc: report.ssrc, last_reference_time, delay: 0 };
-                    self.send_rtcp(key, arrival.moment(), |w| w.dlrr(OUR_SSRC, &[answer]));
+                    told.reference = Some(answer);
                 }
                 self.receive_answers(key, report, arrival);
                 Ok(())
@@ -532,6 +535,14 @@ fn remb_for(
     };
     let next = next.clamp(50_000, 100_000_000);
     Some(if max > 0 { next.min(max) } else { next })
+}
+
+/// What one compound tells that is looked at as a whole.
+#[derive(Default)]
+struct Told {
+    losses: Losses,
+    /// The answer to its reference time. One, whatever is in it: an answer is a datagram.
+    reference: Option<DlrrReport>,
 }
 
 /// Losses that one compound reports: those of video count if there are any.

@@ -154,7 +154,7 @@ fn forward(
 fn restart(consumer: &Consumer, stream: &Stream, now: Nanos) -> Option<SourceSeq> {
     match consumer.kind {
         MediaKind::Audio => stream.lead_in(consumer.last_arrival, now),
-        MediaKind::Video => stream.restart(consumer.last_arrival, now),
+        MediaKind::Video => stream.restart(consumer.last_arrival, now).map(|(first, _)| first),
     }
 }
 

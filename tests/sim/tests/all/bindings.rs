@@ -238,3 +238,28 @@ fn header_extensions_are_read_by_each_producers_own_ids() {
     let create = world.produce(alice, &wrong);
     assert!(world.worker().apply_produce(&create).is_err());
 }
+
+/// Repairs under a new SSRC with each packet: nothing changes for who receives the track.
+#[test]
+fn an_ssrc_of_repairs_that_changes_costs_the_receivers_nothing() {
+    let mut world = World::new(975);
+    let alice = world.join("alice");
+    world.publish_simulcast(alice, "camera", 2);
+    for number in 0..20 {
+        let peer = world.join(&format!("viewer-{number}"));
+        world.consume(peer, "camera");
+    }
+    world.run(3 * SECOND);
+    let before = world.counter("layer_looks");
+    for number in 0..500u32 {
+        let bytes = packet(&mut world, alice, "camera", |plain| {
+            (plain.ssrc, plain.payload_type, plain.repaired) = (100_000 + number, 97, true);
+        });
+        world.send(alice, bytes);
+        world.run(MS);
+    }
+    // What is usual in half a second, and not one for each packet and viewer.
+    let looks = world.counter("layer_looks") - before;
+    assert!(looks <= 20 * 10, "{looks}");
+    world.assert_no_faults();
+}

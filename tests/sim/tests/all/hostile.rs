@@ -604,3 +604,34 @@ fn repeats_answers_and_ssrcs_have_the_limits_of_the_configuration() {
     }
     panic!("more SSRCs than the transport may use up");
 }
+
+/// Each packet says another orientation. The control plane hears of some, and of the last one.
+#[test]
+fn a_camera_that_turns_with_each_packet_is_told_of_now_and_then() {
+    use ironcast_protocol::Event;
+    let mut world = World::new(895);
+    let alice = world.join("alice");
+    world.publish_video(alice, "camera", Codec::Vp8);
+    world.run(SECOND);
+    let told = |world: &World| -> Vec<u16> {
+        let turns = world.events.iter().filter_map(|(_, event)| match event {
+            Event::VideoOrientationChange { rotation, .. } => Some(*rotation),
+            _ => None,
+        });
+        turns.collect()
+    };
+    for number in 0..4_000u32 {
+        world.peers[alice].track("camera").orientation = Some((number % 4) as u8);
+        world.run(MS);
+    }
+    let count = told(&world).len();
+    assert!((8..=24).contains(&count), "{count}");
+    // One that is said once, right after another, is told all the same.
+    world.peers[alice].track("camera").orientation = Some(1);
+    world.run(300 * MS);
+    world.peers[alice].track("camera").orientation = Some(2);
+    world.run(SECOND / 30 + 5 * MS);
+    world.peers[alice].track("camera").orientation = None;
+    world.run(1_200 * MS);
+    assert_eq!(told(&world).last(), Some(&180));
+}

@@ -140,6 +140,41 @@ fn a_reference_time_is_answered() {
     let now = rtcp::ntp_middle(world.peers[bob].ntp(at));
     let rtt = rtcp::round_trip(now, report.last_reference_time, report.delay).unwrap();
     assert!(rtt.abs_diff(40 * MS) < MS, "{rtt}");
+    // Once for a datagram, however often it stands there.
+    let bytes = world.peers[bob].seal_rtcp(|w| (0..40).try_for_each(|_| w.reference_time(98, ntp)));
+    world.send(bob, bytes);
+    world.run(SECOND);
+    assert_eq!(world.peers[bob].dlrrs.iter().filter(|(_, report)| report.ssrc == 98).count(), 1);
+}
+
+/// A turn that took long makes many reports due at once: that passes, and does not stay so.
+#[test]
+fn reports_that_were_late_together_do_not_stay_together() {
+    const VIEWERS: usize = 60;
+    let mut world = World::new(517);
+    let alice = world.join("alice");
+    world.publish_audio(alice, "mic");
+    let mut viewers = Vec::new();
+    for number in 0..VIEWERS {
+        let viewer = world.join(&format!("viewer-{number}"));
+        viewers.push((viewer, world.consume(viewer, "mic")));
+        world.run(17 * MS);
+    }
+    world.run(3 * SECOND);
+    // Nothing is done for most of a second.
+    world.stalled_until = world.now + 800 * MS;
+    world.run(4 * SECOND);
+    let since = world.now;
+    world.run(2 * SECOND);
+    let mut moments = std::collections::BTreeMap::<Nanos, usize>::new();
+    for (viewer, ssrc) in &viewers {
+        let reports = &world.peers[*viewer].inbox(*ssrc).sender_reports;
+        let times: Vec<_> = reports.iter().map(|(at, ..)| *at).filter(|at| *at >= since).collect();
+        assert!((2..=3).contains(&times.len()), "{}", times.len());
+        times.iter().for_each(|at| *moments.entry(at / (5 * MS)).or_default() += 1);
+    }
+    let most = moments.values().max().unwrap();
+    assert!(*most <= 8, "{most} of {VIEWERS} in one moment");
 }
 
 #[test]

@@ -133,3 +133,36 @@ fn nor_one_from_before_a_pause() {
         scene.world.assert_no_faults();
     }
 }
+
+/// A key frame and what came since, for very many who begin in one moment: some in each turn, and nobody
+/// asks for another one.
+#[test]
+fn many_begin_one_after_the_other() {
+    const VIEWERS: usize = 30;
+    let mut world = World::new(660);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let viewers: Vec<usize> = (0..VIEWERS).map(|n| world.join(&format!("viewer-{n}"))).collect();
+    world.run(3 * SECOND);
+    let ssrc = world.consume(bob, "camera");
+    let bob_sees = |world: &World| world.peers[bob].inboxes[&ssrc].first_picture_at().is_some();
+    assert!(world.run_until(SECOND, bob_sees));
+    // 30 frames of three packets.
+    world.run(SECOND / 2);
+    let asked = world.peers[alice].track("camera").sources[0].asked.len();
+    let began = world.now;
+    let ssrcs: Vec<_> = viewers.iter().map(|v| (*v, world.consume(*v, "camera"))).collect();
+    world.run(SECOND);
+    world.assert_no_faults();
+    assert_eq!(world.peers[alice].track("camera").sources[0].asked.len(), asked);
+    let mut firsts: Vec<Nanos> = Vec::new();
+    for (viewer, ssrc) in ssrcs {
+        let inbox = world.peers[viewer].inbox(ssrc);
+        assert_eq!(inbox.holes(), []);
+        firsts.push(inbox.first_picture_at().unwrap() - began);
+    }
+    firsts.sort_unstable();
+    let soonest = firsts.iter().filter(|first| **first == firsts[0]).count();
+    assert!(soonest < VIEWERS / 2, "{soonest} in the first turn");
+    assert!(firsts.last().unwrap() - firsts[0] < 20 * MS, "{firsts:?}");
+}

@@ -8,12 +8,12 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    Nanos,
+    Arrival, Discard, Nanos,
     control::ControlQueue,
     key::TransportKey,
     link::{Link, Protection},
     srtp::{MasterKey, OpenKey, SealKey},
-    worker::{Action, Worker},
+    worker::{ACTIONS_MAX, Action, Worker},
 };
 
 impl Worker {
@@ -28,6 +28,26 @@ impl Worker {
         if is_ready && !std::mem::replace(&mut webrtc.dtls_started, is_ready) {
             self.actions.push(Action::StartDtls { transport: key.into() });
         }
+    }
+
+    /// A DTLS datagram of the peer, for the handshake threads.
+    pub(crate) fn receive_dtls(
+        &mut self,
+        key: TransportKey,
+        datagram: &[u8],
+        arrival: Arrival,
+    ) -> Result<(), Discard> {
+        let webrtc = self.webrtc_mut(key).ok_or(Discard::DtlsUnexpected)?;
+        // Nobody is asked to look at more than a handshake can be long.
+        if !webrtc.dtls_pace.take(arrival) {
+            return Err(Discard::DtlsTooMany);
+        }
+        if self.actions.len() >= ACTIONS_MAX {
+            return Err(Discard::LimitReached);
+        }
+        let datagram = datagram.to_vec();
+        self.actions.push(Action::Dtls { transport: key.into(), datagram });
+        Ok(())
     }
 
     /// The handshake has something to send.

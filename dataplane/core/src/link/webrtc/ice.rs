@@ -9,7 +9,7 @@ use ironcast_protocol::{
     event::IceState,
 };
 
-use crate::{Arrival, MS, Nanos, SECOND, batch::PathId};
+use crate::{Arrival, MS, Nanos, SECOND, batch::PathId, pace::Pace};
 
 /// Paths of one transport; a peer with more interfaces replaces its oldest.
 pub const PATHS_MAX: usize = 4;
@@ -17,10 +17,13 @@ pub const PATHS_MAX: usize = 4;
 const PATH_IDLE: Nanos = 10 * SECOND;
 /// Browsers check a path that they use every 2.5 s; what is older may go to another transport.
 const PATH_SILENT: Nanos = 3 * SECOND;
-/// Sockets that one transport has opened: so many at once, then one in such a time. A browser with
+/// Paths that one transport has opened: so many at once, then one in such a time. A browser with
 /// three interfaces needs three.
 const OPENINGS: u64 = 4;
 const OPENING_EVERY: Nanos = SECOND / 2;
+/// The same of nominations that are followed: each one is told to the control plane.
+const SWITCHES: u64 = 8;
+const SWITCH_EVERY: Nanos = SECOND / 2;
 /// Media follows what comes on another path when nothing came on the selected one for so long.
 const QUIET: Nanos = 300 * MS;
 /// Some peers nominate every pair that works with each check: a nomination does not go back to a path
@@ -127,8 +130,8 @@ pub struct Ice {
     heard_at: Arrival,
     /// Highest number of a nomination.
     nomination: u32,
-    /// What is left of [`OPENINGS`], in time, and when that was.
-    openings: (Nanos, Arrival),
+    openings: Pace,
+    switches: Pace,
     state: IceState,
     /// When the last check came.
     checked_at: Arrival,
@@ -147,7 +150,8 @@ impl Ice {
             selected: None,
             heard_at: Arrival::default(),
             nomination: 0,
-            openings: (OPENINGS * OPENING_EVERY, Arrival::default()),
+            openings: Pace::new(OPENINGS, OPENING_EVERY),
+            switches: Pace::new(SWITCHES, SWITCH_EVERY),
             state: IceState::New,
             checked_at: Arrival::default(),
             timeouts,
@@ -224,11 +228,7 @@ impl Ice {
 
     /// True when a new path may be opened for it now; that is one less.
     pub fn take_opening(&mut self, arrival: Arrival) -> bool {
-        let (left, at) = self.openings;
-        let left = left.saturating_add(arrival.since(at)).min(OPENINGS * OPENING_EVERY);
-        let may = left >= OPENING_EVERY;
-        self.openings = (if may { left - OPENING_EVERY } else { left }, at.max(arrival));
-        may
+        self.openings.take(arrival)
     }
 
     /// True when the peer has not checked that path for longer than a browser waits.
@@ -262,6 +262,9 @@ impl Ice {
             Nomination::Plain => left_at.is_none_or(|at| arrival.since(at) > SWING),
             Nomination::Numbered(number) => number > self.nomination,
         };
+        // One that is not followed now is so when the peer checks again.
+        let moves = wins && self.selected.is_some_and(|selected| selected != id);
+        let wins = wins && (!moves || self.switches.take(arrival));
         if let (true, Nomination::Numbered(number)) = (wins, nomination) {
             self.nomination = number;
         }
@@ -475,13 +478,21 @@ mod tests {
         assert_eq!(ice.selected(), None);
     }
 
+    /// A nomination is a datagram, and following it is told to everybody who listens.
     #[test]
-    fn four_sockets_at_once_and_then_two_a_second() {
-        let mut ice = Ice::new(credentials("a"), LASTING);
+    fn a_peer_that_nominates_without_end_is_followed_now_and_then() {
+        let mut ice = two_paths();
         let start = 50 * SECOND;
-        assert_eq!((0..100).filter(|_| ice.take_opening(at(start))).count(), 4);
-        let opened = (0..10_000).filter(|n| ice.take_opening(at(start + n * MS))).count();
-        assert_eq!(opened, 19);
+        let turns = (0..100_000u32).filter(|turn| {
+            let (slot, nomination) = (2 - turn % 2, Nomination::Numbered(1 + turn));
+            let arrival = at(start + u64::from(*turn) * MS / 10);
+            ice.receive_check(id(slot), "a", nomination, arrival).selected
+        });
+        assert_eq!(turns.count(), SWITCHES as usize + 19);
+        // What it says last holds when it says it again.
+        let last = Nomination::Numbered(200_000);
+        let other = if selected(&ice) == id(1) { id(2) } else { id(1) };
+        assert!(ice.receive_check(other, "a", last, at(start + 20 * SECOND)).selected);
     }
 
     #[test]

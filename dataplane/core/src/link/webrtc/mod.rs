@@ -11,10 +11,18 @@ use ironcast_protocol::{
 };
 
 use self::ice::{Change, Ice};
-use crate::{Nanos, SECOND, key::TransportKey, worker::Worker};
+use crate::{MS, Nanos, SECOND, key::TransportKey, pace::Pace, worker::Worker};
 
 /// A browser says that another SSRC takes a stream's place, by its MID.
 pub(super) const SILENT_AFTER: Nanos = 10 * SECOND;
+
+/// Peers that are disconnected in one turn: the sockets of each take the kernel some 10 us. A whole
+/// office goes at once.
+const LOST_MAX: u32 = 16;
+/// Datagrams of a peer that the handshake threads, which are everybody's, are given: so many at once, then
+/// one in such a time. A handshake has some ten, and repeats them some times.
+const DTLS_AT_ONCE: u64 = 64;
+const DTLS_EVERY: Nanos = 25 * MS;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -29,6 +37,7 @@ pub struct WebRtc {
     pub(crate) dtls_role: Option<DtlsRole>,
     /// The handshake was told to begin.
     dtls_started: bool,
+    pub(crate) dtls_pace: Pace,
     /// Tells the peer that we close; sealed in advance, empty before the handshake is done.
     goodbye: Box<[u8]>,
 }
@@ -43,6 +52,7 @@ impl WebRtc {
             dtls_state: DtlsState::New,
             dtls_role: None,
             dtls_started: false,
+            dtls_pace: Pace::new(DTLS_AT_ONCE, DTLS_EVERY),
             goodbye: Box::default(),
         }
     }
@@ -63,7 +73,8 @@ impl WebRtc {
 }
 
 impl Worker {
-    /// Consent, and paths that nobody uses. False when the peer is gone for good.
+    /// Consent, and paths that nobody uses. False when nothing else is to be done for it now: the peer is
+    /// gone for good, or many are gone and it has to wait.
     pub(super) fn serve_webrtc(&mut self, key: TransportKey, now: Nanos) -> bool {
         let Some(webrtc) = self.webrtc_mut(key) else { return false };
         if webrtc.ice.is_over(now) {
@@ -71,6 +82,12 @@ impl Worker {
             return false;
         }
         if webrtc.ice.consent_lost(now) {
+            self.lost += 1;
+            if self.lost > LOST_MAX {
+                let later = Nanos::from(self.lost / LOST_MAX);
+                self.schedule(key, now + later * MS);
+                return false;
+            }
             self.disconnect(key, now);
         }
         if let Some(idle) = self.webrtc_mut(key).and_then(|webrtc| webrtc.ice.idle_path(now)) {

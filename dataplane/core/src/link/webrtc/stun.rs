@@ -156,6 +156,11 @@ impl Worker {
                 Some(id)
             }
             From::Stream(id) => {
+                // As of sockets: who ends one connection after the other is told of each time.
+                let webrtc = self.webrtc_mut(key).ok_or(Discard::StunUnknownUser)?;
+                if !webrtc.ice.take_opening(arrival) {
+                    return Err(Discard::StunTooManyPaths);
+                }
                 self.act_for_stun(Action::KeepStream(id))?;
                 self.enter_path(key, Path::new(id, local, remote, arrival).by(protocol));
                 Some(id)
@@ -321,20 +326,25 @@ impl Worker {
             self.resume_consumers(key);
         }
         self.touch(key);
-        self.take_dtls_of(key, check)
+        self.take_dtls_of(key, check, arrival)
     }
 
     /// The DTLS of an authenticated check goes where that of a datagram goes: a round trip earlier. What
     /// the handshake says to it follows the answer, as a datagram.
-    fn take_dtls_of(&mut self, key: TransportKey, check: &Check) -> Result<(), Discard> {
-        let Some(datagram) = check.dtls.clone().filter(|dtls| !dtls.is_empty()) else {
+    fn take_dtls_of(
+        &mut self,
+        key: TransportKey,
+        check: &Check,
+        arrival: Arrival,
+    ) -> Result<(), Discard> {
+        let Some(datagram) = check.dtls.as_ref().filter(|dtls| !dtls.is_empty()) else {
             return Ok(());
         };
-        if classify(&datagram) != Protocol::Dtls {
+        if classify(datagram) != Protocol::Dtls {
             return Err(Discard::DtlsUnexpected);
         }
         self.counters.dtls_in_stun += 1;
-        self.act_for_stun(Action::Dtls { transport: key.into(), datagram })
+        self.receive_dtls(key, datagram, arrival)
     }
 
     /// Nothing could be sent for a while: numbers go on where they were, at the next key frame. A

@@ -243,9 +243,28 @@ fn of_a_strangers_check_nothing_is_taken_and_what_is_no_dtls_is_dropped() {
         check_with(&mut worker, token, Some(junk), &credentials().password);
         assert_eq!(handed_over(&mut worker), [[0; 0]; 0]);
     }
-    assert_eq!(worker.discards.of(crate::Discard::DtlsUnexpected), 3);
+    assert_eq!(worker.discards.of(Discard::DtlsUnexpected), 3);
     worker.limits.takes_dtls_in_stun = false;
     drain(&mut worker);
     check_with(&mut worker, token, Some(CLIENT_HELLO), &credentials().password);
     assert_eq!((acks(&mut worker), handed_over(&mut worker)), (vec![None], vec![]));
+}
+
+/// The handshake threads are everybody's: one peer's datagrams do not keep others' waiting.
+#[test]
+fn one_peer_has_not_more_datagrams_looked_at_than_a_handshake_takes() {
+    let (mut worker, token) = worker();
+    check(&mut worker, token);
+    worker.actions().clear();
+    let handed = |worker: &mut Worker, at: Nanos, count: usize| {
+        for _ in 0..count {
+            worker.receive(Ingress::Path(PATH), &[22, 254, 253, 0], Arrival::at(at));
+        }
+        let actions = std::mem::take(worker.actions());
+        actions.iter().filter(|action| matches!(action, Action::Dtls { .. })).count()
+    };
+    assert_eq!(handed(&mut worker, NOW, 1_000), 64);
+    assert_eq!(worker.discards.of(Discard::DtlsTooMany), 936);
+    // A flight that is repeated after a while is looked at.
+    assert_eq!(handed(&mut worker, NOW + SECOND, 100), 40);
 }

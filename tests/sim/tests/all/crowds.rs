@@ -1,0 +1,98 @@
+//! What concerns very many at once is done in portions: a turn has an end, and media leaves between two.
+
+use std::collections::BTreeMap;
+
+use ironcast_core::{MS, Nanos, SECOND, wire::Codec};
+use ironcast_protocol::{
+    Event,
+    event::{IceState, TransportCloseReason},
+};
+use ironcast_sim::World;
+
+/// Turns without anything else, until there is nothing to do at once: how much each did of what a counter
+/// counts.
+fn turns(world: &mut World, counter: &str) -> Vec<u64> {
+    let mut done = Vec::new();
+    while world.worker().deadline() == Some(0) {
+        let before = world.counter(counter);
+        let now = world.now;
+        world.worker().expire(now);
+        world.worker().actions().clear();
+        done.push(world.counter(counter) - before);
+        assert!(done.len() < 10_000, "it never ends");
+    }
+    done
+}
+
+/// Everybody sees everybody; one camera is paused, and all others' layers are to be looked at.
+#[test]
+fn a_large_room_is_looked_at_in_portions() {
+    const PEERS: usize = 80;
+    let mut world = World::new(980);
+    for number in 0..PEERS {
+        let peer = world.join(&number.to_string());
+        world.publish_video(peer, &format!("camera-{number}"), Codec::Vp8);
+    }
+    for peer in 0..PEERS {
+        for other in (0..PEERS).filter(|other| *other != peer) {
+            world.consume(peer, &format!("camera-{other}"));
+        }
+    }
+    let joined = turns(&mut world, "layer_looks");
+    assert_eq!(joined.iter().sum::<u64>(), PEERS as u64, "one look for all that a peer consumes");
+    for paused in [true, false] {
+        world.worker().apply_pause_producer("camera-7", paused).unwrap();
+        let looks = turns(&mut world, "layer_looks");
+        assert_eq!(looks.iter().sum::<u64>(), PEERS as u64 - 1);
+        // Each is a look at 79 consumers.
+        assert!(looks.iter().all(|looks| *looks < 30), "{looks:?}");
+    }
+    assert!(world.counter("layer_looks_deferred") > 4);
+}
+
+/// Peers that are disconnected, and closed, by the moment of the event.
+fn gone(world: &World) -> [BTreeMap<Nanos, usize>; 2] {
+    let mut gone = [BTreeMap::new(), BTreeMap::new()];
+    for (at, event) in &world.events {
+        let place = match event {
+            Event::IceStateChange { state: IceState::Disconnected, .. } => 0,
+            Event::TransportClosed { reason: TransportCloseReason::ConsentLost, .. } => 1,
+            _ => continue,
+        };
+        *gone[place].entry(*at).or_default() += 1;
+    }
+    gone
+}
+
+/// A network that breaks down takes all of its peers along in one moment.
+#[test]
+fn peers_that_vanish_together_go_a_few_at_a_time() {
+    const PEERS: usize = 120;
+    let mut world = World::new(981);
+    world.disconnected_timeout_s = 10;
+    for number in 0..PEERS {
+        let peer = world.join(&number.to_string());
+        world.peers[peer].reports = false;
+    }
+    world.run(3 * SECOND);
+    assert_eq!(world.open_paths(0), PEERS);
+    for peer in &mut world.peers {
+        peer.check_at = world.now;
+    }
+    world.run(SECOND);
+    for peer in &mut world.peers {
+        peer.check_every = None;
+    }
+    let others = world.join("others");
+    world.run(60 * SECOND);
+    let [disconnected, closed] = gone(&world);
+    for (what, gone) in [("disconnected", &disconnected), ("closed", &closed)] {
+        assert_eq!(gone.values().sum::<usize>(), PEERS, "{what}");
+        assert!(gone.values().all(|count| *count <= 16), "{what}: {gone:?}");
+        // Soon all the same.
+        let (first, last) = (gone.keys().next().unwrap(), gone.keys().last().unwrap());
+        assert!(last - first < 100 * MS, "{what}: {gone:?}");
+    }
+    assert_eq!(world.open_paths(0), 1);
+    assert!(world.worker().transport_state("others").is_some(), "{others}");
+}
