@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
 use crate::nodes::Fleet;
-use crate::stage::{Stage, quick, video};
+use crate::stage::{Stage, quick, until, video};
 
 pub(crate) struct Issuer {
     algorithm: Algorithm,
@@ -156,12 +156,8 @@ async fn the_next_socket_of_a_connection_has_a_token_of_its_own() {
     if !came {
         eve.enter_at_last(Some(&auth)).await;
     }
-    let one_is_left = async {
-        while !stage.service.metrics_text().contains("ironcast_signaling_sockets 1\n") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), one_is_left).await.expect("one is left");
+    let is_one = || stage.service.metrics_text().contains("ironcast_signaling_sockets 1\n");
+    until("one is left", is_one).await;
     assert_eq!(eve.refused("joinRoom", json!({ "roomId": "other" })).await, "forbidden");
     let joined = eve.must("joinRoom", json!({ "roomId": "r", "participantId": "ada" })).await;
     assert_eq!(joined["participantId"], "eve");

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { settled, track, until, withCall } from './fakes.ts';
+import { type Service, settled, track, until, withCall } from './fakes.ts';
+
+/** Begins something, and waits until it has asked for `event`, whose answer waits; gives what lets that go on. */
+async function heldAt(service: Service, event: string, begin: () => Promise<unknown>): Promise<() => void> {
+  const release = service.hold(event);
+  void begin();
+  await until(`${event} is asked for`, () => service.count(event) === 1);
+  return release;
+}
 
 test('unmuted while the microphone is being sent, it is heard', () =>
   withCall(async (service, call) => {
@@ -8,9 +16,7 @@ test('unmuted while the microphone is being sent, it is heard', () =>
     mic.enabled = false;
     call.micMuted = true;
     call.local.set('mic', mic);
-    const release = service.hold('produce');
-    await call.start();
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.start());
     void call.setMicMuted(false);
     release();
     await settled();
@@ -22,9 +28,7 @@ test('muted while the microphone is being sent, it is not heard', () =>
   withCall(async (service, call) => {
     const mic = track('audio');
     call.local.set('mic', mic);
-    const release = service.hold('produce');
-    await call.start();
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.start());
     void call.setMicMuted(true);
     release();
     await settled();
@@ -35,9 +39,7 @@ test('muted while the microphone is being sent, it is not heard', () =>
 test('muted before the connection is made, it is sent muted', () =>
   withCall(async (service, call) => {
     call.local.set('mic', track('audio'));
-    const release = service.hold('connectProducerTransport');
-    await call.start();
-    await until('it is about to be connected', () => service.count('connectProducerTransport') === 1);
+    const release = await heldAt(service, 'connectProducerTransport', () => call.start());
     void call.setMicMuted(true);
     release();
     await settled();
@@ -48,9 +50,7 @@ test('muted before the connection is made, it is sent muted', () =>
 test('a camera that is turned off while it is being sent is off', () =>
   withCall(async (service, call) => {
     await call.start();
-    const release = service.hold('produce');
-    void call.setTrack('camera', track('video'));
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.setTrack('camera', track('video')));
     void call.setTrack('camera', null);
     release();
     await settled();
@@ -60,9 +60,7 @@ test('a camera that is turned off while it is being sent is off', () =>
 test('off and on again, there is one camera, with the new picture', () =>
   withCall(async (service, call) => {
     await call.start();
-    const release = service.hold('produce');
-    void call.setTrack('camera', track('video'));
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.setTrack('camera', track('video')));
     void call.setTrack('camera', null);
     const second = track('video');
     void call.setTrack('camera', second);
@@ -75,9 +73,7 @@ test('off and on again, there is one camera, with the new picture', () =>
 test('a screen that is stopped while it is being sent is nowhere', () =>
   withCall(async (service, call) => {
     await call.start();
-    const release = service.hold('produce');
-    void call.setTrack('screen', track('video'));
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.setTrack('screen', track('video')));
     void call.setTrack('screen', null);
     release();
     await settled();
@@ -118,9 +114,7 @@ test('what is turned off and on while the socket is away is so when it is back',
 test('a track whose answer was lost is not sent twice', () =>
   withCall(async (service, call) => {
     await call.start();
-    const release = service.hold('produce');
-    void call.setTrack('camera', track('video'));
-    await until('it is asked for', () => service.count('produce') === 1);
+    const release = await heldAt(service, 'produce', () => call.setTrack('camera', track('video')));
     // It was made, and the answer did not arrive.
     service.own.set('lost', { source: 'camera', paused: false });
     service.answers.joinRoom = () => service.resumed();
