@@ -6,6 +6,7 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, Write as _},
+    net::IpAddr,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -31,13 +32,40 @@ const LINES_WAITING_MAX: usize = 16_384;
 pub struct Audit(Mutex<Inner>);
 
 struct Inner {
-    kept: VecDeque<AuditEntry>,
+    kept: VecDeque<Kept>,
     kept_max: usize,
     /// Of all since the start.
     count: u64,
     file: Option<Lines>,
     /// Of files before this one.
     dropped_before: u64,
+}
+
+/// An [`AuditEntry`] in a third of its memory: there are ten thousand, and most names are shared.
+#[derive(Clone)]
+struct Kept {
+    number: u64,
+    time: u64,
+    principal: Arc<str>,
+    address: Option<IpAddr>,
+    action: &'static str,
+    kind: &'static str,
+    about: About,
+}
+
+impl From<Kept> for AuditEntry {
+    fn from(kept: Kept) -> Self {
+        Self {
+            number: kept.number,
+            time: kept.time,
+            principal: kept.principal.to_string(),
+            address: kept.address.map(|address| address.to_string()),
+            action: kept.action.to_owned(),
+            kind: kept.kind.to_owned(),
+            id: kept.about.id,
+            router_id: kept.about.router_id,
+        }
+    }
 }
 
 /// An open file. What waits for it is written when it is dropped.
@@ -123,39 +151,42 @@ impl Audit {
         self.note_by(who, (action, "transport"), about);
     }
 
-    fn note_by(&self, who: &Principal, (action, kind): (&str, &str), about: About) {
-        self.add(AuditEntry {
+    fn note_by(
+        &self,
+        who: &Principal,
+        (action, kind): (&'static str, &'static str),
+        about: About,
+    ) {
+        self.add(Kept {
             number: 0,
             time: unix_ms(),
-            principal: who.name.to_string(),
-            address: who.address.map(|address| address.to_string()),
-            action: action.to_owned(),
-            kind: kind.to_owned(),
-            id: about.id,
-            router_id: about.router_id,
+            principal: Arc::clone(&who.name),
+            address: who.address,
+            action,
+            kind,
+            about,
         });
     }
 
     /// Notes what somebody has done by a signal to the process.
-    pub fn note_signal(&self, action: &str) {
-        self.add(AuditEntry {
+    pub fn note_signal(&self, action: &'static str) {
+        self.add(Kept {
             number: 0,
             time: unix_ms(),
-            principal: "signal".to_owned(),
+            principal: "signal".into(),
             address: None,
-            action: action.to_owned(),
-            kind: HOST.to_owned(),
-            id: None,
-            router_id: None,
+            action,
+            kind: HOST,
+            about: About::default(),
         });
     }
 
-    fn add(&self, mut entry: AuditEntry) {
+    fn add(&self, mut entry: Kept) {
         let mut inner = self.inner();
         inner.count += 1;
         entry.number = inner.count;
         if let Some(file) = &mut inner.file {
-            match serde_json::to_vec(&entry) {
+            match serde_json::to_vec(&AuditEntry::from(entry.clone())) {
                 Ok(mut line) => {
                     line.push(b'\n');
                     // It is handed to another thread: this cannot fail.
@@ -173,15 +204,14 @@ impl Audit {
     /// The last entries, the newest last.
     #[must_use]
     pub fn last(&self, filter: &Filter) -> Vec<AuditEntry> {
-        let is_wanted = |entry: &&AuditEntry| {
-            let is_his = filter.principal.as_ref().is_none_or(|name| entry.principal == *name);
-            let is_there =
-                filter.router_id.as_ref().is_none_or(|id| entry.router_id.as_ref() == Some(id));
-            is_his && is_there
+        let is_wanted = |entry: &&Kept| {
+            let is_his = filter.principal.as_ref().is_none_or(|name| *entry.principal == **name);
+            let router_id = entry.about.router_id.as_ref();
+            is_his && filter.router_id.as_ref().is_none_or(|id| router_id == Some(id))
         };
         let inner = self.inner();
         let newest = inner.kept.iter().rev().filter(is_wanted).take(filter.limit);
-        let mut found: Vec<AuditEntry> = newest.cloned().collect();
+        let mut found: Vec<AuditEntry> = newest.cloned().map(AuditEntry::from).collect();
         found.reverse();
         found
     }

@@ -426,6 +426,9 @@ impl Registry {
             }
             transport.fingerprints = Arc::clone(&self.fingerprints);
         }
+        // What comes with a call names others by texts of its own: theirs are shared.
+        transport.info.router_id = router.info.id.clone();
+        share_participant(&mut transport.info.participant_id, router);
         router.transports.insert(transport.info.id.clone());
         let (router_id, participant) =
             (transport.info.router_id.clone(), transport.info.participant_id.clone());
@@ -444,6 +447,9 @@ impl Registry {
         };
         let Some(router) = self.routers.get_mut(&producer.info.router_id) else { return false };
         producer.worker = transport.worker;
+        producer.info.router_id = router.info.id.clone();
+        producer.info.transport_id = transport.info.id.clone();
+        share_participant(&mut producer.info.participant_id, router);
         let id = &producer.info.id;
         router.producers.insert(id.clone());
         router.ssrcs.extend(ssrcs_of(&producer.consumable));
@@ -472,6 +478,10 @@ impl Registry {
             return false;
         }
         let (of, there) = (producer.info.id.clone(), transport.worker);
+        info.router_id = router.info.id.clone();
+        info.transport_id = transport.info.id.clone();
+        info.producer_id = of.clone();
+        share_participant(&mut info.participant_id, router);
         router.consumers.insert(info.id.clone());
         let parameters = std::mem::take(&mut info.rtp_parameters);
         router.ssrcs.extend(ssrcs_of(&parameters));
@@ -663,6 +673,14 @@ impl Registry {
             }
         }
         all
+    }
+}
+
+/// Names somebody by the text that his room has of him.
+fn share_participant(name: &mut Option<Id>, router: &Router) {
+    let known = name.as_ref().and_then(|name| router.participants.get_key_value(name));
+    if let Some((known, _)) = known {
+        *name = Some(known.clone());
     }
 }
 

@@ -193,6 +193,7 @@ fn consumed(made: ConsumerInfo) -> MediaResult<Consumed> {
         rtp_parameters: as_json(made.rtp_parameters)?,
         kind_of_stream: as_json(made.consumer_type)?,
         producer_paused: made.producer_paused,
+        score: as_json(made.score)?,
     })
 }
 

@@ -117,6 +117,8 @@ pub struct Consumed {
     pub kind_of_stream: Value,
     /// Whether the producer is paused.
     pub producer_paused: bool,
+    /// Until a [`MediaEvent::Score`] says otherwise.
+    pub score: Value,
 }
 
 /// What a participant may ask for together with other things.

@@ -165,7 +165,7 @@ impl Kept {
     }
 
     /// Adds the entry of the next number.
-    pub(super) fn push(&mut self, seq: EventSeq, entry: Entry) {
+    pub(super) fn push(&mut self, seq: EventSeq, mut entry: Entry) {
         let first = self.first();
         self.head = seq;
         if let Some(key) = &entry.score_key
@@ -175,6 +175,11 @@ impl Kept {
         }
         if entry.score_key.is_some() {
             self.scores.push_back(seq.number);
+        }
+        if let Some(id) = &mut entry.router_id
+            && let Some((known, _)) = self.by_router.get_key_value(id)
+        {
+            *id = known.clone();
         }
         match &entry.router_id {
             None => {

@@ -414,6 +414,9 @@ impl Worker {
             score: pipe::score(made.iter(), producer),
             preferred_layers: made.first().and_then(|consumer| consumer.preferred),
         };
+        if let Some(first) = made.first_mut() {
+            first.announced_score = reply.score.clone();
+        }
         let keys: Vec<_> = made.into_iter().map(|one| self.consumers.insert(one)).collect();
         self.name_consumer(&create.id, keys, now);
         self.await_look(transport_key);

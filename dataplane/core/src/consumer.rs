@@ -169,7 +169,7 @@ pub struct Consumer {
     pub resends: Resends,
     /// CNAME of the sender reports; most share their producer's.
     pub cname: Arc<str>,
-    /// What the last score event said.
+    /// What was said of its score last, by the answer to `Consume` or by an event.
     pub announced_score: ConsumerScore,
     /// What the receiver says.
     pub reported: Reported,

@@ -314,6 +314,7 @@ impl Worker {
             ("rtp_forwarded", self.counters.forwarded),
             ("rtp_retransmitted", self.counters.retransmitted),
             ("rtp_repeats_refused", self.counters.repeats_refused),
+            ("rtp_given_up", self.counters.given_up),
             ("rtp_recovered", self.counters.recovered),
             ("dtls_in_stun", self.counters.dtls_in_stun),
             ("stun_handed_over", self.counters.handed_over),

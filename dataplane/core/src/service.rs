@@ -153,6 +153,8 @@ impl Worker {
             let Some(producer) = self.producers.get_mut(producer_key) else {
                 continue;
             };
+            let nacks = producer.streams.iter_mut().filter_map(|stream| stream.nack.as_mut());
+            self.counters.given_up += nacks.map(|nack| nack.take_given_up()).sum::<u64>();
             let active: Vec<_> = producer.streams.iter().map(|s| s.score > 0).collect();
             if producer.assess(now, &mut self.pool) {
                 let (producer_id, scores) = (producer.id.clone(), producer.scores());

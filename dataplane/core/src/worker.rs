@@ -229,6 +229,8 @@ pub struct Counters {
     pub retransmitted: u64,
     /// Packets not sent again, because their receiver had as many repeats as it may.
     pub repeats_refused: u64,
+    /// Packets of publishers that were asked for in vain.
+    pub given_up: u64,
     /// Lost packets that came back out of the redundancy of later ones (RED).
     pub recovered: u64,
     /// Datagrams of DTLS handshakes that came in checks.

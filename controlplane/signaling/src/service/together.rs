@@ -285,6 +285,7 @@ impl Service {
                     "rtpParameters": made.rtp_parameters,
                     "type": made.kind_of_stream,
                     "producerPaused": made.producer_paused,
+                    "score": made.score,
                     "appData": app_data,
                 }))
             }

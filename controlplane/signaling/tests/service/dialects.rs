@@ -128,6 +128,7 @@ fn fields(action: Action) -> &'static [&'static str] {
             "rtpParameters",
             "type",
             "producerPaused",
+            "score",
         ],
         Action::Heartbeat => &["time"],
         Action::ChatMessage => &["id", "timestamp"],

@@ -297,6 +297,7 @@ impl FakeMedia {
                     rtp_parameters,
                     kind_of_stream: json!("simulcast"),
                     producer_paused,
+                    score: json!({ "score": 10, "producerScore": 0, "producerScores": [0] }),
                 }))
             },
         )

@@ -5,7 +5,7 @@ import { Device, type types } from 'mediasoup-client';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import type { Options } from './options.ts';
 import { isPassing, patiently, Refused, type Signaling } from './signaling.ts';
-import { fresh, nameOf, type RemoteTrack, type Source } from './tracks.ts';
+import { fresh, nameOf, type RemoteTrack, scores, type Source } from './tracks.ts';
 
 /** A track that somebody sends, as the service tells it. */
 export interface Listed {
@@ -283,9 +283,7 @@ export class Served {
     on('consumer-score', ({ consumerId, score }) => {
       const track = this.byConsumer(consumerId);
       if (!track) return;
-      track.score = score?.score ?? null;
-      // None: nothing came of it lately, as of a picture that is paused.
-      track.producerScore = score?.producerScore || null;
+      Object.assign(track, scores(score));
       this.host.changed(track);
     });
   }
@@ -358,6 +356,7 @@ export class Served {
       const track: RemoteTrack = {
         ...fresh({ consumer, producerId, participantId: made.participantId, source: sourceOf(listed) }),
         producerPaused: made.producerPaused,
+        ...scores(made.score),
         spatialLayers: spatial,
         temporalLayers: temporal,
         width: Number(listed.appData?.width) || 0,

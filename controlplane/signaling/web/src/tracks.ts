@@ -55,6 +55,12 @@ export function fresh(track: Pick<RemoteTrack, 'consumer' | 'producerId' | 'part
   };
 }
 
+/** What the server says of how well a track comes: with its answer, then whenever that changes. */
+export function scores(said?: { score?: number; producerScore?: number } | null): Pick<RemoteTrack, 'score' | 'producerScore'> {
+  // None: nothing came of it lately, as of a picture that is paused.
+  return { score: said?.score ?? null, producerScore: said?.producerScore || null };
+}
+
 /** The browser's record of what comes. */
 export async function inbound(track: RemoteTrack): Promise<Record<string, any> | undefined> {
   const report = track.consumer.closed ? null : await track.consumer.getStats().catch(() => null);

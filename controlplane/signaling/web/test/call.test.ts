@@ -108,6 +108,17 @@ test('who may only watch receives, and sends nothing', () =>
     assert.equal(service.count('createConsumerTransport'), 1);
   }));
 
+test('how well a track comes is known from the answer on', () =>
+  withCall(async (service, call) => {
+    service.others.set('voice', { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false });
+    await call.start();
+    await until('Bob is heard', () => call.consumers.size === 1);
+    const [track] = call.consumers.values();
+    assert.deepEqual([track.score, track.producerScore], [10, null]);
+    service.tell('consumer-score', { consumerId: track.consumer.id, score: { score: 9, producerScore: 8 } });
+    assert.deepEqual([track.score, track.producerScore], [9, 8]);
+  }));
+
 test('a track whose way broke is received anew', () =>
   withCall(async (service, call) => {
     const listed = { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false };

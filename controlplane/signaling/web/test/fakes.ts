@@ -134,7 +134,7 @@ export class Service {
       case 'consume': {
         if (!this.others.has(payload.producerId)) throw new Refused('not_found', 'there is no such producer here');
         const made = testFakeParameters.generateConsumerRemoteParameters({ id: `consumer-${++this.ids}`, codecMimeType: 'audio/opus' });
-        return { ...made, producerId: payload.producerId, participantId: 'bob', producerPaused: false };
+        return { ...made, producerId: payload.producerId, participantId: 'bob', producerPaused: false, score: { score: 10, producerScore: 0, producerScores: [0] } };
       }
       case 'listMessages':
         return { messages: [] };

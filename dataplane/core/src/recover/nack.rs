@@ -39,6 +39,7 @@ pub struct NackGenerator {
     key_frame: Option<SourceSeq>,
     reorder_delay: Nanos,
     wants_key_frame: bool,
+    /// Packets not asked for any more; see [`Self::take_given_up`].
     given_up: u64,
     /// Not later than the earliest `next_at`; too early is harmless.
     next_at: Option<Nanos>,
@@ -176,10 +177,9 @@ impl NackGenerator {
         self.missing.binary_search_by_key(&seq, |m| m.seq).is_ok()
     }
 
-    /// Packets that never came.
-    #[must_use]
-    pub fn given_up(&self) -> u64 {
-        self.given_up
+    /// Packets that are not asked for any more, since this was asked last.
+    pub fn take_given_up(&mut self) -> u64 {
+        std::mem::take(&mut self.given_up)
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
             while let Some(at) = nack.deadline() {
                 asked += due(&mut nack, at, rtt).len();
             }
-            assert_eq!((asked, nack.given_up(), nack.missing()), (tries, 1, 0));
+            assert_eq!((asked, nack.take_given_up(), nack.missing()), (tries, 1, 0));
             assert!(!nack.take_key_frame_request());
         }
     }

@@ -92,6 +92,9 @@ fn losses_upstream_stay_open_and_are_not_the_receivers() {
         world.run(6 * SECOND);
         let lost = world.peers[bob].inbox(ssrc).holes().len();
         assert!(lost > 20, "seed {seed}: {lost}");
+        // Of those of the last moments not all are given up yet.
+        let given_up = world.counter("rtp_given_up");
+        assert!((lost as u64 / 2..=lost as u64 + 5).contains(&given_up), "{given_up} of {lost}");
         let frames: Vec<_> = world.peers[bob]
             .inbox(ssrc)
             .got

@@ -7,9 +7,14 @@ use ironcast_core::{
 };
 use ironcast_protocol::{
     command::{SetPreferredLayers, SetTransportBitrates},
+    event::Event,
     media::Layers,
 };
-use ironcast_sim::{Network, World, inbox::Inbox, world::UNIX_OFFSET};
+use ironcast_sim::{
+    Network, World,
+    inbox::Inbox,
+    world::{UNIX_OFFSET, Want},
+};
 
 /// What a receiver makes of its reports: the wall time of the capture of each packet, in
 /// nanoseconds, against the truth. Reports of a segment before a switch say nothing about it.
@@ -124,6 +129,35 @@ fn the_round_trip_to_a_receiver_is_known() {
     assert_eq!((stats.outbound.fraction_lost, stats.outbound.score), (0, 10));
     let inbound = stats.inbound.unwrap();
     assert!(inbound.packet_count > 400 && inbound.score == 10, "{inbound:?}");
+}
+
+/// In a large room most of what there is to hear and see is silent.
+#[test]
+fn a_score_is_told_when_it_differs_from_what_the_answer_said() {
+    let mut world = World::new(517);
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    world.publish_audio(alice, "mic").muted = true;
+    let (_, silent) = world.consume_as(bob, "mic", Want::default());
+    assert_eq!((silent.score.score, silent.score.producer_score), (10, 0));
+    let scores = |world: &World| -> Vec<(String, u8)> {
+        let told = world.events.iter().filter_map(|(_, event)| match event {
+            Event::ConsumerScore { consumer, score } => {
+                Some((consumer.to_string(), score.producer_score))
+            }
+            _ => None,
+        });
+        told.collect()
+    };
+    world.run(5 * SECOND);
+    assert_eq!(scores(&world), []);
+    world.peers[alice].track("mic").muted = false;
+    world.run(5 * SECOND);
+    assert_eq!(scores(&world), [("bob/mic".to_owned(), 10)]);
+    // Who comes later has heard it with his answer.
+    let (_, heard) = world.consume_as(carol, "mic", Want::default());
+    assert_eq!((heard.score.score, heard.score.producer_score), (10, 10));
+    world.run(5 * SECOND);
+    assert_eq!(scores(&world).len(), 1);
 }
 
 #[test]
