@@ -16,7 +16,7 @@ use crate::{
     key::{ProducerKey, TransportKey},
     meter::Meter,
     numbers::SentSeq,
-    producer::{Producer, SenderReport, Stream, extension_map},
+    producer::{Fresh, Producer, SenderReport, Stream, extension_map},
     recover::{
         history::{KEEP, Stored},
         red::LEVELS_MAX,
@@ -97,14 +97,12 @@ pub struct Consumer {
     pub resync: bool,
     /// Streams of which packets may be sent now, one bit each: see [`Consumer::follow`].
     pub streams: u8,
-    /// Already in its transport's list of this turn.
+    /// Already in its transport's list.
     pub queued: bool,
+    /// While it is queued: the first of its producer's fresh packets that it has not had.
+    fresh_from: u16,
     /// In this turn it begins at a key frame that came before: see [`Stream::restart`].
     pub restarts: bool,
-    /// Nothing is sent, because its receiver's network has no room for it.
-    pub is_starved: bool,
-    /// The last layers event said that nothing is sent, for one of these two reasons.
-    said_withheld: bool,
     /// Opus silence is not forwarded.
     pub ignore_dtx: bool,
     /// See [`Consumer::repeats_tails`].
@@ -151,9 +149,13 @@ pub struct Consumer {
     last_fir: Option<u8>,
     /// Streams whose numbers are used up, as was told, one bit each: media, repeats.
     said_used_up: u8,
+    /// Nothing is sent, because its receiver's network has no room for it.
+    pub is_starved: bool,
     /// Nothing is sent, because its source is not among those whom the room hears or sees; of a pipe,
     /// because nobody beyond it wants the stream.
     pub is_left_out: bool,
+    /// The last layers event said that nothing is sent, for one of these two reasons.
+    said_withheld: bool,
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
     left: u8,
@@ -245,6 +247,7 @@ impl Consumer {
             resync: true,
             streams: 0,
             queued: false,
+            fresh_from: 0,
             restarts: false,
             is_starved: false,
             is_left_out: producer.is_left_out && part.is_none(),
@@ -559,6 +562,18 @@ impl Consumer {
         let at = (0..2).find(|&at| now[at] && self.said_used_up & 1 << at == 0)?;
         self.said_used_up |= 1 << at;
         Some([SentStream::Media, SentStream::Repeats][at])
+    }
+
+    /// It is about to be in its transport's list: it has had what was told of before.
+    pub(crate) fn queue(&mut self, producer: &Producer) {
+        self.queued = true;
+        self.fresh_from = producer.told();
+    }
+
+    /// What it has not had of the fresh packets, and whether that is all of them.
+    pub(crate) fn unsent<'a>(&self, producer: &'a Producer) -> (&'a [Fresh], bool) {
+        let from = usize::from(self.fresh_from);
+        (producer.fresh.get(from..).unwrap_or_default(), from == 0)
     }
 
     /// Quality, as the API says it.

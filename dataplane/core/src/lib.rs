@@ -35,6 +35,7 @@ mod orientation;
 mod pace;
 mod pipe;
 pub mod producer;
+mod ready;
 pub mod recover;
 pub mod router;
 mod service;

@@ -55,6 +55,8 @@ pub struct SourceSeq(pub u32);
 impl SourceSeq {
     /// Numbers above it are not kept: they do not begin again, and another SSRC begins two cycles on.
     pub const MAX: Self = Self(u32::MAX - 0x2_0000);
+    /// No packet has it.
+    pub const NONE: Self = Self(u32::MAX);
 }
 
 /// A packet of a stream that is sent, RTX or not: the index that it is sealed with. No index is used

@@ -77,7 +77,7 @@ impl Subscriber {
     }
 }
 
-/// A packet of this turn.
+/// A packet that some of its receivers have not had yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fresh {
     /// Which stream.
@@ -158,8 +158,10 @@ pub struct Producer {
     pub subscribers: Vec<Subscriber>,
     /// What observers heard of it; empty for most.
     pub observed: Vec<Observed>,
-    /// Packets of this turn; emptied at its end.
+    /// Packets that came since all output was written; emptied when it is.
     pub fresh: Vec<Fresh>,
+    /// So many of them were fanned out.
+    told: u16,
     /// Wait after the first request for a key frame.
     pub key_frame_delay: Nanos,
     /// Which encodings anybody wants.
@@ -256,8 +258,7 @@ impl Producer {
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
         self.fresh.push(Fresh { stream: arrived.stream, seq, rtx: arrived.rtx });
-        stream.fresh.packets += 1;
-        stream.fresh.bytes += payload_len;
+        stream.fresh.add(payload_len);
         stream.fresh.key_frame |= key_frame;
         Ok(())
     }
@@ -287,8 +288,38 @@ impl Producer {
         std::mem::take(&mut self.streams_changed)
     }
 
+    /// How many of the fresh packets were fanned out.
+    #[must_use]
+    pub fn told(&self) -> u16 {
+        self.told
+    }
+
+    /// The others.
+    #[must_use]
+    pub fn new_packets(&self) -> &[Fresh] {
+        self.fresh.get(usize::from(self.told)..).unwrap_or_default()
+    }
+
+    /// Whoever gets its packets knows of all that are here.
+    pub fn all_are_told(&mut self) {
+        // Output is not interrupted for so long that more came: see `driver/worker_loop.rs`.
+        self.told = u16::try_from(self.fresh.len()).unwrap_or(u16::MAX);
+        for stream in &mut self.streams {
+            stream.fresh.is_new = false;
+            stream.fresh.key_frame = false;
+        }
+    }
+
+    /// A stream begins again: what is fresh of it is not sent any more.
+    pub(crate) fn take_back(&mut self, stream: u8) {
+        for fresh in self.fresh.iter_mut().filter(|fresh| fresh.stream == stream) {
+            fresh.seq = SourceSeq::NONE;
+        }
+    }
+
     /// After the output is written: what was fresh is history.
     pub fn forget_fresh(&mut self) {
+        self.told = 0;
         for fresh in self.fresh.drain(..) {
             self.streams[usize::from(fresh.stream)].fresh = FreshRun::default();
         }
@@ -303,7 +334,7 @@ impl Producer {
     /// Before the fan-out: packets of one frame that are almost equal in size get the padding that
     /// makes them equal. Done once here, so that all subscribers' packets are runs.
     pub fn even_sizes(&mut self) {
-        let mut start = 0;
+        let mut start = usize::from(self.told);
         while start < self.fresh.len() {
             let (len, longest) = self.frame_from(start);
             if len > 1 {
@@ -358,11 +389,11 @@ impl Producer {
         self.streams.len() == 1 || stream.is_some_and(Stream::is_active)
     }
 
-    /// Streams with packets of this turn, one bit each.
+    /// Streams with packets that were not fanned out yet, one bit each.
     #[must_use]
-    pub fn fresh_streams(&self) -> u8 {
-        let fresh = self.streams.iter().zip(0..).filter(|(stream, _)| stream.fresh.packets > 0);
-        fresh.fold(0, |streams, (_, index)| streams | 1 << index)
+    pub fn new_streams(&self) -> u8 {
+        let new = self.streams.iter().zip(0..).filter(|(stream, _)| stream.fresh.is_new);
+        new.fold(0, |streams, (_, index)| streams | 1 << index)
     }
 
     /// Its consumers, parts of pipes included.

@@ -14,6 +14,9 @@ use crate::{
     worker::Worker,
 };
 
+/// A producer with more subscribers than this is fanned out after the others.
+const LARGE: usize = 64;
+
 /// One room.
 #[derive(Debug)]
 pub struct Router {
@@ -39,44 +42,65 @@ pub(crate) enum Restart {
 }
 
 impl Worker {
-    /// First phase of a turn's output: every producer with fresh packets names its subscribers'
-    /// transports. Nothing is written yet: [7] then drains transport by transport.
+    /// First phase of a turn's output: every producer with new packets names its subscribers'
+    /// transports. Nothing is written yet: [7] then drains transport by transport. Who sends to few
+    /// comes first: a small room does not wait for a large one.
     pub(crate) fn fan_out(&mut self) {
-        for &key in &self.fresh_producers {
-            let Some(producer) = self.producers.get_mut(key) else {
-                continue;
-            };
-            producer.even_sizes();
-            let fresh = producer.fresh_streams();
-            for &subscriber in &producer.subscribers {
-                let (key, transport_key) = match subscriber {
-                    Subscriber::Consumer { streams, .. } if streams & fresh == 0 => continue,
-                    Subscriber::Consumer { key, transport, .. } => (key, transport),
-                    Subscriber::Tap(key) => {
-                        self.taps.take_fresh(key, producer, self.unix_offset_ns);
-                        continue;
-                    }
-                };
-                let Some(consumer) = self.consumers.get_mut(key) else {
-                    continue;
-                };
-                if consumer.queued {
-                    continue;
-                }
-                if self.ways.of(transport_key.index()).is_none() {
-                    continue;
-                }
-                let Some(transport) = self.transports.get_mut(transport_key) else {
-                    continue;
-                };
-                consumer.queued = true;
-                transport.pending.push(key);
-                if !transport.queued {
-                    transport.queued = true;
-                    self.ready_transports.push(transport_key);
-                }
+        let fresh = std::mem::take(&mut self.fresh_producers);
+        let mut large = 0;
+        for &key in &fresh {
+            let subscribers = self.producers.get(key).map_or(0, |one| one.subscribers.len());
+            if subscribers > LARGE {
+                large += 1;
+            } else {
+                self.fan_out_of(key);
             }
         }
+        if large > 0 {
+            for &key in &fresh {
+                self.fan_out_of(key);
+            }
+        }
+        self.fresh_producers = fresh;
+    }
+
+    /// Of one producer; nothing where all its packets were told of before.
+    fn fan_out_of(&mut self, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        let new = producer.new_streams();
+        if new == 0 {
+            return;
+        }
+        producer.even_sizes();
+        for &subscriber in &producer.subscribers {
+            let (key, transport_key) = match subscriber {
+                Subscriber::Consumer { streams, .. } if streams & new == 0 => continue,
+                Subscriber::Consumer { key, transport, .. } => (key, transport),
+                Subscriber::Tap(key) => {
+                    self.taps.take_new(key, producer, self.unix_offset_ns);
+                    continue;
+                }
+            };
+            let Some(consumer) = self.consumers.get_mut(key) else {
+                continue;
+            };
+            if consumer.queued {
+                continue;
+            }
+            if self.ways.of(transport_key.index()).is_none() {
+                continue;
+            }
+            let Some(transport) = self.transports.get_mut(transport_key) else {
+                continue;
+            };
+            consumer.queue(producer);
+            transport.pending.push(key);
+            if !transport.queued {
+                transport.queued = true;
+                self.ready.push(transport_key);
+            }
+        }
+        producer.all_are_told();
     }
 
     /// A consumer that waits for a key frame begins at one that is here, if there is one.
@@ -96,12 +120,12 @@ impl Worker {
         }
         consumer.restarts = true;
         if !consumer.queued {
-            consumer.queued = true;
+            consumer.queue(producer);
             transport.pending.push(key);
         }
         if !transport.queued {
             transport.queued = true;
-            self.ready_transports.push(consumer.transport);
+            self.ready.push(consumer.transport);
         }
         Restart::Now
     }
@@ -201,7 +225,7 @@ impl Worker {
         }
     }
 
-    /// After the output is written: what was fresh is history.
+    /// After all output is written: what was fresh is history.
     pub(crate) fn forget_fresh(&mut self) {
         for key in self.fresh_producers.drain(..) {
             if let Some(producer) = self.producers.get_mut(key) {

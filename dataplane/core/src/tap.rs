@@ -205,12 +205,12 @@ impl Taps {
         }
     }
 
-    /// A producer's packets of this turn, for a tap among its subscribers.
+    /// A producer's packets that were not fanned out yet, for a tap among its subscribers.
     #[cold]
-    pub(crate) fn take_fresh(&mut self, key: TapKey, producer: &Producer, unix_offset_ns: Nanos) {
+    pub(crate) fn take_new(&mut self, key: TapKey, producer: &Producer, unix_offset_ns: Nanos) {
         let Some(tap) = self.all.get_mut(key) else { return };
         let Subject::Producer(of) = tap.of else { return };
-        for fresh in &producer.fresh {
+        for fresh in producer.new_packets() {
             let stream = &producer.streams[usize::from(fresh.stream)];
             let Some(stored) = stream.history.packet(fresh.seq) else { continue };
             let (meta, mut head) = (&stored.meta, [0; rtp::FIXED_HEADER_BYTES]);

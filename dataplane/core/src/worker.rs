@@ -67,6 +67,7 @@ use crate::{
     },
     observer::Observers,
     producer::Producer,
+    ready::Ready,
     recover::pool::Pool,
     router::Router,
     srtp::{KeySource, SealJob, SealKey, Sealer},
@@ -311,10 +312,7 @@ pub struct Worker {
     /// Paths that are closed when what waits for them was sent.
     pub(crate) leaving: Vec<PathId>,
     pub(crate) fresh_producers: Vec<ProducerKey>,
-    pub(crate) ready_transports: Vec<TransportKey>,
-    /// How many of them are drained in this turn: a turn's output leaves in portions. None before the
-    /// first.
-    drained: Option<usize>,
+    pub(crate) ready: Ready,
     pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
     /// Of one look at a transport's layers.
@@ -371,8 +369,7 @@ impl Worker {
             clear_jobs: Vec::new(),
             leaving: Vec::new(),
             fresh_producers: Vec::new(),
-            ready_transports: Vec::new(),
-            drained: None,
+            ready: Ready::default(),
             touched: Vec::new(),
             missing: Vec::new(),
             demands: Vec::new(),
@@ -620,19 +617,17 @@ impl Worker {
 
     /// The output of a turn, or a portion of it. Order: answers and reports, then transport by
     /// transport repeats and media, sealed as it is written. True when there is more:
-    /// the caller sends the batch, empties it, and asks again before anything else.
+    /// the caller sends the batch, empties it, and asks again. Where that takes long he makes turns
+    /// in between: what comes in them is fanned out with the next portion (`ready.rs`).
     #[must_use]
     pub fn drain<S: Sealer>(&mut self, batch: &mut Batch, sealer: &mut S, now: Nanos) -> bool {
-        if self.drained.is_none() {
-            self.control.drain(batch);
-            self.actions.extend(self.leaving.drain(..).map(Action::ClosePath));
-            self.fan_out();
-        }
-        let mut drained = self.drained.unwrap_or(0);
-        while let Some(&key) = self.ready_transports.get(drained)
-            && !batch.is_portion()
+        self.control.drain(batch);
+        self.actions.extend(self.leaving.drain(..).map(Action::ClosePath));
+        self.fan_out();
+        self.ready.close();
+        while !batch.is_portion()
+            && let Some(key) = self.ready.pop()
         {
-            drained += 1;
             self.drain_transport(key, batch, now);
             if self.seal_jobs.len() >= S::JOBS_WANTED {
                 self.seal(batch, sealer, now);
@@ -641,10 +636,9 @@ impl Worker {
         self.seal(batch, sealer, now);
         let exhausted = std::mem::take(&mut batch.exhausted);
         self.discards.add(Discard::OutputExhausted, exhausted);
-        let has_more = drained < self.ready_transports.len();
-        self.drained = has_more.then_some(drained);
+        self.ready.end_portion();
+        let has_more = !self.ready.is_empty();
         if !has_more {
-            self.ready_transports.clear();
             self.forget_fresh();
             if !self.traces.is_empty() {
                 self.trace_tapped();

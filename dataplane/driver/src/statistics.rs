@@ -102,6 +102,8 @@ pub struct Statistics {
     pub mail_dropped: u64,
     /// Turns whose time for receiving was over before the datagrams were.
     pub receives_deferred: u64,
+    /// Turns whose time to send was over before all output had left.
+    pub outputs_deferred: u64,
     /// Times that the kernel lost completions, after which all receives were armed anew.
     pub completions_lost: u64,
     /// Nanoseconds outside of waits; with `idle_ns` this gives the busy share.
@@ -199,6 +201,7 @@ impl Statistics {
             ("messages_deferred", self.messages_deferred),
             ("mail_dropped", self.mail_dropped),
             ("receives_deferred", self.receives_deferred),
+            ("outputs_deferred", self.outputs_deferred),
             ("completions_lost", self.completions_lost),
             ("busy_ns", self.busy_ns),
             ("idle_ns", self.idle_ns),

@@ -30,6 +30,10 @@ const HARVEST_NS: Nanos = MS;
 const LOOKS_AT_CLOCK: u32 = 8;
 /// So long a turn works through messages that can wait. One of them is always done.
 const MESSAGES_NS: Nanos = 500_000;
+/// So long a turn sends: a frame for a large room takes longer than a packet of another room may wait.
+const OUTPUT_NS: Nanos = MS;
+/// Output that is older than this is sent to its end, whatever waits: more comes than leaves.
+const OUTPUT_LATE_NS: Nanos = 20 * MS;
 /// A mailbox whose lock was held is looked at again after this.
 const LOCKED_NS: Nanos = 200_000;
 /// Paths that the engine is told of in one turn that they have failed: it closes them, which the kernel
@@ -86,8 +90,8 @@ pub trait Engine {
     /// waits for the rest for a moment before it asks for output.
     fn incomplete_since(&self) -> Option<Arrival>;
 
-    /// Fills the batch with a turn's output, or a portion of it; true when there is more, which is
-    /// asked for after the batch was sent.
+    /// Fills the batch with a turn's output, or a portion of it; true when there is more. It is asked
+    /// for after the batch was sent, of a large room in later turns.
     fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool;
 
     /// When the engine wants its next turn at the latest.
@@ -233,12 +237,13 @@ pub fn run<E: Engine>(
         busy_poll: config.busy_poll,
         received: 0,
         due: None,
+        output_since: None,
     };
     while !mailbox.is_stopped() {
         worker.turn(&mut messages).map_err(DriverError::Wait)?;
     }
     worker.engine.end();
-    worker.transmit(&mut messages);
+    while worker.transmit(&mut messages) {}
     Ok(())
 }
 
@@ -256,6 +261,8 @@ struct Loop<'a, E: Engine> {
     received: u64,
     /// When the next turn is wanted at the latest.
     due: Option<Nanos>,
+    /// Since when there is output that has not left.
+    output_since: Option<Nanos>,
 }
 
 impl<E: Engine> Loop<'_, E> {
@@ -301,17 +308,26 @@ impl<E: Engine> Loop<'_, E> {
         Ok(())
     }
 
-    /// All output that the engine has, portion by portion.
-    fn transmit(&mut self, messages: &mut SendMessages) {
+    /// The output that the engine has, portion by portion, for a while; true when some of it is left.
+    fn transmit(&mut self, messages: &mut SendMessages) -> bool {
         let now = self.io.clock.now();
+        let is_late = self.output_since.is_some_and(|since| now >= since + OUTPUT_LATE_NS);
+        let end = if is_late { Nanos::MAX } else { now + OUTPUT_NS };
         loop {
             let has_more = self.engine.fill(self.io.batch(), now);
             self.io.transmit(messages);
             if !has_more {
+                self.output_since = None;
+                break;
+            }
+            if Clock::monotonic() >= end {
+                self.output_since.get_or_insert(now);
+                self.io.statistics.outputs_deferred += 1;
                 break;
             }
         }
         self.io.ring_bells();
+        self.output_since.is_some()
     }
 
     /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
@@ -386,7 +402,9 @@ impl<E: Engine> Loop<'_, E> {
     fn hold(&mut self, woke: Nanos) -> io::Result<Nanos> {
         let end = woke + Nanos::from(self.hold_us) * 1_000;
         let mut held = 0;
-        while let Some(since) = self.engine.incomplete_since() {
+        while self.output_since.is_none()
+            && let Some(since) = self.engine.incomplete_since()
+        {
             let now = self.io.clock.tick();
             let until = (since + GAP_MAX).min(end);
             if now >= until {
@@ -471,6 +489,7 @@ impl<E: Engine> Loop<'_, E> {
         // The first turn arms what was adopted, and by it others know that the worker runs.
         let has_work = self.io.statistics.turns == 0
             || until == 0
+            || self.output_since.is_some()
             || !self.io.ring.completed.is_empty()
             || !self.io.strays.is_empty()
             || !self.mail.is_empty()
@@ -521,12 +540,18 @@ mod tests {
         datagrams: usize,
         /// No turn is due; otherwise one always is, so that none sleeps.
         rests: bool,
+        /// Portions of output that are left, and how long one takes.
+        portions: usize,
+        portion_ns: Nanos,
+        /// How many were left when the last datagram came.
+        portions_then: usize,
     }
 
     impl Engine for Counter {
         type Message = ();
         fn receive(&mut self, _: Inbound, _: &mut [u8], _: Arrival, _: Nanos) {
             self.datagrams += 1;
+            self.portions_then = self.portions;
         }
         fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
         fn turn(&mut self, _: &mut Io, _: Nanos) {}
@@ -534,7 +559,10 @@ mod tests {
             None
         }
         fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {
-            false
+            self.portions = self.portions.saturating_sub(1);
+            let end = Clock::monotonic() + self.portion_ns;
+            while Clock::monotonic() < end {}
+            self.portions > 0
         }
         fn deadline(&self) -> Option<Nanos> {
             (!self.rests).then_some(0)
@@ -560,6 +588,7 @@ mod tests {
             busy_poll: false,
             received: 0,
             due: None,
+            output_since: None,
         }
     }
 
@@ -608,6 +637,31 @@ mod tests {
             assert!(now - closed <= 16, "{} in one turn", now - closed);
             closed = now;
         }
+    }
+
+    #[test]
+    fn output_of_many_portions_lets_what_comes_in_between() {
+        let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
+        let mut engine = Counter { portions: 30, portion_ns: OUTPUT_NS / 2, ..Counter::default() };
+        let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = io.local_addr(listener).unwrap();
+        let mut messages = SendMessages::new();
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        worker.turn(&mut messages).unwrap();
+        assert!((1..30).contains(&worker.engine.portions), "{} are left", worker.engine.portions);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"hello", address).unwrap();
+        turns(&mut worker, &mut messages, 1);
+        assert!(worker.engine.portions_then > 0);
+        assert!(worker.io.statistics.outputs_deferred > 0);
+        // More comes than leaves: then it leaves, whatever comes.
+        worker.engine.portions = 30;
+        worker.turn(&mut messages).unwrap();
+        assert!(worker.engine.portions > 0);
+        std::thread::sleep(std::time::Duration::from_nanos(2 * OUTPUT_LATE_NS));
+        worker.turn(&mut messages).unwrap();
+        assert_eq!(worker.engine.portions, 0);
     }
 
     #[test]

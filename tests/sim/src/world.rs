@@ -141,6 +141,9 @@ impl Host {
     }
 }
 
+/// How long the portions of interrupted output take.
+pub const PORTIONS_TIME: Nanos = MS / 2;
+
 /// One worker and what the driver would own for it.
 struct Host {
     worker: Worker,
@@ -151,6 +154,8 @@ struct Host {
     generations: Vec<u32>,
     free_slots: Vec<u32>,
     due: bool,
+    /// Output was interrupted.
+    has_output: bool,
     turned_at: Nanos,
 }
 
@@ -170,6 +175,8 @@ pub struct World {
     pub hold: Nanos,
     /// No worker takes a turn before.
     pub stalled_until: Nanos,
+    /// See [`World::interrupt_output_after`].
+    portions_max: usize,
     /// Sockets cannot be opened.
     pub no_sockets: bool,
     /// Of transports that are made from now on.
@@ -215,6 +222,7 @@ impl World {
                 generations: Vec::new(),
                 free_slots: Vec::new(),
                 due: false,
+                has_output: false,
                 turned_at: 0,
             }
         };
@@ -224,6 +232,7 @@ impl World {
             events: Vec::new(),
             hold: 0,
             stalled_until: 0,
+            portions_max: usize::MAX,
             no_sockets: false,
             disconnected_timeout_s: 0,
             candidates: CandidateKinds::default(),
@@ -654,12 +663,20 @@ impl World {
         host.generations.iter().sum::<u32>() as usize + host.paths.len()
     }
 
+    /// A worker's output is interrupted after so many portions of 3,000 bytes, for [`PORTIONS_TIME`].
+    pub fn interrupt_output_after(&mut self, portions: usize) {
+        self.portions_max = portions;
+    }
+
     fn next_at(&self) -> Option<Nanos> {
         let flights = self.queue.peek().map(|Reverse(flight)| flight.at);
         let peers = self.peers.iter().map(Peer::deadline).min();
         let hosts = self.hosts.iter().filter_map(|host| {
             if host.due {
                 return Some(0);
+            }
+            if host.has_output {
+                return Some(host.turned_at + PORTIONS_TIME);
             }
             // The driver does not spin either.
             host.worker.deadline().map(|at| at.max(host.turned_at + MS / 10))
@@ -686,7 +703,8 @@ impl World {
             let host = &self.hosts[index];
             let timer = host.worker.deadline().is_some_and(|at| at <= now);
             let may = now >= self.stalled_until;
-            if may && (host.due || timer && now >= host.turned_at + MS / 10) {
+            let has_output = host.has_output && now >= host.turned_at + PORTIONS_TIME;
+            if may && (host.due || has_output || timer && now >= host.turned_at + MS / 10) {
                 self.turn(index);
             }
         }
@@ -743,8 +761,14 @@ impl World {
         self.act(index);
         self.hosts[index].worker.expire(now);
         self.act(index);
-        while self.transmit_portion(index) {}
+        let mut left = self.portions_max;
+        let mut has_more = true;
+        while has_more && left > 0 {
+            has_more = self.transmit_portion(index);
+            left -= 1;
+        }
         let host = &mut self.hosts[index];
+        host.has_output = has_more;
         self.events.extend(std::mem::take(host.worker.events()).into_iter().map(|e| (now, e)));
     }
 

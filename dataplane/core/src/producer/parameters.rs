@@ -102,6 +102,7 @@ impl Producer {
             subscribers: Vec::new(),
             observed: Vec::new(),
             fresh: Vec::new(),
+            told: 0,
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
             watched: Watched::all(parameters.encodings.len()),
             streams_changed: false,

@@ -95,15 +95,26 @@ pub struct StreamCounters {
     pub firs: u64,
 }
 
-/// All packets of a stream in this turn.
+/// All fresh packets of a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FreshRun {
     /// How many.
     pub packets: usize,
     /// Of their payloads, padding included.
     pub bytes: usize,
-    /// A key frame begins among them.
+    /// Some were not fanned out yet.
+    pub is_new: bool,
+    /// A key frame begins among those.
     pub key_frame: bool,
+}
+
+impl FreshRun {
+    /// One more, with so much payload.
+    pub fn add(&mut self, payload_len: usize) {
+        self.packets += 1;
+        self.bytes += payload_len;
+        self.is_new = true;
+    }
 }
 
 /// One received stream.

@@ -212,8 +212,7 @@ impl Producer {
         }
         stream.counters.repaired += 1;
         self.fresh.push(Fresh { stream: index, seq, rtx: false });
-        stream.fresh.packets += 1;
-        stream.fresh.bytes += len;
+        stream.fresh.add(len);
         true
     }
 }

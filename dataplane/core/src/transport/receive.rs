@@ -235,7 +235,7 @@ impl Worker {
                 consumer.start_over();
             }
         }
-        producer.fresh.retain(|fresh| fresh.stream != found.stream);
+        producer.take_back(found.stream);
         old
     }
 

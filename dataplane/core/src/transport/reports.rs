@@ -288,7 +288,7 @@ impl Worker {
         }
         if !transport.queued {
             transport.queued = true;
-            self.ready_transports.push(key);
+            self.ready.push(key);
         }
         Ok(())
     }

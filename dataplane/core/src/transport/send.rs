@@ -98,7 +98,7 @@ impl Worker {
     }
 }
 
-/// All fresh packets of a producer, for one consumer: choose, renumber, write.
+/// What a consumer has not had of its producer's fresh packets: choose, renumber, write.
 #[inline]
 fn forward(
     out: &mut Out<'_>,
@@ -108,7 +108,8 @@ fn forward(
 ) -> (u64, usize) {
     let (mut packets, mut bytes) = (0, 0);
     out.batch.class = out.way.class_of(consumer.kind);
-    let follows = consumer.current.or(consumer.target);
+    let (unsent, is_all) = consumer.unsent(producer);
+    let follows = consumer.current.or(consumer.target).filter(|_| is_all);
     if let Some(stream) = follows.and_then(|index| producer.streams.get(usize::from(index))) {
         let fresh = stream.fresh;
         let around = consumer.template.bare_len() + RUN_SLACK_BYTES;
@@ -128,7 +129,7 @@ fn forward(
             bytes += len;
         }
     }
-    for fresh in &producer.fresh {
+    for fresh in unsent {
         if consumer.streams & 1 << fresh.stream == 0 || restarted == Some(fresh.stream) {
             continue;
         }

@@ -7,7 +7,7 @@ use ironcast_protocol::{
     Event,
     event::{IceState, TransportCloseReason},
 };
-use ironcast_sim::World;
+use ironcast_sim::{World, world::PORTIONS_TIME};
 
 /// Turns without anything else, until there is nothing to do at once: how much each did of what a counter
 /// counts.
@@ -95,4 +95,52 @@ fn peers_that_vanish_together_go_a_few_at_a_time() {
     }
     assert_eq!(world.open_paths(0), 1);
     assert!(world.worker().transport_state("others").is_some(), "{others}");
+}
+
+/// The longest way of a packet through the server and both networks.
+fn longest(world: &World, peer: usize, ssrc: u32) -> Nanos {
+    let packets = world.peers[peer].inbox(ssrc).got.values();
+    packets.map(|got| got.at - got.body.captured).max().unwrap()
+}
+
+/// The output of a frame for many takes long, and is interrupted for what comes meanwhile. Everybody gets
+/// everything, in order; who is of a small call, or was there first, does not wait for the others.
+#[test]
+fn output_that_is_interrupted_reaches_everybody_and_holds_up_nobody_else() {
+    const CROWD: usize = 90;
+    for (seed, portions) in [(986, 1), (987, 3), (988, 8)] {
+        let mut world = World::new(seed);
+        let (alice, dora, emil) = (world.join("alice"), world.join("dora"), world.join("emil"));
+        world.publish_simulcast(alice, "camera", 3);
+        world.publish_audio(alice, "mic");
+        world.publish_video(dora, "call", Codec::Vp8);
+        let call = world.consume(emil, "call");
+        world.run(3 * SECOND);
+        let alone = longest(&world, emil, call);
+        world.interrupt_output_after(portions);
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|number| {
+                let peer = world.join(&number.to_string());
+                (peer, [world.consume(peer, "camera"), world.consume(peer, "mic")])
+            })
+            .collect();
+        world.run(4 * SECOND);
+        world.assert_no_faults();
+        assert!(longest(&world, emil, call) <= alone + 2 * PORTIONS_TIME, "seed {seed}");
+        let ways = crowd.iter().map(|&(peer, [camera, mic])| {
+            for ssrc in [camera, mic] {
+                let inbox = world.peers[peer].inbox(ssrc);
+                assert!(inbox.got.len() > 150, "seed {seed}: {} packets", inbox.got.len());
+                assert_eq!(inbox.holes(), [], "seed {seed}");
+                let in_order: Vec<_> = inbox.got.keys().copied().collect();
+                assert_eq!(inbox.order, in_order, "seed {seed}");
+            }
+            longest(&world, peer, camera)
+        });
+        let ways: Vec<_> = ways.collect();
+        let (first, last) = (ways[0], ways[CROWD - 1]);
+        println!("seed {seed}: {} us alone, {first} and {last} in the crowd", alone);
+        assert!(first < last, "seed {seed}: {first} and {last}");
+        assert_eq!(world.counter("rtp_retransmitted"), 0, "seed {seed}");
+    }
 }
