@@ -6,31 +6,42 @@
 //! new      | for the newest packets: small rooms first, in a room who was there first |
 //! waiting  | left of earlier output, the oldest first                                 |
 //! ```
-//! Portions are taken from the two in turns: neither waits for all of the other.
+//! Every fourth portion is taken from those that wait: neither waits for all of the other, and who gets
+//! what is new without an interruption goes on to.
 
 use std::collections::VecDeque;
 
 use crate::key::TransportKey;
 
+/// Of so many portions one is of those that wait.
+const WAITING_EVERY: u8 = 4;
+
 /// See the head of this file. A transport is in it once.
 #[derive(Debug, Default)]
 pub(crate) struct Ready {
-    new: VecDeque<TransportKey>,
+    new: Vec<TransportKey>,
+    /// So many of them were taken.
+    taken: usize,
     waiting: VecDeque<TransportKey>,
-    /// The next portion is taken from those that wait.
-    waiting_is_next: bool,
+    /// Portions that were taken since something was added.
+    portions: u8,
     /// Nothing was taken since something was added.
     is_open: bool,
 }
 
 impl Ready {
     /// One more. The first one after a portion was taken says that output was interrupted, or ended.
+    #[inline]
     pub(crate) fn push(&mut self, key: TransportKey) {
-        if !std::mem::replace(&mut self.is_open, true) {
-            self.waiting.append(&mut self.new);
-            self.waiting_is_next = false;
+        if !self.is_open {
+            self.open();
         }
-        self.new.push_back(key);
+        self.new.push(key);
+    }
+
+    fn open(&mut self) {
+        self.waiting.extend(self.new.drain(..).skip(self.taken));
+        (self.taken, self.portions, self.is_open) = (0, 0, true);
     }
 
     /// What is added from now on is newer than what is there.
@@ -39,21 +50,29 @@ impl Ready {
     }
 
     /// The next one of this portion.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<TransportKey> {
-        let (mut first, mut second) = (&mut self.new, &mut self.waiting);
-        if self.waiting_is_next {
-            std::mem::swap(&mut first, &mut second);
+        if self.portions == WAITING_EVERY - 1
+            && let Some(key) = self.waiting.pop_front()
+        {
+            return Some(key);
         }
-        first.pop_front().or_else(|| second.pop_front())
+        match self.new.get(self.taken) {
+            Some(key) => {
+                self.taken += 1;
+                Some(*key)
+            }
+            None => self.waiting.pop_front(),
+        }
     }
 
     /// A portion is full.
     pub(crate) fn end_portion(&mut self) {
-        self.waiting_is_next = !self.waiting_is_next;
+        self.portions = (self.portions + 1) % WAITING_EVERY;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.new.is_empty() && self.waiting.is_empty()
+        self.taken == self.new.len() && self.waiting.is_empty()
     }
 }
 
@@ -77,18 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_new_and_what_waits_are_served_in_turns() {
+    fn what_is_new_comes_first_and_what_waits_comes_too() {
         let mut ready = Ready::default();
         push(&mut ready, 0..6);
         assert_eq!(portion(&mut ready, 2), [0, 1]);
-        push(&mut ready, 10..16);
-        assert_eq!(portion(&mut ready, 2), [10, 11]);
-        assert_eq!(portion(&mut ready, 2), [2, 3]);
-        assert_eq!(portion(&mut ready, 2), [12, 13]);
+        push(&mut ready, 10..20);
+        let portions: Vec<_> = (0..5).map(|_| portion(&mut ready, 2)).collect();
+        assert_eq!(portions, [[10, 11], [12, 13], [14, 15], [2, 3], [16, 17]]);
         // What is left of both waits, the older first.
         push(&mut ready, 20..21);
         assert_eq!(portion(&mut ready, 3), [20, 4, 5]);
-        assert_eq!(portion(&mut ready, 9), [14, 15]);
+        assert_eq!(portion(&mut ready, 9), [18, 19]);
         assert!(ready.is_empty());
     }
 }
