@@ -151,12 +151,7 @@ impl Audit {
         self.note_by(who, (action, "transport"), about);
     }
 
-    fn note_by(
-        &self,
-        who: &Principal,
-        (action, kind): (&'static str, &'static str),
-        about: About,
-    ) {
+    fn note_by(&self, who: &Principal, (action, kind): (&'static str, &'static str), about: About) {
         self.add(Kept {
             number: 0,
             time: unix_ms(),
