@@ -10,6 +10,7 @@
 
 use crate::{
     Arrival, MS, Nanos,
+    pace::Pace,
     wire::{
         Full,
         rtcp::CompoundWriter,
@@ -29,6 +30,12 @@ const CROWDED: u32 = CAPACITY as u32 / 2;
 /// A packet that comes so much later than a reported one is reported again with all since then.
 const LATE_MAX: u32 = 128;
 
+/// Numbers that a packet may skip as often as it likes. Each that is skipped is written down as lost.
+const SKIPPED: u32 = 256;
+/// A longer way, as after an outage, so many times at once, and then once in such a time.
+const OUTAGES: u64 = 16;
+const OUTAGE_EVERY: Nanos = 100 * MS;
+
 const TICK: Nanos = TICK_US as Nanos * 1_000;
 
 /// Arrivals of one publisher's packets.
@@ -42,10 +49,12 @@ pub struct TransportFeedback {
     /// The oldest arrival that was not reported yet.
     since: Option<Arrival>,
     feedback_count: u8,
+    outages: Option<Pace>,
 }
 
 impl TransportFeedback {
-    /// A packet with that transport-wide number arrived. Of two arrivals the first one counts.
+    /// A packet with that transport-wide number arrived. Of two arrivals the first one counts. One whose
+    /// number is far ahead, as those before it were, is not reported: only who makes numbers up sends it.
     pub fn receive(&mut self, seq: u16, arrival: Arrival) {
         if self.ring.is_empty() {
             self.ring.resize(CAPACITY, 0);
@@ -55,6 +64,9 @@ impl TransportFeedback {
         let seq = rtp::extend(seq, self.next.wrapping_sub(1));
         let ahead = seq.wrapping_sub(self.next).cast_signed();
         if ahead >= 0 {
+            if ahead.cast_unsigned() > SKIPPED && !self.may_skip(arrival) {
+                return;
+            }
             self.advance(seq, ahead.cast_unsigned());
         } else if self.arrival(seq).is_some() || !self.reopen(seq) {
             return;
@@ -62,6 +74,11 @@ impl TransportFeedback {
         let slot = self.slot(seq);
         self.ring[slot] = arrival.moment() / TICK + 1;
         self.since.get_or_insert(arrival);
+    }
+
+    fn may_skip(&mut self, arrival: Arrival) -> bool {
+        let pace = || Pace::new(OUTAGES, OUTAGE_EVERY);
+        self.outages.get_or_insert_with(pace).take(arrival)
     }
 
     /// Makes `seq` the newest number; `skipped` ones before it have not arrived.

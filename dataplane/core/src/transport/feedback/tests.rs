@@ -130,6 +130,30 @@ fn a_buffer_that_is_too_small_loses_nothing() {
     assert_eq!(read(&drain(&mut feedback, 64)).len(), 1);
 }
 
+/// Each long way costs as much as thousands of packets.
+#[test]
+fn outages_are_reported_and_numbers_that_jump_all_the_time_are_not() {
+    let mut feedback = TransportFeedback::default();
+    let reported =
+        |feedback: &mut TransportFeedback| read(&drain(feedback, 1_200)).values().flatten().count();
+    let (mut seq, mut now) = (0_u16, 0);
+    let mut told = Vec::new();
+    // A second with 1,000 packets, each 8,000 numbers behind the last.
+    for _ in 0..1_000 {
+        (seq, now) = (seq.wrapping_add(8_000), now + MS);
+        feedback.receive(seq, Arrival::at(now));
+        told.push(reported(&mut feedback));
+    }
+    assert!((16..=40).contains(&told.iter().sum::<usize>()), "{}", told.iter().sum::<usize>());
+    // One that goes on in order is reported whole again, and an outage of 1,000 packets too.
+    now += 10 * OUTAGE_EVERY;
+    let next = feedback.next as u16;
+    for seq in (0..100).chain(1_100..1_200) {
+        feedback.receive(next.wrapping_add(seq), Arrival::at(now));
+    }
+    assert_eq!(reported(&mut feedback), 200);
+}
+
 fn arrivals() -> impl Strategy<Value = Vec<(u16, Nanos)>> {
     let step = (prop_oneof![8 => 1u16..3, 1 => 3u16..60], 0u64..30, 0u64..40);
     (any::<u16>(), prop::collection::vec(step, 1..300)).prop_map(|(first, steps)| {
