@@ -31,7 +31,7 @@ const LOOKS_AT_CLOCK: u32 = 8;
 /// So long a turn works through messages that can wait. One of them is always done.
 const MESSAGES_NS: Nanos = 500_000;
 /// So long a turn sends: a frame for a large room takes longer than a packet of another room may wait.
-const OUTPUT_NS: Nanos = 500_000;
+const OUTPUT_NS: Nanos = 2 * MS;
 /// Output that is older than this is sent to its end, whatever waits: more comes than leaves.
 const OUTPUT_LATE_NS: Nanos = 20 * MS;
 /// A mailbox whose lock was held is looked at again after this.
