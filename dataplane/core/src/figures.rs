@@ -315,6 +315,7 @@ impl Worker {
             ("rtp_retransmitted", self.counters.retransmitted),
             ("rtp_repeats_refused", self.counters.repeats_refused),
             ("rtp_given_up", self.counters.given_up),
+            ("feedback_ignored", self.counters.feedback_ignored),
             ("rtp_recovered", self.counters.recovered),
             ("dtls_in_stun", self.counters.dtls_in_stun),
             ("stun_handed_over", self.counters.handed_over),

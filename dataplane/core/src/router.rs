@@ -47,16 +47,16 @@ impl Worker {
     /// comes first: a small room does not wait for a large one.
     pub(crate) fn fan_out(&mut self) {
         let fresh = std::mem::take(&mut self.fresh_producers);
-        let mut large = 0;
+        let mut has_large = false;
         for &key in &fresh {
             let subscribers = self.producers.get(key).map_or(0, |one| one.subscribers.len());
             if subscribers > LARGE {
-                large += 1;
+                has_large = true;
             } else {
                 self.fan_out_of(key);
             }
         }
-        if large > 0 {
+        if has_large {
             for &key in &fresh {
                 self.fan_out_of(key);
             }

@@ -148,6 +148,7 @@ impl Worker {
             return;
         }
         transport.reports_at = next_of(transport.reports_at, REPORTS_EVERY, now);
+        self.counters.feedback_ignored += transport.feedback.take_ignored();
         let producers = transport.producers.clone();
         for producer_key in producers {
             let Some(producer) = self.producers.get_mut(producer_key) else {

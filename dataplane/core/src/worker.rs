@@ -232,6 +232,8 @@ pub struct Counters {
     pub repeats_refused: u64,
     /// Packets of publishers that were asked for in vain.
     pub given_up: u64,
+    /// Transport-wide numbers of publishers that jump, and are not reported.
+    pub feedback_ignored: u64,
     /// Lost packets that came back out of the redundancy of later ones (RED).
     pub recovered: u64,
     /// Datagrams of DTLS handshakes that came in checks.

@@ -659,7 +659,7 @@ mod tests {
         worker.engine.portions = 30;
         worker.turn(&mut messages).unwrap();
         assert!(worker.engine.portions > 0);
-        std::thread::sleep(std::time::Duration::from_nanos(2 * OUTPUT_LATE_NS));
+        worker.output_since = worker.output_since.map(|since| since - OUTPUT_LATE_NS);
         worker.turn(&mut messages).unwrap();
         assert_eq!(worker.engine.portions, 0);
     }

@@ -50,6 +50,7 @@ pub struct TransportFeedback {
     since: Option<Arrival>,
     feedback_count: u8,
     outages: Option<Pace>,
+    ignored: u64,
 }
 
 impl TransportFeedback {
@@ -65,6 +66,7 @@ impl TransportFeedback {
         let ahead = seq.wrapping_sub(self.next).cast_signed();
         if ahead >= 0 {
             if ahead.cast_unsigned() > SKIPPED && !self.may_skip(arrival) {
+                self.ignored += 1;
                 return;
             }
             self.advance(seq, ahead.cast_unsigned());
@@ -74,6 +76,11 @@ impl TransportFeedback {
         let slot = self.slot(seq);
         self.ring[slot] = arrival.moment() / TICK + 1;
         self.since.get_or_insert(arrival);
+    }
+
+    /// Numbers that are not reported because they jump, since this was asked last.
+    pub fn take_ignored(&mut self) -> u64 {
+        std::mem::take(&mut self.ignored)
     }
 
     fn may_skip(&mut self, arrival: Arrival) -> bool {

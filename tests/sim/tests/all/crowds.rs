@@ -139,7 +139,6 @@ fn output_that_is_interrupted_reaches_everybody_and_holds_up_nobody_else() {
         });
         let ways: Vec<_> = ways.collect();
         let (first, last) = (ways[0], ways[CROWD - 1]);
-        println!("seed {seed}: {} us alone, {first} and {last} in the crowd", alone);
         assert!(first < last, "seed {seed}: {first} and {last}");
         assert_eq!(world.counter("rtp_retransmitted"), 0, "seed {seed}");
     }

@@ -145,6 +145,7 @@ fn outages_are_reported_and_numbers_that_jump_all_the_time_are_not() {
         told.push(reported(&mut feedback));
     }
     assert!((16..=40).contains(&told.iter().sum::<usize>()), "{}", told.iter().sum::<usize>());
+    assert!(feedback.take_ignored() > 500);
     // One that goes on in order is reported whole again, and an outage of 1,000 packets too.
     now += 10 * OUTAGE_EVERY;
     let next = feedback.next as u16;
