@@ -125,6 +125,11 @@ impl Batch {
         self
     }
 
+    /// What took as long as writing so many bytes, and wrote none.
+    pub(crate) fn work(&mut self, bytes: usize) {
+        self.written += bytes;
+    }
+
     /// True when enough was written to be sent before more is.
     #[must_use]
     pub fn is_portion(&self) -> bool {

@@ -21,7 +21,6 @@ use crate::{
     consumer::{Consumer, cap},
     heard::Heard,
     key::{RouterKey, TransportKey},
-    key_frame::Wish,
     link::{
         Kind, Link, Protection,
         plain::{Plain, Sockets},
@@ -326,7 +325,7 @@ impl Worker {
         transport.producers.push(key);
         self.producer_ids.insert(create.id.clone(), key);
         self.enter_selection(key);
-        self.touch(transport_key);
+        self.stir(key);
         Ok(Reply::Produced { rtp_type })
     }
 
@@ -487,14 +486,13 @@ impl Worker {
     /// `NotFound`.
     pub fn apply_request_key_frame(&mut self, id: &str, now: Nanos) -> Outcome<Reply> {
         for key in self.parts(id).ok_or_else(|| not_found("consumer", id))? {
-            let Some(consumer) = self.consumers.get(key) else { continue };
+            let Some(consumer) = self.consumers.get_mut(key) else { continue };
             let wants = consumer.kind == MediaKind::Video && !consumer.paused;
-            let wish = consumer.target.filter(|_| wants && !consumer.is_left_out);
+            let stream = consumer.target.filter(|_| wants && !consumer.is_left_out);
             let producer_key = consumer.producer;
-            if let (Some(stream), Some(producer)) = (wish, self.producers.get_mut(producer_key)) {
-                producer.request_key_frame(stream, Wish::Repair, now);
-                let transport = producer.transport;
-                self.schedule(transport, now);
+            if let (Some(stream), Some(producer)) = (stream, self.producers.get_mut(producer_key)) {
+                producer.request_key_frame(stream, consumer.want_repair(now), now);
+                self.stir(producer_key);
             }
         }
         Ok(Reply::Done)

@@ -14,6 +14,7 @@ use ironcast_protocol::{
 use crate::{
     Arrival, MS, Nanos, SECOND,
     key::{ProducerKey, TransportKey},
+    key_frame::{AGAIN, Wish},
     meter::Meter,
     numbers::SentSeq,
     producer::{Fresh, Producer, SenderReport, Stream, extension_map},
@@ -147,6 +148,9 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
+    /// When a repair was wanted last (in half seconds, which wrap after two minutes: who is then taken
+    /// for one who asked before waits a little longer).
+    repair_wanted_at: u8,
     /// Streams whose numbers are used up, as was told, one bit each: media, repeats.
     said_used_up: u8,
     /// Nothing is sent, because its receiver's network has no room for it.
@@ -291,6 +295,7 @@ impl Consumer {
             at_transport: 0,
             left: 0,
             left_at_ms: 0,
+            repair_wanted_at: half_seconds(now).wrapping_sub(half_seconds(AGAIN)),
             last_fir: None,
         })
     }
@@ -511,6 +516,19 @@ impl Consumer {
         true
     }
 
+    /// What its receiver is, who says that he cannot go on without a key frame.
+    pub fn want_repair(&mut self, now: Nanos) -> Wish {
+        // It asks for all who are beyond it, and their router has made few of their wishes.
+        if self.is_pipe() {
+            return Wish::Repair;
+        }
+        // Of two in one turn the later one may be of an earlier moment: it comes again, too.
+        let (at, back) = (half_seconds(now), half_seconds(SECOND));
+        let since = at.wrapping_sub(std::mem::replace(&mut self.repair_wanted_at, at));
+        let is_again = since.wrapping_add(back) < half_seconds(AGAIN) + back;
+        if is_again { Wish::RepairAgain } else { Wish::Repair }
+    }
+
     /// What is sent now, as the API says it.
     #[must_use]
     pub fn current_layers(&self, producer: &Producer) -> Option<Layers> {
@@ -598,6 +616,10 @@ pub fn cap(layers: Layers, top: Layers) -> Layers {
 
 fn millis(at: Nanos) -> u32 {
     (at / MS) as u32
+}
+
+fn half_seconds(at: Nanos) -> u8 {
+    (at / (SECOND / 2)) as u8
 }
 
 /// Nanoseconds in RTP units.

@@ -6,11 +6,15 @@ use crate::{MS, Nanos, SECOND};
 /// Time between two requests. libwebrtc's encoder drops one that comes within 300 ms of the last
 /// that it took, so that a sooner one would be lost, and a later one keeps somebody waiting.
 const SPACING: Nanos = 320 * MS;
-/// Each key frame that was asked for so soon after the one before makes the next [`Wish::Repair`]
-/// wait longer: a receiver that loses many packets must not have a publisher send key frames only.
+/// Each key frame that was asked for so soon after the one before makes the next repair wait longer:
+/// a receiver that loses many packets must not have a publisher send key frames only.
 const BUSY: Nanos = 2 * SECOND;
-/// So long at most.
+/// So long at most, where who asks has just asked before.
 const SPACING_MAX: Nanos = 2 * SECOND;
+/// So long at most, where he has not: others who ask without end must not keep him waiting.
+const SPACING_FIRST_MAX: Nanos = 2 * SPACING;
+/// Who asked so short a time ago asks again.
+pub const AGAIN: Nanos = 4 * SECOND;
 /// Requests close to one another that are passed on at the usual distance: a room fills up.
 const BURST: u8 = 8;
 /// Requests that stay unanswered.
@@ -24,6 +28,8 @@ pub enum Wish {
     Begin,
     /// Somebody says that he cannot go on without.
     Repair,
+    /// The same, of one who has said so within [`AGAIN`].
+    RepairAgain,
 }
 
 /// Requests for key frames of one received stream.
@@ -32,7 +38,7 @@ pub struct KeyFrameRequests {
     due: Option<Nanos>,
     sent: u8,
     last_sent: Option<Nanos>,
-    /// The one that is due was wanted for a [`Wish::Repair`].
+    /// The one that is due was not wanted for a [`Wish::Begin`].
     repairs: bool,
     /// First requests for repairs of the last time, each soon after the one before.
     burst: u8,
@@ -41,12 +47,16 @@ pub struct KeyFrameRequests {
 impl KeyFrameRequests {
     /// Somebody needs one; `delay` collects further wishes (`keyFrameRequestDelay`).
     pub fn request(&mut self, wish: Wish, delay: Nanos, now: Nanos) {
-        if self.due.is_some() && (self.sent > 0 || wish == Wish::Repair) {
+        if self.due.is_some() && (self.sent > 0 || wish == Wish::RepairAgain) {
             return;
         }
-        let spacing = if wish == Wish::Begin { SPACING } else { self.spacing() };
+        let spacing = match wish {
+            Wish::Begin => SPACING,
+            Wish::Repair => self.spacing().min(SPACING_FIRST_MAX),
+            Wish::RepairAgain => self.spacing(),
+        };
         let at = self.last_sent.map_or(0, |at| at + spacing).max(now + delay);
-        (self.sent, self.repairs) = (0, wish == Wish::Repair);
+        (self.sent, self.repairs) = (0, wish != Wish::Begin);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
@@ -119,12 +129,24 @@ mod tests {
         assert!(requests.take_due(SECOND + SPACING));
     }
 
+    /// For 20 s.
+    fn asked_without_end() -> KeyFrameRequests {
+        let mut requests = KeyFrameRequests::default();
+        for now in (0..20_000).map(|i| i * MS) {
+            requests.request(Wish::RepairAgain, 0, now);
+            if requests.take_due(now) {
+                requests.receive_key_frame();
+            }
+        }
+        requests
+    }
+
     #[test]
     fn one_receiver_that_asks_without_end_has_key_frames_further_and_further_apart() {
         let mut requests = KeyFrameRequests::default();
         let mut sent = Vec::new();
         for now in (0..30_000).map(|i| i * MS) {
-            requests.request(Wish::Repair, 0, now);
+            requests.request(Wish::RepairAgain, 0, now);
             if requests.take_due(now) {
                 sent.push(now);
                 requests.receive_key_frame();
@@ -143,16 +165,20 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_does_not_wait_for_another_who_asks_without_end() {
-        let mut requests = KeyFrameRequests::default();
-        for now in (0..20_000).map(|i| i * MS) {
-            requests.request(Wish::Repair, 0, now);
-            if requests.take_due(now) {
-                requests.receive_key_frame();
-            }
-        }
+    fn who_asks_for_the_first_time_does_not_wait_for_another_who_asks_without_end() {
+        let mut requests = asked_without_end();
         let now = 20 * SECOND;
+        requests.request(Wish::RepairAgain, 0, now);
+        assert!(requests.deadline().unwrap() > now + SPACING_FIRST_MAX);
         requests.request(Wish::Repair, 0, now);
+        assert!(requests.deadline().unwrap() <= now + SPACING_FIRST_MAX);
+    }
+
+    #[test]
+    fn who_begins_does_not_wait_for_another_who_asks_without_end() {
+        let mut requests = asked_without_end();
+        let now = 20 * SECOND;
+        requests.request(Wish::RepairAgain, 0, now);
         let before = requests.deadline().unwrap();
         requests.request(Wish::Begin, 0, now);
         assert!(requests.deadline().unwrap() <= before.min(now + SPACING));

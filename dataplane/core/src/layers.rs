@@ -225,7 +225,7 @@ impl Worker {
 
     fn ask_key_frame(&mut self, key: ConsumerKey, now: Nanos) {
         let restart = self.restart(key, now);
-        let Some(consumer) = self.consumers.get(key) else { return };
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
         match restart {
             Restart::Now => return,
             Restart::Later => {
@@ -244,10 +244,10 @@ impl Worker {
             if producer.streams.get(usize::from(stream)).is_some_and(|s| s.fresh.key_frame) {
                 return;
             }
-            let wish = if consumer.resync { Wish::Begin } else { Wish::Repair };
+            let wish = if consumer.resync { Wish::Begin } else { consumer.want_repair(now) };
             producer.request_key_frame(stream, wish, now);
-            let transport = producer.transport;
-            self.touch(transport);
+            let key = consumer.producer;
+            self.stir(key);
         }
     }
 

@@ -109,6 +109,8 @@ pub struct Producer {
     /// Where it arrives, and where it stands in its list.
     pub transport: TransportKey,
     pub(crate) at_transport: u32,
+    /// It is among those of its transport that something came for.
+    pub(crate) is_stirred: bool,
     /// Audio or video.
     pub kind: MediaKind,
     /// What is inside.
@@ -370,6 +372,19 @@ impl Producer {
             same
         });
         (frame.count().max(1), longest)
+    }
+
+    /// When its transport's service has something to do for it.
+    #[must_use]
+    pub fn deadline(&self) -> Nanos {
+        let mut at = self.watched.deadline().unwrap_or(Nanos::MAX);
+        for stream in self.streams.iter().filter(|stream| stream.ssrc.is_some()) {
+            let nack = stream.nack.as_ref().filter(|_| !self.paused);
+            let nack = nack.and_then(|nack| nack.deadline());
+            let others = [stream.key_frames.deadline(), nack, stream.tail_deadline()];
+            at = others.into_iter().flatten().fold(at, Nanos::min);
+        }
+        at
     }
 
     /// Asks for a key frame of a stream; sent by [`KeyFrameRequests`]' rules.

@@ -23,7 +23,7 @@ pub(crate) struct Ready {
     /// So many of them were taken.
     taken: usize,
     waiting: VecDeque<TransportKey>,
-    /// Portions that were taken since something was added.
+    /// Portions since the last one of those that wait, over however many turns.
     portions: u8,
     /// Nothing was taken since something was added.
     is_open: bool,
@@ -41,7 +41,7 @@ impl Ready {
 
     fn open(&mut self) {
         self.waiting.extend(self.new.drain(..).skip(self.taken));
-        (self.taken, self.portions, self.is_open) = (0, 0, true);
+        (self.taken, self.is_open) = (0, true);
     }
 
     /// What is added from now on is newer than what is there.
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(portion(&mut ready, 2), [0, 1]);
         push(&mut ready, 10..20);
         let portions: Vec<_> = (0..5).map(|_| portion(&mut ready, 2)).collect();
-        assert_eq!(portions, [[10, 11], [12, 13], [14, 15], [2, 3], [16, 17]]);
+        assert_eq!(portions, [[10, 11], [12, 13], [2, 3], [14, 15], [16, 17]]);
         // What is left of both waits, the older first.
         push(&mut ready, 20..21);
         assert_eq!(portion(&mut ready, 3), [20, 4, 5]);

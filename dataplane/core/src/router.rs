@@ -46,9 +46,9 @@ impl Worker {
     /// transports. Nothing is written yet: [7] then drains transport by transport. Who sends to few
     /// comes first: a small room does not wait for a large one.
     pub(crate) fn fan_out(&mut self) {
-        let fresh = std::mem::take(&mut self.fresh_producers);
+        let mut untold = std::mem::take(&mut self.untold_producers);
         let mut has_large = false;
-        for &key in &fresh {
+        for &key in &untold {
             let subscribers = self.producers.get(key).map_or(0, |one| one.subscribers.len());
             if subscribers > LARGE {
                 has_large = true;
@@ -57,11 +57,12 @@ impl Worker {
             }
         }
         if has_large {
-            for &key in &fresh {
+            for &key in &untold {
                 self.fan_out_of(key);
             }
         }
-        self.fresh_producers = fresh;
+        untold.clear();
+        self.untold_producers = untold;
     }
 
     /// Of one producer; nothing where all its packets were told of before.
@@ -69,6 +70,7 @@ impl Worker {
         let Some(producer) = self.producers.get_mut(key) else { return };
         let new = producer.new_streams();
         if new == 0 {
+            producer.all_are_told();
             return;
         }
         producer.even_sizes();

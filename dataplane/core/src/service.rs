@@ -4,12 +4,25 @@
 
 use ironcast_protocol::{Event, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, next_of, worker::Worker};
+use crate::{
+    MS, Nanos, SECOND,
+    key::{ProducerKey, TransportKey},
+    key_frame::Wish,
+    next_of,
+    producer::Producer,
+    worker::Worker,
+};
 
 /// Time between two sets of reports to a publisher, and between two reports about a sent track.
 const REPORTS_EVERY: Nanos = SECOND;
 /// The moments at which a transport has the latter.
 const REPORTS_SLOT: Nanos = SECOND / 4;
+/// So many producers of one transport are looked at whenever something came for one of them: their
+/// deadlines are exact then.
+const PRODUCERS_FEW: usize = 16;
+/// So many have their reports at once: all that a peer may have. Pipes have more, and those have theirs
+/// a moment later.
+const REPORTED_AT_ONCE: usize = 128;
 /// Before the peer's answers tell.
 const RTT_DEFAULT: Nanos = 100 * MS;
 
@@ -18,8 +31,7 @@ impl Worker {
         if !self.serve_link(key, now) {
             return;
         }
-        self.request_repairs(key, now);
-        self.report_unwatched_of(key, now);
+        self.serve_producers(key, now);
         self.send_feedback(key, now);
         self.report_to_publisher(key, now);
         self.report_to_receiver(key, now);
@@ -30,75 +42,95 @@ impl Worker {
         self.schedule(key, at);
     }
 
-    /// NACKs for what is missing, PLI or FIR where a key frame is due.
-    fn request_repairs(&mut self, key: TransportKey, now: Nanos) {
-        let Some(transport) = self.transports.get(key) else {
+    /// What is due for producers: for those that something came for, and for all when the first of all
+    /// their deadlines may have passed. The other end of a pipe has hundreds.
+    fn serve_producers(&mut self, key: TransportKey, now: Nanos) {
+        let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        if !transport.is_ready() {
-            return;
-        }
+        let is_ready = transport.is_ready();
         let rtt = transport.publisher_rtt.rtt().unwrap_or(RTT_DEFAULT);
         // An answer is hardly ever faster than a round trip, and seldom much slower.
         let retry = rtt + rtt / 8;
-        let mut missing = std::mem::take(&mut self.missing);
-        for index in 0..transport_producers(self, key) {
-            let Some(producer_key) = self.transports.get(key).map(|t| t.producers[index]) else {
-                break;
-            };
-            let streams = self.producers.get(producer_key).map_or(0, |p| p.streams.len());
-            for stream in 0..streams {
-                missing.clear();
-                let Some(producer) = self.producers.get_mut(producer_key) else {
-                    break;
-                };
-                let paused = producer.paused;
-                let due = producer.streams[stream].key_frames.deadline();
-                // Whoever it was for has left, or gets something else by now.
-                if due.is_some_and(|at| now >= at) && !producer.is_watched(stream) {
-                    producer.streams[stream].key_frames.withdraw();
-                }
-                let source = &mut producer.streams[stream];
-                let Some(ssrc) = source.ssrc else { continue };
-                let mut key_frame = source.key_frames.take_due(now);
-                if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
-                    nack.due(now, retry, &mut missing);
-                    if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
-                        source.key_frames.request(Wish::Repair, 0, now);
-                        key_frame |= source.key_frames.take_due(now);
-                    }
-                }
-                let repairs = source.nack.is_some() && !paused;
-                missing.extend(source.take_lost_tail(now).filter(|_| repairs));
-                if !missing.is_empty() {
-                    source.counters.nacks += 1;
-                    source.counters.nacked_packets += missing.len() as u64;
-                }
-                let (pli, fir) = (producer.pli, producer.fir);
-                if key_frame {
-                    source.counters.plis += u64::from(pli);
-                    source.counters.firs += u64::from(!pli && fir);
-                }
-                let number = source.counters.firs as u8;
-                self.send_requests(
-                    key,
-                    ssrc,
-                    &missing,
-                    key_frame && pli,
-                    (key_frame && !pli && fir).then_some(number),
-                    now,
-                );
-            }
+        let mut stirred = std::mem::take(&mut transport.stirred);
+        let are_few = transport.producers.len() <= PRODUCERS_FEW;
+        let all = is_ready && (are_few || now >= transport.producers_at);
+        if all {
+            stirred.clear();
+            stirred.extend_from_slice(&transport.producers);
         }
-        self.missing = missing;
+        let mut at = if all { Nanos::MAX } else { transport.producers_at };
+        for &producer_key in &stirred {
+            if let Some(producer) = self.producers.get_mut(producer_key) {
+                producer.is_stirred = false;
+            }
+            if is_ready {
+                self.request_repairs(key, producer_key, retry, now);
+            }
+            self.report_unwatched(producer_key, now);
+            at = at.min(self.producers.get(producer_key).map_or(Nanos::MAX, Producer::deadline));
+        }
+        stirred.clear();
+        if let Some(transport) = self.transports.get_mut(key) {
+            stirred.append(&mut transport.stirred);
+            transport.stirred = stirred;
+            transport.producers_at = if is_ready { at } else { 0 };
+        }
     }
 
-    fn report_unwatched_of(&mut self, key: TransportKey, now: Nanos) {
-        for index in 0..transport_producers(self, key) {
-            if let Some(producer) = self.transports.get(key).map(|one| one.producers[index]) {
-                self.report_unwatched(producer, now);
+    /// NACKs for what is missing, PLI or FIR where a key frame is due.
+    fn request_repairs(
+        &mut self,
+        key: TransportKey,
+        producer_key: ProducerKey,
+        retry: Nanos,
+        now: Nanos,
+    ) {
+        let mut missing = std::mem::take(&mut self.missing);
+        let streams = self.producers.get(producer_key).map_or(0, |p| p.streams.len());
+        for stream in 0..streams {
+            missing.clear();
+            let Some(producer) = self.producers.get_mut(producer_key) else {
+                break;
+            };
+            let paused = producer.paused;
+            let due = producer.streams[stream].key_frames.deadline();
+            // Whoever it was for has left, or gets something else by now.
+            if due.is_some_and(|at| now >= at) && !producer.is_watched(stream) {
+                producer.streams[stream].key_frames.withdraw();
             }
+            let source = &mut producer.streams[stream];
+            let Some(ssrc) = source.ssrc else { continue };
+            let mut key_frame = source.key_frames.take_due(now);
+            if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
+                nack.due(now, retry, &mut missing);
+                if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
+                    source.key_frames.request(Wish::RepairAgain, 0, now);
+                    key_frame |= source.key_frames.take_due(now);
+                }
+            }
+            let repairs = source.nack.is_some() && !paused;
+            missing.extend(source.take_lost_tail(now).filter(|_| repairs));
+            if !missing.is_empty() {
+                source.counters.nacks += 1;
+                source.counters.nacked_packets += missing.len() as u64;
+            }
+            let (pli, fir) = (producer.pli, producer.fir);
+            if key_frame {
+                source.counters.plis += u64::from(pli);
+                source.counters.firs += u64::from(!pli && fir);
+            }
+            let number = source.counters.firs as u8;
+            self.send_requests(
+                key,
+                ssrc,
+                &missing,
+                key_frame && pli,
+                (key_frame && !pli && fir).then_some(number),
+                now,
+            );
         }
+        self.missing = missing;
     }
 
     fn next_service(&self, key: TransportKey, now: Nanos) -> Nanos {
@@ -106,19 +138,15 @@ impl Worker {
             return Nanos::MAX;
         };
         let mut at = transport.link.deadline(now);
+        // Without a way, too: what came before leaves after its time.
+        if !transport.producers.is_empty() {
+            at = at.min(transport.reports_at.max(now + MS));
+        }
         if !transport.is_ready() {
             return at;
         }
-        for producer in transport.producers.iter().filter_map(|key| self.producers.get(*key)) {
-            at = at.min(transport.reports_at);
-            at = at.min(producer.watched.deadline().unwrap_or(Nanos::MAX));
-            for stream in producer.streams.iter().filter(|stream| stream.ssrc.is_some()) {
-                at = at.min(stream.key_frames.deadline().unwrap_or(Nanos::MAX));
-                let nack = stream.nack.as_ref().filter(|_| !producer.paused);
-                let nack = nack.and_then(|nack| nack.deadline());
-                at = at.min(nack.unwrap_or(Nanos::MAX));
-                at = at.min(stream.tail_deadline().unwrap_or(Nanos::MAX));
-            }
+        if !transport.producers.is_empty() {
+            at = at.min(transport.producers_at);
         }
         at = at.min(transport.feedback.deadline().unwrap_or(Nanos::MAX));
         at = at.min(transport.sender_reports_at);
@@ -139,18 +167,25 @@ impl Worker {
         }
     }
 
-    /// Once a second: receiver reports, REMB, scores.
+    /// Once a second: receiver reports, REMB, scores; packets that are old leave.
     fn report_to_publisher(&mut self, key: TransportKey, now: Nanos) {
         let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        if now < transport.reports_at || transport.producers.is_empty() || !transport.is_ready() {
+        if now < transport.reports_at || transport.producers.is_empty() {
             return;
         }
-        transport.reports_at = next_of(transport.reports_at, REPORTS_EVERY, now);
+        let is_ready = transport.is_ready();
         self.counters.feedback_ignored += transport.feedback.take_ignored();
-        let producers = transport.producers.clone();
-        for producer_key in producers {
+        let first = transport.reported.min(transport.producers.len());
+        let end = transport.producers.len().min(first + REPORTED_AT_ONCE);
+        let is_last = end == transport.producers.len();
+        let producers = transport.producers[first..end].to_vec();
+        transport.reported = if is_last { 0 } else { end };
+        if is_last {
+            transport.reports_at = next_of(transport.reports_at, REPORTS_EVERY, now);
+        }
+        for &producer_key in &producers {
             let Some(producer) = self.producers.get_mut(producer_key) else {
                 continue;
             };
@@ -168,8 +203,12 @@ impl Worker {
             }
             self.report_orientation(producer_key);
         }
-        self.write_receiver_reports(key, now);
-        self.repeat_pauses(key, now);
+        if is_ready {
+            self.write_receiver_reports(key, &producers, now);
+        }
+        if is_ready && is_last {
+            self.repeat_pauses(key, now);
+        }
     }
 
     /// Once a second for each consumer: a sender report, and its score if it has changed.
@@ -221,8 +260,4 @@ impl Worker {
             transport.sender_reports_at = first;
         }
     }
-}
-
-fn transport_producers(worker: &Worker, key: TransportKey) -> usize {
-    worker.transports.get(key).map_or(0, |transport| transport.producers.len())
 }

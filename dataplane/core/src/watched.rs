@@ -113,8 +113,7 @@ impl Worker {
         let Some(producer) = self.producers.get_mut(key) else { return };
         if producer.streams.len() > 1 {
             producer.watched.note();
-            let transport = producer.transport;
-            self.touch(transport);
+            self.stir(key);
         }
     }
 

@@ -314,6 +314,8 @@ pub struct Worker {
     /// Paths that are closed when what waits for them was sent.
     pub(crate) leaving: Vec<PathId>,
     pub(crate) fresh_producers: Vec<ProducerKey>,
+    /// Those of them with packets that were not fanned out.
+    pub(crate) untold_producers: Vec<ProducerKey>,
     pub(crate) ready: Ready,
     pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
@@ -371,6 +373,7 @@ impl Worker {
             clear_jobs: Vec::new(),
             leaving: Vec::new(),
             fresh_producers: Vec::new(),
+            untold_producers: Vec::new(),
             ready: Ready::default(),
             touched: Vec::new(),
             missing: Vec::new(),
@@ -509,6 +512,21 @@ impl Worker {
         {
             transport.touched = true;
             self.touched.push(key);
+        }
+    }
+
+    /// The producer has something to look at before this turn ends.
+    #[inline]
+    pub(crate) fn stir(&mut self, key: ProducerKey) {
+        if let Some(producer) = self.producers.get_mut(key)
+            && !producer.is_stirred
+        {
+            producer.is_stirred = true;
+            let transport = producer.transport;
+            if let Some(transport) = self.transports.get_mut(transport) {
+                transport.stirred.push(key);
+            }
+            self.touch(transport);
         }
     }
 

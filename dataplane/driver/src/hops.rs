@@ -241,7 +241,7 @@ impl Io {
         });
     }
 
-    /// The turn's output is written: whoever has something to read is told, once.
+    /// A portion of output is written: whoever has something to read is told, once.
     pub(crate) fn ring_bells(&mut self) {
         let hops = &mut self.hops;
         for worker in hops.written.drain(..) {

@@ -213,15 +213,17 @@ impl<M> Sender<M> {
     /// Puts in a datagram, in the place of the oldest one if need be, and wakes the worker if it
     /// sleeps. One for a worker that has ended is lost, as on the wire.
     pub fn offer(&self, message: M) {
+        let mut oldest = None;
         let offered = self.put(message, |mail, message| {
             if mail.datagrams.len() >= DATAGRAMS_MAX {
-                mail.datagrams.pop_front();
+                oldest = mail.datagrams.pop_front();
                 self.0.dropped.fetch_add(1, Ordering::Relaxed);
             }
             mail.datagrams.push_back(message);
             Ok(())
         });
-        drop(offered);
+        // Without the lock: what is dropped may be a socket, which the kernel takes a while to close.
+        drop((offered, oldest));
     }
 
     /// The sender's first step (see the file's head) under the lock, then the second.
@@ -265,6 +267,10 @@ impl<M> Receiver<M> {
         take(&mut mail.datagrams, &mut into.datagrams);
         take(&mut mail.orders, &mut into.orders);
         self.0.bell.waiting.store(0, Ordering::SeqCst);
+        drop(mail);
+        let over = into.datagrams.len().saturating_sub(DATAGRAMS_MAX);
+        into.datagrams.drain(..over);
+        self.0.dropped.fetch_add(over as u64, Ordering::Relaxed);
         true
     }
 
@@ -361,6 +367,18 @@ mod tests {
         drop(held);
         assert!(receiver.take_all(&mut taken));
         assert_eq!(taken.orders, [1]);
+    }
+
+    #[test]
+    fn what_a_worker_has_not_got_to_is_bounded_like_what_waits() {
+        let (sender, receiver) = mailbox(2).unwrap();
+        let mut taken = Mail::with_room(0);
+        for round in 1..4u64 {
+            (0..DATAGRAMS_MAX as u32).for_each(|number| sender.offer(number));
+            assert!(receiver.take_all(&mut taken));
+            assert_eq!(taken.datagrams.len(), DATAGRAMS_MAX);
+            assert_eq!(receiver.dropped(), (round - 1) * DATAGRAMS_MAX as u64);
+        }
     }
 
     #[test]

@@ -26,9 +26,11 @@ const SLEEP_MAX: Nanos = 1_000_000_000;
 /// So long a turn receives, however much there is: then the output of what came is built. The rest
 /// waits in the sockets.
 const HARVEST_NS: Nanos = MS;
+/// So long it takes what other workers have sent.
+const HOPS_NS: Nanos = 500_000;
 /// Completions between two looks at the clock.
 const LOOKS_AT_CLOCK: u32 = 8;
-/// So long a turn works through messages that can wait. One of them is always done.
+/// So long a turn works through messages of each kind. One of them is always done.
 const MESSAGES_NS: Nanos = 500_000;
 /// So long a turn sends: a frame for a large room takes longer than a packet of another room may wait.
 const OUTPUT_NS: Nanos = 2 * MS;
@@ -279,7 +281,8 @@ impl<E: Engine> Loop<'_, E> {
         self.io.statistics.turns += 1;
         let before = self.io.statistics.datagrams_in;
         self.harvest_all()?;
-        self.io.receive_hops(self.engine, woke + HARVEST_NS);
+        // Time of their own: where the sockets have more than a turn takes, others' packets come, too.
+        self.io.receive_hops(self.engine, Clock::monotonic() + HOPS_NS);
         let held = self.hold(woke)?;
         self.received = self.io.statistics.datagrams_in - before;
         let now = self.io.clock.tick();
@@ -316,6 +319,7 @@ impl<E: Engine> Loop<'_, E> {
         loop {
             let has_more = self.engine.fill(self.io.batch(), now);
             self.io.transmit(messages);
+            self.io.ring_bells();
             if !has_more {
                 self.output_since = None;
                 break;
@@ -326,26 +330,24 @@ impl<E: Engine> Loop<'_, E> {
                 break;
             }
         }
-        self.io.ring_bells();
         self.output_since.is_some()
     }
 
-    /// Datagrams from other threads first, all of them: they are few. Then commands, while there is
-    /// time: what is left makes the next turn come at once, and media goes out in between.
+    /// Datagrams and connections from other threads first, then commands, each while there is time: what
+    /// is left makes the next turn come at once, and media goes out in between.
     fn read_mail(&mut self, now: Nanos) {
         self.mail_is_locked = !self.mailbox.take_all(&mut self.mail);
         self.io.statistics.mail_dropped = self.mailbox.dropped();
-        while let Some(message) = self.mail.datagrams.pop_front() {
-            self.io.statistics.messages += 1;
-            self.engine.message(message, self.io, now);
-        }
-        let end = now + MESSAGES_NS;
-        while let Some(message) = self.mail.orders.pop_front() {
-            self.io.statistics.messages += 1;
-            self.engine.message(message, self.io, now);
-            if !self.mail.orders.is_empty() && Clock::monotonic() >= end {
-                self.io.statistics.messages_deferred += 1;
-                break;
+        for queue in [&mut self.mail.datagrams, &mut self.mail.orders] {
+            let mut end = None;
+            while let Some(message) = queue.pop_front() {
+                let end = *end.get_or_insert_with(|| Clock::monotonic() + MESSAGES_NS);
+                self.io.statistics.messages += 1;
+                self.engine.message(message, self.io, now);
+                if !queue.is_empty() && Clock::monotonic() >= end {
+                    self.io.statistics.messages_deferred += 1;
+                    break;
+                }
             }
         }
     }
@@ -545,6 +547,14 @@ mod tests {
         portion_ns: Nanos,
         /// How many were left when the last datagram came.
         portions_then: usize,
+        /// Messages that came, and how long one takes.
+        messages: usize,
+        message_ns: Nanos,
+    }
+
+    fn spend(time: Nanos) {
+        let end = Clock::monotonic() + time;
+        while Clock::monotonic() < end {}
     }
 
     impl Engine for Counter {
@@ -553,15 +563,17 @@ mod tests {
             self.datagrams += 1;
             self.portions_then = self.portions;
         }
-        fn message(&mut self, (): (), _: &mut Io, _: Nanos) {}
+        fn message(&mut self, (): (), _: &mut Io, _: Nanos) {
+            self.messages += 1;
+            spend(self.message_ns);
+        }
         fn turn(&mut self, _: &mut Io, _: Nanos) {}
         fn incomplete_since(&self) -> Option<Arrival> {
             None
         }
         fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {
             self.portions = self.portions.saturating_sub(1);
-            let end = Clock::monotonic() + self.portion_ns;
-            while Clock::monotonic() < end {}
+            spend(self.portion_ns);
             self.portions > 0
         }
         fn deadline(&self) -> Option<Nanos> {
@@ -636,6 +648,29 @@ mod tests {
             let now = worker.io.statistics.tcp_timed_out;
             assert!(now - closed <= 16, "{} in one turn", now - closed);
             closed = now;
+        }
+    }
+
+    /// Another worker hands over what came to it: connections too, which the kernel takes its time for.
+    #[test]
+    fn messages_of_either_kind_are_some_in_a_turn() {
+        let (sender, mailbox) = mailbox(200).unwrap();
+        let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
+        let mut engine = Counter { message_ns: MESSAGES_NS / 4, ..Counter::default() };
+        let mut messages = SendMessages::new();
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        for send_all in [false, true] {
+            (0..100)
+                .for_each(|_| if send_all { sender.send(()).unwrap() } else { sender.offer(()) });
+            worker.engine.messages = 0;
+            worker.turn(&mut messages).unwrap();
+            let first = worker.engine.messages;
+            assert!((1..=5).contains(&first), "{first} in one turn");
+            let end = Clock::monotonic() + 20 * 1_000 * MS;
+            while worker.engine.messages < 100 {
+                assert!(Clock::monotonic() < end, "{} came", worker.engine.messages);
+                worker.turn(&mut messages).unwrap();
+            }
         }
     }
 

@@ -103,6 +103,7 @@ impl Producer {
             observed: Vec::new(),
             fresh: Vec::new(),
             told: 0,
+            is_stirred: false,
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,
             watched: Watched::all(parameters.encodings.len()),
             streams_changed: false,

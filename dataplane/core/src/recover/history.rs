@@ -180,9 +180,7 @@ impl History {
         }
         self.oldest = self.oldest.min(seq);
         self.newest = self.newest.max(seq);
-        while (self.newest - self.oldest) as usize >= CAPACITY_MAX {
-            self.drop_oldest(pool);
-        }
+        self.keep_from((self.newest + 1).saturating_sub(CAPACITY_MAX as u32), pool);
         let span = (self.newest - self.oldest) as usize + 1;
         if span > self.slots.len() {
             self.resize(span);
@@ -210,6 +208,20 @@ impl History {
             if self.at(self.oldest).is_some_and(|stored| stored.meta.arrival + KEEP > now) {
                 return;
             }
+            self.drop_oldest(pool);
+        }
+    }
+
+    /// Drops what is below a number. Takes no longer where the numbers have jumped.
+    fn keep_from(&mut self, first: u32, pool: &mut Pool) {
+        if self.len > 0 && (first.saturating_sub(self.oldest)) as usize > CAPACITY_MAX {
+            for stored in self.slots.iter_mut().filter_map(Option::take) {
+                pool.give(stored.buffer);
+            }
+            self.len = 0;
+            (self.oldest, self.floor) = (self.newest, first);
+        }
+        while self.oldest < first {
             self.drop_oldest(pool);
         }
     }
@@ -282,6 +294,22 @@ mod tests {
         assert_eq!(put(&mut history, &mut pool, 7, 1), Err(Discard::Duplicate));
         assert_eq!(history.packet(SourceSeq(7)).unwrap().meta.arrival, Arrival::at(0));
         assert_eq!((history.len(), pool.lent()), (1, 1));
+    }
+
+    /// Each number in between was visited: 32,000 for one small packet.
+    #[test]
+    fn a_jump_of_the_numbers_takes_no_room_for_what_is_between() {
+        let (mut history, mut pool) = (History::default(), Pool::new(10));
+        let far = 32_767;
+        for (at, seq) in [0, far, 2 * far].into_iter().enumerate() {
+            put(&mut history, &mut pool, seq, at as Nanos).unwrap();
+            assert_eq!((history.len(), pool.lent(), history.slots.len()), (1, 1, CAPACITY_MIN));
+        }
+        let first = 2 * far + 1 - CAPACITY_MAX as u32;
+        assert_eq!(put(&mut history, &mut pool, first - 1, 3), Err(Discard::OutOfWindow));
+        put(&mut history, &mut pool, first, 3).unwrap();
+        put(&mut history, &mut pool, 2 * far - 1, 3).unwrap();
+        assert_eq!((history.len(), pool.lent()), (3, 3));
     }
 
     #[test]

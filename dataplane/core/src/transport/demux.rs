@@ -11,7 +11,8 @@ use crate::{
     wire::extension::{ExtensionKind, parse_identifier},
 };
 
-/// SSRCs of one peer.
+/// SSRCs of one peer. The other end of a pipe has as many as its producers name: it has all tracks of
+/// a room, and is no stranger.
 const SSRCS_MAX: usize = 256;
 
 /// A received stream.
@@ -94,17 +95,36 @@ impl Entry {
 /// See the file's head.
 #[derive(Debug, Default)]
 pub struct Demux {
+    /// In order.
     ssrcs: Vec<(u32, StreamRef)>,
     /// Those of them that no parameters name.
     learned: Vec<u32>,
     producers: Vec<Entry>,
+    is_pipe: bool,
 }
 
 impl Demux {
-    /// The stream of an SSRC. A handful of entries: a scan beats a tree.
+    /// Of the other end of a pipe, or of a peer.
+    #[must_use]
+    pub fn new(is_pipe: bool) -> Self {
+        Self { is_pipe, ..Self::default() }
+    }
+
+    fn place(&self, ssrc: u32) -> Result<usize, usize> {
+        self.ssrcs.binary_search_by_key(&ssrc, |(known, _)| *known)
+    }
+
+    /// The stream of an SSRC.
     #[must_use]
     pub fn by_ssrc(&self, ssrc: u32) -> Option<StreamRef> {
-        self.ssrcs.iter().find(|(known, _)| *known == ssrc).map(|(_, stream)| *stream)
+        self.place(ssrc).ok().map(|at| self.ssrcs[at].1)
+    }
+
+    fn insert(&mut self, ssrc: u32, stream: StreamRef) {
+        match self.place(ssrc) {
+            Ok(at) => self.ssrcs[at].1 = stream,
+            Err(at) => self.ssrcs.insert(at, (ssrc, stream)),
+        }
     }
 
     /// The stream of an SSRC that was learned from a header.
@@ -113,10 +133,10 @@ impl Demux {
         self.by_ssrc(ssrc).filter(|_| self.learned.contains(&ssrc))
     }
 
-    /// Any SSRC that the peer sends with.
+    /// Any SSRC that the peer sends media with.
     #[must_use]
     pub fn any_ssrc(&self) -> Option<u32> {
-        self.ssrcs.first().map(|(ssrc, _)| *ssrc)
+        self.ssrcs.iter().find(|(_, stream)| !stream.rtx).map(|(ssrc, _)| *ssrc)
     }
 
     /// The stream of a packet whose SSRC is unknown; `value` reads its header extensions.
@@ -155,14 +175,16 @@ impl Demux {
         if self.ssrcs.len() >= SSRCS_MAX {
             return Err(Discard::LimitReached);
         }
-        self.ssrcs.push((ssrc, stream));
+        self.insert(ssrc, stream);
         self.learned.push(ssrc);
         Ok(())
     }
 
     /// An SSRC is nobody's any more.
     pub fn unlearn(&mut self, ssrc: u32) {
-        self.ssrcs.retain(|(known, _)| *known != ssrc);
+        if let Ok(at) = self.place(ssrc) {
+            self.ssrcs.remove(at);
+        }
         self.learned.retain(|known| *known != ssrc);
     }
 
@@ -198,13 +220,20 @@ impl Demux {
                 Some((ssrc?, StreamRef { producer: key, stream: index as u8, rtx }))
             })
             .collect();
-        if self.ssrcs.len() + new.len() > SSRCS_MAX {
+        let mut named: Vec<_> = new.iter().map(|(ssrc, _)| *ssrc).collect();
+        named.sort_unstable();
+        if let Some(twice) = named.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("SSRC {} is named twice", twice[0]));
+        }
+        if self.ssrcs.len() + new.len() > SSRCS_MAX && !self.is_pipe {
             return Err(format!("more than {SSRCS_MAX} SSRCs on one transport"));
         }
         for (ssrc, _) in &new {
             self.unlearn(*ssrc);
         }
-        self.ssrcs.extend(new);
+        for (ssrc, stream) in new {
+            self.insert(ssrc, stream);
+        }
         let labels = [ExtensionKind::Mid, ExtensionKind::Rid, ExtensionKind::RepairedRid];
         self.producers.push(Entry {
             producer: key,
@@ -221,7 +250,9 @@ impl Demux {
     /// Forgets a producer.
     pub fn remove(&mut self, key: ProducerKey) {
         let (ssrcs, learned) = (&mut self.ssrcs, &mut self.learned);
-        learned.retain(|ssrc| !ssrcs.iter().any(|(s, of)| s == ssrc && of.producer == key));
+        ssrcs.iter().filter(|(_, of)| of.producer == key).for_each(|(ssrc, _)| {
+            learned.retain(|known| known != ssrc);
+        });
         ssrcs.retain(|(_, stream)| stream.producer != key);
         self.producers.retain(|entry| entry.producer != key);
     }
@@ -286,6 +317,30 @@ mod tests {
             (33, &[], unknown),
         ] {
             assert_eq!(find(&demux, payload_type, labels), expected, "{payload_type} {labels:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_has_so_many_ssrcs_and_a_pipe_as_many_as_there_are() {
+        for (is_pipe, taken) in [(false, SSRCS_MAX as u32), (true, 2_000)] {
+            let mut demux = Demux::new(is_pipe);
+            let learned = (0..2_000u32).rev().filter(|&ssrc| {
+                let stream = stream(u64::from(ssrc), 0, false);
+                if is_pipe {
+                    demux.insert(ssrc, stream);
+                    return true;
+                }
+                demux.learn(ssrc, stream).is_ok()
+            });
+            assert_eq!(learned.count() as u32, taken);
+            for ssrc in 0..2_000u32 {
+                let expected = (ssrc >= 2_000 - taken).then(|| stream(u64::from(ssrc), 0, false));
+                assert_eq!(demux.by_ssrc(ssrc), expected);
+            }
+            demux.unlearn(1_999);
+            demux.remove(ProducerKey::from(1_998));
+            let left = (0..2_000).filter(|&ssrc| demux.by_ssrc(ssrc).is_some()).count();
+            assert_eq!(left as u32, taken - 2);
         }
     }
 

@@ -113,6 +113,12 @@ pub struct Transport {
     pub(crate) allowance: Allowance,
     pub(crate) queued: bool,
     pub(crate) touched: bool,
+    /// Producers that something came for, and when the first of the others has something to do, or
+    /// earlier.
+    pub(crate) stirred: Vec<ProducerKey>,
+    pub(crate) producers_at: Nanos,
+    /// So many producers have had this second's reports.
+    pub(crate) reported: usize,
     /// What the peer can receive.
     pub budget: Budget,
     /// What audio takes of it, or took a while ago.
@@ -156,10 +162,10 @@ impl Transport {
             id,
             router,
             at_router: 0,
+            demux: Demux::new(link.is_pipe()),
             link,
             rtcp: RtcpWindows::default(),
             rtcp_index,
-            demux: Demux::default(),
             sources: Sources::default(),
             transport_cc_id: None,
             early: EarlyNumbers::default(),
@@ -174,6 +180,9 @@ impl Transport {
             allowance: Allowance::default(),
             queued: false,
             touched: false,
+            stirred: Vec::new(),
+            producers_at: 0,
+            reported: 0,
             budget: Budget::new(initial_bps, now),
             audio_bps: 0,
             layers_at: now,

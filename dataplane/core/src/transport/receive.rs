@@ -286,7 +286,7 @@ impl Worker {
             self.report_used_up(found);
             return Err(Discard::NumbersUsedUp);
         }
-        let was_fresh = !producer.fresh.is_empty();
+        let (was_fresh, was_new) = (!producer.fresh.is_empty(), !producer.new_packets().is_empty());
         if is_red {
             let named = (seq, header.timestamp, arrival);
             let unpacked =
@@ -314,12 +314,14 @@ impl Worker {
             extensions: forwarded,
         };
         let arrived = Arrived { stream: found.stream, rtx: found.rtx, len: plain_len };
-        let transport = producer.transport;
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
         let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());
         if !was_fresh && !producer.fresh.is_empty() {
             self.fresh_producers.push(found.producer);
+        }
+        if !was_new && !producer.new_packets().is_empty() {
+            self.untold_producers.push(found.producer);
         }
         if streams_changed {
             self.touch_subscribers(found.producer);
@@ -336,7 +338,7 @@ impl Worker {
             self.report_orientation(found.producer);
         }
         // Holes show at once: the publisher is asked in this very turn.
-        self.touch(transport);
+        self.stir(found.producer);
         result
     }
 }

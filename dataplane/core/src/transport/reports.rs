@@ -7,7 +7,6 @@ use crate::{
     Arrival, Discard, Nanos,
     consumer::rtp_units,
     key::{ConsumerKey, TransportKey},
-    key_frame::Wish,
     layers::AT_ONCE,
     link::{Opener, Protection},
     producer::SenderReport,
@@ -303,6 +302,7 @@ impl Worker {
         let transport = self.transports.get(key).ok_or(Discard::UnknownSource)?;
         let consumer_key = transport.consumer_ssrcs.get(&ssrc).ok_or(Discard::RtcpUnknownStream)?;
         let consumer = self.consumers.get_mut(*consumer_key).ok_or(Discard::RtcpUnknownStream)?;
+        let producer_key = consumer.producer;
         if fir.is_some() {
             consumer.asked.firs += 1;
         } else {
@@ -312,11 +312,11 @@ impl Worker {
         let stream = consumer.current.or(consumer.target).filter(|_| !consumer.is_withheld());
         if consumer.take_key_frame_wish(fir)
             && let Some(stream) = stream
-            && let Some(producer) = self.producers.get_mut(consumer.producer)
+            && let Some(producer) = self.producers.get_mut(producer_key)
         {
-            producer.request_key_frame(stream, Wish::Repair, arrival.moment());
-            let transport = producer.transport;
-            self.touch(transport);
+            let wish = consumer.want_repair(arrival.moment());
+            producer.request_key_frame(stream, wish, arrival.moment());
+            self.stir(producer_key);
         }
         Ok(())
     }
@@ -344,8 +344,13 @@ impl Worker {
         }
     }
 
-    /// Receiver reports about all of a publisher's streams, and REMB where it has a say.
-    pub(crate) fn write_receiver_reports(&mut self, key: TransportKey, now: Nanos) {
+    /// Receiver reports about the streams of some of a publisher's tracks, and REMB where it has a say.
+    pub(crate) fn write_receiver_reports(
+        &mut self,
+        key: TransportKey,
+        producers: &[ProducerKey],
+        now: Nanos,
+    ) {
         let ntp = rtcp::ntp_from_unix(now + self.unix_offset_ns);
         let Some(transport) = self.transports.get(key) else {
             return;
@@ -353,7 +358,7 @@ impl Worker {
         let mut blocks = Vec::new();
         let mut media = Vec::new();
         let (mut remb, mut transport_cc, mut loss) = (false, false, 0.0f64);
-        for producer_key in &transport.producers {
+        for producer_key in producers {
             let Some(producer) = self.producers.get_mut(*producer_key) else {
                 continue;
             };

@@ -23,6 +23,10 @@ use crate::{
 /// Room for a tag and a packet's own extensions, for the guess of how long a run gets.
 const RUN_SLACK_BYTES: usize = 24;
 
+/// A repeat counts at least like so many bytes, also one that is refused or leads to nothing: to look for
+/// it takes as long as to write some.
+const REPEAT_BYTES_MIN: usize = 64;
+
 /// Where the packets of one transport go in a turn, and what they share.
 struct Out<'a> {
     batch: &'a mut Batch,
@@ -72,11 +76,13 @@ impl Worker {
             // What is not sent any more has no room for its repeats either.
             if consumer.is_starved || !transport.allowance.is_left() {
                 self.counters.repeats_refused += 1;
+                out.batch.work(REPEAT_BYTES_MIN);
                 continue;
             }
             out.batch.class = out.way.class_of(consumer.kind);
             let len = resend(out, consumer, producer, seq, now);
-            transport.allowance.spend(len);
+            transport.allowance.spend(len.max(REPEAT_BYTES_MIN));
+            out.batch.work(REPEAT_BYTES_MIN);
             self.counters.retransmitted += u64::from(len > 0);
             transport.traffic.rtx_sent.add(len, now);
             transport.traffic.sent.add(len, now);

@@ -529,6 +529,27 @@ fn repeats_follow_what_a_receiver_is_sent() {
     world.assert_no_faults();
 }
 
+/// Repeats of what was repeated a moment ago, or is long gone, lead to nothing, and are looked for all the
+/// same: they have the same allowance.
+#[test]
+fn requests_for_repeats_that_lead_to_nothing_are_limited() {
+    let mut world = World::new(873);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    let ssrc = world.consume(bob, "mic");
+    world.run(3 * SECOND);
+    for _ in 0..200 {
+        let newest = *world.peers[bob].inbox(ssrc).got.keys().next_back().unwrap() as u16;
+        let asked: Vec<u16> = (0..250).map(|n| newest.wrapping_sub(5_000 + n)).collect();
+        let nack = world.peers[bob].seal_rtcp(|w| w.nack(1, ssrc, &asked));
+        world.send(bob, nack);
+        world.run(5 * MS);
+    }
+    let refused = world.counter("rtp_repeats_refused");
+    assert!(refused > 200 * 250 * 9 / 10, "{refused}");
+    world.assert_no_faults();
+}
+
 /// What finds no memory for the way out is dropped, and each of it is counted.
 #[test]
 fn output_without_memory_is_counted() {

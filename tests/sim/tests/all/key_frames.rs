@@ -72,6 +72,39 @@ fn wishes_of_one_receiver_are_throttled() {
     }
 }
 
+/// Who asks without end makes his own wishes wait, by up to 2 s, and not those of the others.
+#[test]
+fn a_receiver_that_asks_without_end_does_not_keep_another_waiting() {
+    for seed in 325..328 {
+        let mut world = World::new(seed);
+        let (alice, mallory, bob) = (world.join("alice"), world.join("mallory"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::Vp8);
+        let theirs = world.consume(mallory, "camera");
+        let his = world.consume(bob, "camera");
+        let mut waits = Vec::new();
+        for step in 0..1_500 {
+            let bytes = world.peers[mallory].seal_rtcp(|w| w.picture_loss(5, theirs));
+            world.send(mallory, bytes);
+            // Each 5 s, at another time between two of the publisher's key frames.
+            if step >= 500 && step % 250 == (step / 250) * 13 {
+                let bytes = world.peers[bob].seal_rtcp(|w| w.picture_loss(5, his));
+                world.send(bob, bytes);
+                waits.push(world.now);
+            }
+            world.run(20 * MS);
+        }
+        let asked: Vec<_> = world.peers[alice].track("camera").sources[0].asked.clone();
+        let late = asked.windows(2).filter(|pair| pair[1].0 - pair[0].0 > 1_900 * MS).count();
+        assert!(late > 0, "seed {seed}: nothing grew");
+        assert_eq!(waits.len(), 4);
+        for at in waits {
+            let answer = asked.iter().find(|(asked, _)| *asked > at).unwrap().0 - at;
+            assert!(answer < 720 * MS, "seed {seed}: {} ms", answer / MS);
+        }
+        world.assert_no_faults();
+    }
+}
+
 #[test]
 fn one_wish_under_heavy_loss_still_gives_a_picture() {
     for seed in 330..336 {

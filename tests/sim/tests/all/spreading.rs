@@ -1,6 +1,6 @@
 //! A room on two workers of one host: what one sends to the other is all that it has, in its order.
 
-use ironcast_core::{MS, SECOND};
+use ironcast_core::{MS, SECOND, wire::Codec};
 use ironcast_protocol::{ErrorCode, media::Layers};
 use ironcast_sim::{
     Network, World,
@@ -60,6 +60,69 @@ fn both_workers_receivers_have_the_same_frames() {
         let stats = world.worker_at(1).producer_stats("camera", now).unwrap();
         let repaired: u64 = stats.iter().map(|one| one.stream.packets_repaired).sum();
         assert_eq!((lost > 0, repaired > 0), (loss > 0.0, loss > 0.0), "seed {seed}");
+        world.assert_no_faults();
+    }
+}
+
+/// One hop has all tracks of a room: here 400 SSRCs, of which some packets are lost and repeated.
+#[test]
+fn a_large_room_is_whole_on_both_workers() {
+    let mut world = World::two_workers(1305, ring(0.002));
+    let publishers: Vec<_> = (0..50)
+        .map(|number| {
+            let peer = world.join(&format!("alice{number}"));
+            let track = format!("camera{number}");
+            world.publish_simulcast(peer, &track, 3);
+            world.publish_audio(peer, &format!("mic{number}"));
+            world.pipe(&track);
+            world.pipe(&format!("mic{number}"));
+            track
+        })
+        .collect();
+    let bob = far(&mut world, "bob");
+    world.run(SECOND);
+    let streams: Vec<_> =
+        publishers.iter().step_by(7).map(|track| world.consume_as(bob, track, want(0)).0).collect();
+    let mic = world.consume(bob, "mic49");
+    world.run(4 * SECOND);
+    for ssrc in streams {
+        let frames = world.peers[bob].inbox(ssrc).frames().len();
+        assert!(frames > 80, "{frames}");
+        assert_eq!(world.peers[bob].inbox(ssrc).holes(), []);
+    }
+    assert!(world.peers[bob].inbox(mic).got.len() > 150);
+    assert!(world.trunk().links[0].lost > 0);
+    world.assert_no_faults();
+}
+
+/// One viewer asks without end; who is on the other worker and comes, or has lost something, waits no
+/// longer than beside him.
+#[test]
+fn a_viewer_that_asks_without_end_keeps_nobody_waiting_on_the_other_worker() {
+    for (seed, is_far) in [(1306, true), (1307, false)] {
+        let mut world = World::two_workers(seed, ring(0.0));
+        let alice = world.join("alice");
+        world.publish_video(alice, "camera", Codec::Vp8);
+        world.pipe("camera");
+        let mallory = if is_far { far(&mut world, "mallory") } else { world.join("mallory") };
+        let bob = far(&mut world, "bob");
+        let (theirs, his) = (world.consume(mallory, "camera"), world.consume(bob, "camera"));
+        let mut waits = Vec::new();
+        for step in 0..1_500 {
+            let bytes = world.peers[mallory].seal_rtcp(|w| w.picture_loss(5, theirs));
+            world.send(mallory, bytes);
+            if step >= 500 && step % 250 == (step / 250) * 13 {
+                let bytes = world.peers[bob].seal_rtcp(|w| w.picture_loss(5, his));
+                world.send(bob, bytes);
+                waits.push(world.now);
+            }
+            world.run(20 * MS);
+        }
+        let asked = &world.peers[alice].track("camera").sources[0].asked;
+        for at in waits {
+            let answer = asked.iter().find(|(asked, _)| *asked > at).unwrap().0 - at;
+            assert!(answer < 800 * MS, "seed {seed}: {} ms", answer / MS);
+        }
         world.assert_no_faults();
     }
 }

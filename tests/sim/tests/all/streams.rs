@@ -171,3 +171,18 @@ fn who_ends_his_last_connection_is_disconnected_at_once_and_may_come_back() {
         world.assert_no_faults();
     }
 }
+
+/// Many that send and go would hold all the memory that a worker has for packets.
+#[test]
+fn what_a_publisher_sent_who_is_disconnected_leaves_after_its_time() {
+    let mut world = world(934, false, true);
+    let alice = join(&mut world, "alice", TCP);
+    world.publish_video(alice, "camera", Codec::Vp8);
+    world.run(3 * SECOND);
+    let held = |world: &mut World| world.worker().worker_stats().counters["history_packets"];
+    assert!(held(&mut world) > 50);
+    world.peers[alice].check_at = Nanos::MAX;
+    world.end_connection(alice);
+    world.run(4 * SECOND);
+    assert_eq!(held(&mut world), 0);
+}
