@@ -12,6 +12,7 @@ use socketioxide::socket::Sid;
 
 use super::{RouterSlot, Seat};
 use crate::events::Direction;
+use crate::failure::Failure;
 use crate::limits::{Bucket, Turn};
 
 /// Where somebody's socket is, or was last.
@@ -98,6 +99,13 @@ impl Participant {
     /// Whether only the media server knows him.
     pub fn is_nobodys(&self) -> bool {
         matches!(&self.place, Place::There { node, .. } if node.is_empty())
+    }
+
+    /// Whether a transport is still his: it may have been lost, or replaced, while something was made
+    /// on it.
+    pub(super) fn check_transport(&self, id: &Id) -> Result<(), Failure> {
+        let is_his = self.transports.values().any(|own| own == id);
+        if is_his { Ok(()) } else { Err(Failure::not_found("transport", id)) }
     }
 
     fn is_connected(&self) -> bool {

@@ -60,7 +60,7 @@ impl Service {
         producer.mime = mime;
         {
             let mut room = seat.room.lock();
-            room.add_producer(&seat, &new.id, producer.clone())?;
+            room.add_producer(&seat, &new.transport_id, &new.id, producer.clone())?;
             self.tell_new_producer(&mut room, &seat, &new.id, &producer);
         }
         making.keep();
