@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
 use crate::nodes::Fleet;
-use crate::stage::{Stage, quick, until, video};
+use crate::stage::{Stage, quick, until, video, video_at};
 
 pub(crate) struct Issuer {
     algorithm: Algorithm,
@@ -193,8 +193,9 @@ async fn what_is_muted_is_told_although_another_track_has_ended() {
     let (mut ada, _) = join(&stage, &issuer.token("ada", "participant")).await;
     ada.must("createProducerTransport", json!({})).await;
     let mut tracks = Vec::new();
-    for _ in 0..3 {
-        tracks.push(ada.must("produce", video()).await["id"].as_str().unwrap().to_owned());
+    for mid in ["0", "1", "2"] {
+        let track = ada.must("produce", video_at(mid)).await;
+        tracks.push(track["id"].as_str().unwrap().to_owned());
     }
     // All are asked for in the order of their ids.
     tracks.sort();

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, capabilities, quick};
+use crate::stage::{Stage, capabilities, quick, video_at};
 
 /// Someone in room `r` as a reconnecting page would join.
 fn returning(joined: &Value) -> Value {
@@ -174,10 +174,10 @@ async fn rooms_and_participants_have_limits() {
 async fn tracks_have_limits() {
     let stage = Stage::new().await;
     let (mut ada, _, producer) = stage.join_sending("ada").await;
-    for _ in 1..quick().producers_per_participant_max {
-        ada.must("produce", crate::stage::video()).await;
+    for mid in 1..quick().producers_per_participant_max {
+        ada.must("produce", video_at(&mid.to_string())).await;
     }
-    assert_eq!(ada.refused("produce", crate::stage::video()).await, "no_capacity");
+    assert_eq!(ada.refused("produce", video_at("more")).await, "no_capacity");
     let (mut bob, _) = stage.join("bob").await;
     bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
     for _ in 0..quick().consumers_per_participant_max {
@@ -239,7 +239,7 @@ async fn a_new_transport_replaces_the_old_one() {
 async fn stop_producing_stops_all_or_some() {
     let stage = Stage::new().await;
     let (mut ada, _, first) = stage.join_sending("ada").await;
-    let second = ada.must("produce", crate::stage::video()).await["id"].clone();
+    let second = ada.must("produce", video_at("1")).await["id"].clone();
     let (mut bob, _) = stage.join("bob").await;
     ada.must("stopProducing", json!({ "producerIds": [first] })).await;
     let is_one = |list: &Value| list["producers"].as_array().map(Vec::len) == Some(1);
