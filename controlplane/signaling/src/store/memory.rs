@@ -136,6 +136,8 @@ impl Inside {
                 let Some(call) = self.calls.get_mut(&new.call_id) else { return };
                 let there = call.participants.iter_mut().find(|who| who.session == new.session);
                 match there {
+                    // Who left stays so.
+                    Some(there) if there.left_ms.is_some() => {}
                     Some(there) => {
                         *there = CallParticipant { joined_ms: there.joined_ms, ..new };
                     }

@@ -79,11 +79,12 @@ const NOTE_PARTICIPANT: &str = "INSERT INTO call_participants \
      (session, call_id, participant_id, name, status, joined_ms, left_ms, send_transport_id, \
      recv_transport_id, audio_producer_id, video_producer_id, media_host) \
      VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10, $11) ON CONFLICT (session) DO UPDATE SET \
-     name = excluded.name, status = excluded.status, left_ms = NULL, \
+     name = excluded.name, status = excluded.status, \
      send_transport_id = excluded.send_transport_id, \
      recv_transport_id = excluded.recv_transport_id, \
      audio_producer_id = excluded.audio_producer_id, \
-     video_producer_id = excluded.video_producer_id, media_host = excluded.media_host";
+     video_producer_id = excluded.video_producer_id, media_host = excluded.media_host \
+     WHERE call_participants.left_ms IS NULL";
 
 const LEAVE_CALL: &str = "UPDATE call_participants SET status = 'disconnected', left_ms = $2 \
      WHERE session = $1";

@@ -125,7 +125,11 @@ async fn keeps_calls(store: &dyn Lasting) {
         ..somebody("s2", 2_000)
     };
     let people = vec![first, second];
-    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("sfu", 1_000), people)));
+    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("sfu", 1_000), people.clone())));
+    // Who left stays so, whatever another node still writes of him.
+    let late = CallRecord::Participant(somebody("s2", 2_600));
+    store.note_calls(vec![late]).await.unwrap();
+    assert_eq!(store.call(id("r")).await.unwrap().unwrap().1, people);
     // An end, and a new call with nobody of the last one.
     let ended = CallRecord::Ended { call_id: id("r"), ended_ms: 3_000 };
     store.note_calls(vec![ended]).await.unwrap();
