@@ -70,9 +70,10 @@ const NOTE_CALL: &str = "INSERT INTO call_sessions \
      mode = excluded.mode, router_id = excluded.router_id, \
      rtp_capabilities = excluded.rtp_capabilities, ended_ms = NULL";
 
-/// Not a call that another node began meanwhile.
-const END_CALL: &str =
-    "UPDATE call_sessions SET ended_ms = $2 WHERE call_id = $1 AND started_ms <= $2";
+/// Not a call that another node began meanwhile, nor one that has ended: a room may be made and closed
+/// without anybody in it.
+const END_CALL: &str = "UPDATE call_sessions SET ended_ms = $2 \
+     WHERE call_id = $1 AND started_ms <= $2 AND ended_ms IS NULL";
 
 /// Who left stays so: a state of his may be written late by another node.
 const NOTE_PARTICIPANT: &str = "INSERT INTO call_participants \

@@ -193,6 +193,7 @@ impl Service {
         subscriber.unsubscribe(room_id).await?;
         let written = self.hosts.write(&router.id, router.host);
         if let Some(branches) = fleet.hub.close(room_id, &written, &fleet.nodes_there()).await? {
+            self.record_end(room_id);
             self.free_router(router);
             let branches = branches.iter().filter_map(|branch| self.slot(branch).ok());
             branches.for_each(|branch| self.free_router(&branch));
