@@ -3,6 +3,7 @@
 //! token here and was at another node is brought here with all that the media server has of his.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ impl Service {
     async fn open_now(self: &Arc<Self>, fleet: &Fleet, cell: &Arc<Cell>) -> Result<(), Failure> {
         let mut subscriber = fleet.until_settled(self.settings.media_patience).await?;
         let _turn = fleet.turn(&cell.id).lock().await;
+        // What is asked from now on has its effect, whether the answer comes in time or not.
+        cell.opening.store(true, Ordering::SeqCst);
         subscriber.subscribe(std::slice::from_ref(&cell.id)).await?;
         let look = self.look_of(cell);
         let asked = Instant::now();
@@ -169,7 +172,7 @@ impl Service {
             self.free_branches(cell);
             return;
         }
-        if !cell.opened.initialized() {
+        if !cell.opening.load(Ordering::SeqCst) {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
