@@ -26,6 +26,10 @@ use crate::store::Stores;
 /// Largest goodbye, bytes.
 const GOODBYE_BYTES_MAX: usize = 1024;
 
+/// When what is refused in passing may be asked for again. Rates fill by the second, and a media server
+/// or a store that is back is noticed as soon.
+const RETRY_AFTER_S: u32 = 1;
+
 /// Rooms as other services read them.
 const INTERNAL_ROOMS: &str = "/internal/rooms/";
 
@@ -186,6 +190,16 @@ pub(crate) async fn socket(sockets: &SocketHttp, request: &mut Request, response
 
 /// A failure as HTTP has it.
 pub(crate) fn problem(failure: Failure) -> Problem {
+    let problem = without_time(failure);
+    match StatusCode::from_u16(problem.status) {
+        Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+            problem.with_retry_after(RETRY_AFTER_S)
+        }
+        _ => problem,
+    }
+}
+
+fn without_time(failure: Failure) -> Problem {
     match &*failure.code {
         "invalid_request" => Problem::invalid("", failure.message),
         "unauthorized" | "token_expired" => {
@@ -224,6 +238,12 @@ pub(crate) fn write_problem(response: &mut Response, problem: &Problem) {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     write(response, status, PROBLEM_MEDIA_TYPE, body);
+    if let Some(seconds) = problem.retry_after {
+        set(response, header::RETRY_AFTER, &seconds.to_string());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        set(response, header::WWW_AUTHENTICATE, "Bearer");
+    }
 }
 
 pub(crate) fn refuse_method(response: &mut Response, allowed: &str) {
