@@ -50,7 +50,7 @@ impl Issuer {
     }
 }
 
-fn in_s(seconds: i64) -> i64 {
+pub(crate) fn in_s(seconds: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     i64::try_from(now).unwrap() + seconds
 }
