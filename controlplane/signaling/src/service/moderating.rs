@@ -28,7 +28,7 @@ impl Service {
         Ok((about, seat))
     }
 
-    fn tell_fleet(&self, cell: &Arc<Cell>, news: News) {
+    pub(super) fn tell_fleet(&self, cell: &Arc<Cell>, news: News) {
         if let Some(fleet) = &self.fleet {
             fleet.tell(&cell.id, news);
         }

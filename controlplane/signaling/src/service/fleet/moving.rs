@@ -71,10 +71,8 @@ impl Service {
         let views = fleet.hub.look(&[look], &fleet.dead()).await?;
         let view = views.into_iter().next().ok_or_else(Failure::not_in_room)?;
         let agreed = self.slot(&view.router)?;
-        // What was written before is listed, not told.
-        let last = self.stores.lasting.messages(cell.id.clone(), None, 1).await;
-        *cell.chat.lock().await =
-            last.ok().map(|last| last.first().map_or(0, |message| message.number));
+        let last = self.last_kept(cell).await;
+        *cell.chat.lock().await = last.ok();
         {
             let mut room = cell.lock();
             if room.router.id != agreed.id {
