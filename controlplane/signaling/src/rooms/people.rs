@@ -62,6 +62,9 @@ pub struct Participant {
     pub chat: Option<Bucket>,
     /// The turn of his requests over HTTP.
     pub turn: Turn,
+    /// Whoever pauses or resumes a track of his holds it, from the question to the media server until
+    /// the answer is taken down: what was done last there holds here.
+    pub pausing: Arc<tokio::sync::Mutex<()>>,
     /// Whoever makes a track of his holds it, until that is there or freed.
     pub producing: Arc<tokio::sync::Mutex<()>>,
     /// Where he is.
@@ -88,6 +91,7 @@ impl Participant {
             branch: None,
             chat: None,
             turn: Turn::default(),
+            pausing: Arc::default(),
             producing: Arc::default(),
             place: Place::Here,
             version: 0,

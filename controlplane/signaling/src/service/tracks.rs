@@ -109,6 +109,8 @@ impl Service {
         let wanted: ProducerOnly = parse(payload)?;
         let id = wanted.producer_id;
         let seat = self.own_producer(socket, &id)?;
+        let turn = Arc::clone(&seat.room.lock().participant(&seat)?.pausing);
+        let _turn = turn.lock().await;
         let host = seat.host();
         self.ask(host, |media| media.pause_producer(id.clone(), paused)).await?;
         let mut room = seat.room.lock();

@@ -291,6 +291,41 @@ async fn a_moderator_mutes_removes_and_ends_at_any_node() {
     fleet.until_over().await;
 }
 
+/// Whatever the media server does last is what everybody is told last.
+#[tokio::test]
+async fn a_mute_and_a_resume_at_once_leave_what_is_so() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let mut fleet = Fleet::new().await;
+    fleet.settings.access = issuer.settings().access;
+    let (one, two) = tokio::join!(fleet.node("one"), fleet.node("two"));
+    let (mut ada, _) = join(&one.stage, &issuer.token("ada", "participant")).await;
+    let track = one.send_video(&mut ada).await;
+    for node in [&one, &two] {
+        let (mut boss, _) = join(&node.stage, &issuer.token("boss", "moderator")).await;
+        node.until_seen(&mut boss, &["ada"], 1).await;
+        while boss.must("listProducers", json!({})).await["producers"][0]["paused"] != false {}
+        let held = fleet.media.pauses.clone().write_owned().await;
+        let muting = boss.must("muteParticipant", json!({ "participantId": "ada" }));
+        let resuming = async {
+            fleet.media.until("it is paused", |inside| inside.producers[&track].paused).await;
+            let opening = async {
+                // Long enough to be resumed, if that does not wait.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                drop(held);
+            };
+            tokio::join!(ada.must("resumeProducer", json!({ "producerId": track })), opening);
+            ada.event("muted").await;
+        };
+        tokio::join!(muting, resuming);
+        let is_paused = fleet.media.inside().producers[&track].paused;
+        let (mut bob, joined) = join(&one.stage, &issuer.token("bob", "participant")).await;
+        assert_eq!(joined["producers"][0]["paused"], is_paused, "{joined}");
+        bob.must("leaveRoom", json!({})).await;
+        boss.must("leaveRoom", json!({})).await;
+        ada.must("resumeProducer", json!({ "producerId": track })).await;
+    }
+}
+
 /// An answer over HTTP: its status, and what it says.
 async fn get(port: u16, path: &str, token: Option<&str>) -> (u16, Value) {
     let mut socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();

@@ -80,6 +80,8 @@ pub(crate) struct FakeMedia {
     pub(crate) pipes_fail: AtomicBool,
     /// The other hosts, by their addresses.
     peers: Mutex<BTreeMap<String, Weak<Self>>>,
+    /// Answers that something is paused wait here while it is held.
+    pub(crate) pauses: Arc<tokio::sync::RwLock<()>>,
     /// Calls wait here while it is held.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
@@ -101,6 +103,7 @@ impl FakeMedia {
             keeps_producers: AtomicBool::new(false),
             pipes_fail: AtomicBool::new(false),
             peers: Mutex::default(),
+            pauses: Arc::default(),
             gate: Arc::default(),
             epoch: AtomicU64::new(1),
             last_number: AtomicU64::new(0),
@@ -460,10 +463,18 @@ impl Media for FakeMedia {
     }
 
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
-        self.answer(format!("pause producer: {paused}"), |inside| {
+        let answer = self.answer(format!("pause producer: {paused}"), |inside| {
             known(&mut inside.producers, &id)?.paused = paused;
             Ok(())
-        })
+        });
+        let pauses = paused.then(|| Arc::clone(&self.pauses));
+        async move {
+            if let Some(pauses) = pauses {
+                drop(pauses.read().await);
+            }
+            answer.await
+        }
+        .boxed()
     }
 
     fn delete_producer(&self, id: Id) -> Answer<'_, ()> {
