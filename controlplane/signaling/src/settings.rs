@@ -56,6 +56,10 @@ pub struct Settings {
     pub requests_per_socket_per_s: u32,
     /// Messages of one socket that are done without waiting, when it was silent before.
     pub requests_per_socket_burst: u32,
+    /// Sockets that one address opens in a second (ten times as many at once); 0 for no limit.
+    pub sockets_per_address_per_s: u32,
+    /// A socket that is opened and does not come in within this time is closed.
+    pub come_in_time_max: Duration,
     /// Joins of one address in a second (ten times as many at once); 0 for no limit.
     pub joins_per_address_per_s: u32,
     /// Rooms that one address makes in a second (ten times as many at once); 0 for no limit.
@@ -131,6 +135,8 @@ impl Default for Settings {
             requests_per_socket_max: 512,
             requests_per_socket_per_s: 50,
             requests_per_socket_burst: 200,
+            sockets_per_address_per_s: 100,
+            come_in_time_max: Duration::from_secs(10),
             joins_per_address_per_s: 20,
             rooms_per_address_per_s: 5,
             header_time_max: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 //! unloads. The page is built by npm (`web/`) and embedded into the binary. What may hold a
 //! connection open, and how many there may be, is limited in `server`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::hosts::MediaHost;
 use crate::metrics;
+use crate::opened::Opened;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::store::Stores;
@@ -54,13 +56,14 @@ pub struct Site {
     pub service: Arc<Service>,
     io: SocketIo,
     sockets: Arc<SocketHttp>,
+    opened: Arc<Opened>,
     started: Instant,
 }
 
 /// Makes it.
 pub fn site(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Site {
-    let Sockets { http, io, service } = gateway::sockets(settings, hosts, stores);
-    Site { service, io, sockets: http, started: Instant::now() }
+    let Sockets { http, io, service, opened } = gateway::sockets(settings, hosts, stores);
+    Site { service, io, sockets: http, opened, started: Instant::now() }
 }
 
 #[async_trait]
@@ -74,6 +77,10 @@ impl Handler for Site {
     ) {
         let path = request.uri().path().to_owned();
         if path.starts_with(SOCKETS) {
+            if let Err(failure) = self.open_session(request) {
+                self.service.metrics.sockets_refused.inc();
+                return write_problem(response, &problem(failure));
+            }
             return socket(&*self.sockets, request, response).await;
         }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -122,6 +129,20 @@ impl Site {
         self.io.close().await;
     }
 
+    /// A request that is of no session opens one: before anybody knows whether he may come in.
+    fn open_session(&self, request: &mut Request) -> Result<(), Failure> {
+        // As Engine.IO reads it.
+        let query = request.uri().query().unwrap_or_default();
+        if query.split('&').any(|part| part.starts_with("sid=")) {
+            return Ok(());
+        }
+        let address = address_of(request);
+        self.service.may_open(address)?;
+        let session = self.opened.begin_session(address)?;
+        request.extensions_mut().insert(Arc::new(session));
+        Ok(())
+    }
+
     fn report(&self, status: &str) -> Value {
         let (rooms, participants) = self.service.count();
         json!({
@@ -166,6 +187,12 @@ impl Site {
             Err(problem) => write_problem(response, &problem),
         }
     }
+}
+
+/// Where a request came from. Without a connection, as in a test, all come from one place.
+pub(crate) fn address_of(request: &Request) -> IpAddr {
+    let address = request.remote_addr().clone().into_std();
+    address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
 }
 
 /// Hands a request to who serves sockets.

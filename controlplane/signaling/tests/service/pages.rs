@@ -225,3 +225,42 @@ async fn is_served(port: u16) -> bool {
     stream.write_all(request.as_bytes()).await.is_ok()
         && stream.read_to_end(&mut response).await.is_ok_and(|bytes| bytes > 0)
 }
+
+const OPENING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// They need no connection, and nobody knows yet whether they may come in.
+#[tokio::test]
+async fn sockets_that_do_not_come_in_have_a_limit_and_an_end() {
+    let settings = Settings {
+        sockets_per_address_per_s: 0,
+        connections_per_address_max: 4,
+        come_in_time_max: std::time::Duration::from_secs(1),
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    for _ in 0..4 {
+        assert_eq!(http(stage.port, "GET", OPENING, "").await.0, 200);
+    }
+    let (status, body) = http(stage.port, "GET", OPENING, "").await;
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &problem["code"]), (503, &json!("no_capacity")));
+    assert_eq!(stage.metric("sockets_refused_total"), 1);
+    let again = async { while http(stage.port, "GET", OPENING, "").await.0 != 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), again).await.expect("they end");
+}
+
+#[tokio::test]
+async fn an_address_opens_so_many_sockets_in_a_second() {
+    let settings = Settings { sockets_per_address_per_s: 1, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let mut refused = 0;
+    for _ in 0..30 {
+        let (status, _) = http(stage.port, "GET", OPENING, "").await;
+        assert!([200, 429].contains(&status), "{status}");
+        refused += u32::from(status == 429);
+    }
+    assert!((15..=20).contains(&refused), "{refused}");
+    // What is of a socket already is not one more.
+    let of_one = format!("{OPENING}&sid=nobodys");
+    assert_eq!(http(stage.port, "GET", &of_one, "").await.0, 400);
+}
