@@ -72,6 +72,8 @@ pub struct Settings {
     pub connections_per_address_max: usize,
     /// Messages to one socket that wait to be sent; beyond, the socket is closed.
     pub messages_out_per_socket_max: usize,
+    /// Bytes of them that wait; beyond, the socket is closed.
+    pub bytes_out_per_socket_max: usize,
     /// Largest message of a browser, bytes.
     pub message_bytes_max: usize,
     /// A socket that comes back within this time finds its participant and his media.
@@ -143,6 +145,7 @@ impl Default for Settings {
             connections_max: 10_000,
             connections_per_address_max: 2_000,
             messages_out_per_socket_max: 1_024,
+            bytes_out_per_socket_max: 4 * 1024 * 1024,
             message_bytes_max: 128 * 1024,
             reconnect_window: Duration::from_secs(5),
             empty_room_grace: Duration::from_secs(3),

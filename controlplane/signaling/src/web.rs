@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use engineioxide::config::MaxBufferBytes;
 use ironcast_api::problem::PROBLEM_MEDIA_TYPE;
 use ironcast_api::{ErrorCode, Id, Problem};
 use rust_embed::RustEmbed;
@@ -140,6 +141,8 @@ impl Site {
         self.service.may_open(address)?;
         let session = self.opened.begin_session(address)?;
         request.extensions_mut().insert(Arc::new(session));
+        let bytes_max = self.service.settings.bytes_out_per_socket_max;
+        request.extensions_mut().insert(MaxBufferBytes(bytes_max));
         Ok(())
     }
 

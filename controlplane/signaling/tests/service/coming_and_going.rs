@@ -14,6 +14,7 @@ use salvo::hyper;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::client::Client;
 use crate::fake_media::FakeMedia;
 use crate::stage::{Stage, capabilities, quick, video_at};
 
@@ -322,6 +323,32 @@ async fn what_waits_has_a_size() {
     ada.event("transport-created").await;
     let again = async { while ada.ask("heartbeat", json!({})).await.get("error").is_some() {} };
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("the socket works again");
+}
+
+#[tokio::test]
+async fn what_waits_to_be_read_has_a_size() {
+    let settings = Settings {
+        bytes_out_per_socket_max: 256 * 1024,
+        ping_interval: Duration::from_millis(300),
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let mut bob = Client::connect_narrowly(stage.port).await;
+    bob.must("joinRoom", json!({ "roomId": "r", "participantId": "bob" })).await;
+    let deaf = tokio::spawn(bob.be_deaf());
+    // Far fewer than may wait.
+    let description = json!({ "type": "offer", "sdp": "x".repeat(60_000) });
+    for _ in 0..100 {
+        ada.ask("webrtc:offer", json!({ "to": "bob", "offer": description })).await;
+    }
+    assert_eq!(stage.metric("slow_sockets_total"), 1);
+    // It is gone, whatever it says of itself.
+    assert_eq!(ada.event("call:participant-left").await["reason"], "disconnected");
+    tokio::time::timeout(Duration::from_secs(10), deaf)
+        .await
+        .expect("its connection ends")
+        .unwrap();
 }
 
 #[tokio::test]
