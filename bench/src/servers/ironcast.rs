@@ -53,6 +53,7 @@ pub(super) fn start_with_signaling(topology: &Topology) -> Result<Running> {
     let of_signaling = [
         format!("signaling.listen={listen}"),
         "signaling.participants_per_room_max=1000".to_owned(),
+        "signaling.sockets_per_address_per_s=0".to_owned(),
         "signaling.joins_per_address_per_s=0".to_owned(),
         "signaling.rooms_per_address_per_s=0".to_owned(),
         "signaling.requests_per_socket_per_s=1000000".to_owned(),

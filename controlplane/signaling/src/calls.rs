@@ -3,8 +3,6 @@
 //! shows it, in the header `Ironcast-Resume-Token` or as `resumeToken` in its body. Rights and
 //! errors are those of the events.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use ironcast_api::{ErrorCode, Id, Problem};
 use salvo::http::{Method, StatusCode};
 use salvo::{Request, Response};
@@ -116,8 +114,7 @@ async fn answer(
 ) -> Result<Value, Problem> {
     let room_id = Id::new(room_id).map_err(|_| Problem::invalid("", "this is no room's id"))?;
     let mut body = body(request, service.settings.message_bytes_max).await?;
-    let address = request.remote_addr().clone().into_std().map(|address| address.ip());
-    let address: IpAddr = address.unwrap_or_else(|| Ipv4Addr::UNSPECIFIED.into());
+    let address = web::address_of(request);
     let headers = request.headers().clone();
     let token = headers.get(RESUME_TOKEN).and_then(|value| value.to_str().ok());
     let token = token.map(str::to_owned).or_else(|| {

@@ -547,6 +547,7 @@ fn view_transport(below: &TransportSnapshot) -> TransportView {
         kind: producer.kind,
         paused: producer.paused,
         unwatched: producer.layers_unwatched.clone(),
+        mid: producer.rtp_parameters.mid.clone(),
         app_data: producer.app_data.clone(),
     });
     let consumers = below.consumers.iter().map(|consumer| ConsumerView {

@@ -193,6 +193,8 @@ pub struct Sockets {
     pub io: SocketIo,
     /// What the events do.
     pub service: Arc<Service>,
+    /// Counts what is opened.
+    pub(crate) opened: Arc<Opened>,
 }
 
 /// Makes them.
@@ -209,6 +211,7 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
     };
     let service = Service::new(settings, hosts, stores, Box::new(outbox), metrics);
     let (for_sockets, waiting) = (Arc::clone(&service), Arc::clone(&opened));
+    let counting = Arc::clone(&opened);
     // Before the socket is told that it is connected: a message that came before its handlers are
     // there would be lost without an answer.
     let prepare = move |socket: SocketRef, TryData(auth): TryData<Value>| {
@@ -220,7 +223,7 @@ pub fn sockets(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Soc
         async {}
     };
     io.ns("/", connected.with(prepare));
-    Sockets { http: as_http(http), io, service }
+    Sockets { http: as_http(http), io, service, opened: counting }
 }
 
 /// Socket.IO with the limits of the settings.
@@ -232,6 +235,7 @@ pub(crate) fn builder(settings: &Settings) -> SocketIoBuilder {
         .max_buffer_size(settings.messages_out_per_socket_max)
         .ping_interval(settings.ping_interval)
         .ping_timeout(settings.ping_timeout)
+        .connect_timeout(settings.come_in_time_max)
 }
 
 /// A service of sockets, as requests are handed to it.

@@ -1,6 +1,6 @@
 //! How often somebody may do something. A bucket holds what may be done at once and fills again
-//! by the second. One for each socket (the gateway), and two for each address: for joins, and for
-//! rooms that are made. Times are given, so that tests need not wait.
+//! by the second. One for each socket (the gateway), and three for each address: for sockets that it
+//! opens, for joins, and for rooms that are made. Times are given, so that tests need not wait.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -69,6 +69,7 @@ pub type Turn = Arc<tokio::sync::Mutex<Option<Bucket>>>;
 
 #[derive(Debug)]
 struct Buckets {
+    sockets: Bucket,
     joins: Bucket,
     rooms: Bucket,
 }
@@ -76,6 +77,7 @@ struct Buckets {
 /// What each address has done lately.
 #[derive(Debug)]
 pub struct Addresses {
+    sockets_per_s: f64,
     joins_per_s: f64,
     rooms_per_s: f64,
     known: Mutex<Known>,
@@ -90,7 +92,10 @@ struct Known {
 impl Known {
     /// Who has done nothing for a while needs no memory.
     fn look_through(&mut self, now: Instant) {
-        self.buckets.retain(|_, each| !(each.joins.is_full(now) && each.rooms.is_full(now)));
+        self.buckets.retain(|_, each| {
+            let mut buckets = [&mut each.sockets, &mut each.joins, &mut each.rooms];
+            !buckets.iter_mut().all(|bucket| bucket.is_full(now))
+        });
         self.look_through_at = (self.buckets.len() * 2).max(ADDRESSES_KEPT);
     }
 }
@@ -99,10 +104,17 @@ impl Addresses {
     /// Nobody has done anything yet. A rate of 0 is no limit.
     pub fn new(settings: &Settings) -> Self {
         Self {
+            sockets_per_s: settings.sockets_per_address_per_s.into(),
             joins_per_s: settings.joins_per_address_per_s.into(),
             rooms_per_s: settings.rooms_per_address_per_s.into(),
             known: Mutex::new(Known { buckets: HashMap::new(), look_through_at: ADDRESSES_KEPT }),
         }
+    }
+
+    /// Somebody there opens a socket.
+    pub fn open(&self, address: IpAddr, now: Instant) -> Result<(), Failure> {
+        let message = "too many new sockets of this address; try again";
+        self.take(address, now, self.sockets_per_s, message, |buckets| &mut buckets.sockets)
     }
 
     /// Somebody there joins a room.
@@ -133,10 +145,11 @@ impl Addresses {
         if known.buckets.len() >= known.look_through_at {
             known.look_through(now);
         }
-        let (joins, rooms) = (self.joins_per_s, self.rooms_per_s);
+        let full = |per_s: f64| Bucket::new(per_s, per_s * BURST_S, now);
         let buckets = known.buckets.entry(address).or_insert_with(|| Buckets {
-            joins: Bucket::new(joins, joins * BURST_S, now),
-            rooms: Bucket::new(rooms, rooms * BURST_S, now),
+            sockets: full(self.sockets_per_s),
+            joins: full(self.joins_per_s),
+            rooms: full(self.rooms_per_s),
         });
         if which(buckets).take(now) { Ok(()) } else { Err(Failure::new("rate_limited", message)) }
     }

@@ -221,6 +221,7 @@ fn settings(config: &Config) -> anyhow::Result<Settings> {
         requests_per_socket_max: signaling.requests_per_socket_max as usize,
         requests_per_socket_per_s: signaling.requests_per_socket_per_s,
         requests_per_socket_burst: signaling.requests_per_socket_per_s.saturating_mul(4),
+        sockets_per_address_per_s: signaling.sockets_per_address_per_s,
         joins_per_address_per_s: signaling.joins_per_address_per_s,
         rooms_per_address_per_s: signaling.rooms_per_address_per_s,
         connections_max: signaling.connections_max as usize,

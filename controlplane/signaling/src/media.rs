@@ -190,6 +190,8 @@ pub struct ProducerView {
     pub paused: bool,
     /// Encodings that nobody watches.
     pub unwatched: Vec<u32>,
+    /// Its media section in its owner's browser.
+    pub mid: Option<String>,
     /// What its owner said of it.
     pub app_data: AppData,
 }

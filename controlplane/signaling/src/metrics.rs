@@ -33,6 +33,8 @@ pub struct Metrics {
     pub messages_refused: Counter,
     /// Connections of addresses that had as many as they may.
     pub connections_refused: Counter,
+    /// Sockets of addresses that opened them too fast, or had as many as they may.
+    pub sockets_refused: Counter,
     /// Words about who is where that could not be written.
     pub presence_lost: Counter,
     /// Records of calls that were not kept.
@@ -80,6 +82,7 @@ impl Default for Metrics {
             slow_sockets: Counter::default(),
             messages_refused: Counter::default(),
             connections_refused: Counter::default(),
+            sockets_refused: Counter::default(),
             presence_lost: Counter::default(),
             calls_lost: Counter::default(),
             fleet_nodes: Gauge::default(),
@@ -118,6 +121,8 @@ impl Default for Metrics {
         registry.register("messages_refused", about, metrics.messages_refused.clone());
         let about = "Connections refused because their address had too many";
         registry.register("connections_refused", about, metrics.connections_refused.clone());
+        let about = "Sockets refused because their address opened too many";
+        registry.register("sockets_refused", about, metrics.sockets_refused.clone());
         let about = "Words about who is where that the shared store did not take";
         registry.register("presence_lost", about, metrics.presence_lost.clone());
         let about = "Records of calls that the store did not take";

@@ -1,7 +1,9 @@
 //! Which sockets there are: from before their first message until nothing of theirs is worked on any
 //! more. The library gives the next socket of a connection the id of the one before, whose last message
 //! may take a while: an id is free when that is over, or the end of the one would be taken for that of
-//! the other. And how many there are: who polls has no connection by which he could be counted.
+//! the other. And how many there are: who polls has no connection by which he could be counted. What
+//! comes before a socket, and may never become one, is a session: those are counted from the request
+//! that opens them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,7 +27,32 @@ pub(crate) struct Opened {
 struct Inside {
     sockets: HashMap<Sid, One>,
     /// Those that are not gone.
-    of_address: HashMap<IpAddr, usize>,
+    of_address: Tally,
+    sessions: usize,
+    sessions_of_address: Tally,
+}
+
+/// How many each address has.
+#[derive(Debug, Default)]
+struct Tally(HashMap<IpAddr, usize>);
+
+impl Tally {
+    fn of(&self, address: IpAddr) -> usize {
+        self.0.get(&address).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, address: IpAddr) {
+        *self.0.entry(address).or_default() += 1;
+    }
+
+    fn remove(&mut self, address: IpAddr) {
+        if let Some(count) = self.0.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(&address);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -35,17 +62,6 @@ struct One {
     is_gone: bool,
 }
 
-impl Inside {
-    fn count_out(&mut self, address: IpAddr) {
-        if let Some(count) = self.of_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.of_address.remove(&address);
-            }
-        }
-    }
-}
-
 /// Of one socket, for as long as anything of it is worked on.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -53,6 +69,14 @@ pub(crate) struct Place {
     socket: Sid,
     /// Told when the client is told that it is connected.
     pub(crate) ready: Arc<Notify>,
+}
+
+/// Of one session, for as long as anything of it is left: the session keeps the request that opened it,
+/// and this is in the request's extensions.
+#[derive(Debug)]
+pub(crate) struct Session {
+    opened: Arc<Opened>,
+    address: IpAddr,
 }
 
 impl Opened {
@@ -73,15 +97,28 @@ impl Opened {
             let message = "your last socket of this connection is still at work; try again";
             return Err(Failure::new("wrong_state", message));
         }
-        let of_address = inside.of_address.get(&address).copied().unwrap_or_default();
+        let of_address = inside.of_address.of(address);
         if of_address >= self.of_address_max || inside.sockets.len() >= self.all_max {
             return Err(Failure::no_capacity("too many sockets; try again"));
         }
         let ready = Arc::new(Notify::new());
         let one = One { address, ready: Arc::clone(&ready), is_gone: false };
         inside.sockets.insert(socket, one);
-        *inside.of_address.entry(address).or_default() += 1;
+        inside.of_address.add(address);
         Ok(Place { opened: Arc::clone(self), socket, ready })
+    }
+
+    /// A session is asked for. There may be as many as sockets.
+    pub(crate) fn begin_session(self: &Arc<Self>, address: IpAddr) -> Result<Session, Failure> {
+        let address = group(address);
+        let mut inside = self.inside();
+        let of_address = inside.sessions_of_address.of(address);
+        if of_address >= self.of_address_max || inside.sessions >= self.all_max {
+            return Err(Failure::no_capacity("too many sockets; try again"));
+        }
+        inside.sessions += 1;
+        inside.sessions_of_address.add(address);
+        Ok(Session { opened: Arc::clone(self), address })
     }
 
     /// Whether it is there, and not gone.
@@ -102,7 +139,7 @@ impl Opened {
         let Some(one) = inside.sockets.get_mut(&socket) else { return };
         if !std::mem::replace(&mut one.is_gone, true) {
             let address = one.address;
-            inside.count_out(address);
+            inside.of_address.remove(address);
         }
     }
 }
@@ -111,6 +148,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.opened.set_gone(self.socket);
         self.opened.inside().sockets.remove(&self.socket);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut inside = self.opened.inside();
+        inside.sessions -= 1;
+        inside.sessions_of_address.remove(self.address);
     }
 }
 
@@ -153,6 +198,22 @@ mod tests {
         let fourth_place = opened.begin(Sid::new(), address(2)).unwrap();
         drop((second_place, third_place, fourth_place));
         let inside = opened.inside();
-        assert!(inside.sockets.is_empty() && inside.of_address.is_empty());
+        assert!(inside.sockets.is_empty() && inside.of_address.0.is_empty());
+    }
+
+    #[test]
+    fn sessions_are_as_many_as_sockets() {
+        let opened = Opened::new(3, 2);
+        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
+        let first = opened.begin_session(address(1)).unwrap();
+        let second = opened.begin_session(address(1)).unwrap();
+        assert_eq!(opened.begin_session(address(1)).unwrap_err().code, "no_capacity");
+        let third = opened.begin_session(address(2)).unwrap();
+        assert_eq!(opened.begin_session(address(2)).unwrap_err().code, "no_capacity");
+        drop(first);
+        let fourth = opened.begin_session(address(1)).unwrap();
+        drop((second, third, fourth));
+        let inside = opened.inside();
+        assert!(inside.sessions == 0 && inside.sessions_of_address.0.is_empty());
     }
 }

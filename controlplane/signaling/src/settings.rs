@@ -56,6 +56,10 @@ pub struct Settings {
     pub requests_per_socket_per_s: u32,
     /// Messages of one socket that are done without waiting, when it was silent before.
     pub requests_per_socket_burst: u32,
+    /// Sockets that one address opens in a second (ten times as many at once); 0 for no limit.
+    pub sockets_per_address_per_s: u32,
+    /// A socket that is opened and does not come in within this time is closed.
+    pub come_in_time_max: Duration,
     /// Joins of one address in a second (ten times as many at once); 0 for no limit.
     pub joins_per_address_per_s: u32,
     /// Rooms that one address makes in a second (ten times as many at once); 0 for no limit.
@@ -68,6 +72,8 @@ pub struct Settings {
     pub connections_per_address_max: usize,
     /// Messages to one socket that wait to be sent; beyond, the socket is closed.
     pub messages_out_per_socket_max: usize,
+    /// Bytes of them that wait; beyond, the socket is closed.
+    pub bytes_out_per_socket_max: usize,
     /// Largest message of a browser, bytes.
     pub message_bytes_max: usize,
     /// A socket that comes back within this time finds its participant and his media.
@@ -131,12 +137,15 @@ impl Default for Settings {
             requests_per_socket_max: 512,
             requests_per_socket_per_s: 50,
             requests_per_socket_burst: 200,
+            sockets_per_address_per_s: 100,
+            come_in_time_max: Duration::from_secs(10),
             joins_per_address_per_s: 20,
             rooms_per_address_per_s: 5,
             header_time_max: Duration::from_secs(10),
             connections_max: 10_000,
             connections_per_address_max: 2_000,
             messages_out_per_socket_max: 1_024,
+            bytes_out_per_socket_max: 4 * 1024 * 1024,
             message_bytes_max: 128 * 1024,
             reconnect_window: Duration::from_secs(5),
             empty_room_grace: Duration::from_secs(3),

@@ -2,9 +2,11 @@
 //! unloads. The page is built by npm (`web/`) and embedded into the binary. What may hold a
 //! connection open, and how many there may be, is limited in `server`.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use engineioxide::config::MaxBufferBytes;
 use ironcast_api::problem::PROBLEM_MEDIA_TYPE;
 use ironcast_api::{ErrorCode, Id, Problem};
 use rust_embed::RustEmbed;
@@ -19,12 +21,17 @@ use crate::failure::Failure;
 use crate::gateway::{self, RemoteAddress, SocketHttp, Sockets};
 use crate::hosts::MediaHost;
 use crate::metrics;
+use crate::opened::Opened;
 use crate::service::Service;
 use crate::settings::Settings;
 use crate::store::Stores;
 
 /// Largest goodbye, bytes.
 const GOODBYE_BYTES_MAX: usize = 1024;
+
+/// When what is refused in passing may be asked for again. Rates fill by the second, and a media server
+/// or a store that is back is noticed as soon.
+const RETRY_AFTER_S: u32 = 1;
 
 /// Rooms as other services read them.
 const INTERNAL_ROOMS: &str = "/internal/rooms/";
@@ -50,13 +57,14 @@ pub struct Site {
     pub service: Arc<Service>,
     io: SocketIo,
     sockets: Arc<SocketHttp>,
+    opened: Arc<Opened>,
     started: Instant,
 }
 
 /// Makes it.
 pub fn site(settings: Settings, hosts: Vec<MediaHost>, stores: Stores) -> Site {
-    let Sockets { http, io, service } = gateway::sockets(settings, hosts, stores);
-    Site { service, io, sockets: http, started: Instant::now() }
+    let Sockets { http, io, service, opened } = gateway::sockets(settings, hosts, stores);
+    Site { service, io, sockets: http, opened, started: Instant::now() }
 }
 
 #[async_trait]
@@ -70,6 +78,10 @@ impl Handler for Site {
     ) {
         let path = request.uri().path().to_owned();
         if path.starts_with(SOCKETS) {
+            if let Err(failure) = self.open_session(request) {
+                self.service.metrics.sockets_refused.inc();
+                return write_problem(response, &problem(failure));
+            }
             return socket(&*self.sockets, request, response).await;
         }
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -118,6 +130,22 @@ impl Site {
         self.io.close().await;
     }
 
+    /// A request that is of no session opens one: before anybody knows whether he may come in.
+    fn open_session(&self, request: &mut Request) -> Result<(), Failure> {
+        // As Engine.IO reads it.
+        let query = request.uri().query().unwrap_or_default();
+        if query.split('&').any(|part| part.starts_with("sid=")) {
+            return Ok(());
+        }
+        let address = address_of(request);
+        self.service.may_open(address)?;
+        let session = self.opened.begin_session(address)?;
+        request.extensions_mut().insert(Arc::new(session));
+        let bytes_max = self.service.settings.bytes_out_per_socket_max;
+        request.extensions_mut().insert(MaxBufferBytes(bytes_max));
+        Ok(())
+    }
+
     fn report(&self, status: &str) -> Value {
         let (rooms, participants) = self.service.count();
         json!({
@@ -164,6 +192,12 @@ impl Site {
     }
 }
 
+/// Where a request came from. Without a connection, as in a test, all come from one place.
+pub(crate) fn address_of(request: &Request) -> IpAddr {
+    let address = request.remote_addr().clone().into_std();
+    address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+}
+
 /// Hands a request to who serves sockets.
 pub(crate) async fn socket(sockets: &SocketHttp, request: &mut Request, response: &mut Response) {
     if let Some(address) = request.remote_addr().clone().into_std() {
@@ -186,6 +220,16 @@ pub(crate) async fn socket(sockets: &SocketHttp, request: &mut Request, response
 
 /// A failure as HTTP has it.
 pub(crate) fn problem(failure: Failure) -> Problem {
+    let problem = without_time(failure);
+    match StatusCode::from_u16(problem.status) {
+        Ok(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+            problem.with_retry_after(RETRY_AFTER_S)
+        }
+        _ => problem,
+    }
+}
+
+fn without_time(failure: Failure) -> Problem {
     match &*failure.code {
         "invalid_request" => Problem::invalid("", failure.message),
         "unauthorized" | "token_expired" => {
@@ -224,6 +268,12 @@ pub(crate) fn write_problem(response: &mut Response, problem: &Problem) {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = serde_json::to_vec(problem).unwrap_or_default();
     write(response, status, PROBLEM_MEDIA_TYPE, body);
+    if let Some(seconds) = problem.retry_after {
+        set(response, header::RETRY_AFTER, &seconds.to_string());
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        set(response, header::WWW_AUTHENTICATE, "Bearer");
+    }
 }
 
 pub(crate) fn refuse_method(response: &mut Response, allowed: &str) {

@@ -451,6 +451,9 @@ section! {
         /// Requests of one browser that are done in a second, four times as many at once; what is
         /// above waits.
         requests_per_socket_per_s: u32 = 50, Between(1, 1_000_000);
+        /// Sockets that one address opens in a second, ten times as many at once; 0 for no limit.
+        /// Behind a proxy all browsers have the proxy's address.
+        sockets_per_address_per_s: u32 = 100, Between(0, 1_000_000);
         /// Joins of one address in a second, ten times as many at once; 0 for no limit. Behind a
         /// proxy all browsers have the proxy's address.
         joins_per_address_per_s: u32 = 20, Between(0, 1_000_000);

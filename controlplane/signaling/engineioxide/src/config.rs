@@ -34,6 +34,14 @@ use std::{borrow::Cow, time::Duration};
 
 use engineioxide_core::TransportType;
 
+/// The maximum number of bytes of packets that can be buffered per connection: the packet that passes it
+/// is still taken, and none after it.
+///
+/// It is put into the extensions of the request that opens a session, because the builders of the layers
+/// above have no way to it. Without it there is no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct MaxBufferBytes(pub usize);
+
 /// Configuration for the engine.io engine & transports
 #[derive(Debug, Clone)]
 pub struct EngineIoConfig {

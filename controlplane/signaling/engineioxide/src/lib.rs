@@ -21,6 +21,7 @@ pub mod sid {
 }
 
 mod body;
+mod buffer;
 mod engine;
 mod errors;
 mod transport;

@@ -278,7 +278,7 @@ impl<'a> Locked<'a> {
     /// Remembers a track of somebody at another node.
     pub fn add_copy(&mut self, seat: &Seat, id: &Id, new: Producer) {
         // He was looked up under the same lock.
-        let _ = self.add_producer(seat, id, new);
+        let _ = self.own_producer(seat, id, new);
     }
 
     /// A socket went away; its participant stays. Gives his `sockets_seen`, unless he has another
@@ -357,8 +357,19 @@ impl<'a> Locked<'a> {
         Ok(old)
     }
 
-    /// Remembers a new producer.
-    pub fn add_producer(&mut self, seat: &Seat, id: &Id, new: Producer) -> Result<(), Failure> {
+    /// Remembers a new producer of a transport.
+    pub fn add_producer(
+        &mut self,
+        seat: &Seat,
+        transport: &Id,
+        id: &Id,
+        new: Producer,
+    ) -> Result<(), Failure> {
+        self.participant(seat)?.check_transport(transport)?;
+        self.own_producer(seat, id, new)
+    }
+
+    fn own_producer(&mut self, seat: &Seat, id: &Id, new: Producer) -> Result<(), Failure> {
         self.participant_mut(seat)?.producers.insert(id.clone(), new);
         self.directory().own(seat, [id]);
         Ok(())
@@ -373,10 +384,7 @@ impl<'a> Locked<'a> {
         producer: &Id,
     ) -> Result<(), Failure> {
         let participant = self.participant_mut(seat)?;
-        // The transport may have been lost, or replaced, while the consumer was made.
-        if !participant.transports.values().any(|own| own == transport) {
-            return Err(Failure::not_found("transport", transport));
-        }
+        participant.check_transport(transport)?;
         participant.consumers.insert(id.clone(), producer.clone());
         self.directory().own(seat, [id]);
         Ok(())

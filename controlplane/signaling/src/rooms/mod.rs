@@ -23,7 +23,7 @@ pub use shows::Shows;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ironcast_api::Id;
@@ -141,6 +141,8 @@ pub struct Cell {
     pub chat: tokio::sync::Mutex<Option<u64>>,
     /// Whether this node hears of the room's people at other nodes.
     pub opened: OnceCell<()>,
+    /// That was begun: the others may believe that it is served here, whatever became of it.
+    pub opening: AtomicBool,
     room: Mutex<Room>,
     directory: Arc<Directory>,
 }
@@ -296,6 +298,7 @@ impl Rooms {
             id: id.clone(),
             chat: tokio::sync::Mutex::default(),
             opened: OnceCell::new(),
+            opening: AtomicBool::new(false),
             room: Mutex::new(Room::new(router, arrival, Ways::new(&self.rules))),
             directory: Arc::clone(&self.directory),
         });

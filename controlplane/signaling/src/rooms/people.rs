@@ -12,6 +12,7 @@ use socketioxide::socket::Sid;
 
 use super::{RouterSlot, Seat};
 use crate::events::Direction;
+use crate::failure::Failure;
 use crate::limits::{Bucket, Turn};
 
 /// Where somebody's socket is, or was last.
@@ -61,6 +62,11 @@ pub struct Participant {
     pub chat: Option<Bucket>,
     /// The turn of his requests over HTTP.
     pub turn: Turn,
+    /// Whoever pauses or resumes a track of his holds it, from the question to the media server until
+    /// the answer is taken down: what was done last there holds here.
+    pub pausing: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever makes a track of his holds it, until that is there or freed.
+    pub producing: Arc<tokio::sync::Mutex<()>>,
     /// Where he is.
     pub place: Place,
     /// Counts the changes that other nodes are told.
@@ -85,6 +91,8 @@ impl Participant {
             branch: None,
             chat: None,
             turn: Turn::default(),
+            pausing: Arc::default(),
+            producing: Arc::default(),
             place: Place::Here,
             version: 0,
         }
@@ -98,6 +106,20 @@ impl Participant {
     /// Whether only the media server knows him.
     pub fn is_nobodys(&self) -> bool {
         matches!(&self.place, Place::There { node, .. } if node.is_empty())
+    }
+
+    /// The track of a media section of his.
+    pub fn track_at(&self, kind: MediaKind, mid: Option<&str>) -> Option<&Id> {
+        let mid = mid?;
+        let is_it = |it: &Producer| it.kind == kind && it.mid.as_deref() == Some(mid);
+        self.producers.iter().find(|(_, producer)| is_it(producer)).map(|(id, _)| id)
+    }
+
+    /// Whether a transport is still his: it may have been lost, or replaced, while something was made
+    /// on it.
+    pub(super) fn check_transport(&self, id: &Id) -> Result<(), Failure> {
+        let is_his = self.transports.values().any(|own| own == id);
+        if is_his { Ok(()) } else { Err(Failure::not_found("transport", id)) }
     }
 
     fn is_connected(&self) -> bool {
@@ -134,6 +156,8 @@ pub struct Producer {
     pub app_data: AppData,
     /// What it carries, where that is known: `video/VP8`.
     pub mime: Option<String>,
+    /// Its media section in its owner's browser, where it says so.
+    pub mid: Option<String>,
     /// The same as a list shows it, written once for all who read it.
     pub(super) listed: Arc<RawValue>,
 }
@@ -148,7 +172,7 @@ impl Producer {
         app_data: AppData,
     ) -> Self {
         let listed = listed(id, participant_id, kind, paused, &app_data);
-        Self { kind, paused, unwatched: Vec::new(), app_data, mime: None, listed }
+        Self { kind, paused, unwatched: Vec::new(), app_data, mime: None, mid: None, listed }
     }
 
     /// Gives whether that is new.

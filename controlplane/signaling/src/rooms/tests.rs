@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use ironcast_api::Id;
+use ironcast_api::{AppData, Id, MediaKind};
 
-use super::{Cell, Participant, Rooms};
+use super::{Cell, Participant, Producer, Rooms};
 use crate::events::Direction;
 use crate::hosts::HostId;
 
@@ -78,6 +78,11 @@ fn nothing_is_remembered_of_who_has_gone() {
         locked.add_consumer(&ada, &id("t2"), &id("c"), &id("p")).unwrap();
         // An answer for a transport that was replaced meanwhile, or for another session of his.
         assert!(locked.add_consumer(&ada, &id("t1"), &id("c2"), &id("p")).is_err());
+        let track =
+            || Producer::new(&id("p"), &id("ada"), MediaKind::Video, false, AppData::default());
+        locked.add_producer(&ada, &id("t2"), &id("p"), track()).unwrap();
+        assert!(locked.add_producer(&ada, &id("t1"), &id("p2"), track()).is_err());
+        assert!(locked.owner(&id("p2")).is_none());
         let other = locked.seat_of(&id("ada"), &id("ada.0"));
         assert!(locked.add_consumer(&other, &id("t2"), &id("c2"), &id("p")).is_err());
         if leaves {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use socketioxide::socket::Sid;
 
 use super::{From, Service};
-use crate::access::{forbidden, token_of};
+use crate::access::{Role, User, forbidden, token_of};
 use crate::events::Action;
 use crate::failure::Failure;
 use crate::limits::{Bucket, Turn};
@@ -96,7 +96,7 @@ impl Service {
         action: Action,
         payload: Value,
     ) -> Result<Value, Failure> {
-        let (seat, turn) = self.seat_by_token(headers, room_id, resume_token)?;
+        let (seat, turn, user) = self.seat_by_token(headers, room_id, resume_token)?;
         let turn = tokio::time::timeout(REQUEST_TIME_MAX, turn.lock_owned()).await;
         let mut bucket = turn.map_err(|_| late())?;
         let now = Instant::now();
@@ -110,6 +110,7 @@ impl Service {
         let socket = seat.room.lock().participant(&seat)?.socket;
         let socket = socket.ok_or_else(away)?;
         self.callers.hear(socket);
+        self.renew_user(socket, &seat, user);
         let service = Arc::clone(self);
         // What was begun is done, whether anybody waits for it or not.
         let asking = tokio::spawn(async move {
@@ -182,12 +183,29 @@ impl Service {
         answers.unwrap_or_default().pop().unwrap_or_else(|| Err(late()))
     }
 
+    /// A request shows a token of its own, which may be good for longer, or for something else, than the
+    /// one of the join. A socket keeps the one that it came in with.
+    fn renew_user(self: &Arc<Self>, socket: Sid, seat: &Seat, user: Option<User>) {
+        let Some(user) = user else { return };
+        // Held, so that he does not end meanwhile: who is forgotten does not come back.
+        let heard = self.callers.heard();
+        if !heard.contains_key(&socket) {
+            return;
+        }
+        let (now, before) = (user.role, self.role(socket));
+        self.users().insert(socket, user);
+        drop(heard);
+        if now == Role::Viewer && before != Role::Viewer {
+            self.silence(seat);
+        }
+    }
+
     fn seat_by_token(
         &self,
         headers: &HeaderMap,
         room_id: &Id,
         resume_token: &str,
-    ) -> Result<(Seat, Turn), Failure> {
+    ) -> Result<(Seat, Turn, Option<User>), Failure> {
         let user = match &self.settings.access {
             Some(access) => Some(access.user(token_of(None, headers).as_deref())?),
             None => None,
@@ -197,7 +215,7 @@ impl Service {
         let room = self.rooms.room(room_id).ok_or_else(Failure::not_in_room)?;
         let locked = room.lock();
         let seat = locked.seat_of_session(&session).ok_or_else(Failure::not_in_room)?;
-        if let Some(user) = user {
+        if let Some(user) = &user {
             user.check_room(Some(room_id))?;
             if user.id != seat.participant_id {
                 return Err(forbidden("this resume token is somebody else's"));
@@ -207,7 +225,7 @@ impl Service {
         participant.socket.ok_or_else(away)?;
         let turn = Arc::clone(&participant.turn);
         drop(locked);
-        Ok((seat, turn))
+        Ok((seat, turn, user))
     }
 
     fn end_caller(self: &Arc<Self>, socket: Sid) {

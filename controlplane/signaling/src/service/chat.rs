@@ -14,7 +14,7 @@ use crate::limits::Bucket;
 use crate::payload::{ChatMessage, ListMessages, parse};
 use crate::rooms::{Cell, Room, Seat};
 use crate::store::hub::News;
-use crate::store::{Message, NewMessage, now_ms};
+use crate::store::{Kept, Message, NewMessage, StoreError, now_ms};
 
 /// So many messages that were missed are told; who wants more of them asks.
 const MISSED_MAX: u64 = 100;
@@ -58,15 +58,29 @@ impl Service {
         let client_id = new.client_id.clone();
         // Held until it is told: who comes next is told next.
         let mut last = seat.room.chat.lock().await;
-        let kept = self.stores.lasting.add_message(new).await?;
-        if kept.is_new {
-            self.tell_before(&seat.room, &mut last, kept.message.number).await;
-            self.tell_message(seat, &kept.message, client_id.as_deref());
-            *last = Some(kept.message.number);
+        let told = match *last {
+            Some(told) => told,
+            None => self.last_kept(&seat.room).await?,
+        };
+        *last = Some(told);
+        let Kept { message, is_new } = self.stores.lasting.add_message(new).await?;
+        // One that is there already may have been kept without an answer in time, and never told.
+        if is_new || message.number > told {
+            self.tell_before(&seat.room, &mut last, message.number).await;
+            self.tell_message(seat, &message, client_id.as_deref());
+            *last = Some(message.number);
+        } else {
+            // Not here: but this node may have read it when it opened the room, before anybody was told.
+            self.tell_fleet(&seat.room, News::Chat(message.clone()));
         }
         drop(last);
-        let message = kept.message;
         Ok(json!({ "id": message.number.to_string(), "timestamp": message.time_ms }))
+    }
+
+    /// The number of the last message of a room: it is listed, not told.
+    pub(super) async fn last_kept(&self, cell: &Cell) -> Result<u64, StoreError> {
+        let last = self.stores.lasting.messages(cell.id.clone(), None, 1).await?;
+        Ok(last.first().map_or(0, |message| message.number))
     }
 
     /// Gives the writer's name, if he has not written too much lately.
@@ -94,9 +108,7 @@ impl Service {
             payload["clientId"] = json!(client_id);
         }
         self.tell(&room, seat, "chat_message", &payload);
-        if let Some(fleet) = &self.fleet {
-            fleet.tell(&seat.room.id, News::Chat(message.clone()));
-        }
+        self.tell_fleet(&seat.room, News::Chat(message.clone()));
     }
 
     /// Somebody at another node wrote.
@@ -110,12 +122,13 @@ impl Service {
         *last = Some(message.number);
     }
 
-    /// Numbers have no gaps: what is missing before one was written at another node, and its news
-    /// come later, or never. All nodes tell in the order of numbers.
+    /// Numbers have no gaps: what is missing before one was kept without an answer in time, or was
+    /// written at another node, and its news come later, or never. All nodes tell in the order of
+    /// numbers.
     async fn tell_before(&self, cell: &Arc<Cell>, last: &mut Option<u64>, number: u64) {
         let Some(told) = *last else { return };
         let missing = number.saturating_sub(told + 1).min(MISSED_MAX);
-        if self.fleet.is_none() || missing == 0 {
+        if missing == 0 {
             return;
         }
         let asked = self.stores.lasting.messages(cell.id.clone(), Some(number), missing as u32);

@@ -183,7 +183,7 @@ impl Service {
     }
 
     /// Who comes back as somebody who sends nothing does not go on with what he sent.
-    fn silence(self: &Arc<Self>, seat: &Seat) {
+    pub(super) fn silence(self: &Arc<Self>, seat: &Seat) {
         let sending = {
             let mut room = seat.room.lock();
             let Ok(participant) = room.participant_mut(seat) else { return };

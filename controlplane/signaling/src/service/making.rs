@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ironcast_api::Id;
+use tokio::sync::OwnedMutexGuard;
 
 use super::Service;
 use crate::hosts::HostId;
@@ -27,9 +28,16 @@ pub(super) struct Making {
     thing: Thing,
     id: Id,
     is_settled: bool,
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl Making {
+    /// Nobody else's turn comes before it is kept, or freed.
+    pub(super) fn holding(mut self, turn: OwnedMutexGuard<()>) -> Self {
+        self.turn = Some(turn);
+        self
+    }
+
     /// A clear refusal means that nothing was made.
     pub(super) fn answered<T>(&mut self, answer: MediaResult<T>) -> MediaResult<T> {
         if matches!(answer, Err(MediaError::Refused { .. })) {
@@ -48,7 +56,7 @@ impl Drop for Making {
     fn drop(&mut self) {
         self.service.being_made().remove(&self.id);
         if !self.is_settled {
-            self.service.free(self.host, self.thing, self.id.clone());
+            self.service.free_in_turn(self.host, self.thing, self.id.clone(), self.turn.take());
         }
     }
 }
@@ -56,13 +64,25 @@ impl Drop for Making {
 impl Service {
     pub(super) fn making(self: &Arc<Self>, host: HostId, thing: Thing, id: &Id) -> Making {
         self.being_made().insert(id.clone());
-        Making { service: Arc::clone(self), host, thing, id: id.clone(), is_settled: false }
+        let (service, id) = (Arc::clone(self), id.clone());
+        Making { service, host, thing, id, is_settled: false, turn: None }
     }
 
     /// Frees it at the media server, without anybody waiting for it.
     pub(crate) fn free(self: &Arc<Self>, host: HostId, thing: Thing, id: Id) {
+        self.free_in_turn(host, thing, id, None);
+    }
+
+    /// The turn is over when it is gone.
+    fn free_in_turn(
+        self: &Arc<Self>,
+        host: HostId,
+        thing: Thing,
+        id: Id,
+        turn: Option<OwnedMutexGuard<()>>,
+    ) {
         self.clean_up(host, thing, move |media| {
-            let id = id.clone();
+            let (id, _turn) = (id.clone(), &turn);
             async move {
                 match thing {
                     Thing::Transport => media.delete_transport(id).await,

@@ -297,6 +297,11 @@ impl Service {
         Ok(Some(until))
     }
 
+    /// Whether an address may open one more socket.
+    pub(crate) fn may_open(&self, address: IpAddr) -> Result<(), Failure> {
+        self.addresses.open(address, Instant::now())
+    }
+
     /// Whether a request may have something of a room; of no room in particular: whether it shows a
     /// good token.
     pub fn admit_request(&self, headers: &HeaderMap, room_id: Option<&Id>) -> Result<(), Failure> {

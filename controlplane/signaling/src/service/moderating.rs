@@ -28,7 +28,7 @@ impl Service {
         Ok((about, seat))
     }
 
-    fn tell_fleet(&self, cell: &Arc<Cell>, news: News) {
+    pub(super) fn tell_fleet(&self, cell: &Arc<Cell>, news: News) {
         if let Some(fleet) = &self.fleet {
             fleet.tell(&cell.id, news);
         }
@@ -41,6 +41,8 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: MuteParticipant = parse(payload)?;
         let (about, by) = self.about(socket, &wanted.participant_id)?;
+        let turn = Arc::clone(&about.room.lock().participant(&about)?.pausing);
+        let turn = turn.lock().await;
         let wanted_ids: Vec<Id> = {
             let room = about.room.lock();
             let there = room.participant(&about)?;
@@ -56,21 +58,8 @@ impl Service {
             });
             producers.map(|(id, _)| id.clone()).collect()
         };
-        let host = about.host();
-        let pause = |id: Id| async move {
-            let asked = self.ask(host, |media| media.pause_producer(id.clone(), true)).await;
-            (id, asked)
-        };
         // All are told of those that are paused now, whatever became of the others.
-        let (mut producer_ids, mut failed) = (Vec::new(), None);
-        for (id, asked) in join_all(wanted_ids.into_iter().map(pause)).await {
-            match asked {
-                Ok(()) => producer_ids.push(id),
-                // It has ended meanwhile.
-                Err(MediaError::Refused { code, .. }) if code == "not_found" => {}
-                Err(error) => failed = Some(error),
-            }
-        }
+        let (producer_ids, failed) = self.pause_all(&about, wanted_ids).await;
         let answer = json!({ "producerIds": producer_ids });
         let is_here = about.room.lock().participant(&about).is_ok_and(Participant::is_here);
         if is_here {
@@ -80,11 +69,42 @@ impl Service {
             let news = News::Muted { participant_id, producer_ids, by: by.participant_id };
             self.tell_fleet(&about.room, news);
         }
+        drop(turn);
         failed.map_or(Ok(answer), |error| Err(error.into()))
     }
 
+    /// Gives those that are paused, and why others are not.
+    async fn pause_all(&self, seat: &Seat, ids: Vec<Id>) -> (Vec<Id>, Option<MediaError>) {
+        let host = seat.host();
+        let pause = |id: Id| async move {
+            let asked = self.ask(host, |media| media.pause_producer(id.clone(), true)).await;
+            (id, asked)
+        };
+        let (mut paused, mut failed) = (Vec::new(), None);
+        for (id, asked) in join_all(ids.into_iter().map(pause)).await {
+            match asked {
+                Ok(()) => paused.push(id),
+                // It has ended meanwhile.
+                Err(MediaError::Refused { code, .. }) if code == "not_found" => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        (paused, failed)
+    }
+
+    /// A moderator at another node has paused these. He may have been resumed here since, which that
+    /// node does not know: they are paused once more, in turn.
+    pub(super) async fn mute_here(self: Arc<Self>, seat: Seat, producer_ids: Vec<Id>, by: Id) {
+        let turn = seat.room.lock().participant(&seat).map(|one| Arc::clone(&one.pausing));
+        let Ok(turn) = turn else { return };
+        let _turn = turn.lock().await;
+        // What cannot be asked for now was paused when the moderator did.
+        let _ = self.pause_all(&seat, producer_ids.clone()).await;
+        self.muted(&seat, &producer_ids, &by);
+    }
+
     /// The media server has paused these already.
-    pub(super) fn muted(self: &Arc<Self>, seat: &Seat, producer_ids: &[Id], by: &Id) {
+    fn muted(self: &Arc<Self>, seat: &Seat, producer_ids: &[Id], by: &Id) {
         let mut room = seat.room.lock();
         let mut muted = Vec::new();
         for id in producer_ids {

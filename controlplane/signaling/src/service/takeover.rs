@@ -176,6 +176,7 @@ pub(super) fn people_of(router: &RouterView) -> BTreeMap<Id, Participant> {
             let mut producer =
                 Producer::new(&producer_id, &participant_id, each.kind, each.paused, app_data);
             producer.unwatched.clone_from(&each.unwatched);
+            producer.mid.clone_from(&each.mid);
             participant.producers.insert(producer_id, producer);
         }
         for each in &transport.consumers {

@@ -18,6 +18,10 @@ use crate::rooms::{Producer, Seat, fresh_id};
 /// Highest layer that a codec can have; above it is a mistake of the caller.
 const LAYER_MAX: u8 = 7;
 
+fn produced(id: &Id) -> Value {
+    json!({ "id": id, "producerId": id })
+}
+
 impl Service {
     pub(super) async fn produce(
         self: &Arc<Self>,
@@ -26,9 +30,18 @@ impl Service {
     ) -> Result<Value, Failure> {
         let wanted: Produce = parse(payload)?;
         let seat = self.rooms.seat(socket)?;
+        // Who got no answer in time asks again, perhaps by another socket.
+        let turn = Arc::clone(&seat.room.lock().participant(&seat)?.producing);
+        let turn = turn.lock_owned().await;
+        let mid = wanted.rtp_parameters.mid.clone();
         let (router, transport_id) = {
             let room = seat.room.lock();
-            let count = room.participant(&seat)?.producers.len();
+            let participant = room.participant(&seat)?;
+            // All that he sends is sent on one transport, and goes with it.
+            if let Some(id) = participant.track_at(wanted.kind, mid.as_deref()) {
+                return Ok(produced(id));
+            }
+            let count = participant.producers.len();
             if count >= self.settings.producers_per_participant_max {
                 return Err(Failure::no_capacity("you send as many tracks as allowed"));
             }
@@ -48,7 +61,7 @@ impl Service {
         };
         let new = NewProducer { app_data: self.track_note(&new.id, &wanted.app_data), ..new };
         let host = router.host;
-        let mut making = self.making(host, Thing::Producer, &new.id);
+        let mut making = self.making(host, Thing::Producer, &new.id).holding(turn);
         making.answered(self.ask(host, |media| media.produce(new.clone())).await)?;
         let mut producer = Producer::new(
             &new.id,
@@ -57,14 +70,14 @@ impl Service {
             wanted.paused,
             wanted.app_data,
         );
-        producer.mime = mime;
+        (producer.mime, producer.mid) = (mime, mid);
         {
             let mut room = seat.room.lock();
-            room.add_producer(&seat, &new.id, producer.clone())?;
+            room.add_producer(&seat, &new.transport_id, &new.id, producer.clone())?;
             self.tell_new_producer(&mut room, &seat, &new.id, &producer);
         }
         making.keep();
-        Ok(json!({ "id": new.id, "producerId": new.id }))
+        Ok(produced(&new.id))
     }
 
     fn own_producer(&self, socket: Sid, id: &Id) -> Result<Seat, Failure> {
@@ -96,6 +109,8 @@ impl Service {
         let wanted: ProducerOnly = parse(payload)?;
         let id = wanted.producer_id;
         let seat = self.own_producer(socket, &id)?;
+        let turn = Arc::clone(&seat.room.lock().participant(&seat)?.pausing);
+        let _turn = turn.lock().await;
         let host = seat.host();
         self.ask(host, |media| media.pause_producer(id.clone(), paused)).await?;
         let mut room = seat.room.lock();

@@ -128,14 +128,17 @@ impl Inside {
                 there.participants.retain(|who| who.joined_ms >= started_ms);
             }
             CallRecord::Ended { call_id, ended_ms } => {
-                if let Some(call) = self.calls.get_mut(&call_id) {
-                    call.session.ended_ms = Some(ended_ms);
+                let call = self.calls.get_mut(&call_id);
+                if let Some(call) = call.filter(|call| call.session.started_ms <= ended_ms) {
+                    call.session.ended_ms.get_or_insert(ended_ms);
                 }
             }
             CallRecord::Participant(new) => {
                 let Some(call) = self.calls.get_mut(&new.call_id) else { return };
                 let there = call.participants.iter_mut().find(|who| who.session == new.session);
                 match there {
+                    // Who left stays so.
+                    Some(there) if there.left_ms.is_some() => {}
                     Some(there) => {
                         *there = CallParticipant { joined_ms: there.joined_ms, ..new };
                     }

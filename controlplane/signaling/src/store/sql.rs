@@ -70,20 +70,22 @@ const NOTE_CALL: &str = "INSERT INTO call_sessions \
      mode = excluded.mode, router_id = excluded.router_id, \
      rtp_capabilities = excluded.rtp_capabilities, ended_ms = NULL";
 
-/// Not a call that another node began meanwhile.
-const END_CALL: &str =
-    "UPDATE call_sessions SET ended_ms = $2 WHERE call_id = $1 AND started_ms <= $2";
+/// Not a call that another node began meanwhile, nor one that has ended: a room may be made and closed
+/// without anybody in it.
+const END_CALL: &str = "UPDATE call_sessions SET ended_ms = $2 \
+     WHERE call_id = $1 AND started_ms <= $2 AND ended_ms IS NULL";
 
 /// Who left stays so: a state of his may be written late by another node.
 const NOTE_PARTICIPANT: &str = "INSERT INTO call_participants \
      (session, call_id, participant_id, name, status, joined_ms, left_ms, send_transport_id, \
      recv_transport_id, audio_producer_id, video_producer_id, media_host) \
      VALUES ($1, $2, $3, $4, $5, $6, NULL, $7, $8, $9, $10, $11) ON CONFLICT (session) DO UPDATE SET \
-     name = excluded.name, status = excluded.status, left_ms = NULL, \
+     name = excluded.name, status = excluded.status, \
      send_transport_id = excluded.send_transport_id, \
      recv_transport_id = excluded.recv_transport_id, \
      audio_producer_id = excluded.audio_producer_id, \
-     video_producer_id = excluded.video_producer_id, media_host = excluded.media_host";
+     video_producer_id = excluded.video_producer_id, media_host = excluded.media_host \
+     WHERE call_participants.left_ms IS NULL";
 
 const LEAVE_CALL: &str = "UPDATE call_participants SET status = 'disconnected', left_ms = $2 \
      WHERE session = $1";

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
 use crate::nodes::Fleet;
-use crate::stage::{Stage, quick, until, video};
+use crate::stage::{Stage, quick, until, video, video_at};
 
 pub(crate) struct Issuer {
     algorithm: Algorithm,
@@ -50,7 +50,7 @@ impl Issuer {
     }
 }
 
-fn in_s(seconds: i64) -> i64 {
+pub(crate) fn in_s(seconds: i64) -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     i64::try_from(now).unwrap() + seconds
 }
@@ -193,8 +193,9 @@ async fn what_is_muted_is_told_although_another_track_has_ended() {
     let (mut ada, _) = join(&stage, &issuer.token("ada", "participant")).await;
     ada.must("createProducerTransport", json!({})).await;
     let mut tracks = Vec::new();
-    for _ in 0..3 {
-        tracks.push(ada.must("produce", video()).await["id"].as_str().unwrap().to_owned());
+    for mid in ["0", "1", "2"] {
+        let track = ada.must("produce", video_at(mid)).await;
+        tracks.push(track["id"].as_str().unwrap().to_owned());
     }
     // All are asked for in the order of their ids.
     tracks.sort();
@@ -288,6 +289,41 @@ async fn a_moderator_mutes_removes_and_ends_at_any_node() {
         assert_eq!(client.refused("listProducers", json!({})).await, "not_in_room");
     }
     fleet.until_over().await;
+}
+
+/// Whatever the media server does last is what everybody is told last.
+#[tokio::test]
+async fn a_mute_and_a_resume_at_once_leave_what_is_so() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let mut fleet = Fleet::new().await;
+    fleet.settings.access = issuer.settings().access;
+    let (one, two) = tokio::join!(fleet.node("one"), fleet.node("two"));
+    let (mut ada, _) = join(&one.stage, &issuer.token("ada", "participant")).await;
+    let track = one.send_video(&mut ada).await;
+    for node in [&one, &two] {
+        let (mut boss, _) = join(&node.stage, &issuer.token("boss", "moderator")).await;
+        node.until_seen(&mut boss, &["ada"], 1).await;
+        while boss.must("listProducers", json!({})).await["producers"][0]["paused"] != false {}
+        let held = fleet.media.pauses.clone().write_owned().await;
+        let muting = boss.must("muteParticipant", json!({ "participantId": "ada" }));
+        let resuming = async {
+            fleet.media.until("it is paused", |inside| inside.producers[&track].paused).await;
+            let opening = async {
+                // Long enough to be resumed, if that does not wait.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                drop(held);
+            };
+            tokio::join!(ada.must("resumeProducer", json!({ "producerId": track })), opening);
+            ada.event("muted").await;
+        };
+        tokio::join!(muting, resuming);
+        let is_paused = fleet.media.inside().producers[&track].paused;
+        let (mut bob, joined) = join(&one.stage, &issuer.token("bob", "participant")).await;
+        assert_eq!(joined["producers"][0]["paused"], is_paused, "{joined}");
+        bob.must("leaveRoom", json!({})).await;
+        boss.must("leaveRoom", json!({})).await;
+        ada.must("resumeProducer", json!({ "producerId": track })).await;
+    }
 }
 
 /// An answer over HTTP: its status, and what it says.

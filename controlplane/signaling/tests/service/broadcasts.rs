@@ -377,6 +377,7 @@ async fn who_comes_and_goes_needs_no_other_ffmpeg() {
     changed(&mut ada, "live").await;
     let before = place.processes();
     let mut sound = json!({ "kind": "audio", "rtpParameters": rtp_parameters() });
+    sound["rtpParameters"]["mid"] = json!("1");
     sound["rtpParameters"]["codecs"][0] =
         json!({ "mimeType": "audio/opus", "payloadType": 100, "clockRate": 48000, "channels": 2 });
     for name in ["bob", "cem"] {

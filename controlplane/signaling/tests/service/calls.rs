@@ -6,7 +6,7 @@ use ironcast_signaling::settings::Settings;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use crate::access::Issuer;
+use crate::access::{Issuer, in_s};
 use crate::fake_media::FakeMedia;
 use crate::pages::{http, http_with};
 use crate::stage::{Stage, capabilities, dtls_parameters, quick, video};
@@ -258,4 +258,36 @@ async fn rights_are_those_of_the_events() {
     assert_eq!(ask(put_out, &ada, with(json!({}), adas)).await.0, 403, "no moderator");
     assert_eq!(ask(put_out, &mia, with(json!({}), &mias)).await.0, 200);
     assert_eq!(stage.service.count(), (1, 2));
+}
+
+#[tokio::test]
+async fn a_call_over_http_goes_on_with_the_next_token() {
+    let issuer = Issuer::new(Algorithm::EdDSA);
+    let stage = Stage::with(issuer.settings(), FakeMedia::new()).await;
+    let ask = async |path: &str, token: &str, body: Value| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", &*bearer)];
+        let answer = http_with(stage.port, "POST", path, &headers, &body.to_string()).await;
+        (answer.0, serde_json::from_str::<Value>(&answer.1).unwrap())
+    };
+    // Clocks may differ by five seconds.
+    let first = issuer.sign(&json!({ "sub": "ada", "room": "r", "exp": in_s(-3) }));
+    let (status, joined) = ask("/api/calls/r/participants", &first, json!({})).await;
+    assert_eq!(status, 201, "{joined}");
+    let resume = &joined["resumeToken"];
+    let send = json!({ "direction": "send" });
+    let transport = ask("/api/rooms/r/transports", &first, with(send, resume)).await;
+    let path = format!("/api/rooms/r/transports/{}/produce", transport.1["id"].as_str().unwrap());
+    assert_eq!(ask(&path, &first, with(video(), resume)).await.0, 200);
+    let heartbeat = "/api/calls/r/heartbeat";
+    let over = async { while ask(heartbeat, &first, with(json!({}), resume)).await.0 != 401 {} };
+    tokio::time::timeout(Duration::from_secs(10), over).await.expect("the first token ends");
+    let second = issuer.token("ada", "participant");
+    let (status, answer) = ask(heartbeat, &second, with(json!({}), resume)).await;
+    assert_eq!(status, 200, "{answer}");
+    // It says as what, too.
+    let viewer = issuer.token("ada", "viewer");
+    assert_eq!(ask(heartbeat, &viewer, with(json!({}), resume)).await.0, 200);
+    assert_eq!(ask(&path, &viewer, with(video(), resume)).await.0, 403);
+    stage.media.until("nothing is sent", |inside| inside.producers.is_empty()).await;
 }

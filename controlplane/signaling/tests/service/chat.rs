@@ -1,16 +1,18 @@
 //! What people write to each other: one order, kept, paged, once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ironcast_api::Id;
 use ironcast_signaling::settings::Settings;
 use ironcast_signaling::store::calls::{CallParticipant, CallRecord, CallSession};
 use ironcast_signaling::store::memory::Memory;
-use ironcast_signaling::store::{Answer, Kept, Lasting, Message, NewMessage, Stores};
+use ironcast_signaling::store::{Answer, Kept, Lasting, Message, NewMessage, StoreError, Stores};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
+use crate::nodes::Fleet;
 use crate::stage::{Stage, quick, video};
 
 fn text(content: &str) -> Value {
@@ -205,13 +207,19 @@ async fn messages_outlive_the_service() {
 struct Slow {
     inside: Memory,
     gate: tokio::sync::RwLock<()>,
+    /// Keeps messages, and says so too late.
+    is_late: AtomicBool,
 }
 
 impl Lasting for Slow {
     fn add_message(&self, new: NewMessage) -> Answer<'_, Kept> {
         Box::pin(async move {
             drop(self.gate.read().await);
-            self.inside.add_message(new).await
+            let kept = self.inside.add_message(new).await;
+            if self.is_late.load(Ordering::SeqCst) {
+                return Err(StoreError::Unavailable("no answer in time".to_owned()));
+            }
+            kept
         })
     }
 
@@ -271,4 +279,73 @@ async fn what_was_written_before_leaving_is_told_although_the_store_is_slow() {
     let told = bob.event("chat_message").await;
     assert_eq!((&told["content"], &told["name"]), (&json!("bye"), &json!("ada")));
     assert_eq!(ada.refused("chat_message", text("too late")).await, "not_in_room");
+}
+
+#[tokio::test]
+async fn what_was_kept_without_an_answer_is_told_when_it_is_sent_again() {
+    let slow = Arc::new(Slow::default());
+    let stores = Stores { lasting: Arc::clone(&slow) as _, ..Stores::in_memory() };
+    let stage = Stage::start_with(unlimited(), FakeMedia::new(), stores).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let (mut bob, _) = stage.join("bob").await;
+    let late = async |client: &mut Client, wanted: &Value| {
+        slow.is_late.store(true, Ordering::SeqCst);
+        assert_eq!(client.refused("chat_message", wanted.clone()).await, "store_unavailable");
+        slow.is_late.store(false, Ordering::SeqCst);
+    };
+    // The first of its room, and one with others before it.
+    for number in 1..=2 {
+        let wanted = json!({ "content": format!("{number}"), "clientId": format!("c{number}") });
+        late(&mut ada, &wanted).await;
+        let answers = [
+            ada.must("chat_message", wanted.clone()).await,
+            ada.must("chat_message", wanted.clone()).await,
+        ];
+        let told = bob.event("chat_message").await;
+        assert_eq!((&told["content"], &told["id"]), (&wanted["content"], &answers[0]["id"]));
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(ada.event("chat_message").await["clientId"], wanted["clientId"]);
+    }
+    // Somebody else writes before it is sent again: all see one order.
+    let wanted = json!({ "content": "three", "clientId": "c3" });
+    late(&mut ada, &wanted).await;
+    bob.must("chat_message", text("four")).await;
+    ada.must("chat_message", wanted).await;
+    for client in [&mut ada, &mut bob] {
+        for content in ["three", "four"] {
+            assert_eq!(client.event("chat_message").await["content"], content);
+        }
+        assert!(!client.names_seen().await.contains(&"chat_message".to_owned()), "told once");
+    }
+    // What was written before somebody made the room again is listed.
+    drop((ada, bob));
+    stage.until_rooms_are(0).await;
+    let (mut cem, _) = stage.join("cem").await;
+    cem.must("chat_message", json!({ "content": "three", "clientId": "c3" })).await;
+    assert!(!cem.names_seen().await.contains(&"chat_message".to_owned()));
+}
+
+#[tokio::test]
+async fn what_was_kept_without_an_answer_is_told_at_all_nodes() {
+    let mut fleet = Fleet::new().await;
+    let slow = Arc::new(Slow::default());
+    fleet.messages = Arc::clone(&slow) as _;
+    let (one, two) = tokio::join!(fleet.node("one"), fleet.node("two"));
+    let (mut bob, _) = two.stage.join("bob").await;
+    let (mut ada, _) = one.stage.join("ada").await;
+    let wanted = json!({ "content": "late", "clientId": "c" });
+    slow.is_late.store(true, Ordering::SeqCst);
+    assert_eq!(ada.refused("chat_message", wanted.clone()).await, "store_unavailable");
+    slow.is_late.store(false, Ordering::SeqCst);
+    // He sends it again at a node that has read it when it opened the room.
+    let three = fleet.node("three").await;
+    let (mut eve, _) = three.stage.join("eve").await;
+    eve.must("chat_message", wanted.clone()).await;
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.event("chat_message").await["content"], "late");
+    }
+    eve.must("chat_message", wanted).await;
+    for client in [&mut ada, &mut bob, &mut eve] {
+        assert!(!client.names_seen().await.contains(&"chat_message".to_owned()), "told once");
+    }
 }

@@ -59,6 +59,17 @@ impl Client {
         Self::enter(socket, None).await.ok()
     }
 
+    /// With a connection that holds little of what is not read.
+    pub(crate) async fn connect_narrowly(port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let stream = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
+        let url = format!("ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket");
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+        Self::enter(socket, None).await.expect("the server says hello")
+    }
+
     async fn enter(
         socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
         auth: Option<Value>,
@@ -268,6 +279,13 @@ impl Client {
     pub(crate) async fn enter_at_last(&mut self, auth: Option<&Value>) {
         let entering = async { while !self.enter_again(auth).await {} };
         tokio::time::timeout(PATIENCE, entering).await.expect("the server lets it in");
+    }
+
+    /// Reads nothing any more, and says all the time that it is there, until the connection ends.
+    pub(crate) async fn be_deaf(mut self) {
+        while self.socket.send(Message::text("3")).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The network is gone: no goodbye of any kind.

@@ -14,8 +14,9 @@ use salvo::hyper;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::client::Client;
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, capabilities, quick};
+use crate::stage::{Stage, capabilities, quick, video_at};
 
 /// Someone in room `r` as a reconnecting page would join.
 fn returning(joined: &Value) -> Value {
@@ -174,10 +175,10 @@ async fn rooms_and_participants_have_limits() {
 async fn tracks_have_limits() {
     let stage = Stage::new().await;
     let (mut ada, _, producer) = stage.join_sending("ada").await;
-    for _ in 1..quick().producers_per_participant_max {
-        ada.must("produce", crate::stage::video()).await;
+    for mid in 1..quick().producers_per_participant_max {
+        ada.must("produce", video_at(&mid.to_string())).await;
     }
-    assert_eq!(ada.refused("produce", crate::stage::video()).await, "no_capacity");
+    assert_eq!(ada.refused("produce", video_at("more")).await, "no_capacity");
     let (mut bob, _) = stage.join("bob").await;
     bob.must("createConsumerTransport", json!({ "rtpCapabilities": capabilities() })).await;
     for _ in 0..quick().consumers_per_participant_max {
@@ -239,7 +240,7 @@ async fn a_new_transport_replaces_the_old_one() {
 async fn stop_producing_stops_all_or_some() {
     let stage = Stage::new().await;
     let (mut ada, _, first) = stage.join_sending("ada").await;
-    let second = ada.must("produce", crate::stage::video()).await["id"].clone();
+    let second = ada.must("produce", video_at("1")).await["id"].clone();
     let (mut bob, _) = stage.join("bob").await;
     ada.must("stopProducing", json!({ "producerIds": [first] })).await;
     let is_one = |list: &Value| list["producers"].as_array().map(Vec::len) == Some(1);
@@ -322,6 +323,32 @@ async fn what_waits_has_a_size() {
     ada.event("transport-created").await;
     let again = async { while ada.ask("heartbeat", json!({})).await.get("error").is_some() {} };
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("the socket works again");
+}
+
+#[tokio::test]
+async fn what_waits_to_be_read_has_a_size() {
+    let settings = Settings {
+        bytes_out_per_socket_max: 256 * 1024,
+        ping_interval: Duration::from_millis(300),
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let (mut ada, _) = stage.join("ada").await;
+    let mut bob = Client::connect_narrowly(stage.port).await;
+    bob.must("joinRoom", json!({ "roomId": "r", "participantId": "bob" })).await;
+    let deaf = tokio::spawn(bob.be_deaf());
+    // Far fewer than may wait.
+    let description = json!({ "type": "offer", "sdp": "x".repeat(60_000) });
+    for _ in 0..100 {
+        ada.ask("webrtc:offer", json!({ "to": "bob", "offer": description })).await;
+    }
+    assert_eq!(stage.metric("slow_sockets_total"), 1);
+    // It is gone, whatever it says of itself.
+    assert_eq!(ada.event("call:participant-left").await["reason"], "disconnected");
+    tokio::time::timeout(Duration::from_secs(10), deaf)
+        .await
+        .expect("its connection ends")
+        .unwrap();
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ pub(crate) struct Track {
     pub(crate) app_data: AppData,
     /// Of a producer.
     mime: String,
+    mid: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +74,14 @@ pub(crate) struct FakeMedia {
     full: AtomicBool,
     /// Takes no new transports.
     pub(crate) crowded: AtomicBool,
+    /// Is too busy to free producers.
+    pub(crate) keeps_producers: AtomicBool,
     /// Pipes to other hosts cannot be made.
     pub(crate) pipes_fail: AtomicBool,
     /// The other hosts, by their addresses.
     peers: Mutex<BTreeMap<String, Weak<Self>>>,
+    /// Answers that something is paused wait here while it is held.
+    pub(crate) pauses: Arc<tokio::sync::RwLock<()>>,
     /// Calls wait here while it is held.
     pub(crate) gate: Arc<tokio::sync::RwLock<()>>,
     epoch: AtomicU64,
@@ -95,8 +100,10 @@ impl FakeMedia {
             load: Mutex::default(),
             full: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
+            keeps_producers: AtomicBool::new(false),
             pipes_fail: AtomicBool::new(false),
             peers: Mutex::default(),
+            pauses: Arc::default(),
             gate: Arc::default(),
             epoch: AtomicU64::new(1),
             last_number: AtomicU64::new(0),
@@ -290,7 +297,8 @@ impl FakeMedia {
                 let producer = new.producer_id.to_string();
                 let app_data = AppData::default();
                 let mime = String::new();
-                let track = Track { transport, paused: true, producer, app_data, mime };
+                let mid = None;
+                let track = Track { transport, paused: true, producer, app_data, mime, mid };
                 inside.consumers.insert(new.id.to_string(), track);
                 Ok(Made::Consumer(Consumed {
                     kind: ironcast_api::MediaKind::Video,
@@ -400,10 +408,17 @@ impl Media for FakeMedia {
         self.answer(format!("produce {}", new.kind), |inside| {
             known(&mut inside.transports, &new.transport_id)?;
             let transport = new.transport_id.to_string();
-            let (paused, app_data) = (new.paused, new.app_data);
+            let (paused, app_data, mid) = (new.paused, new.app_data, new.rtp_parameters.mid);
+            let is_taken = |(id, it): (&String, &Track)| {
+                *id != *new.id && it.transport == transport && it.mid == mid
+            };
+            if mid.is_some() && inside.producers.iter().any(is_taken) {
+                return refused("invalid_request");
+            }
             let codec = new.rtp_parameters.codecs.first();
             let mime = codec.map(|codec| codec.mime_type.clone()).unwrap_or_default();
-            let track = Track { transport, paused, producer: String::new(), app_data, mime };
+            let producer = String::new();
+            let track = Track { transport, paused, producer, app_data, mime, mid };
             inside.producers.insert(new.id.to_string(), track);
             Ok(())
         })
@@ -448,13 +463,25 @@ impl Media for FakeMedia {
     }
 
     fn pause_producer(&self, id: Id, paused: bool) -> Answer<'_, ()> {
-        self.answer(format!("pause producer: {paused}"), |inside| {
+        let answer = self.answer(format!("pause producer: {paused}"), |inside| {
             known(&mut inside.producers, &id)?.paused = paused;
             Ok(())
-        })
+        });
+        let pauses = paused.then(|| Arc::clone(&self.pauses));
+        async move {
+            if let Some(pauses) = pauses {
+                drop(pauses.read().await);
+            }
+            answer.await
+        }
+        .boxed()
     }
 
     fn delete_producer(&self, id: Id) -> Answer<'_, ()> {
+        if self.keeps_producers.load(Ordering::SeqCst) {
+            let retry_after = std::time::Duration::from_millis(20);
+            return std::future::ready(Err(MediaError::Busy { retry_after })).boxed();
+        }
         let mut ended = Vec::new();
         let answer = self.answer(format!("delete producer {id}"), |inside| {
             let removed = inside.producers.remove(id.as_str());
@@ -584,6 +611,7 @@ fn view_transport(inside: &Inside, id: &str, transport: &Transport) -> Transport
                 kind: ironcast_api::MediaKind::Video,
                 paused: track.paused,
                 unwatched: Vec::new(),
+                mid: track.mid.clone(),
                 app_data: track.app_data.clone(),
             })
             .collect(),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::nodes::{Fleet, Node};
+use crate::pages::http;
 use crate::stage::{capabilities, until, video};
 
 async fn three() -> (Fleet, Node, Node, Node) {
@@ -79,6 +80,31 @@ async fn people_at_three_nodes_are_in_one_call() {
     // A node that looked in that moment may say it once more.
     let deleted = calls.iter().filter(|it| it.starts_with("delete router"));
     assert_eq!(deleted.collect::<BTreeSet<_>>().len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_ends_with_the_last_who_is_in_it_at_any_node() {
+    let (_fleet, one, two, three) = three().await;
+    let (mut ada, _) = one.stage.join("ada").await;
+    let (mut bob, _) = two.stage.join("bob").await;
+    let record = async || {
+        let (_, record) = http(three.stage.port, "GET", "/api/calls/r", "").await;
+        serde_json::from_str::<Value>(&record).unwrap()
+    };
+    ada.must("leaveRoom", json!({})).await;
+    one.stage.until_rooms_are(0).await;
+    two.until_seen(&mut bob, &[], 0).await;
+    assert_eq!(record().await["endedMs"], json!(null));
+    bob.must("leaveRoom", json!({})).await;
+    let ended = async {
+        while !record().await["endedMs"].is_number() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), ended).await.expect("it has ended");
+    for one in record().await["participants"].as_array().unwrap() {
+        assert_eq!(one["status"], "disconnected", "{one}");
+    }
 }
 
 #[tokio::test]

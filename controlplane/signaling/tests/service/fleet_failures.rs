@@ -115,6 +115,20 @@ async fn a_node_that_is_killed_before_its_first_beat_leaves_nothing() {
     two.stage.until_rooms_are(0).await;
 }
 
+/// What is asked of Redis when a room is opened says that it is served, whatever becomes of the answer.
+#[tokio::test]
+async fn a_room_that_could_not_be_opened_is_not_served() {
+    let fleet = Fleet::new().await;
+    let one = fleet.node("one").await;
+    until_heard(&one).await;
+    // It is at a media host that this node does not know.
+    fleet.redis.ask(&["SET", "room:r:router", "r.1@elsewhere"]);
+    let mut ada = one.stage.connect().await;
+    assert_eq!(ada.refused("joinRoom", json!({ "roomId": "r" })).await, "media_unavailable");
+    one.stage.until_rooms_are(0).await;
+    until("nobody serves it", || fleet.redis.keys("room:r:nodes").is_empty()).await;
+}
+
 #[tokio::test]
 async fn all_nodes_and_redis_are_killed_and_the_call_goes_on() {
     let mut fleet = Fleet::new().await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, capabilities, quick};
+use crate::stage::{Stage, capabilities, quick, video_at};
 
 /// Calls that make something, as the media server saw them since `from`.
 fn made_since(stage: &Stage, from: usize) -> Vec<String> {
@@ -54,7 +54,7 @@ async fn stage_for(messages: usize) -> Stage {
 async fn a_join_is_one_call() {
     let stage = stage_for(5).await;
     let (mut ada, _, camera) = stage.join_sending("ada").await;
-    let screen = ada.must("produce", crate::stage::video()).await["id"].clone();
+    let screen = ada.must("produce", video_at("1")).await["id"].clone();
     let bob = held(&stage, "bob").await;
     let from = bob.from;
     let capabilities = json!({ "rtpCapabilities": capabilities() });

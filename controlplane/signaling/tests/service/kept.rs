@@ -125,10 +125,14 @@ async fn keeps_calls(store: &dyn Lasting) {
         ..somebody("s2", 2_000)
     };
     let people = vec![first, second];
-    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("sfu", 1_000), people)));
+    assert_eq!(store.call(id("r")).await.unwrap(), Some((session("sfu", 1_000), people.clone())));
+    // Who left stays so, whatever another node still writes of him.
+    let late = CallRecord::Participant(somebody("s2", 2_600));
+    store.note_calls(vec![late]).await.unwrap();
+    assert_eq!(store.call(id("r")).await.unwrap().unwrap().1, people);
     // An end, and a new call with nobody of the last one.
-    let ended = CallRecord::Ended { call_id: id("r"), ended_ms: 3_000 };
-    store.note_calls(vec![ended]).await.unwrap();
+    let ended = |ended_ms| CallRecord::Ended { call_id: id("r"), ended_ms };
+    store.note_calls(vec![ended(900), ended(3_000), ended(3_500)]).await.unwrap();
     assert_eq!(store.call(id("r")).await.unwrap().unwrap().0.ended_ms, Some(3_000));
     let anew = vec![
         CallRecord::Session(session("sfu", 4_000)),
@@ -137,8 +141,7 @@ async fn keeps_calls(store: &dyn Lasting) {
     store.note_calls(anew).await.unwrap();
     let now = Some((session("sfu", 4_000), vec![somebody("s3", 4_000)]));
     assert_eq!(store.call(id("r")).await.unwrap(), now);
-    let ended = CallRecord::Ended { call_id: id("r"), ended_ms: 5_000 };
-    store.note_calls(vec![ended]).await.unwrap();
+    store.note_calls(vec![ended(5_000)]).await.unwrap();
     store.forget_before(6_000).await.unwrap();
     assert_eq!(store.call(id("r")).await.unwrap(), None);
 }

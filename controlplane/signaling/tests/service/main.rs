@@ -24,6 +24,7 @@ mod postgres;
 mod presence;
 mod protocol;
 mod redis;
+mod repeats;
 mod rights;
 mod spread;
 mod stage;

@@ -8,7 +8,7 @@ use ironcast_signaling::settings::Settings;
 use serde_json::json;
 
 use crate::fake_media::FakeMedia;
-use crate::stage::{Stage, capabilities, quick};
+use crate::stage::{Stage, capabilities, quick, video_at};
 
 #[tokio::test]
 async fn reports_about_consumers_reach_their_owner() {
@@ -377,7 +377,7 @@ async fn what_was_made_although_its_answer_was_lost_is_freed() {
             .await;
     }
     stage.media.lose_answers(true);
-    assert_eq!(ada.refused("produce", crate::stage::video()).await, "media_unavailable");
+    assert_eq!(ada.refused("produce", video_at("1")).await, "media_unavailable");
     stage.media.lose_answers(false);
     stage.media.until("one is left", |i| i.producers.keys().eq([&producer])).await;
 }

@@ -72,6 +72,8 @@ async fn thousands_misbehave_and_another_room_notices_nothing() {
     ironcast_notify::raise_file_limit();
     let settings = Settings {
         connections_per_address_max: ALLOWED,
+        // As fast as they can: what is told here is what they do afterwards.
+        sockets_per_address_per_s: 0,
         requests_per_socket_max: 64,
         // They do not answer pings.
         ping_interval: Duration::from_secs(300),

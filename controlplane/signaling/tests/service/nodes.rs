@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use ironcast_signaling::hosts::MediaHost;
 use ironcast_signaling::identity::Tokens;
 use ironcast_signaling::settings::{FleetTimes, Settings};
-use ironcast_signaling::store::Stores;
 use ironcast_signaling::store::hub::Hub;
 use ironcast_signaling::store::memory::Memory;
+use ironcast_signaling::store::{Lasting, Stores};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
@@ -22,7 +22,7 @@ use crate::stage::{Stage, quick, video};
 pub(crate) struct Fleet {
     pub(crate) redis: RedisServer,
     pub(crate) media: Arc<FakeMedia>,
-    messages: Arc<Memory>,
+    pub(crate) messages: Arc<dyn Lasting>,
     pub(crate) settings: Settings,
     /// Where there are several.
     pub(crate) hosts: Vec<MediaHost>,
@@ -55,7 +55,7 @@ impl Fleet {
         };
         let (redis, media) = (RedisServer::start().await, FakeMedia::new());
         let hosts = vec![MediaHost::only(Arc::clone(&media) as _)];
-        Self { redis, media, messages: Arc::default(), settings, hosts }
+        Self { redis, media, messages: Arc::new(Memory::default()), settings, hosts }
     }
 
     pub(crate) async fn node(&self, name: &str) -> Node {

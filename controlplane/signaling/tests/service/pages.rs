@@ -21,6 +21,18 @@ pub(crate) async fn http_with(
     headers: &[(&str, &str)],
     body: &str,
 ) -> (u16, String) {
+    let (head, body) = exchange(port, method, path, headers, body).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+}
+
+/// The same; gives the answer's head and body.
+async fn exchange(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let headers: String =
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -33,7 +45,50 @@ pub(crate) async fn http_with(
     let mut response = String::new();
     stream.read_to_string(&mut response).await.unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    (head.to_owned(), body.to_owned())
+}
+
+/// Status, a header of the answer and what its body says.
+async fn refusal(stage: &Stage, path: &str, header: &str) -> (String, Option<String>, Value) {
+    let (head, body) = exchange(stage.port, "POST", path, &[], "{}").await;
+    let mut headers = head.lines().filter_map(|line| line.split_once(": "));
+    let found = headers.find(|(name, _)| name.eq_ignore_ascii_case(header));
+    let status = head.split(' ').nth(1).unwrap().to_owned();
+    (status, found.map(|(_, value)| value.to_owned()), serde_json::from_str(&body).unwrap())
+}
+
+#[tokio::test]
+async fn who_is_refused_for_a_moment_is_told_when_to_come_again() {
+    let settings = Settings {
+        rooms_max: 1,
+        joins_per_address_per_s: 1,
+        unjoined_room_grace: std::time::Duration::from_secs(3_600),
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    assert_eq!(http(stage.port, "POST", "/api/rooms/one/create", "{}").await.0, 201);
+    let full = refusal(&stage, "/api/rooms/two/create", "Retry-After").await;
+    assert_eq!((&*full.0, full.1.as_deref()), ("503", Some("1")));
+    assert_eq!((&full.2["code"], &full.2["retryAfter"]), (&json!("no_capacity"), &json!(1)));
+    let join = "/api/calls/one/participants";
+    let often = loop {
+        let answer = refusal(&stage, join, "Retry-After").await;
+        if answer.2["code"] == "rate_limited" {
+            break answer;
+        }
+    };
+    assert_eq!((&*often.0, often.1.as_deref()), ("429", Some("1")));
+    assert_eq!(often.2["retryAfter"], 1);
+    let wrong = refusal(&stage, "/api/rooms/two/stats", "Retry-After").await;
+    assert_eq!((&*wrong.0, wrong.1, &wrong.2["retryAfter"]), ("405", None, &json!(null)));
+}
+
+#[tokio::test]
+async fn who_shows_no_token_is_told_what_is_wanted() {
+    let settings = crate::access::Issuer::new(jsonwebtoken::Algorithm::EdDSA).settings();
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let refused = refusal(&stage, "/api/calls/r/participants", "WWW-Authenticate").await;
+    assert_eq!((&*refused.0, refused.1.as_deref()), ("401", Some("Bearer")));
 }
 
 #[tokio::test]
@@ -169,4 +224,43 @@ async fn is_served(port: u16) -> bool {
     let mut response = Vec::new();
     stream.write_all(request.as_bytes()).await.is_ok()
         && stream.read_to_end(&mut response).await.is_ok_and(|bytes| bytes > 0)
+}
+
+const OPENING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// They need no connection, and nobody knows yet whether they may come in.
+#[tokio::test]
+async fn sockets_that_do_not_come_in_have_a_limit_and_an_end() {
+    let settings = Settings {
+        sockets_per_address_per_s: 0,
+        connections_per_address_max: 4,
+        come_in_time_max: std::time::Duration::from_secs(1),
+        ..quick()
+    };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    for _ in 0..4 {
+        assert_eq!(http(stage.port, "GET", OPENING, "").await.0, 200);
+    }
+    let (status, body) = http(stage.port, "GET", OPENING, "").await;
+    let problem: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &problem["code"]), (503, &json!("no_capacity")));
+    assert_eq!(stage.metric("sockets_refused_total"), 1);
+    let again = async { while http(stage.port, "GET", OPENING, "").await.0 != 200 {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), again).await.expect("they end");
+}
+
+#[tokio::test]
+async fn an_address_opens_so_many_sockets_in_a_second() {
+    let settings = Settings { sockets_per_address_per_s: 1, ..quick() };
+    let stage = Stage::with(settings, FakeMedia::new()).await;
+    let mut refused = 0;
+    for _ in 0..30 {
+        let (status, _) = http(stage.port, "GET", OPENING, "").await;
+        assert!([200, 429].contains(&status), "{status}");
+        refused += u32::from(status == 429);
+    }
+    assert!((15..=20).contains(&refused), "{refused}");
+    // What is of a socket already is not one more.
+    let of_one = format!("{OPENING}&sid=nobodys");
+    assert_eq!(http(stage.port, "GET", &of_one, "").await.0, 400);
 }

@@ -140,6 +140,13 @@ pub(crate) fn video() -> Value {
     json!({ "kind": "video", "rtpParameters": rtp_parameters(), "appData": { "source": "camera" } })
 }
 
+/// Another one, of another media section.
+pub(crate) fn video_at(mid: &str) -> Value {
+    let mut video = video();
+    video["rtpParameters"]["mid"] = json!(mid);
+    video
+}
+
 pub(crate) fn rtp_parameters() -> Value {
     json!({
         "mid": "0",

@@ -4,7 +4,7 @@
 //! Other functions are used internally to handle the websocket connection through tasks and channels
 //! and to handle upgrade from polling to ws
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     SinkExt, StreamExt, TryStreamExt,
@@ -29,6 +29,9 @@ use crate::{
     DisconnectReason, Socket, body::ResponseBody, config::EngineIoConfig, engine::EngineIo,
     errors::Error, handler::EngineIoHandler, socket::InternalRx, transport::make_open_packet,
 };
+
+/// How long a client may take what waits for it after its session was closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Create a response for websocket upgrade
 fn ws_response<B>(ws_key: &HeaderValue) -> Response<ResponseBody<B>> {
@@ -170,7 +173,7 @@ where
     let (tx, rx) = ws.split();
 
     // Pipe between websocket and internal socket channel.
-    tokio::spawn(forward_to_socket::<H, S>(socket.clone(), tx));
+    tokio::spawn(forward_while_taken::<H, S>(socket.clone(), tx));
 
     // pipe between internal socket channel and websocket
     match forward_to_handler(&engine, rx, &socket)
@@ -249,6 +252,26 @@ where
         }?
     }
     Ok(())
+}
+
+/// Forwards packets as below. A client that takes nothing is not waited for without an end: when its
+/// session is closed it has [`CLOSE_TIMEOUT`] to take what waits. Until then the session's end is not
+/// told to the handler.
+async fn forward_while_taken<H: EngineIoHandler, S>(
+    socket: Arc<Socket<H::Data>>,
+    tx: SplitSink<WebSocketStream<S>, Message>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closing = socket.cancellation_token.clone();
+    let overdue = async move {
+        closing.cancelled().await;
+        tokio::time::sleep(CLOSE_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = forward_to_socket::<H, S>(socket, tx) => {}
+        () = overdue => {}
+    }
 }
 
 /// Forwards all packets waiting to be sent to the websocket
@@ -464,8 +487,6 @@ fn ws_bytes_to_str(bytes: tungstenite::Utf8Bytes) -> Str {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use futures_util::StreamExt;
     use http::Request;

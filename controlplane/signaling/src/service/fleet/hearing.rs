@@ -111,7 +111,7 @@ impl Service {
             News::Ice(relayed) => self.hand_on(&cell, Signal::Candidate, &relayed),
             News::Muted { participant_id, producer_ids, by } => {
                 if let Some(seat) = seat_here(&cell, &participant_id) {
-                    self.muted(&seat, &producer_ids, &by);
+                    tokio::spawn(Arc::clone(self).mute_here(seat, producer_ids, by));
                 }
             }
             News::PutOut { participant_id, session, by } => {

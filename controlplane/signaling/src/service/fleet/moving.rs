@@ -3,6 +3,7 @@
 //! token here and was at another node is brought here with all that the media server has of his.
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -62,16 +63,16 @@ impl Service {
     async fn open_now(self: &Arc<Self>, fleet: &Fleet, cell: &Arc<Cell>) -> Result<(), Failure> {
         let mut subscriber = fleet.until_settled(self.settings.media_patience).await?;
         let _turn = fleet.turn(&cell.id).lock().await;
+        // What is asked from now on has its effect, whether the answer comes in time or not.
+        cell.opening.store(true, Ordering::SeqCst);
         subscriber.subscribe(std::slice::from_ref(&cell.id)).await?;
         let look = self.look_of(cell);
         let asked = Instant::now();
         let views = fleet.hub.look(&[look], &fleet.dead()).await?;
         let view = views.into_iter().next().ok_or_else(Failure::not_in_room)?;
         let agreed = self.slot(&view.router)?;
-        // What was written before is listed, not told.
-        let last = self.stores.lasting.messages(cell.id.clone(), None, 1).await;
-        *cell.chat.lock().await =
-            last.ok().map(|last| last.first().map_or(0, |message| message.number));
+        let last = self.last_kept(cell).await;
+        *cell.chat.lock().await = last.ok();
         {
             let mut room = cell.lock();
             if room.router.id != agreed.id {
@@ -169,7 +170,7 @@ impl Service {
             self.free_branches(cell);
             return;
         }
-        if !cell.opened.initialized() {
+        if !cell.opening.load(Ordering::SeqCst) {
             return;
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
@@ -193,6 +194,7 @@ impl Service {
         subscriber.unsubscribe(room_id).await?;
         let written = self.hosts.write(&router.id, router.host);
         if let Some(branches) = fleet.hub.close(room_id, &written, &fleet.nodes_there()).await? {
+            self.record_end(room_id);
             self.free_router(router);
             let branches = branches.iter().filter_map(|branch| self.slot(branch).ok());
             branches.for_each(|branch| self.free_router(&branch));
