@@ -16,6 +16,13 @@ export interface Listed {
   appData?: { source?: Source; width?: number };
 }
 
+/** What mediasoup-client has the server told of a track. */
+interface Produced {
+  kind: types.MediaKind;
+  rtpParameters: types.RtpParameters;
+  appData: types.AppData;
+}
+
 export interface ServedOptions {
   signaling: Signaling;
   options: Options;
@@ -64,6 +71,8 @@ export class Served {
   /** Sources whose sending is being brought in step just now. */
   private syncing = new Map<Source, Promise<void>>();
   private producing = new Set<Source>();
+  /** The last `produce` that was asked for, until it is known what became of it. */
+  private asking: Promise<unknown> = Promise.resolve();
   /** What the server has of ours: producer to whether it is paused there; undefined while that is not sure. */
   private told = new Map<string, boolean | undefined>();
   /** Paused whatever the buttons say. */
@@ -126,23 +135,37 @@ export class Served {
       throw error;
     }
     this.wire(this.sendTransport, 'connectProducerTransport');
-    this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
-      const source = appData.source as Source;
-      const isWanted = () => generation === this.generation && this.host.local.has(source);
-      let paused = false;
-      const ask = () => {
-        // The connection took a while to be made: what is wanted may be another thing by now.
-        if (!isWanted()) throw new Refused('offline', 'It is not to be sent any more.');
-        paused = this.isToBePaused(source);
-        return this.signaling.request('produce', { kind, rtpParameters, paused, appData });
-      };
-      this.again(`Your ${nameOf(source)} could not be sent yet. Trying again…`, ask, isWanted).then(({ id }) => {
-        this.told.set(id, paused);
-        done({ id });
-      }, failed);
+    this.sendTransport.on('produce', (wanted, done, failed) => {
+      this.asking = this.askToProduce(wanted, generation).then(done, failed);
     });
     // What is sent does not hold up what is received.
     void this.syncAll();
+  }
+
+  /** Until the server has it, or it is known that it has not. */
+  private async askToProduce({ kind, rtpParameters, appData }: Produced, generation: number): Promise<{ id: string }> {
+    const source = appData.source as Source;
+    // No answer came to one that was sent: it may have been made. The server knows a repetition by its
+    // mid, so that one that is wanted no more is asked for again, and then ended by its id.
+    let isUnclear = false;
+    const isWanted = () => generation === this.generation && (isUnclear || this.host.local.has(source));
+    let paused = false;
+    const ask = async () => {
+      // The connection took a while to be made: what is wanted may be another thing by now.
+      if (!isWanted()) throw new Refused('offline', 'It is not to be sent any more.');
+      paused = this.isToBePaused(source);
+      try {
+        return await this.signaling.request('produce', { kind, rtpParameters, paused, appData });
+      } catch (error) {
+        const code = error instanceof Refused ? error.code : '';
+        isUnclear = code === 'timeout' || (isUnclear && code === 'offline');
+        throw error;
+      }
+    };
+    const { id } = await this.again(`Your ${nameOf(source)} could not be sent yet. Trying again…`, ask, isWanted);
+    // One that was there already may be paused as the first time, or not.
+    this.told.set(id, isUnclear ? undefined : paused);
+    return { id };
   }
 
   drop(): void {
@@ -153,6 +176,7 @@ export class Served {
     this.consuming.clear();
     this.syncing.clear();
     this.producing.clear();
+    this.asking = Promise.resolve();
     this.told.clear();
     this.restarts.clear();
     this.sendTransport?.close();
@@ -427,12 +451,19 @@ export class Served {
       if (producerIds && !producerIds.includes(producer.id)) this.forgetOwn(source, producer);
       else this.told.set(producer.id, undefined);
     }
-    for (const id of producerIds ?? []) {
-      // Made there, but the answer was lost on the way.
-      if (!this.told.has(id)) this.endAtServer(id).catch((error) => this.host.step('stopFailed', { message: String(error) }));
-    }
+    void this.endStrays((producerIds ?? []).filter((id) => !this.told.has(id)));
     this.wake();
     void this.syncAll();
+  }
+
+  /** Made there, but the answer was lost on the way. One may be what is asked for again just now. */
+  private async endStrays(producerIds: string[]): Promise<void> {
+    const { generation } = this;
+    await this.asking;
+    if (generation !== this.generation) return;
+    for (const id of producerIds) {
+      if (!this.told.has(id)) this.endAtServer(id).catch((error) => this.host.step('stopFailed', { message: String(error) }));
+    }
   }
 
   private async syncAll(): Promise<void> {
