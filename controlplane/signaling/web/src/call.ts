@@ -8,7 +8,7 @@ import { Chat } from './chat.ts';
 import { Direct } from './direct.ts';
 import { roomIdOf, type Options } from './options.ts';
 import { Served, type Listed } from './served.ts';
-import { patiently, Refused, Signaling } from './signaling.ts';
+import { hasNoRoom, patiently, Refused, Signaling } from './signaling.ts';
 import { inbound, nameOf, type RemoteTrack, type Source } from './tracks.ts';
 import { DirectVoices } from './voices.ts';
 
@@ -59,13 +59,13 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
   return `This server is being taken out of service. ${rest}`;
 }
 
-/** There is no place: in the room, or for another room. */
+/** There is no place: in the room, for another room, or at the media server for what a call takes. */
 class Full extends Error {}
 /** So often it is looked whether there is one now. */
 const PLACE_MS = 3_000;
 /** Trying again does not help. */
 const FINAL = new Set([
-  'no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
+  'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
 ]);
 /** The server lets no socket in at this moment. */
 const NOT_NOW = new Set(['no_capacity', 'wrong_state']);
@@ -253,7 +253,7 @@ export class Call {
     this.notices = [];
     const joined = await this.askToJoin().catch((error) => {
       this.notices = null;
-      throw error instanceof Refused && error.code === 'no_capacity' ? new Full(error.message) : error;
+      throw hasNoRoom(error) ? new Full((error as Refused).message) : error;
     });
     // Whoever left meanwhile is out of the room as well: that was asked for after the join.
     if (this.state === 'left') return;
@@ -293,7 +293,9 @@ export class Call {
       this.served.syncOwn(joined.producerIds);
       for (const { producerId, encodings } of joined.unwatched ?? []) this.served.sendWatched(producerId, encodings);
     } else {
-      await this.served.build(joined.rtpCapabilities, this.iceServers);
+      await this.served.build(joined.rtpCapabilities, this.iceServers).catch((error) => {
+        throw hasNoRoom(error) ? new Full('The media server has no place at this moment.') : error;
+      });
     }
     this.served.syncProducers();
   }

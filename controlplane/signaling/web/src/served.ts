@@ -4,7 +4,7 @@
 import { Device, type types } from 'mediasoup-client';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import type { Options } from './options.ts';
-import { isPassing, patiently, Refused, type Signaling } from './signaling.ts';
+import { hasNoRoom, isPassing, patiently, Refused, type Signaling } from './signaling.ts';
 import { fresh, nameOf, type RemoteTrack, scores, type Source } from './tracks.ts';
 
 /** A track that somebody sends, as the service tells it. */
@@ -46,6 +46,8 @@ export interface ServedOptions {
 
 /** A failure that passes by itself sooner than this many tries is not worth a word. */
 const QUIET_TRIES = 3;
+/** A track for which there was no room is tried again so often, more or less. */
+const ROOM_MS = 10_000;
 const ICE_RESTART_MS_MIN = 2_500;
 const ICE_RESTARTS_MAX = 4;
 
@@ -267,6 +269,24 @@ export class Served {
     );
   }
 
+  /**
+   * Where there is no room it is tried again later, for as long as it is wanted. Not within `again`: a track
+   * that waits there for its `produce` holds up whatever else is sent.
+   */
+  private async untilThereIsRoom<T>(text: string, attempt: () => Promise<T>, isWanted: () => boolean): Promise<T> {
+    for (let times = 1; ; times++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (!hasNoRoom(error) || !isWanted()) throw error;
+        this.host.step('noRoom', { text, times });
+        if (times === 1) this.host.problem(text);
+        await this.pause(ROOM_MS * (0.75 + Math.random() / 2));
+        if (this.host.isLeft() || !isWanted()) throw error;
+      }
+    }
+  }
+
   // ---- what the service tells --------------------------------------------------------------
 
   listen(on: (event: string, read: (payload: any) => void) => void): void {
@@ -364,8 +384,9 @@ export class Served {
     const { generation } = this;
     const isWanted = () => generation === this.generation && this.listed.has(producerId);
     const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
+    const ask = () => this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
     try {
-      const made = await this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
+      const made = await this.untilThereIsRoom(later, ask, isWanted);
       const recvTransport = await receiving;
       if (generation !== this.generation) return true;
       const consumer = await recvTransport.consume({
@@ -431,6 +452,7 @@ export class Served {
   /** The buttons, or a device, changed what is to be sent of a source. Done when it is sent so. */
   changed(source: Source): Promise<void> {
     this.held.delete(source);
+    this.wake();
     return this.sync(source);
   }
 
@@ -509,7 +531,7 @@ export class Served {
     if (!transport || this.host.isLeft()) return null;
     const track = this.host.local.get(source);
     const producer = this.producers.get(source);
-    if (!producer) return track ? () => this.produce(source, track, transport) : null;
+    if (!producer) return track ? () => this.produceWithRoom(source, track, transport) : null;
     if (!track && source === 'screen') return () => this.stop(source, producer);
     const paused = this.isToBePaused(source);
     if (producer.paused !== paused) {
@@ -519,6 +541,12 @@ export class Served {
     if (track && producer.track !== track) return () => producer.replaceTrack({ track });
     if (this.told.get(producer.id) !== paused) return () => this.tellPaused(source, producer, paused);
     return null;
+  }
+
+  private produceWithRoom(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<void> {
+    const isWanted = () => transport === this.sendTransport && this.host.local.get(source) === track;
+    const later = `There is no room for your ${nameOf(source)} at this moment. Trying again…`;
+    return this.untilThereIsRoom(later, () => this.produce(source, track, transport), isWanted);
   }
 
   private async produce(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<void> {

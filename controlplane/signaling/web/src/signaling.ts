@@ -36,6 +36,11 @@ export function isPassing(error: unknown): boolean {
   return error instanceof Refused && PASSING.has(error.code);
 }
 
+/** Whether there is no room for what was asked for; there may be when something else has ended. */
+export function hasNoRoom(error: unknown): boolean {
+  return error instanceof Refused && error.code === 'no_capacity';
+}
+
 const sleep = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));
 
 /**

@@ -129,6 +129,45 @@ test('a track whose answer was lost is not sent twice', () =>
     assert.deepEqual([service.sent, service.own.has('lost')], [['camera on'], false]);
   }));
 
+test('a track for which there is no room is sent when there is some, and holds up no other', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const told: string[] = [];
+    call.on('problem', (text) => told.push(text));
+    await call.start();
+    let isFull = true;
+    service.answers.produce = ({ appData }) => {
+      if (isFull && appData.source === 'screen') throw new Refused('no_capacity', 'you send as many tracks as allowed');
+    };
+    const screen = call.setTrack('screen', track('video'));
+    await settled();
+    context.mock.timers.tick(13_000);
+    await settled();
+    assert.deepEqual([service.sent, service.count('produce'), told.length], [[], 2, 1]);
+    await call.setTrack('mic', track('audio'));
+    assert.deepEqual(service.sent, ['mic on']);
+    isFull = false;
+    context.mock.timers.tick(13_000);
+    await screen;
+    assert.deepEqual([service.sent, told.length], [['mic on', 'screen on'], 1]);
+  }));
+
+test('a track for which there is no room is given up when it is wanted no more', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    await call.start();
+    service.answers.produce = () => {
+      throw new Refused('no_capacity', 'you send as many tracks as allowed');
+    };
+    void call.setTrack('screen', track('video'));
+    await settled();
+    assert.equal(service.count('produce'), 1);
+    let isDone = false;
+    void call.setTrack('screen', null).then(() => (isDone = true));
+    await settled();
+    assert.deepEqual([isDone, service.sent, service.count('produce')], [true, [], 1]);
+  }));
+
 test('a track that may have been made is ended when it is wanted no more', () =>
   withCall(async (service, call) => {
     await call.start();
