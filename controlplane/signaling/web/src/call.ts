@@ -69,6 +69,8 @@ const FINAL = new Set([
 ]);
 /** The server lets no socket in at this moment. */
 const NOT_NOW = new Set(['no_capacity', 'wrong_state']);
+/** A first connection that is not made by then is told of. */
+const UNREACHABLE_MS = 4_000;
 /** A new way that is not there by then is given up; the server waits a little longer. */
 const SWITCH_MS_MAX = 9_000;
 const LOOK_MS = 50;
@@ -206,14 +208,23 @@ export class Call {
 
   async start(): Promise<void> {
     this.step('joinStarted');
-    this.signaling.socket.connect();
+    const { socket } = this.signaling;
+    socket.connect();
+    // It is tried again and again, also where nothing says that it failed.
+    const late = setTimeout(() => this.notReached('The server cannot be reached.'), UNREACHABLE_MS);
     await new Promise<void>((resolve, reject) => {
-      if (this.signaling.socket.connected) return resolve();
-      this.signaling.socket.once('connect', () => resolve());
+      if (socket.connected) return resolve();
+      socket.once('connect', () => resolve());
       this.refused = (error) => reject(error);
-    });
+    }).finally(() => clearTimeout(late));
+    this.setState('connecting');
     this.refused = (error) => this.fail(error);
     await this.join();
+  }
+
+  /** What people are told while there was no connection yet; the first reason stays. */
+  private notReached(why: string): void {
+    if (this.state === 'connecting' && !this.why) this.setState('connecting', why);
   }
 
   /** Joins, and keeps trying while the media server is away. One at a time. */
@@ -565,6 +576,7 @@ export class Call {
       if (socket.active) return;
       this.step('refused', { message: error.message });
       if (NOT_NOW.has(codeOf(error))) {
+        this.notReached('The server takes nobody at this moment.');
         setTimeout(() => this.state !== 'left' && socket.connect(), REJOIN_MS_MAX);
         return;
       }

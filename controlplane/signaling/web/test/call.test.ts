@@ -86,6 +86,38 @@ test('a handshake that is refused at the start is told there', () =>
     await assert.rejects(call.start(), /has ended\. Open the call again/);
   }));
 
+test('a server that is not reached at first is told of until it is there', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const { socket } = call.signaling;
+    const connect = socket.connect;
+    (socket as any).connect = () => Object.defineProperty(socket, 'active', { value: true, configurable: true });
+    const starting = call.start();
+    starting.catch(() => {});
+    service.tell('connect_error', new Error('websocket error'));
+    assert.deepEqual([call.state, call.why], ['connecting', '']);
+    context.mock.timers.tick(5_000);
+    assert.deepEqual([call.state, call.why], ['connecting', 'The server cannot be reached.']);
+    const release = service.hold('joinRoom');
+    connect.call(socket);
+    await settled();
+    assert.deepEqual([call.state, call.why], ['connecting', '']);
+    release();
+    await starting;
+    assert.equal(call.state, 'connected');
+  }));
+
+test('a server that takes nobody yet is told of, too', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const { socket } = call.signaling;
+    (socket as any).connect = () => Object.defineProperty(socket, 'active', { value: false, configurable: true });
+    call.start().catch(() => {});
+    service.tell('connect_error', new Error('no_capacity: too many sockets; try again'));
+    context.mock.timers.tick(5_000);
+    assert.deepEqual([call.state, call.why], ['connecting', 'The server takes nobody at this moment.']);
+  }));
+
 test('who may only watch receives, and sends nothing', () =>
   withCall(async (service, call) => {
     const forbidden = () => {
