@@ -77,6 +77,8 @@ pub struct Link {
 struct Waiting {
     is_closed: bool,
     next: u64,
+    /// Commands for which there was no room.
+    refused: u64,
     /// When each was sent, or a part of its answer came.
     requests: BTreeMap<u64, (Instant, OnReply)>,
 }
@@ -115,6 +117,7 @@ impl Link {
             return Err(Refusal::Lost);
         }
         if waiting.requests.len() >= WAITING_MAX {
+            waiting.refused += 1;
             return Err(Refusal::Busy);
         }
         let id = waiting.next + 1;
@@ -122,6 +125,12 @@ impl Link {
         frame::write_frame(&mut bytes, FrameKind::Request, id, command)
             .map_err(|error| Refusal::Encode(error.to_string()))?;
         Ok(Ready { link: self, waiting, id, bytes })
+    }
+
+    /// How many commands found no room, since the connection was made.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).refused
     }
 
     /// How many commands wait for their answers.
@@ -159,6 +168,22 @@ impl Link {
         for (_, (_, on_reply)) in requests {
             on_reply(Err(Refusal::Lost));
         }
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    /// As many commands wait as may, until the result is called.
+    pub fn fill(&self) -> impl FnOnce() + use<> {
+        // Above all that are really sent.
+        const FIRST: u64 = 1 << 63;
+        let mut waiting = self.waiting.lock().unwrap();
+        let missing = WAITING_MAX - waiting.requests.len();
+        for id in (FIRST..).take(missing) {
+            waiting.requests.insert(id, (Instant::now(), Box::new(drop)));
+        }
+        let waiting = Arc::clone(&self.waiting);
+        move || waiting.lock().unwrap().requests.retain(|id, _| *id < FIRST)
     }
 }
 

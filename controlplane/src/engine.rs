@@ -470,8 +470,9 @@ fn refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::Command(error) => convert::problem(error),
         Refusal::Lost => lost(),
+        // It passes: who repeats it a moment later is served.
         Refusal::Busy => {
-            Problem::new(ErrorCode::NoCapacity, refusal.to_string()).with_retry_after(1)
+            Problem::new(ErrorCode::RateLimited, refusal.to_string()).with_retry_after(1)
         }
         Refusal::Encode(_) => Problem::new(ErrorCode::TooLarge, refusal.to_string()),
     }
