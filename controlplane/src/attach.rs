@@ -289,7 +289,8 @@ async fn poll_workers(engine: Arc<Engine>, link: dataplane::Link) {
         let asked = link
             .send(&Command::Workers, on_reply)
             .and_then(|()| link.send(&Command::Process, on_process));
-        if asked.is_err() {
+        // Where too many others wait it is asked the next time.
+        if asked == Err(Refusal::Lost) {
             return;
         }
     }

@@ -634,6 +634,7 @@ pub fn problem(error: &protocol::CommandError) -> api::Problem {
         Theirs::Unsupported | Theirs::UnknownCommand => api::ErrorCode::Unsupported,
         Theirs::Forbidden => api::ErrorCode::Forbidden,
         Theirs::NoCapacity => api::ErrorCode::NoCapacity,
+        Theirs::Busy => api::ErrorCode::RateLimited,
         Theirs::TooLarge => api::ErrorCode::TooLarge,
         Theirs::WorkerUnavailable | Theirs::Fenced | Theirs::Internal | Theirs::Unknown => {
             api::ErrorCode::DataplaneUnavailable
@@ -641,9 +642,9 @@ pub fn problem(error: &protocol::CommandError) -> api::Problem {
     };
     let problem = api::Problem::new(code, format!("the dataplane refused: {}", error.message));
     match code {
-        api::ErrorCode::NoCapacity | api::ErrorCode::DataplaneUnavailable => {
-            problem.with_retry_after(1)
-        }
+        api::ErrorCode::RateLimited
+        | api::ErrorCode::NoCapacity
+        | api::ErrorCode::DataplaneUnavailable => problem.with_retry_after(1),
         _ => problem,
     }
 }

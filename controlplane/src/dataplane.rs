@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -77,30 +77,60 @@ pub struct Link {
 struct Waiting {
     is_closed: bool,
     next: u64,
+    /// Commands for which there was no room.
+    refused: u64,
     /// When each was sent, or a part of its answer came.
     requests: BTreeMap<u64, (Instant, OnReply)>,
+}
+
+/// A command that will be sent: what can fail is behind it. No other one is sent meanwhile.
+pub struct Ready<'a> {
+    link: &'a Link,
+    waiting: MutexGuard<'a, Waiting>,
+    id: u64,
+    bytes: Vec<u8>,
+}
+
+impl Ready<'_> {
+    /// Sends it.
+    pub fn send(mut self, on_reply: OnReply) {
+        self.waiting.next = self.id;
+        self.waiting.requests.insert(self.id, (Instant::now(), on_reply));
+        // Under the lock, so that ids go out in ascending order. Where nobody writes any more the
+        // connection has ended: whoever reads sees that, and ends what waits.
+        let _ = self.link.bytes.send(self.bytes);
+    }
 }
 
 impl Link {
     /// Sends a command. If it could not be sent, `on_reply` is dropped without being called: the
     /// caller may hold the locks that it would take.
     pub fn send(&self, command: &Command, on_reply: OnReply) -> Result<(), Refusal> {
+        self.prepare(command)?.send(on_reply);
+        Ok(())
+    }
+
+    /// The same in two steps, for who has to know whether it can be sent.
+    pub fn prepare(&self, command: &Command) -> Result<Ready<'_>, Refusal> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.is_closed {
             return Err(Refusal::Lost);
         }
         if waiting.requests.len() >= WAITING_MAX {
+            waiting.refused += 1;
             return Err(Refusal::Busy);
         }
         let id = waiting.next + 1;
         let mut bytes = Vec::new();
         frame::write_frame(&mut bytes, FrameKind::Request, id, command)
             .map_err(|error| Refusal::Encode(error.to_string()))?;
-        // Under the lock, so that ids go out in ascending order.
-        self.bytes.send(bytes).map_err(|_| Refusal::Lost)?;
-        waiting.next = id;
-        waiting.requests.insert(id, (Instant::now(), on_reply));
-        Ok(())
+        Ok(Ready { link: self, waiting, id, bytes })
+    }
+
+    /// How many commands found no room, since the connection was made.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).refused
     }
 
     /// How many commands wait for their answers.
@@ -138,6 +168,22 @@ impl Link {
         for (_, (_, on_reply)) in requests {
             on_reply(Err(Refusal::Lost));
         }
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    /// As many commands wait as may, until the result is called.
+    pub fn fill(&self) -> impl FnOnce() + use<> {
+        // Above all that are really sent.
+        const FIRST: u64 = 1 << 63;
+        let mut waiting = self.waiting.lock().unwrap();
+        let missing = WAITING_MAX - waiting.requests.len();
+        for id in (FIRST..).take(missing) {
+            waiting.requests.insert(id, (Instant::now(), Box::new(drop)));
+        }
+        let waiting = Arc::clone(&self.waiting);
+        move || waiting.lock().unwrap().requests.retain(|id, _| *id < FIRST)
     }
 }
 

@@ -367,7 +367,7 @@ impl Engine {
                 }
                 match look(&mut state)? {
                     Step::Done(value) => return Ok((value, state.events.head())),
-                    Step::Ask(ask) => Err(self.send(&mut state, *ask)?),
+                    Step::Ask(ask) => Err(self.send(&mut state, *ask)),
                     Step::Wait(wait) => Ok(wait),
                 }
             };
@@ -385,19 +385,27 @@ impl Engine {
         }
     }
 
-    /// Sends a command; its answer is applied whether somebody still waits for it or not.
-    fn send<T: Send + 'static>(
-        self: &Arc<Self>,
-        state: &mut State,
-        ask: Ask<T>,
-    ) -> Result<Waiting<T>, Problem> {
-        let Some(link) = state.link.clone() else { return Err(lost()) };
+    /// Sends a command; its answer is applied whether somebody still waits for it or not. One that
+    /// cannot be sent is answered at once: what `look` has taken for it is given back as after a
+    /// refusal.
+    fn send<T: Send + 'static>(self: &Arc<Self>, state: &mut State, ask: Ask<T>) -> Waiting<T> {
         let (sender, receiver) = oneshot::channel();
         let engine = Arc::clone(self);
         let Ask { command, creates, then } = ask;
+        let link = state.link.clone();
+        let ready = link.as_ref().ok_or(Refusal::Lost).and_then(|link| link.prepare(&command));
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(refusal) => {
+                let result = then(state, Err(refused(&refusal)));
+                let seq = state.events.head();
+                let _ = sender.send(result.map(|value| (value, seq)));
+                return receiver;
+            }
+        };
         let created = creates.clone();
         let sent = Instant::now();
-        let on_reply = Box::new(move |answer: Result<Reply, Refusal>| {
+        ready.send(Box::new(move |answer: Result<Reply, Refusal>| {
             engine.metrics.time_command(sent.elapsed());
             let mut state = engine.lock();
             if let Some(creation) = &created {
@@ -411,12 +419,11 @@ impl Engine {
             drop(state);
             // Nobody waits any more after a timeout.
             let _ = sender.send(result.map(|value| (value, seq)));
-        });
-        link.send(&command, on_reply).map_err(|refusal| refused(&refusal))?;
+        }));
         if let Some(creation) = &creates {
             state.begin_creation(creation);
         }
-        Ok(receiver)
+        receiver
     }
 }
 
@@ -463,8 +470,9 @@ fn refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::Command(error) => convert::problem(error),
         Refusal::Lost => lost(),
+        // It passes: who repeats it a moment later is served.
         Refusal::Busy => {
-            Problem::new(ErrorCode::NoCapacity, refusal.to_string()).with_retry_after(1)
+            Problem::new(ErrorCode::RateLimited, refusal.to_string()).with_retry_after(1)
         }
         Refusal::Encode(_) => Problem::new(ErrorCode::TooLarge, refusal.to_string()),
     }

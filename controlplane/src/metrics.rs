@@ -214,6 +214,7 @@ struct Seen {
     log: [(&'static str, u64); 3],
     is_draining: bool,
     commands_waiting: usize,
+    commands_refused: u64,
     events: u64,
     event_bytes: usize,
     resources: [(&'static str, u32); 4],
@@ -265,6 +266,7 @@ impl Seen {
             log: engine.config.log.all(),
             is_draining: state.drain.is_some(),
             commands_waiting: state.link.as_ref().map_or(0, Link::waiting),
+            commands_refused: state.link.as_ref().map_or(0, Link::refused),
             events: state.events.head().number,
             event_bytes: state.events.bytes(),
             resources: [
@@ -312,7 +314,9 @@ impl Collector for Seen {
         let help = "Commands that wait for the dataplane's answer";
         gauge(encoder, "ironcast_control_commands_waiting", help, self.commands_waiting as u64)?;
         gauge(encoder, "ironcast_control_events", "Events of this epoch", self.events)?;
+        let help = "Commands for which too many others waited";
         let counts = [
+            ("commands_refused", help, self.commands_refused),
             ("audit_entries", "Entries of the audit", self.audit.0),
             ("audit_lines_dropped", "Audit entries that the file did not take", self.audit.1),
             ("quota_refusals", "Calls of principals that had enough", self.quota_refusals),

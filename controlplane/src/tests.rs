@@ -1,5 +1,5 @@
-//! A panic is one caller's problem. Here and not beside the other tests of the server, because no
-//! call of a caller panics: the fault has to be put in.
+//! A panic is one caller's problem, and a full queue is one of a moment. Here and not beside the other
+//! tests of the server, because no call of a caller brings these about: they have to be put in.
 
 #[path = "../tests/control/fake.rs"]
 #[allow(dead_code, reason = "written for the other tests")]
@@ -8,7 +8,7 @@ mod fake;
 #[allow(dead_code, reason = "written for the other tests")]
 mod http;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use http_body_util::BodyExt as _;
 use ironcast_protocol::{Command, command::Dump};
@@ -29,6 +29,21 @@ pub(crate) fn panic_if_wanted(engine: &Engine, call: &Call) {
         let _state = engine.lock();
         panic!("the test wants it");
     }
+}
+
+/// A server with a dataplane, in a folder of its own.
+async fn start(name: &str) -> (Server, Fake, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("ironcast-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut config = ServerConfig::in_folder(&folder);
+    let any = "127.0.0.1:0".parse().unwrap();
+    config.listen = any;
+    config.plain = Some(ironcast_config::Door::Tcp(any));
+    config.ops = None;
+    let fake = Fake::start(&config.dataplane_socket);
+    let server = Server::start(config).await.unwrap();
+    attached(&server).await;
+    (server, fake, folder)
 }
 
 async fn send(server: &Server, method: &str, path: &str, body: &'static str) -> Answer {
@@ -54,16 +69,7 @@ fn is_internal(answer: &Answer) {
 
 #[tokio::test]
 async fn a_panic_is_answered_and_everything_else_goes_on() {
-    let folder = std::env::temp_dir().join(format!("ironcast-panics-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let mut config = ServerConfig::in_folder(&folder);
-    let any = "127.0.0.1:0".parse().unwrap();
-    config.listen = any;
-    config.plain = Some(ironcast_config::Door::Tcp(any));
-    config.ops = None;
-    let fake = Fake::start(&config.dataplane_socket);
-    let server = Server::start(config).await.unwrap();
-    attached(&server).await;
+    let (server, fake, folder) = start("panics").await;
     let request = http::request("GET", "/v1/events", "");
     let stream = http::open(Way::Plain, server.plain.unwrap(), &[], request).await.unwrap();
 
@@ -84,6 +90,67 @@ async fn a_panic_is_answered_and_everything_else_goes_on() {
     let metrics = send(&server, "GET", "/v1/metrics", "").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.contains("ironcast_control_panics_total 2\n"), "{metrics}");
+    server.stop().await;
+    drop(fake);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn too_many_commands_at_once_are_a_passing_problem() {
+    let (server, fake, folder) = start("full").await;
+    let consumer = r#"{"id": "c", "transportId": "to", "producerId": "mic", "mid": "7",
+        "rtpCapabilities": {"codecs": [{"kind": "audio", "mimeType": "audio/opus",
+        "preferredPayloadType": 100, "clockRate": 48000, "channels": 2}], "headerExtensions": []}}"#;
+    for (path, body) in [
+        ("/v1/routers", r#"{"id": "room"}"#),
+        ("/v1/transports", r#"{"id": "from", "routerId": "room", "type": "webrtc"}"#),
+        ("/v1/transports", r#"{"id": "to", "routerId": "room", "type": "webrtc"}"#),
+        (
+            "/v1/producers",
+            r#"{"id": "mic", "transportId": "from", "kind": "audio", "rtpParameters": {"mid": "0",
+            "codecs": [{"mimeType": "audio/opus", "payloadType": 111, "clockRate": 48000,
+            "channels": 2}], "encodings": [{"ssrc": 1111}]}}"#,
+        ),
+    ] {
+        let made = send(&server, "POST", path, body).await;
+        assert_eq!(made.status, 201, "{:?}", made.json());
+    }
+    let link = server.engine.lock().link.clone().unwrap();
+    let free = link.fill();
+    for (method, path, body) in [
+        ("POST", "/v1/consumers", consumer),
+        ("POST", "/v1/routers", r#"{"id": "other"}"#),
+        ("POST", "/v1/producers/mic/pause", ""),
+        ("DELETE", "/v1/transports/to", ""),
+    ] {
+        let refused = send(&server, method, path, body).await;
+        let found = (refused.status, refused.json()["code"].clone());
+        assert_eq!(found, (429, "rate_limited".into()), "{method} {path}");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    // The workers' figures are asked for each second: also that goes on afterwards.
+    let waited = async {
+        while link.refused() < 5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited).await.expect("a question is refused");
+    let metrics = send(&server, "GET", "/v1/metrics", "").await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    assert!(metrics.contains("ironcast_control_commands_refused_total "), "{metrics}");
+    free();
+    // Nothing was taken for what was not done, its mid neither.
+    for (path, body) in [("/v1/consumers", consumer), ("/v1/routers", r#"{"id": "other"}"#)] {
+        let made = send(&server, "POST", path, body).await;
+        assert_eq!(made.status, 201, "{:?}", made.json());
+    }
+    let asked = fake.count("Workers");
+    let waited = async {
+        while fake.count("Workers") == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited).await.expect("figures again");
     server.stop().await;
     drop(fake);
     std::fs::remove_dir_all(&folder).unwrap();

@@ -351,7 +351,7 @@ impl Hub {
 
     fn ask(&mut self, token: u64, pending: Pending, message: ToWorker) -> Result<(), CommandError> {
         if self.pending.len() >= PENDING_MAX {
-            return Err(CommandError::new(ErrorCode::NoCapacity, "too many commands at once"));
+            return Err(CommandError::new(ErrorCode::Busy, "too many commands at once"));
         }
         let worker = pending.worker;
         if self.stuck.contains(&worker) {
@@ -369,7 +369,7 @@ impl Hub {
                 return Ok(());
             }
             Err(SendError::Full(())) => {
-                (ErrorCode::NoCapacity, format!("too many commands wait for worker {worker}"))
+                (ErrorCode::Busy, format!("too many commands wait for worker {worker}"))
             }
             Err(SendError::Closed(())) => {
                 (ErrorCode::WorkerUnavailable, format!("worker {worker} does not run now"))

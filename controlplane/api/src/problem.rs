@@ -32,7 +32,7 @@ pub enum ErrorCode {
     UnsupportedMediaType,
     /// 422: well-formed, but codecs, capabilities, modes or calls that this version does not have.
     Unsupported,
-    /// 429: too many requests; `retryAfter` says when.
+    /// 429: too many requests, or too much to do at this moment; `retryAfter` says when.
     RateLimited,
     /// 500: a fault of the server.
     Internal,

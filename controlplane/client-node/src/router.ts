@@ -253,9 +253,11 @@ export class Router extends Resource<RouterEvents, RouterObserverEvents> {
     kind: 'consumer' | 'producer', id: string, add: 'addConsumer' | 'addProducer',
   ): Promise<T> {
     const { transportId } = await this.session.client.call<Info>('GET', `/${kind}s/${id}`);
-    const isNew = !this.#transports.has(transportId);
-    const transport = await this.session.fetch('transport', transportId, (info: PipeTransportInfo, seq) =>
-      this.#addTransport(info, info.appData ?? {}, seq));
+    let isNew = false;
+    const transport = await this.session.fetch('transport', transportId, (info: PipeTransportInfo, seq) => {
+      isNew = true;
+      return this.#addTransport(info, info.appData ?? {}, seq);
+    });
     if (isNew) this.observer.safeEmit('newtransport', transport);
     const make = transport[add].bind(transport) as unknown as (info: Info, appData: AppData, seq: Seq) => T;
     return this.session.fetch(kind, id, (info: Info, seq) => make(info, info.appData ?? {}, seq));

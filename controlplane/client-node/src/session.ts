@@ -47,6 +47,8 @@ export class Session {
   readonly #owner: SessionOwner;
   readonly #stream: EventStream;
   readonly #known = new Map<string, Known>();
+  /** What is created, fetched or taken up just now: whoever wants it too gets the same object. */
+  readonly #coming = new Map<string, Promise<Known>>();
   readonly #waiting = new Map<string, ServerEvent[]>();
   /** Events of routers that are being taken up. */
   readonly #gathering = new Map<string, ServerEvent[]>();
@@ -75,11 +77,12 @@ export class Session {
   async create<Info, T extends Known>(kind: Kind, path: string, body: { id?: string | null | undefined }, make: (info: Info, seq: Seq) => T): Promise<T> {
     if (this.#closed) throw closedError('worker');
     const id = body.id ?? randomUUID();
-    if (this.#known.has(`${kind}/${id}`) || this.#waiting.has(`${kind}/${id}`)) {
+    const key = `${kind}/${id}`;
+    if (this.#known.has(key) || this.#coming.has(key)) {
       throw new IroncastError('already_exists', `this process has the ${kind} ${id} already`);
     }
     try {
-      return await this.#take(`${kind}/${id}`, () => this.client.called<Info>('POST', path, { ...body, id }), make);
+      return await this.#begin(key, this.#take(key, () => this.client.called<Info>('POST', path, { ...body, id }), make));
     } catch (error) {
       // Nobody knows whether it was made; an id of the caller's may be somebody else's, too.
       const { code } = error as IroncastError;
@@ -89,11 +92,28 @@ export class Session {
   }
 
   /** Makes an object of something that the server has; one that this process knows already is that. */
-  async fetch<Info, T extends Known>(kind: Kind, id: string, make: (info: Info, seq: Seq) => T): Promise<T> {
-    if (this.#closed) throw closedError('worker');
-    const known = this.#known.get(`${kind}/${id}`);
-    if (known) return known as T;
-    return this.#take(`${kind}/${id}`, () => this.client.called<Info>('GET', `/${kind}s/${id}`), make);
+  fetch<Info, T extends Known>(kind: Kind, id: string, make: (info: Info, seq: Seq) => T): Promise<T> {
+    const key = `${kind}/${id}`;
+    return this.#once(key, () => this.#take(key, () => this.client.called<Info>('GET', `/${kind}s/${id}`), make));
+  }
+
+  /** The object of this process, or the one that is made for it. */
+  async #once<T extends Known>(key: string, make: () => Promise<T>): Promise<T> {
+    for (;;) {
+      if (this.#closed) throw closedError('worker');
+      const known = this.#known.get(key);
+      if (known) return known as T;
+      const coming = this.#coming.get(key);
+      if (!coming) return this.#begin(key, make());
+      // What fails for another caller may work for this one.
+      await coming.catch(() => {});
+    }
+  }
+
+  #begin<T extends Known>(key: string, making: Promise<T>): Promise<T> {
+    const coming = making.finally(() => this.#coming.delete(key));
+    this.#coming.set(key, coming);
+    return coming;
   }
 
   /** What happens until the answer is there is told to the object afterwards. */
@@ -112,8 +132,11 @@ export class Session {
   }
 
   /** Makes objects of a router that the server has; what happens meanwhile is told to them afterwards. */
-  async adopt<T>(routerId: string, make: (router: RouterSnapshot, seq: Seq) => T): Promise<T> {
-    if (this.#closed) throw closedError('worker');
+  adopt<T extends Known>(routerId: string, make: (router: RouterSnapshot, seq: Seq) => T): Promise<T> {
+    return this.#once(`router/${routerId}`, () => this.#adopt(routerId, make));
+  }
+
+  async #adopt<T extends Known>(routerId: string, make: (router: RouterSnapshot, seq: Seq) => T): Promise<T> {
     const gathered: ServerEvent[] = [];
     this.#gathering.set(routerId, gathered);
     try {

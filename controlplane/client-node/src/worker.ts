@@ -71,7 +71,6 @@ export class Worker extends Emitter<WorkerEvents> {
   appData: AppData;
   readonly #session: Session;
   readonly #routers = new Map<string, Router>();
-  readonly #finding = new Map<string, Promise<Router>>();
   #closed = false;
 
   /** @internal */
@@ -123,21 +122,15 @@ export class Worker extends Emitter<WorkerEvents> {
   /** A router that another process made, or this one before it was started again, with all that is in it. */
   async findRouter(id: string): Promise<Router> {
     if (this.#closed) throw closedError('worker');
-    const known = this.#routers.get(id) ?? this.#finding.get(id);
-    if (known) return known;
-    const finding = this.#find(id).finally(() => this.#finding.delete(id));
-    this.#finding.set(id, finding);
-    return finding;
-  }
-
-  async #find(id: string): Promise<Router> {
+    let isNew = false;
     const router = await this.#session.adopt(id, (found, seq) => {
+      isNew = true;
       const router = this.#add(found, found.appData ?? {}, seq);
       this.#session.add(router);
       router.adopt(found, seq);
       return router;
     });
-    this.observer.safeEmit('newrouter', router);
+    if (isNew) this.observer.safeEmit('newrouter', router);
     return router;
   }
 

@@ -185,7 +185,10 @@ fn meaning(code: ErrorCode) -> &'static str {
             "codecs, capabilities, modes or calls that this version does not have; `pointer` names \
              the field"
         }
-        Code::RateLimited => "too many requests; come again after `Retry-After` seconds",
+        Code::RateLimited => {
+            "too many requests, or too much to do at this moment; come again after `Retry-After` \
+             seconds"
+        }
         Code::Internal => "a fault of the server, which it has noted in its log",
         Code::NoCapacity => {
             "the workers are full, or a limit of this host or principal is reached; come again \

@@ -455,6 +455,7 @@ async fn a_dataplane_that_refuses_leaves_nothing_behind() {
     let before = stage.state().await;
     let cases = [
         (E::NoCapacity, 503, "no_capacity"),
+        (E::Busy, 429, "rate_limited"),
         (E::Invalid, 400, "invalid_request"),
         (E::NotFound, 404, "not_found"),
         (E::AlreadyExists, 409, "already_exists"),

@@ -524,6 +524,8 @@ pub enum ErrorCode {
     Forbidden,
     /// A limit is reached.
     NoCapacity,
+    /// Too many commands wait at this moment: this one was not begun, and may be repeated.
+    Busy,
     /// A note, body or table over its limit.
     TooLarge,
     /// The worker does not answer or has died.

@@ -187,9 +187,9 @@ fn a_close_that_no_worker_takes_changes_nothing() {
     stage.ask(&room("c"));
     for _ in 0..2 {
         let refused = stage.ask(&close("a"));
-        assert_eq!(code(stage.reply(refused)), ErrorCode::NoCapacity);
+        assert_eq!(code(stage.reply(refused)), ErrorCode::Busy);
         let refused = stage.ask(&room("d"));
-        assert_eq!(code(stage.reply(refused)), ErrorCode::NoCapacity);
+        assert_eq!(code(stage.reply(refused)), ErrorCode::Busy);
     }
     assert_eq!((stage.work(), stage.work()), (close("b"), room("c")));
     // Everything is there, and what could not be made is not.
@@ -285,7 +285,7 @@ fn a_snapshot_that_cannot_be_completed_is_an_error() {
     stage.ask(&close("room-00000"));
     let Some(ToWorker::States { token, .. }) = question else { panic!("no question") };
     stage.answer(token, Ok(Answer::States(Vec::new())));
-    assert_eq!(code(stage.reply(asked)), ErrorCode::NoCapacity);
+    assert_eq!(code(stage.reply(asked)), ErrorCode::Busy);
     // It can be asked for again.
     stage.work();
     let asked = stage.ask(&Command::Snapshot);

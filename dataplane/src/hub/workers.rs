@@ -83,7 +83,7 @@ impl Hub {
                 slot.clone()
             }
             // It has more to do than to answer: that is no reason to take it for dead.
-            (Err(error), Some(slot)) if error.code == ErrorCode::NoCapacity => slot.clone(),
+            (Err(error), Some(slot)) if error.code == ErrorCode::Busy => slot.clone(),
             _ => None,
         };
         stats.unwrap_or_else(|| self.unheard(worker))

@@ -10,6 +10,9 @@ const BACK_MS = 3_000;
 /** What happens now; nothing when all is well. */
 export function happening(call: Pick<Call, 'state' | 'why' | 'isInterrupted' | 'goesOn'>, isOnline: boolean): string {
   switch (call.state) {
+    case 'connecting':
+      if (!call.why) return '';
+      return isOnline ? `${call.why} Trying again…` : 'You are offline. You join as soon as there is a network.';
     case 'reconnecting': {
       if (!isOnline) return 'You are offline. The call goes on as soon as there is a network.';
       const why = call.why || 'The connection is lost.';

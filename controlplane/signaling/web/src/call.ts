@@ -8,7 +8,7 @@ import { Chat } from './chat.ts';
 import { Direct } from './direct.ts';
 import { roomIdOf, type Options } from './options.ts';
 import { Served, type Listed } from './served.ts';
-import { patiently, Refused, Signaling } from './signaling.ts';
+import { hasNoRoom, patiently, Refused, Signaling } from './signaling.ts';
 import { inbound, nameOf, type RemoteTrack, type Source } from './tracks.ts';
 import { DirectVoices } from './voices.ts';
 
@@ -59,16 +59,18 @@ function drainingText(notice: { what?: string; deadline?: number | null }): stri
   return `This server is being taken out of service. ${rest}`;
 }
 
-/** There is no place: in the room, or for another room. */
+/** There is no place: in the room, for another room, or at the media server for what a call takes. */
 class Full extends Error {}
 /** So often it is looked whether there is one now. */
 const PLACE_MS = 3_000;
 /** Trying again does not help. */
 const FINAL = new Set([
-  'no_capacity', 'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
+  'invalid_request', 'unsupported', 'unauthorized', 'forbidden', 'token_expired', 'already_exists',
 ]);
 /** The server lets no socket in at this moment. */
 const NOT_NOW = new Set(['no_capacity', 'wrong_state']);
+/** A first connection that is not made by then is told of. */
+const UNREACHABLE_MS = 4_000;
 /** A new way that is not there by then is given up; the server waits a little longer. */
 const SWITCH_MS_MAX = 9_000;
 const LOOK_MS = 50;
@@ -206,14 +208,23 @@ export class Call {
 
   async start(): Promise<void> {
     this.step('joinStarted');
-    this.signaling.socket.connect();
+    const { socket } = this.signaling;
+    socket.connect();
+    // It is tried again and again, also where nothing says that it failed.
+    const late = setTimeout(() => this.notReached('The server cannot be reached.'), UNREACHABLE_MS);
     await new Promise<void>((resolve, reject) => {
-      if (this.signaling.socket.connected) return resolve();
-      this.signaling.socket.once('connect', () => resolve());
+      if (socket.connected) return resolve();
+      socket.once('connect', () => resolve());
       this.refused = (error) => reject(error);
-    });
+    }).finally(() => clearTimeout(late));
+    this.setState('connecting');
     this.refused = (error) => this.fail(error);
     await this.join();
+  }
+
+  /** What people are told while there was no connection yet; the first reason stays. */
+  private notReached(why: string): void {
+    if (this.state === 'connecting' && !this.why) this.setState('connecting', why);
   }
 
   /** Joins, and keeps trying while the media server is away. One at a time. */
@@ -253,7 +264,7 @@ export class Call {
     this.notices = [];
     const joined = await this.askToJoin().catch((error) => {
       this.notices = null;
-      throw error instanceof Refused && error.code === 'no_capacity' ? new Full(error.message) : error;
+      throw hasNoRoom(error) ? new Full((error as Refused).message) : error;
     });
     // Whoever left meanwhile is out of the room as well: that was asked for after the join.
     if (this.state === 'left') return;
@@ -293,7 +304,9 @@ export class Call {
       this.served.syncOwn(joined.producerIds);
       for (const { producerId, encodings } of joined.unwatched ?? []) this.served.sendWatched(producerId, encodings);
     } else {
-      await this.served.build(joined.rtpCapabilities, this.iceServers);
+      await this.served.build(joined.rtpCapabilities, this.iceServers).catch((error) => {
+        throw hasNoRoom(error) ? new Full('The media server has no place at this moment.') : error;
+      });
     }
     this.served.syncProducers();
   }
@@ -563,6 +576,7 @@ export class Call {
       if (socket.active) return;
       this.step('refused', { message: error.message });
       if (NOT_NOW.has(codeOf(error))) {
+        this.notReached('The server takes nobody at this moment.');
         setTimeout(() => this.state !== 'left' && socket.connect(), REJOIN_MS_MAX);
         return;
       }

@@ -102,9 +102,19 @@ function media(constraints: MediaStreamConstraints): Promise<MediaStream> {
   return navigator.mediaDevices.getUserMedia(constraints);
 }
 
+/** None where the browser does not tell: it chooses by itself then. */
 export async function listDevices(kind: MediaDeviceKind): Promise<MediaDeviceInfo[]> {
-  const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
-  return all.filter((device) => device.kind === kind && device.deviceId !== '');
+  try {
+    const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    return all.filter((device) => device.kind === kind && device.deviceId !== '');
+  } catch {
+    return [];
+  }
+}
+
+/** False in a browser without WebRTC, or where it is turned off. */
+export function canCall(): boolean {
+  return typeof RTCPeerConnection !== 'undefined';
 }
 
 /** Whether somebody closed the browser's own dialog, which is no error. */
@@ -149,14 +159,15 @@ export function inWords(error: unknown, what: string): string {
  * takes it a good part of a second. Done while people look at themselves, nobody waits for it.
  */
 export async function warmUp(): Promise<void> {
-  const connection = new RTCPeerConnection();
+  let connection: RTCPeerConnection | undefined;
   try {
+    connection = new RTCPeerConnection();
     connection.addTransceiver('audio');
     connection.addTransceiver('video');
     await connection.createOffer();
   } catch {
     // The join says what is wrong.
   } finally {
-    connection.close();
+    connection?.close();
   }
 }

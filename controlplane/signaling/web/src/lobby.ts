@@ -1,6 +1,6 @@
 // The first screen: who you are, which room, and how you look and sound.
 
-import { allInWords, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
+import { allInWords, canCall, openCamera, openMic, rememberedDevices, warmUp } from './devices.ts';
 import { icons } from './icons.ts';
 import { cleanRoom, remember, suggestRoom, type Options } from './options.ts';
 import { LevelMeter } from './levels.ts';
@@ -12,6 +12,9 @@ export interface Ready {
   mic: MediaStreamTrack | null;
   micMuted: boolean;
 }
+
+const CANNOT_CALL =
+  'This browser cannot make calls: it has no WebRTC, or it is turned off in its settings. Turn it on there, or come back with a current Chrome, Edge, Firefox or Safari.';
 
 /** Shows the screen; resolves when the person joins. */
 export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
@@ -53,6 +56,7 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   const hint = find<HTMLElement>('.empty p');
   const trouble = find<HTMLElement>('.trouble');
   const errors = new Map<string, unknown>();
+  const joinButton = find<HTMLButtonElement>('.primary');
   const avatar = find<HTMLElement>('.empty .avatar');
   const micButton = find<HTMLButtonElement>('[data-toggle=mic]');
   const cameraButton = find<HTMLButtonElement>('[data-toggle=camera]');
@@ -61,7 +65,11 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   nameInput.value = options.name;
   roomInput.value = options.room || suggestRoom();
   const ready: Ready = { camera: null, mic: null, micMuted: false };
-  let [wantsCamera, wantsMic] = [options.video, options.audio];
+  let [wantsCamera, wantsMic] = [options.video && canCall(), options.audio && canCall()];
+  if (!canCall()) {
+    errors.set('browser', new Error(CANNOT_CALL));
+    joinButton.disabled = true;
+  }
   let levels: LevelMeter | null = null;
 
   const show = () => {
@@ -128,13 +136,15 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
   };
 
   const remembered = rememberedDevices();
-  let opening: Promise<unknown> = Promise.all([camera(remembered.camera), mic(remembered.mic), warmUp()]).then(list);
+  let opening: Promise<unknown> = Promise.all([camera(remembered.camera), mic(remembered.mic), warmUp()]);
   show();
   nameInput.oninput = show;
-  // One after the other, and whoever joins meanwhile waits for what he chose last.
+  // One after the other, and whoever joins meanwhile waits for what he chose last. What fails keeps nobody
+  // from joining.
   const open = (device: () => Promise<void>): void => {
-    opening = opening.then(device);
+    opening = opening.then(device).catch((error) => console.warn(error));
   };
+  open(list);
   cameraSelect.onchange = () => open(() => camera(cameraSelect.value));
   micSelect.onchange = () => open(() => mic(micSelect.value));
   micButton.onclick = () => {
@@ -160,13 +170,14 @@ export function lobby(app: HTMLElement, options: Options): Promise<Ready> {
 
   return new Promise((resolve) => {
     const join = async () => {
+      if (!canCall()) return;
       const room = cleanRoom(roomInput.value);
       if (!room) {
         roomInput.setCustomValidity('Give the room a name');
         roomInput.reportValidity();
         return;
       }
-      find<HTMLButtonElement>('.primary').disabled = true;
+      joinButton.disabled = true;
       await opening;
       options.room = room;
       options.name = nameInput.value.trim() || 'Guest';

@@ -206,7 +206,7 @@ export class Room {
   }
 
   private async countCameras(): Promise<void> {
-    this.cameras = (await listDevices('videoinput').catch(() => [])).length;
+    this.cameras = (await listDevices('videoinput')).length;
     this.refresh();
   }
 

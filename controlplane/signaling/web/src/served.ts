@@ -4,7 +4,7 @@
 import { Device, type types } from 'mediasoup-client';
 import { cameraEncodings, layersOf, screenEncodings } from './encodings.ts';
 import type { Options } from './options.ts';
-import { isPassing, patiently, Refused, type Signaling } from './signaling.ts';
+import { hasNoRoom, isPassing, patiently, Refused, type Signaling } from './signaling.ts';
 import { fresh, nameOf, type RemoteTrack, scores, type Source } from './tracks.ts';
 
 /** A track that somebody sends, as the service tells it. */
@@ -14,6 +14,13 @@ export interface Listed {
   kind: 'audio' | 'video';
   paused?: boolean;
   appData?: { source?: Source; width?: number };
+}
+
+/** What mediasoup-client has the server told of a track. */
+interface Produced {
+  kind: types.MediaKind;
+  rtpParameters: types.RtpParameters;
+  appData: types.AppData;
 }
 
 export interface ServedOptions {
@@ -39,6 +46,8 @@ export interface ServedOptions {
 
 /** A failure that passes by itself sooner than this many tries is not worth a word. */
 const QUIET_TRIES = 3;
+/** A track for which there was no room is tried again so often, more or less. */
+const ROOM_MS = 10_000;
 const ICE_RESTART_MS_MIN = 2_500;
 const ICE_RESTARTS_MAX = 4;
 
@@ -64,6 +73,8 @@ export class Served {
   /** Sources whose sending is being brought in step just now. */
   private syncing = new Map<Source, Promise<void>>();
   private producing = new Set<Source>();
+  /** The last `produce` that was asked for, until it is known what became of it. */
+  private asking: Promise<unknown> = Promise.resolve();
   /** What the server has of ours: producer to whether it is paused there; undefined while that is not sure. */
   private told = new Map<string, boolean | undefined>();
   /** Paused whatever the buttons say. */
@@ -126,23 +137,37 @@ export class Served {
       throw error;
     }
     this.wire(this.sendTransport, 'connectProducerTransport');
-    this.sendTransport.on('produce', ({ kind, rtpParameters, appData }, done, failed) => {
-      const source = appData.source as Source;
-      const isWanted = () => generation === this.generation && this.host.local.has(source);
-      let paused = false;
-      const ask = () => {
-        // The connection took a while to be made: what is wanted may be another thing by now.
-        if (!isWanted()) throw new Refused('offline', 'It is not to be sent any more.');
-        paused = this.isToBePaused(source);
-        return this.signaling.request('produce', { kind, rtpParameters, paused, appData });
-      };
-      this.again(`Your ${nameOf(source)} could not be sent yet. Trying again…`, ask, isWanted).then(({ id }) => {
-        this.told.set(id, paused);
-        done({ id });
-      }, failed);
+    this.sendTransport.on('produce', (wanted, done, failed) => {
+      this.asking = this.askToProduce(wanted, generation).then(done, failed);
     });
     // What is sent does not hold up what is received.
     void this.syncAll();
+  }
+
+  /** Until the server has it, or it is known that it has not. */
+  private async askToProduce({ kind, rtpParameters, appData }: Produced, generation: number): Promise<{ id: string }> {
+    const source = appData.source as Source;
+    // No answer came to one that was sent: it may have been made. The server knows a repetition by its
+    // mid, so that one that is wanted no more is asked for again, and then ended by its id.
+    let isUnclear = false;
+    const isWanted = () => generation === this.generation && (isUnclear || this.host.local.has(source));
+    let paused = false;
+    const ask = async () => {
+      // The connection took a while to be made: what is wanted may be another thing by now.
+      if (!isWanted()) throw new Refused('offline', 'It is not to be sent any more.');
+      paused = this.isToBePaused(source);
+      try {
+        return await this.signaling.request('produce', { kind, rtpParameters, paused, appData });
+      } catch (error) {
+        const code = error instanceof Refused ? error.code : '';
+        isUnclear = code === 'timeout' || (isUnclear && code === 'offline');
+        throw error;
+      }
+    };
+    const { id } = await this.again(`Your ${nameOf(source)} could not be sent yet. Trying again…`, ask, isWanted);
+    // One that was there already may be paused as the first time, or not.
+    this.told.set(id, isUnclear ? undefined : paused);
+    return { id };
   }
 
   drop(): void {
@@ -153,6 +178,7 @@ export class Served {
     this.consuming.clear();
     this.syncing.clear();
     this.producing.clear();
+    this.asking = Promise.resolve();
     this.told.clear();
     this.restarts.clear();
     this.sendTransport?.close();
@@ -241,6 +267,24 @@ export class Served {
       },
       (ms) => this.pause(ms),
     );
+  }
+
+  /**
+   * Where there is no room it is tried again later, for as long as it is wanted. Not within `again`: a track
+   * that waits there for its `produce` holds up whatever else is sent.
+   */
+  private async untilThereIsRoom<T>(text: string, attempt: () => Promise<T>, isWanted: () => boolean): Promise<T> {
+    for (let times = 1; ; times++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (!hasNoRoom(error) || !isWanted()) throw error;
+        this.host.step('noRoom', { text, times });
+        if (times === 1) this.host.problem(text);
+        await this.pause(ROOM_MS * (0.75 + Math.random() / 2));
+        if (this.host.isLeft() || !isWanted()) throw error;
+      }
+    }
   }
 
   // ---- what the service tells --------------------------------------------------------------
@@ -340,8 +384,9 @@ export class Served {
     const { generation } = this;
     const isWanted = () => generation === this.generation && this.listed.has(producerId);
     const later = `A ${listed.kind} stream could not be received yet. Trying again…`;
+    const ask = () => this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
     try {
-      const made = await this.again(later, () => this.signaling.request('consume', { producerId }), isWanted);
+      const made = await this.untilThereIsRoom(later, ask, isWanted);
       const recvTransport = await receiving;
       if (generation !== this.generation) return true;
       const consumer = await recvTransport.consume({
@@ -407,6 +452,7 @@ export class Served {
   /** The buttons, or a device, changed what is to be sent of a source. Done when it is sent so. */
   changed(source: Source): Promise<void> {
     this.held.delete(source);
+    this.wake();
     return this.sync(source);
   }
 
@@ -427,12 +473,19 @@ export class Served {
       if (producerIds && !producerIds.includes(producer.id)) this.forgetOwn(source, producer);
       else this.told.set(producer.id, undefined);
     }
-    for (const id of producerIds ?? []) {
-      // Made there, but the answer was lost on the way.
-      if (!this.told.has(id)) this.endAtServer(id).catch((error) => this.host.step('stopFailed', { message: String(error) }));
-    }
+    void this.endStrays((producerIds ?? []).filter((id) => !this.told.has(id)));
     this.wake();
     void this.syncAll();
+  }
+
+  /** Made there, but the answer was lost on the way. One may be what is asked for again just now. */
+  private async endStrays(producerIds: string[]): Promise<void> {
+    const { generation } = this;
+    await this.asking;
+    if (generation !== this.generation) return;
+    for (const id of producerIds) {
+      if (!this.told.has(id)) this.endAtServer(id).catch((error) => this.host.step('stopFailed', { message: String(error) }));
+    }
   }
 
   private async syncAll(): Promise<void> {
@@ -478,7 +531,7 @@ export class Served {
     if (!transport || this.host.isLeft()) return null;
     const track = this.host.local.get(source);
     const producer = this.producers.get(source);
-    if (!producer) return track ? () => this.produce(source, track, transport) : null;
+    if (!producer) return track ? () => this.produceWithRoom(source, track, transport) : null;
     if (!track && source === 'screen') return () => this.stop(source, producer);
     const paused = this.isToBePaused(source);
     if (producer.paused !== paused) {
@@ -488,6 +541,12 @@ export class Served {
     if (track && producer.track !== track) return () => producer.replaceTrack({ track });
     if (this.told.get(producer.id) !== paused) return () => this.tellPaused(source, producer, paused);
     return null;
+  }
+
+  private produceWithRoom(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<void> {
+    const isWanted = () => transport === this.sendTransport && this.host.local.get(source) === track;
+    const later = `There is no room for your ${nameOf(source)} at this moment. Trying again…`;
+    return this.untilThereIsRoom(later, () => this.produce(source, track, transport), isWanted);
   }
 
   private async produce(source: Source, track: MediaStreamTrack, transport: types.Transport): Promise<void> {

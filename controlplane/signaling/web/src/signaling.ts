@@ -2,7 +2,11 @@
 
 import { io, type Socket } from 'socket.io-client';
 
-const ANSWER_TIME_MS_MAX = 10_000;
+/**
+ * Longer than the service works on a request (15 s, `REQUEST_TIME_MAX` in `gateway.rs`): its late answer
+ * is heard. Where the socket ends, nobody waits for so long.
+ */
+const ANSWER_TIME_MS_MAX = 20_000;
 const HEARTBEAT_MS = 10_000;
 const AGAIN_MS_FIRST = 300;
 const AGAIN_MS_MAX = 8_000;
@@ -30,6 +34,11 @@ export class Refused extends Error {
 /** Whether the same request may work a moment later. */
 export function isPassing(error: unknown): boolean {
   return error instanceof Refused && PASSING.has(error.code);
+}
+
+/** Whether there is no room for what was asked for; there may be when something else has ended. */
+export function hasNoRoom(error: unknown): boolean {
+  return error instanceof Refused && error.code === 'no_capacity';
 }
 
 const sleep = (ms: number) => new Promise<void>((resolve) => void setTimeout(resolve, ms));

@@ -14,6 +14,9 @@ test('what happens to the connection is said, and nothing while all is well', ()
   assert.equal(happening(away, true), 'The media server is not available yet. Trying again…');
   assert.match(happening({ ...away, goesOn: true }, true), /Trying again… You still hear and see each other\.$/);
   assert.match(happening(away, false), /You are offline/);
+  const first = { ...call, state: 'connecting' as const, why: 'The server cannot be reached.' };
+  assert.equal(happening(first, true), 'The server cannot be reached. Trying again…');
+  assert.match(happening(first, false), /You are offline\. You join as soon/);
   for (const state of ['connecting', 'waiting', 'left'] as const) assert.equal(happening({ ...call, state }, true), '');
 });
 

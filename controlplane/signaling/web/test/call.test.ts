@@ -86,6 +86,38 @@ test('a handshake that is refused at the start is told there', () =>
     await assert.rejects(call.start(), /has ended\. Open the call again/);
   }));
 
+test('a server that is not reached at first is told of until it is there', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const { socket } = call.signaling;
+    const connect = socket.connect;
+    (socket as any).connect = () => Object.defineProperty(socket, 'active', { value: true, configurable: true });
+    const starting = call.start();
+    starting.catch(() => {});
+    service.tell('connect_error', new Error('websocket error'));
+    assert.deepEqual([call.state, call.why], ['connecting', '']);
+    context.mock.timers.tick(5_000);
+    assert.deepEqual([call.state, call.why], ['connecting', 'The server cannot be reached.']);
+    const release = service.hold('joinRoom');
+    connect.call(socket);
+    await settled();
+    assert.deepEqual([call.state, call.why], ['connecting', '']);
+    release();
+    await starting;
+    assert.equal(call.state, 'connected');
+  }));
+
+test('a server that takes nobody yet is told of, too', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const { socket } = call.signaling;
+    (socket as any).connect = () => Object.defineProperty(socket, 'active', { value: false, configurable: true });
+    call.start().catch(() => {});
+    service.tell('connect_error', new Error('no_capacity: too many sockets; try again'));
+    context.mock.timers.tick(5_000);
+    assert.deepEqual([call.state, call.why], ['connecting', 'The server takes nobody at this moment.']);
+  }));
+
 test('who may only watch receives, and sends nothing', () =>
   withCall(async (service, call) => {
     const forbidden = () => {
@@ -157,4 +189,44 @@ test('a track whose way broke while it was being resumed is received anew', () =
     };
     release();
     await until('Bob is heard', () => call.consumers.size === 1 && !call.consumers.has(first));
+  }));
+
+for (const event of ['createProducerTransport', 'createConsumerTransport']) {
+  test(`who gets no place at the media server waits for one: ${event}`, (context) =>
+    withCall(async (service, call) => {
+      context.mock.timers.enable({ apis: ['setTimeout'] });
+      service.answers[event] = () => {
+        throw new Refused('no_capacity', '500 transports on this worker, and 500 are allowed');
+      };
+      const starting = call.start();
+      starting.catch(() => {});
+      await settled();
+      assert.deepEqual([call.state, call.why], ['waiting', 'The media server has no place at this moment.']);
+      delete service.answers[event];
+      service.answers.joinRoom = () => service.joined({ resumed: true, transportIds: [], producerIds: [] });
+      context.mock.timers.tick(4_000);
+      await settled();
+      assert.equal(call.state, 'connected');
+      await starting;
+    }));
+}
+
+test('a track for which there is no room is received when there is some', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const told: string[] = [];
+    call.on('problem', (text) => told.push(text));
+    service.others.set('voice', { producerId: 'voice', participantId: 'bob', kind: 'audio', paused: false });
+    service.answers.consume = () => {
+      throw new Refused('no_capacity', 'you receive as many tracks as allowed');
+    };
+    await call.start();
+    for (let times = 1; times <= 3; times++) {
+      await settled();
+      assert.deepEqual([service.count('consume'), call.consumers.size], [times, 0]);
+      if (times === 3) delete service.answers.consume;
+      context.mock.timers.tick(13_000);
+    }
+    await settled();
+    assert.deepEqual([call.consumers.size, told.length], [1, 1]);
   }));

@@ -46,7 +46,7 @@ export async function settled(): Promise<void> {
 export class Service {
   readonly asked: { event: string; payload: any }[] = [];
   /** What the server has of the one whose call it is. */
-  readonly own = new Map<string, { source: string; paused: boolean }>();
+  readonly own = new Map<string, { source: string; paused: boolean; mid: string }>();
   /** What others send. */
   readonly others = new Map<string, any>();
   /** Event to what is answered instead of the usual. */
@@ -116,11 +116,8 @@ export class Service {
       case 'createProducerTransport':
       case 'createConsumerTransport':
         return testFakeParameters.generateTransportRemoteParameters();
-      case 'produce': {
-        const id = `own-${++this.ids}`;
-        this.own.set(id, { source: payload.appData.source, paused: payload.paused });
-        return { id };
-      }
+      case 'produce':
+        return this.produced(payload);
       case 'pauseProducer':
       case 'resumeProducer': {
         const there = this.own.get(payload.producerId);
@@ -141,6 +138,14 @@ export class Service {
       default:
         return {};
     }
+  }
+
+  /** A track is made. One that has its mid is the same, asked for again. */
+  produced({ paused, appData, rtpParameters }: any): { id: string } {
+    for (const [id, { mid }] of this.own) if (mid === rtpParameters.mid) return { id };
+    const id = `own-${++this.ids}`;
+    this.own.set(id, { source: appData.source, paused, mid: rtpParameters.mid });
+    return { id };
   }
 
   /** An answer to `joinRoom`; `more` instead of the usual. */

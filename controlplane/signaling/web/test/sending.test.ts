@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Refused } from '../src/signaling.ts';
 import { type Service, settled, track, until, withCall } from './fakes.ts';
 
 /** Begins something, and waits until it has asked for `event`, whose answer waits; gives what lets that go on. */
@@ -116,7 +117,7 @@ test('a track whose answer was lost is not sent twice', () =>
     await call.start();
     const release = await heldAt(service, 'produce', () => call.setTrack('camera', track('video')));
     // It was made, and the answer did not arrive.
-    service.own.set('lost', { source: 'camera', paused: false });
+    service.own.set('lost', { source: 'camera', paused: false, mid: 'none' });
     service.answers.joinRoom = () => service.resumed();
     service.lose();
     release();
@@ -126,6 +127,100 @@ test('a track whose answer was lost is not sent twice', () =>
     await until('it is sent', () => call.producers.has('camera'));
     await settled();
     assert.deepEqual([service.sent, service.own.has('lost')], [['camera on'], false]);
+  }));
+
+test('a track for which there is no room is sent when there is some, and holds up no other', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const told: string[] = [];
+    call.on('problem', (text) => told.push(text));
+    await call.start();
+    let isFull = true;
+    service.answers.produce = ({ appData }) => {
+      if (isFull && appData.source === 'screen') throw new Refused('no_capacity', 'you send as many tracks as allowed');
+    };
+    const screen = call.setTrack('screen', track('video'));
+    await settled();
+    context.mock.timers.tick(13_000);
+    await settled();
+    assert.deepEqual([service.sent, service.count('produce'), told.length], [[], 2, 1]);
+    await call.setTrack('mic', track('audio'));
+    assert.deepEqual(service.sent, ['mic on']);
+    isFull = false;
+    context.mock.timers.tick(13_000);
+    await screen;
+    assert.deepEqual([service.sent, told.length], [['mic on', 'screen on'], 1]);
+  }));
+
+test('a track for which there is no room is given up when it is wanted no more', (context) =>
+  withCall(async (service, call) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    await call.start();
+    service.answers.produce = () => {
+      throw new Refused('no_capacity', 'you send as many tracks as allowed');
+    };
+    void call.setTrack('screen', track('video'));
+    await settled();
+    assert.equal(service.count('produce'), 1);
+    let isDone = false;
+    void call.setTrack('screen', null).then(() => (isDone = true));
+    await settled();
+    assert.deepEqual([isDone, service.sent, service.count('produce')], [true, [], 1]);
+  }));
+
+test('a track that may have been made is ended when it is wanted no more', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    let asked = 0;
+    service.answers.produce = (payload) => {
+      if (++asked > 1) return undefined;
+      service.produced(payload);
+      throw new Refused('timeout', 'The server does not answer.');
+    };
+    const release = await heldAt(service, 'produce', () => call.setTrack('screen', track('video')));
+    const stopped = call.setTrack('screen', null);
+    release();
+    await stopped;
+    assert.deepEqual([service.sent, call.producers.size, asked], [[], 0, 2]);
+  }));
+
+test('a track that may have been made is as the buttons say', () =>
+  withCall(async (service, call) => {
+    const mic = track('audio');
+    call.local.set('mic', mic);
+    let asked = 0;
+    service.answers.produce = (payload) => {
+      if (++asked > 1) return undefined;
+      service.produced(payload);
+      throw new Refused('timeout', 'The server does not answer.');
+    };
+    const release = await heldAt(service, 'produce', () => call.start());
+    const muted = call.setMicMuted(true);
+    release();
+    await muted;
+    assert.deepEqual([service.sent, asked], [['mic off'], 2]);
+  }));
+
+test('a track that is found again by its mid is not ended as a stranger', () =>
+  withCall(async (service, call) => {
+    await call.start();
+    const release = await heldAt(service, 'produce', () => call.setTrack('camera', track('video')));
+    service.answers.joinRoom = () => service.resumed();
+    // It was made, the answer did not arrive, and what is to end it fails at first.
+    const { payload } = service.asked.find(({ event }) => event === 'produce')!;
+    const { id } = service.produced(payload);
+    let ends = 0;
+    service.answers.stopProducing = () => {
+      if (++ends === 1) throw new Refused('media_unavailable', 'The media server is away.');
+    };
+    service.lose();
+    release();
+    await settled();
+    call.signaling.socket.connect();
+    await until('it is sent', () => call.producers.has('camera'));
+    (call.served as any).wake();
+    await settled();
+    assert.deepEqual([service.sent, call.producers.get('camera')?.id, ends], [['camera on'], id, 0]);
   }));
 
 test('a track that the server lost is sent anew', () =>
