@@ -4,12 +4,22 @@
 
 use ironcast_protocol::{Event, media::MediaKind};
 
-use crate::{MS, Nanos, SECOND, key::TransportKey, key_frame::Wish, next_of, worker::Worker};
+use crate::{
+    MS, Nanos, SECOND,
+    key::{ConsumerKey, TransportKey},
+    key_frame::Wish,
+    next_of,
+    worker::Worker,
+};
 
 /// Time between two sets of reports to a publisher, and between two reports about a sent track.
 const REPORTS_EVERY: Nanos = SECOND;
 /// The moments at which a transport has the latter.
 const REPORTS_SLOT: Nanos = SECOND / 4;
+/// Sent tracks that a round of such reports passes in one call: some 100 us.
+const PASSED_AT_ONCE: usize = 512;
+/// One that is reported about counts as so many more.
+const REPORT: usize = 7;
 /// Before the peer's answers tell.
 const RTT_DEFAULT: Nanos = 100 * MS;
 
@@ -172,9 +182,10 @@ impl Worker {
         self.repeat_pauses(key, now);
     }
 
-    /// Once a second for each consumer: a sender report, and its score if it has changed.
+    /// Once a second for each consumer: a sender report, and its score if it has changed. As many as
+    /// there is time for; the others soon after.
     fn report_to_receiver(&mut self, key: TransportKey, now: Nanos) {
-        let Some(transport) = self.transports.get(key) else {
+        let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
         if !transport.is_ready() || now < transport.sender_reports_at {
@@ -182,11 +193,14 @@ impl Worker {
         }
         // All of one transport have a few moments a second in common, and no two transports any.
         let next = next_of(transport.began, REPORTS_SLOT, now + REPORTS_EVERY - REPORTS_SLOT);
-        let mut first = Nanos::MAX;
-        for index in 0..transport.consumers.len() {
-            let Some(consumer_key) = self.transports.get(key).map(|t| t.consumers[index]) else {
-                return;
-            };
+        let mut round = std::mem::take(&mut transport.report_round);
+        let mut left = PASSED_AT_ONCE;
+        while left > 0
+            && let Some(&consumer_key) =
+                self.transports.get(key).and_then(|transport| transport.consumers.get(round.at))
+        {
+            round.at += 1;
+            left -= 1;
             let Some(consumer) = self.consumers.get_mut(consumer_key) else {
                 continue;
             };
@@ -199,27 +213,36 @@ impl Worker {
             }
             // One that is paused begins again with the next look.
             if self.producers.get(consumer.producer).is_some_and(|producer| !producer.paused) {
-                first = first.min(consumer.report_at);
+                round.first = round.first.min(consumer.report_at);
             }
-            if !is_due {
-                continue;
+            if is_due {
+                left = left.saturating_sub(REPORT);
+                self.report_about(key, consumer_key, now);
             }
-            if let Some(stream) = consumer.take_used_up() {
-                let consumer = consumer.id.clone();
-                self.events.push(Event::ConsumerExhausted { consumer, stream });
-            }
-            let score = self.whole_score(consumer_key);
-            let Some(consumer) = self.consumers.get_mut(consumer_key) else { continue };
-            if let Some(score) = score.filter(|score| *score != consumer.announced_score) {
-                consumer.announced_score = score.clone();
-                let consumer = consumer.id.clone();
-                self.events.push(Event::ConsumerScore { consumer, score });
-            }
-            self.write_sender_report(key, consumer_key, now);
         }
-        if let Some(transport) = self.transports.get_mut(key) {
-            transport.sender_reports_at = first;
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if round.at < transport.consumers.len() {
+            transport.sender_reports_at = now + MS;
+            transport.report_round = round;
+        } else {
+            transport.sender_reports_at = round.first;
         }
+    }
+
+    fn report_about(&mut self, key: TransportKey, consumer_key: ConsumerKey, now: Nanos) {
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        if let Some(stream) = consumer.take_used_up() {
+            let consumer = consumer.id.clone();
+            self.events.push(Event::ConsumerExhausted { consumer, stream });
+        }
+        let score = self.whole_score(consumer_key);
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        if let Some(score) = score.filter(|score| *score != consumer.announced_score) {
+            consumer.announced_score = score.clone();
+            let consumer = consumer.id.clone();
+            self.events.push(Event::ConsumerScore { consumer, score });
+        }
+        self.write_sender_report(key, consumer_key, now);
     }
 }
 

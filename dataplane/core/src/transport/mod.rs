@@ -72,6 +72,22 @@ pub struct TrafficCounters {
     pub rtx_sent: Traffic,
 }
 
+/// How far a round of sender reports is: of very many sent tracks it takes some calls. One that is moved
+/// to a place that the round has passed waits for the next round.
+#[derive(Debug)]
+pub(crate) struct ReportRound {
+    /// Place of the next one.
+    pub(crate) at: usize,
+    /// When the first of those before it is due.
+    pub(crate) first: Nanos,
+}
+
+impl Default for ReportRound {
+    fn default() -> Self {
+        Self { at: 0, first: Nanos::MAX }
+    }
+}
+
 /// One peer.
 #[derive(Debug)]
 pub struct Transport {
@@ -120,8 +136,9 @@ pub struct Transport {
     pub(crate) layers_at: Nanos,
     /// It is among those whose layers are to be looked at.
     pub(crate) awaits_look: bool,
-    /// When the first sender report of its sent tracks is due, or earlier.
+    /// When the first sender report of its sent tracks is due, or earlier; or a round of them goes on.
     pub(crate) sender_reports_at: Nanos,
+    pub(crate) report_round: ReportRound,
     /// What is done now and then for many of them is done at moments counted from here.
     pub(crate) began: Nanos,
     pub(crate) reports_at: Nanos,
@@ -179,6 +196,7 @@ impl Transport {
             layers_at: now,
             awaits_look: false,
             sender_reports_at: Nanos::MAX,
+            report_round: ReportRound::default(),
             began: now,
             reports_at: now + crate::SECOND,
             publisher_rtt: RoundTrip::default(),

@@ -211,6 +211,42 @@ fn reports_that_were_late_together_do_not_stay_together() {
     assert!(*most <= 8, "{most} of {VIEWERS} in one moment");
 }
 
+/// Who is sent very many tracks has the reports about them in portions: all of them, once a second.
+#[test]
+fn reports_about_very_many_tracks_leave_in_portions() {
+    const TRACKS: usize = 300;
+    let mut world = World::new(518);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.run(2 * SECOND);
+    // He has no room for what he would say of all of them.
+    world.peers[bob].reports = false;
+    let mut tracks = Vec::new();
+    for number in 0..TRACKS {
+        let (mut create, setup) = world.consume_command(bob, "mic", &Want::default());
+        create.id = number.to_string();
+        let now = world.now;
+        world.worker().apply_consume(&create, 100, now).unwrap();
+        tracks.push(setup.ssrc);
+        world.peers[bob].inboxes.insert(setup.ssrc, Inbox::new(setup));
+    }
+    world.run(100 * MS);
+    // What was said of it stays true.
+    world.peers[alice].track("mic").muted = true;
+    world.run(5 * SECOND);
+    let since = world.now;
+    world.run(3 * SECOND);
+    let mut moments = std::collections::BTreeMap::<Nanos, usize>::new();
+    for ssrc in &tracks {
+        let reports = &world.peers[bob].inbox(*ssrc).sender_reports;
+        let times: Vec<_> = reports.iter().map(|(at, ..)| *at).filter(|at| *at >= since).collect();
+        assert_eq!(times.len(), 3, "{times:?}");
+        times.iter().for_each(|at| *moments.entry(at / (MS / 2)).or_default() += 1);
+    }
+    let most = moments.values().max().unwrap();
+    assert!(*most <= 64, "{most} of {TRACKS} in one turn");
+}
+
 #[test]
 fn feedback_is_complete_and_its_times_are_those_of_arrival() {
     for (seed, hold) in [(520, 0), (521, 5 * MS), (522, 20 * MS)] {
