@@ -275,7 +275,7 @@ impl Consumer {
             rtx,
             rtx_seq: first_seq,
             nack,
-            resends: Resends::new(producer.kind),
+            resends: Resends::default(),
             cname,
             clock_rate: media.clock_rate,
             priority: 1,

@@ -204,6 +204,7 @@ impl Worker {
             let Some(consumer) = self.consumers.get_mut(consumer_key) else {
                 continue;
             };
+            consumer.resends.rest(now);
             if consumer.paused {
                 continue;
             }
