@@ -10,7 +10,7 @@ use std::{
 };
 
 use ironcast_core::{
-    Arrival, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     batch::{Batch, PathId},
     closing::PORTION,
     link::{plain::Sockets, webrtc::ice::Credentials},
@@ -56,8 +56,9 @@ const PASSWORD_CHARS: usize = 24;
 /// Ports that are tried for TCP before a transport is refused.
 const TCP_PORTS_TRIED: usize = 8;
 
-/// Orders that waited behind a close, carried out in one turn.
-const ORDERS_AT_ONCE: usize = 64;
+/// For so long orders that waited are carried out in one turn; one is in any case. Most take some
+/// microseconds, a transport with sockets of its own a hundred.
+const ORDERS_TIME: Nanos = MS / 2;
 
 /// What a worker's engine is made of, beside the core.
 pub struct Parts {
@@ -277,13 +278,20 @@ impl<S: Sealer> WorkerEngine<S> {
 
     /// Goes on with what is being closed, and then with what waits behind it.
     fn go_on(&mut self, io: &mut Io, now: Nanos) {
-        for _ in 0..ORDERS_AT_ONCE {
-            self.close_portion();
-            if self.closing.is_some() {
-                break;
-            }
-            let Some(order) = self.behind.pop_front() else { break };
-            self.carry_out(order, io, now);
+        self.close_portion();
+        if !self.behind.is_empty() {
+            while_there_is_time(
+                io,
+                |io| io.now(),
+                |io| {
+                    if self.closing.is_none()
+                        && let Some(order) = self.behind.pop_front()
+                    {
+                        self.carry_out(order, io, now);
+                    }
+                    self.closing.is_none() && !self.behind.is_empty()
+                },
+            );
         }
         self.portion = PORTION;
     }
@@ -672,6 +680,16 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 }
 
+/// Does one step, and others until [`ORDERS_TIME`] has passed; `step` says whether there is another.
+fn while_there_is_time<T>(
+    on: &mut T,
+    clock: impl Fn(&T) -> Nanos,
+    mut step: impl FnMut(&mut T) -> bool,
+) {
+    let until = clock(on) + ORDERS_TIME;
+    while step(on) && clock(on) < until {}
+}
+
 /// A listener on each local address. True if there is one at all.
 fn open_listeners(io: &mut Io, addresses: &[std::net::IpAddr], port: u16) -> Opening {
     let mut opened = Vec::new();
@@ -757,5 +775,26 @@ fn dtls_failure(failure: Failure) -> DtlsFailure {
         Failure::Refused(_) => DtlsFailure::Refused,
         Failure::Protocol => DtlsFailure::Protocol,
         Failure::Internal => DtlsFailure::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_is_always_taken_and_others_while_there_is_time() {
+        for (each, steps) in [(0, 100), (MS / 10, 5), (MS / 5, 3), (10 * MS, 1)] {
+            let (mut clock, mut taken) = (7 * SECOND, 0);
+            while_there_is_time(
+                &mut clock,
+                |clock| *clock,
+                |clock| {
+                    (*clock, taken) = (*clock + each, taken + 1);
+                    taken < 100
+                },
+            );
+            assert_eq!(taken, steps, "each takes {each} ns");
+        }
     }
 }
