@@ -13,6 +13,7 @@ use ironcast_core::{
     Arrival, MS, Nanos, SECOND,
     batch::{Batch, PathId},
     closing::PORTION,
+    hottest::Search,
     link::{plain::Sockets, webrtc::ice::Credentials},
     srtp::{MasterKey, Sealer},
     worker::{Action, Ingress, Worker},
@@ -108,17 +109,22 @@ pub struct WorkerEngine<S> {
     arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
-    /// A close that is carried out in portions, and what waits behind it: whoever asked later
-    /// finds it done.
-    closing: Option<u64>,
+    /// What is carried out in portions, and what waits behind it: whoever asked later finds it done.
+    long: Option<(u64, Long)>,
     behind: VecDeque<ToWorker>,
     /// What may still be closed in this turn.
-    portion: usize,
+    closed_left: usize,
     /// What the handshake threads are told.
     orders: Orders,
     /// What was for workers that are not there.
     for_nobody: u64,
     turned_at: Nanos,
+}
+
+/// What takes more than one turn.
+enum Long {
+    Close,
+    Hottest(Search),
 }
 
 /// What the last whole second looked like.
@@ -144,9 +150,9 @@ impl<S: Sealer> WorkerEngine<S> {
             arrivals: Vec::with_capacity(4_096),
             delays: DelayHistogram::default(),
             rates: Rates::default(),
-            closing: None,
+            long: None,
             behind: VecDeque::new(),
-            portion: PORTION,
+            closed_left: PORTION,
             orders: Orders::default(),
             for_nobody: 0,
             turned_at: 0,
@@ -210,16 +216,13 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::ConsumerStats(named) => {
                 core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
             }
-            Command::Hottest(most) => {
-                let count = usize::from(most.count.min(HOTTEST_MAX));
-                Ok(Reply::Hottest(core.hottest(count, now)))
-            }
             Command::TakeCapture(take) => core.take_capture(&take, now),
             Command::SetTrace(set) => core.apply_set_trace(&set),
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
             | Command::CloseTransport(_)
             | Command::CloseProducer(_)
+            | Command::Hottest(_)
             | Command::Snapshot
             | Command::Dump(_)
             | Command::Process
@@ -238,12 +241,17 @@ impl<S: Sealer> WorkerEngine<S> {
                     Command::CloseRouter(named) => Some(core.begin_close_router(&named.id)),
                     Command::CloseTransport(named) => Some(core.begin_close_transport(&named.id)),
                     Command::CloseProducer(named) => Some(core.begin_close_producer(&named.id)),
+                    Command::Hottest(most) => {
+                        let count = usize::from(most.count.min(HOTTEST_MAX));
+                        self.long = Some((token, Long::Hottest(Search::new(count))));
+                        return self.portion(now);
+                    }
                     _ => None,
                 };
                 match begun {
                     Some(Ok(())) => {
-                        self.closing = Some(token);
-                        return self.close_portion();
+                        self.long = Some((token, Long::Close));
+                        return self.portion(now);
                     }
                     Some(Err(error)) => (token, Err(error)),
                     None => (token, self.command(*command, io, now).map(Answer::Reply)),
@@ -265,35 +273,43 @@ impl<S: Sealer> WorkerEngine<S> {
         let _ = self.parts.hub.send(ToHub::Answer { token, answer });
     }
 
-    /// Takes a portion away, and answers when it was the last.
-    fn close_portion(&mut self) {
-        if self.core.close_some(&mut self.portion) {
+    /// Carries out a portion, and answers when it was the last.
+    fn portion(&mut self, now: Nanos) {
+        let has_more = match &mut self.long {
+            Some((_, Long::Hottest(search))) => self.core.search_hottest(search, now),
+            // Peers that are gone by themselves are closed, too.
+            Some((_, Long::Close)) | None => self.core.close_some(&mut self.closed_left),
+        };
+        if has_more {
             return;
         }
-        if let Some(token) = self.closing.take() {
-            let answer = Ok(Answer::Reply(Reply::Done));
-            let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+        if let Some((token, long)) = self.long.take() {
+            let reply = match long {
+                Long::Close => Reply::Done,
+                Long::Hottest(search) => Reply::Hottest(self.core.hottest(search, now)),
+            };
+            let _ = self.parts.hub.send(ToHub::Answer { token, answer: Ok(Answer::Reply(reply)) });
         }
     }
 
-    /// Goes on with what is being closed, and then with what waits behind it.
+    /// Goes on with what takes long, and then with what waits behind it.
     fn go_on(&mut self, io: &mut Io, now: Nanos) {
-        self.close_portion();
+        self.portion(now);
         if !self.behind.is_empty() {
             while_there_is_time(
                 io,
                 |io| io.now(),
                 |io| {
-                    if self.closing.is_none()
+                    if self.long.is_none()
                         && let Some(order) = self.behind.pop_front()
                     {
                         self.carry_out(order, io, now);
                     }
-                    self.closing.is_none() && !self.behind.is_empty()
+                    self.long.is_none() && !self.behind.is_empty()
                 },
             );
         }
-        self.portion = PORTION;
+        self.closed_left = PORTION;
     }
 
     fn create_transport(
@@ -618,7 +634,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
             }
-            order if self.closing.is_some() || !self.behind.is_empty() => {
+            order if self.long.is_some() || !self.behind.is_empty() => {
                 self.behind.push_back(order);
             }
             order => self.carry_out(order, io, now),
@@ -665,7 +681,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        if self.closing.is_some() || !self.behind.is_empty() {
+        if self.long.is_some() || !self.behind.is_empty() {
             return Some(0);
         }
         self.core.deadline().into_iter().chain(self.orders.deadline(self.turned_at)).min()

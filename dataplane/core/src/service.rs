@@ -205,6 +205,7 @@ impl Worker {
                 continue;
             };
             consumer.resends.rest(now);
+            round.lost = round.lost.max(consumer.reported.fraction_lost);
             if consumer.paused {
                 continue;
             }
@@ -226,7 +227,7 @@ impl Worker {
             transport.sender_reports_at = now + MS;
             transport.report_round = round;
         } else {
-            transport.sender_reports_at = round.first;
+            (transport.sender_reports_at, transport.loss_sent) = (round.first, round.lost);
         }
     }
 

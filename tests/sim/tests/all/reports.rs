@@ -521,3 +521,30 @@ fn figures_are_of_packets_and_by_layer() {
         assert_eq!(stats.bitrate_by_layer["0.2"], stats.stream.bitrate);
     }
 }
+
+/// The worst that was reported lately, of all tracks; nothing of tracks that there are not.
+#[test]
+fn the_losses_of_a_peer_are_those_of_its_worst_track() {
+    let mut world = World::new(519);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.publish_voice(bob, "voice", 0);
+    world.consume(bob, "mic");
+    world.consume(alice, "voice");
+    world.run(5 * SECOND);
+    let losses = |world: &mut World, peer: &str| {
+        let now = world.now;
+        let stats = world.worker().transport_stats(peer, now).unwrap();
+        (stats.rtp_packet_loss_received, stats.rtp_packet_loss_sent)
+    };
+    assert_eq!(losses(&mut world, "bob"), (Some(0.0), Some(0.0)));
+    world.peers[bob].up.network.loss = 0.2;
+    world.peers[bob].down.network.loss = 0.2;
+    world.run(10 * SECOND);
+    let (received, sent) = losses(&mut world, "bob");
+    assert!((0.05..0.4).contains(&received.unwrap()), "{received:?}");
+    assert!((0.05..0.4).contains(&sent.unwrap()), "{sent:?}");
+    world.worker().apply_close_producer("voice").unwrap();
+    world.worker().apply_close_producer("mic").unwrap();
+    assert_eq!(losses(&mut world, "bob"), (None, None));
+}
