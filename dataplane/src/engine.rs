@@ -10,9 +10,10 @@ use std::{
 };
 
 use ironcast_core::{
-    Arrival, Nanos, SECOND,
+    Arrival, MS, Nanos, SECOND,
     batch::{Batch, PathId},
     closing::PORTION,
+    hottest::Search,
     link::{plain::Sockets, webrtc::ice::Credentials},
     srtp::{MasterKey, Sealer},
     worker::{Action, Ingress, Worker},
@@ -56,8 +57,9 @@ const PASSWORD_CHARS: usize = 24;
 /// Ports that are tried for TCP before a transport is refused.
 const TCP_PORTS_TRIED: usize = 8;
 
-/// Orders that waited behind a close, carried out in one turn.
-const ORDERS_AT_ONCE: usize = 64;
+/// For so long orders that waited are carried out in one turn; one is in any case. Most take some
+/// microseconds, a transport with sockets of its own a hundred.
+const ORDERS_TIME: Nanos = MS / 2;
 
 /// What a worker's engine is made of, beside the core.
 pub struct Parts {
@@ -107,17 +109,22 @@ pub struct WorkerEngine<S> {
     arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
-    /// A close that is carried out in portions, and what waits behind it: whoever asked later
-    /// finds it done.
-    closing: Option<u64>,
+    /// What is carried out in portions, and what waits behind it: whoever asked later finds it done.
+    long: Option<(u64, Long)>,
     behind: VecDeque<ToWorker>,
     /// What may still be closed in this turn.
-    portion: usize,
+    closed_left: usize,
     /// What the handshake threads are told.
     orders: Orders,
     /// What was for workers that are not there.
     for_nobody: u64,
     turned_at: Nanos,
+}
+
+/// What takes more than one turn.
+enum Long {
+    Close,
+    Hottest(Search),
 }
 
 /// What the last whole second looked like.
@@ -143,9 +150,9 @@ impl<S: Sealer> WorkerEngine<S> {
             arrivals: Vec::with_capacity(4_096),
             delays: DelayHistogram::default(),
             rates: Rates::default(),
-            closing: None,
+            long: None,
             behind: VecDeque::new(),
-            portion: PORTION,
+            closed_left: PORTION,
             orders: Orders::default(),
             for_nobody: 0,
             turned_at: 0,
@@ -209,16 +216,13 @@ impl<S: Sealer> WorkerEngine<S> {
             Command::ConsumerStats(named) => {
                 core.consumer_stats(&named.id, now).map(|s| Reply::ConsumerStats(Box::new(s)))
             }
-            Command::Hottest(most) => {
-                let count = usize::from(most.count.min(HOTTEST_MAX));
-                Ok(Reply::Hottest(core.hottest(count, now)))
-            }
             Command::TakeCapture(take) => core.take_capture(&take, now),
             Command::SetTrace(set) => core.apply_set_trace(&set),
             // Begun elsewhere; the hub answers the others by itself.
             Command::CloseRouter(_)
             | Command::CloseTransport(_)
             | Command::CloseProducer(_)
+            | Command::Hottest(_)
             | Command::Snapshot
             | Command::Dump(_)
             | Command::Process
@@ -237,12 +241,17 @@ impl<S: Sealer> WorkerEngine<S> {
                     Command::CloseRouter(named) => Some(core.begin_close_router(&named.id)),
                     Command::CloseTransport(named) => Some(core.begin_close_transport(&named.id)),
                     Command::CloseProducer(named) => Some(core.begin_close_producer(&named.id)),
+                    Command::Hottest(most) => {
+                        let count = usize::from(most.count.min(HOTTEST_MAX));
+                        self.long = Some((token, Long::Hottest(Search::new(count))));
+                        return self.portion(now);
+                    }
                     _ => None,
                 };
                 match begun {
                     Some(Ok(())) => {
-                        self.closing = Some(token);
-                        return self.close_portion();
+                        self.long = Some((token, Long::Close));
+                        return self.portion(now);
                     }
                     Some(Err(error)) => (token, Err(error)),
                     None => (token, self.command(*command, io, now).map(Answer::Reply)),
@@ -264,28 +273,43 @@ impl<S: Sealer> WorkerEngine<S> {
         let _ = self.parts.hub.send(ToHub::Answer { token, answer });
     }
 
-    /// Takes a portion away, and answers when it was the last.
-    fn close_portion(&mut self) {
-        if self.core.close_some(&mut self.portion) {
+    /// Carries out a portion, and answers when it was the last.
+    fn portion(&mut self, now: Nanos) {
+        let has_more = match &mut self.long {
+            Some((_, Long::Hottest(search))) => self.core.search_hottest(search, now),
+            // Peers that are gone by themselves are closed, too.
+            Some((_, Long::Close)) | None => self.core.close_some(&mut self.closed_left),
+        };
+        if has_more {
             return;
         }
-        if let Some(token) = self.closing.take() {
-            let answer = Ok(Answer::Reply(Reply::Done));
-            let _ = self.parts.hub.send(ToHub::Answer { token, answer });
+        if let Some((token, long)) = self.long.take() {
+            let reply = match long {
+                Long::Close => Reply::Done,
+                Long::Hottest(search) => Reply::Hottest(self.core.hottest(search, now)),
+            };
+            let _ = self.parts.hub.send(ToHub::Answer { token, answer: Ok(Answer::Reply(reply)) });
         }
     }
 
-    /// Goes on with what is being closed, and then with what waits behind it.
+    /// Goes on with what takes long, and then with what waits behind it.
     fn go_on(&mut self, io: &mut Io, now: Nanos) {
-        for _ in 0..ORDERS_AT_ONCE {
-            self.close_portion();
-            if self.closing.is_some() {
-                break;
-            }
-            let Some(order) = self.behind.pop_front() else { break };
-            self.carry_out(order, io, now);
+        self.portion(now);
+        if !self.behind.is_empty() {
+            while_there_is_time(
+                io,
+                |io| io.now(),
+                |io| {
+                    if self.long.is_none()
+                        && let Some(order) = self.behind.pop_front()
+                    {
+                        self.carry_out(order, io, now);
+                    }
+                    self.long.is_none() && !self.behind.is_empty()
+                },
+            );
         }
-        self.portion = PORTION;
+        self.closed_left = PORTION;
     }
 
     fn create_transport(
@@ -610,7 +634,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
             }
-            order if self.closing.is_some() || !self.behind.is_empty() => {
+            order if self.long.is_some() || !self.behind.is_empty() => {
                 self.behind.push_back(order);
             }
             order => self.carry_out(order, io, now),
@@ -657,7 +681,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        if self.closing.is_some() || !self.behind.is_empty() {
+        if self.long.is_some() || !self.behind.is_empty() {
             return Some(0);
         }
         self.core.deadline().into_iter().chain(self.orders.deadline(self.turned_at)).min()
@@ -670,6 +694,16 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     fn path_failed(&mut self, path: PathId, _error: io::ErrorKind) {
         self.core.path_failed(path, self.turned_at);
     }
+}
+
+/// Does one step, and others until [`ORDERS_TIME`] has passed; `step` says whether there is another.
+fn while_there_is_time<T>(
+    on: &mut T,
+    clock: impl Fn(&T) -> Nanos,
+    mut step: impl FnMut(&mut T) -> bool,
+) {
+    let until = clock(on) + ORDERS_TIME;
+    while step(on) && clock(on) < until {}
 }
 
 /// A listener on each local address. True if there is one at all.
@@ -757,5 +791,26 @@ fn dtls_failure(failure: Failure) -> DtlsFailure {
         Failure::Refused(_) => DtlsFailure::Refused,
         Failure::Protocol => DtlsFailure::Protocol,
         Failure::Internal => DtlsFailure::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_step_is_always_taken_and_others_while_there_is_time() {
+        for (each, steps) in [(0, 100), (MS / 10, 5), (MS / 5, 3), (10 * MS, 1)] {
+            let (mut clock, mut taken) = (7 * SECOND, 0);
+            while_there_is_time(
+                &mut clock,
+                |clock| *clock,
+                |clock| {
+                    (*clock, taken) = (*clock + each, taken + 1);
+                    taken < 100
+                },
+            );
+            assert_eq!(taken, steps, "each takes {each} ns");
+        }
     }
 }

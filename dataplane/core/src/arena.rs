@@ -166,7 +166,12 @@ impl<T, M> Arena<T, M> {
 
     /// All, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Key<M>, &T)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| {
+        self.iter_from(0)
+    }
+
+    /// The same from a [`Key::index`] on.
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = (Key<M>, &T)> {
+        self.slots.iter().enumerate().skip(first).filter_map(|(index, slot)| {
             let key = Key { index: index as u32, generation: slot.generation, of: PhantomData };
             slot.value.as_deref().map(|value| (key, value))
         })

@@ -433,8 +433,8 @@ impl Worker {
                 consumer.paused = paused;
                 consumer.start_over();
             }
-            let (transport, producer) = (consumer.transport, consumer.producer);
-            self.wants_changed(producer);
+            let transport = consumer.transport;
+            self.wish_changed(key);
             self.follow(key, now);
             self.look_at_layers(transport, now);
         }
@@ -450,17 +450,20 @@ impl Worker {
         set: &SetPreferredLayers,
         now: Nanos,
     ) -> Outcome<Reply> {
-        let consumer = self.consumer_mut(&set.id)?;
+        let key = self.consumer_ids.get(&set.id).copied();
+        let consumer = key.and_then(|key| Some((key, self.consumers.get_mut(key)?)));
+        let (key, consumer) = consumer.ok_or_else(|| not_found("consumer", &set.id))?;
         if consumer.preferred.is_none() {
             return refuse(ErrorCode::WrongState, "this consumer has no layers to choose from");
         }
-        let (transport, producer) = (consumer.transport, consumer.producer);
-        let top = self.producers.get(producer).map_or(Layers { spatial: 0, temporal: 0 }, |p| {
-            let spatial = (p.streams.len() - 1) as u8;
-            Layers { spatial, temporal: p.temporal_layers.saturating_sub(1) }
-        });
-        self.consumer_mut(&set.id)?.preferred = Some(cap(set.layers, top));
-        self.wants_changed(producer);
+        let transport = consumer.transport;
+        let top =
+            self.producers.get(consumer.producer).map_or(Layers { spatial: 0, temporal: 0 }, |p| {
+                let spatial = (p.streams.len() - 1) as u8;
+                Layers { spatial, temporal: p.temporal_layers.saturating_sub(1) }
+            });
+        consumer.preferred = Some(cap(set.layers, top));
+        self.wish_changed(key);
         self.look_at_layers(transport, now);
         Ok(Reply::Done)
     }

@@ -160,6 +160,10 @@ pub struct Consumer {
     pub is_left_out: bool,
     /// The last layers event said that nothing is sent, for one of these two reasons.
     said_withheld: bool,
+    /// What its producer has counted of its wish: see [`Watched::count_wish`].
+    ///
+    /// [`Watched::count_wish`]: crate::watched::Watched::count_wish
+    pub(crate) counted: u8,
     /// Streams that were followed a moment ago, one bit each, and when the last was left (in
     /// milliseconds, which may wrap).
     left: u8,
@@ -279,7 +283,7 @@ impl Consumer {
             rtx,
             rtx_seq: first_seq,
             nack,
-            resends: Resends::new(producer.kind),
+            resends: Resends::default(),
             cname,
             clock_rate: media.clock_rate,
             priority: 1,
@@ -293,6 +297,7 @@ impl Consumer {
             loss: 0.0,
             at_producer: 0,
             at_transport: 0,
+            counted: 0,
             left: 0,
             left_at_ms: 0,
             repair_wanted_at: half_seconds(now).wrapping_sub(half_seconds(AGAIN)),

@@ -319,11 +319,13 @@ impl Worker {
         }
         producer.is_left_out = is_left_out;
         let is_video = producer.kind == MediaKind::Video;
+        let streams_count = producer.streams.len();
         for subscriber in &mut producer.subscribers {
             let Subscriber::Consumer { key, streams, .. } = subscriber else { continue };
             let consumer = self.consumers.get_mut(*key).filter(|consumer| !consumer.is_pipe());
             let Some(consumer) = consumer else { continue };
             *streams = consumer.leave_out(is_left_out);
+            producer.watched.count_wish(consumer, streams_count);
             consumer.restarts |= !is_left_out && !is_video;
         }
         if is_video {

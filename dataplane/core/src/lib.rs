@@ -23,7 +23,7 @@ pub mod figures;
 pub mod framing;
 pub mod heard;
 pub mod histogram;
-mod hottest;
+pub mod hottest;
 pub mod key;
 mod key_frame;
 mod layers;

@@ -172,13 +172,16 @@ impl Worker {
         producer.subscribers.push(subscriber);
         transport.consumers.push(key);
         transport.sender_reports_at = transport.sender_reports_at.min(consumer.report_at);
-        let wanted = consumer.wants(producer.streams.len() as u8);
-        let producer = consumer.producer;
+        producer.watched.count_wish(consumer, producer.streams.len());
+        let (producer, wanted) = (consumer.producer, consumer.counted);
         self.wants_more(producer, wanted);
     }
 
     /// The reverse, at a cost that does not grow with the room: the last one takes its place.
     pub(crate) fn unsubscribe(&mut self, key: ConsumerKey, consumer: &Consumer) {
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.watched.forget_wish(consumer);
+        }
         self.wants_changed(consumer.producer);
         let at = consumer.at_producer as usize;
         let producer = self.producers.get(consumer.producer);

@@ -6,7 +6,7 @@ use ironcast_protocol::{Event, media::MediaKind};
 
 use crate::{
     MS, Nanos, SECOND,
-    key::{ProducerKey, TransportKey},
+    key::{ConsumerKey, ProducerKey, TransportKey},
     key_frame::Wish,
     next_of,
     producer::Producer,
@@ -23,6 +23,10 @@ const PRODUCERS_FEW: usize = 16;
 /// So many have their reports at once: all that a peer may have. Pipes have more, and those have theirs
 /// a moment later.
 const REPORTED_AT_ONCE: usize = 128;
+/// Sent tracks that a round of such reports passes in one call: some 100 us.
+const PASSED_AT_ONCE: usize = 512;
+/// One that is reported about counts as so many more.
+const REPORT: usize = 7;
 /// Before the peer's answers tell.
 const RTT_DEFAULT: Nanos = 100 * MS;
 
@@ -211,9 +215,10 @@ impl Worker {
         }
     }
 
-    /// Once a second for each consumer: a sender report, and its score if it has changed.
+    /// Once a second for each consumer: a sender report, and its score if it has changed. As many as
+    /// there is time for; the others soon after.
     fn report_to_receiver(&mut self, key: TransportKey, now: Nanos) {
-        let Some(transport) = self.transports.get(key) else {
+        let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
         if !transport.is_ready() || now < transport.sender_reports_at {
@@ -221,14 +226,19 @@ impl Worker {
         }
         // All of one transport have a few moments a second in common, and no two transports any.
         let next = next_of(transport.began, REPORTS_SLOT, now + REPORTS_EVERY - REPORTS_SLOT);
-        let mut first = Nanos::MAX;
-        for index in 0..transport.consumers.len() {
-            let Some(consumer_key) = self.transports.get(key).map(|t| t.consumers[index]) else {
-                return;
-            };
+        let mut round = std::mem::take(&mut transport.report_round);
+        let mut left = PASSED_AT_ONCE;
+        while left > 0
+            && let Some(&consumer_key) =
+                self.transports.get(key).and_then(|transport| transport.consumers.get(round.at))
+        {
+            round.at += 1;
+            left -= 1;
             let Some(consumer) = self.consumers.get_mut(consumer_key) else {
                 continue;
             };
+            consumer.resends.rest(now);
+            round.lost = round.lost.max(consumer.reported.fraction_lost);
             if consumer.paused {
                 continue;
             }
@@ -238,26 +248,35 @@ impl Worker {
             }
             // One that is paused begins again with the next look.
             if self.producers.get(consumer.producer).is_some_and(|producer| !producer.paused) {
-                first = first.min(consumer.report_at);
+                round.first = round.first.min(consumer.report_at);
             }
-            if !is_due {
-                continue;
+            if is_due {
+                left = left.saturating_sub(REPORT);
+                self.report_about(key, consumer_key, now);
             }
-            if let Some(stream) = consumer.take_used_up() {
-                let consumer = consumer.id.clone();
-                self.events.push(Event::ConsumerExhausted { consumer, stream });
-            }
-            let score = self.whole_score(consumer_key);
-            let Some(consumer) = self.consumers.get_mut(consumer_key) else { continue };
-            if let Some(score) = score.filter(|score| *score != consumer.announced_score) {
-                consumer.announced_score = score.clone();
-                let consumer = consumer.id.clone();
-                self.events.push(Event::ConsumerScore { consumer, score });
-            }
-            self.write_sender_report(key, consumer_key, now);
         }
-        if let Some(transport) = self.transports.get_mut(key) {
-            transport.sender_reports_at = first;
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if round.at < transport.consumers.len() {
+            transport.sender_reports_at = now + MS;
+            transport.report_round = round;
+        } else {
+            (transport.sender_reports_at, transport.loss_sent) = (round.first, round.lost);
         }
+    }
+
+    fn report_about(&mut self, key: TransportKey, consumer_key: ConsumerKey, now: Nanos) {
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        if let Some(stream) = consumer.take_used_up() {
+            let consumer = consumer.id.clone();
+            self.events.push(Event::ConsumerExhausted { consumer, stream });
+        }
+        let score = self.whole_score(consumer_key);
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
+        if let Some(score) = score.filter(|score| *score != consumer.announced_score) {
+            consumer.announced_score = score.clone();
+            let consumer = consumer.id.clone();
+            self.events.push(Event::ConsumerScore { consumer, score });
+        }
+        self.write_sender_report(key, consumer_key, now);
     }
 }

@@ -12,7 +12,8 @@ use ironcast_protocol::Event;
 
 use crate::{
     Arrival, Discard, Nanos, SECOND,
-    key::{ProducerKey, TransportKey},
+    consumer::Consumer,
+    key::{ConsumerKey, ProducerKey, TransportKey},
     layers::AT_ONCE,
     producer::Producer,
     transport::reports::OUR_SSRC,
@@ -24,6 +25,8 @@ use crate::{
 const UNWANTED_FOR: Nanos = 2 * SECOND;
 /// Streams of one message.
 const PAUSES_MAX: usize = 100;
+/// Encodings of one producer: sets of them have a bit each.
+pub(crate) const ENCODINGS_MAX: usize = 8;
 
 /// What is known, and was told, of one producer.
 #[derive(Debug, Clone, Copy)]
@@ -36,13 +39,16 @@ pub struct Watched {
     changed: bool,
     /// Grows with each time that something was told.
     number: u16,
+    /// How many receivers want the lowest one and no more, the lowest two, ...
+    wishes: [u32; ENCODINGS_MAX],
 }
 
 impl Watched {
     /// All of so many encodings.
     #[must_use]
     pub fn all(encodings: usize) -> Self {
-        Self { told: encodings as u8, due: None, changed: encodings > 1, number: 0 }
+        let (told, changed, wishes) = (encodings as u8, encodings > 1, [0; ENCODINGS_MAX]);
+        Self { told, due: None, changed, number: 0, wishes }
     }
 
     /// So many of the lowest encodings, as was told last.
@@ -56,6 +62,36 @@ impl Watched {
         self.changed = true;
     }
 
+    /// A receiver's wish is counted as it is now. True when it was another.
+    pub fn count_wish(&mut self, consumer: &mut Consumer, encodings: usize) -> bool {
+        let wants = consumer.wants(encodings as u8);
+        let before = std::mem::replace(&mut consumer.counted, wants);
+        if let Some(wishes) = self.wishes_for(before) {
+            *wishes -= 1;
+        }
+        if let Some(wishes) = self.wishes_for(wants) {
+            *wishes += 1;
+        }
+        wants != before
+    }
+
+    /// A receiver is gone.
+    pub fn forget_wish(&mut self, consumer: &Consumer) {
+        if let Some(wishes) = self.wishes_for(consumer.counted) {
+            *wishes -= 1;
+        }
+    }
+
+    /// Who wants none is not counted.
+    fn wishes_for(&mut self, encodings: u8) -> Option<&mut u32> {
+        self.wishes.get_mut(usize::from(encodings).checked_sub(1)?)
+    }
+
+    /// How many of the lowest somebody wants.
+    fn wanted(&self) -> u8 {
+        self.wishes.iter().rposition(|wishes| *wishes > 0).map_or(0, |at| at as u8 + 1)
+    }
+
     /// Whether one more who wants so many may be news.
     fn may_grow_to(&self, wanted: u8) -> bool {
         wanted > self.told || self.due.is_some()
@@ -67,8 +103,9 @@ impl Watched {
         if self.changed { Some(0) } else { self.due }
     }
 
-    /// Whether the number of those who are watched is news now; `wanted` says how many are.
-    fn update(&mut self, wanted: u8, now: Nanos) -> bool {
+    /// Whether the number of those who are watched is news now.
+    fn update(&mut self, now: Nanos) -> bool {
+        let wanted = self.wanted();
         self.changed = false;
         if wanted >= self.told {
             self.due = None;
@@ -108,6 +145,16 @@ impl Worker {
         }
     }
 
+    /// A receiver may want other layers.
+    pub(crate) fn wish_changed(&mut self, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let Some(producer) = self.producers.get_mut(consumer.producer) else { return };
+        if producer.watched.count_wish(consumer, producer.streams.len()) {
+            let producer = consumer.producer;
+            self.wants_changed(producer);
+        }
+    }
+
     /// A receiver of this producer left, or wants other layers.
     pub(crate) fn wants_changed(&mut self, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
@@ -117,6 +164,21 @@ impl Worker {
         }
     }
 
+    /// Whether the wishes that are counted are those of the receivers now.
+    #[cfg(feature = "audit")]
+    #[must_use]
+    pub fn wishes_are_counted(&self) -> bool {
+        self.producers.iter().all(|(_, producer)| {
+            let mut wishes = [0; ENCODINGS_MAX];
+            let consumers = producer.consumers().filter_map(|key| self.consumers.get(key));
+            for consumer in consumers {
+                let wants = usize::from(consumer.wants(producer.streams.len() as u8));
+                wants.checked_sub(1).into_iter().for_each(|at| wishes[at] += 1);
+            }
+            wishes == producer.watched.wishes
+        })
+    }
+
     /// Tells what is not watched any more, or again, if that is due.
     pub(crate) fn report_unwatched(&mut self, key: ProducerKey, now: Nanos) {
         let Some(producer) = self.producers.get_mut(key) else { return };
@@ -124,17 +186,7 @@ impl Worker {
         if producer.streams.len() < 2 || !is_due {
             return;
         }
-        let consumers = producer.consumers().filter_map(|key| self.consumers.get(key));
-        let top = producer.streams.len() as u8;
-        let mut wanted = 0;
-        // Of hundreds one of the first wants all of them.
-        for consumer in consumers {
-            wanted = consumer.wants(top).max(wanted);
-            if wanted == top {
-                break;
-            }
-        }
-        if producer.watched.update(wanted, now) {
+        if producer.watched.update(now) {
             let encodings = producer.unwatched();
             for &index in &encodings {
                 let stream = &mut producer.streams[usize::from(index)];
@@ -184,10 +236,9 @@ impl Worker {
         let is_meant = consumer.is_pipe() && consumer.ssrc == pause.ssrc;
         if is_meant && consumer.is_left_out != pause.is_paused {
             consumer.leave_out(pause.is_paused);
-            let producer = consumer.producer;
             transport.layers_at = AT_ONCE;
             self.follow(consumer_key, arrival.moment());
-            self.wants_changed(producer);
+            self.wish_changed(consumer_key);
             self.touch(key);
         }
         Ok(())
@@ -198,30 +249,36 @@ impl Worker {
 mod tests {
     use super::*;
 
+    /// Somebody wants so many.
+    fn told(watched: &mut Watched, wanted: usize, now: Nanos) -> bool {
+        watched.wishes = std::array::from_fn(|at| u32::from(at + 1 == wanted));
+        watched.update(now)
+    }
+
     #[test]
     fn more_is_told_at_once_and_less_when_it_has_lasted() {
         let mut watched = Watched::all(3);
         assert_eq!(watched.deadline(), Some(0));
-        assert!(!watched.update(0, 0));
+        assert!(!told(&mut watched, 0, 0));
         // He came in time.
-        assert!(!watched.update(3, SECOND));
+        assert!(!told(&mut watched, 3, SECOND));
         assert_eq!(watched.deadline(), None);
-        assert!(!watched.update(1, SECOND));
-        assert!(!watched.update(2, 2 * SECOND));
+        assert!(!told(&mut watched, 1, SECOND));
+        assert!(!told(&mut watched, 2, 2 * SECOND));
         // From when it was less than was told; what is told is what is so then.
         assert_eq!(watched.deadline(), Some(3 * SECOND));
-        assert!(watched.update(2, 3 * SECOND));
+        assert!(told(&mut watched, 2, 3 * SECOND));
         assert_eq!(watched.deadline(), None);
-        assert!(watched.update(3, 3 * SECOND));
-        assert!(!watched.update(3, 4 * SECOND));
+        assert!(told(&mut watched, 3, 3 * SECOND));
+        assert!(!told(&mut watched, 3, 4 * SECOND));
     }
 
     #[test]
     fn who_goes_to_and_fro_is_not_told_of() {
         let mut watched = Watched::all(3);
         for turn in 0..100 {
-            assert!(!watched.update(1, turn * SECOND));
-            assert!(!watched.update(3, turn * SECOND + SECOND / 2));
+            assert!(!told(&mut watched, 1, turn * SECOND));
+            assert!(!told(&mut watched, 3, turn * SECOND + SECOND / 2));
         }
     }
 }

@@ -26,6 +26,8 @@ use crate::{
 
 /// Resources that are asked for at once: a worker answers within a fraction of a millisecond.
 const NAMES_AT_ONCE: usize = 256;
+/// The same of observers: each may name two thousand producers.
+const OBSERVERS_AT_ONCE: usize = 8;
 
 /// A snapshot that is being made.
 pub(super) struct Snapshot {
@@ -93,7 +95,9 @@ impl Hub {
         // on another.
         if let Some(((kind, _), _)) = names.first() {
             let kind = *kind;
-            names.truncate(names.iter().take_while(|((of, _), _)| *of == kind).count());
+            let most = if kind == Kind::Observer { OBSERVERS_AT_ONCE } else { NAMES_AT_ONCE };
+            let same = names.iter().take(most).take_while(|((of, _), _)| *of == kind);
+            names.truncate(same.count());
         }
         let Some((last, _)) = names.last() else {
             let reply =

@@ -16,6 +16,7 @@ use ironcast_driver::mailbox::{self, Mail};
 use ironcast_protocol::{
     command::{self, CreateRouter, CreateWebRtcTransport, Dump, Named},
     frame::FrameBuffer,
+    observer::{CreateObserver, Method},
     snapshot::{Resource, ResourceCounts, SnapshotPart},
 };
 
@@ -239,6 +240,25 @@ fn a_snapshot_is_asked_for_in_portions_and_counts_what_it_sent() {
     let counts = Some(ResourceCounts { routers: 2_000, ..ResourceCounts::default() });
     assert_eq!(stage.reply(asked), Ok(Reply::Snapshot { event_seq: 1, counts }));
     assert_eq!(stage.parts.len(), 2_000);
+}
+
+/// The state of an observer names all whom it listens to.
+#[test]
+fn few_observers_are_asked_for_at_once() {
+    let mut stage = Stage::new(2);
+    stage.fill(1, 10);
+    for number in 0..30 {
+        let create = CreateObserver {
+            id: number.to_string(),
+            router: "room-00000".into(),
+            method: Method::ActiveSpeaker { interval_ms: 300 },
+            note: Vec::new(),
+        };
+        stage.hub.registry.add(&Command::CreateObserver(create), 1).unwrap();
+    }
+    stage.ask(&Command::Snapshot);
+    let asked: Vec<_> = std::iter::from_fn(|| stage.tell_states()).collect();
+    assert_eq!(asked, [1, 8, 8, 8, 6]);
 }
 
 #[test]

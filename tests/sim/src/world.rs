@@ -928,5 +928,8 @@ impl World {
             let unauthenticated = peer.refused.get("unauthenticated");
             assert_eq!(unauthenticated, None, "seed {}: {}", self.seed, peer.name);
         }
+        for host in &self.hosts {
+            assert!(host.worker.wishes_are_counted(), "seed {}: wishes", self.seed);
+        }
     }
 }

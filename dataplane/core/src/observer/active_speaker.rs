@@ -166,6 +166,17 @@ fn score(active: u8, all: u8, lambda: f64) -> f64 {
 #[derive(Debug, Default)]
 pub(super) struct ActiveSpeaker {
     dominant: Option<ProducerKey>,
+    look: Look,
+}
+
+/// What one look has found so far.
+#[derive(Debug, Default)]
+struct Look {
+    /// Whoever dominates until then, and how active he is.
+    bar: Option<(ProducerKey, [f64; 3])>,
+    /// Who is to take over, and his lead.
+    best: Option<(ProducerKey, f64)>,
+    has_heard: bool,
 }
 
 impl ActiveSpeaker {
@@ -175,25 +186,65 @@ impl ActiveSpeaker {
 
     /// True when it was the one who dominated.
     pub(super) fn forget(&mut self, producer: ProducerKey) -> bool {
+        let look = &mut self.look;
+        look.bar.take_if(|(bar, _)| *bar == producer);
+        look.best.take_if(|(best, _)| *best == producer);
         self.dominant.take_if(|dominant| *dominant == producer).is_some()
     }
 
-    pub(super) fn tick(
+    /// A look begins, at what these have said. Whoever dominates does until somebody is more active by the
+    /// margins; at first, as mediasoup has it, whoever was added first.
+    pub(super) fn begin(
         &mut self,
         key: ObserverKey,
-        id: &str,
         producers: &[ProducerKey],
         table: &mut Arena<Producer, OfProducer>,
         now: Nanos,
-    ) -> News {
-        let mut goes_on = false;
+    ) {
+        let dominant = self.dominant.or_else(|| producers.first().copied());
+        let bar = dominant.and_then(|dominant| {
+            let speech = speech_of(table, dominant, key)?;
+            speech.pass(now);
+            Some((dominant, speech.scores()))
+        });
+        self.look = Look { bar, ..Look::default() };
+    }
+
+    /// Looks at some of them.
+    pub(super) fn look(
+        &mut self,
+        key: ObserverKey,
+        producers: &[ProducerKey],
+        table: &mut Arena<Producer, OfProducer>,
+        now: Nanos,
+    ) {
+        let look = &mut self.look;
         for &producer in producers {
-            if let Some(speech) = speech_of(table, producer, key) {
-                speech.pass(now);
-                goes_on |= !speech.is_over();
+            let is_paused = table.get(producer).is_none_or(|producer| producer.paused);
+            let Some(speech) = speech_of(table, producer, key) else { continue };
+            speech.pass(now);
+            // Nobody takes over who has said nothing.
+            if speech.is_over() {
+                continue;
+            }
+            look.has_heard = true;
+            let Some((dominant, bar)) = look.bar.filter(|_| !is_paused) else { continue };
+            if producer == dominant {
+                continue;
+            }
+            let scores = speech.scores();
+            let lead: [f64; 3] = std::array::from_fn(|at| (scores[at] / bar[at]).ln());
+            let least = look.best.map_or(MARGINS[1], |(_, lead)| lead);
+            if lead.iter().zip(MARGINS).all(|(lead, margin)| *lead > margin) && lead[1] > least {
+                look.best = Some((producer, lead[1]));
             }
         }
-        let next = self.find(key, producers, table);
+    }
+
+    /// What it has found, now that it has looked at all.
+    pub(super) fn tell(&mut self, id: &str, table: &Arena<Producer, OfProducer>) -> News {
+        let Look { bar, best, has_heard: goes_on } = std::mem::take(&mut self.look);
+        let next = best.map(|(best, _)| best).or_else(|| bar.map(|(bar, _)| bar));
         if next.is_none() || next == self.dominant {
             return News { event: None, goes_on };
         }
@@ -202,32 +253,6 @@ impl ActiveSpeaker {
         let event =
             producer.map(|producer| Event::DominantSpeaker { observer: id.to_owned(), producer });
         News { event, goes_on }
-    }
-
-    /// Who is to dominate: whoever does, until somebody is more active by the margins; at first, as
-    /// mediasoup has it, whoever was added first.
-    fn find(
-        &self,
-        key: ObserverKey,
-        producers: &[ProducerKey],
-        table: &mut Arena<Producer, OfProducer>,
-    ) -> Option<ProducerKey> {
-        let dominant = self.dominant.or_else(|| producers.first().copied())?;
-        let bar = speech_of(table, dominant, key)?.scores();
-        let mut best = (dominant, MARGINS[1]);
-        for &producer in producers {
-            let is_paused = table.get(producer).is_none_or(|producer| producer.paused);
-            if producer == dominant || is_paused {
-                continue;
-            }
-            let Some(speech) = speech_of(table, producer, key) else { continue };
-            let scores = speech.scores();
-            let lead: [f64; 3] = std::array::from_fn(|at| (scores[at] / bar[at]).ln());
-            if lead.iter().zip(MARGINS).all(|(lead, margin)| *lead > margin) && lead[1] > best.1 {
-                best = (producer, lead[1]);
-            }
-        }
-        Some(best.0)
     }
 }
 

@@ -48,13 +48,21 @@ pub(super) struct AudioLevel {
     is_silent: bool,
     /// Of one look.
     loud: Vec<(i8, ProducerKey)>,
+    has_heard: bool,
 }
 
 impl AudioLevel {
     pub(super) fn new(threshold: i8, interval: Nanos, entries_max: usize) -> Self {
         let half = (interval / PACKET_TIME / 2) as u32;
         let packets_min = half.clamp(1, PACKETS_MIN);
-        Self { threshold, entries_max, packets_min, is_silent: true, loud: Vec::new() }
+        Self {
+            threshold,
+            entries_max,
+            packets_min,
+            is_silent: true,
+            loud: Vec::new(),
+            has_heard: false,
+        }
     }
 
     /// True when it was not silent before.
@@ -62,27 +70,36 @@ impl AudioLevel {
         !std::mem::replace(&mut self.is_silent, true)
     }
 
-    pub(super) fn tick(
+    /// A look begins anew.
+    pub(super) fn begin(&mut self) {
+        self.loud.clear();
+        self.has_heard = false;
+    }
+
+    /// Looks at some of them.
+    pub(super) fn look(
         &mut self,
         key: ObserverKey,
-        id: &str,
         producers: &[ProducerKey],
         table: &mut Arena<Producer, OfProducer>,
-    ) -> News {
-        self.loud.clear();
-        let mut goes_on = false;
+    ) {
         for &producer_key in producers {
             let producer = table.get_mut(producer_key);
             let heard = producer.and_then(|producer| heard_of(&mut producer.observed, key));
             let Some(Heard::Sum(sum)) = heard else { continue };
             let sum = std::mem::take(sum);
-            goes_on |= sum.packets > 0;
+            self.has_heard |= sum.packets > 0;
             if let Some(volume) = sum.volume(self.packets_min)
                 && volume >= self.threshold
             {
                 self.loud.push((volume, producer_key));
             }
         }
+    }
+
+    /// What it has found, now that it has looked at all.
+    pub(super) fn tell(&mut self, id: &str, table: &Arena<Producer, OfProducer>) -> News {
+        let goes_on = self.has_heard;
         if self.loud.is_empty() {
             let event =
                 self.fall_silent().then(|| Event::ObserverSilence { observer: id.to_owned() });

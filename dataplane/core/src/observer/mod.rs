@@ -16,6 +16,7 @@ mod audio_level;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    ops::Range,
 };
 
 use ironcast_protocol::{
@@ -27,8 +28,10 @@ use ironcast_protocol::{
 use crate::{
     Arrival, MS, Nanos,
     arena::Arena,
-    key::{ObserverKey, OfObserver, ProducerKey, RouterKey},
+    key::{ObserverKey, OfObserver, OfProducer, ProducerKey, RouterKey},
+    next_of,
     observer::{active_speaker::ActiveSpeaker, audio_level::AudioLevel},
+    producer::Producer,
     wire::{Codec, opus},
     worker::Worker,
 };
@@ -38,6 +41,13 @@ pub use audio_level::Sum;
 
 /// Levels are 0 (silence) to this (as loud as can be): 127 more than their dBov.
 pub const LOUDEST: u8 = 127;
+
+/// Producers that observers look at in one turn: some 200 us. The others are looked at in the next one.
+const PRODUCERS_AT_ONCE: usize = 512;
+/// A look counts as so many.
+const LOOK: usize = 4;
+/// Before all that is due.
+const AT_ONCE: Nanos = 0;
 
 type Outcome<T> = Result<T, CommandError>;
 
@@ -96,6 +106,38 @@ impl Finder {
             Self::ActiveSpeaker(_) => Heard::Speech(Box::default()),
         }
     }
+
+    /// Looks at some of an observer's producers; a look begins with the first.
+    fn look(
+        &mut self,
+        key: ObserverKey,
+        producers: &[ProducerKey],
+        some: Range<usize>,
+        table: &mut Arena<Producer, OfProducer>,
+        now: Nanos,
+    ) {
+        match self {
+            Self::AudioLevel(audio_level) => {
+                if some.start == 0 {
+                    audio_level.begin();
+                }
+                audio_level.look(key, &producers[some], table);
+            }
+            Self::ActiveSpeaker(active_speaker) => {
+                if some.start == 0 {
+                    active_speaker.begin(key, producers, table, now);
+                }
+                active_speaker.look(key, &producers[some], table, now);
+            }
+        }
+    }
+
+    fn tell(&mut self, id: &str, table: &Arena<Producer, OfProducer>) -> News {
+        match self {
+            Self::AudioLevel(audio_level) => audio_level.tell(id, table),
+            Self::ActiveSpeaker(active_speaker) => active_speaker.tell(id, table),
+        }
+    }
 }
 
 /// One observer.
@@ -110,6 +152,10 @@ pub(crate) struct Observer {
     producers: Vec<ProducerKey>,
     /// When it looks next at what it heard; `Nanos::MAX` while there is nothing to look at.
     due: Nanos,
+    /// It looks in the next turn, too: the one who dominated is gone.
+    at_once: bool,
+    /// In a look that is under way: so many of the producers were looked at.
+    looked: usize,
 }
 
 /// The observers of a worker.
@@ -139,16 +185,37 @@ impl Observers {
         }
     }
 
-    /// One that is due.
-    fn take_due(&mut self, now: Nanos) -> Option<ObserverKey> {
+    /// A look beside those that are an interval apart.
+    fn look_at_once(&mut self, key: ObserverKey) {
+        if let Some(observer) = self.table.get_mut(key)
+            && !std::mem::replace(&mut observer.at_once, true)
+        {
+            self.timers.push(Reverse((AT_ONCE, key)));
+        }
+    }
+
+    /// The look that was taken last is not complete.
+    fn put_back(&mut self, key: ObserverKey, due: Nanos) {
+        if due == AT_ONCE {
+            self.look_at_once(key);
+        } else {
+            self.schedule(key, due);
+        }
+    }
+
+    /// One that is due, and since when.
+    fn take_due(&mut self, now: Nanos) -> Option<(Nanos, ObserverKey)> {
         loop {
             let &Reverse((at, key)) = self.timers.peek().filter(|Reverse((at, _))| *at <= now)?;
             self.timers.pop();
-            if let Some(observer) = self.table.get_mut(key)
-                && observer.due == at
-            {
+            let Some(observer) = self.table.get_mut(key) else { continue };
+            if at == AT_ONCE {
+                if std::mem::take(&mut observer.at_once) {
+                    return Some((at, key));
+                }
+            } else if observer.due == at {
                 observer.due = Nanos::MAX;
-                return Some(key);
+                return Some((at, key));
             }
         }
     }
@@ -180,6 +247,8 @@ impl Worker {
             paused: false,
             producers: Vec::new(),
             due: Nanos::MAX,
+            at_once: false,
+            looked: 0,
         };
         let key = self.observers.table.insert(observer);
         self.observers.ids.insert(create.id.clone(), key);
@@ -254,7 +323,7 @@ impl Worker {
             self.observers.schedule(key, at);
             return Ok(Reply::Done);
         }
-        observer.due = Nanos::MAX;
+        (observer.due, observer.at_once, observer.looked) = (Nanos::MAX, false, 0);
         for &producer in &observer.producers {
             let producer = self.producers.get_mut(producer);
             let mut observed = producer.into_iter().flat_map(|producer| &mut producer.observed);
@@ -305,13 +374,15 @@ impl Worker {
 
     fn forget_producer(&mut self, key: ObserverKey, producer: ProducerKey) {
         let Some(observer) = self.observers.table.get_mut(key) else { return };
-        observer.producers.retain(|one| *one != producer);
+        let Some(at) = observer.producers.iter().position(|one| *one == producer) else { return };
+        observer.producers.remove(at);
+        observer.looked -= usize::from(at < observer.looked);
         // Who dominated is followed at once.
         if let Finder::ActiveSpeaker(active_speaker) = &mut observer.finder
             && active_speaker.forget(producer)
             && !observer.paused
         {
-            self.observers.schedule(key, 0);
+            self.observers.look_at_once(key);
         }
     }
 
@@ -341,6 +412,8 @@ impl Worker {
             paused: false,
             producers: Vec::new(),
             due: Nanos::MAX,
+            at_once: false,
+            looked: 0,
         })
     }
 
@@ -382,21 +455,27 @@ impl Worker {
         }
     }
 
-    /// Observers that are due look at what they heard.
+    /// Observers that are due look at what they heard, as many as there is time for.
     pub(crate) fn tick_observers(&mut self, now: Nanos) {
-        while let Some(key) = self.observers.take_due(now) {
+        let mut left = PRODUCERS_AT_ONCE;
+        while left > 0
+            && let Some((due, key)) = self.observers.take_due(now)
+        {
             let Some(observer) = self.observers.table.get_mut(key) else { continue };
-            let news = match &mut observer.finder {
-                Finder::AudioLevel(audio_level) => {
-                    audio_level.tick(key, &observer.id, &observer.producers, &mut self.producers)
-                }
-                Finder::ActiveSpeaker(active_speaker) => {
-                    let producers = &observer.producers;
-                    active_speaker.tick(key, &observer.id, producers, &mut self.producers, now)
-                }
-            };
-            if news.goes_on {
-                let at = now + observer.interval;
+            let (from, to) =
+                (observer.looked, observer.producers.len().min(observer.looked + left));
+            observer.finder.look(key, &observer.producers, from..to, &mut self.producers, now);
+            left = left.saturating_sub(LOOK + to - from);
+            if to < observer.producers.len() {
+                observer.looked = to;
+                self.observers.put_back(key, due);
+                break;
+            }
+            observer.looked = 0;
+            let news = observer.finder.tell(&observer.id, &self.producers);
+            if news.goes_on && due != AT_ONCE {
+                // Half an interval is the least in which enough is heard.
+                let at = next_of(due, observer.interval, now + observer.interval / 2);
                 self.observers.schedule(key, at);
             }
             match news.event {

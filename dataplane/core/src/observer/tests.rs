@@ -331,3 +331,76 @@ fn observers_and_what_they_listen_to_are_limited() {
     stage.worker.apply_close_observer("p").unwrap();
     stage.worker.apply_create_observer(&create).unwrap();
 }
+
+/// What one long turn made due together is looked at in portions, and each observer keeps its place.
+#[test]
+fn looks_that_were_late_together_are_taken_in_portions_and_do_not_stay_together() {
+    const OBSERVERS: usize = 180;
+    const APART: Nanos = 5 * MS;
+    let mut stage = Stage::new();
+    stage.worker.limits.observers_per_router_max = OBSERVERS;
+    let step = |stage: &mut Stage| {
+        let key = stage.worker.producer_ids["a"];
+        stage.worker.listen(key, Some(LOUDEST - 100), SOUND, Arrival::at(stage.now));
+        stage.pass(APART).len()
+    };
+    for number in 0..OBSERVERS {
+        stage.listen(&number.to_string(), loudest(-60, 1), &["a", "b", "c"]);
+        step(&mut stage);
+    }
+    let even: Vec<_> = (0..400).map(|_| step(&mut stage)).collect();
+    assert!(even.iter().all(|looks| *looks <= 1), "{even:?}");
+    stage.now += 3 * SECOND;
+    let mut late = Vec::new();
+    while stage.worker.observers.deadline().is_some_and(|at| at <= stage.now) {
+        late.push(stage.pass(0).len());
+    }
+    assert_eq!(late.iter().sum::<usize>(), OBSERVERS, "{late:?}");
+    // Each is a look at three, and counts as seven.
+    assert!(late.iter().all(|looks| *looks <= 74), "{late:?}");
+    let even: Vec<_> = (0..400).map(|_| step(&mut stage)).collect();
+    assert!(even.iter().sum::<usize>() > OBSERVERS, "{even:?}");
+    assert!(even.iter().all(|looks| *looks <= 1), "{even:?}");
+}
+
+/// A room of very many is looked at in portions too, while people come and go.
+#[test]
+fn one_look_at_very_many_takes_some_turns() {
+    const PRODUCERS: u32 = 1_200;
+    for method in [loudest(-60, 1), Method::ActiveSpeaker { interval_ms: 1_000 }] {
+        let mut stage = Stage::new();
+        // A peer has two hundred.
+        let peer = |number: u32| char::from(b'e' + (number / 200) as u8);
+        let ids: Vec<_> =
+            (0..PRODUCERS).map(|number| format!("{}{number:04}", peer(number))).collect();
+        (0..PRODUCERS).step_by(200).for_each(|at| stage.join(&peer(at).to_string(), "room"));
+        for (id, number) in ids.iter().zip(1..) {
+            stage.produce(id, MediaKind::Audio, number << 8);
+        }
+        let all: Vec<_> = ids.iter().map(String::as_str).collect();
+        stage.listen("o", method, &all);
+        let last = ids.last().unwrap().as_str();
+        let mut tracks: Vec<(&str, &dyn Fn(usize) -> Packet)> =
+            all.iter().map(|id| (*id, &noise as &dyn Fn(usize) -> Packet)).collect();
+        let speaks = |number| Level(if number < 5 { 22 } else { 110 });
+        tracks.last_mut().unwrap().1 = &speaks;
+        let mut events = stage.play(50, &tracks);
+        let mut turns = 1;
+        while stage.worker.observers.deadline().is_some_and(|at| at <= stage.now) {
+            // Who was looked at leaves, and so does who was not.
+            for at in [turns, 1_100 + turns] {
+                stage.worker.apply_unobserve(&observe("o", &ids[at])).unwrap();
+            }
+            assert_eq!(events, []);
+            events = stage.pass(0);
+            turns += 1;
+        }
+        assert_eq!(turns, 3);
+        let told = match method {
+            Method::AudioLevel { .. } => volumes(&[(last, -26)]),
+            Method::ActiveSpeaker { .. } => dominant(last),
+        };
+        assert_eq!(events, [told]);
+        assert_eq!(stage.worker.observer_state("o").unwrap().producers.len(), 1_196);
+    }
+}

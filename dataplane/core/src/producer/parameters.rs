@@ -13,7 +13,7 @@ use crate::{
     MS, Nanos,
     key::{RouterKey, TransportKey},
     orientation::Orientation,
-    watched::Watched,
+    watched::{ENCODINGS_MAX, Watched},
     wire::{
         Codec,
         extension::{ExtensionKind, ExtensionMap},
@@ -44,7 +44,7 @@ impl Producer {
         if media.clock_rate == 0 {
             return Err("a codec with clock rate 0".into());
         }
-        if parameters.encodings.is_empty() || parameters.encodings.len() > 8 {
+        if parameters.encodings.is_empty() || parameters.encodings.len() > ENCODINGS_MAX {
             return Err("rtpParameters.encodings needs one to eight entries".into());
         }
         let ids = || parameters.header_extensions.iter().map(|extension| extension.id);

@@ -72,6 +72,24 @@ pub struct TrafficCounters {
     pub rtx_sent: Traffic,
 }
 
+/// How far a round of sender reports is: of very many sent tracks it takes some calls. One that is moved
+/// to a place that the round has passed waits for the next round.
+#[derive(Debug)]
+pub(crate) struct ReportRound {
+    /// Place of the next one.
+    pub(crate) at: usize,
+    /// When the first of those before it is due.
+    pub(crate) first: Nanos,
+    /// The largest loss that a receiver reported of those before it, of 256.
+    pub(crate) lost: u8,
+}
+
+impl Default for ReportRound {
+    fn default() -> Self {
+        Self { at: 0, first: Nanos::MAX, lost: 0 }
+    }
+}
+
 /// One peer.
 #[derive(Debug)]
 pub struct Transport {
@@ -126,8 +144,12 @@ pub struct Transport {
     pub(crate) layers_at: Nanos,
     /// It is among those whose layers are to be looked at.
     pub(crate) awaits_look: bool,
-    /// When the first sender report of its sent tracks is due, or earlier.
+    /// When the first sender report of its sent tracks is due, or earlier; or a round of them goes on.
     pub(crate) sender_reports_at: Nanos,
+    pub(crate) report_round: ReportRound,
+    /// The largest loss of its sent tracks, of 256, and of its received ones: as of the last reports.
+    pub(crate) loss_sent: u8,
+    pub(crate) loss_received: Option<f64>,
     /// What is done now and then for many of them is done at moments counted from here.
     pub(crate) began: Nanos,
     pub(crate) reports_at: Nanos,
@@ -188,6 +210,9 @@ impl Transport {
             layers_at: now,
             awaits_look: false,
             sender_reports_at: Nanos::MAX,
+            report_round: ReportRound::default(),
+            loss_sent: 0,
+            loss_received: None,
             began: now,
             reports_at: now + crate::SECOND,
             publisher_rtt: RoundTrip::default(),

@@ -6,7 +6,7 @@ use ironcast_protocol::media::MediaKind;
 use crate::{
     Arrival, Discard, Nanos,
     consumer::rtp_units,
-    key::{ConsumerKey, TransportKey},
+    key::{ConsumerKey, ProducerKey, TransportKey},
     layers::AT_ONCE,
     link::{Opener, Protection},
     producer::SenderReport,
@@ -358,6 +358,7 @@ impl Worker {
         let mut blocks = Vec::new();
         let mut media = Vec::new();
         let (mut remb, mut transport_cc, mut loss) = (false, false, 0.0f64);
+        let mut active_loss: Option<f64> = None;
         for producer_key in producers {
             let Some(producer) = self.producers.get_mut(*producer_key) else {
                 continue;
@@ -368,6 +369,9 @@ impl Worker {
                 let Some(ssrc) = stream.ssrc else { continue };
                 media.push(ssrc);
                 loss = loss.max(stream.loss_share);
+                if stream.is_active() {
+                    active_loss = Some(active_loss.unwrap_or(0.0).max(stream.loss_share));
+                }
                 let report = stream.sender_report;
                 let (lsr, delay) = report.map_or((0, 0), |report| {
                     let delay = report.arrival.age(now);
@@ -386,6 +390,7 @@ impl Worker {
             transport.lifted = if lifted { transport.lifted.saturating_add(1) } else { 0 };
             transport.remb_sent_bps = bitrate.filter(|_| transport.lifted < 3);
             transport.publisher_rtt.say(ntp);
+            transport.loss_received = active_loss;
         }
         media.truncate(REMB_SSRCS_MAX);
         let (first, more) = blocks.split_at(blocks.len().min(REPORTS_MAX));

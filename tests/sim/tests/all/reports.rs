@@ -211,6 +211,42 @@ fn reports_that_were_late_together_do_not_stay_together() {
     assert!(*most <= 8, "{most} of {VIEWERS} in one moment");
 }
 
+/// Who is sent very many tracks has the reports about them in portions: all of them, once a second.
+#[test]
+fn reports_about_very_many_tracks_leave_in_portions() {
+    const TRACKS: usize = 300;
+    let mut world = World::new(518);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.run(2 * SECOND);
+    // He has no room for what he would say of all of them.
+    world.peers[bob].reports = false;
+    let mut tracks = Vec::new();
+    for number in 0..TRACKS {
+        let (mut create, setup) = world.consume_command(bob, "mic", &Want::default());
+        create.id = number.to_string();
+        let now = world.now;
+        world.worker().apply_consume(&create, 100, now).unwrap();
+        tracks.push(setup.ssrc);
+        world.peers[bob].inboxes.insert(setup.ssrc, Inbox::new(setup));
+    }
+    world.run(100 * MS);
+    // What was said of it stays true.
+    world.peers[alice].track("mic").muted = true;
+    world.run(5 * SECOND);
+    let since = world.now;
+    world.run(3 * SECOND);
+    let mut moments = std::collections::BTreeMap::<Nanos, usize>::new();
+    for ssrc in &tracks {
+        let reports = &world.peers[bob].inbox(*ssrc).sender_reports;
+        let times: Vec<_> = reports.iter().map(|(at, ..)| *at).filter(|at| *at >= since).collect();
+        assert_eq!(times.len(), 3, "{times:?}");
+        times.iter().for_each(|at| *moments.entry(at / (MS / 2)).or_default() += 1);
+    }
+    let most = moments.values().max().unwrap();
+    assert!(*most <= 64, "{most} of {TRACKS} in one turn");
+}
+
 #[test]
 fn feedback_is_complete_and_its_times_are_those_of_arrival() {
     for (seed, hold) in [(520, 0), (521, 5 * MS), (522, 20 * MS)] {
@@ -484,4 +520,31 @@ fn figures_are_of_packets_and_by_layer() {
         assert!(stats.bitrate_by_layer.values().is_sorted());
         assert_eq!(stats.bitrate_by_layer["0.2"], stats.stream.bitrate);
     }
+}
+
+/// The worst that was reported lately, of all tracks; nothing of tracks that there are not.
+#[test]
+fn the_losses_of_a_peer_are_those_of_its_worst_track() {
+    let mut world = World::new(519);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_audio(alice, "mic");
+    world.publish_voice(bob, "voice", 0);
+    world.consume(bob, "mic");
+    world.consume(alice, "voice");
+    world.run(5 * SECOND);
+    let losses = |world: &mut World, peer: &str| {
+        let now = world.now;
+        let stats = world.worker().transport_stats(peer, now).unwrap();
+        (stats.rtp_packet_loss_received, stats.rtp_packet_loss_sent)
+    };
+    assert_eq!(losses(&mut world, "bob"), (Some(0.0), Some(0.0)));
+    world.peers[bob].up.network.loss = 0.2;
+    world.peers[bob].down.network.loss = 0.2;
+    world.run(10 * SECOND);
+    let (received, sent) = losses(&mut world, "bob");
+    assert!((0.05..0.4).contains(&received.unwrap()), "{received:?}");
+    assert!((0.05..0.4).contains(&sent.unwrap()), "{sent:?}");
+    world.worker().apply_close_producer("voice").unwrap();
+    world.worker().apply_close_producer("mic").unwrap();
+    assert_eq!(losses(&mut world, "bob"), (None, None));
 }

@@ -1,8 +1,8 @@
 //! Which encodings of a simulcast nobody watches, and what it takes until one is back.
 
-use ironcast_core::{Discard, MS, SECOND, wire::rtcp::Pause};
+use ironcast_core::{Discard, MS, Nanos, SECOND, wire::rtcp::Pause};
 use ironcast_protocol::{Event, command::SetPreferredLayers, media::Layers};
-use ironcast_sim::{Network, World, world::Want};
+use ironcast_sim::{Network, World, rng::Rng, world::Want};
 
 fn told(world: &mut World) -> Vec<Vec<u8>> {
     let events = std::mem::take(&mut world.events).into_iter();
@@ -217,4 +217,57 @@ fn a_receiver_does_not_pause_by_rtcp() {
     world.run(SECOND);
     assert!(world.peers[bob].inbox(ssrc).got.len() > before + 25, "he has it still");
     world.assert_no_faults();
+}
+
+/// What is counted of receivers' wishes is what they wish, whatever they do and in whatever order.
+#[test]
+fn wishes_are_counted_as_they_come_and_go() {
+    for seed in 970..976 {
+        let mut world = carried(seed, Network::default(), false);
+        let mut rng = Rng::new(seed);
+        let dave = world.join("dave");
+        world.publish_simulcast(dave, "second", 2);
+        let viewers: Vec<_> = (0..4)
+            .map(|n| {
+                let (up, down) = (Network::default(), Network::default());
+                world.join_worker(n % 2, &format!("viewer-{n}"), up, down)
+            })
+            .collect();
+        for _ in 0..150 {
+            let viewer = viewers[rng.below(4) as usize];
+            let worker = world.peers[viewer].worker;
+            let track = if worker == 0 && rng.below(3) == 0 { "second" } else { "camera" };
+            let id = format!("{}/{track}", world.peers[viewer].name);
+            let (spatial, now) = (rng.below(3) as u8, world.now);
+            let layers = Layers { spatial, temporal: rng.below(3) as u8 };
+            let core = world.worker_at(worker);
+            if core.consumer_state(&id).is_none() {
+                let (paused, preferred) = (rng.below(4) == 0, Some(layers));
+                world.consume_as(viewer, track, Want { paused, preferred, ..Want::default() });
+            } else if rng.below(4) == 0 {
+                core.apply_close_consumer(&id).unwrap();
+            } else if rng.below(2) == 0 {
+                core.apply_pause_consumer(&id, rng.below(2) == 0, now).unwrap();
+            } else {
+                core.apply_preferred_layers(&SetPreferredLayers { id, layers }, now).unwrap();
+            }
+            world.assert_no_faults();
+            world.run(Nanos::from(rng.below(60)) * MS);
+        }
+        // On one worker, and then on the other.
+        world.run(6 * SECOND);
+        let mut wanted = 0;
+        for worker in [1, 0] {
+            for number in (0..4).filter(|number| number % 2 == worker) {
+                let id = format!("viewer-{number}/camera");
+                let state = world.worker_at(worker).consumer_state(&id);
+                let preferred =
+                    state.filter(|one| !one.paused).and_then(|one| one.preferred_layers);
+                wanted = preferred.map_or(0, |layers| layers.spatial + 1).max(wanted);
+            }
+            let unwanted: Vec<u8> = (wanted..3).collect();
+            assert_eq!(unwatched(&mut world, worker), unwanted, "seed {seed}, worker {worker}");
+        }
+        world.assert_no_faults();
+    }
 }
