@@ -6,14 +6,14 @@
 //! new      | for the newest packets: small rooms first, in a room who was there first |
 //! waiting  | left of earlier output, the oldest first                                 |
 //! ```
-//! Every fourth portion is taken from those that wait: neither waits for all of the other, and who gets
-//! what is new without an interruption goes on to.
+//! Every fourth one is taken from those that wait: neither waits for all of the other, however little of
+//! it there is between two interruptions.
 
 use std::collections::VecDeque;
 
 use crate::key::TransportKey;
 
-/// Of so many portions one is of those that wait.
+/// Of so many one is of those that wait.
 const WAITING_EVERY: u8 = 4;
 
 /// See the head of this file. A transport is in it once.
@@ -23,8 +23,8 @@ pub(crate) struct Ready {
     /// So many of them were taken.
     taken: usize,
     waiting: VecDeque<TransportKey>,
-    /// Portions since the last one of those that wait, over however many turns.
-    portions: u8,
+    /// New ones since the last one of those that wait.
+    count: u8,
     /// Nothing was taken since something was added.
     is_open: bool,
 }
@@ -49,26 +49,25 @@ impl Ready {
         self.is_open = false;
     }
 
-    /// The next one of this portion.
+    /// The next one of this portion. The first of those that are new comes before one that waits: where
+    /// it takes the rest of a portion, the new ones would wait themselves.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<TransportKey> {
-        if self.portions == WAITING_EVERY - 1
+        if self.count >= WAITING_EVERY - 1
+            && self.taken > 0
             && let Some(key) = self.waiting.pop_front()
         {
+            self.count = 0;
             return Some(key);
         }
         match self.new.get(self.taken) {
             Some(key) => {
                 self.taken += 1;
+                self.count = self.count.saturating_add(1);
                 Some(*key)
             }
             None => self.waiting.pop_front(),
         }
-    }
-
-    /// A portion is full.
-    pub(crate) fn end_portion(&mut self) {
-        self.portions = (self.portions + 1) % WAITING_EVERY;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,9 +83,7 @@ mod tests {
     fn portion(ready: &mut Ready, len: usize) -> Vec<usize> {
         ready.close();
         let taken = std::iter::from_fn(|| ready.pop()).take(len);
-        let taken = taken.map(TransportKey::index).collect();
-        ready.end_portion();
-        taken
+        taken.map(TransportKey::index).collect()
     }
 
     fn push(ready: &mut Ready, indices: std::ops::Range<usize>) {
@@ -102,10 +99,10 @@ mod tests {
         assert_eq!(portion(&mut ready, 2), [0, 1]);
         push(&mut ready, 10..20);
         let portions: Vec<_> = (0..5).map(|_| portion(&mut ready, 2)).collect();
-        assert_eq!(portions, [[10, 11], [12, 13], [2, 3], [14, 15], [16, 17]]);
+        assert_eq!(portions, [[10, 2], [11, 12], [13, 3], [14, 15], [16, 4]]);
         // What is left of both waits, the older first.
         push(&mut ready, 20..21);
-        assert_eq!(portion(&mut ready, 3), [20, 4, 5]);
+        assert_eq!(portion(&mut ready, 3), [20, 5, 17]);
         assert_eq!(portion(&mut ready, 9), [18, 19]);
         assert!(ready.is_empty());
     }

@@ -656,7 +656,6 @@ impl Worker {
         self.seal(batch, sealer, now);
         let exhausted = std::mem::take(&mut batch.exhausted);
         self.discards.add(Discard::OutputExhausted, exhausted);
-        self.ready.end_portion();
         let has_more = !self.ready.is_empty();
         if !has_more {
             self.forget_fresh();

@@ -126,7 +126,11 @@ fn output_that_is_interrupted_reaches_everybody_and_holds_up_nobody_else() {
             .collect();
         world.run(4 * SECOND);
         world.assert_no_faults();
-        assert!(longest(&world, emil, call) <= alone + 2 * PORTIONS_TIME, "seed {seed}");
+        assert!(
+            longest(&world, emil, call) <= alone + 2 * PORTIONS_TIME,
+            "seed {seed}: {} {alone}",
+            longest(&world, emil, call)
+        );
         let ways = crowd.iter().map(|&(peer, [camera, mic])| {
             for ssrc in [camera, mic] {
                 let inbox = world.peers[peer].inbox(ssrc);
