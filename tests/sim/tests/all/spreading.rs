@@ -7,6 +7,8 @@ use ironcast_sim::{
     world::{Want, trunk::TRUNK},
 };
 
+use crate::key_frames::waits_beside;
+
 /// Memory: at once.
 fn ring(loss: f64) -> Network {
     Network { delay: 0, ..Network::lossy(loss) }
@@ -95,8 +97,8 @@ fn a_large_room_is_whole_on_both_workers() {
     world.assert_no_faults();
 }
 
-/// One viewer asks without end; who is on the other worker and comes, or has lost something, waits no
-/// longer than beside him.
+/// One viewer asks without end, here or there; who has lost something on the other worker waits no longer
+/// than beside him.
 #[test]
 fn a_viewer_that_asks_without_end_keeps_nobody_waiting_on_the_other_worker() {
     for (seed, is_far) in [(1306, true), (1307, false)] {
@@ -106,23 +108,9 @@ fn a_viewer_that_asks_without_end_keeps_nobody_waiting_on_the_other_worker() {
         world.pipe("camera");
         let mallory = if is_far { far(&mut world, "mallory") } else { world.join("mallory") };
         let bob = far(&mut world, "bob");
-        let (theirs, his) = (world.consume(mallory, "camera"), world.consume(bob, "camera"));
-        let mut waits = Vec::new();
-        for step in 0..1_500 {
-            let bytes = world.peers[mallory].seal_rtcp(|w| w.picture_loss(5, theirs));
-            world.send(mallory, bytes);
-            if step >= 500 && step % 250 == (step / 250) * 13 {
-                let bytes = world.peers[bob].seal_rtcp(|w| w.picture_loss(5, his));
-                world.send(bob, bytes);
-                waits.push(world.now);
-            }
-            world.run(20 * MS);
-        }
-        let asked = &world.peers[alice].track("camera").sources[0].asked;
-        for at in waits {
-            let answer = asked.iter().find(|(asked, _)| *asked > at).unwrap().0 - at;
-            assert!(answer < 800 * MS, "seed {seed}: {} ms", answer / MS);
-        }
+        let [theirs, his] = [mallory, bob].map(|peer| (peer, world.consume(peer, "camera")));
+        let waits = waits_beside(&mut world, theirs, his, alice);
+        assert!(waits.iter().all(|wait| *wait < 800 * MS), "seed {seed}: {waits:?}");
         world.assert_no_faults();
     }
 }
