@@ -4,7 +4,7 @@ import os from 'node:os';
 import { FULL, idleShare } from './browser.mjs';
 import { note } from './report.mjs';
 
-const TRIES = 3;
+const TRIES = 2;
 /** A path whose packets left so much later than meant was another path. */
 const LATE_MS = 20;
 
