@@ -84,7 +84,8 @@ pub fn words(
 ) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut add = |more: &str| words.extend(more.split_whitespace().map(str::to_owned));
-    add("-hide_banner -nostats -loglevel warning");
+    // How much it has written is known from its progress: it may be behind.
+    add("-hide_banner -nostats -loglevel warning -progress pipe:1");
     // Inputs are known from the SDP and never silent: there is little to find out.
     add("-analyzeduration 1000000 -probesize 1000000 -fpsprobesize 0");
     add("-protocol_whitelist file,udp,rtp -buffer_size 1000000 -max_delay 200000");

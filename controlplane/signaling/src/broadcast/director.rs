@@ -308,7 +308,7 @@ impl Director {
         for line in self.pipeline.take_last_lines() {
             self.add_line(&line);
         }
-        self.written.end_run(self.pipeline.take_told_to_end().unwrap_or_else(Instant::now));
+        self.written.end_run(self.pipeline.take_written());
     }
 
     fn add_line(&mut self, line: &str) {

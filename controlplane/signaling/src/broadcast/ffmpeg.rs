@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::sockets;
@@ -35,6 +35,9 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// It may take so long to end by itself, and as long again after SIGTERM.
 const DIE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// It is behind, but goes on, where it says more often than this that it has written more.
+const STALL_TIME: Duration = Duration::from_secs(2);
 
 /// Why it does not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,17 +135,13 @@ impl Program {
     ) -> Result<Option<Duration>, FfmpegError> {
         let mut ffmpeg = self.start(words, folder)?;
         ffmpeg.stdin = None;
-        let mut written = None;
         let running = async {
             // Its lines end with it.
-            while let Some(line) = ffmpeg.lines.recv().await {
-                let us = line.trim().strip_prefix("out_time_us=").and_then(|us| us.parse().ok());
-                written = us.map(Duration::from_micros).or(written);
-            }
+            while ffmpeg.lines.recv().await.is_some() {}
             ffmpeg.child.wait().await
         };
         match timeout(time, running).await {
-            Ok(Ok(status)) if status.success() => Ok(written),
+            Ok(Ok(status)) if status.success() => Ok(ffmpeg.written()),
             Ok(status) => Err(ffmpeg.ended(status).await),
             Err(_) => {
                 ffmpeg.stop().await;
@@ -164,14 +163,15 @@ impl Program {
         let _ = rustix::process::setpriority_pgrp(Some(pid), NICE);
         let said = Arc::new(Said::default());
         let (lines_in, lines) = mpsc::channel(LINES_MAX);
+        let (written_in, written) = watch::channel(None);
         if let Some(errors) = child.stderr.take() {
             tokio::spawn(read_errors(errors, Arc::clone(&said)));
         }
         if let Some(list) = child.stdout.take() {
-            tokio::spawn(read_lines(list, lines_in));
+            tokio::spawn(read_lines(list, lines_in, written_in));
         }
         let stdin = child.stdin.take();
-        Ok(Ffmpeg { pid, child, stdin, lines, said, is_over: false })
+        Ok(Ffmpeg { pid, child, stdin, lines, written, said, is_over: false })
     }
 }
 
@@ -182,7 +182,12 @@ async fn read_errors(mut from: impl AsyncRead + Unpin, said: Arc<Said>) {
     }
 }
 
-async fn read_lines(mut from: impl AsyncRead + Unpin, lines: mpsc::Sender<String>) {
+/// Its list, and between the lines of that its progress: of it only how much it has written.
+async fn read_lines(
+    mut from: impl AsyncRead + Unpin,
+    lines: mpsc::Sender<String>,
+    written: watch::Sender<Option<Duration>>,
+) {
     let (mut buffer, mut line) = ([0; 1024], Vec::new());
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         for byte in &buffer[..count] {
@@ -194,11 +199,23 @@ async fn read_lines(mut from: impl AsyncRead + Unpin, lines: mpsc::Sender<String
                 continue;
             }
             let text = String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned();
-            if lines.send(text).await.is_err() {
-                return;
+            let Some((name, value)) = progress(&text) else {
+                if lines.send(text).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if let Some(us) = value.parse().ok().filter(|_| name == "out_time_us") {
+                written.send_replace(Some(Duration::from_micros(us)));
             }
         }
     }
+}
+
+/// Name and value of a line of `-progress`; names of files in a list have no `=`.
+fn progress(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.trim().split_once('=')?;
+    (!value.contains(',')).then_some((name, value))
 }
 
 /// What it did.
@@ -217,6 +234,7 @@ pub struct Ffmpeg {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<String>,
+    written: watch::Receiver<Option<Duration>>,
     said: Arc<Said>,
     is_over: bool,
 }
@@ -240,6 +258,24 @@ impl Ffmpeg {
             sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// How much it has written, as far as it has said.
+    pub fn written(&self) -> Option<Duration> {
+        *self.written.borrow()
+    }
+
+    /// Waits until it has written so much. On a host without time for it, it is behind: not longer
+    /// than `time`, and not where it does not go on, or says nothing.
+    pub async fn catches_up(&mut self, wanted: Duration, time: Duration) {
+        let catching_up = async {
+            while self.written.borrow_and_update().is_some_and(|written| written < wanted) {
+                if !matches!(timeout(STALL_TIME, self.written.changed()).await, Ok(Ok(()))) {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(time, catching_up).await;
     }
 
     /// The next that happens. May be dropped and asked again.
@@ -370,6 +406,31 @@ mod tests {
         assert_eq!(error, FfmpegError::Missing("/no/such/ffmpeg".to_owned()));
         assert_eq!(find(Path::new("/no/such/ffmpeg")), None);
         assert!(find(Path::new("sh")).is_some());
+    }
+
+    #[tokio::test]
+    async fn one_that_is_behind_is_waited_for_while_it_goes_on() {
+        let second = Duration::from_secs(1);
+        let say = |us: u32| format!("echo frame=1; echo out_time_us={us}; echo progress=continue;");
+        // It lists a segment in between; what it has to write is what it says at last.
+        let script =
+            format!("{} sleep 0.3; echo a.ts,0,1; {} sleep 60", say(500_000), say(2_000_000));
+        let mut one = shell().start(&words(&script), Path::new("/")).unwrap();
+        one.written.changed().await.unwrap();
+        assert_eq!(one.written(), Some(second / 2));
+        one.catches_up(2 * second, 60 * second).await;
+        assert_eq!(one.written(), Some(2 * second));
+        assert!(matches!(one.next().await, Happening::Line(line) if line == "a.ts,0,1"));
+        // It stands still.
+        assert!(timeout(30 * second, one.catches_up(3 * second, 60 * second)).await.is_ok());
+        // It never says anything.
+        let mut mute = shell().start(&words("sleep 60"), Path::new("/")).unwrap();
+        assert!(timeout(second, mute.catches_up(second, 60 * second)).await.is_ok());
+        // It goes on, but far too slowly.
+        let script = "i=0; while :; do i=$((i+1)); echo out_time_us=$i; sleep 0.1; done";
+        let mut slow = shell().start(&words(script), Path::new("/")).unwrap();
+        slow.written.changed().await.unwrap();
+        assert!(timeout(30 * second, slow.catches_up(second, second)).await.is_ok());
     }
 
     #[tokio::test]

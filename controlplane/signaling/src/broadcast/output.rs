@@ -84,10 +84,10 @@ impl Written {
         self.is_first_of_run = true;
     }
 
-    /// FFmpeg was told to end.
-    pub fn end_run(&mut self, at: Instant) {
+    /// FFmpeg has ended; `written` is what it said at its end.
+    pub fn end_run(&mut self, written: Option<Duration>) {
         if let Some((began, _)) = self.run.take() {
-            self.media += written_by(at.duration_since(began));
+            self.media += written.unwrap_or_else(|| written_by(began.elapsed()));
         }
     }
 

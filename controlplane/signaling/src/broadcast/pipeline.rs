@@ -30,6 +30,9 @@ use crate::store::now_ms;
 /// FFmpeg is given so long to come to the end of what it was sent.
 const LAG: Duration = Duration::from_micros(HOLD_US.unsigned_abs() + 200_000);
 
+/// It is behind where the host has no time for it: then it is given so much more.
+const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// FFmpeg listens within this time.
 const LISTEN_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -140,9 +143,11 @@ pub struct Pipeline {
     /// What they send is nothing for FFmpeg.
     unfit: BTreeSet<Id>,
     last_lines: Vec<String>,
-    /// When FFmpeg's clock began, and when the last one was told to end.
+    /// When FFmpeg's clock began, and whether that was taken.
     began: Option<(Instant, u64)>,
-    told_to_end: Option<Instant>,
+    is_began_taken: bool,
+    /// How much the last one has written, if it said that at its end.
+    written: Option<Duration>,
 }
 
 impl Pipeline {
@@ -164,7 +169,8 @@ impl Pipeline {
             unfit: BTreeSet::new(),
             last_lines: Vec::new(),
             began: None,
-            told_to_end: None,
+            is_began_taken: true,
+            written: None,
         }
     }
 
@@ -469,16 +475,20 @@ impl Pipeline {
         let targets = self.targets.clone();
         self.with_feed(|feed| feed.begin(&targets));
         self.began = Some((Instant::now(), now_ms()));
+        self.is_began_taken = false;
         Ok(())
     }
 
     /// FFmpeg finishes what it writes; meanwhile it gets what it waits for.
     pub async fn end_ffmpeg(&mut self) {
         if let Some(mut ffmpeg) = self.ffmpeg.take() {
+            let media = self.began.map_or(Duration::ZERO, |(began, _)| began.elapsed());
             // What there is by now is in what it writes, also where it lags behind.
             tokio::time::sleep(LAG).await;
-            self.told_to_end = Some(Instant::now());
+            let wanted = media.saturating_sub(Duration::from_micros(HOLD_US.unsigned_abs()));
+            ffmpeg.catches_up(wanted, CATCH_UP_TIME_MAX).await;
             self.last_lines.extend(ffmpeg.stop().await);
+            self.written = ffmpeg.written();
         }
         self.with_feed(Feed::end);
     }
@@ -496,12 +506,13 @@ impl Pipeline {
 
     /// When the clock of a new FFmpeg began, here and in ms of the Unix epoch.
     pub fn take_began(&mut self) -> Option<(Instant, u64)> {
-        self.began.take()
+        let is_new = !std::mem::replace(&mut self.is_began_taken, true);
+        self.began.filter(|_| is_new)
     }
 
-    /// When an FFmpeg was told to end: what comes later is not in what it wrote.
-    pub fn take_told_to_end(&mut self) -> Option<Instant> {
-        self.told_to_end.take()
+    /// How much an FFmpeg has written that was told to end.
+    pub fn take_written(&mut self) -> Option<Duration> {
+        self.written.take()
     }
 
     /// The running FFmpeg.
