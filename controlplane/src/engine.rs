@@ -134,15 +134,26 @@ impl State {
     }
 
     /// What goes with something else, on another worker. Nobody waits for the answers: what is not there
-    /// any more is as it should be.
+    /// any more is as it should be. What finds no room is sent later, and until then nothing is made that
+    /// it could be meant for ([`Self::has_errands`]).
     fn run_errands(&mut self) {
-        for command in self.registry.take_errands() {
-            let sent = self.link.as_ref().map(|link| link.send(&command, Box::new(drop)));
-            // What is left over there after a lost connection is closed when all is taken over.
-            if let Some(Err(error)) = sent {
-                tracing::debug!(%error, "an errand was not sent");
+        let link = self.link.as_ref();
+        self.registry.run_errands(|command| {
+            match link.map_or(Err(Refusal::Lost), |link| link.send(command, Box::new(drop))) {
+                Err(Refusal::Busy) => return false,
+                // What is left over there after a lost connection is closed when all is taken over.
+                Err(error) => tracing::debug!(%error, "an errand was not sent"),
+                Ok(()) => {}
             }
-        }
+            true
+        });
+    }
+
+    /// Whether something for which the dataplane had no room is still to be sent.
+    #[must_use]
+    pub fn has_errands(&mut self) -> bool {
+        self.run_errands();
+        self.registry.has_errands()
     }
 
     fn begin_creation(&mut self, creation: &Creation) {
@@ -466,7 +477,9 @@ pub fn unexpected(reply: &Reply) -> Problem {
     unavailable("the dataplane gave an answer of another kind")
 }
 
-fn refused(refusal: &Refusal) -> Problem {
+/// A command was not carried out.
+#[must_use]
+pub fn refused(refusal: &Refusal) -> Problem {
     match refusal {
         Refusal::Command(error) => convert::problem(error),
         Refusal::Lost => lost(),

@@ -338,7 +338,7 @@ pub struct Registry {
     /// Mirrors that nobody used when they came here.
     idle_mirrors: VecDeque<(Id, WorkerId)>,
     /// What the dataplane is to do: see [`spread`].
-    errands: Vec<Command>,
+    errands: VecDeque<Command>,
     /// By principal.
     holdings: HashMap<Arc<str>, Holdings>,
     /// There are more consumers than of everything else, and their parameters are read seldom.

@@ -18,7 +18,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     call, convert,
-    engine::{Engine, State, Step, unexpected},
+    dataplane::Refusal,
+    engine::{Engine, State, Step, refused, unexpected},
     registry::{Codecs, spread},
     routes::free_ssrcs,
 };
@@ -254,10 +255,12 @@ fn done(reply: &Reply) -> Result<(), Problem> {
     }
 }
 
-/// Nobody else makes anything for this room meanwhile.
+/// Nobody else makes anything for this room meanwhile, and what was to be closed has been: it would be
+/// taken for what is made.
 async fn alone(engine: &Arc<Engine>, router: &Id) -> Result<OwnedMutexGuard<()>, Problem> {
     let lock = engine.lock().registry.routers.get(router).map(|one| Arc::clone(&one.spreading));
-    Ok(lock.ok_or_else(|| Problem::not_found("router", router))?.lock_owned().await)
+    let lock = lock.ok_or_else(|| Problem::not_found("router", router))?.lock_owned().await;
+    if engine.lock().has_errands() { Err(refused(&Refusal::Busy)) } else { Ok(lock) }
 }
 
 /// To the end, also when whoever asked for it does not wait any more.

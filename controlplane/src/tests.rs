@@ -11,6 +11,7 @@ mod http;
 use std::{path::PathBuf, time::Duration};
 
 use http_body_util::BodyExt as _;
+use ironcast_api::{ErrorCode, Id};
 use ironcast_protocol::{Command, command::Dump};
 
 use self::{
@@ -21,6 +22,7 @@ use crate::{
     Server, ServerConfig,
     call::Call,
     engine::{Engine, Step},
+    spread,
 };
 
 /// Called by the doors for each call of a test: the worst place is under the lock.
@@ -138,7 +140,21 @@ async fn too_many_commands_at_once_are_a_passing_problem() {
     let metrics = send(&server, "GET", "/v1/metrics", "").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(metrics.contains("ironcast_control_commands_refused_total "), "{metrics}");
+    // What was to be closed on other workers is not forgotten, and nothing is made meanwhile that would
+    // be closed for it.
+    let room = Id::new("room").unwrap();
+    let closed = fake.count("CloseTransport");
+    server.engine.lock().registry.close_hop(&room, 0, 1);
+    let refused = spread::branch(&server.engine, &room, 1).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::RateLimited);
     free();
+    assert!(!server.engine.lock().has_errands());
+    let waited = async {
+        while fake.count("CloseTransport") < closed + 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waited).await.expect("both ends are closed");
     // Nothing was taken for what was not done, its mid neither.
     for (path, body) in [("/v1/consumers", consumer), ("/v1/routers", r#"{"id": "other"}"#)] {
         let made = send(&server, "POST", path, body).await;

@@ -116,7 +116,7 @@ impl Registry {
     /// A room is on another worker, too. False if the room is gone: then the branch goes.
     pub fn insert_branch(&mut self, router: &Id, worker: WorkerId) -> bool {
         let Some(found) = self.routers.get_mut(router).filter(|one| one.worker != worker) else {
-            self.errands.push(Command::CloseRouter(named(branch(router, worker))));
+            self.errands.push_back(Command::CloseRouter(named(branch(router, worker))));
             return false;
         };
         found.branches.insert(worker);
@@ -138,7 +138,7 @@ impl Registry {
     /// Both ends go.
     pub fn close_hop(&mut self, router: &Id, one: WorkerId, other: WorkerId) {
         for (here, there) in [(one, other), (other, one)] {
-            self.errands.push(Command::CloseTransport(named(hop(router, here, there))));
+            self.errands.push_back(Command::CloseTransport(named(hop(router, here, there))));
         }
     }
 
@@ -165,8 +165,8 @@ impl Registry {
 
     /// It goes, and the pipe that it gets its packets by.
     pub fn close_mirror(&mut self, producer: &Id, here: WorkerId, there: WorkerId) {
-        self.errands.push(Command::CloseProducer(named(mirror(producer, there))));
-        self.errands.push(Command::CloseConsumer(named(pipe(producer, here, there))));
+        self.errands.push_back(Command::CloseProducer(named(mirror(producer, there))));
+        self.errands.push_back(Command::CloseConsumer(named(pipe(producer, here, there))));
     }
 
     /// A producer was paused or resumed: so are its mirrors.
@@ -174,7 +174,7 @@ impl Registry {
         let Some(found) = self.producers.get(producer) else { return };
         for worker in found.mirrors.keys() {
             let named = named(mirror(producer, *worker));
-            self.errands.push(if found.info.paused {
+            self.errands.push_back(if found.info.paused {
                 Command::PauseProducer(named)
             } else {
                 Command::ResumeProducer(named)
@@ -233,14 +233,14 @@ impl Registry {
     pub(super) fn close_mirrors(&mut self, producer: &Producer) {
         for worker in producer.mirrors.keys() {
             let name = mirror(&producer.info.id, *worker);
-            self.errands.push(Command::CloseProducer(named(name)));
+            self.errands.push_back(Command::CloseProducer(named(name)));
         }
     }
 
     /// A room is gone, and with it its branches.
     pub(super) fn close_branches(&mut self, router: &Router) {
         for worker in &router.branches {
-            self.errands.push(Command::CloseRouter(named(branch(&router.info.id, *worker))));
+            self.errands.push_back(Command::CloseRouter(named(branch(&router.info.id, *worker))));
         }
     }
 
@@ -255,7 +255,7 @@ impl Registry {
         for (one, other) in hops {
             found.hops.remove(&(one, other));
             let left = if one == worker { other } else { one };
-            self.errands.push(Command::CloseTransport(named(hop(router, left, worker))));
+            self.errands.push_back(Command::CloseTransport(named(hop(router, left, worker))));
         }
         let transports = found.transports.clone();
         for producer in found.producers.clone() {
@@ -270,9 +270,10 @@ impl Registry {
         }
     }
 
-    /// What the dataplane is to do.
-    pub fn take_errands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.errands)
+    /// Does what the dataplane is to do, the oldest first; false of `send` leaves it and what is behind
+    /// it for later.
+    pub fn run_errands(&mut self, mut send: impl FnMut(&Command) -> bool) {
+        while self.errands.pop_front_if(|command| send(command)).is_some() {}
     }
 
     /// Whether there is something for it to do.
@@ -332,7 +333,7 @@ impl Parts {
                     registry.insert_hop(&router, here, there);
                 }
             } else if self.hops.remove(&name).is_some() {
-                registry.errands.push(Command::CloseTransport(named(name)));
+                registry.errands.push_back(Command::CloseTransport(named(name)));
             }
         }
         for (producer, (here, there)) in self.pipes {
@@ -342,11 +343,11 @@ impl Parts {
                 }
                 None => registry
                     .errands
-                    .push(Command::CloseConsumer(named(pipe(&producer, here, there)))),
+                    .push_back(Command::CloseConsumer(named(pipe(&producer, here, there)))),
             }
         }
         for (producer, there) in self.mirrors.into_keys() {
-            registry.errands.push(Command::CloseProducer(named(mirror(&producer, there))));
+            registry.errands.push_back(Command::CloseProducer(named(mirror(&producer, there))));
         }
     }
 }
