@@ -557,9 +557,6 @@ impl<S: Sealer> WorkerEngine<S> {
     }
 
     fn measure(&mut self, io: &Io, now: Nanos) {
-        for arrival in self.arrivals.drain(..) {
-            self.delays.record(arrival.age(now));
-        }
         if now < self.rates.at + SECOND {
             return;
         }
@@ -678,6 +675,12 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
 
     fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool {
         self.core.drain(batch, &mut self.sealer, now)
+    }
+
+    fn sent(&mut self, now: Nanos) {
+        for arrival in self.arrivals.drain(..) {
+            self.delays.record(arrival.age(now));
+        }
     }
 
     fn deadline(&self) -> Option<Nanos> {

@@ -14,7 +14,8 @@ use crate::{
     worker::Worker,
 };
 
-/// A producer with more subscribers than this is fanned out after the others.
+/// A producer with more subscribers than this is fanned out after the others: rooms take turns
+/// (`ready.rs`), but a router may have calls of some beside one of many.
 const LARGE: usize = 64;
 
 /// One room.
@@ -44,7 +45,7 @@ pub(crate) enum Restart {
 impl Worker {
     /// First phase of a turn's output: every producer with new packets names its subscribers'
     /// transports. Nothing is written yet: [7] then drains transport by transport. Who sends to few
-    /// comes first: a small room does not wait for a large one.
+    /// comes first.
     pub(crate) fn fan_out(&mut self) {
         let mut untold = std::mem::take(&mut self.untold_producers);
         let mut has_large = false;
@@ -99,7 +100,7 @@ impl Worker {
             transport.pending.push(key);
             if !transport.queued {
                 transport.queued = true;
-                self.ready.push(transport_key);
+                self.ready.push(transport.router, transport_key);
             }
         }
         producer.all_are_told();
@@ -127,7 +128,7 @@ impl Worker {
         }
         if !transport.queued {
             transport.queued = true;
-            self.ready.push(consumer.transport);
+            self.ready.push(transport.router, consumer.transport);
         }
         Restart::Now
     }

@@ -621,6 +621,7 @@ impl Worker {
         self.seal_keys.trim();
         self.ways.trim();
         self.paths.trim();
+        self.ready.trim();
         self.timers.shrink_to(2 * self.timers.len());
     }
 
@@ -644,7 +645,7 @@ impl Worker {
         self.control.drain(batch);
         self.actions.extend(self.leaving.drain(..).map(Action::ClosePath));
         self.fan_out();
-        self.ready.close();
+        self.ready.begin(now);
         while !batch.is_portion()
             && let Some(key) = self.ready.pop()
         {

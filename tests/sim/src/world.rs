@@ -183,6 +183,8 @@ pub struct World {
     pub disconnected_timeout_s: u32,
     /// The same.
     pub candidates: CandidateKinds,
+    /// The room that is opened, and that peers join, from now on.
+    pub room: &'static str,
     /// The seed, for messages.
     pub seed: u64,
     hosts: Vec<Host>,
@@ -236,6 +238,7 @@ impl World {
             no_sockets: false,
             disconnected_timeout_s: 0,
             candidates: CandidateKinds::default(),
+            room: ROOM,
             seed,
             hosts: (0..workers).map(host).collect(),
             queue: BinaryHeap::new(),
@@ -256,7 +259,7 @@ impl World {
     /// When it is refused.
     pub fn open_room(&mut self, worker: u16) {
         let create = CreateRouter {
-            id: ROOM.into(),
+            id: self.room.into(),
             worker,
             selection: Default::default(),
             note: Vec::new(),
@@ -324,7 +327,7 @@ impl World {
         let credentials = self.credentials(worker);
         let create = CreateWebRtcTransport {
             id: name.into(),
-            router: ROOM.into(),
+            router: self.room.into(),
             consent_timeout_s: 30,
             disconnected_timeout_s: self.disconnected_timeout_s,
             initial_available_outgoing_bitrate_bps: 600_000,

@@ -287,7 +287,7 @@ impl Worker {
         }
         if !transport.queued {
             transport.queued = true;
-            self.ready.push(key);
+            self.ready.push(transport.router, key);
         }
         Ok(())
     }

@@ -165,6 +165,8 @@ impl Engine for TestEngine {
         self.incomplete
     }
 
+    fn sent(&mut self, _now: Nanos) {}
+
     fn fill(&mut self, batch: &mut Batch, _now: Nanos) -> bool {
         let mut start = 0;
         for &(path, class, len) in &self.queued {
