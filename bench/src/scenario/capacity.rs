@@ -20,7 +20,7 @@ use crate::{
 const LOSS_MAX: f64 = 0.001;
 const P99_MAX_US: u64 = 20_000;
 /// The load's process is full.
-const LOAD_BUSY_MAX: f64 = 0.92;
+pub(crate) const LOAD_BUSY_MAX: f64 = 0.92;
 /// From step to step.
 const FACTOR: f64 = 1.5;
 const STEPS_MAX: usize = 10;

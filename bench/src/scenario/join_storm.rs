@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::control::FIGURES;
-use super::{CIPHER, quantiles, spread, undisturbed};
+use super::{CIPHER, capacity::LOAD_BUSY_MAX, quantiles, spread, undisturbed};
 use crate::{
-    edge, fanout, interrupt, keep,
+    cpu, edge, fanout, interrupt, keep,
     load::{Counts, Said},
     measure::{Window, merged_delay},
     stage::{self, Stage},
@@ -47,10 +47,14 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     bar.inc(1);
     bar.set_message(format!("{} join", options.joins));
     let edge_before = edge::read(&running.target)?;
+    let cores = [topology.server_core, topology.load_core];
+    let ticks = || cores.map(cpu::core_ticks);
+    let ticks_before = ticks();
     let limit = length * 4 + Duration::from_secs(60);
     let said = load.ask(&format!("storm {} {}", options.joins, options.seconds), limit)?;
     let Said::Storm(storm) = said else { bail!("not an answer: {said:?}") };
     let during = load.counts()?;
+    let ticks_between = ticks();
     interrupt::pause(FIGURES)?;
     let edge_between = edge::read(&running.target)?;
     bar.inc(1);
@@ -59,8 +63,13 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     load.counts()?;
     interrupt::pause(length)?;
     let after = load.counts()?;
+    let ticks_after = ticks();
     interrupt::pause(FIGURES)?;
     let edge_after = edge::read(&running.target)?;
+    let busy = |before: [cpu::CoreTicks; 2], after: [cpu::CoreTicks; 2]| {
+        [0, 1].map(|at| cpu::core_share(before[at], after[at]).busy)
+    };
+    let busy = [busy(ticks_before, ticks_between), busy(ticks_between, ticks_after)];
     let insides = [edge_before.inside(&edge_between), edge_between.inside(&edge_after)];
     running.check()?;
     bar.finish_and_clear();
@@ -75,7 +84,7 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
     let first = spread(&storm.first_packet_us);
     println!(
         "{} joins in {} s: first packet after {} / {} / {} ms (p50 / p99 / max), {} without\n\n\
-         {:<28} {:>22} {:>14} {:>18} {:>16}",
+         {:<28} {:>22} {:>14} {:>18} {:>16} {:>14}",
         options.joins,
         options.seconds,
         ms(&first["p50"]),
@@ -87,19 +96,36 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "longest pause",
         "inside p99 max us",
         "inside over 2 ms",
+        "cores' busy %",
     );
     let names = ["before", "while they join", "when all are there"];
-    let insides = [None, Some(insides[0]), Some(insides[1])];
-    for (((name, window), delay), inside) in names.iter().zip(&windows).zip(&delays).zip(insides) {
-        let (quantiles, over) = inside.map_or_else(Default::default, |inside| {
-            let over = format!("{} of {}", inside.over_2_ms, inside.datagrams);
-            (format!("{} {}", inside.p99_us, inside.max_us), over)
+    let rows = [None, Some((insides[0], busy[0])), Some((insides[1], busy[1]))];
+    for (((name, window), delay), row) in names.iter().zip(&windows).zip(&delays).zip(rows) {
+        let [quantiles, over, busy] = row.map_or_else(Default::default, |(inside, busy)| {
+            [
+                format!("{} {}", inside.p99_us, inside.max_us),
+                format!("{} of {}", inside.over_2_ms, inside.datagrams),
+                busy.map(|share| format!("{:.0}", 100.0 * share)).join(" "),
+            ]
         });
         println!(
-            "{name:<28} {:>22} {:>11} ms {quantiles:>18} {over:>16}",
+            "{name:<28} {:>22} {:>11} ms {quantiles:>18} {over:>16} {busy:>14}",
             format!("{} {} {}", delay["p50"], delay["p99"], delay["max"]),
             window.pause_ms,
         );
+    }
+    println!(
+        "\ninside: from the kernel's stamp until all that was made of it was handed to the kernel; \
+         cores: the server's and the load's"
+    );
+    for (name, [_, load]) in names[1..].iter().zip(busy) {
+        if load > LOAD_BUSY_MAX {
+            println!(
+                "{name}: the load's core was {:.0} % busy, so that the delay there is the load's own; \
+                 what the server did is `inside`",
+                100.0 * load
+            );
+        }
     }
     println!();
     let line = json!({
@@ -116,8 +142,12 @@ pub(crate) fn run(options: &Options) -> Result<Value> {
         "delay_us_during": delays[1],
         "delay_us_after": delays[2],
         "pause_ms_during": windows[1].pause_ms,
-        "inside_during": insides[1],
-        "inside_after": insides[2],
+        "inside_during": insides[0],
+        "inside_after": insides[1],
+        "core_busy_during": busy[0][0],
+        "load_core_busy_during": busy[0][1],
+        "core_busy_after": busy[1][0],
+        "load_core_busy_after": busy[1][1],
     });
     keep::keep(&line, &windows)?;
     Ok(line)
