@@ -252,10 +252,12 @@ impl<M> Sender<M> {
 }
 
 impl<M> Receiver<M> {
-    /// Takes all that waits, in order, into `into`. False: a sender holds the lock just now, nothing
-    /// was taken. The worker does not wait for it: a sender of low rank may not run for long.
+    /// Takes what waits, in order, into `into`; datagrams when those there are done with. The others stay
+    /// where their senders drop the oldest: a worker that is behind drops nothing itself, because the
+    /// kernel takes a while to close a socket. False: a sender holds the lock just now, nothing was
+    /// taken. The worker does not wait for it: a sender of low rank may not run for long.
     #[must_use]
-    pub fn take_all(&self, into: &mut Mail<M>) -> bool {
+    pub fn take(&self, into: &mut Mail<M>) -> bool {
         if self.0.bell.waiting.load(Ordering::Acquire) == 0 {
             return true;
         }
@@ -264,13 +266,19 @@ impl<M> Receiver<M> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        take(&mut mail.datagrams, &mut into.datagrams);
-        take(&mut mail.orders, &mut into.orders);
-        self.0.bell.waiting.store(0, Ordering::SeqCst);
-        drop(mail);
-        let over = into.datagrams.len().saturating_sub(DATAGRAMS_MAX);
-        into.datagrams.drain(..over);
-        self.0.dropped.fetch_add(over as u64, Ordering::Relaxed);
+        let mail = &mut *mail;
+        // Both keep their memory: nothing is allocated in the steady state.
+        for (queue, into, waits) in [
+            (&mut mail.datagrams, &mut into.datagrams, true),
+            (&mut mail.orders, &mut into.orders, false),
+        ] {
+            if into.is_empty() {
+                std::mem::swap(queue, into);
+            } else if !waits {
+                into.extend(queue.drain(..));
+            }
+        }
+        self.0.bell.waiting.store(mail.len(), Ordering::SeqCst);
         true
     }
 
@@ -330,11 +338,6 @@ impl<M> Drop for Receiver<M> {
     }
 }
 
-/// Moves one queue. Both keep their memory: nothing is allocated in the steady state.
-fn take<M>(queue: &mut VecDeque<M>, into: &mut VecDeque<M>) {
-    if into.is_empty() { std::mem::swap(queue, into) } else { into.extend(queue.drain(..)) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,10 +349,10 @@ mod tests {
         sender.clone().send(2).unwrap();
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         let mut taken = Mail::with_room(0);
-        assert!(receiver.take_all(&mut taken));
+        assert!(receiver.take(&mut taken));
         assert_eq!(taken.orders, [1, 2]);
         sender.send(4).unwrap();
-        assert!(receiver.take_all(&mut taken));
+        assert!(receiver.take(&mut taken));
         assert_eq!(taken.orders, [1, 2, 4]);
         drop(receiver);
         assert_eq!(sender.send(5), Err(SendError::Closed(5)));
@@ -363,22 +366,32 @@ mod tests {
         sender.send(1).unwrap();
         let mut taken = Mail::with_room(0);
         let held = sender.0.mail();
-        assert!(!receiver.take_all(&mut taken) && taken.is_empty());
+        assert!(!receiver.take(&mut taken) && taken.is_empty());
         drop(held);
-        assert!(receiver.take_all(&mut taken));
+        assert!(receiver.take(&mut taken));
         assert_eq!(taken.orders, [1]);
     }
 
     #[test]
-    fn what_a_worker_has_not_got_to_is_bounded_like_what_waits() {
+    fn what_a_worker_has_not_got_to_is_bounded_and_dropped_by_its_senders() {
         let (sender, receiver) = mailbox(2).unwrap();
         let mut taken = Mail::with_room(0);
-        for round in 1..4u64 {
-            (0..DATAGRAMS_MAX as u32).for_each(|number| sender.offer(number));
-            assert!(receiver.take_all(&mut taken));
-            assert_eq!(taken.datagrams.len(), DATAGRAMS_MAX);
-            assert_eq!(receiver.dropped(), (round - 1) * DATAGRAMS_MAX as u64);
+        let round = DATAGRAMS_MAX as u32;
+        let offer = |numbers: std::ops::Range<u32>| numbers.for_each(|number| sender.offer(number));
+        offer(0..round);
+        assert!(receiver.take(&mut taken));
+        for (second, dropped) in [(1, 0), (2, DATAGRAMS_MAX as u64)] {
+            offer(second * round..(second + 1) * round);
+            assert!(receiver.take(&mut taken));
+            assert!(taken.datagrams.iter().copied().eq(0..round));
+            assert_eq!(receiver.dropped(), dropped);
+            // There is more to do.
+            assert!(!receiver.prepare_sleep());
         }
+        taken.datagrams.clear();
+        assert!(receiver.take(&mut taken));
+        assert!(taken.datagrams.iter().copied().eq(2 * round..3 * round));
+        assert!(receiver.prepare_sleep());
     }
 
     #[test]
@@ -391,7 +404,7 @@ mod tests {
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         sender.deliver(100).unwrap();
         let mut taken = Mail::with_room(0);
-        assert!(receiver.take_all(&mut taken));
+        assert!(receiver.take(&mut taken));
         assert_eq!(taken.orders, [1, 2, 100]);
         // The newest of the datagrams, in their order.
         assert!(taken.datagrams.iter().copied().eq(3..flood));
@@ -413,7 +426,7 @@ mod tests {
         sender.send(1).unwrap();
         assert_eq!(signalled(&receiver), 0, "awake: no system call");
         assert!(!receiver.prepare_sleep());
-        assert!(receiver.take_all(&mut Mail::with_room(0)));
+        assert!(receiver.take(&mut Mail::with_room(0)));
         assert!(receiver.prepare_sleep());
         sender.send(2).unwrap();
         sender.send(3).unwrap();

@@ -345,7 +345,7 @@ impl<E: Engine> Loop<'_, E> {
     /// Datagrams and connections from other threads first, then commands, each while there is time: what
     /// is left makes the next turn come at once, and media goes out in between.
     fn read_mail(&mut self, now: Nanos) {
-        self.mail_is_locked = !self.mailbox.take_all(&mut self.mail);
+        self.mail_is_locked = !self.mailbox.take(&mut self.mail);
         self.io.statistics.mail_dropped = self.mailbox.dropped();
         for queue in [&mut self.mail.datagrams, &mut self.mail.orders] {
             let mut end = None;

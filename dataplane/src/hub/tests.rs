@@ -88,7 +88,7 @@ impl Stage {
 
     /// What lies in the worker's mailbox.
     fn mail(&mut self) -> Option<ToWorker> {
-        assert!(self.worker.take_all(&mut self.mail));
+        assert!(self.worker.take(&mut self.mail));
         self.mail.orders.pop_front()
     }
 
