@@ -1,4 +1,4 @@
-//! Two real processes over real sockets: starts the release binaries of the dataplane and the
+//! Two real processes over real sockets: starts the binaries of the dataplane and the
 //! control plane with a state folder and ports of their own, waits until they are ready, ends them
 //! with the test. Tests drive them with participants of `ironcast-load`, which share no code with
 //! the server. Signaling services can be started beside them. Knows nothing of what the tests assert.
