@@ -42,6 +42,9 @@ const JOINS_MAX: usize = 8;
 const NACK_PACKETS_MAX: usize = 64;
 const LOCAL_SSRC: u32 = 0x0042_454E;
 
+/// One of so many blocks of a newcomer's packets is opened. All packets of 500 newcomers are more than
+/// a core opens, and the delay would be the load's own.
+const NEWCOMERS_PERIOD: u16 = 64;
 /// How long a newcomer may wait for his first packet.
 const FIRST_PACKET_LIMIT: Duration = Duration::from_secs(20);
 /// The same for a layer that was asked for.
@@ -185,7 +188,7 @@ impl ApiLoad {
         let mut ticks =
             tokio::time::interval(Duration::from_secs_f64(seconds / joins.max(1) as f64));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
-        let tally = Tally::new(1);
+        let tally = Tally::new(NEWCOMERS_PERIOD);
         for number in 0..joins {
             ticks.tick().await;
             let (what, tally) = (self.joining.clone(), tally.clone());
