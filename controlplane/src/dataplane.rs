@@ -127,6 +127,12 @@ impl Link {
         Ok(Ready { link: self, waiting, id, bytes })
     }
 
+    /// Whether there is room for a command.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting() < WAITING_MAX
+    }
+
     /// How many commands found no room, since the connection was made.
     #[must_use]
     pub fn refused(&self) -> u64 {

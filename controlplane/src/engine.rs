@@ -135,10 +135,14 @@ impl State {
 
     /// What goes with something else, on another worker. Nobody waits for the answers: what is not there
     /// any more is as it should be. What finds no room is sent later, and until then nothing is made that
-    /// it could be meant for ([`Self::has_errands`]).
+    /// it could be meant for ([`Self::finish_errands`]).
     fn run_errands(&mut self) {
         let link = self.link.as_ref();
         self.registry.run_errands(|command| {
+            // Tried again and again: that is not a refusal each time.
+            if link.is_some_and(|link| !link.has_room()) {
+                return false;
+            }
             match link.map_or(Err(Refusal::Lost), |link| link.send(command, Box::new(drop))) {
                 Err(Refusal::Busy) => return false,
                 // What is left over there after a lost connection is closed when all is taken over.
@@ -149,11 +153,11 @@ impl State {
         });
     }
 
-    /// Whether something for which the dataplane had no room is still to be sent.
+    /// Sends what the dataplane had no room for; false where some of it is still to be sent.
     #[must_use]
-    pub fn has_errands(&mut self) -> bool {
+    pub fn finish_errands(&mut self) -> bool {
         self.run_errands();
-        self.registry.has_errands()
+        !self.registry.has_errands()
     }
 
     fn begin_creation(&mut self, creation: &Creation) {

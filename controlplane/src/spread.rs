@@ -260,7 +260,7 @@ fn done(reply: &Reply) -> Result<(), Problem> {
 async fn alone(engine: &Arc<Engine>, router: &Id) -> Result<OwnedMutexGuard<()>, Problem> {
     let lock = engine.lock().registry.routers.get(router).map(|one| Arc::clone(&one.spreading));
     let lock = lock.ok_or_else(|| Problem::not_found("router", router))?.lock_owned().await;
-    if engine.lock().has_errands() { Err(refused(&Refusal::Busy)) } else { Ok(lock) }
+    if engine.lock().finish_errands() { Ok(lock) } else { Err(refused(&Refusal::Busy)) }
 }
 
 /// To the end, also when whoever asked for it does not wait any more.

@@ -206,7 +206,9 @@ async fn read_lines(
                 continue;
             };
             if let Some(us) = value.parse().ok().filter(|_| name == "out_time_us") {
-                written.send_replace(Some(Duration::from_micros(us)));
+                let now = Some(Duration::from_micros(us));
+                // Said again without more is no progress.
+                written.send_if_modified(|before| std::mem::replace(before, now) != now);
             }
         }
     }
@@ -423,6 +425,11 @@ mod tests {
         assert!(matches!(one.next().await, Happening::Line(line) if line == "a.ts,0,1"));
         // It stands still.
         assert!(timeout(30 * second, one.catches_up(3 * second, 60 * second)).await.is_ok());
+        // It says the same again and again.
+        let script = "while :; do echo out_time_us=1; sleep 0.1; done";
+        let mut stuck = shell().start(&words(script), Path::new("/")).unwrap();
+        stuck.written.changed().await.unwrap();
+        assert!(timeout(30 * second, stuck.catches_up(second, 60 * second)).await.is_ok());
         // It never says anything.
         let mut mute = shell().start(&words("sleep 60"), Path::new("/")).unwrap();
         assert!(timeout(second, mute.catches_up(second, 60 * second)).await.is_ok());

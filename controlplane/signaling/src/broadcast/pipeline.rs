@@ -495,7 +495,7 @@ impl Pipeline {
 
     /// FFmpeg has ended by itself: what it left is taken away.
     pub fn forget_ffmpeg(&mut self) {
-        self.ffmpeg = None;
+        self.written = self.ffmpeg.take().and_then(|ffmpeg| ffmpeg.written());
         self.with_feed(Feed::end);
     }
 
@@ -510,7 +510,7 @@ impl Pipeline {
         self.began.filter(|_| is_new)
     }
 
-    /// How much an FFmpeg has written that was told to end.
+    /// How much an FFmpeg has written that has ended.
     pub fn take_written(&mut self) -> Option<Duration> {
         self.written.take()
     }
