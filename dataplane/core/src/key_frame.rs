@@ -15,6 +15,8 @@ const SPACING_MAX: Nanos = 2 * SECOND;
 const SPACING_FIRST_MAX: Nanos = 2 * SPACING;
 /// Who asked so short a time ago asks again.
 pub const AGAIN: Nanos = 4 * SECOND;
+/// The same for those who begin: where a room fills up for long, everybody there would get key frames only.
+const SPACING_BEGIN_MAX: Nanos = SECOND;
 /// Requests close to one another that are passed on at the usual distance: a room fills up.
 const BURST: u8 = 8;
 /// Requests that stay unanswered.
@@ -42,6 +44,8 @@ pub struct KeyFrameRequests {
     repairs: bool,
     /// First requests for repairs of the last time, each soon after the one before.
     burst: u8,
+    /// The same of those who begin.
+    begins: u8,
 }
 
 impl KeyFrameRequests {
@@ -51,18 +55,13 @@ impl KeyFrameRequests {
             return;
         }
         let spacing = match wish {
-            Wish::Begin => SPACING,
-            Wish::Repair => self.spacing().min(SPACING_FIRST_MAX),
-            Wish::RepairAgain => self.spacing(),
+            Wish::Begin => spacing(self.begins).min(SPACING_BEGIN_MAX),
+            Wish::Repair => spacing(self.burst).min(SPACING_FIRST_MAX),
+            Wish::RepairAgain => spacing(self.burst),
         };
         let at = self.last_sent.map_or(0, |at| at + spacing).max(now + delay);
         (self.sent, self.repairs) = (0, wish != Wish::Begin);
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
-
-    fn spacing(&self) -> Nanos {
-        let over = self.burst.saturating_sub(BURST);
-        (SPACING << over.min(3)).min(SPACING_MAX)
     }
 
     /// Nobody needs one any more.
@@ -90,15 +89,22 @@ impl KeyFrameRequests {
         if self.due.is_none_or(|due| now < due) {
             return false;
         }
-        if self.sent == 0 && self.repairs {
-            let soon = self.last_sent.is_some_and(|at| now < at + BUSY + self.spacing());
-            self.burst = if soon { self.burst.saturating_add(1) } else { 0 };
+        if self.sent == 0 {
+            let burst = if self.repairs { &mut self.burst } else { &mut self.begins };
+            let soon = self.last_sent.is_some_and(|at| now < at + BUSY + spacing(*burst));
+            *burst = if soon { burst.saturating_add(1) } else { 0 };
         }
         self.sent += 1;
         self.last_sent = Some(now);
         self.due = (self.sent < REPEATS_MAX).then_some(now + SPACING);
         true
     }
+}
+
+/// Time between two requests, the last one of so many close to one another.
+fn spacing(burst: u8) -> Nanos {
+    let over = burst.saturating_sub(BURST);
+    (SPACING << over.min(3)).min(SPACING_MAX)
 }
 
 #[cfg(test)]
@@ -182,6 +188,31 @@ mod tests {
         let before = requests.deadline().unwrap();
         requests.request(Wish::Begin, 0, now);
         assert!(requests.deadline().unwrap() <= before.min(now + SPACING));
+    }
+
+    /// Somebody begins all the time: at the usual distance for a while, and then once a second.
+    #[test]
+    fn a_room_that_fills_up_for_long_does_not_get_key_frames_only() {
+        let mut requests = KeyFrameRequests::default();
+        let mut sent = Vec::new();
+        for now in (0..20_000).map(|i| i * MS) {
+            requests.request(Wish::Begin, 0, now);
+            if requests.take_due(now) {
+                sent.push(now);
+                requests.receive_key_frame();
+            }
+        }
+        let apart: Vec<_> = sent.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(apart[..usize::from(BURST)].iter().all(|&apart| apart == SPACING), "{apart:?}");
+        assert_eq!(apart.last(), Some(&SPACING_BEGIN_MAX));
+        // After a rest a room fills up as at first.
+        let now = 30 * SECOND;
+        requests.withdraw();
+        for at in [now, now + SPACING] {
+            requests.request(Wish::Begin, 0, at);
+            assert!(requests.take_due(at));
+            requests.receive_key_frame();
+        }
     }
 
     #[test]
