@@ -38,6 +38,12 @@ const TRIAL_PATIENCE: Nanos = 1_500 * MS;
 const DOUBT: Nanos = 300 * MS;
 /// An objection comes within this after more was sent: the next step waits for it.
 const OBJECTION: Nanos = 2 * SECOND;
+/// Who begins to receive a stream gets at once what his network is thought to carry within this time,
+const BEGIN_NS: Nanos = 250 * MS;
+/// at least a key frame and some frames more,
+const BEGIN_BYTES_MIN: u64 = 96 << 10;
+/// and at most a second of a good camera.
+const BEGIN_BYTES_MAX: u64 = 384 << 10;
 
 /// The estimate of one receiving transport.
 #[derive(Debug)]
@@ -109,6 +115,13 @@ impl Budget {
     pub fn available_bps(&self) -> u64 {
         let available = self.limit_bps.unwrap_or(u64::MAX).max(u64::from(self.min_bps));
         if self.max_bps > 0 { available.min(u64::from(self.max_bps)) } else { available }
+    }
+
+    /// Payload bytes that may be sent in one go where a receiver begins with what came before.
+    #[must_use]
+    pub fn begins_with_bytes(&self) -> usize {
+        let carried = self.available_bps() / (8 * SECOND / BEGIN_NS);
+        carried.clamp(BEGIN_BYTES_MIN, BEGIN_BYTES_MAX) as usize
     }
 
     /// Bits per second that everything has to fit into, see the file's head.

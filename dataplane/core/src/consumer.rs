@@ -100,7 +100,7 @@ pub struct Consumer {
     pub streams: u8,
     /// Already in its transport's list.
     pub queued: bool,
-    /// While it is queued: the first of its producer's fresh packets that it has not had.
+    /// While it is queued: the place of the first of its producer's fresh packets that it has not had.
     fresh_from: u16,
     /// In this turn it begins at a key frame that came before: see [`Stream::restart`].
     pub restarts: bool,
@@ -148,9 +148,8 @@ pub struct Consumer {
     /// What the last layers event said.
     pub announced_layers: Option<Layers>,
     last_fir: Option<u8>,
-    /// When a repair was wanted last (in half seconds, which wrap after two minutes: who is then taken
-    /// for one who asked before waits a little longer).
-    repair_wanted_at: u8,
+    /// When a repair was wanted last, in half seconds, which wrap after nine hours.
+    repair_wanted_at: u16,
     /// Streams whose numbers are used up, as was told, one bit each: media, repeats.
     said_used_up: u8,
     /// Nothing is sent, because its receiver's network has no room for it.
@@ -593,10 +592,9 @@ impl Consumer {
         self.fresh_from = producer.told();
     }
 
-    /// What it has not had of the fresh packets, and whether that is all of them.
-    pub(crate) fn unsent<'a>(&self, producer: &'a Producer) -> (&'a [Fresh], bool) {
-        let from = usize::from(self.fresh_from);
-        (producer.fresh.get(from..).unwrap_or_default(), from == 0)
+    /// What it has not had of the fresh packets, and how many before those were let go.
+    pub(crate) fn unsent<'a>(&self, producer: &'a Producer) -> (&'a [Fresh], u16) {
+        producer.fresh_from(self.fresh_from)
     }
 
     /// Quality, as the API says it.
@@ -623,8 +621,8 @@ fn millis(at: Nanos) -> u32 {
     (at / MS) as u32
 }
 
-fn half_seconds(at: Nanos) -> u8 {
-    (at / (SECOND / 2)) as u8
+fn half_seconds(at: Nanos) -> u16 {
+    (at / (SECOND / 2)) as u16
 }
 
 /// Nanoseconds in RTP units.

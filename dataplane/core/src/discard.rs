@@ -82,6 +82,8 @@ discards! {
     LimitReached => "limit_reached",
     /// No slab was free for the output.
     OutputExhausted => "output_exhausted",
+    /// It has waited for output for longer than it is of use: more comes than leaves.
+    OutputLate => "output_late",
 }
 
 impl Discard {

@@ -52,4 +52,4 @@ pub mod worker;
 
 pub use discard::Discard;
 pub(crate) use time::next_of;
-pub use time::{Arrival, MS, Nanos, SECOND};
+pub use time::{Arrival, MS, Nanos, OUTPUT_LATE, OUTPUT_OLD, SECOND};

@@ -37,6 +37,12 @@ pub use stream::{FreshRun, SenderReport, Stream, StreamCounters, TEMPORAL_LAYERS
 /// leave as one segmented send. Publishers' packets differ by one byte; see the bench.
 pub const PADDING_MAX: u16 = 8;
 
+/// Fresh packets of a track: more than come within the time after which they are not sent any more
+/// ([`OUTPUT_OLD`](crate::OUTPUT_OLD)).
+pub(crate) const FRESH_MAX: usize = 16_384;
+/// Room for so many stays.
+const FRESH_KEPT: usize = 1_024;
+
 /// What takes a producer's packets. Lies in its producer's list, so that a turn's fan-out visits those alone
 /// that have something to get: one line of memory says it of several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,9 +166,11 @@ pub struct Producer {
     pub subscribers: Vec<Subscriber>,
     /// What observers heard of it; empty for most.
     pub observed: Vec<Observed>,
-    /// Packets that came since all output was written; emptied when it is.
+    /// Packets that came since all output was written; emptied when it is. At most [`FRESH_MAX`].
     pub fresh: Vec<Fresh>,
-    /// So many of them were fanned out.
+    /// The place of the first of them, counted since the beginning (it wraps).
+    fresh_base: u16,
+    /// The place behind the last one that was fanned out.
     told: u16,
     /// Wait after the first request for a key frame.
     pub key_frame_delay: Nanos,
@@ -259,9 +267,9 @@ impl Producer {
             stream.meters[temporal].add(arrived.len, arrival.moment());
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
-        self.fresh.push(Fresh { stream: arrived.stream, seq, rtx: arrived.rtx });
         stream.fresh.add(payload_len);
         stream.fresh.key_frame |= key_frame;
+        self.push_fresh(Fresh { stream: arrived.stream, seq, rtx: arrived.rtx });
         Ok(())
     }
 
@@ -290,22 +298,49 @@ impl Producer {
         std::mem::take(&mut self.streams_changed)
     }
 
-    /// How many of the fresh packets were fanned out.
+    /// One more. Where output never ends, the older half of too many is let go: it is too old to be sent.
+    pub(crate) fn push_fresh(&mut self, fresh: Fresh) {
+        if self.fresh.len() >= FRESH_MAX {
+            self.fresh.drain(..FRESH_MAX / 2);
+            self.fresh_base = self.fresh_base.wrapping_add((FRESH_MAX / 2) as u16);
+            if self.fresh_index(self.told).is_none() {
+                self.told = self.fresh_base;
+            }
+        }
+        self.fresh.push(fresh);
+    }
+
+    /// The index of a place among the fresh packets; none where it was let go.
+    fn fresh_index(&self, place: u16) -> Option<usize> {
+        let index = usize::from(place.wrapping_sub(self.fresh_base));
+        (index <= FRESH_MAX).then_some(index)
+    }
+
+    /// The place behind the last of the fresh packets that was fanned out.
     #[must_use]
     pub fn told(&self) -> u16 {
         self.told
     }
 
-    /// The others.
+    /// The fresh packets from a place on, and how many before the first of them were let go (modulo
+    /// 65,536).
+    #[must_use]
+    pub fn fresh_from(&self, place: u16) -> (&[Fresh], u16) {
+        match self.fresh_index(place) {
+            Some(from) => (self.fresh.get(from..).unwrap_or_default(), 0),
+            None => (&self.fresh, self.fresh_base.wrapping_sub(place)),
+        }
+    }
+
+    /// Those that were not fanned out yet.
     #[must_use]
     pub fn new_packets(&self) -> &[Fresh] {
-        self.fresh.get(usize::from(self.told)..).unwrap_or_default()
+        self.fresh_from(self.told).0
     }
 
     /// Whoever gets its packets knows of all that are here.
     pub fn all_are_told(&mut self) {
-        // Output is not interrupted for so long that more came: see `driver/worker_loop.rs`.
-        self.told = u16::try_from(self.fresh.len()).unwrap_or(u16::MAX);
+        self.told = self.fresh_base.wrapping_add(self.fresh.len() as u16);
         for stream in &mut self.streams {
             stream.fresh.is_new = false;
             stream.fresh.key_frame = false;
@@ -321,10 +356,12 @@ impl Producer {
 
     /// After the output is written: what was fresh is history.
     pub fn forget_fresh(&mut self) {
-        self.told = 0;
+        self.all_are_told();
+        self.fresh_base = self.told;
         for fresh in self.fresh.drain(..) {
             self.streams[usize::from(fresh.stream)].fresh = FreshRun::default();
         }
+        self.fresh.shrink_to(FRESH_KEPT);
     }
 
     /// By the API. What comes while it is paused is not kept: nobody begins before the hole.
@@ -336,7 +373,7 @@ impl Producer {
     /// Before the fan-out: packets of one frame that are almost equal in size get the padding that
     /// makes them equal. Done once here, so that all subscribers' packets are runs.
     pub fn even_sizes(&mut self) {
-        let mut start = usize::from(self.told);
+        let mut start = self.fresh.len() - self.new_packets().len();
         while start < self.fresh.len() {
             let (len, longest) = self.frame_from(start);
             if len > 1 {

@@ -6,27 +6,27 @@
 //! rooms     new     | had nothing to send: first, each for one turn of QUANTUM transports |
 //!           old     | have more, or had some a moment ago: a turn each, round after round |
 //! in a room newest  | of the newest packets, who was there first is first                 |
-//!           waiting | left of earlier output, the oldest first                            |
+//!           waiting | left of earlier output: what was left last is first                 |
 //! ```
-//! Rooms are the flows of FQ-CoDel (RFC 8290, section 4.2). In a room every fourth one is of those that
-//! wait: neither waits for all of the other. When some wait for [`LATE_NS`], more comes than leaves, and
-//! all that wait are first: they have more packets than one meanwhile, which leave in one send.
+//! Rooms are the flows of FQ-CoDel (RFC 8290, section 4.2). In a room every fourth one is the one that
+//! waits longest: the newest do not wait for all that wait, nor these for all that comes. The packets of a
+//! frame come in several turns, and each begins with who was there first. When some wait for
+//! [`OUTPUT_LATE`], more comes than leaves, and the oldest are first: receivers that waited get several
+//! packets in one send.
 
 use std::collections::VecDeque;
 
 use crate::{
-    MS, Nanos,
+    Nanos, OUTPUT_LATE,
     key::{RouterKey, TransportKey},
 };
 
-/// Transports in a turn of a room, which ends with a portion, too: a frame for so many takes some 0.2 ms.
+/// Transports in a turn of a room, which ends early where a portion ends: a frame for so many takes some
+/// 0.2 ms.
 const QUANTUM: u16 = 32;
 
 /// In a room, of so many one is of those that wait.
 const WAITING_EVERY: u8 = 4;
-
-/// Output for a room that takes longer than this is more than there is time for.
-const LATE_NS: Nanos = 20 * MS;
 
 /// In which list a room is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +40,12 @@ enum List {
 /// One room.
 #[derive(Debug, Default)]
 struct Room {
+    /// Whose place this is; an index is used again.
+    key: Option<RouterKey>,
     newest: Vec<TransportKey>,
     /// So many of them were taken.
     taken: usize,
+    /// The oldest in front.
     waiting: VecDeque<TransportKey>,
     /// Since when some wait.
     since: Nanos,
@@ -61,7 +64,7 @@ impl Room {
         if self.waiting.is_empty() {
             self.since = now;
         }
-        self.waiting.extend(self.newest.drain(..).skip(self.taken));
+        self.waiting.extend(self.newest.drain(..).skip(self.taken).rev());
         (self.taken, self.portion) = (0, portion);
     }
 
@@ -69,7 +72,7 @@ impl Room {
     /// portion, the newest would wait themselves.
     #[inline]
     fn pop(&mut self, now: Nanos) -> Option<TransportKey> {
-        let is_late = now >= self.since + LATE_NS;
+        let is_late = now >= self.since + OUTPUT_LATE;
         if (is_late || (self.count >= WAITING_EVERY - 1 && self.taken > 0))
             && let Some(key) = self.waiting.pop_front()
         {
@@ -82,8 +85,17 @@ impl Room {
                 self.count = self.count.saturating_add(1);
                 Some(*key)
             }
-            None => self.waiting.pop_front(),
+            None => self.waiting.pop_back(),
         }
+    }
+
+    /// Forgets what is queued; says how many that were.
+    fn clear(&mut self) -> usize {
+        let len = self.newest.len() - self.taken + self.waiting.len();
+        self.newest.clear();
+        self.waiting.clear();
+        self.taken = 0;
+        len
     }
 
     fn is_empty(&self) -> bool {
@@ -113,6 +125,11 @@ impl Ready {
             self.rooms.resize_with(index + 1, Room::default);
         }
         let room = &mut self.rooms[index];
+        if room.key != Some(router) {
+            // Of the room that had this place before, nobody is there any more.
+            self.len -= room.clear();
+            room.key = Some(router);
+        }
         if room.portion != self.portion {
             room.begin(self.portion, self.now);
         }
@@ -124,8 +141,8 @@ impl Ready {
         }
     }
 
-    /// A portion begins: what is added after it is newer. The room that had the end of the last one has
-    /// had its turn.
+    /// A portion begins: what is added after it is newer. The room in front that had a part of the last one
+    /// has had its turn.
     pub(crate) fn begin(&mut self, now: Nanos) {
         (self.portion, self.now) = (self.portion.wrapping_add(1), now);
         if let Some(&index) = self.new.front().or_else(|| self.old.front())
@@ -178,8 +195,13 @@ impl Ready {
         while self.rooms.pop_if(|room| room.list == List::None).is_some() {}
         self.rooms.shrink_to_fit();
         for room in &mut self.rooms {
+            room.newest.drain(..room.taken);
+            room.taken = 0;
             room.newest.shrink_to(2 * room.newest.len());
             room.waiting.shrink_to(2 * room.waiting.len());
+        }
+        for list in [&mut self.new, &mut self.old] {
+            list.shrink_to(2 * list.len());
         }
     }
 }
@@ -248,12 +270,42 @@ mod tests {
         assert_eq!(all.portion(2, 0), [0, 1]);
         all.push(10..20);
         let portions: Vec<_> = (0..5).map(|_| all.portion(2, 0)).collect();
-        assert_eq!(portions, [[10, 2], [11, 12], [13, 3], [14, 15], [16, 4]]);
-        // What is left of both waits, the older first.
+        assert_eq!(portions, [[10, 5], [11, 12], [13, 4], [14, 15], [16, 3]]);
+        // What is left of both waits, what was left last is first.
         all.push([20]);
-        assert_eq!(all.portion(3, 0), [20, 5, 17]);
-        assert_eq!(all.portion(9, 0), [18, 19]);
+        assert_eq!(all.portion(3, 0), [20, 17, 18]);
+        assert_eq!(all.portion(9, 0), [19, 2]);
         assert!(all.ready.is_empty());
+    }
+
+    #[test]
+    fn the_parts_of_a_frame_come_to_those_first_who_were_there_first() {
+        let mut all = Numbered::new();
+        all.push(0..60);
+        assert_eq!(all.portion(8, 0), Vec::from_iter(0..8));
+        // The next part comes while the first one is sent, and the last one right after.
+        all.push(0..8);
+        assert_eq!(all.portion(4, 0), [0, 59, 1, 2]);
+        all.push(0..3);
+        let rest = all.portion(60, 0);
+        let waiting: Vec<_> = rest.iter().copied().filter(|number| *number < 40).collect();
+        assert_eq!(waiting, Vec::from_iter(0..40), "{rest:?}");
+    }
+
+    #[test]
+    fn a_room_begins_anew_where_another_had_the_same_place() {
+        let mut routers = Arena::<(), OfRouter>::default();
+        let mut transports = Arena::<(), OfTransport>::default();
+        let keys: Vec<_> = (0..100).map(|_| transports.insert(())).collect();
+        let before = routers.insert(());
+        let mut ready = Ready::default();
+        keys[..99].iter().for_each(|&key| ready.push(before, key));
+        routers.remove(before);
+        let after = routers.insert(());
+        assert_eq!(before.index(), after.index());
+        ready.push(after, keys[99]);
+        assert_eq!(ready.pop(), Some(keys[99]));
+        assert!(ready.is_empty() && ready.pop().is_none());
     }
 
     #[test]
@@ -262,15 +314,15 @@ mod tests {
         all.push(0..6);
         assert_eq!(all.portion(2, 0), [0, 1]);
         all.push([0, 1]);
-        assert_eq!(all.portion(1, LATE_NS - 1), [0]);
-        assert_eq!(all.portion(3, LATE_NS), [2, 3, 4]);
+        assert_eq!(all.portion(1, OUTPUT_LATE - 1), [0]);
+        assert_eq!(all.portion(3, OUTPUT_LATE), [5, 4, 3]);
         all.push([0]);
-        assert_eq!(all.portion(9, LATE_NS), [5, 1, 0]);
+        assert_eq!(all.portion(9, OUTPUT_LATE), [2, 1, 0]);
         // It is over.
         all.push(10..12);
-        assert_eq!(all.portion(1, LATE_NS), [10]);
+        assert_eq!(all.portion(1, OUTPUT_LATE), [10]);
         all.push([0]);
-        assert_eq!(all.portion(9, LATE_NS), [0, 11]);
+        assert_eq!(all.portion(9, OUTPUT_LATE), [0, 11]);
     }
 
     #[test]
@@ -282,7 +334,7 @@ mod tests {
         all.push([100]);
         assert_eq!(all.portion(64, 0).iter().position(|&number| number == 100), Some(0));
         all.push([101]);
-        let numbers = all.portion(80, LATE_NS);
+        let numbers = all.portion(80, OUTPUT_LATE);
         assert!(numbers.iter().position(|&number| number == 101) <= Some(32), "{numbers:?}");
     }
 
@@ -308,6 +360,7 @@ mod tests {
         all.push([100]);
         all.ready.trim();
         assert_eq!(all.ready.rooms.len(), 2);
+        assert_eq!(all.ready.rooms[0].newest.capacity(), 0);
         assert_eq!(all.take(2), [100]);
     }
 

@@ -5,7 +5,7 @@
 use ironcast_protocol::Id;
 
 use crate::{
-    Nanos,
+    Nanos, SECOND,
     consumer::Consumer,
     heard::Heard,
     key::{ConsumerKey, Key, ObserverKey, ProducerKey, TapKey, TransportKey},
@@ -118,8 +118,14 @@ impl Worker {
         else {
             return Restart::Never;
         };
-        if !consumer.restarts && !self.looks.take_bytes(bytes) {
-            return Restart::Later;
+        if !consumer.restarts {
+            // Where more comes than leaves, what is older would only take the time of what is new.
+            if now < self.late_at + SECOND || bytes > transport.budget.begins_with_bytes() {
+                return Restart::Never;
+            }
+            if !self.looks.take_bytes(bytes) {
+                return Restart::Later;
+            }
         }
         consumer.restarts = true;
         if !consumer.queued {

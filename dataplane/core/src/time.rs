@@ -10,6 +10,14 @@ pub const MS: Nanos = 1_000_000;
 /// One second.
 pub const SECOND: Nanos = 1_000_000_000;
 
+/// Where output waits for so long, more comes than leaves: it leaves the oldest first then, and for longer
+/// in one go. The driver counts from the first output that it has interrupted, `ready.rs` from the first
+/// that waits in a room.
+pub const OUTPUT_LATE: Nanos = 20 * MS;
+/// A packet that waits for output for longer than this is not sent: nobody would wait so long to play it.
+/// Longer than a worker stands still where its core is taken away for a moment.
+pub const OUTPUT_OLD: Nanos = 500 * MS;
+
 /// The next of the moments that are `every` apart, one of them `due`. What is done now and then keeps
 /// its place: things that one long turn did together would else stay together for ever.
 #[must_use]

@@ -150,7 +150,7 @@ impl Worker {
         }
     }
 
-    /// At the end of a turn: what the taps have taken.
+    /// After a portion of the output: what the taps have taken.
     #[cold]
     #[inline(never)]
     pub(crate) fn trace_tapped(&mut self) {

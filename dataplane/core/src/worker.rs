@@ -317,6 +317,8 @@ pub struct Worker {
     /// Those of them with packets that were not fanned out.
     pub(crate) untold_producers: Vec<ProducerKey>,
     pub(crate) ready: Ready,
+    /// When something was skipped that had waited for output for too long.
+    pub(crate) late_at: Nanos,
     pub(crate) touched: Vec<TransportKey>,
     pub(crate) missing: Vec<u16>,
     /// Of one look at a transport's layers.
@@ -375,6 +377,7 @@ impl Worker {
             fresh_producers: Vec::new(),
             untold_producers: Vec::new(),
             ready: Ready::default(),
+            late_at: 0,
             touched: Vec::new(),
             missing: Vec::new(),
             demands: Vec::new(),
@@ -660,9 +663,9 @@ impl Worker {
         let has_more = !self.ready.is_empty();
         if !has_more {
             self.forget_fresh();
-            if !self.traces.is_empty() {
-                self.trace_tapped();
-            }
+        }
+        if !self.traces.is_empty() {
+            self.trace_tapped();
         }
         has_more
     }

@@ -250,6 +250,11 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
+    /// True when something has completed that nobody has looked at. Makes no system call.
+    pub(crate) fn has_news(&mut self) -> bool {
+        !self.completed.is_empty() || self.is_ready()
+    }
+
     /// True when something waits to be harvested. Makes no system call.
     pub(crate) fn is_ready(&mut self) -> bool {
         self.has_completed() || self.has_deferred()

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd};
 
 use io_uring::{opcode, types};
 use ironcast_core::{
-    Arrival, MS, Nanos,
+    Arrival, MS, Nanos, OUTPUT_LATE,
     batch::{Batch, PathId},
 };
 
@@ -34,10 +34,12 @@ const LOOKS_AT_CLOCK: u32 = 8;
 const MESSAGES_NS: Nanos = 500_000;
 /// So long a turn sends: a frame for a large room takes longer than a packet of another room may wait.
 const OUTPUT_NS: Nanos = 2 * MS;
-/// Output that waits for longer than this is sent for longer: more comes than leaves.
-const OUTPUT_LATE_NS: Nanos = 20 * MS;
-/// So long then: three quarters of a turn that takes all that it may for what comes. What came is
-/// left in the sockets meanwhile, and lost there at last, where it has cost nothing.
+/// So long at least, and as long as the turn has taken before, when something has come meanwhile: it is
+/// fanned out before the rest leaves.
+const OUTPUT_NS_MIN: Nanos = 250_000;
+/// So long where output waits for longer than [`OUTPUT_LATE`]: three quarters of a turn that takes all
+/// that it may for what comes. What there is no time for is skipped when it is too old
+/// ([`ironcast_core::OUTPUT_OLD`]).
 const OUTPUT_BEHIND_NS: Nanos = 8 * MS;
 /// A mailbox whose lock was held is looked at again after this.
 const LOCKED_NS: Nanos = 200_000;
@@ -99,7 +101,8 @@ pub trait Engine {
     /// for after the batch was sent, of a large room in later turns.
     fn fill(&mut self, batch: &mut Batch, now: Nanos) -> bool;
 
-    /// All output has left that [`Engine::fill`] has given since this was last said.
+    /// Nothing is left of what [`Engine::fill`] was asked for since the last call; or some is, which has
+    /// waited for [`OUTPUT_LATE`].
     fn sent(&mut self, now: Nanos);
 
     /// When the engine wants its next turn at the latest.
@@ -251,7 +254,7 @@ pub fn run<E: Engine>(
         worker.turn(&mut messages).map_err(DriverError::Wait)?;
     }
     worker.engine.end();
-    while worker.transmit(&mut messages) {}
+    while worker.transmit(&mut messages, 0) {}
     Ok(())
 }
 
@@ -301,11 +304,12 @@ impl<E: Engine> Loop<'_, E> {
         }
         self.engine.turn(self.io, now);
         let worked = self.io.clock.tick();
-        self.transmit(messages);
+        self.transmit(messages, (worked - woke).saturating_sub(held));
         self.io.arm();
         self.io.ring.submit()?;
         let done = self.io.clock.tick();
-        if self.output_since.is_none() {
+        // Where output never ends, figures say what there is of it by now.
+        if self.output_since.is_none_or(|since| done >= since + OUTPUT_LATE) {
             self.engine.sent(done);
         }
         self.io.statistics.enters = self.io.ring.enters;
@@ -321,10 +325,13 @@ impl<E: Engine> Loop<'_, E> {
     }
 
     /// The output that the engine has, portion by portion, for a while; true when some of it is left.
-    fn transmit(&mut self, messages: &mut SendMessages) -> bool {
-        let now = self.io.clock.now();
-        let is_late = self.output_since.is_some_and(|since| now >= since + OUTPUT_LATE_NS);
-        let end = now + if is_late { OUTPUT_BEHIND_NS } else { OUTPUT_NS };
+    /// `spent`: what the turn has taken before.
+    fn transmit(&mut self, messages: &mut SendMessages, spent: Nanos) -> bool {
+        let began = self.io.clock.now();
+        let is_late = self.output_since.is_some_and(|since| began >= since + OUTPUT_LATE);
+        let most = if is_late { OUTPUT_BEHIND_NS } else { OUTPUT_NS };
+        let least = if is_late { most } else { OUTPUT_NS_MIN.max(spent) };
+        let mut now = began;
         loop {
             let has_more = self.engine.fill(self.io.batch(), now);
             self.io.transmit(messages);
@@ -333,8 +340,10 @@ impl<E: Engine> Loop<'_, E> {
                 self.output_since = None;
                 break;
             }
-            if Clock::monotonic() >= end {
-                self.output_since.get_or_insert(now);
+            now = self.io.clock.tick();
+            let took = now - began;
+            if took >= most || (took >= least && self.io.ring.has_news()) {
+                self.output_since.get_or_insert(began);
                 self.io.statistics.outputs_deferred += 1;
                 break;
             }
@@ -554,7 +563,11 @@ mod tests {
         /// Portions of output that are left, and how long one takes.
         portions: usize,
         portion_ns: Nanos,
-        /// Turns after which none was left.
+        /// What is sent to the worker when the next portion is asked for.
+        sends: Option<(UdpSocket, SocketAddr)>,
+        /// When each portion was asked for.
+        filled_at: Vec<Nanos>,
+        /// Turns after which none was left, or some had waited for long.
         sent: usize,
         /// How many were left when the last datagram came.
         portions_then: usize,
@@ -582,7 +595,11 @@ mod tests {
         fn incomplete_since(&self) -> Option<Arrival> {
             None
         }
-        fn fill(&mut self, _: &mut Batch, _: Nanos) -> bool {
+        fn fill(&mut self, _: &mut Batch, now: Nanos) -> bool {
+            self.filled_at.push(now);
+            if let Some((peer, to)) = self.sends.take() {
+                peer.send_to(b"hello", to).unwrap();
+            }
             self.portions = self.portions.saturating_sub(1);
             spend(self.portion_ns);
             self.portions > 0
@@ -692,36 +709,70 @@ mod tests {
     fn output_of_many_portions_lets_what_comes_in_between() {
         let (_sender, mailbox) = mailbox(1).unwrap();
         let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
-        let mut engine = Counter { portions: 30, portion_ns: OUTPUT_NS / 2, ..Counter::default() };
+        let mut engine = Counter { portions: 12, portion_ns: OUTPUT_NS / 2, ..Counter::default() };
         let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
         let address = io.local_addr(listener).unwrap();
         let mut messages = SendMessages::new();
         let mut worker = rested(&mut io, &mut engine, &mailbox);
         worker.turn(&mut messages).unwrap();
-        assert!((1..30).contains(&worker.engine.portions), "{} are left", worker.engine.portions);
+        assert!((1..12).contains(&worker.engine.portions), "{} are left", worker.engine.portions);
         assert_eq!(worker.engine.sent, 0);
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.send_to(b"hello", address).unwrap();
         turns(&mut worker, &mut messages, 1);
         assert!(worker.engine.portions_then > 0);
+        // Each portion has the time of its own.
+        assert!(worker.engine.filled_at.is_sorted_by(|one, next| one < next));
         assert!(worker.io.statistics.outputs_deferred > 0);
         while worker.engine.portions > 0 {
-            assert_eq!(worker.engine.sent, 0);
+            // Where the machine takes so long, some has waited for long.
+            let is_late = |since| worker.io.clock.now() >= since + OUTPUT_LATE;
+            assert!(worker.engine.sent == 0 || worker.output_since.is_some_and(is_late));
             worker.turn(&mut messages).unwrap();
         }
-        assert_eq!(worker.engine.sent, 1);
+        assert!(worker.engine.sent >= 1);
         // More comes than leaves: then a turn sends for longer, but not for ever. A machine that others
         // use takes time from some turns, not from all of them.
         let sent_most = (0..100).map(|_| {
             worker.engine.portions = 30;
-            let long_ago = worker.io.clock.now() - 2 * OUTPUT_LATE_NS;
+            let long_ago = worker.io.clock.now() - 2 * OUTPUT_LATE;
             worker.output_since = Some(long_ago);
+            let sent = worker.engine.sent;
             worker.turn(&mut messages).unwrap();
             assert!(worker.engine.portions > 0);
+            assert_eq!(worker.engine.sent, sent + 1, "figures say what waits");
             assert_eq!(worker.output_since, Some(long_ago));
             30 - worker.engine.portions
         });
         assert!(sent_most.max().unwrap() > 2 * OUTPUT_NS.div_ceil(OUTPUT_NS / 2) as usize);
+    }
+
+    /// What comes while output leaves is fanned out before the rest: a turn ends early for it. Where
+    /// nothing comes it does not.
+    #[test]
+    fn what_comes_meanwhile_ends_the_output_of_a_turn_early() {
+        let (_sender, mailbox) = mailbox(1).unwrap();
+        let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
+        let mut engine = Counter { portion_ns: OUTPUT_NS_MIN / 4, ..Counter::default() };
+        let listener = io.open_listener(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = io.local_addr(listener).unwrap();
+        let mut messages = SendMessages::new();
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        worker.turn(&mut messages).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        // A machine that others use takes time from some turns, not from all of them.
+        let mut most = |comes: bool| {
+            let portions = (0..50).map(|_| {
+                worker.engine.portions = 1_000;
+                worker.output_since = None;
+                worker.engine.sends = comes.then(|| (peer.try_clone().unwrap(), address));
+                worker.turn(&mut messages).unwrap();
+                1_000 - worker.engine.portions
+            });
+            portions.max().unwrap()
+        };
+        let (alone, disturbed) = (most(false), most(true));
+        assert!(disturbed < alone / 2, "{disturbed} and {alone} portions");
     }
 
     #[test]

@@ -156,6 +156,8 @@ struct Host {
     due: bool,
     /// Output was interrupted.
     has_output: bool,
+    /// Until then it writes, see [`World::byte_time`].
+    busy_until: Nanos,
     turned_at: Nanos,
 }
 
@@ -177,6 +179,8 @@ pub struct World {
     pub stalled_until: Nanos,
     /// See [`World::interrupt_output_after`].
     portions_max: usize,
+    /// How long a worker takes to write a byte; until then it does nothing else.
+    pub byte_time: Nanos,
     /// Sockets cannot be opened.
     pub no_sockets: bool,
     /// Of transports that are made from now on.
@@ -225,6 +229,7 @@ impl World {
                 free_slots: Vec::new(),
                 due: false,
                 has_output: false,
+                busy_until: 0,
                 turned_at: 0,
             }
         };
@@ -235,6 +240,7 @@ impl World {
             hold: 0,
             stalled_until: 0,
             portions_max: usize::MAX,
+            byte_time: 0,
             no_sockets: false,
             disconnected_timeout_s: 0,
             candidates: CandidateKinds::default(),
@@ -676,13 +682,13 @@ impl World {
         let peers = self.peers.iter().map(Peer::deadline).min();
         let hosts = self.hosts.iter().filter_map(|host| {
             if host.due {
-                return Some(0);
+                return Some(host.busy_until);
             }
             if host.has_output {
-                return Some(host.turned_at + PORTIONS_TIME);
+                return Some(host.busy_until.max(host.turned_at + PORTIONS_TIME));
             }
             // The driver does not spin either.
-            host.worker.deadline().map(|at| at.max(host.turned_at + MS / 10))
+            host.worker.deadline().map(|at| at.max(host.turned_at + MS / 10).max(host.busy_until))
         });
         let hosts = hosts.map(|at| at.max(self.stalled_until));
         hosts.chain(flights).chain(peers).min()
@@ -705,7 +711,7 @@ impl World {
         for index in 0..self.hosts.len() {
             let host = &self.hosts[index];
             let timer = host.worker.deadline().is_some_and(|at| at <= now);
-            let may = now >= self.stalled_until;
+            let may = now >= self.stalled_until.max(host.busy_until);
             let has_output = host.has_output && now >= host.turned_at + PORTIONS_TIME;
             if may && (host.due || has_output || timer && now >= host.turned_at + MS / 10) {
                 self.turn(index);
@@ -781,6 +787,8 @@ impl World {
         let has_more = host.worker.drain(&mut host.batch, &mut SoftwareSealer, self.now);
         let sends = std::mem::take(&mut host.batch.sends);
         let filled = std::mem::take(&mut host.batch.filled);
+        let written: u32 = sends.iter().map(|send| send.len).sum();
+        host.busy_until = host.busy_until.max(self.now) + Nanos::from(written) * self.byte_time;
         for send in &sends {
             let bytes = &filled[send.slab as usize].bytes;
             let (start, end) = (send.offset as usize, (send.offset + send.len) as usize);

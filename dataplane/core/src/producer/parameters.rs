@@ -102,6 +102,7 @@ impl Producer {
             subscribers: Vec::new(),
             observed: Vec::new(),
             fresh: Vec::new(),
+            fresh_base: 0,
             told: 0,
             is_stirred: false,
             key_frame_delay: Nanos::from(create.key_frame_request_delay_ms) * MS,

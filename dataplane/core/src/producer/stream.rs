@@ -47,9 +47,8 @@ const TAIL_WAIT: Nanos = 15 * MS;
 /// this, with all that came since: another one would cost everybody, and be ignored by an encoder
 /// that has just made one.
 const RESTART_WITHIN: Nanos = SECOND;
-/// What is sent in one go for that: payload bytes and packets.
-const RESTART_BYTES_MAX: usize = 96 << 10;
-const RESTART_PACKETS_MAX: usize = 256;
+/// Packets that are sent in one go for that. How many bytes depends on the receiver.
+const RESTART_PACKETS_MAX: usize = 384;
 
 /// A key frame that came, and what came since.
 #[derive(Debug, Clone, Copy)]
@@ -293,8 +292,7 @@ impl Stream {
     pub fn restart(&self, sent: Arrival, now: Nanos) -> Option<(SourceSeq, usize)> {
         let last = self.last_key_frame?;
         let is_recent = last.arrival > sent && last.arrival.age(now) < RESTART_WITHIN;
-        let fits = is_recent && last.bytes <= RESTART_BYTES_MAX;
-        let is_whole = fits && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX);
+        let is_whole = is_recent && self.history.is_whole_from(last.first, RESTART_PACKETS_MAX);
         is_whole.then_some((last.first, last.bytes))
     }
 

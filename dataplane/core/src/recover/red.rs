@@ -211,8 +211,8 @@ impl Producer {
             nack.receive(seq, false, false, meta.arrival);
         }
         stream.counters.repaired += 1;
-        self.fresh.push(Fresh { stream: index, seq, rtx: false });
         stream.fresh.add(len);
+        self.push_fresh(Fresh { stream: index, seq, rtx: false });
         true
     }
 }

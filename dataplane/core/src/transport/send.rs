@@ -5,13 +5,13 @@
 use ironcast_protocol::media::MediaKind;
 
 use crate::{
-    Nanos,
+    Discard, Nanos, OUTPUT_OLD,
     batch::Batch,
     consumer::Consumer,
     key::TransportKey,
     link::way::Way,
     numbers::{SentSeq, SourceSeq},
-    producer::{Producer, Stream},
+    producer::{Fresh, Producer, Stream},
     recover::{history::Stored, red::Redundancy, resend::SentParts},
     srtp::SealJob,
     template::HeaderFields,
@@ -26,6 +26,10 @@ const RUN_SLACK_BYTES: usize = 24;
 /// A repeat counts at least like so many bytes, also one that is refused or leads to nothing: to look for
 /// it takes as long as to write some.
 const REPEAT_BYTES_MIN: usize = 64;
+/// The same for a consumer that is looked at, and for each packet that it does not get: a portion ends,
+/// however little is written.
+const CONSUMER_BYTES: usize = 128;
+const PACKET_BYTES: usize = 16;
 
 /// Where the packets of one transport go in a turn, and what they share.
 struct Out<'a> {
@@ -37,6 +41,8 @@ struct Out<'a> {
     tag_len: usize,
     transport: u32,
     abs_send_time: u32,
+    /// Packets that were skipped because they have waited for too long.
+    late: u64,
 }
 
 impl Worker {
@@ -61,6 +67,7 @@ impl Worker {
                 let [a, b, c] = abs_send_time(now);
                 [0, a, b, c]
             }),
+            late: 0,
         });
         if !transport.resends.is_empty() {
             transport.fill_allowance(now);
@@ -97,9 +104,15 @@ impl Worker {
             };
             let Some(out) = &mut out else { continue };
             let (packets, bytes) = forward(out, consumer, producer, now);
+            out.batch.work(CONSUMER_BYTES);
             self.counters.forwarded += packets;
             transport.traffic.rtp_sent.add(bytes, now);
             transport.traffic.sent.add(bytes, now);
+        }
+        let late = out.map_or(0, |out| out.late);
+        if late > 0 {
+            self.late_at = now;
+            self.discards.add(Discard::OutputLate, late);
         }
     }
 }
@@ -114,7 +127,11 @@ fn forward(
 ) -> (u64, usize) {
     let (mut packets, mut bytes) = (0, 0);
     out.batch.class = out.way.class_of(consumer.kind);
-    let (unsent, is_all) = consumer.unsent(producer);
+    let (mut unsent, missed) = consumer.unsent(producer);
+    if missed > 0 || unsent.first().is_some_and(|first| is_late(first, producer, now)) {
+        unsent = skip_late(out, consumer, producer, (unsent, missed), now);
+    }
+    let is_all = unsent.len() == producer.fresh.len();
     let follows = consumer.current.or(consumer.target).filter(|_| is_all);
     if let Some(stream) = follows.and_then(|index| producer.streams.get(usize::from(index))) {
         let fresh = stream.fresh;
@@ -147,12 +164,46 @@ fn forward(
         packets += u64::from(len > 0);
         bytes += len;
     }
+    // What is looked at takes time, too.
+    out.batch.work(PACKET_BYTES * unsent.len().saturating_sub(packets as usize));
     // Figures of a stream are of its packets, not of what protects them.
     let plain = bytes - packets as usize * out.tag_len;
     consumer.sent.packets += packets;
     consumer.sent.bytes += plain as u64;
     consumer.meter.add(plain, now);
     (packets, bytes)
+}
+
+/// Whether a fresh packet has waited for output for too long, or is not here any more for that reason.
+#[inline]
+fn is_late(fresh: &Fresh, producer: &Producer, now: Nanos) -> bool {
+    let stored = producer.streams[usize::from(fresh.stream)].history.packet(fresh.seq);
+    stored.is_none_or(|stored| stored.meta.arrival.age(now) > OUTPUT_OLD)
+}
+
+/// The packets that are not late. A video goes on at a key frame when one was skipped.
+#[cold]
+#[inline(never)]
+fn skip_late<'a>(
+    out: &mut Out<'_>,
+    consumer: &mut Consumer,
+    producer: &Producer,
+    (unsent, missed): (&'a [Fresh], u16),
+    now: Nanos,
+) -> &'a [Fresh] {
+    let late = unsent.iter().take_while(|fresh| is_late(fresh, producer, now)).count();
+    let (skipped, rest) = unsent.split_at(late);
+    let wanted = skipped.iter().filter(|fresh| {
+        // A stream that began again has taken its packets back.
+        consumer.streams & 1 << fresh.stream != 0 && fresh.seq != SourceSeq::NONE
+    });
+    let skipped = u64::from(missed) + wanted.count() as u64;
+    if skipped > 0 && consumer.kind == MediaKind::Video {
+        consumer.start_over();
+    }
+    out.late += skipped;
+    out.batch.work(PACKET_BYTES * late);
+    rest
 }
 
 /// Where a receiver begins with what came before, if anywhere.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ironcast_core::{MS, Nanos, SECOND, wire::Codec};
+use ironcast_core::{Discard, MS, Nanos, SECOND, wire::Codec};
 use ironcast_protocol::{
     Event,
     event::{IceState, TransportCloseReason},
@@ -109,6 +109,56 @@ fn longest_since(world: &World, since: Nanos, peer: usize, ssrc: u32) -> Nanos {
 
 fn longest(world: &World, peer: usize, ssrc: u32) -> Nanos {
     longest_since(world, 0, peer, ssrc)
+}
+
+/// More comes than can leave, for long: what leaves is not old, and what does not is counted. When there is
+/// time again, everybody has everything again.
+#[test]
+fn where_more_comes_than_leaves_for_long_what_is_old_is_skipped() {
+    const CROWD: usize = 40;
+    let mut world = World::new(989);
+    let alice = world.join("alice");
+    let camera = world.publish_video(alice, "camera", Codec::Vp8);
+    camera.sources[0].packets_per_frame = 4;
+    world.publish_audio(alice, "mic");
+    let join = |world: &mut World, number: usize| {
+        let peer = world.join(&number.to_string());
+        (peer, [world.consume(peer, "camera"), world.consume(peer, "mic")])
+    };
+    let crowd: Vec<_> = (0..CROWD).map(|number| join(&mut world, number)).collect();
+    world.run(3 * SECOND);
+    assert_eq!(world.discarded(Discard::OutputLate), 0);
+    // 40 receivers of 130 KB/s each take 1.5 s a second.
+    world.byte_time = 300;
+    world.interrupt_output_after(1);
+    world.run(8 * SECOND);
+    assert!(
+        world.discarded(Discard::OutputLate) > 1_000,
+        "{}",
+        world.discarded(Discard::OutputLate)
+    );
+    for &(peer, ssrcs) in &crowd {
+        for ssrc in ssrcs {
+            let inbox = world.peers[peer].inbox(ssrc);
+            let late = inbox.got.values().filter(|got| got.at - got.body.captured > 700 * MS);
+            // Repeats of what is missing come later, and newcomers begin with what is older.
+            let (late, all) = (late.count(), inbox.got.len());
+            assert!(late * 10 <= all, "{late} of {all}");
+        }
+    }
+    world.interrupt_output_after(usize::MAX);
+    world.byte_time = 0;
+    world.run(3 * SECOND);
+    let since = world.now - SECOND;
+    let skipped = world.discarded(Discard::OutputLate);
+    world.run(2 * SECOND);
+    assert_eq!(world.discarded(Discard::OutputLate), skipped);
+    for &(peer, ssrcs) in &crowd {
+        for ssrc in ssrcs {
+            assert!(longest_since(&world, since, peer, ssrc) < 300 * MS);
+        }
+    }
+    world.assert_no_faults();
 }
 
 /// The output of a frame for many takes long, and is interrupted for what comes meanwhile. Everybody gets

@@ -12,6 +12,7 @@ use crate::{
     MS,
     batch::{Batch, SLAB_BYTES, Slab},
     numbers::PacketIndex,
+    producer,
     srtp::{MasterKey, OpenKey, SealKey, SoftwareSealer, Suite},
     wire::rtcp,
     worker::{Ingress, Limits},
@@ -455,4 +456,87 @@ fn a_socket_that_cannot_be_had_is_asked_for_again_and_all_are_closed_at_the_end(
     assert_eq!(stage.paths.iter().flatten().count(), 0);
     stage.receive(at(9, 9_000), OUT, &packet(SSRC, 1));
     assert_eq!(stage.discarded(Discard::UnknownSource), 1);
+}
+
+/// Output that never ends: what has come is fanned out all the same, what there is no room for is counted.
+#[test]
+fn a_track_goes_on_however_much_waits_for_output() {
+    let mut stage = in_the_clear();
+    let mut seq = 0u16;
+    let mut come = |stage: &mut Stage, count: u64| {
+        for _ in 0..count {
+            stage.receive(at(2, 2_000), RTP, &packet(SSRC, seq));
+            stage.act();
+            seq = seq.wrapping_add(1);
+        }
+        assert!(!stage.worker.untold_producers.is_empty(), "{count} that nobody hears of");
+        stage.worker.fan_out();
+    };
+    (0..700).for_each(|_| come(&mut stage, 100));
+    come(&mut stage, 1);
+    let waiting = stage.worker.producers.iter().map(|(_, one)| one.fresh.len()).max();
+    assert!(waiting <= Some(producer::FRESH_MAX), "{waiting:?}");
+    let heard = stage.heard().len() as u64;
+    let late = stage.discarded(Discard::OutputLate);
+    assert_eq!((heard + late) % (1 << 16), 70_001 % (1 << 16), "{heard} heard");
+    assert!(heard > 1_000, "{heard} heard");
+    // It is over: the room for them is given back.
+    come(&mut stage, 1);
+    assert_eq!(stage.heard().len(), 1);
+    assert_eq!(stage.discarded(Discard::OutputLate), late);
+    let room = stage.worker.producers.iter().map(|(_, one)| one.fresh.capacity()).max();
+    assert!(room <= Some(producer::FRESH_MAX / 8), "{room:?}");
+}
+
+#[test]
+fn what_has_waited_for_too_long_is_skipped_and_counted() {
+    let mut stage = in_the_clear();
+    for seq in 0..30 {
+        stage.receive(at(2, 2_000), RTP, &packet(SSRC, seq));
+        stage.act();
+        stage.now += 20 * MS;
+    }
+    // The last one came 20 ms ago.
+    let heard: Vec<_> = stage.heard().into_iter().map(|(_, payload)| payload[1]).collect();
+    assert_eq!(heard, Vec::from_iter(5..30));
+    assert_eq!(stage.discarded(Discard::OutputLate), 5);
+}
+
+/// What is looked at takes time also where nothing of it is written.
+#[test]
+fn a_portion_ends_where_little_is_written() {
+    let mut stage = in_the_clear();
+    let free = std::mem::take(&mut stage.batch.free);
+    stage.batch = Batch::new(free).with_portions_of(3_000);
+    stage.worker.apply_close_consumer("ear").unwrap();
+    for number in 0..40u16 {
+        let id = format!("to-{number}");
+        stage.plain(&id, OUT + 2 + 2 * number, false, None);
+        stage.connect(&id, Some(at(9, 9_000 + number)), None).unwrap();
+        let encoding = RtpEncoding { ssrc: Some(SENT_SSRC), ..RtpEncoding::default() };
+        let consume = Consume {
+            id: id.as_str().into(),
+            transport: id.as_str().into(),
+            producer: "mic".into(),
+            rtp_parameters: parameters(111, encoding, None),
+            rtp_type: RtpType::Simple,
+            paused: false,
+            preferred_layers: None,
+            ignore_dtx: true,
+            note: Vec::new(),
+        };
+        stage.worker.apply_consume(&consume, 7, stage.now).unwrap();
+    }
+    // Silence of which nobody is sent anything.
+    for seq in 0..50 {
+        stage.receive(at(2, 2_000), RTP, &packet(SSRC, seq)[..13]);
+    }
+    stage.act();
+    stage.worker.expire(stage.now);
+    let mut portions = 1;
+    while stage.worker.drain(&mut stage.batch, &mut SoftwareSealer, stage.now) {
+        stage.batch.clear();
+        portions += 1;
+    }
+    assert!(portions >= 5, "40 consumers of 50 packets each in {portions}");
 }
