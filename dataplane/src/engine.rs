@@ -362,13 +362,15 @@ impl<S: Sealer> WorkerEngine<S> {
         let Parts { ports, addresses, is_single_port, .. } = &mut self.parts;
         let mut passed_over = Vec::new();
         let taken = loop {
-            let taken = ports.take(|port| open_listeners(io, addresses, port)).map_err(Some);
+            let open = |port| open_listeners(io, addresses, port);
+            let taken = ports.take(&passed_over, open).map_err(Some);
             match taken {
                 Ok(port) if wants_tcp && !self.tcp_ports.contains(&port) => {
                     if open_stream_listeners(io, addresses, port, *is_single_port) {
                         self.tcp_ports.insert(port);
                         break Ok(port);
                     }
+                    ports.give(port);
                     passed_over.push(port);
                     if *is_single_port || passed_over.len() >= TCP_PORTS_TRIED {
                         break Err(None);
@@ -377,11 +379,13 @@ impl<S: Sealer> WorkerEngine<S> {
                 other => break other,
             }
         };
-        passed_over.into_iter().for_each(|port| ports.give(port));
         taken.map_err(|reason| {
             let message = match reason {
                 Some(NoPort::Full) => {
                     "all ports of this worker carry as many transports as they may"
+                }
+                Some(NoPort::Taken) => {
+                    "the ports of this worker that were tried are another program's"
                 }
                 Some(NoPort::NotNow) => {
                     "the system gives no socket now: descriptors or memory ran out"

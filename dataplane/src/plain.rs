@@ -3,7 +3,7 @@
 //! SRTP keys, of which the core makes none. Called by the engine, never on the way of a packet.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
@@ -22,6 +22,9 @@ use ironcast_protocol::{
 
 /// Without the caller's wish: who sends RTP without any proof is best on the same machine.
 const LISTEN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Ports of others that are met before a transport is refused: each takes the kernel some microseconds.
+/// The next transport goes on behind them.
+const TRIED_MAX: usize = 64;
 
 /// What one transport has open.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct PlainSockets {
     next: u16,
     /// By the transport's number.
     open: BTreeMap<u64, Open>,
+    /// What these are bound to.
+    ours: BTreeSet<SocketAddr>,
 }
 
 /// Sockets for a transport that is about to be made.
@@ -54,7 +59,7 @@ impl PlainSockets {
     /// With these ports for whoever asks for none.
     #[must_use]
     pub fn new(range: PortRange) -> Self {
-        Self { range, next: range.first, open: BTreeMap::new() }
+        Self { range, next: range.first, open: BTreeMap::new(), ours: BTreeSet::new() }
     }
 
     /// Sockets for a new transport.
@@ -76,22 +81,39 @@ impl PlainSockets {
                 CommandError::new(code_of(&error), format!("{at} cannot be bound: {error}"))
             });
         }
-        let step = if create.rtcp_mux { 1 } else { 2 };
+        self.open_next(ip, create.rtcp_mux, |port| open_at(io, ip, port, create.rtcp_mux))
+    }
+
+    /// Sockets at the next ports that are free; `open` tries one.
+    fn open_next(
+        &mut self,
+        ip: IpAddr,
+        rtcp_mux: bool,
+        mut open: impl FnMut(u16) -> io::Result<Opened>,
+    ) -> Result<Opened, CommandError> {
+        let step = if rtcp_mux { 1 } else { 2 };
+        let mut tried = 0;
         for _ in 0..self.range.count() {
             let port = self.next;
-            let is_pair = create.rtcp_mux || (port.is_multiple_of(2) && port < self.range.last);
+            let is_pair = rtcp_mux || (port.is_multiple_of(2) && port < self.range.last);
             let taken = if is_pair { step } else { 1 };
             let after = port.checked_add(taken).filter(|after| *after <= self.range.last);
             self.next = after.unwrap_or(self.range.first);
-            if !is_pair {
+            let is_ours = |port| self.ours.contains(&SocketAddr::new(ip, port));
+            if !is_pair || is_ours(port) || (!rtcp_mux && is_ours(port + 1)) {
                 continue;
             }
-            match open_at(io, ip, port, create.rtcp_mux) {
+            match open(port) {
                 Ok(opened) => return Ok(opened),
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => tried += 1,
                 Err(error) => {
                     return refuse(code_of(&error), format!("{ip} cannot be bound: {error}"));
                 }
+            }
+            if tried == TRIED_MAX {
+                let message =
+                    "the ports for plain transports that were tried are another program's";
+                return refuse(ErrorCode::NoCapacity, message);
             }
         }
         let message =
@@ -101,6 +123,7 @@ impl PlainSockets {
 
     /// The transport is made.
     pub fn keep(&mut self, transport: u64, opened: Opened, created: PlainTransportCreated) {
+        self.ours.extend([Some(created.local), created.rtcp_local].into_iter().flatten());
         self.open.insert(transport, Open { listeners: opened.listeners, created });
     }
 
@@ -118,6 +141,9 @@ impl PlainSockets {
     /// A transport is gone.
     pub fn close(&mut self, transport: u64, io: &mut Io) {
         if let Some(open) = self.open.remove(&transport) {
+            for local in [Some(open.created.local), open.created.rtcp_local].into_iter().flatten() {
+                self.ours.remove(&local);
+            }
             open.listeners.into_iter().for_each(|listener| io.close_listener(listener));
         }
     }
@@ -181,4 +207,54 @@ pub fn new_key(suite: Suite) -> Result<(MasterKey, SrtpParameters), CommandError
     })?;
     let parameters = SrtpParameters { suite: suite.name().to_owned(), key };
     Ok((master_key(&parameters)?, parameters))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(port: u16, is_free: bool) -> io::Result<Opened> {
+        let rtp = SocketAddr::new(LISTEN, port);
+        let opened = Opened { sockets: Sockets { rtp, rtcp: None }, listeners: Vec::new() };
+        if is_free { Ok(opened) } else { Err(io::ErrorKind::AddrInUse.into()) }
+    }
+
+    /// A transport at the next port that is free, and how many were tried.
+    fn take(
+        sockets: &mut PlainSockets,
+        transport: u64,
+        is_free: impl Fn(u16) -> bool,
+    ) -> (Option<u16>, usize) {
+        let mut tried = 0;
+        let opened = sockets.open_next(LISTEN, true, |port| {
+            tried += 1;
+            open(port, is_free(port))
+        });
+        let port = opened.ok().map(|opened| {
+            let local = opened.sockets.rtp;
+            let created = PlainTransportCreated { local, rtcp_local: None, srtp: None };
+            sockets.keep(transport, opened, created);
+            local.port()
+        });
+        (port, tried)
+    }
+
+    #[test]
+    fn a_free_port_is_found_behind_however_many_that_others_have() {
+        let mut sockets = PlainSockets::new(PortRange { first: 1_000, last: 1_999 });
+        let is_free = |port| port >= 1_200;
+        let tries: Vec<_> = (0..4).map(|number| take(&mut sockets, number, is_free)).collect();
+        assert_eq!(tries, [(None, 64), (None, 64), (None, 64), (Some(1_200), 9)]);
+    }
+
+    #[test]
+    fn our_own_ports_are_not_tried() {
+        let mut sockets = PlainSockets::new(PortRange { first: 1_000, last: 1_999 });
+        (0..999).for_each(|number| assert_eq!(take(&mut sockets, number, |_| true).1, 1));
+        for _ in 0..3 {
+            assert_eq!(take(&mut sockets, 999, |_| false), (None, 1));
+        }
+        assert_eq!(take(&mut sockets, 999, |_| true), (Some(1_999), 1));
+        assert_eq!(take(&mut sockets, 1_000, |_| true), (None, 0));
+    }
 }
