@@ -3,14 +3,14 @@
 //! the worker's own thread; on the way of a packet it only passes on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     sync::{Arc, mpsc::Sender as HubSender},
 };
 
 use ironcast_core::{
-    Arrival, MS, Nanos, SECOND,
+    Arrival, Nanos, SECOND,
     batch::{Batch, PathId},
     closing::PORTION,
     hottest::Search,
@@ -56,10 +56,6 @@ const PASSWORD_CHARS: usize = 24;
 
 /// Ports that are tried for TCP before a transport is refused.
 const TCP_PORTS_TRIED: usize = 8;
-
-/// For so long orders that waited are carried out in one turn; one is in any case. Most take some
-/// microseconds, a transport with sockets of its own a hundred.
-const ORDERS_TIME: Nanos = MS / 2;
 
 /// What a worker's engine is made of, beside the core.
 pub struct Parts {
@@ -109,9 +105,8 @@ pub struct WorkerEngine<S> {
     arrivals: Vec<Arrival>,
     delays: DelayHistogram,
     rates: Rates,
-    /// What is carried out in portions, and what waits behind it: whoever asked later finds it done.
+    /// What is carried out in portions. Commands wait for its end: whoever asked later finds it done.
     long: Option<(u64, Long)>,
-    behind: VecDeque<ToWorker>,
     /// What may still be closed in this turn.
     closed_left: usize,
     /// What the handshake threads are told.
@@ -151,7 +146,6 @@ impl<S: Sealer> WorkerEngine<S> {
             delays: DelayHistogram::default(),
             rates: Rates::default(),
             long: None,
-            behind: VecDeque::new(),
             closed_left: PORTION,
             orders: Orders::default(),
             for_nobody: 0,
@@ -290,26 +284,6 @@ impl<S: Sealer> WorkerEngine<S> {
             };
             let _ = self.parts.hub.send(ToHub::Answer { token, answer: Ok(Answer::Reply(reply)) });
         }
-    }
-
-    /// Goes on with what takes long, and then with what waits behind it.
-    fn go_on(&mut self, io: &mut Io, now: Nanos) {
-        self.portion(now);
-        if !self.behind.is_empty() {
-            while_there_is_time(
-                io,
-                |io| io.now(),
-                |io| {
-                    if self.long.is_none()
-                        && let Some(order) = self.behind.pop_front()
-                    {
-                        self.carry_out(order, io, now);
-                    }
-                    self.long.is_none() && !self.behind.is_empty()
-                },
-            );
-        }
-        self.closed_left = PORTION;
     }
 
     fn create_transport(
@@ -635,11 +609,12 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
             ToWorker::Handshake { transport, output } => {
                 self.handshake_output(transport, output, now);
             }
-            order if self.long.is_some() || !self.behind.is_empty() => {
-                self.behind.push_back(order);
-            }
             order => self.carry_out(order, io, now),
         }
+    }
+
+    fn takes_commands(&self) -> bool {
+        self.long.is_none()
     }
 
     fn home_of(&self, frame: &[u8]) -> Home {
@@ -664,7 +639,8 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
         }
         self.act(io, now);
         self.core.expire(now);
-        self.go_on(io, now);
+        self.portion(now);
+        self.closed_left = PORTION;
         self.act(io, now);
         self.orders.pass(&self.parts.handshakes);
         if !self.core.events().is_empty() {
@@ -688,7 +664,7 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     }
 
     fn deadline(&self) -> Option<Nanos> {
-        if self.long.is_some() || !self.behind.is_empty() {
+        if self.long.is_some() {
             return Some(0);
         }
         self.core.deadline().into_iter().chain(self.orders.deadline(self.turned_at)).min()
@@ -701,16 +677,6 @@ impl<S: Sealer> Engine for WorkerEngine<S> {
     fn path_failed(&mut self, path: PathId, _error: io::ErrorKind) {
         self.core.path_failed(path, self.turned_at);
     }
-}
-
-/// Does one step, and others until [`ORDERS_TIME`] has passed; `step` says whether there is another.
-fn while_there_is_time<T>(
-    on: &mut T,
-    clock: impl Fn(&T) -> Nanos,
-    mut step: impl FnMut(&mut T) -> bool,
-) {
-    let until = clock(on) + ORDERS_TIME;
-    while step(on) && clock(on) < until {}
 }
 
 /// A listener on each local address. True if there is one at all.
@@ -798,26 +764,5 @@ fn dtls_failure(failure: Failure) -> DtlsFailure {
         Failure::Refused(_) => DtlsFailure::Refused,
         Failure::Protocol => DtlsFailure::Protocol,
         Failure::Internal => DtlsFailure::Internal,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_step_is_always_taken_and_others_while_there_is_time() {
-        for (each, steps) in [(0, 100), (MS / 10, 5), (MS / 5, 3), (10 * MS, 1)] {
-            let (mut clock, mut taken) = (7 * SECOND, 0);
-            while_there_is_time(
-                &mut clock,
-                |clock| *clock,
-                |clock| {
-                    (*clock, taken) = (*clock + each, taken + 1);
-                    taken < 100
-                },
-            );
-            assert_eq!(taken, steps, "each takes {each} ns");
-        }
     }
 }

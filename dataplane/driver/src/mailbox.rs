@@ -1,13 +1,17 @@
 //! Messages from other threads to a worker: commands, handed-over STUN, output of DTLS. Any number
 //! of senders, one receiver (the worker loop). Never used per forwarded packet.
 //!
-//! There are two queues, so that strangers cannot crowd out what is said only once:
+//! There are three queues, so that strangers cannot crowd out what is said only once, and commands
+//! hold up no handshake:
 //!
 //! | by | what | bounded by | when it is full |
 //! |---|---|---|---|
-//! | [`Sender::send`] | commands | the capacity | refused: the sender says so to its caller |
-//! | [`Sender::deliver`] | results of handshakes | the associations there are | never |
 //! | [`Sender::offer`] | datagrams | [`DATAGRAMS_MAX`] | the oldest is dropped and counted |
+//! | [`Sender::deliver`] | results of handshakes | the associations there are | never |
+//! | [`Sender::send`] | commands | the capacity | refused: the sender says so to its caller |
+//!
+//! The worker takes a queue as a whole, when it has nothing left of that kind. So it has no more than
+//! its senders may leave here, and what it does not get to is felt by them.
 //!
 //! A wake of a sleeping thread is dear (8 us), so it is done only when the worker says that it
 //! sleeps. The classic danger is a message that slips between the worker's last look and its
@@ -38,24 +42,31 @@ pub const DATAGRAMS_MAX: usize = 256;
 pub struct Mail<M> {
     /// What may be lost: comes first.
     pub datagrams: VecDeque<M>,
-    /// What may not.
-    pub orders: VecDeque<M>,
+    /// What may not, and has no other way back.
+    pub results: VecDeque<M>,
+    /// What is refused where too much waits.
+    pub commands: VecDeque<M>,
 }
 
 impl<M> Mail<M> {
-    /// None, and room for so many orders.
+    /// None, and room for so many commands.
     #[must_use]
-    pub fn with_room(orders: usize) -> Self {
+    pub fn with_room(commands: usize) -> Self {
         Self {
             datagrams: VecDeque::with_capacity(DATAGRAMS_MAX),
-            orders: VecDeque::with_capacity(orders),
+            commands: VecDeque::with_capacity(commands),
+            ..Self::empty()
         }
+    }
+
+    const fn empty() -> Self {
+        Self { datagrams: VecDeque::new(), results: VecDeque::new(), commands: VecDeque::new() }
     }
 
     /// How much there is.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.datagrams.len() + self.orders.len()
+        self.datagrams.len() + self.results.len() + self.commands.len()
     }
 
     /// True when there is none.
@@ -190,10 +201,10 @@ impl<M> Sender<M> {
     /// Too many wait, or the worker has ended.
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
         self.put(message, |mail, message| {
-            if mail.orders.len() >= self.0.capacity {
+            if mail.commands.len() >= self.0.capacity {
                 return Err(SendError::Full(message));
             }
-            mail.orders.push_back(message);
+            mail.commands.push_back(message);
             Ok(())
         })
     }
@@ -205,7 +216,7 @@ impl<M> Sender<M> {
     /// The worker has ended.
     pub fn deliver(&self, message: M) -> Result<(), SendError<M>> {
         self.put(message, |mail, message| {
-            mail.orders.push_back(message);
+            mail.results.push_back(message);
             Ok(())
         })
     }
@@ -252,10 +263,10 @@ impl<M> Sender<M> {
 }
 
 impl<M> Receiver<M> {
-    /// Takes what waits, in order, into `into`; datagrams when those there are done with. The others stay
-    /// where their senders drop the oldest: a worker that is behind drops nothing itself, because the
-    /// kernel takes a while to close a socket. False: a sender holds the lock just now, nothing was
-    /// taken. The worker does not wait for it: a sender of low rank may not run for long.
+    /// Takes what waits of each kind, in order, if there is none of it in `into`. The rest stays where its
+    /// bound is felt: senders drop the oldest datagrams, because the kernel takes a while to close a
+    /// socket, and are refused commands. False: a sender holds the lock just now, nothing was taken. The
+    /// worker does not wait for it: a sender of low rank may not run for long.
     #[must_use]
     pub fn take(&self, into: &mut Mail<M>) -> bool {
         if self.0.bell.waiting.load(Ordering::Acquire) == 0 {
@@ -267,15 +278,14 @@ impl<M> Receiver<M> {
             Err(TryLockError::WouldBlock) => return false,
         };
         let mail = &mut *mail;
-        // Both keep their memory: nothing is allocated in the steady state.
-        for (queue, into, waits) in [
-            (&mut mail.datagrams, &mut into.datagrams, true),
-            (&mut mail.orders, &mut into.orders, false),
+        // All keep their memory: nothing is allocated in the steady state.
+        for (waiting, into) in [
+            (&mut mail.datagrams, &mut into.datagrams),
+            (&mut mail.results, &mut into.results),
+            (&mut mail.commands, &mut into.commands),
         ] {
             if into.is_empty() {
-                std::mem::swap(queue, into);
-            } else if !waits {
-                into.extend(queue.drain(..));
+                std::mem::swap(waiting, into);
             }
         }
         self.0.bell.waiting.store(mail.len(), Ordering::SeqCst);
@@ -332,9 +342,11 @@ impl<M> Drop for Receiver<M> {
     fn drop(&mut self) {
         let mut mail = self.0.mail();
         self.0.closed.store(true, Ordering::Relaxed);
-        // Messages may own sockets or answers that somebody waits for: they end now.
-        mail.datagrams.clear();
-        mail.orders.clear();
+        let rest = std::mem::replace(&mut *mail, Mail::empty());
+        drop(mail);
+        // Messages may own sockets or answers that somebody waits for: they end now. Without the lock,
+        // or other workers that have something for this one would wait until the last is closed.
+        drop(rest);
     }
 }
 
@@ -350,14 +362,58 @@ mod tests {
         assert_eq!(sender.send(3), Err(SendError::Full(3)));
         let mut taken = Mail::with_room(0);
         assert!(receiver.take(&mut taken));
-        assert_eq!(taken.orders, [1, 2]);
-        sender.send(4).unwrap();
-        assert!(receiver.take(&mut taken));
-        assert_eq!(taken.orders, [1, 2, 4]);
+        assert_eq!(taken.commands, [1, 2]);
         drop(receiver);
         assert_eq!(sender.send(5), Err(SendError::Closed(5)));
         assert_eq!(sender.deliver(6), Err(SendError::Closed(6)));
         sender.offer(7);
+    }
+
+    #[test]
+    fn commands_that_a_worker_does_not_get_to_are_refused_and_results_are_not() {
+        let (sender, receiver) = mailbox(2).unwrap();
+        let mut taken = Mail::with_room(0);
+        for number in [1, 2] {
+            sender.send(number).unwrap();
+        }
+        assert!(receiver.take(&mut taken));
+        for turn in 0..10 {
+            let sent = [3, 4].map(|number| sender.send(number).is_ok());
+            assert_eq!(sent, [turn == 0; 2], "turn {turn}");
+            (0..100).for_each(|number| sender.deliver(number).unwrap());
+            assert!(receiver.take(&mut taken));
+            assert_eq!((&taken.commands, taken.results.len()), (&[1, 2].into(), 100));
+            assert!(!receiver.prepare_sleep(), "there is more to do");
+            taken.results.clear();
+        }
+        taken.commands.pop_front();
+        assert!(receiver.take(&mut taken));
+        assert_eq!(taken.commands, [2]);
+        taken.commands.clear();
+        assert!(receiver.take(&mut taken));
+        assert_eq!(taken.commands, [3, 4]);
+        sender.send(5).unwrap();
+    }
+
+    /// Asks for the lock when it is dropped, and notes whether a sender would wait for it.
+    struct Asks(Sender<Asks>, Arc<AtomicUsize>);
+
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.1.fetch_add(usize::from(self.0.0.mail.try_lock().is_err()), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_what_an_ended_worker_leaves_to_be_dropped() {
+        let (sender, receiver) = mailbox(2).unwrap();
+        let waits = Arc::new(AtomicUsize::new(0));
+        let message = || Asks(sender.clone(), Arc::clone(&waits));
+        sender.offer(message());
+        assert!(sender.send(message()).is_ok() && sender.deliver(message()).is_ok());
+        drop(receiver);
+        drop(sender.deliver(message()));
+        assert_eq!((waits.load(Ordering::Relaxed), Arc::strong_count(&waits)), (0, 1));
     }
 
     #[test]
@@ -369,7 +425,7 @@ mod tests {
         assert!(!receiver.take(&mut taken) && taken.is_empty());
         drop(held);
         assert!(receiver.take(&mut taken));
-        assert_eq!(taken.orders, [1]);
+        assert_eq!(taken.commands, [1]);
     }
 
     #[test]
@@ -405,7 +461,7 @@ mod tests {
         sender.deliver(100).unwrap();
         let mut taken = Mail::with_room(0);
         assert!(receiver.take(&mut taken));
-        assert_eq!(taken.orders, [1, 2, 100]);
+        assert_eq!((taken.commands, taken.results), ([1, 2].into(), [100].into()));
         // The newest of the datagrams, in their order.
         assert!(taken.datagrams.iter().copied().eq(3..flood));
         assert_eq!(receiver.dropped(), 3);

@@ -30,7 +30,7 @@ const HARVEST_NS: Nanos = MS;
 const HOPS_NS: Nanos = 500_000;
 /// Completions between two looks at the clock.
 const LOOKS_AT_CLOCK: u32 = 8;
-/// So long a turn works through messages of each kind. One of them is always done.
+/// So long a turn works through messages of all kinds. One of each is always done.
 const MESSAGES_NS: Nanos = 500_000;
 /// So long a turn sends: a frame for a large room takes longer than a packet of another room may wait.
 const OUTPUT_NS: Nanos = 2 * MS;
@@ -89,6 +89,12 @@ pub trait Engine {
 
     /// A message from another thread.
     fn message(&mut self, message: Self::Message, io: &mut Io, now: Nanos);
+
+    /// False: commands wait, because one is worked on that takes several turns ([`Engine::deadline`] is to
+    /// say that there is more to do). Everything else comes meanwhile.
+    fn takes_commands(&self) -> bool {
+        true
+    }
 
     /// Everything that was ready is received: time for timers and sockets.
     fn turn(&mut self, io: &mut Io, now: Nanos);
@@ -351,15 +357,21 @@ impl<E: Engine> Loop<'_, E> {
         self.output_since.is_some()
     }
 
-    /// Datagrams and connections from other threads first, then commands, each while there is time: what
-    /// is left makes the next turn come at once, and media goes out in between.
+    /// Datagrams and connections from other threads first, then results, then commands, one of each kind
+    /// and more while there is time: what is left makes the next turn come at once, and media goes out
+    /// in between.
     fn read_mail(&mut self, now: Nanos) {
         self.mail_is_locked = !self.mailbox.take(&mut self.mail);
         self.io.statistics.mail_dropped = self.mailbox.dropped();
-        for queue in [&mut self.mail.datagrams, &mut self.mail.orders] {
-            let mut end = None;
-            while let Some(message) = queue.pop_front() {
-                let end = *end.get_or_insert_with(|| Clock::monotonic() + MESSAGES_NS);
+        if self.mail.is_empty() {
+            return;
+        }
+        let end = Clock::monotonic() + MESSAGES_NS;
+        let Mail { datagrams, results, commands } = &mut self.mail;
+        for (queue, are_commands) in [(datagrams, false), (results, false), (commands, true)] {
+            while !(are_commands && !self.engine.takes_commands())
+                && let Some(message) = queue.pop_front()
+            {
                 self.io.statistics.messages += 1;
                 self.engine.message(message, self.io, now);
                 if !queue.is_empty() && Clock::monotonic() >= end {
@@ -574,6 +586,17 @@ mod tests {
         /// Messages that came, and how long one takes.
         messages: usize,
         message_ns: Nanos,
+        /// How many of them were commands; after one of these, so many turns take no others.
+        commands: usize,
+        command_turns: usize,
+        busy_turns: usize,
+    }
+
+    /// What a message is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Message {
+        Command,
+        Other,
     }
 
     fn spend(time: Nanos) {
@@ -582,16 +605,26 @@ mod tests {
     }
 
     impl Engine for Counter {
-        type Message = ();
+        type Message = Message;
         fn receive(&mut self, _: Inbound, _: &mut [u8], _: Arrival, _: Nanos) {
             self.datagrams += 1;
             self.portions_then = self.portions;
         }
-        fn message(&mut self, (): (), _: &mut Io, _: Nanos) {
+        fn message(&mut self, message: Message, _: &mut Io, _: Nanos) {
             self.messages += 1;
+            if message == Message::Command {
+                assert!(self.takes_commands());
+                self.commands += 1;
+                self.busy_turns = self.command_turns;
+            }
             spend(self.message_ns);
         }
-        fn turn(&mut self, _: &mut Io, _: Nanos) {}
+        fn takes_commands(&self) -> bool {
+            self.busy_turns == 0
+        }
+        fn turn(&mut self, _: &mut Io, _: Nanos) {
+            self.busy_turns = self.busy_turns.saturating_sub(1);
+        }
         fn incomplete_since(&self) -> Option<Arrival> {
             None
         }
@@ -618,7 +651,7 @@ mod tests {
     fn rested<'a>(
         io: &'a mut Io,
         engine: &'a mut Counter,
-        mailbox: &'a Receiver<()>,
+        mailbox: &'a Receiver<Message>,
     ) -> Loop<'a, Counter> {
         Loop {
             io,
@@ -690,18 +723,52 @@ mod tests {
         let mut engine = Counter { message_ns: MESSAGES_NS / 4, ..Counter::default() };
         let mut messages = SendMessages::new();
         let mut worker = rested(&mut io, &mut engine, &mailbox);
-        for send_all in [false, true] {
-            (0..100)
-                .for_each(|_| if send_all { sender.send(()).unwrap() } else { sender.offer(()) });
-            worker.engine.messages = 0;
+        let datagram = || sender.offer(Message::Other);
+        let result = || sender.deliver(Message::Other).unwrap();
+        let command = || sender.send(Message::Command).unwrap();
+        let kinds: [&[&dyn Fn()]; 4] =
+            [&[&datagram], &[&result], &[&command], &[&datagram, &result, &command]];
+        for send in kinds {
+            (0..100).for_each(|_| send.iter().for_each(|send| send()));
+            (worker.engine.messages, worker.engine.commands) = (0, 0);
             worker.turn(&mut messages).unwrap();
-            let first = worker.engine.messages;
-            assert!((1..=5).contains(&first), "{first} in one turn");
+            // Of all kinds together as many as of one, and of each at least one.
+            let (first, kinds) = (worker.engine.messages, send.len());
+            assert!((kinds..kinds + 4).contains(&first), "{first} in one turn of {kinds} kinds");
             let end = Clock::monotonic() + 20 * 1_000 * MS;
-            while worker.engine.messages < 100 {
+            while worker.engine.messages < 100 * kinds {
                 assert!(Clock::monotonic() < end, "{} came", worker.engine.messages);
+                let commands = worker.engine.commands;
                 worker.turn(&mut messages).unwrap();
+                assert!(kinds == 1 || worker.engine.commands > commands, "commands starve");
             }
+        }
+    }
+
+    #[test]
+    fn commands_wait_for_one_that_takes_several_turns_and_their_senders_feel_it() {
+        let (sender, mailbox) = mailbox(10).unwrap();
+        let mut io = Io::new(&DriverConfig::default(), mailbox.bell()).unwrap();
+        let mut engine = Counter { command_turns: 100, ..Counter::default() };
+        let mut messages = SendMessages::new();
+        let mut worker = rested(&mut io, &mut engine, &mailbox);
+        let mut sent = 0;
+        for turn in 1..=50 {
+            while sender.send(Message::Command).is_ok() {
+                sent += 1;
+            }
+            sender.deliver(Message::Other).unwrap();
+            sender.offer(Message::Other);
+            worker.turn(&mut messages).unwrap();
+            assert_eq!((worker.engine.commands, worker.engine.messages), (1, 1 + 2 * turn));
+        }
+        // As many with the worker as in the mailbox.
+        assert_eq!(sent, 20);
+        (worker.engine.command_turns, worker.engine.busy_turns) = (0, 0);
+        let end = Clock::monotonic() + 20 * 1_000 * MS;
+        while worker.engine.commands < sent {
+            assert!(Clock::monotonic() < end, "{} came", worker.engine.commands);
+            worker.turn(&mut messages).unwrap();
         }
     }
 

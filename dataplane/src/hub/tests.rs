@@ -89,7 +89,7 @@ impl Stage {
     /// What lies in the worker's mailbox.
     fn mail(&mut self) -> Option<ToWorker> {
         assert!(self.worker.take(&mut self.mail));
-        self.mail.orders.pop_front()
+        self.mail.commands.pop_front()
     }
 
     fn answer(&mut self, token: u64, answer: Result<Answer, CommandError>) {
