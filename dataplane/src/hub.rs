@@ -6,6 +6,7 @@
 //! whatever is asked after it finds the name free. What a worker did not take has changed nothing.
 
 mod drain;
+mod presumed;
 mod snapshot;
 mod stuck;
 #[cfg(test)]
@@ -66,7 +67,7 @@ enum Then {
     ConnectHop(ConnectHop, u64),
     Restart(Id, u64),
     Dump(Name),
-    Snapshot,
+    Snapshot(Vec<Name>),
     Gather(u64),
 }
 
@@ -334,7 +335,9 @@ impl Hub {
         }
         let hooked = self.parts.test_hooks && id == "__panic_hub";
         assert!(!hooked, "asked to by a test");
-        if self.registry.entry(kind, id).is_some() {
+        if let Some(entry) = self.registry.entry(kind, id) {
+            // Whether it will be made by a worker that is stuck nobody can tell.
+            self.check_moves(entry.worker)?;
             return Err(CommandError::new(ErrorCode::AlreadyExists, format!("{id:?} exists")));
         }
         self.registry.add(command, token).ok_or_else(|| {
@@ -354,10 +357,7 @@ impl Hub {
             return Err(CommandError::new(ErrorCode::Busy, "too many commands at once"));
         }
         let worker = pending.worker;
-        if self.stuck.contains(&worker) {
-            let message = format!("worker {worker} is stuck");
-            return Err(CommandError::new(ErrorCode::WorkerUnavailable, message));
-        }
+        self.check_moves(worker)?;
         let mailbox = self.mailboxes.get(usize::from(worker)).and_then(Option::as_ref);
         let sent = match mailbox {
             Some(mailbox) => mailbox.send(message).map_err(SendError::without_message),
@@ -382,7 +382,9 @@ impl Hub {
         let Some(pending) = self.pending.remove(&token) else { return };
         let (connection, request) = (pending.connection, pending.request);
         let reply = match (pending.then, answer) {
-            (Then::Snapshot, answer) => return self.receive_states(connection, request, answer),
+            (Then::Snapshot(names), answer) => {
+                return self.receive_states(connection, request, names, answer);
+            }
             (Then::Dump(name), answer) => self.describe(&name, answer),
             (Then::Gather(gather), answer) => {
                 return self.receive_figures(gather, pending.worker, answer);

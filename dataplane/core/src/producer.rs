@@ -30,7 +30,7 @@ use crate::{
     wire::{Codec, PayloadInfo, describe, extension::ExtensionMap, h264, h265},
 };
 
-pub use parameters::extension_map;
+pub use parameters::{extension_map, rtp_type};
 pub use stream::{FreshRun, SenderReport, Stream, StreamCounters, TEMPORAL_LAYERS};
 
 /// Packets of a frame whose sizes differ by no more are made equal with padding, so that they

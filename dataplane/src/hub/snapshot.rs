@@ -6,7 +6,9 @@
 //! registry: [ routers | transports | producers | consumers | observers ]   parents before children
 //!                        ^ cursor: 256 names at a time -> their workers -> parts -> connection
 //! ```
-//! Complete or an error, never less: whatever cannot be asked or sent ends the snapshot.
+//! Complete or an error, never less: whatever cannot be asked or sent ends the snapshot. What is on a
+//! worker that does not answer now is in it all the same, in the state in which it was made
+//! (`presumed.rs`): that it exists is known here.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -20,7 +22,7 @@ use ironcast_protocol::{
 
 use super::{Hub, Pending, Then};
 use crate::{
-    messages::{Answer, States, ToWorker},
+    messages::{Answer, ToWorker},
     registry::Name,
 };
 
@@ -114,9 +116,10 @@ impl Hub {
         // We count too, until all are asked.
         snapshot.left = by_worker.len() + 1;
         for (worker, names) in by_worker {
-            let pending = Pending { connection, request, worker, then: Then::Snapshot };
-            if let Err(error) = self.ask_states(pending, names) {
-                self.receive_states(connection, request, Err(error));
+            let then = Then::Snapshot(names.clone());
+            let pending = Pending { connection, request, worker, then };
+            if let Err(error) = self.ask_states(pending, names.clone()) {
+                self.receive_states(connection, request, names, Err(error));
             }
         }
         let Some(snapshot) = &mut self.snapshot else { return false };
@@ -134,21 +137,22 @@ impl Hub {
         &mut self,
         connection: u64,
         request: u64,
+        names: Vec<Name>,
         answer: Result<Answer, CommandError>,
     ) {
         let ours = self.snapshot.as_mut().filter(|one| one.is_of(connection, request));
         let Some(snapshot) = ours else { return };
         snapshot.left -= 1;
         let ended = snapshot.left == 0;
-        // A worker that died has taken its resources along; the event says so. What a stuck one has
-        // cannot be had; when it moves, a new snapshot tells.
+        // A worker that died has taken its resources along; the event says so. Of a stuck one, a new
+        // snapshot tells more when it moves.
         let states = match answer {
             Ok(Answer::States(states)) => states,
             Ok(Answer::Reply(_)) => {
                 let error = CommandError::new(ErrorCode::Internal, "not what was asked for");
                 return self.end_snapshot(Err(error));
             }
-            Err(error) if error.code == ErrorCode::WorkerUnavailable => States::new(),
+            Err(error) if error.code == ErrorCode::WorkerUnavailable => self.presumed(names),
             Err(error) => return self.end_snapshot(Err(error)),
         };
         let mut resources = Vec::with_capacity(states.len());

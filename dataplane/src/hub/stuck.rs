@@ -12,6 +12,15 @@ use crate::counters::Counter;
 const NOBODY: u64 = 0;
 
 impl Hub {
+    /// An error where a worker is stuck.
+    pub(super) fn check_moves(&self, worker: WorkerId) -> Result<(), CommandError> {
+        if !self.stuck.contains(&worker) {
+            return Ok(());
+        }
+        let message = format!("worker {worker} is stuck");
+        Err(CommandError::new(ErrorCode::WorkerUnavailable, message))
+    }
+
     pub(super) fn worker_is_stuck(&mut self, worker: WorkerId) {
         if !self.stuck.insert(worker) {
             return;
@@ -20,11 +29,10 @@ impl Hub {
         let waiting: Vec<u64> =
             self.pending.iter().filter(|(_, p)| p.worker == worker).map(|(t, _)| *t).collect();
         for token in waiting {
-            let message = format!("worker {worker} is stuck");
-            let error = CommandError::new(ErrorCode::WorkerUnavailable, message);
+            let Err(error) = self.check_moves(worker) else { return };
             let Some(pending) = self.pending.get_mut(&token) else { continue };
             match pending.then {
-                Then::Gather(_) | Then::Snapshot | Then::Dump(_) => {
+                Then::Gather(_) | Then::Snapshot(_) | Then::Dump(_) => {
                     self.receive_answer(token, Err(error));
                 }
                 // It is still to be noted what becomes of these.

@@ -14,9 +14,12 @@ use ironcast_config::Config;
 use ironcast_core::figures::ResourceState;
 use ironcast_driver::mailbox::{self, Mail};
 use ironcast_protocol::{
-    command::{self, CreateRouter, CreateWebRtcTransport, Dump, Named},
+    command::{self, Consume, CreateRouter, CreateWebRtcTransport, Dump, Named, Produce},
     frame::FrameBuffer,
+    hop::{CreateHop, HopEnd},
+    media::{MediaKind, RtpEncoding, RtpParameters, RtpType},
     observer::{CreateObserver, Method},
+    plain::{CreatePlainTransport, PlainTransportCreated},
     snapshot::{Resource, ResourceCounts, SnapshotPart},
 };
 
@@ -137,6 +140,76 @@ impl Stage {
         self.frames.space().extend_from_slice(&chunk[..len]);
     }
 
+    /// In the room `there`, made without telling the worker: a transport of each kind, and on these a
+    /// track with two encodings, who gets it, and who listens.
+    fn make_one_of_each(&mut self) {
+        let note = Vec::new;
+        let router = || "there".to_owned();
+        let registry = &mut self.hub.registry;
+        registry.add(&transport("webrtc", "there"), 1).unwrap();
+        let created = TransportCreated {
+            ice_parameters: command::IceParameters {
+                username_fragment: "ours".into(),
+                password: "secret".into(),
+            },
+            ice_candidates: Vec::new(),
+            dtls_fingerprints: Vec::new(),
+        };
+        registry.set_created("webrtc", 1, &created);
+        let create = CreatePlainTransport {
+            id: "plain".into(),
+            router: router(),
+            listen: None,
+            port: None,
+            rtcp_mux: true,
+            comedia: true,
+            srtp_suite: None,
+            pipe: false,
+            note: note(),
+        };
+        registry.add(&Command::CreatePlainTransport(create), 1).unwrap();
+        let local = ([127, 0, 0, 1], 5_004).into();
+        let created = PlainTransportCreated { local, rtcp_local: None, srtp: None };
+        registry.set_created("plain", 1, &created);
+        let create = CreateHop { id: "hop".into(), router: router(), note: note() };
+        registry.add(&Command::CreateHop(create), 1).unwrap();
+        registry.set_created("hop", 1, &HopEnd { worker: 0, slot: 3, generation: 1 });
+        let parameters = RtpParameters {
+            encodings: vec![RtpEncoding::default(); 2],
+            ..RtpParameters::default()
+        };
+        let produce = Produce {
+            id: "track".into(),
+            transport: "webrtc".into(),
+            kind: MediaKind::Video,
+            rtp_parameters: parameters.clone(),
+            rtp_mapping: Default::default(),
+            paused: true,
+            key_frame_request_delay_ms: 0,
+            note: note(),
+        };
+        registry.add(&Command::Produce(produce), 1).unwrap();
+        let consume = Consume {
+            id: "seen".into(),
+            transport: "plain".into(),
+            producer: "track".into(),
+            rtp_parameters: parameters,
+            rtp_type: RtpType::Simulcast,
+            paused: true,
+            preferred_layers: None,
+            ignore_dtx: false,
+            note: note(),
+        };
+        registry.add(&Command::Consume(consume), 1).unwrap();
+        let create = CreateObserver {
+            id: "listens".into(),
+            router: router(),
+            method: Method::ActiveSpeaker { interval_ms: 300 },
+            note: note(),
+        };
+        registry.add(&Command::CreateObserver(create), 1).unwrap();
+    }
+
     /// Rooms with notes of so many bytes, made without telling anybody.
     fn fill(&mut self, rooms: usize, note: usize) {
         for room in 0..rooms {
@@ -157,6 +230,18 @@ fn room(id: &str) -> Command {
     })
 }
 
+fn transport(id: &str, router: &str) -> Command {
+    Command::CreateWebRtcTransport(CreateWebRtcTransport {
+        id: id.into(),
+        router: router.into(),
+        consent_timeout_s: 30,
+        initial_available_outgoing_bitrate_bps: 0,
+        candidates: Default::default(),
+        note: Vec::new(),
+        disconnected_timeout_s: 0,
+    })
+}
+
 fn close(id: &str) -> Command {
     Command::CloseRouter(Named { id: id.into() })
 }
@@ -172,16 +257,7 @@ fn a_close_that_no_worker_takes_changes_nothing() {
         stage.ask(&room(id));
         stage.work();
     }
-    let transport = Command::CreateWebRtcTransport(CreateWebRtcTransport {
-        id: "t".into(),
-        router: "a".into(),
-        consent_timeout_s: 30,
-        initial_available_outgoing_bitrate_bps: 0,
-        candidates: Default::default(),
-        note: Vec::new(),
-        disconnected_timeout_s: 0,
-    });
-    stage.ask(&transport);
+    stage.ask(&transport("t", "a"));
     stage.work();
     // The mailbox is full.
     stage.ask(&close("b"));
@@ -391,21 +467,38 @@ fn nobody_waits_for_a_worker_that_is_stuck_and_the_state_is_taken_anew_when_it_m
     let mut stage = Stage::new(64);
     stage.ask(&room("there"));
     stage.work();
+    stage.make_one_of_each();
+    let there =
+        ResourceCounts { routers: 1, transports: 3, producers: 1, consumers: 1, observers: 1 };
     let asked = [&room("waits"), &Command::Workers, &Command::Snapshot].map(|one| stage.ask(one));
     stage.hub.take(ToHub::Stuck { worker: 0 });
     let [room_waits, workers, snapshot] = asked.map(|request| stage.reply(request));
     assert_eq!(code(room_waits), ErrorCode::WorkerUnavailable);
     let Ok(Reply::Workers(workers)) = workers else { panic!("no figures") };
     assert!(!workers[0].running, "it gets no rooms");
+    // What has been made is told, and what waits is not known to be made.
     let Ok(Reply::Snapshot { counts, .. }) = snapshot else { panic!("{snapshot:?}") };
-    assert_eq!(counts, Some(ResourceCounts::default()));
+    assert_eq!(counts, Some(there));
+    let kinds = |parts: &[Resource]| {
+        let mut counts = ResourceCounts::default();
+        parts.iter().for_each(|one| counts.count(one.kind()));
+        counts
+    };
+    assert_eq!(kinds(&std::mem::take(&mut stage.parts)), there);
     // Whatever is asked now is answered now.
-    let asked = [&room("refused"), &close("there"), &Command::Snapshot, &Command::Workers];
-    let asked = asked.map(|one| stage.ask(one));
-    let [made, closed, snapshot, workers] = asked.map(|request| stage.reply(request));
-    assert_eq!(code(made), ErrorCode::WorkerUnavailable);
-    assert_eq!(code(closed), ErrorCode::WorkerUnavailable);
+    for refused in [room("refused"), room("there"), room("waits"), close("there")] {
+        let asked = stage.ask(&refused);
+        assert_eq!(code(stage.reply(asked)), ErrorCode::WorkerUnavailable, "{refused:?}");
+    }
+    let asked = [&Command::Snapshot, &Command::Workers].map(|one| stage.ask(one));
+    let [snapshot, workers] = asked.map(|request| stage.reply(request));
     assert!(matches!(snapshot, Ok(Reply::Snapshot { .. })) && workers.is_ok());
+    assert_eq!(kinds(&stage.parts), there);
+    let resource = |kind| stage.parts.iter().find(|one| one.kind() == kind).unwrap();
+    let Resource::Producer { state, .. } = resource(Kind::Producer) else { panic!("another") };
+    assert_eq!((state.rtp_type, state.paused), (RtpType::Simulcast, true));
+    let Resource::Consumer { state, .. } = resource(Kind::Consumer) else { panic!("another") };
+    assert!(state.paused);
     let counts = stage.hub.parts.counters.process_stats().counters;
     assert_eq!(counts["workers_stuck"], 1);
     // It goes on with what it has.

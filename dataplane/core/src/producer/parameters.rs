@@ -61,12 +61,8 @@ impl Producer {
         });
         let nack = has("nack", "");
         let streams = parameters.encodings.iter().map(|e| Stream::new(e, nack)).collect();
-        let (spatial_layers, temporal_layers) = layers(&parameters.encodings);
-        let rtp_type = match (parameters.encodings.len(), spatial_layers) {
-            (2.., _) => RtpType::Simulcast,
-            (_, 2..) => RtpType::Svc,
-            _ => RtpType::Simple,
-        };
+        let (_, temporal_layers) = layers(&parameters.encodings);
+        let rtp_type = rtp_type(&parameters.encodings);
         let cname: Arc<str> = create.rtp_parameters.rtcp.cname.as_str().into();
         let speaker =
             if cname.is_empty() { create.transport.as_str().into() } else { Arc::clone(&cname) };
@@ -110,6 +106,16 @@ impl Producer {
             streams_changed: false,
             orientation: Orientation::default(),
         })
+    }
+}
+
+/// How a track of these encodings can be consumed.
+#[must_use]
+pub fn rtp_type(encodings: &[RtpEncoding]) -> RtpType {
+    match (encodings.len(), layers(encodings).0) {
+        (2.., _) => RtpType::Simulcast,
+        (_, 2..) => RtpType::Svc,
+        _ => RtpType::Simple,
     }
 }
 

@@ -160,7 +160,7 @@ async fn a_worker_that_cannot_start_is_tried_less_and_less_often_and_readiness_s
 
 #[tokio::test]
 async fn a_stuck_worker_is_said_to_be_and_holds_up_nobody_else() {
-    let (call, other) = call_beside_another(Pair::builder().set("dataplane.stuck_s", 4)).await;
+    let (mut call, other) = call_beside_another(Pair::builder().set("dataplane.stuck_s", 4)).await;
     let pair = &call.pair;
     let body = json!({ "id": "__stuck", "workerId": other });
     // Its caller has an answer when the control plane has waited for long enough.
@@ -186,6 +186,17 @@ async fn a_stuck_worker_is_said_to_be_and_holds_up_nobody_else() {
     }
     goes_on(&call).await;
     assert_eq!(pair.metric("ironcast_control_dataplane_attached").await, 1.0);
+    // A control plane that comes now knows what is there, too.
+    call.pair.kill_control();
+    call.pair.start_control().await;
+    let pair = &call.pair;
+    assert_eq!(pair.call("GET", "/v1/routers/other", Value::Null).await["workerId"], other);
+    room_on(pair, "other", &other).await;
+    let body = json!({ "id": "other" });
+    assert_eq!(pair.refused("POST", "/v1/routers", body).await, (409, "already_exists".into()));
+    let (_, code) = pair.refused("DELETE", "/v1/routers/other", Value::Null).await;
+    assert_eq!(code, "dataplane_unavailable");
+    goes_on(&call).await;
 }
 
 #[tokio::test]
