@@ -300,7 +300,7 @@ fn update_workers(state: &mut State, workers: Vec<ironcast_protocol::stats::Work
     use ironcast_api::events::CapacityEvent;
     state.registry.close_idle_mirrors(Instant::now());
     let full = state.full();
-    let change = state.workers.update(workers, full);
+    let change = state.workers.update(workers, &full);
     if !change.exhausted.is_empty() {
         let event = CapacityEvent { worker_ids: change.exhausted };
         state.events.publish(None, EventData::CapacityExhausted(event));

@@ -87,7 +87,8 @@ pub enum Place {
 #[derive(Debug, Clone)]
 pub struct Creation {
     pub kind: Kind,
-    pub id: Id,
+    /// None: it is a part of something, and the API does not name it.
+    pub id: Option<Id>,
     pub places: Vec<Place>,
 }
 
@@ -164,8 +165,9 @@ impl State {
         for place in &creation.places {
             *self.on_their_way.entry((creation.kind, place.clone())).or_default() += 1;
         }
-        let key = (creation.kind, creation.id.clone());
-        self.creating.insert(key, watch::Sender::new(()));
+        if let Some(id) = &creation.id {
+            self.creating.insert((creation.kind, id.clone()), watch::Sender::new(()));
+        }
     }
 
     fn end_creation(&mut self, creation: &Creation) {
@@ -178,19 +180,30 @@ impl State {
                 }
             }
         }
-        self.creating.remove(&(creation.kind, creation.id.clone()));
+        if let Some(id) = &creation.id {
+            self.creating.remove(&(creation.kind, id.clone()));
+        }
+    }
+
+    /// Rooms on a worker, and those that come there.
+    #[must_use]
+    pub fn rooms_on(&self, worker: WorkerId) -> usize {
+        self.registry.rooms_on(worker) + self.on_their_way(Kind::Router, Place::Worker(worker))
     }
 
     /// Limits of placement.
     #[must_use]
     pub fn full(&self) -> Full {
         let limits = &self.limits;
+        let ids = self.workers.iter().map(|worker| worker.stats.id);
+        let limited = ids.filter(|_| limits.routers_per_worker_max > 0);
         Full {
             load: limits.worker_busy_max,
             soft: limits.worker_busy_soft,
             delay_us: limits.worker_delay_max_us,
             packets_per_s: limits.worker_packets_soft.into(),
             routers: limits.routers_per_worker_max,
+            rooms: limited.map(|id| (id, self.rooms_on(id))).collect(),
             consumers: limits.consumers_per_worker_max,
         }
     }

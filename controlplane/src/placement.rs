@@ -5,7 +5,7 @@
 //! A worker's load is the larger of its busy share and of its forwarding delay against the budget for
 //! it. Above the soft limit a worker is second choice, above a hard one no choice at all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use ironcast_api::{ErrorCode, Id, Placement, Problem, WorkerInfo};
 use ironcast_protocol::{WorkerId, stats::WorkerStats};
@@ -70,18 +70,22 @@ impl Worker {
         self.stats.routers + self.placed.front().copied().unwrap_or_default()
     }
 
-    /// Against all hard limits, which for a worker that is full already are a little lower.
-    fn is_full(&self, full: Full) -> bool {
+    /// Against all hard limits.
+    fn is_full(&self, full: &Full) -> bool {
+        let rooms = full.rooms.get(&self.stats.id).copied().unwrap_or_default();
+        self.is_busy(full) || (full.routers > 0 && rooms >= full.routers as usize)
+    }
+
+    /// Against those on what its rooms do, which for a worker that is full already are a little lower.
+    fn is_busy(&self, full: &Full) -> bool {
         let relief = if self.is_full { RELIEF } else { 0.0 };
-        let reached = |count: u32, max: u32| max > 0 && count >= max;
         self.stats.cpu_busy >= full.load - relief
             || self.delay() >= DELAY_NEAR - relief
-            || reached(self.routers(), full.routers)
-            || reached(self.stats.consumers, full.consumers)
+            || (full.consumers > 0 && self.stats.consumers >= full.consumers)
     }
 
     /// A second is over, and this is what it looked like.
-    fn hear(&mut self, stats: WorkerStats, full: Full) {
+    fn hear(&mut self, stats: WorkerStats, full: &Full) {
         self.placed.push_front(0);
         self.placed.truncate(NEW_FOR);
         self.delays_us.push_front(stats.forwarding_delay_us_p99);
@@ -105,8 +109,8 @@ impl Worker {
 #[derive(Debug, Clone, Default)]
 pub struct Workers(Vec<Worker>);
 
-/// Limits that placement keeps.
-#[derive(Debug, Clone, Copy)]
+/// Limits that placement keeps, and what is counted against them beside the workers' figures.
+#[derive(Debug, Clone)]
 pub struct Full {
     /// Above this busy share a worker takes no new routers.
     pub load: f64,
@@ -118,6 +122,8 @@ pub struct Full {
     pub packets_per_s: u64,
     /// Nor with so many routers; 0 is no limit.
     pub routers: u32,
+    /// How many each has, those on their way included: figures are older than what was just placed.
+    pub rooms: BTreeMap<WorkerId, usize>,
     /// Nor with so many consumers; 0 is no limit.
     pub consumers: u32,
 }
@@ -131,7 +137,7 @@ pub struct CapacityChange {
 
 impl Workers {
     /// New figures, of the second that is over.
-    pub fn update(&mut self, stats: Vec<WorkerStats>, full: Full) -> CapacityChange {
+    pub fn update(&mut self, stats: Vec<WorkerStats>, full: &Full) -> CapacityChange {
         let mut change = CapacityChange::default();
         let mut before = std::mem::take(&mut self.0);
         for stats in stats {
@@ -197,17 +203,18 @@ impl Workers {
     /// Chooses a worker for a new transport of a room, whose workers are given, its home first: the first
     /// of them that has not much to do, or another one that has the least; its home where all have.
     #[must_use]
-    pub fn place_transport(&self, of_room: &[WorkerId], full: Full) -> WorkerId {
+    pub fn place_transport(&self, of_room: &[WorkerId], full: &Full) -> WorkerId {
         let takes = |one: &&Worker| {
             let packets = one.stats.packets_out_per_s;
             one.stats.running
-                && !one.is_full(full)
+                && !one.is_busy(full)
                 && one.load() < full.soft
                 && (full.packets_per_s == 0 || packets < full.packets_per_s)
         };
         let known = |id: &WorkerId| self.0.iter().find(|one| one.stats.id == *id);
         let chosen = of_room.iter().filter_map(known).find(takes);
-        let chosen = chosen.or_else(|| self.0.iter().filter(takes).min_by_key(|one| order(one)));
+        let others = self.0.iter().filter(takes).filter(|one| !one.is_full(full));
+        let chosen = chosen.or_else(|| others.min_by_key(|one| order(one)));
         chosen.map(|one| one.stats.id).or_else(|| of_room.first().copied()).unwrap_or_default()
     }
 
@@ -227,7 +234,7 @@ impl Workers {
         key: &str,
         worker: Option<&Id>,
         placement: Placement,
-        full: Full,
+        full: &Full,
     ) -> Result<WorkerId, Problem> {
         let takes = |one: &Worker| one.stats.running && !one.is_full(full);
         let chosen = match worker {
@@ -279,8 +286,15 @@ fn no_worker() -> Problem {
 mod tests {
     use super::*;
 
-    const FULL: Full =
-        Full { load: 0.9, soft: 0.7, delay_us: 20_000, packets_per_s: 0, routers: 0, consumers: 0 };
+    const FULL: Full = Full {
+        load: 0.9,
+        soft: 0.7,
+        delay_us: 20_000,
+        packets_per_s: 0,
+        routers: 0,
+        rooms: BTreeMap::new(),
+        consumers: 0,
+    };
 
     fn stats(id: WorkerId, cpu_busy: f64, routers: u32) -> WorkerStats {
         WorkerStats { id, cpu_busy, routers, running: true, ..WorkerStats::default() }
@@ -288,7 +302,7 @@ mod tests {
 
     fn workers(all: Vec<WorkerStats>) -> Workers {
         let mut workers = Workers::default();
-        workers.update(all, FULL);
+        workers.update(all, &FULL);
         workers
     }
 
@@ -299,8 +313,9 @@ mod tests {
     #[test]
     fn the_measured_load_decides_and_then_the_count() {
         let mut two = workers(vec![stats(0, 0.5, 0), stats(1, 0.1, 40)]);
-        let place =
-            |workers: &mut Workers| workers.place("r", None, Placement::LeastLoaded, FULL).unwrap();
+        let place = |workers: &mut Workers| {
+            workers.place("r", None, Placement::LeastLoaded, &FULL).unwrap()
+        };
         assert_eq!(place(&mut two), 1);
         let mut equal = workers(vec![stats(0, 0.11, 3), stats(1, 0.12, 1)]);
         assert_eq!([place(&mut equal), place(&mut equal), place(&mut equal)], [1, 1, 0]);
@@ -310,7 +325,7 @@ mod tests {
     fn a_room_stays_at_home_until_that_has_much_to_do() {
         let place = |busy: [f64; 3], of_room: &[WorkerId]| {
             let all = busy.iter().zip(0..).map(|(busy, id)| stats(id, *busy, 0)).collect();
-            workers(all).place_transport(of_room, FULL)
+            workers(all).place_transport(of_room, &FULL)
         };
         assert_eq!(place([0.6, 0.0, 0.0], &[0]), 0);
         assert_eq!(place([0.8, 0.2, 0.1], &[0]), 2);
@@ -323,8 +338,8 @@ mod tests {
         let mut busy = stats(0, 0.1, 0);
         busy.packets_out_per_s = 1_000;
         let two = workers(vec![busy, stats(1, 0.5, 0)]);
-        assert_eq!(two.place_transport(&[0], Full { packets_per_s: 1_000, ..FULL }), 1);
-        assert_eq!(two.place_transport(&[0], FULL), 0);
+        assert_eq!(two.place_transport(&[0], &Full { packets_per_s: 1_000, ..FULL }), 1);
+        assert_eq!(two.place_transport(&[0], &FULL), 0);
     }
 
     #[test]
@@ -333,7 +348,7 @@ mod tests {
         let mut counts = [0; 4];
         for number in 0..40 {
             let router = id(&format!("r{number}"));
-            let worker = idle.place(router.as_str(), None, Placement::LeastLoaded, FULL).unwrap();
+            let worker = idle.place(router.as_str(), None, Placement::LeastLoaded, &FULL).unwrap();
             counts[usize::from(worker)] += 1;
         }
         assert_eq!(counts, [10; 4]);
@@ -344,7 +359,7 @@ mod tests {
         let mut idle = workers(vec![stats(0, 0.0, 0)]);
         for number in 0..500 {
             let router = id(&format!("r{number}"));
-            idle.place(router.as_str(), None, Placement::LeastLoaded, FULL).unwrap();
+            idle.place(router.as_str(), None, Placement::LeastLoaded, &FULL).unwrap();
         }
     }
 
@@ -354,16 +369,31 @@ mod tests {
         dead.running = false;
         let mut all = workers(vec![dead, stats(1, 0.95, 0)]);
         let refused = |workers: &mut Workers, worker: Option<&Id>| {
-            workers.place("r", worker, Placement::LeastLoaded, FULL).unwrap_err().code
+            workers.place("r", worker, Placement::LeastLoaded, &FULL).unwrap_err().code
         };
         assert_eq!(refused(&mut all, None), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("0"))), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("1"))), ErrorCode::NoCapacity);
         assert_eq!(refused(&mut all, Some(&id("2"))), ErrorCode::NotFound);
-        let full = Full { routers: 2, ..FULL };
-        let mut one = workers(vec![stats(0, 0.0, 1)]);
-        assert_eq!(one.place("a", None, Placement::LeastLoaded, full).unwrap(), 0);
-        assert!(one.place("b", None, Placement::LeastLoaded, full).is_err());
+    }
+
+    /// Whatever the figures say, which are older than what was just placed.
+    #[test]
+    fn routers_are_counted_exactly() {
+        let full = |rooms| Full { routers: 2, rooms: [(0, rooms), (1, 2)].into(), ..FULL };
+        let mut two = workers(vec![stats(0, 0.0, 1), stats(1, 0.0, 0)]);
+        let place =
+            |all: &mut Workers, full| all.place("r", None, Placement::LeastLoaded, &full).ok();
+        assert_eq!(place(&mut two, full(1)), Some(0));
+        two.update(vec![stats(0, 0.0, 1), stats(1, 0.0, 0)], &full(2));
+        assert_eq!(place(&mut two, full(2)), None);
+        // One was closed since the figures came.
+        two.update(vec![stats(0, 0.0, 2), stats(1, 0.0, 0)], &full(2));
+        assert_eq!(place(&mut two, full(1)), Some(0));
+        // A room is where it is, and comes to no worker that has enough of them.
+        assert_eq!(two.place_transport(&[0], &full(2)), 0);
+        two.update(vec![stats(0, 0.8, 2), stats(1, 0.0, 0)], &full(2));
+        assert_eq!(two.place_transport(&[0], &full(2)), 0);
     }
 
     #[test]
@@ -374,7 +404,7 @@ mod tests {
         assert_eq!(all.why_none_runs(), None);
         let mut ended = [stats(0, 0.0, 0), stats(1, 0.0, 0)];
         ended.iter_mut().for_each(|one| one.running = false);
-        all.update(ended.to_vec(), FULL);
+        all.update(ended.to_vec(), &FULL);
         assert_eq!(all.why_none_runs().unwrap(), "no worker runs; worker 0: no memory");
         all.set_running(0);
         assert_eq!(all.why_none_runs(), None);
@@ -388,9 +418,9 @@ mod tests {
         let mut used = std::collections::BTreeSet::new();
         for number in 0..100 {
             let router = id(&format!("room-{number}"));
-            let first = all.place(router.as_str(), None, Placement::Hash, FULL).unwrap();
-            all.update((0..8).rev().map(|id| stats(id, 0.3, 5)).collect(), FULL);
-            assert_eq!(all.place(router.as_str(), None, Placement::Hash, FULL).unwrap(), first);
+            let first = all.place(router.as_str(), None, Placement::Hash, &FULL).unwrap();
+            all.update((0..8).rev().map(|id| stats(id, 0.3, 5)).collect(), &FULL);
+            assert_eq!(all.place(router.as_str(), None, Placement::Hash, &FULL).unwrap(), first);
             used.insert(first);
         }
         assert!(used.len() > 5);
@@ -403,7 +433,7 @@ mod tests {
             if let Some(gone) = gone {
                 all[usize::from(gone)].running = false;
             }
-            workers(all).place("room", None, Placement::Hash, FULL).unwrap()
+            workers(all).place("room", None, Placement::Hash, &FULL).unwrap()
         };
         let first = away(None);
         let second = away(Some(first));
@@ -417,10 +447,10 @@ mod tests {
     #[test]
     fn a_first_choice_above_the_soft_limit_yields_to_the_second_below_it() {
         let idle = || workers((0..4).map(|id| stats(id, 0.0, 0)).collect());
-        let first = idle().place("room", None, Placement::Hash, FULL).unwrap();
+        let first = idle().place("room", None, Placement::Hash, &FULL).unwrap();
         let with = |loads: &dyn Fn(WorkerId) -> f64| {
             let mut all = workers((0..4).map(|id| stats(id, loads(id), 0)).collect());
-            all.place("room", None, Placement::Hash, FULL).unwrap()
+            all.place("room", None, Placement::Hash, &FULL).unwrap()
         };
         let second = with(&|id| if id == first { 0.8 } else { 0.0 });
         assert_ne!(second, first);
@@ -436,14 +466,14 @@ mod tests {
         let mut two = workers(figures());
         for number in 0..8 {
             let key = format!("r{number}");
-            two.place(&key, Some(&id("0")), Placement::LeastLoaded, FULL).unwrap();
+            two.place(&key, Some(&id("0")), Placement::LeastLoaded, &FULL).unwrap();
         }
         for _ in 1..NEW_FOR {
-            two.update(figures(), FULL);
+            two.update(figures(), &FULL);
             assert!(two.iter().next().unwrap().load() > 0.09);
         }
-        assert_eq!(two.place("next", None, Placement::LeastLoaded, FULL).unwrap(), 1);
-        two.update(figures(), FULL);
+        assert_eq!(two.place("next", None, Placement::LeastLoaded, &FULL).unwrap(), 1);
+        two.update(figures(), &FULL);
         assert!(two.iter().next().unwrap().load() < 0.03, "they did not cost much");
     }
 
@@ -455,32 +485,32 @@ mod tests {
         };
         let mut two = workers(slow(15_100));
         for _ in 0..DELAYS_KEPT - 2 {
-            assert_eq!(two.update(slow(15_100), FULL), CapacityChange::default(), "not yet");
+            assert_eq!(two.update(slow(15_100), &FULL), CapacityChange::default(), "not yet");
         }
-        assert_eq!(two.update(slow(15_100), FULL).exhausted, [id("0")]);
-        let mut place = |worker: Option<&Id>| two.place("r", worker, Placement::LeastLoaded, FULL);
+        assert_eq!(two.update(slow(15_100), &FULL).exhausted, [id("0")]);
+        let mut place = |worker: Option<&Id>| two.place("r", worker, Placement::LeastLoaded, &FULL);
         assert_eq!(place(None).unwrap(), 1);
         assert_eq!(place(Some(&id("0"))).unwrap_err().code, ErrorCode::NoCapacity);
-        assert_eq!(two.update(slow(14_900), FULL), CapacityChange::default(), "too near still");
-        assert_eq!(two.update(slow(2_000), FULL).available, [id("0")]);
+        assert_eq!(two.update(slow(14_900), &FULL), CapacityChange::default(), "too near still");
+        assert_eq!(two.update(slow(2_000), &FULL).available, [id("0")]);
         // Below that the slower one is the fuller one.
         for _ in 0..DELAYS_KEPT {
-            two.update(slow(12_000), FULL);
+            two.update(slow(12_000), &FULL);
         }
-        assert_eq!(two.place("r", None, Placement::LeastLoaded, FULL).unwrap(), 1);
+        assert_eq!(two.place("r", None, Placement::LeastLoaded, &FULL).unwrap(), 1);
         let no_limit = Full { delay_us: 0, ..FULL };
-        two.update(slow(900_000), no_limit);
-        assert_eq!(two.place("r", None, Placement::LeastLoaded, no_limit).unwrap(), 0);
+        two.update(slow(900_000), &no_limit);
+        assert_eq!(two.place("r", None, Placement::LeastLoaded, &no_limit).unwrap(), 0);
     }
 
     #[test]
     fn counts_are_hard_limits_too() {
-        let full = Full { routers: 50, consumers: 500, ..FULL };
-        let with = |routers, consumers| WorkerStats { consumers, ..stats(0, 0.0, routers) };
-        for (stats, takes) in [(with(49, 499), true), (with(50, 0), false), (with(0, 500), false)] {
+        for (rooms, consumers, takes) in [(49, 499, true), (50, 0, false), (0, 500, false)] {
+            let rooms = [(0, rooms)].into();
+            let full = Full { routers: 50, rooms, consumers: 500, ..FULL };
             let mut one = Workers::default();
-            one.update(vec![stats], full);
-            assert_eq!(one.place("r", None, Placement::LeastLoaded, full).is_ok(), takes);
+            one.update(vec![WorkerStats { consumers, ..stats(0, 0.0, 0) }], &full);
+            assert_eq!(one.place("r", None, Placement::LeastLoaded, &full).is_ok(), takes);
         }
     }
 
@@ -488,17 +518,17 @@ mod tests {
     fn a_load_around_the_limit_is_told_once() {
         let mut one = workers(vec![stats(0, 0.91, 0)]);
         for load in [0.89, 0.91, 0.86, 0.9] {
-            assert_eq!(one.update(vec![stats(0, load, 0)], FULL), CapacityChange::default());
+            assert_eq!(one.update(vec![stats(0, load, 0)], &FULL), CapacityChange::default());
         }
-        assert_eq!(one.update(vec![stats(0, 0.84, 0)], FULL).available, [id("0")]);
+        assert_eq!(one.update(vec![stats(0, 0.84, 0)], &FULL).available, [id("0")]);
     }
 
     #[test]
     fn capacity_is_told_when_it_changes() {
         let mut all = workers(vec![stats(0, 0.1, 0)]);
-        let change = all.update(vec![stats(0, 0.95, 0)], FULL);
+        let change = all.update(vec![stats(0, 0.95, 0)], &FULL);
         assert_eq!(change.exhausted, [id("0")]);
-        assert_eq!(all.update(vec![stats(0, 0.97, 0)], FULL), CapacityChange::default());
-        assert_eq!(all.update(vec![stats(0, 0.2, 0)], FULL).available, [id("0")]);
+        assert_eq!(all.update(vec![stats(0, 0.97, 0)], &FULL), CapacityChange::default());
+        assert_eq!(all.update(vec![stats(0, 0.2, 0)], &FULL).available, [id("0")]);
     }
 }

@@ -341,6 +341,8 @@ pub struct Registry {
     errands: VecDeque<Command>,
     /// By principal.
     holdings: HashMap<Arc<str>, Holdings>,
+    /// Routers and branches on each worker that has some.
+    rooms: BTreeMap<WorkerId, usize>,
     /// There are more consumers than of everything else, and their parameters are read seldom.
     parameters: Attic,
     /// Hashes of kind and id: few bytes each, because a large call that ends leaves as many.
@@ -412,6 +414,7 @@ impl Registry {
         self.sweep_before(&router.info.id);
         router.codecs = self.codecs.share(router.codecs);
         self.count_router(&router.owner, &router.info.id);
+        self.count_room(router.worker);
         self.routers.insert(router.info.id.clone(), router);
     }
 
@@ -503,6 +506,7 @@ impl Registry {
         // Removed first: what it holds goes with it and is not taken out of it one by one.
         let Some(router) = self.routers.remove(id) else { return };
         self.uncount_router(&router);
+        router.workers().for_each(|worker| self.uncount_room(worker));
         self.close_branches(&router);
         if log.wants_implied() {
             for observer in &router.observers {
@@ -653,22 +657,35 @@ impl Registry {
         }
     }
 
-    /// Everything of one kind on a worker.
+    /// Routers and branches on a worker.
     #[must_use]
-    pub fn on_worker(&self, worker: WorkerId) -> (usize, usize, usize) {
-        let mut all = (0, 0, 0);
+    pub fn rooms_on(&self, worker: WorkerId) -> usize {
+        self.rooms.get(&worker).copied().unwrap_or_default()
+    }
+
+    fn count_room(&mut self, worker: WorkerId) {
+        *self.rooms.entry(worker).or_default() += 1;
+    }
+
+    fn uncount_room(&mut self, worker: WorkerId) {
+        if let Some(rooms) = self.rooms.get_mut(&worker) {
+            *rooms = rooms.saturating_sub(1);
+        }
+    }
+
+    /// Producers and consumers on a worker.
+    #[must_use]
+    pub fn on_worker(&self, worker: WorkerId) -> (usize, usize) {
+        let mut all = (0, 0);
         for router in self.routers.values() {
-            if router.worker == worker {
-                all.0 += 1;
-            }
             if router.branches.is_empty() && router.worker == worker {
-                all.1 += router.producers.len();
-                all.2 += router.consumers.len();
+                all.0 += router.producers.len();
+                all.1 += router.consumers.len();
             } else if router.branches.contains(&worker) || router.worker == worker {
                 let transports = router.transports.iter().filter_map(|id| self.transports.get(id));
                 for transport in transports.filter(|transport| transport.worker == worker) {
-                    all.1 += transport.producers.len();
-                    all.2 += transport.consumers.len();
+                    all.0 += transport.producers.len();
+                    all.1 += transport.consumers.len();
                 }
             }
         }

@@ -19,8 +19,9 @@ use tokio::sync::OwnedMutexGuard;
 use crate::{
     call, convert,
     dataplane::Refusal,
-    engine::{Engine, State, Step, refused, unexpected},
-    registry::{Codecs, spread},
+    engine::{Creation, Engine, Place, State, Step, refused, unexpected},
+    limits::check_count,
+    registry::{Codecs, Kind, spread},
     routes::free_ssrcs,
 };
 
@@ -38,19 +39,9 @@ pub async fn branch(engine: &Arc<Engine>, router: &Id, worker: WorkerId) -> Resu
         let _alone = alone(&engine, &router).await?;
         let missing = engine.run(|state| find_branch(state, &router, worker)).await?.0;
         let Some(selection) = missing else { return Ok(()) };
-        let id = spread::branch(&router, worker);
-        let create =
-            Command::CreateRouter(CreateRouter { id, worker, selection, note: Vec::new() });
-        let made = order(&engine, create, {
-            let router = router.clone();
-            move |state, reply| match reply {
-                Reply::Done => Ok(state.registry.insert_branch(&router, worker)),
-                other => Err(unexpected(&other)),
-            }
-        });
-        match made.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Problem::not_found("router", &router)),
+        match engine.run(|state| make_branch(state, &router, worker, selection)).await {
+            Ok((true, _)) => Ok(()),
+            Ok((false, _)) => Err(Problem::not_found("router", &router)),
             // The answer to an earlier try was lost.
             Err(problem) if problem.code == ErrorCode::AlreadyExists => {
                 engine.lock().registry.insert_branch(&router, worker);
@@ -72,6 +63,26 @@ fn find_branch(
     let found = found.ok_or_else(|| Problem::not_found("router", router))?;
     let is_there = found.workers().any(|known| known == worker);
     Ok(Step::Done((!is_there).then(|| convert::selection(&found.info))))
+}
+
+/// False: the room is gone meanwhile.
+fn make_branch(
+    state: &State,
+    router: &Id,
+    worker: WorkerId,
+    selection: Selection,
+) -> Result<Step<bool>, Problem> {
+    let max = state.limits.routers_per_worker_max;
+    check_count(state.rooms_on(worker), max, "routers on this worker")?;
+    let id = spread::branch(router, worker);
+    let create = Command::CreateRouter(CreateRouter { id, worker, selection, note: Vec::new() });
+    let places = vec![Place::Worker(worker)];
+    let creation = Creation { kind: Kind::Router, id: None, places };
+    let router = router.clone();
+    Ok(Step::create(creation, create, move |state, reply| match reply? {
+        Reply::Done => Ok(state.registry.insert_branch(&router, worker)),
+        other => Err(unexpected(&other)),
+    }))
 }
 
 /// A producer's packets are to be had on a worker that its room is on.

@@ -119,7 +119,9 @@ impl Registry {
             self.errands.push_back(Command::CloseRouter(named(branch(router, worker))));
             return false;
         };
-        found.branches.insert(worker);
+        if found.branches.insert(worker) {
+            self.count_room(worker);
+        }
         true
     }
 
@@ -263,6 +265,7 @@ impl Registry {
                 producer.mirrors.remove(&worker);
             }
         }
+        self.uncount_room(worker);
         for id in transports {
             if self.transports.get(&id).is_some_and(|one| one.worker == worker) {
                 self.close_transport(&id, TransportClosedReason::WorkerDied, log);

@@ -276,7 +276,7 @@ fn commit(
         transport.mids.extend(info.rtp_parameters.mid.clone());
     }
     let made = (wanted.common.hash, wanted.far_producer_id.clone());
-    let creation = Creation { kind: Kind::Consumer, id: wanted.id.clone(), places };
+    let creation = Creation { kind: Kind::Consumer, id: Some(wanted.id.clone()), places };
     Ok(Step::create(creation, command, move |state, reply| consumed(state, info, made, reply)))
 }
 
@@ -336,7 +336,7 @@ fn parents<'a>(
     let count = transport.consumers.len() + on_their_way(place);
     check_count(count, limits.consumers_per_transport_max, "consumers on this transport")?;
     if limits.consumers_per_worker_max > 0 {
-        let (_, _, there) = registry.on_worker(transport.worker);
+        let (_, there) = registry.on_worker(transport.worker);
         let count = there + on_their_way(Place::Worker(transport.worker));
         check_count(count, limits.consumers_per_worker_max, "consumers on this worker")?;
     }

@@ -122,7 +122,7 @@ fn begin(
     let count = router.observers.len() + state.on_their_way(Kind::Observer, place.clone());
     check_count(count, state.limits.observers_per_router_max, "observers in this router")?;
     check_rate(state, &info.router_id)?;
-    let creation = Creation { kind: Kind::Observer, id: id.clone(), places: vec![place] };
+    let creation = Creation { kind: Kind::Observer, id: Some(id.clone()), places: vec![place] };
     let info = info.clone();
     Ok(Step::create(creation, command.clone(), move |state, reply| {
         done(reply)?;

@@ -150,7 +150,7 @@ fn parents<'a>(state: &'a State, wanted: &Wanted) -> Result<(&'a Router, &'a Tra
     };
     check_count(count, max, "producers on this transport")?;
     if limits.producers_per_worker_max > 0 {
-        let (_, there, _) = registry.on_worker(transport.worker);
+        let (there, _) = registry.on_worker(transport.worker);
         let count = there + state.on_their_way(Kind::Producer, on_worker);
         check_count(count, limits.producers_per_worker_max, "producers on this worker")?;
     }
@@ -213,7 +213,7 @@ fn commit(
     let owner = router.owner.clone();
     state.check_traffic(&owner)?;
     check_rate(state, &inputs.router_id)?;
-    let creation = Creation { kind: Kind::Producer, id: wanted.id.clone(), places };
+    let creation = Creation { kind: Kind::Producer, id: Some(wanted.id.clone()), places };
     let (info, consumable) = (negotiated.info.clone(), Arc::clone(&negotiated.consumable));
     let (hash, piped_from) = (wanted.common.hash, wanted.piped_from.clone());
     Ok(Step::create(creation, negotiated.command.clone(), move |state, reply| {

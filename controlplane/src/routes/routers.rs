@@ -100,7 +100,7 @@ fn place(
     let placement = create.placement.unwrap_or_default();
     let full = state.full();
     let key = create.placement_key.as_ref().unwrap_or(id).as_str();
-    let worker = state.workers.place(key, create.worker_id.as_ref(), placement, full)?;
+    let worker = state.workers.place(key, create.worker_id.as_ref(), placement, &full)?;
     let worker_id = convert::worker_id(worker);
     let info = RouterInfo { workers: vec![worker_id.clone()], worker_id, ..info.clone() };
     let command = Command::CreateRouter(command::CreateRouter {
@@ -109,8 +109,9 @@ fn place(
         selection: convert::selection(&info),
         note: note.to_vec(),
     });
-    let places = [Place::Host].into_iter().chain(owner.map(Place::Owner)).collect();
-    let creation = Creation { kind: Kind::Router, id: id.clone(), places };
+    let places =
+        [Place::Host, Place::Worker(worker)].into_iter().chain(owner.map(Place::Owner)).collect();
+    let creation = Creation { kind: Kind::Router, id: Some(id.clone()), places };
     Ok(Step::create(creation, command, move |state, reply| {
         created(state, info, worker, hash, reply)
     }))

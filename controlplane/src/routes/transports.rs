@@ -79,7 +79,7 @@ fn place(
     let named = named.map_err(|problem| problem.with_pointer("/workerId"))?;
     Ok(Step::Done(named.unwrap_or_else(|| {
         let of_room: Vec<_> = router.workers().collect();
-        state.workers.place_transport(&of_room, state.full())
+        state.workers.place_transport(&of_room, &state.full())
     })))
 }
 
@@ -225,7 +225,7 @@ fn look(
     let (id, router_id) = (id.clone(), create.router_id.clone());
     let newcomer = owner.clone().filter(|_| is_newcomer).map(Place::Newcomers);
     let places = [place].into_iter().chain(owner.map(Place::Owner)).chain(newcomer).collect();
-    let creation = Creation { kind: Kind::Transport, id: id.clone(), places };
+    let creation = Creation { kind: Kind::Transport, id: Some(id.clone()), places };
     Ok(Step::create(creation, command, move |state, reply| {
         let link = match reply.map_err(plain::about_sockets)? {
             Reply::TransportCreated(created) => convert::webrtc_link(&created),

@@ -1,8 +1,10 @@
 //! `POST /batch`.
 
+use std::{ops::Range, time::Duration};
+
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, chromium, produce};
+use crate::stage::{Stage, chromium, eventually, produce};
 
 fn call(method: &str, path: &str, body: Value) -> Value {
     json!({ "method": method, "path": path, "body": body })
@@ -137,6 +139,49 @@ async fn limits_hold_however_much_is_asked_for_at_once() {
     // What was refused holds no place.
     stage.ok("DELETE", "/v1/transports/t1", Value::Null).await;
     assert_eq!(made(consumers("t3").collect()).await, 7);
+}
+
+#[tokio::test]
+async fn a_worker_has_no_more_rooms_than_it_may_whatever_its_figures_say() {
+    let stage = Stage::with(|config| {
+        config.limits.routers_per_worker_max = 2;
+        config.dataplane_timeout = Duration::from_secs(2);
+    })
+    .await;
+    let made = async |numbers: Range<u32>| {
+        let calls = numbers
+            .map(|number| call("POST", "/v1/routers", json!({ "id": format!("r{number}") })));
+        let calls: Vec<_> = calls.collect();
+        let answer = stage.ok("POST", "/v1/batch", json!({ "calls": calls })).await;
+        statuses(&answer).into_iter().filter(|status| *status == 201).count()
+    };
+    // The fake's figures say that there are none.
+    let figures = async || {
+        let asked = stage.fake.count("Workers");
+        eventually("figures came", || async { stage.fake.count("Workers") > asked + 1 }).await;
+    };
+    assert_eq!(made(0..20).await, 4);
+    figures().await;
+    assert_eq!(made(20..40).await, 0);
+    let one = &stage.ok("GET", "/v1/routers", Value::Null).await["items"][0];
+    let worker = one["workerId"].clone();
+    let path = format!("/v1/routers/{}", one["id"].as_str().unwrap());
+    stage.ok("DELETE", &path, Value::Null).await;
+    // One that was not answered counts as long as nobody knows what became of it.
+    stage.fake.turn(|knobs| knobs.mute.insert("CreateRouter"));
+    let body = json!({ "id": "unanswered", "workerId": worker });
+    assert_eq!(stage.refused("POST", "/v1/routers", body).await.1, "timeout");
+    figures().await;
+    assert_eq!(made(40..60).await, 0);
+    // It was made: the snapshot says so.
+    stage.fake.turn(|knobs| knobs.mute.clear());
+    stage.fake.drop_connection();
+    eventually("it is known", || async {
+        stage.call("GET", "/v1/routers/unanswered", Value::Null).await.0 == 200
+    })
+    .await;
+    figures().await;
+    assert_eq!(made(60..80).await, 0);
 }
 
 #[tokio::test]

@@ -110,6 +110,24 @@ async fn what_is_consumed_on_another_worker_is_carried_there_once() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_room_counts_as_one_on_its_worker() {
+    let stage = Stage::with(|config| config.limits.routers_per_worker_max = 2).await;
+    for (id, worker) in [("room", "0"), ("a", "1"), ("b", "1")] {
+        stage.ok("POST", "/v1/routers", json!({ "id": id, "workerId": worker })).await;
+    }
+    let refused = stage.refused("POST", "/v1/transports", transport("there", "1")).await;
+    assert_eq!((refused.0, &*refused.1), (503, "no_capacity"));
+    stage.ok("DELETE", "/v1/routers/a", Value::Null).await;
+    stage.ok("POST", "/v1/transports", transport("there", "1")).await;
+    // The room is there now, and others find no place.
+    stage.ok("POST", "/v1/transports", transport("another", "1")).await;
+    let body = json!({ "id": "c", "workerId": "1" });
+    assert_eq!(stage.refused("POST", "/v1/routers", body.clone()).await.1, "no_capacity");
+    stage.ok("DELETE", "/v1/routers/room", Value::Null).await;
+    stage.ok("POST", "/v1/routers", body).await;
+}
+
+#[tokio::test]
 async fn what_goes_takes_its_parts_along() {
     let stage = room().await;
     for (id, to, producer) in [("a", "bob-recv", "cam"), ("b", "carol-recv", "mic")] {

@@ -316,7 +316,8 @@ section! {
         batch_calls_max: u32 = 300, Between(64, 10_000);
         /// Rooms on this host.
         routers_max: u32 = 10_000;
-        /// Rooms on one worker. 0: what it measures decides (50 is what mediasoup users often set).
+        /// Rooms on one worker, and parts there of rooms that live on others. 0: what it measures decides
+        /// (50 is what mediasoup users often set).
         routers_per_worker_max: u32 = 0;
         /// Transports in one room; pipes may be 16 more, so that a full room can be at another host too.
         transports_per_router_max: u32 = 2_000;
