@@ -94,6 +94,7 @@ impl Handler for Site {
             "/ready" => {
                 let report = self.report("media_unavailable");
                 write_json(response, StatusCode::SERVICE_UNAVAILABLE, &report);
+                set(response, header::RETRY_AFTER, &RETRY_AFTER_S.to_string());
             }
             "/metrics" => {
                 let text = self.service.metrics_text();

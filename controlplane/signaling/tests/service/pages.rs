@@ -105,6 +105,8 @@ async fn health_and_readiness() {
     stage.media.go_away();
     let unready = async { while http(stage.port, "GET", "/ready", "").await.0 != 503 {} };
     tokio::time::timeout(std::time::Duration::from_secs(10), unready).await.unwrap();
+    let (head, _) = exchange(stage.port, "GET", "/ready", &[], "").await;
+    assert!(head.to_ascii_lowercase().contains("\r\nretry-after: 1"), "{head}");
     assert_eq!(http(stage.port, "GET", "/health", "").await.0, 200);
 }
 
