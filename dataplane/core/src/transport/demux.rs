@@ -99,6 +99,8 @@ pub struct Demux {
     ssrcs: Vec<(u32, StreamRef)>,
     /// Those of them that no parameters name.
     learned: Vec<u32>,
+    /// Those of retransmissions that have ended, or whose media goes on under another SSRC.
+    ended_repairs: Vec<u32>,
     producers: Vec<Entry>,
     is_pipe: bool,
 }
@@ -186,6 +188,20 @@ impl Demux {
             self.ssrcs.remove(at);
         }
         self.learned.retain(|known| *known != ssrc);
+        self.ended_repairs.retain(|known| *known != ssrc);
+    }
+
+    /// Another SSRC of retransmissions may take the place of this one without a word.
+    pub fn end_repairs(&mut self, ssrc: u32) {
+        if !self.repairs_have_ended(ssrc) {
+            self.ended_repairs.push(ssrc);
+        }
+    }
+
+    /// True after [`Self::end_repairs`], as long as it is anybody's.
+    #[must_use]
+    pub fn repairs_have_ended(&self, ssrc: u32) -> bool {
+        self.ended_repairs.contains(&ssrc)
     }
 
     /// Adds a producer with the SSRCs that its parameters name.
@@ -249,9 +265,10 @@ impl Demux {
 
     /// Forgets a producer.
     pub fn remove(&mut self, key: ProducerKey) {
-        let (ssrcs, learned) = (&mut self.ssrcs, &mut self.learned);
+        let Self { ssrcs, learned, ended_repairs, .. } = self;
         ssrcs.iter().filter(|(_, of)| of.producer == key).for_each(|(ssrc, _)| {
             learned.retain(|known| known != ssrc);
+            ended_repairs.retain(|known| known != ssrc);
         });
         ssrcs.retain(|(_, stream)| stream.producer != key);
         self.producers.retain(|entry| entry.producer != key);

@@ -177,8 +177,9 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         let before = if found.rtx { stream.rtx_ssrc } else { stream.ssrc };
         let is_former = transport.sources.is_former(ssrc);
-        let has_ended =
-            stream.has_ended || stream.is_silent(transport.link.silent_after(), arrival);
+        let has_ended = stream.has_ended
+            || stream.is_silent(transport.link.silent_after(), arrival)
+            || found.rtx && before.is_some_and(|ssrc| transport.demux.repairs_have_ended(ssrc));
         let may = match before {
             None => is_named || !is_former,
             Some(_) if has_ended => is_named || !is_former,
@@ -205,6 +206,10 @@ impl Worker {
             let old = std::mem::replace(stream.index_of(true), taken);
             transport.sources.retire(before, old);
             return Ok(found);
+        }
+        // Retransmissions have an SSRC of each encoder's own, and come without labels, too.
+        if let Some(ssrc) = stream.rtx_ssrc {
+            transport.demux.end_repairs(ssrc);
         }
         let old = self.begin_again(found, taken, index, arrival);
         if let Some(transport) = self.transports.get_mut(key) {

@@ -186,13 +186,14 @@ impl Worker {
     /// The publisher has ended a stream (RFC 3550 section 6.6). It may go on with it all the same;
     /// until then another SSRC may take its place without a word.
     fn receive_goodbye(&mut self, key: TransportKey, goodbye: &rtcp::Goodbye<'_>) {
-        let Some(transport) = self.transports.get(key) else {
+        let Some(transport) = self.transports.get_mut(key) else {
             return;
         };
-        for found in goodbye.ssrcs().filter_map(|ssrc| transport.demux.by_ssrc(ssrc)) {
-            if let Some(producer) = self.producers.get_mut(found.producer)
-                && !found.rtx
-            {
+        for ssrc in goodbye.ssrcs() {
+            let Some(found) = transport.demux.by_ssrc(ssrc) else { continue };
+            if found.rtx {
+                transport.demux.end_repairs(ssrc);
+            } else if let Some(producer) = self.producers.get_mut(found.producer) {
                 producer.streams[usize::from(found.stream)].has_ended = true;
             }
         }

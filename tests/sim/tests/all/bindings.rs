@@ -145,14 +145,25 @@ fn packets_of_a_closed_producer_are_nobodys() {
     assert!(taken(&mut world, "next")[0] > 20);
 }
 
+/// The same of its repairs, which an encoder sends under a new SSRC, too: whether they come after its
+/// first packets or before them, and where the goodbye names the media alone.
 #[test]
 fn after_a_goodbye_or_a_long_silence_another_ssrc_needs_no_label() {
-    for goodbye in [true, false] {
+    for (goodbye, repairs_first) in
+        [(Some(2), false), (Some(1), false), (None, false), (Some(2), true), (None, true)]
+    {
         let mut world = World::new(975);
         let alice = world.join("alice");
         world.publish_video(alice, "a", Codec::Vp8);
         world.run(SECOND);
-        let before = world.peers[alice].track("a").sources[0].ssrc;
+        let of = &world.peers[alice].track("a").sources[0];
+        let (before, rtx_before) = (of.ssrc, of.rtx_ssrc.unwrap());
+        // The repairs' old SSRC has been used.
+        let bytes = packet(&mut world, alice, "a", |plain| {
+            (plain.ssrc, plain.payload_type, plain.mid) = (rtx_before, 97, None);
+            plain.payload.splice(..0, (plain.index as u16).to_be_bytes());
+        });
+        world.send(alice, bytes);
         let change = |plain: &mut Plain| (plain.ssrc, plain.mid) = (77, None);
         // As long as the stream runs it is not taken.
         let bytes = packet(&mut world, alice, "a", change);
@@ -161,8 +172,9 @@ fn after_a_goodbye_or_a_long_silence_another_ssrc_needs_no_label() {
         world.run(SECOND);
         let now = world.now;
         assert_eq!(world.worker().producer_stats("a", now).unwrap()[0].stream.ssrc, before);
-        if goodbye {
-            let words = [0x81cb_0001_u32, before];
+        if let Some(count) = goodbye {
+            let words = [0x80cb_0000_u32 | count << 24 | count, before, rtx_before];
+            let words = &words[..1 + count as usize];
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
             let bytes = world.peers[alice].seal_rtcp_bytes(&bytes);
             world.send(alice, bytes);
@@ -171,13 +183,35 @@ fn after_a_goodbye_or_a_long_silence_another_ssrc_needs_no_label() {
             world.run(11 * SECOND);
         }
         world.peers[alice].track("a").muted = false;
-        let bytes = packet(&mut world, alice, "a", change);
-        world.peers[alice].track("a").muted = true;
-        world.send(alice, bytes);
-        world.run(100 * MS);
+        world.peers[alice].track("a").mid = None;
+        if repairs_first {
+            // A browser probes by repairs without a payload.
+            let bytes = packet(&mut world, alice, "a", |plain| {
+                (plain.ssrc, plain.payload_type, plain.index) = (78, 97, 99);
+                plain.payload.clear();
+            });
+            world.send(alice, bytes);
+        }
+        let source = &mut world.peers[alice].track("a").sources[0];
+        (source.ssrc, source.rtx_ssrc, source.key_wanted) = (77, Some(78), true);
+        let unknown = world.discarded(Discard::RtpUnknownStream);
+        let repaired = |world: &mut World| {
+            let now = world.now;
+            world.worker().producer_stats("a", now).unwrap()[0].stream.packets_repaired
+        };
+        let repaired_before = repaired(&mut world);
+        for _ in 0..5 {
+            world.run(100 * MS);
+            let next = world.peers[alice].track("a").sources[0].index as u16 + 1;
+            world.peers[alice].lose.push((77, next));
+        }
+        world.run(500 * MS);
         let now = world.now;
-        let ssrc = world.worker().producer_stats("a", now).unwrap()[0].stream.ssrc;
-        assert_eq!(ssrc, 77, "goodbye: {goodbye}");
+        let stats = world.worker().producer_stats("a", now).unwrap();
+        let case = format!("goodbye: {goodbye:?}, repairs first: {repairs_first}");
+        assert_eq!((stats[0].stream.ssrc, stats[0].stream.rtx_ssrc), (77, Some(78)), "{case}");
+        assert_eq!(world.discarded(Discard::RtpUnknownStream), unknown, "{case}");
+        assert_eq!(repaired(&mut world), repaired_before + 5, "{case}");
     }
 }
 
