@@ -17,7 +17,7 @@ use ironcast_protocol::{
 };
 
 use crate::{
-    Nanos, SECOND,
+    Arrival, Nanos, SECOND,
     consumer::{Consumer, cap},
     heard::Heard,
     key::{RouterKey, TransportKey},
@@ -304,12 +304,11 @@ impl Worker {
         }
         // What was learned gives way to what is said.
         for (ssrc, found) in learned {
-            if let Some(other) = self.producers.get_mut(found.producer) {
-                let stream = &mut other.streams[usize::from(found.stream)];
-                *(if found.rtx { &mut stream.rtx_ssrc } else { &mut stream.ssrc }) = None;
-                transport.sources.retire(ssrc, std::mem::take(stream.index_of(found.rtx)));
-            }
+            self.vacate(transport_key, ssrc, found, Arrival::default());
         }
+        let Some(transport) = self.transports.get_mut(transport_key) else {
+            return Err(not_found("transport", &create.transport));
+        };
         if let Some(producer) = self.producers.get_mut(key) {
             producer.at_transport = transport.producers.len() as u32;
             for stream in &mut producer.streams {

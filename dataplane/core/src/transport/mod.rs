@@ -28,15 +28,21 @@ use self::{
     sources::{EarlyNumbers, Sources},
 };
 use crate::{
-    Arrival, Nanos,
+    Arrival, Nanos, SECOND,
     budget::Budget,
     key::{ConsumerKey, ProducerKey, RouterKey},
     link::Link,
     meter::Meter,
     numbers::{RtcpIndex, SentSeq},
+    pace::Pace,
     recover::allowance::Allowance,
     wire::{extension::parse_transport_sequence, rtp::Header},
 };
+
+/// SSRCs that go from one stream to another because their labels say so: so many at once, then one in
+/// such a time. A browser that uses a transceiver again moves one.
+const MOVES: u64 = 8;
+const MOVE_EVERY: Nanos = SECOND / 2;
 
 /// Bytes and rate of one kind of traffic.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,6 +112,8 @@ pub struct Transport {
     pub demux: Demux,
     /// SSRCs that no stream has.
     pub(crate) sources: Sources,
+    /// How often SSRCs go from one stream to another.
+    pub(crate) moves: Pace,
     /// Which extension carries the transport-wide number, as the producers say.
     transport_cc_id: Option<u8>,
     /// What may be such numbers, until they say it.
@@ -189,6 +197,7 @@ impl Transport {
             rtcp: RtcpWindows::default(),
             rtcp_index,
             sources: Sources::default(),
+            moves: Pace::new(MOVES, MOVE_EVERY),
             transport_cc_id: None,
             early: EarlyNumbers::default(),
             feedback: TransportFeedback::default(),
@@ -214,7 +223,7 @@ impl Transport {
             loss_sent: 0,
             loss_received: None,
             began: now,
-            reports_at: now + crate::SECOND,
+            reports_at: now + SECOND,
             publisher_rtt: RoundTrip::default(),
             max_incoming_bps: 0,
             remb_sent_bps: None,

@@ -9,7 +9,7 @@ use crate::{
     key::TransportKey,
     link::Opener,
     numbers::{PacketIndex, SourceSeq},
-    producer::Arrived,
+    producer::{Arrived, Producer},
     recover::{
         history::{Forwarded, Meta},
         pool::LARGE_BYTES,
@@ -17,7 +17,7 @@ use crate::{
     srtp::StreamIndex,
     transport::demux::{Found, StreamRef},
     wire::{
-        extension::{ExtensionKind, ExtensionMap, parse_transport_sequence},
+        extension::{ExtensionKind, parse_identifier, parse_transport_sequence},
         rtp, u16_at,
     },
     worker::Worker,
@@ -33,6 +33,8 @@ const CHANGES_SPACING: Nanos = SECOND / 2;
 #[derive(Default)]
 struct Extensions {
     transport_seq: Option<u16>,
+    /// MID or RID are not those of the stream.
+    is_elsewhere: bool,
     forwarded: Forwarded,
 }
 
@@ -85,7 +87,7 @@ impl Worker {
     fn receive_verified(
         &mut self,
         key: TransportKey,
-        found: StreamRef,
+        mut found: StreamRef,
         header: rtp::Header,
         datagram: &[u8],
         plain_len: usize,
@@ -93,10 +95,6 @@ impl Worker {
         index: PacketIndex,
         arrival: Arrival,
     ) -> Result<(), Discard> {
-        if self.taps.look_at_transports() {
-            let plain = (&buffer[..plain_len], header.header_len());
-            self.tap_received(key, found, index, plain, arrival.moment());
-        }
         let producer = self.producers.get_mut(found.producer);
         let (Some(transport), Some(producer)) = (self.transports.get_mut(key), producer) else {
             self.pool.give(buffer);
@@ -105,7 +103,7 @@ impl Worker {
         let stream = &mut producer.streams[usize::from(found.stream)];
         stream.index_of(found.rtx).commit(index);
         stream.has_ended &= found.rtx;
-        let extensions = sort_extensions(&producer.extensions, &header, datagram);
+        let mut extensions = sort_extensions(producer, found, &header, datagram);
         let traffic = &mut transport.traffic;
         if found.rtx {
             traffic.rtx_received.add(datagram.len(), arrival.moment());
@@ -114,6 +112,22 @@ impl Worker {
         }
         if let Some(seq) = extensions.transport_seq {
             transport.feedback.receive(seq, arrival);
+        }
+        if extensions.is_elsewhere {
+            match self.follow_labels(key, found, &header, datagram, index, arrival) {
+                Ok(stream) => found = stream,
+                Err(reason) => {
+                    self.pool.give(buffer);
+                    return Err(reason);
+                }
+            }
+            if let Some(producer) = self.producers.get(found.producer) {
+                extensions = sort_extensions(producer, found, &header, datagram);
+            }
+        }
+        if self.taps.look_at_transports() {
+            let plain = (&buffer[..plain_len], header.header_len());
+            self.tap_received(key, found, index, plain, arrival.moment());
         }
         let forwarded = extensions.forwarded;
         self.receive_plain(found, header, plain_len, buffer, forwarded, index, arrival)
@@ -217,6 +231,87 @@ impl Worker {
         }
         self.touch_subscribers(found.producer);
         Ok(found)
+    }
+
+    /// MID or RID of a verified packet are not those of the stream that has its SSRC. One that was learned
+    /// goes where they say (RFC 9143 section 9.2), or is nobody's; one that parameters name stays. Each
+    /// time receivers begin anew, so that it has a rate.
+    #[cold]
+    fn follow_labels(
+        &mut self,
+        key: TransportKey,
+        found: StreamRef,
+        header: &rtp::Header,
+        datagram: &[u8],
+        index: PacketIndex,
+        arrival: Arrival,
+    ) -> Result<StreamRef, Discard> {
+        let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
+        if transport.demux.learned(header.ssrc).is_none() {
+            return Ok(found);
+        }
+        let value = |id| header.extensions(datagram).find(|(of, _)| *of == id).map(|(_, v)| v);
+        let wanted = match transport.demux.by_labels(header.payload_type, value) {
+            Ok(wanted) if wanted.stream == found => return Ok(found),
+            // What teaches something has the right payload type.
+            Err(Discard::RtpUnknownPayloadType) => return Err(Discard::RtpUnknownPayloadType),
+            wanted => wanted,
+        };
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtpUnknownStream)?;
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        // A late one says what was so before.
+        let is_newest = stream.index_of(found.rtx).newest() == Some(index);
+        if !is_newest || !transport.moves.take(arrival) {
+            return Err(Discard::RtpUnknownStream);
+        }
+        let rtx = stream.rtx_ssrc.filter(|ssrc| {
+            // It says itself whose it is, or has nothing that it could repair here.
+            !found.rtx && transport.demux.learned(*ssrc).is_some()
+        });
+        for ssrc in [Some(header.ssrc), rtx].into_iter().flatten() {
+            self.let_go(key, ssrc, arrival);
+        }
+        let bound = wanted.and_then(|wanted| self.bind(key, header.ssrc, wanted, index, arrival));
+        if bound.is_err()
+            && let Some(transport) = self.transports.get_mut(key)
+        {
+            transport.sources.keep_off(header.ssrc);
+        }
+        bound
+    }
+
+    /// The stream of a learned SSRC has none from now on.
+    fn let_go(&mut self, key: TransportKey, ssrc: u32, arrival: Arrival) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(found) = transport.demux.by_ssrc(ssrc) else { return };
+        transport.demux.unlearn(ssrc);
+        self.vacate(key, ssrc, found, arrival);
+    }
+
+    /// The tables say nothing of an SSRC any more that a stream has: another one may take it at once, and
+    /// go on with its numbers. What that stream is sent next is something new.
+    pub(crate) fn vacate(
+        &mut self,
+        key: TransportKey,
+        ssrc: u32,
+        found: StreamRef,
+        arrival: Arrival,
+    ) {
+        let Some(producer) = self.producers.get_mut(found.producer) else { return };
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        let index = if found.rtx {
+            stream.rtx_ssrc = None;
+            std::mem::take(&mut stream.rtx_index)
+        } else {
+            stream.ssrc = None;
+            // The index of who comes next is not known: a later one leaves a gap and no more.
+            let index = self.begin_again(found, StreamIndex::default(), PacketIndex(0), arrival);
+            self.touch_subscribers(found.producer);
+            index
+        };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.sources.release(ssrc, index);
+        }
     }
 
     /// What a stream sends from now on has nothing to do with what it sent before: other numbers,
@@ -361,14 +456,28 @@ impl Worker {
     }
 }
 
-fn sort_extensions(map: &ExtensionMap, header: &rtp::Header, datagram: &[u8]) -> Extensions {
+fn sort_extensions(
+    producer: &Producer,
+    found: StreamRef,
+    header: &rtp::Header,
+    datagram: &[u8],
+) -> Extensions {
     let mut sorted = Extensions::default();
+    let is_other = |own: &Option<String>, value: &[u8]| {
+        let differs = own.as_ref().is_some_and(|own| own.as_bytes() != value);
+        differs && parse_identifier(value).is_some()
+    };
     for (id, at, value) in header.extensions(datagram).with_offsets() {
-        let Some(kind) = map.kind(id) else {
+        let Some(kind) = producer.extensions.kind(id) else {
             continue;
         };
         let range = (at as u16, value.len() as u8);
         match kind {
+            ExtensionKind::Mid => sorted.is_elsewhere |= is_other(&producer.mid, value),
+            ExtensionKind::Rid | ExtensionKind::RepairedRid => {
+                let stream = &producer.streams[usize::from(found.stream)];
+                sorted.is_elsewhere |= is_other(&stream.rid, value);
+            }
             ExtensionKind::TransportWideCc => {
                 sorted.transport_seq = parse_transport_sequence(value)
             }

@@ -56,6 +56,20 @@ impl Sources {
         }
     }
 
+    /// A stream lets go of an SSRC that another one may take at once.
+    pub(crate) fn release(&mut self, ssrc: u32, index: StreamIndex) {
+        if index.newest().is_some() {
+            self.0.put(ssrc, Source { index, is_former: false });
+        }
+    }
+
+    /// Nobody took an SSRC that was let go of: without a label it is nobody's.
+    pub(crate) fn keep_off(&mut self, ssrc: u32) {
+        if let Some(source) = self.0.get_mut(ssrc) {
+            source.is_former = true;
+        }
+    }
+
     /// A stream takes an SSRC: where it goes on, at its beginning if it is new.
     pub(crate) fn take(&mut self, ssrc: u32) -> StreamIndex {
         self.0.remove(ssrc).map(|source| source.index).unwrap_or_default()

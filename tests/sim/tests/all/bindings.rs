@@ -215,6 +215,159 @@ fn after_a_goodbye_or_a_long_silence_another_ssrc_needs_no_label() {
     }
 }
 
+/// The next packet of a track, with that SSRC and MID, arrives.
+fn send_labelled(world: &mut World, peer: usize, id: &str, ssrc: u32, mid: Option<&str>) {
+    let mid = mid.map(str::to_owned);
+    world.peers[peer].track(id).muted = false;
+    let bytes = packet(world, peer, id, |plain| (plain.ssrc, plain.mid) = (ssrc, mid));
+    world.peers[peer].track(id).muted = true;
+    world.send(peer, bytes);
+    world.run(50 * MS);
+}
+
+/// Two tracks of one payload type without SSRCs in their parameters, on MID 0 and 1.
+fn two_by_mid(world: &mut World, peer: usize) {
+    for (id, mid) in [("zero", "0"), ("one", "1")] {
+        let mut track = world.simulcast(id, 1);
+        (track.mid, track.muted, track.sources[0].rid) = (Some(mid.into()), true, None);
+        world.publish(peer, track);
+    }
+}
+
+fn counts(world: &mut World) -> (u64, u64) {
+    let sum = |counts: Vec<u64>| counts.iter().sum();
+    (sum(taken(world, "zero")), sum(taken(world, "one")))
+}
+
+/// A sender that uses its SSRC on another track says so by the MID: what follows is that track's, with
+/// and without the label. What its receivers got stays as it was.
+#[test]
+fn an_ssrc_goes_where_a_new_mid_says() {
+    let mut world = World::new(985);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    two_by_mid(&mut world, alice);
+    world.run(SECOND);
+    let ssrcs = ["zero", "one"].map(|id| world.consume(bob, id));
+    // Each of these is one packet, of a frame that is never complete.
+    for (mid, expected) in [
+        (Some("0"), (1, 0)),
+        (None, (2, 0)),
+        // Figures are of a track that has an SSRC.
+        (Some("1"), (0, 1)),
+        (None, (0, 2)),
+        // Back, and on again.
+        (Some("0"), (3, 0)),
+        (Some("1"), (0, 3)),
+        (None, (0, 4)),
+    ] {
+        world.peers[alice].track("zero").sources[0].key_wanted = true;
+        send_labelled(&mut world, alice, "zero", 77, mid);
+        assert_eq!(counts(&mut world), expected, "{mid:?}");
+    }
+    let now = world.now;
+    let bound = |world: &mut World, id| {
+        let stats = world.worker().producer_stats(id, now).unwrap();
+        stats.first().map(|stats| stats.stream.ssrc)
+    };
+    assert_eq!(bound(&mut world, "one"), Some(77));
+    world.assert_no_faults();
+    assert!(ssrcs.iter().all(|ssrc| !world.peers[bob].inbox(*ssrc).got.is_empty()));
+    // The one that it left takes another, and what comes of it is new for its receivers.
+    send_labelled(&mut world, alice, "zero", 79, Some("0"));
+    assert_eq!(counts(&mut world), (4, 4));
+    world.assert_no_faults();
+    // Late, with the label of before: nobody's.
+    world.peers[alice].track("zero").muted = false;
+    let late = packet(&mut world, alice, "zero", |plain| {
+        (plain.ssrc, plain.mid, plain.index) = (77, Some("0".into()), plain.index - 4);
+    });
+    world.peers[alice].track("zero").muted = true;
+    world.send(alice, late);
+    world.run(100 * MS);
+    assert_eq!(counts(&mut world), (4, 4));
+    assert_eq!(world.discarded(Discard::RtpUnknownStream), 1);
+    // A MID that no track has yet.
+    send_labelled(&mut world, alice, "zero", 77, Some("2"));
+    send_labelled(&mut world, alice, "zero", 77, None);
+    assert_eq!(counts(&mut world), (4, 0));
+    let mut third = world.simulcast("third", 1);
+    (third.mid, third.muted, third.sources[0].rid) = (Some("2".into()), true, None);
+    world.publish(alice, third);
+    send_labelled(&mut world, alice, "zero", 77, Some("2"));
+    assert_eq!(taken(&mut world, "third"), [1]);
+}
+
+/// The same of RIDs; and an SSRC that the parameters name stays where they say.
+#[test]
+fn an_ssrc_goes_where_a_new_rid_says_unless_it_is_named() {
+    let mut world = World::new(986);
+    let alice = world.join("alice");
+    let track = world.simulcast("camera", 2);
+    world.publish(alice, track).muted = true;
+    world.run(SECOND);
+    for (rid, count) in [("r0", 1), ("r1", 1), ("r1", 2), ("r0", 2)] {
+        let track = world.peers[alice].track("camera");
+        (track.muted, track.sources[1].enabled) = (false, false);
+        let bytes = packet(&mut world, alice, "camera", |plain| {
+            (plain.ssrc, plain.rid) = (77, Some(rid.into()));
+        });
+        world.peers[alice].track("camera").muted = true;
+        world.send(alice, bytes);
+        world.run(600 * MS);
+        let now = world.now;
+        let stats = world.worker().producer_stats("camera", now).unwrap();
+        let [one] = &stats[..] else { panic!("{stats:?}") };
+        let is = (one.stream.rid.as_deref(), one.stream.ssrc, one.stream.packet_count);
+        assert_eq!(is, (Some(rid), 77, count));
+    }
+    two_by_mid(&mut world, alice);
+    world.publish_video(alice, "named", Codec::Vp8).muted = true;
+    let ssrc = world.peers[alice].track("named").sources[0].ssrc;
+    for mid in ["v", "0", "1"] {
+        send_labelled(&mut world, alice, "named", ssrc, Some(mid));
+    }
+    assert_eq!((taken(&mut world, "named"), counts(&mut world)), (vec![3], (0, 0)));
+}
+
+/// Who changes the label with each packet is followed a few times and then twice a second. Nobody else
+/// is the worse for it, and his receivers are not made to begin anew with each packet.
+#[test]
+fn labels_that_swing_are_followed_now_and_then() {
+    let mut world = World::new(987);
+    let (alice, carol) = (world.join("alice"), world.join("carol"));
+    two_by_mid(&mut world, alice);
+    world.publish_video(carol, "camera", Codec::Vp8);
+    let viewers: Vec<usize> = (0..10).map(|n| world.join(&format!("viewer-{n}"))).collect();
+    for &viewer in &viewers {
+        for id in ["zero", "one", "camera"] {
+            world.consume(viewer, id);
+        }
+    }
+    world.run(3 * SECOND);
+    let before = world.counter("layer_looks");
+    for number in 0..1_000u32 {
+        let mid = ["0", "1"][number as usize % 2];
+        world.peers[alice].track("zero").muted = false;
+        let bytes = packet(&mut world, alice, "zero", |plain| {
+            (plain.ssrc, plain.mid) = (77, Some(mid.into()));
+        });
+        world.peers[alice].track("zero").muted = true;
+        world.send(alice, bytes);
+        world.run(2 * MS);
+    }
+    world.run(SECOND);
+    let refused = world.discarded(Discard::RtpUnknownStream);
+    assert!((400..600).contains(&refused), "{refused}");
+    let looks = world.counter("layer_looks") - before;
+    assert!(looks < 1_000, "{looks}");
+    world.assert_no_faults();
+    for &viewer in &viewers {
+        let camera = world.peers[viewer].inboxes.values().last().unwrap();
+        assert_eq!(camera.holes(), []);
+        assert!(camera.frames().len() > 140);
+    }
+}
+
 /// Two producers that number their header extensions differently, and one with ids that only the
 /// two-byte form has (RFC 8285 section 4.3): each is read by its own.
 #[test]
