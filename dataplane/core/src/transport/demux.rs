@@ -45,6 +45,8 @@ struct Entry {
     red_payload_type: Option<u8>,
     /// Ids of the extensions that carry MID, RID and repaired RID.
     label_ids: [Option<u8>; 3],
+    /// Id of the extension that carries the transport-wide number.
+    number_id: Option<u8>,
 }
 
 /// How well one producer fits.
@@ -61,6 +63,11 @@ enum Fit {
 }
 
 impl Entry {
+    fn has_type(&self, payload_type: u8) -> bool {
+        let others = [self.rtx_payload_type, self.red_payload_type];
+        payload_type == self.payload_type || others.contains(&Some(payload_type))
+    }
+
     fn fit<'a>(&self, payload_type: u8, value: impl Fn(u8) -> Option<&'a [u8]>) -> Fit {
         let [mid, rid, repaired] =
             self.label_ids.map(|id| id.and_then(&value).and_then(parse_identifier));
@@ -169,6 +176,15 @@ impl Demux {
         }
     }
 
+    /// Whether a packet of that payload type has its transport-wide number in that extension, as the
+    /// producers say that have the type; `None` where there is no such producer.
+    #[must_use]
+    pub fn carries_number(&self, payload_type: u8, id: u8) -> Option<bool> {
+        let of_type = || self.producers.iter().filter(|entry| entry.has_type(payload_type));
+        of_type().next()?;
+        Some(of_type().any(|entry| entry.number_id == Some(id)))
+    }
+
     /// Remembers an SSRC.
     ///
     /// # Errors
@@ -259,6 +275,7 @@ impl Demux {
             rtx_payload_type: producer.rtx_payload_type,
             red_payload_type: producer.red_payload_type,
             label_ids: labels.map(|kind| producer.extensions.id(kind)),
+            number_id: producer.extensions.id(ExtensionKind::TransportWideCc),
         });
         Ok(())
     }
@@ -288,6 +305,7 @@ mod tests {
             rtx_payload_type: Some(types.1),
             red_payload_type: (types.0 == 111).then_some(63),
             label_ids: [Some(4), Some(10), Some(11)],
+            number_id: Some(5),
         }
     }
 

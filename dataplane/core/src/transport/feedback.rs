@@ -78,6 +78,24 @@ impl TransportFeedback {
         self.since.get_or_insert(arrival);
     }
 
+    /// True for what may be a number of this publisher's: one that is still reported, or is soon to come.
+    #[must_use]
+    pub fn is_near(&self, seq: u16) -> bool {
+        if self.ring.is_empty() {
+            return true;
+        }
+        let seq = rtp::extend(seq, self.next.wrapping_sub(1));
+        let ahead = seq.wrapping_sub(self.next).cast_signed();
+        (-(self.ring.len() as i32)..=SKIPPED as i32).contains(&ahead)
+    }
+
+    /// When the newest number came.
+    #[must_use]
+    pub fn newest_at(&self) -> Option<Nanos> {
+        let ticks = self.arrival(self.next.wrapping_sub(1))?;
+        Some(Nanos::try_from(ticks).unwrap_or_default() * TICK)
+    }
+
     /// Numbers that are not reported because they jump, since this was asked last.
     pub fn take_ignored(&mut self) -> u64 {
         std::mem::take(&mut self.ignored)

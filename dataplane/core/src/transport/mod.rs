@@ -114,9 +114,9 @@ pub struct Transport {
     pub(crate) sources: Sources,
     /// How often SSRCs go from one stream to another.
     pub(crate) moves: Pace,
-    /// Which extension carries the transport-wide number, as the producers say.
-    transport_cc_id: Option<u8>,
-    /// What may be such numbers, until they say it.
+    /// Which extensions carry the transport-wide number, as any producer has said.
+    transport_cc_ids: Vec<u8>,
+    /// What may be such numbers, until one says it.
     early: EarlyNumbers,
     /// Transport-wide feedback to the publisher.
     pub feedback: TransportFeedback,
@@ -198,7 +198,7 @@ impl Transport {
             rtcp_index,
             sources: Sources::default(),
             moves: Pace::new(MOVES, MOVE_EVERY),
-            transport_cc_id: None,
+            transport_cc_ids: Vec::new(),
             early: EarlyNumbers::default(),
             feedback: TransportFeedback::default(),
             producers: Vec::new(),
@@ -237,19 +237,24 @@ impl Transport {
     /// A producer tells which extension carries the transport-wide number: what came before is
     /// reported now.
     pub(crate) fn learn_transport_cc(&mut self, id: u8) {
-        self.transport_cc_id = Some(id);
-        self.early.tell(id, &mut self.feedback);
+        if !self.transport_cc_ids.contains(&id) {
+            self.transport_cc_ids.push(id);
+        }
+        self.early.tell(id, &self.demux, &mut self.feedback);
     }
 
-    /// A verified packet that no producer gets has arrived all the same.
+    /// A verified packet that no producer gets has arrived all the same. It may be of a track that is to
+    /// come, which most likely numbers its extensions as the others do, but need not:
+    /// what is far from the other numbers is none.
     pub(crate) fn acknowledge(&mut self, header: &Header, datagram: &[u8], arrival: Arrival) {
-        let Some(id) = self.transport_cc_id else {
-            self.early.note(header, datagram, arrival);
-            return;
-        };
-        let value = header.extensions(datagram).find(|(of, _)| *of == id);
-        if let Some(seq) = value.and_then(|(_, value)| parse_transport_sequence(value)) {
-            self.feedback.receive(seq, arrival);
+        let number = header.extensions(datagram).find_map(|(id, value)| {
+            let carries = self.demux.carries_number(header.payload_type, id);
+            carries.unwrap_or_else(|| self.transport_cc_ids.contains(&id)).then_some(())?;
+            parse_transport_sequence(value).filter(|seq| self.feedback.is_near(*seq))
+        });
+        match number {
+            Some(seq) => self.feedback.receive(seq, arrival),
+            None => self.early.note(header, datagram, arrival),
         }
     }
 

@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 
-use super::{feedback::TransportFeedback, recent::Recent};
-use crate::{Arrival, Discard, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
+use super::{demux::Demux, feedback::TransportFeedback, recent::Recent};
+use crate::{Arrival, Discard, Nanos, SECOND, numbers::PacketIndex, srtp::StreamIndex, wire::rtp};
 
 /// SSRCs of one peer that are remembered.
 const SOURCES_MAX: usize = 256;
 /// Values of two bytes that may be transport-wide numbers: a second of a fast publisher.
 const EARLY_MAX: usize = 2_048;
+/// So long after them nobody waits for a report about them.
+const EARLY_SPAN: Nanos = 10 * SECOND;
 
 /// An SSRC without a stream.
 #[derive(Debug, Clone, Default)]
@@ -87,28 +89,49 @@ impl Sources {
     }
 }
 
-/// What came before the first producer told the id of the transport-wide number.
+/// A value of two bytes that may be a transport-wide number.
+#[derive(Debug, Clone, Copy)]
+struct EarlyNumber {
+    payload_type: u8,
+    id: u8,
+    value: u16,
+    arrival: Arrival,
+}
+
+/// What came before a producer told in which extension its packets have the transport-wide number.
 #[derive(Debug, Default)]
-pub(crate) struct EarlyNumbers(VecDeque<(u8, u16, Arrival)>);
+pub(crate) struct EarlyNumbers(VecDeque<EarlyNumber>);
 
 impl EarlyNumbers {
     /// Every extension of a packet that may be such a number.
     pub(crate) fn note(&mut self, header: &rtp::Header, datagram: &[u8], arrival: Arrival) {
+        while self.0.front().is_some_and(|first| arrival.since(first.arrival) > EARLY_SPAN) {
+            self.0.pop_front();
+        }
         for (id, value) in header.extensions(datagram) {
             if let Ok(value) = <[u8; 2]>::try_from(value) {
                 if self.0.len() >= EARLY_MAX {
                     self.0.pop_front();
                 }
-                self.0.push_back((id, u16::from_be_bytes(value), arrival));
+                let (payload_type, value) = (header.payload_type, u16::from_be_bytes(value));
+                self.0.push_back(EarlyNumber { payload_type, id, value, arrival });
             }
         }
     }
 
-    /// The id is known: what came with it is reported like anything else.
-    pub(crate) fn tell(&mut self, id: u8, feedback: &mut TransportFeedback) {
-        for (_, seq, arrival) in std::mem::take(&mut self.0).into_iter().filter(|e| e.0 == id) {
-            feedback.receive(seq, arrival);
-        }
+    /// A producer has told an id: what came with it is reported like anything else, unless the producers
+    /// of its payload type have their numbers elsewhere. What is left may be another one's.
+    pub(crate) fn tell(&mut self, id: u8, demux: &Demux, feedback: &mut TransportFeedback) {
+        let newest = feedback.newest_at().unwrap_or_default();
+        self.0.retain(|early| {
+            let is_recent = early.arrival + EARLY_SPAN >= newest;
+            let carries = demux.carries_number(early.payload_type, early.id);
+            let is_number = carries.unwrap_or(early.id == id) && feedback.is_near(early.value);
+            if is_recent && is_number {
+                feedback.receive(early.value, early.arrival);
+            }
+            is_recent && !is_number
+        });
     }
 
     /// Values that wait.

@@ -1,8 +1,11 @@
 //! Media that is under way before its `produce`: acknowledged like anything else, and gone on with.
 
-use ironcast_core::{Discard, MS, Nanos, SECOND, wire::Codec};
+use ironcast_core::{
+    Discard, MS, Nanos, SECOND,
+    wire::{Codec, extension::ExtensionKind},
+};
 use ironcast_sim::{
-    World,
+    World, parameters,
     track::{Source, Track},
 };
 
@@ -60,6 +63,46 @@ fn a_first_track_is_acknowledged_when_its_produce_comes() {
             assert!(told.flatten().count() as u64 > (delay + 600) / 34, "{delay} ms");
             world.assert_no_faults();
         }
+    }
+}
+
+/// Tracks that number their header extensions differently: what comes of the second one before its
+/// `produce` is acknowledged when that comes, and what is no number there, although it is one in the
+/// first, is never taken for one.
+#[test]
+fn a_second_track_with_another_id_for_the_number_is_acknowledged_at_its_produce() {
+    use ExtensionKind::{AbsCaptureTime, AbsSendTime, Mid, RepairedRid, Rid, TransportWideCc};
+    let audio = parameters::PUBLISHER_EXTENSIONS.iter().find(|(_, kind)| *kind == TransportWideCc);
+    let (of_audio, _) = *audio.unwrap();
+    let extensions = |number: u8, rid: u8| {
+        let others = (1..14u8).filter(|id| ![number, rid].contains(id));
+        let others = others.zip([Mid, RepairedRid, AbsSendTime, AbsCaptureTime]);
+        others.chain([(number, TransportWideCc), (rid, Rid)]).collect::<Vec<_>>()
+    };
+    for (seed, delay) in [(914, 50), (915, 150), (916, 300)] {
+        let mut world = World::new(seed);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_audio(alice, "mic");
+        world.run(SECOND);
+        let since = world.now - 500 * MS;
+        // RIDs of two characters where the microphone has its numbers.
+        let mut track = world.simulcast("camera", 3);
+        track.extensions = extensions(13, of_audio);
+        world.publish_late(alice, track, delay * MS);
+        world.run(500 * MS);
+        // The same payload type again, under a third id.
+        let mut track = world.simulcast("screen", 1);
+        (track.mid, track.extensions) = (Some("t".into()), extensions(12, 13));
+        world.publish_late(alice, track, delay * MS);
+        let ssrcs = ["camera", "screen"].map(|id| world.consume(bob, id));
+        world.run(2 * SECOND);
+        assert_eq!(unacknowledged(&world, alice, since), [], "{delay} ms");
+        let peer = &world.peers[alice];
+        let known = |seq: &u16| peer.arrived.contains_key(seq);
+        let told = peer.feedback.iter().filter(|(_, at)| at.is_some());
+        assert!(told.map(|(seq, _)| seq).all(known), "{delay} ms");
+        world.assert_no_faults();
+        assert!(ssrcs.iter().all(|ssrc| world.peers[bob].inbox(*ssrc).frames().len() > 40));
     }
 }
 
