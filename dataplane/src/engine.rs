@@ -485,6 +485,11 @@ impl<S: Sealer> WorkerEngine<S> {
                         }
                     }
                     Action::ClosePath(path) => io.close_path(path),
+                    Action::Refuse { local, remote, datagram } => {
+                        if let Ok(path) = io.open_path(local, remote) {
+                            self.core.refuse_by(path, &datagram);
+                        }
+                    }
                     Action::HandOver { worker, local, remote, holder, datagram } => {
                         let holder = holder.map(|path| (self.parts.number, path));
                         let message = ToWorker::Stun { local, remote, holder, datagram };

@@ -63,9 +63,10 @@ use crate::{
     link::{
         Ways,
         paths::Paths,
-        webrtc::stun::{From, WaitingCheck},
+        webrtc::stun::{From, REFUSAL_EVERY, REFUSALS, WaitingCheck},
     },
     observer::Observers,
+    pace::Pace,
     producer::Producer,
     ready::Ready,
     recover::pool::Pool,
@@ -173,6 +174,16 @@ pub enum Action {
     KeepStream(PathId),
     /// Close a socket or a connection.
     ClosePath(PathId),
+    /// A datagram for who has no socket and is to get none: by one that is closed at once, see
+    /// [`Worker::refuse_by`].
+    Refuse {
+        /// Ours.
+        local: SocketAddr,
+        /// Theirs.
+        remote: SocketAddr,
+        /// The datagram.
+        datagram: Vec<u8>,
+    },
     /// A STUN datagram for another worker.
     HandOver {
         /// Whose.
@@ -302,6 +313,8 @@ pub struct Worker {
     pub(crate) opened: usize,
     /// STUN that was handed over in this turn, by worker.
     pub(crate) handed_over: BTreeMap<u16, usize>,
+    /// How often strangers are told that they are none of ours.
+    pub(crate) refusals: Pace,
     /// Keys to seal with, by the transport's index.
     pub(crate) seal_keys: SealKeys,
     /// How media leaves, by the transport's index.
@@ -368,6 +381,7 @@ impl Worker {
             paths: Paths::default(),
             opened: 0,
             handed_over: BTreeMap::new(),
+            refusals: Pace::new(REFUSALS, REFUSAL_EVERY),
             waiting: Vec::new(),
             seal_keys: SealKeys::default(),
             ways: Ways::default(),

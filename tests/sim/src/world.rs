@@ -843,6 +843,12 @@ impl World {
                 assert!(open.is_some(), "{id:?} is closed but was not open");
                 host.free_slot(id);
             }
+            Action::Refuse { local, remote, datagram } => {
+                let id = host.new_slot();
+                let tuple = Tuple { local, remote, protocol: TransportProtocol::Udp };
+                host.paths.insert((id.slot, id.generation), tuple);
+                host.worker.refuse_by(id, &datagram);
+            }
             Action::HandOver { worker, local, remote, holder, datagram } => {
                 let holder = holder.map(|path| (index as u16, path));
                 if let Some(other) = self.hosts.get_mut(usize::from(worker)) {
@@ -862,8 +868,10 @@ impl World {
     }
 
     fn fly_down(&mut self, worker: usize, path: PathId, datagram: &[u8]) {
-        let paths = &self.hosts[worker].paths;
-        let Some(&tuple) = paths.get(&(path.slot, path.generation)) else { return };
+        let (host, path) = (&self.hosts[worker], (path.slot, path.generation));
+        // A connection is answered before it is a path.
+        let tuple = host.paths.get(&path).or_else(|| host.strangers.get(&path));
+        let Some(&tuple) = tuple else { return };
         if self.fly_by_trunk(worker, tuple.remote, datagram) {
             return;
         }

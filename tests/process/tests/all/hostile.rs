@@ -62,8 +62,16 @@ async fn strangers_are_counted_and_dropped() {
         ("unknown_source", [&[0x80, 96][..], &[1; 60][..]].concat()),
         ("unknown_", vec![0xFF; 100]),
     ];
+    stranger.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a socket");
     for (reason, bytes) in cases {
         counted(&call.pair, reason, async || send(bytes.clone())).await;
+        if reason.starts_with("stun_un") {
+            // A binding error response with 401.
+            let mut answer = [0; 100];
+            let len = stranger.recv(&mut answer).expect("it is refused");
+            assert!(len <= bytes.len() && answer[..2] == [1, 0x11], "{:?}", &answer[..len]);
+            assert_eq!((&answer[8..20], &answer[24..28]), (&[9; 12][..], &[0, 0, 4, 1][..]));
+        }
     }
     let mut random = Random::new(8_166);
     for _ in 0..2_000 {

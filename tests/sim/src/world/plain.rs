@@ -52,6 +52,11 @@ impl World {
         self.send_to_socket(0, remote, datagram);
     }
 
+    /// What comes to that address is kept from now on, whoever is there.
+    pub fn listen_at(&mut self, remote: SocketAddr) {
+        self.plain.entry(remote).or_default();
+    }
+
     /// What came to it since this was asked last, and when.
     pub fn take_plain(&mut self, remote: SocketAddr) -> Vec<(Nanos, Vec<u8>)> {
         self.plain.get_mut(&remote).map(std::mem::take).unwrap_or_default()

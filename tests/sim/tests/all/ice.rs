@@ -47,36 +47,153 @@ fn ipv6_is_answered_as_ipv6() {
     assert_eq!(world.peers[bob].answers[0].result, Ok("[2001:db8::7]:5000".parse().unwrap()));
 }
 
+const USERNAME: u16 = 6;
+const INTEGRITY: u16 = 8;
+
+/// A message with a right fingerprint.
+fn message(kind: u16, attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes =
+        [&kind.to_be_bytes()[..], &[0; 2], &[0x21, 0x12, 0xa4, 0x42], &[7; 12]].concat();
+    for (kind, value) in attributes {
+        bytes.extend([kind.to_be_bytes(), (value.len() as u16).to_be_bytes()].concat());
+        bytes.extend_from_slice(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    let length = (bytes.len() - 20 + 8) as u16;
+    bytes[2..4].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32(&bytes) ^ 0x5354_554e;
+    bytes.extend([0x80, 0x28, 0, 4]);
+    bytes.extend(crc.to_be_bytes());
+    bytes
+}
+
+/// Who is none of ours, or has not signed as it should be, is told so by an unsigned answer (RFC 8489
+/// section 9.1.3) that is no longer than what was sent. What is no request gets none.
 #[test]
-fn wrong_checks_are_counted_and_open_nothing() {
+fn wrong_checks_are_counted_and_refused_and_open_nothing() {
     let mut world = World::new(405);
     let bob = world.join("bob");
     world.peers[bob].check_every = None;
-    let remote: SocketAddr = "10.9.9.9:9".parse().unwrap();
     let right = world.peers[bob].check.clone();
+    let username = right.username.clone().into_bytes();
     world.peers[bob].check.password = "x".repeat(24);
     let wrong_password = check(&mut world, bob, |_| ());
-    world.peers[bob].check = right.clone();
-    world.peers[bob].check.username = "00zzzzzzzz:peer".into();
-    let wrong_user = check(&mut world, bob, |_| ());
-    world.peers[bob].check = right;
     let no_fingerprint = check(&mut world, bob, |bytes| {
         bytes.truncate(bytes.len() - 8);
         let length = (bytes.len() - 20) as u16;
         bytes[2..4].copy_from_slice(&length.to_be_bytes());
     });
+    let damaged = check(&mut world, bob, |bytes| *bytes.last_mut().unwrap() ^= 1);
     let truncated = check(&mut world, bob, |bytes| bytes.truncate(30));
-    for (bytes, reason) in [
-        (wrong_password, Discard::StunUnauthenticated),
-        (wrong_user, Discard::StunUnknownUser),
-        (no_fingerprint, Discard::StunUnauthenticated),
-        (truncated, Discard::StunMalformed),
-    ] {
+    let mut named = |user: &str| {
+        world.peers[bob].check.username = format!("{user}:peer");
+        check(&mut world, bob, |_| ())
+    };
+    let (wrong_user, no_user_of_ours) = (named("00zzzzzzzz"), named("nobody"));
+    world.peers[bob].check = right;
+    let tag: (u16, &[u8]) = (INTEGRITY, &[9; 20]);
+    let user: (u16, &[u8]) = (USERNAME, &username);
+    let (unauthenticated, malformed) = (Discard::StunUnauthenticated, Discard::StunMalformed);
+    let cases = [
+        (wrong_password, unauthenticated, Some(401)),
+        (wrong_user, Discard::StunUnknownUser, Some(401)),
+        (no_user_of_ours, Discard::StunUnknownUser, Some(401)),
+        (message(1, &[(USERNAME, &[0xff; 16]), tag]), malformed, Some(401)),
+        (message(1, &[tag]), malformed, Some(400)),
+        (message(1, &[user]), unauthenticated, Some(400)),
+        (message(1, &[(USERNAME, b"00zzzzzzzz:peer")]), Discard::StunUnknownUser, Some(400)),
+        // There is no answer that is as short.
+        (message(1, &[]), malformed, None),
+        (message(1, &[(USERNAME, b"x:y"), (0x25, &[])]), Discard::StunUnknownUser, None),
+        (no_fingerprint, unauthenticated, None),
+        (damaged, unauthenticated, None),
+        (truncated, malformed, None),
+        // An indication, an answer, a refusal, and a request of TURN.
+        (message(0x0011, &[user, tag]), malformed, None),
+        (message(0x0101, &[user, tag]), malformed, None),
+        (message(0x0111, &[user, tag]), malformed, None),
+        (message(0x0003, &[user, tag]), malformed, None),
+    ];
+    for (nth, (bytes, reason, code)) in (0..).zip(cases) {
+        let remote = SocketAddr::from(([10, 9, 9, nth], 9));
+        world.listen_at(remote);
         let before = world.discarded(reason);
         world.send_from(0, remote, &bytes);
-        world.run(10 * MS);
-        assert_eq!((world.discarded(reason) - before, world.open_paths(0)), (1, 0), "{reason}");
+        world.run(200 * MS);
+        let got = (world.discarded(reason) - before, world.open_paths(0));
+        assert_eq!(got, (1, 0), "{nth}: {reason}");
+        let answers = world.take_plain(remote);
+        assert_eq!(answers.len(), usize::from(code.is_some()), "{nth}: {reason}");
+        for (_, answer) in answers {
+            assert!(answer.len() <= bytes.len(), "{nth}: {} for {}", answer.len(), bytes.len());
+            let refusal = stun::Message::parse(&answer).unwrap();
+            assert_eq!((refusal.class, refusal.method), (stun::Class::Error, stun::BINDING));
+            assert_eq!((refusal.error_code, refusal.has_integrity()), (code, false), "{nth}");
+            assert_eq!(refusal.transaction_id, bytes[8..20]);
+            assert!(refusal.verify_fingerprint());
+        }
     }
+    // To the letter.
+    let remote = SocketAddr::from(([10, 9, 9, 99], 9));
+    world.listen_at(remote);
+    world.send_from(0, remote, &message(1, &[tag]));
+    world.run(200 * MS);
+    let reason = [&[0, 0, 4, 0][..], b"Bad Request"].concat();
+    assert_eq!(world.take_plain(remote)[0].1, message(0x0111, &[(9, &reason)]));
+}
+
+/// What a stranger is told has a rate, and those who are right notice nothing of it. A username of
+/// another worker is none of ours to refuse.
+#[test]
+fn refusals_are_few_and_hinder_nobody() {
+    let mut world = World::with_limits(436, 2, &Default::default());
+    world.open_room(1);
+    let (bob, network) = (world.join("bob"), ironcast_sim::Network::default());
+    let carol = world.join_worker(1, "carol", network, network);
+    world.run(SECOND);
+    for peer in [bob, carol] {
+        world.peers[peer].check_every = None;
+    }
+    let opened = world.sockets_opened();
+    let mut heard = 0;
+    for nth in 0..1_000u32 {
+        let user = if nth % 2 == 0 { "00zzzzzzzz" } else { "nobody" };
+        world.peers[bob].check.username = format!("{user}:peer");
+        let bytes = world.peers[bob].write_check();
+        let remote = SocketAddr::from(([10, 7, (nth >> 8) as u8, nth as u8], 7_000));
+        world.listen_at(remote);
+        world.send_from(0, remote, &bytes);
+        world.run(2 * MS);
+        heard += world.take_plain(remote).len();
+    }
+    assert!((16..=24).contains(&heard), "{heard} in 2 s");
+    assert_eq!(world.sockets_opened() - opened, heard);
+    assert_eq!(world.discarded(Discard::StunUnknownUser), 1_000);
+    assert_eq!((world.open_paths(0), world.open_paths(1)), (1, 1));
+    world.run(SECOND);
+    // On a way of its own, too, by that way.
+    let before = world.peers[bob].refused.get("stun").copied().unwrap_or(0);
+    let bytes = world.peers[bob].write_check();
+    world.send(bob, bytes);
+    world.run(SECOND);
+    assert_eq!(world.peers[bob].refused["stun"], before + 1);
+    assert_eq!(world.sockets_opened() - opened, heard);
+    // Of the other worker: right, wrong, and nobody's there.
+    let remote = SocketAddr::from(([10, 7, 7, 7], 7_007));
+    world.listen_at(remote);
+    let username = world.peers[carol].check.username.clone();
+    for (nth, user) in [username.as_str(), "01zzzzzzzz:peer"].into_iter().enumerate() {
+        world.peers[carol].check.username = user.into();
+        world.peers[carol].check.password.push('x');
+        let bytes = world.peers[carol].write_check();
+        world.send_from(0, remote, &bytes);
+        world.run(SECOND);
+        // Said once, and by that worker.
+        assert_eq!(world.take_plain(remote).len(), 1, "{user}");
+        assert_eq!(world.counter("stun_handed_over"), nth as u64 + 1);
+    }
+    let told = [Discard::StunUnauthenticated, Discard::StunUnknownUser];
+    assert_eq!(told.map(|reason| world.discarded_at(1, reason)), [1, 1]);
 }
 
 #[test]

@@ -108,6 +108,8 @@ fn what_is_not_a_check_is_not_taken_from_a_connection_that_nobody_knows() {
         assert_eq!(world.discarded(reason), before + 1, "{reason}");
     }
     assert_eq!(world.open_paths(0), 0);
+    // The wrong check is told so, by the connection that it came by.
+    assert_eq!(world.peers[bob].refused.get("stun"), Some(&1));
     // The same connection, with a check.
     let check = world.peers[bob].write_check();
     world.send(bob, check);

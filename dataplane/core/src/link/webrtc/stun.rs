@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ironcast_protocol::{Event, command::TransportProtocol};
 
 use crate::{
-    Arrival, Discard, Nanos,
+    Arrival, Discard, Nanos, SECOND,
     batch::PathId,
     key::TransportKey,
     layers::AT_ONCE,
@@ -23,6 +23,10 @@ const WAITING_MAX: usize = 64;
 const OPENED_MAX: usize = 16;
 /// Datagrams for one other worker in one turn.
 const HANDED_OVER_MAX: usize = 64;
+/// Requests that cannot be authenticated and are told so: so many at once, then one in such a time, of
+/// all strangers together. Whoever hears nothing gives up later, and no stranger is worth more.
+pub(crate) const REFUSALS: u64 = 8;
+pub(crate) const REFUSAL_EVERY: Nanos = SECOND / 8;
 
 /// How a STUN message came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,16 +127,31 @@ impl Worker {
         if (message.class, message.method) != (stun::Class::Request, stun::BINDING) {
             return Err(Discard::StunMalformed);
         }
-        let own = own_fragment(&message)?;
+        let own = own_fragment(&message);
         if !message.verify_fingerprint() {
-            return Err(Discard::StunUnauthenticated);
+            return own.and(Err(Discard::StunUnauthenticated));
         }
+        let refused = (local, remote, datagram.len());
+        let own = match own {
+            Ok(own) => own,
+            Err(reason) => {
+                self.refuse(from, refused, &message, arrival);
+                return Err(reason);
+            }
+        };
         let Some(&key) = self.username_fragments.get(own) else {
-            return self.hand_over(from, own, local, remote, datagram);
+            let result = self.hand_over(from, own, local, remote, datagram);
+            // Another worker's may be right there.
+            let is_nobodys = maker_of(own).is_none_or(|worker| worker == self.number);
+            if is_nobodys && result == Err(Discard::StunUnknownUser) {
+                self.refuse(from, refused, &message, arrival);
+            }
+            return result;
         };
         let webrtc = self.webrtc(key).ok_or(Discard::StunUnknownUser)?;
         let password = webrtc.ice.password(own).ok_or(Discard::StunUnknownUser)?;
         if !message.verify_integrity(password.as_bytes()) {
+            self.refuse(from, refused, &message, arrival);
             return Err(Discard::StunUnauthenticated);
         }
         let protocol = match from {
@@ -173,6 +192,41 @@ impl Worker {
                 self.ask_for_path(WaitingCheck { transport: key, local, remote, check, arrival })
             }
         }
+    }
+
+    /// A request that is nobody's here, or not signed as it should be, is told so (RFC 8489 section 9.1.3):
+    /// by no more bytes than it had, and now and then.
+    fn refuse(
+        &mut self,
+        from: From,
+        (local, remote, len): (SocketAddr, SocketAddr, usize),
+        message: &stun::Message<'_>,
+        arrival: Arrival,
+    ) {
+        let is_whole = message.username.is_some() && message.has_integrity();
+        let code = if is_whole { stun::UNAUTHENTICATED } else { stun::BAD_REQUEST };
+        let mut answer = [0; stun::MESSAGE_BYTES_MAX];
+        let room = &mut answer[..len.min(stun::MESSAGE_BYTES_MAX)];
+        let written = stun::write_error(room, &message.transaction_id, code, &[], None);
+        let Ok(len) = written else { return };
+        // Another worker has the socket.
+        if matches!(from, From::Worker(Some(_))) || !self.refusals.take(arrival) {
+            return;
+        }
+        let datagram = &answer[..len];
+        match from {
+            From::Path(path) | From::Stream(path) => self.control.push(path, datagram),
+            From::Listener | From::Worker(_) => {
+                let datagram = datagram.to_vec();
+                let _ = self.act_for_stun(Action::Refuse { local, remote, datagram });
+            }
+        }
+    }
+
+    /// The driver's answer to [`Action::Refuse`]: a socket for one datagram.
+    pub fn refuse_by(&mut self, path: PathId, datagram: &[u8]) {
+        self.control.push(path, datagram);
+        self.leaving.push(path);
     }
 
     /// A check from an address that is new: answered when its path is open, and refused by it, too.
