@@ -78,6 +78,9 @@ pub enum Fault {
     /// Two extensions with one id.
     #[error("header extension id {0} is used twice")]
     DuplicatedExtensionId(u8),
+    /// One extension with two ids.
+    #[error("header extension {0:?} has two ids")]
+    DuplicatedExtensionUri(String),
     /// A MID that does not fit a one-byte header extension.
     #[error("mid is 1 to 16 letters, digits or signs of !#$%&'*+-.^_`{{|}}~")]
     Mid,

@@ -178,7 +178,7 @@ fn is_media_payload_type(codecs: &[RtpCodecParameters], payload_type: u64) -> bo
 }
 
 fn check_extensions(extensions: &[RtpHeaderExtensionParameters]) -> Result<(), NegotiateError> {
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut uris) = (BTreeSet::new(), BTreeSet::new());
     for (index, extension) in extensions.iter().enumerate() {
         let at = format!("/headerExtensions/{index}");
         check_extension(&extension.uri, extension.id, &at, "id")?;
@@ -190,6 +190,10 @@ fn check_extensions(extensions: &[RtpHeaderExtensionParameters]) -> Result<(), N
         if !seen.insert(extension.id) {
             let fault = Fault::DuplicatedExtensionId(extension.id);
             return Err(NegotiateError::invalid(format!("{at}/id"), fault));
+        }
+        if !uris.insert(&extension.uri) {
+            let fault = Fault::DuplicatedExtensionUri(extension.uri.clone());
+            return Err(NegotiateError::invalid(format!("{at}/uri"), fault));
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ fn right_parameters_pass_and_get_their_normal_form() {
 
 #[test]
 fn wrong_parameters_are_refused_at_the_field() {
-    let cases: [(&str, Value, &str); 26] = [
+    let cases: [(&str, Value, &str); 27] = [
         ("/mid", json!(""), "/mid"),
         ("/mid", json!("seventeen-letters"), "/mid"),
         ("/mid", json!("a b"), "/mid"),
@@ -68,6 +68,11 @@ fn wrong_parameters_are_refused_at_the_field() {
             "/encodings/0/scalabilityMode",
         ),
         ("/headerExtensions", json!([{ "uri": "urn:x", "id": 0 }]), "/headerExtensions/0/id"),
+        (
+            "/headerExtensions",
+            json!([{ "uri": "urn:x", "id": 1 }, { "uri": "urn:y", "id": 2 }, { "uri": "urn:x", "id": 4 }]),
+            "/headerExtensions/2/uri",
+        ),
         ("/headerExtensions", json!([{ "uri": "", "id": 1 }]), "/headerExtensions/0/uri"),
         (
             "/headerExtensions",

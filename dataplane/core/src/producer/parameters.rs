@@ -52,6 +52,12 @@ impl Producer {
         if let Some((_, id)) = twice.or_else(|| ids().enumerate().find(|(_, id)| *id == 0)) {
             return Err(format!("rtpParameters.headerExtensions: id {id} is 0 or comes twice"));
         }
+        let uris = || parameters.header_extensions.iter().map(|extension| &extension.uri);
+        if let Some((_, uri)) =
+            uris().enumerate().find(|(at, uri)| uris().take(*at).any(|u| u == *uri))
+        {
+            return Err(format!("rtpParameters.headerExtensions: {uri:?} has two ids"));
+        }
         let has = |kind: &str, parameter: &str| {
             media.rtcp_feedback.iter().any(|f| f.kind == kind && f.parameter == parameter)
         };

@@ -418,12 +418,15 @@ fn header_extensions_are_read_by_each_producers_own_ids() {
     let peer = &world.peers[alice];
     let told = peer.feedback.values().flatten().count();
     assert!(told + 80 > peer.arrived.len(), "{told} of {}", peer.arrived.len());
-    // One id for two extensions cannot be read.
-    let mut wrong = world.simulcast("wrong", 1);
-    wrong.mid = Some("w".into());
-    wrong.extensions.push((4, AbsSendTime));
-    let create = world.produce(alice, &wrong);
-    assert!(world.worker().apply_produce(&create).is_err());
+    // One id for two extensions cannot be read, and of two ids for one that are not both meant.
+    for one_more in [(4, VideoOrientation), (12, Mid)] {
+        let mut wrong = world.simulcast("wrong", 1);
+        wrong.mid = Some("w".into());
+        wrong.extensions.retain(|(_, kind)| *kind != VideoOrientation);
+        wrong.extensions.push(one_more);
+        let create = world.produce(alice, &wrong);
+        assert!(world.worker().apply_produce(&create).is_err());
+    }
 }
 
 /// Repairs under a new SSRC with each packet: nothing changes for who receives the track.
