@@ -103,6 +103,8 @@ pub struct Arrived {
     pub rtx: bool,
     /// Bytes of the packet, without what protects it.
     pub len: usize,
+    /// Bytes of its header.
+    pub header_len: usize,
 }
 
 /// One received track.
@@ -262,9 +264,9 @@ impl Producer {
         }
         stream.note_key_frame(&meta);
         // A layer's price is what a receiver of it would be sent: neither the padding and the repeats
-        // that publishers probe with, nor what is here already.
+        // that publishers probe with, nor what is here already, nor what RTX and RED put around it.
         if payload_len > 0 {
-            stream.meters[temporal].add(arrived.len, arrival.moment());
+            stream.meters[temporal].add(arrived.header_len + payload_len, arrival.moment());
             stream.temporal_max = stream.temporal_max.max(temporal as u8);
         }
         stream.fresh.add(payload_len);

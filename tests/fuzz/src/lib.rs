@@ -250,7 +250,7 @@ pub fn red(data: &[u8]) {
             extensions: Default::default(),
         };
         let newest = payload[unpacked.newest].to_vec();
-        let arrived = Arrived { stream: 0, rtx: false, len: payload.len() };
+        let arrived = Arrived { stream: 0, rtx: false, len: payload.len(), header_len: 0 };
         producer.receive(arrived, meta, buffer, &mut pool).expect("a number that is new");
         let history = &producer.streams[0].history;
         assert_eq!(history.len(), pool.lent());

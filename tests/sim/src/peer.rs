@@ -323,7 +323,7 @@ impl Peer {
         let mut bytes = vec![0; 2_000];
         let fields = Fields {
             marker: plain.marker,
-            padding: false,
+            padding: plain.padding > 0,
             payload_type: plain.payload_type,
             sequence_number: plain.index as u16,
             timestamp: plain.timestamp,
@@ -337,8 +337,12 @@ impl Peer {
         let header_len = header_len.expect("room for a header");
         let end = header_len + plain.payload.len();
         bytes[header_len..end].copy_from_slice(&plain.payload);
+        let body_len = plain.payload.len() + usize::from(plain.padding);
+        if plain.padding > 0 {
+            bytes[header_len + body_len - 1] = plain.padding;
+        }
         let index = PacketIndex(plain.index);
-        let len = self.seal.seal_rtp(&mut bytes, header_len, plain.payload.len(), index);
+        let len = self.seal.seal_rtp(&mut bytes, header_len, body_len, index);
         bytes.truncate(len);
         Outgoing { after: 0, bytes, transport_seq }
     }
@@ -359,6 +363,9 @@ impl Peer {
         let map = extension_map(track.map_or(&PUBLISHER_EXTENSIONS, |track| &track.extensions));
         let id = |kind| map.id(kind).expect("mapped");
         let mut header = HeaderWriter::begin(bytes, fields)?;
+        if plain.bare {
+            return header.finish();
+        }
         if let Some(mid) = &plain.mid {
             header.push(id(ExtensionKind::Mid), mid.as_bytes())?;
         }

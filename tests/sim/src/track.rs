@@ -50,6 +50,10 @@ pub struct Plain {
     pub playout_delay: Option<[u8; 3]>,
     /// Dependency descriptor.
     pub dependency: Option<Vec<u8>>,
+    /// No header extension is written.
+    pub bare: bool,
+    /// Bytes of RTP padding.
+    pub padding: u8,
     /// Payload.
     pub payload: Vec<u8>,
 }
@@ -69,6 +73,8 @@ pub struct Source {
     pub packets_per_frame: u16,
     /// Of each packet.
     pub payload_len: usize,
+    /// Bytes of RTP padding of each.
+    pub padding: u8,
     /// Next packet's index.
     pub index: u64,
     /// Next retransmission's index.
@@ -109,6 +115,7 @@ impl Source {
             enabled: true,
             packets_per_frame: 3,
             payload_len: 1_000,
+            padding: 0,
             index,
             rtx_index: 100,
             timestamp_offset: ssrc.wrapping_mul(0x9e37_79b9),
@@ -303,6 +310,8 @@ impl Track {
                         frame as u16,
                     )
                 }),
+                bare: false,
+                padding: source.padding,
                 payload,
             });
             source.index += 1;

@@ -25,6 +25,7 @@ use crate::{
             BLOCK_BYTES_MAX, Blocks, EARLIER_HEADER_BYTES, NEWEST_HEADER_BYTES, OFFSET_MAX,
             earlier_header, newest_header,
         },
+        rtp::FIXED_HEADER_BYTES,
     },
 };
 
@@ -211,6 +212,7 @@ impl Producer {
             nack.receive(seq, false, false, meta.arrival);
         }
         stream.counters.repaired += 1;
+        stream.meters[0].add(FIXED_HEADER_BYTES + len, meta.arrival.moment());
         stream.fresh.add(len);
         self.push_fresh(Fresh { stream: index, seq, rtx: false });
         true

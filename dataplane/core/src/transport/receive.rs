@@ -413,7 +413,8 @@ impl Worker {
             info: crate::wire::PayloadInfo::default(),
             extensions: forwarded,
         };
-        let arrived = Arrived { stream: found.stream, rtx: found.rtx, len: plain_len };
+        let header_len = header.header_len();
+        let arrived = Arrived { stream: found.stream, rtx: found.rtx, len: plain_len, header_len };
         let result = producer.receive(arrived, meta, buffer, &mut self.pool);
         let streams_changed = producer.take_streams_changed();
         let (is_observed, is_ranked) = (!producer.observed.is_empty(), producer.voice.is_some());

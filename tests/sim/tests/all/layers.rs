@@ -6,7 +6,7 @@ use ironcast_protocol::{
     command::{SetPreferredLayers, SetPriority, SetTransportBitrates},
     media::Layers,
 };
-use ironcast_sim::{World, world::Want};
+use ironcast_sim::{World, track::Plain, world::Want};
 
 /// A publisher of three layers and a receiver that has the highest: about 100, 350 and 1,100 kb/s.
 fn watched(seed: u64) -> (World, usize, usize, u32) {
@@ -382,6 +382,49 @@ fn probing_does_not_count_as_what_a_layer_costs() {
     let now = world.now;
     let stats = world.worker().producer_stats("camera", now).unwrap();
     assert!(stats.iter().all(|stats| stats.stream.bitrate < 1_400_000));
+}
+
+/// Nor is padding, behind payloads or alone: nobody is sent it.
+#[test]
+fn padding_does_not_count_as_what_a_layer_costs() {
+    let mut world = World::new(731);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    let mut track = world.simulcast("camera", 3);
+    for source in &mut track.sources {
+        source.payload_len = 100;
+    }
+    // About 170 kb/s, and 480 with its padding.
+    track.sources[2].padding = 255;
+    world.publish(alice, track);
+    let now = world.now;
+    let set = SetTransportBitrates {
+        id: "bob".into(),
+        max_outgoing_bps: Some(250_000),
+        ..SetTransportBitrates::default()
+    };
+    world.worker().apply_bitrates(&set, now).unwrap();
+    let ssrc = world.consume(bob, "camera");
+    world.run(6 * SECOND);
+    for number in 0..90 {
+        let track = world.peers[alice].track("camera");
+        let source = &mut track.sources[2];
+        let sent = source.sent.values().next_back().unwrap().0.clone();
+        let (index, marker, bare) = (source.index, false, number % 2 == 0);
+        let alone = Plain { index, marker, bare, padding: 224, payload: Vec::new(), ..sent };
+        source.index += 1;
+        let outgoing = world.peers[alice].seal_plain(&alone, world.now);
+        assert_eq!(outgoing.bytes[0], if bare { 0xa0 } else { 0xb0 });
+        world.send(alice, outgoing.bytes);
+        world.run(SECOND / 30);
+        assert_eq!(layer(&mut world, bob, ssrc), 2);
+    }
+    world.assert_no_faults();
+    assert_eq!(world.peers[bob].inbox(ssrc).holes(), []);
+    let now = world.now;
+    let stats = world.worker().producer_stats("camera", now).unwrap();
+    let top = &stats[2].stream;
+    assert!((140_000..200_000).contains(&top.bitrate), "{}", top.bitrate);
+    assert_eq!(top.packets_discarded, 0);
 }
 
 /// A publisher that may be silent (`dtx`): a layer that rests for some seconds has not been left.

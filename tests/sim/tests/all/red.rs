@@ -295,6 +295,21 @@ fn red_of_a_plain_transport_that_is_none_is_counted() {
     assert_eq!(world.counter("history_packets"), 1);
 }
 
+/// What a voice costs is what it costs who takes Opus, however it is published.
+#[test]
+fn redundancy_does_not_count_as_what_a_voice_costs() {
+    let rates = [0, 2].map(|levels| {
+        let mut world = World::new(2_358);
+        let alice = world.join("alice");
+        world.publish_voice(alice, "mic", levels);
+        world.run(5 * SECOND);
+        let now = world.now;
+        world.worker().producer_stats("mic", now).unwrap()[0].stream.bitrate
+    });
+    assert!(rates[0] > 50_000, "{rates:?}");
+    assert!(rates[0].abs_diff(rates[1]) < rates[0] / 50, "{rates:?}");
+}
+
 /// A plain transport takes RED: each packet has the one before it, and a repeat is the same bytes.
 #[test]
 fn a_plain_transport_takes_red() {

@@ -83,7 +83,8 @@ fn receive(producer: &mut Producer, pool: &mut Pool, seq: u32, bytes: &[u8]) -> 
         Ok(unpacked) => {
             let mut meta = meta(seq, named.1, unpacked.newest.len() as u16);
             meta.payload_offset = unpacked.newest.start as u16;
-            let arrived = crate::producer::Arrived { stream: 0, rtx: false, len: bytes.len() };
+            let arrived =
+                crate::producer::Arrived { stream: 0, rtx: false, len: bytes.len(), header_len: 0 };
             let _ = producer.receive(arrived, meta, buffer, pool);
         }
         Err(_) => pool.give(buffer),
