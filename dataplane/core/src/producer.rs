@@ -259,6 +259,10 @@ impl Producer {
         let (seq, payload_len) = (meta.seq, usize::from(meta.payload_len));
         let temporal = usize::from(meta.info.temporal_layer).min(TEMPORAL_LAYERS - 1);
         if let Err(reason) = stream.history.insert(meta, buffer, pool) {
+            // Publishers probe for bandwidth with repeats of what is here.
+            if arrived.rtx {
+                return Err(Discard::RtxUseless);
+            }
             stream.counters.discarded += 1;
             return Err(reason);
         }
@@ -497,3 +501,6 @@ impl Producer {
         self.streams.iter().map(|stream| stream.score).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -382,6 +382,9 @@ fn probing_does_not_count_as_what_a_layer_costs() {
     let now = world.now;
     let stats = world.worker().producer_stats("camera", now).unwrap();
     assert!(stats.iter().all(|stats| stats.stream.bitrate < 1_400_000));
+    // Nor is anything of it lost for anybody.
+    assert!(stats.iter().any(|stats| stats.stream.packets_retransmitted > 2_000));
+    assert!(stats.iter().all(|stats| stats.stream.packets_discarded == 0));
 }
 
 /// Nor is padding, behind payloads or alone: nobody is sent it.
