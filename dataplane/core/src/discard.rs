@@ -64,6 +64,8 @@ discards! {
     RtpUnknownPayloadType => "rtp_unknown_payload_type",
     /// RED (RFC 2198) whose lengths are not the payload's, or with more blocks than anybody sends.
     RedMalformed => "red_malformed",
+    /// A payload whose descriptor is cut short or contradicts itself: nobody could decode it.
+    PayloadMalformed => "payload_malformed",
     /// Retransmission of something not asked for, empty, or already here.
     RtxUseless => "rtx_useless",
     /// The producer is paused.

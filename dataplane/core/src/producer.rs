@@ -220,8 +220,8 @@ impl Producer {
         }
         let start = usize::from(meta.payload_offset);
         let payload = &buffer[start..start + usize::from(meta.payload_len)];
-        meta.info = if payload.is_empty() {
-            PayloadInfo::default()
+        let described = if payload.is_empty() {
+            Some(PayloadInfo::default())
         } else {
             let value = meta.extensions.dependency_descriptor;
             let dependency = value.filter(|_| self.codec.has_dependencies());
@@ -229,8 +229,9 @@ impl Producer {
                 let value = &buffer[usize::from(at)..usize::from(at) + usize::from(len)];
                 stream.dependencies.read(value, meta.seq)
             });
-            describe(self.codec, payload, dependency.as_ref()).unwrap_or_default()
+            describe(self.codec, payload, dependency.as_ref())
         };
+        meta.info = described.unwrap_or_default();
         if self.has_parameter_sets {
             meta.info.key_frame |= match self.codec {
                 Codec::H264 => h264::begins_idr(payload),
@@ -249,6 +250,12 @@ impl Producer {
         }
         if meta.info.key_frame {
             stream.key_frames.receive_key_frame();
+        }
+        // It came, and is not asked for; its receivers see a hole, and no frame that looks whole.
+        if described.is_none() {
+            pool.give(buffer);
+            stream.counters.discarded += 1;
+            return Err(Discard::PayloadMalformed);
         }
         if self.paused {
             pool.give(buffer);

@@ -69,13 +69,13 @@ fn obu(bytes: &[u8], info: &mut PayloadInfo) {
     }
 }
 
-/// AV1 specification, section 4.10.5; lengths above what a packet can hold are refused.
+/// AV1 specification, section 4.10.5: up to eight bytes, of which the last may add nothing.
 fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value = 0usize;
-    for (index, &byte) in bytes.iter().take(3).enumerate() {
-        value |= usize::from(byte & 0x7f) << (7 * index);
+    let mut value = 0u64;
+    for (index, &byte) in bytes.iter().take(8).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            return Some((value, index + 1));
+            return Some((usize::try_from(value).ok()?, index + 1));
         }
     }
     None
@@ -107,6 +107,15 @@ mod tests {
         for payload in [&[][..], &[0x00], &[0x00, 5, 1], &[0x00, 0x80], &[0x20, 0xff, 0xff, 0xff]] {
             assert_eq!(describe(payload, None), None, "{payload:x?}");
         }
+    }
+
+    #[test]
+    fn a_length_may_be_longer_than_it_need_be() {
+        let padded = [0x20, 0x83, 0x80, 0x80, 0x00, 0x08, 0, 0, 0x30, 1, 2];
+        assert!(describe(&padded, None).unwrap().key_frame);
+        let largest = [&[0x20][..], &[0xff; 7], &[0x7f, 1]].concat();
+        assert_eq!(describe(&largest, None), None);
+        assert_eq!(describe(&[&[0x20][..], &[0x80; 8], &[0, 1]].concat(), None), None);
     }
 
     #[test]
