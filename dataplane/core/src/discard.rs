@@ -80,6 +80,8 @@ discards! {
     RtcpMalformed => "rtcp_malformed",
     /// RTCP about streams that are not there.
     RtcpUnknownStream => "rtcp_unknown_stream",
+    /// A sender report with an RTP time that its stream's packets cannot have.
+    RtcpWrongTime => "rtcp_wrong_time",
     /// A table, queue or pool is full.
     LimitReached => "limit_reached",
     /// No slab was free for the output.

@@ -6,6 +6,7 @@ use ironcast_protocol::media::RtpEncoding;
 
 use crate::{
     Arrival, MS, Nanos, SECOND,
+    consumer::rtp_units,
     dependencies::Dependencies,
     heard::LEAD_IN,
     key_frame::KeyFrameRequests,
@@ -36,6 +37,9 @@ const LEFT_BEHIND_AFTER_DTX: Nanos = 5 * SECOND;
 const SETTLED_AFTER: Nanos = 500 * MS;
 /// Frames of a stream whose times are kept.
 pub(super) const FRAMES: usize = 4;
+/// A sender report's RTP time lies no further than this from where its stream's last frame, and the time
+/// since, put it: senders run ahead of their packets, or behind, by what they buffer.
+const RTP_TIME_FAR_SECONDS: u32 = 10;
 /// Temporal layers that are told apart.
 pub const TEMPORAL_LAYERS: usize = 4;
 /// Extended numbers begin one turn of the wheel up, so that a packet from before the first one
@@ -232,6 +236,26 @@ impl Stream {
     #[must_use]
     pub fn may_change(&self, arrival: Arrival, spacing: Nanos) -> bool {
         self.changed_at.is_none_or(|at| arrival.since(at) >= spacing)
+    }
+
+    /// True when its packets may have that RTP time at that moment: it is not another stream's, and not
+    /// nonsense. Before the first frame nothing is known.
+    #[must_use]
+    pub fn may_have(&self, rtp: u32, at: Arrival, clock_rate: u32) -> bool {
+        let Some(frame) = self.frames[0] else { return true };
+        let (since, until) = (at.since(frame), frame.since(at));
+        let expected = self
+            .frame_timestamp
+            .wrapping_add(rtp_units(since, clock_rate))
+            .wrapping_sub(rtp_units(until, clock_rate));
+        let far = rtp.wrapping_sub(expected).cast_signed().unsigned_abs();
+        far <= clock_rate.saturating_mul(RTP_TIME_FAR_SECONDS)
+    }
+
+    /// The newest sender report, unless its stream's time has jumped since, as it may behind a pause.
+    #[must_use]
+    pub fn believed_report(&self, clock_rate: u32) -> Option<SenderReport> {
+        self.sender_report.filter(|report| self.may_have(report.rtp, report.arrival, clock_rate))
     }
 
     /// True when nothing came for so long.

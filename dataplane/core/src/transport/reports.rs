@@ -209,11 +209,18 @@ impl Worker {
         let unix = arrival + self.unix_offset_ns;
         let transport = self.transports.get_mut(key).ok_or(Discard::UnknownSource)?;
         let found = transport.demux.by_ssrc(info.ssrc).ok_or(Discard::RtcpUnknownStream)?;
-        if found.rtx || !transport.clocks.receive(found.producer, info.ntp, unix) {
+        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
+        if found.rtx {
             return Ok(());
         }
-        let producer = self.producers.get_mut(found.producer).ok_or(Discard::RtcpUnknownStream)?;
-        producer.streams[usize::from(found.stream)].sender_report =
+        let stream = &mut producer.streams[usize::from(found.stream)];
+        if !stream.may_have(info.rtp_timestamp, arrival, producer.clock_rate) {
+            return Err(Discard::RtcpWrongTime);
+        }
+        if !transport.clocks.receive(found.producer, info.ntp, unix) {
+            return Ok(());
+        }
+        stream.sender_report =
             Some(SenderReport { ntp: info.ntp, rtp: info.rtp_timestamp, arrival });
         Ok(())
     }
@@ -421,7 +428,8 @@ impl Worker {
             return;
         };
         let source = consumer.current.and_then(|at| producer.streams.get(usize::from(at)));
-        let Some(report) = source.and_then(|stream| stream.sender_report) else {
+        let report = source.and_then(|stream| stream.believed_report(producer.clock_rate));
+        let Some(report) = report else {
             return;
         };
         let source = self.transports.get(producer.transport);

@@ -390,6 +390,63 @@ fn a_track_without_a_wall_clock_spoils_no_other_track() {
     }
 }
 
+/// A sender report with the right wall time, and an RTP time that is none of its track's: 0, the other
+/// track's, or its own of an hour ago. Some come before the first packet, some behind a pause.
+#[test]
+fn a_report_with_an_rtp_time_of_something_else_spoils_nothing() {
+    for lie in 0..3 {
+        let mut world = World::new(543);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_video(alice, "camera", Codec::Vp8).muted = true;
+        world.publish_audio(alice, "mic");
+        let (video, audio) = (world.consume(bob, "camera"), world.consume(bob, "mic"));
+        world.peers[alice].sender_reports = false;
+        let report = |world: &mut World, is_lie: bool| {
+            let (now, ntp) = (world.now, world.peers[alice].ntp(world.now));
+            let audio = world.peers[alice].track("mic").sources[0].timestamp(now, 48_000);
+            let source = &world.peers[alice].track("camera").sources[0];
+            let (ssrc, right) = (source.ssrc, source.timestamp(now, 90_000));
+            let wrong = [0, audio, right.wrapping_sub(3_600 * 90_000)][lie];
+            let rtp_timestamp = if is_lie { wrong } else { right };
+            let info = rtcp::SenderInfo { ssrc, ntp, rtp_timestamp, ..Default::default() };
+            let bytes = world.peers[alice].seal_rtcp(|w| w.sender_report(&info, &[]));
+            world.send(alice, bytes);
+            world.run(SECOND);
+        };
+        report(&mut world, true);
+        world.peers[alice].track("camera").muted = false;
+        world.run(3 * SECOND);
+        for second in 0..30 {
+            report(&mut world, second % 3 != 0);
+        }
+        let counted = world.discarded(ironcast_core::Discard::RtcpWrongTime);
+        assert_eq!(counted, 20, "{lie}");
+        // The clock of the track goes on through a pause, and begins elsewhere behind another.
+        for jump in [0, 900_000_000] {
+            world.peers[alice].track("camera").muted = true;
+            (0..40).for_each(|_| report(&mut world, true));
+            let source = &mut world.peers[alice].track("camera").sources[0];
+            source.timestamp_offset = source.timestamp_offset.wrapping_add(jump);
+            world.peers[alice].track("camera").muted = false;
+            world.run(2 * SECOND);
+            (0..5).for_each(|_| report(&mut world, false));
+        }
+        world.assert_no_faults();
+        assert!(world.peers[bob].inbox(audio).got.len() > 1_000);
+        let inbox = world.peers[bob].inbox(video);
+        assert!(inbox.sender_reports.len() > 50, "{lie}");
+        let errors = capture_errors(inbox);
+        assert!(errors.len() > 1_000);
+        let (way, five) = ((20 * MS).cast_signed(), (5 * MS).cast_signed());
+        let near = |error: &&i64| (**error - way).abs() <= five;
+        // What was sent just behind the jump has the report before it.
+        let far = errors.iter().filter(|error| !near(error)).count();
+        assert!(far < 4 * 90, "{lie}: {far} of {}: {:?}", errors.len(), spread(&errors));
+        let last = errors.len() - 100;
+        assert_eq!(errors[last..].iter().filter(near).count(), 100, "{lie}");
+    }
+}
+
 /// A browser reports under another SSRC for each of its tracks, received ones too: whoever came last
 /// is heard, however many there were, and what came once is not taken again.
 #[test]
