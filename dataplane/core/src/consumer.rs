@@ -352,6 +352,12 @@ impl Consumer {
         self.is_starved || self.is_left_out
     }
 
+    /// True while its receiver gets what comes.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        !self.paused && !self.is_withheld() && !self.timeline.is_used_up()
+    }
+
     /// Which streams' packets it may send now: what it follows, what it is to follow, and for a while
     /// what it followed before, whose holes may still be filled. Kept in [`Self::streams`].
     pub fn follow(&mut self, now: Nanos) -> u8 {

@@ -317,10 +317,12 @@ impl Worker {
             consumer.asked.plis += 1;
         }
         // Who gets nothing needs no key frame.
-        let stream = consumer.current.or(consumer.target).filter(|_| !consumer.is_withheld());
-        if consumer.take_key_frame_wish(fir)
-            && let Some(stream) = stream
+        let stream = consumer.current.or(consumer.target).filter(|_| consumer.is_sent());
+        // A FIR that leads to nothing is not remembered: its repetition may lead to something.
+        if let Some(stream) = stream
             && let Some(producer) = self.producers.get_mut(producer_key)
+            && !producer.paused
+            && consumer.take_key_frame_wish(fir)
         {
             let wish = consumer.want_repair(arrival.moment());
             producer.request_key_frame(stream, wish, arrival.moment());

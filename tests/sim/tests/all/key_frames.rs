@@ -291,3 +291,69 @@ fn temporal_layers_come_back_whatever_the_stream_shows() {
         world.assert_no_faults();
     }
 }
+
+fn ask(world: &mut World, peer: usize, ssrc: u32, fir: Option<u8>) {
+    let bytes = world.peers[peer].seal_rtcp(|w| match fir {
+        Some(number) => w.full_intra(5, &[(ssrc, number)]),
+        None => w.picture_loss(5, ssrc),
+    });
+    world.send(peer, bytes);
+    world.run(3 * SECOND);
+}
+
+/// A key frame costs everybody: who gets nothing has none made.
+#[test]
+fn a_paused_receiver_asks_for_nothing() {
+    let mut world = World::new(400);
+    let (alice, bob, carol) = (world.join("alice"), world.join("bob"), world.join("carol"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let bobs = world.consume(bob, "camera");
+    let carols = world.consume(carol, "camera");
+    world.run(3 * SECOND);
+    let now = world.now;
+    world.worker().apply_pause_consumer("bob/camera", true, now).unwrap();
+    world.run(3 * SECOND);
+    let before = asked(&mut world, alice, "camera");
+    for fir in [None, Some(1), None, Some(2)] {
+        ask(&mut world, bob, bobs, fir);
+    }
+    assert_eq!(asked(&mut world, alice, "camera"), before);
+    ask(&mut world, carol, carols, None);
+    assert_eq!(asked(&mut world, alice, "camera"), before + 1);
+}
+
+/// A FIR is repeated with its number (RFC 5104 section 4.3.1.2): what led to nothing when it was said
+/// first leads to something when it can.
+#[test]
+fn a_fir_that_led_to_nothing_is_heard_when_it_is_repeated() {
+    for case in ["before the first stream", "paused", "producer paused"] {
+        let mut world = World::new(401);
+        let (alice, bob) = (world.join("alice"), world.join("bob"));
+        world.publish_simulcast(alice, "camera", 2);
+        let ssrc = world.consume(bob, "camera");
+        let pause = |world: &mut World, paused| {
+            let now = world.now;
+            let worker = world.worker();
+            match case {
+                "paused" => worker.apply_pause_consumer("bob/camera", paused, now).map(drop),
+                "producer paused" => worker.apply_pause_producer("camera", paused).map(drop),
+                _ => return,
+            }
+            .unwrap();
+        };
+        let muted = case == "before the first stream";
+        world.peers[alice].track("camera").muted = muted;
+        world.run(3 * SECOND);
+        pause(&mut world, true);
+        ask(&mut world, bob, ssrc, Some(7));
+        pause(&mut world, false);
+        world.peers[alice].track("camera").muted = false;
+        world.run(5 * SECOND);
+        assert!(world.peers[bob].inbox(ssrc).frames().len() > 60, "{case}");
+        let before = asked(&mut world, alice, "camera");
+        for _ in 0..2 {
+            ask(&mut world, bob, ssrc, Some(7));
+            assert_eq!(asked(&mut world, alice, "camera"), before + 1, "{case}");
+        }
+    }
+}
