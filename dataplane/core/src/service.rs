@@ -106,13 +106,17 @@ impl Worker {
             let source = &mut producer.streams[stream];
             let Some(ssrc) = source.ssrc else { continue };
             let mut key_frame = source.key_frames.take_due(now);
+            let mut is_given_up = false;
             if let Some(nack) = source.nack.as_mut().filter(|_| !paused) {
                 nack.due(now, retry, &mut missing);
-                if nack.take_key_frame_request() && producer.kind == MediaKind::Video {
-                    source.key_frames.request(Wish::RepairAgain, 0, now);
-                    key_frame |= source.key_frames.take_due(now);
-                }
+                is_given_up = nack.take_key_frame_request() && producer.kind == MediaKind::Video;
             }
+            if is_given_up && producer.is_watched(stream) {
+                let requests = &mut producer.streams[stream].key_frames;
+                requests.request(Wish::RepairAgain, 0, now);
+                key_frame |= requests.take_due(now);
+            }
+            let source = &mut producer.streams[stream];
             let repairs = source.nack.is_some() && !paused;
             missing.extend(source.take_lost_tail(now).filter(|_| repairs));
             if !missing.is_empty() {

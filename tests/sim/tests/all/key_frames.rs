@@ -357,3 +357,27 @@ fn a_fir_that_led_to_nothing_is_heard_when_it_is_repeated() {
         }
     }
 }
+
+/// A stream that so much is missing of that nobody asks for it any more begins again at a key frame, if
+/// anybody watches it.
+#[test]
+fn a_gap_asks_for_a_key_frame_only_where_somebody_watches() {
+    let mut world = World::new(402);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_simulcast(alice, "camera", 3);
+    world.consume(bob, "camera");
+    world.run(6 * SECOND);
+    let layers = Layers { spatial: 0, temporal: 2 };
+    let (set, now) = (SetPreferredLayers { id: "bob/camera".into(), layers }, world.now);
+    world.worker().apply_preferred_layers(&set, now).unwrap();
+    world.run(5 * SECOND);
+    for (stream, expected) in [(2, 0), (0, 1)] {
+        let source = &mut world.peers[alice].track("camera").sources[stream];
+        let before = source.asked.len();
+        source.index += 2_000;
+        world.run(2 * SECOND);
+        let asked = world.peers[alice].track("camera").sources[stream].asked.len() - before;
+        assert_eq!(asked, expected, "stream {stream}");
+    }
+    assert!(world.peers[alice].track("camera").sources[2].enabled);
+}
