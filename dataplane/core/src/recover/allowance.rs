@@ -50,6 +50,13 @@ impl Allowance {
         self.bytes > 0
     }
 
+    /// True while half of what can be repeated at once is left: what nobody has asked for yet takes no more,
+    /// so that requests find some.
+    #[must_use]
+    pub fn is_half_left(&self) -> bool {
+        self.bytes > self.burst_bytes / 2
+    }
+
     /// So much was repeated.
     pub fn spend(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes as i64);
@@ -84,6 +91,28 @@ mod tests {
         near(repeated(2_000_000, false), 1_000_000);
         near(repeated(2_000_000, true), 250_000);
         near(repeated(40_000, true), RATE_MIN_BPS);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_leaves_half_of_it() {
+        let (mut allowance, mut bytes) = (Allowance::default(), 0);
+        for now in (1..60_000).map(|n| n * MS) {
+            allowance.fill(400_000, false, now);
+            while allowance.is_half_left() {
+                allowance.spend(1_200);
+                bytes += 1_200;
+            }
+        }
+        // What filled in a minute, and the first half.
+        let filled = 200_000 * 60 / 8 + 32_000;
+        assert!((filled..filled * 101 / 100).contains(&bytes), "{bytes}");
+        // Requests find the other one.
+        let mut asked = 0;
+        while allowance.is_left() {
+            allowance.spend(1_000);
+            asked += 1_000;
+        }
+        assert!(asked >= 31_000, "{asked}");
     }
 
     #[test]

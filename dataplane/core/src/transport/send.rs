@@ -16,6 +16,7 @@ use crate::{
     srtp::SealJob,
     template::HeaderFields,
     timeline::Rewritten,
+    transport::Transport,
     wire::{Codec, extension::abs_send_time, vp8},
     worker::Worker,
 };
@@ -43,6 +44,9 @@ struct Out<'a> {
     abs_send_time: u32,
     /// Packets that were skipped because they have waited for too long.
     late: u64,
+    /// The last packet of the newest frame that was written, where it is to be sent twice: an earlier
+    /// frame has one behind it, which shows what is missing.
+    tail: Option<SentSeq>,
 }
 
 impl Worker {
@@ -68,11 +72,13 @@ impl Worker {
                 [0, a, b, c]
             }),
             late: 0,
+            tail: None,
         });
-        if !transport.resends.is_empty() {
+        let mut repeats = std::mem::take(&mut transport.resends);
+        if !repeats.is_empty() {
             transport.fill_allowance(now);
         }
-        for (key, seq) in transport.resends.drain(..) {
+        for (key, seq) in repeats.drain(..) {
             let Some(consumer) = self.consumers.get_mut(key) else {
                 continue;
             };
@@ -86,15 +92,11 @@ impl Worker {
                 out.batch.work(REPEAT_BYTES_MIN);
                 continue;
             }
-            out.batch.class = out.way.class_of(consumer.kind);
-            let len = resend(out, consumer, producer, seq, now);
-            transport.allowance.spend(len.max(REPEAT_BYTES_MIN));
-            out.batch.work(REPEAT_BYTES_MIN);
-            self.counters.retransmitted += u64::from(len > 0);
-            transport.traffic.rtx_sent.add(len, now);
-            transport.traffic.sent.add(len, now);
+            self.counters.retransmitted += repeat(out, transport, consumer, producer, seq, now);
         }
-        for key in transport.pending.drain(..) {
+        transport.resends = repeats;
+        let mut pending = std::mem::take(&mut transport.pending);
+        for key in pending.drain(..) {
             let Some(consumer) = self.consumers.get_mut(key) else {
                 continue;
             };
@@ -108,13 +110,39 @@ impl Worker {
             self.counters.forwarded += packets;
             transport.traffic.rtp_sent.add(bytes, now);
             transport.traffic.sent.add(bytes, now);
+            if let Some(seq) = out.tail.take() {
+                transport.fill_allowance(now);
+                if transport.allowance.is_half_left() {
+                    let sent = repeat(out, transport, consumer, producer, seq, now);
+                    self.counters.retransmitted += sent;
+                }
+            }
         }
         let late = out.map_or(0, |out| out.late);
+        transport.pending = pending;
         if late > 0 {
             self.late_at = now;
             self.discards.add(Discard::OutputLate, late);
         }
     }
+}
+
+/// One packet once more, counted. Returns how many that are: 0 when nothing is sent.
+fn repeat(
+    out: &mut Out<'_>,
+    transport: &mut Transport,
+    consumer: &mut Consumer,
+    producer: &Producer,
+    seq: SentSeq,
+    now: Nanos,
+) -> u64 {
+    out.batch.class = out.way.class_of(consumer.kind);
+    let len = resend(out, consumer, producer, seq, now);
+    transport.allowance.spend(len.max(REPEAT_BYTES_MIN));
+    out.batch.work(REPEAT_BYTES_MIN);
+    transport.traffic.rtx_sent.add(len, now);
+    transport.traffic.sent.add(len, now);
+    u64::from(len > 0)
 }
 
 /// What a consumer has not had of its producer's fresh packets: choose, renumber, write.
@@ -147,7 +175,7 @@ fn forward(
     {
         restarted = Some(index);
         for stored in stream.history.from(first) {
-            let len = forward_one(out, consumer, producer, index, stored, now);
+            let len = forward_one(out, consumer, producer, index, stored);
             packets += u64::from(len > 0);
             bytes += len;
         }
@@ -160,7 +188,7 @@ fn forward(
         let Some(stored) = history.packet(fresh.seq) else {
             continue;
         };
-        let len = forward_one(out, consumer, producer, fresh.stream, stored, now);
+        let len = forward_one(out, consumer, producer, fresh.stream, stored);
         packets += u64::from(len > 0);
         bytes += len;
     }
@@ -224,7 +252,6 @@ fn forward_one(
     producer: &Producer,
     stream: u8,
     stored: &Stored,
-    now: Nanos,
 ) -> usize {
     let Some(rewritten) = consumer.choose(stream, stored, &producer.streams) else {
         return 0;
@@ -246,7 +273,7 @@ fn forward_one(
     }
     consumer.sent.payload_bytes += u64::from(stored.meta.payload_len) + redundancy.bytes() as u64;
     if stored.meta.marker && consumer.repeats_tails() {
-        resend(out, consumer, producer, rewritten.seq, now);
+        out.tail = out.tail.max(Some(rewritten.seq));
     }
     len
 }

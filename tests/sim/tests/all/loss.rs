@@ -1,7 +1,10 @@
 //! Losses on both sides are repaired, and whatever happens no packet index is sealed twice with
 //! different bytes (the world's witness panics when one is).
 
-use ironcast_core::{MS, SECOND, wire::Codec};
+use ironcast_core::{
+    MS, SECOND,
+    wire::{Codec, rtcp::ReportBlock},
+};
 use ironcast_sim::{Network, World, world::Want};
 
 #[test]
@@ -54,6 +57,37 @@ fn without_rtx_a_repeat_is_the_same_packet() {
         // The witness has seen the repeats: same index, same bytes.
         assert!(world.counter("rtp_retransmitted") > 20);
     }
+}
+
+/// Where losses are some, each frame's last packet is sent twice. Figures know of those repeats, and they
+/// leave room for what is asked for.
+#[test]
+fn the_last_packets_of_frames_that_are_sent_twice_are_in_the_figures() {
+    let mut world = World::new(118);
+    let (alice, bob) = (world.join("alice"), world.join("bob"));
+    world.publish_video(alice, "camera", Codec::Vp8);
+    let ssrc = world.consume(bob, "camera");
+    // He reports 6 % of losses, and has none.
+    world.peers[bob].reports = false;
+    for _ in 0..30 {
+        let block = ReportBlock { ssrc, fraction_lost: 15, ..ReportBlock::default() };
+        let bytes = world.peers[bob].seal_rtcp(|w| w.receiver_report(1, &[block]));
+        world.send(bob, bytes);
+        world.run(SECOND);
+    }
+    world.peers[alice].track("camera").muted = true;
+    world.run(SECOND);
+    world.assert_no_faults();
+    let got = world.peers[bob].inbox(ssrc).retransmissions;
+    assert!(got > 700, "{got}");
+    assert_eq!(world.counter("rtp_retransmitted"), got);
+    let now = world.now;
+    let stats = world.worker().consumer_stats("bob/camera", now).unwrap().outbound;
+    assert_eq!(stats.packets_retransmitted, got);
+    let bytes = world.worker().transport_stats("bob", now).unwrap();
+    assert!((got * 1_020..got * 1_090).contains(&bytes.rtx_bytes_sent), "{bytes:?}");
+    assert!(bytes.bytes_sent > bytes.rtp_bytes_sent + bytes.rtx_bytes_sent);
+    assert_eq!(world.counter("rtp_repeats_refused"), 0);
 }
 
 #[test]
