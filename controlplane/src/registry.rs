@@ -166,6 +166,9 @@ pub struct Transport {
     /// MIDs of its consumers, those on their way included.
     pub mids: BTreeSet<String>,
     pub next_mid: u32,
+    /// SSRCs of its consumers go on here: in a row, so that the dataplane remembers those that are used
+    /// up as some runs.
+    pub next_ssrc: u32,
     /// What it last carried, both ways, bits per second; known where that is limited.
     pub bps: u64,
     /// Of the producers whose client gives none: those of one peer are played in step.
@@ -195,6 +198,7 @@ impl Transport {
             consumers: BTreeSet::new(),
             mids: BTreeSet::new(),
             next_mid: 0,
+            next_ssrc: rand::random(),
             bps: 0,
             cname,
             srtp_profile: None,

@@ -16,7 +16,7 @@ use ironcast_protocol::{Command, Reply, WorkerId, command, media, snapshot::Reso
 
 use super::{
     done, id_or_new,
-    producers::free_ssrcs,
+    producers::next_ssrcs,
     routers::check_rate,
     single::{self, named},
 };
@@ -250,7 +250,9 @@ fn commit(
     } else {
         (transport.next_mid, None)
     };
-    let (parameters, wire) = negotiated.with(mid, free_ssrcs(router, negotiated.ssrcs()));
+    let ssrc = next_ssrcs(router, transport, negotiated.ssrcs());
+    let next_ssrc = ssrc.wrapping_add(negotiated.ssrcs() as u32);
+    let (parameters, wire) = negotiated.with(mid, ssrc);
     let info = describe(transport, producer, wanted, (parameters, negotiated.is_pipe));
     let note = ConsumerNote {
         common: wanted.common.clone(),
@@ -273,6 +275,7 @@ fn commit(
     if let Some(transport) = state.registry.transports.get_mut(&info.transport_id) {
         // Also when the dataplane refuses: a client must never see a MID again on another track.
         transport.next_mid = next_mid;
+        transport.next_ssrc = next_ssrc;
         transport.mids.extend(info.rtp_parameters.mid.clone());
     }
     let made = (wanted.common.hash, wanted.far_producer_id.clone());
@@ -291,6 +294,10 @@ fn consumed(
         Ok(Reply::Consumed(consumed)) => consumed,
         other => {
             state.registry.free_mid(&info.transport_id, info.rtp_parameters.mid.as_deref());
+            // What the dataplane knows as used up may go on behind these SSRCs.
+            if let Some(transport) = state.registry.transports.get_mut(&info.transport_id) {
+                transport.next_ssrc = rand::random();
+            }
             let refused = |problem: Problem| problem.about("/producerId");
             return Err(other.map_or_else(refused, |reply| unexpected(&reply)));
         }

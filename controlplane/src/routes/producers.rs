@@ -265,6 +265,12 @@ pub fn free_ssrcs(router: &Router, count: usize) -> u32 {
     }
 }
 
+/// The same for a consumer: those behind the last ones of its transport, if nobody has them.
+pub fn next_ssrcs(router: &Router, transport: &Transport, count: usize) -> u32 {
+    let next = transport.next_ssrc;
+    if are_free(router, next, count) { next } else { free_ssrcs(router, count) }
+}
+
 fn are_free(router: &Router, first: u32, count: usize) -> bool {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     let Some(end) = first.checked_add(count) else { return false };

@@ -155,6 +155,29 @@ async fn the_dataplane_gets_final_parameters() {
     assert_eq!((ssrcs.len(), unique.len()), (5, 5), "{ssrcs:?}");
 }
 
+/// What a transport has used up is then one run in the dataplane's memory, however long it lasts.
+#[tokio::test]
+async fn consumers_of_a_transport_have_ssrcs_in_a_row() {
+    let stage = Stage::new().await;
+    stage.call_of_two("room").await;
+    for number in 0..40 {
+        let id = format!("again-{number}");
+        let producer = ["room-mic", "room-cam"][number % 2];
+        let body = json!({ "id": id, "transportId": "room-bob-recv", "producerId": producer });
+        stage.ok("POST", "/v1/consumers", body).await;
+        stage.ok("DELETE", &format!("/v1/consumers/{id}"), Value::Null).await;
+    }
+    let first = |command| match command {
+        Command::Consume(consume) => consume.rtp_parameters.encodings[0].ssrc,
+        _ => None,
+    };
+    let ssrcs: Vec<u32> = stage.fake.commands().into_iter().filter_map(first).collect();
+    assert_eq!(ssrcs.len(), 42);
+    // A number that is taken, or special, is passed over: hardly ever.
+    let breaks = ssrcs.windows(2).filter(|pair| pair[1].wrapping_sub(pair[0]) != 2).count();
+    assert!(breaks <= 1, "{ssrcs:?}");
+}
+
 #[tokio::test]
 async fn wrong_input_names_its_place() {
     let stage = Stage::new().await;

@@ -214,8 +214,9 @@ section! {
         consumers_max: u32 = 200_000, Between(1, 10_000_000);
         /// Packets that each worker keeps for retransmission, all streams together.
         packets_max: u32 = 400_000, Between(1_024, 10_000_000);
-        /// SSRCs that one transport may use up for what it is sent, two for each video: none comes
-        /// back. A day of constant change, and a few megabytes.
+        /// Runs of SSRCs that one transport remembers as used up: none is used again with the same keys.
+        /// SSRCs are given out in their order, so that some runs do for a call of any length; a control
+        /// plane that chooses them otherwise needs one for each, and 8 MB for all of these.
         sent_ssrcs_per_transport_max: u32 = 500_000, Between(1_024, 10_000_000);
         /// Packets that one peer may ask for again in one turn.
         repeats_waiting_max: u32 = 1_000, Between(16, 100_000);

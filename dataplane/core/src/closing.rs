@@ -12,7 +12,7 @@ use ironcast_protocol::{CommandError, ErrorCode, Event, Reply, event::TransportC
 
 use crate::{
     key::{ConsumerKey, ProducerKey, TransportKey},
-    link::{Kind, webrtc::dtls::say_goodbye},
+    link::{Kind, Protection, webrtc::dtls::say_goodbye},
     producer::Subscriber,
     worker::{Action, Worker},
 };
@@ -286,12 +286,10 @@ impl Worker {
             return;
         }
         let rtx = consumer.rtx.map(|(ssrc, _)| (ssrc, consumer.rtx_seq));
+        let is_sealed = !matches!(transport.link.protection, Protection::None);
         for (ssrc, next) in [(consumer.ssrc, consumer.timeline.next_seq())].into_iter().chain(rtx) {
             transport.consumer_ssrcs.remove(&ssrc);
-            // What never sent has used no index.
-            if consumer.sent.packets > 0 {
-                transport.retired.insert(ssrc, next);
-            }
+            transport.retired.put(ssrc, next, is_sealed);
         }
     }
 }

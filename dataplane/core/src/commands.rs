@@ -389,21 +389,25 @@ impl Worker {
         let mut made = made.map_err(|message| CommandError::new(ErrorCode::Invalid, message))?;
         let mut ours = BTreeSet::new();
         for ssrc in made.iter().flat_map(Consumer::ssrcs) {
+            if transport.retired.is_used_up(ssrc) {
+                let message = "the consumer's SSRC is used up on this transport";
+                return refuse(ErrorCode::Invalid, message);
+            }
             if !ours.insert(ssrc) || transport.consumer_ssrcs.contains_key(&ssrc) {
                 let message = "the consumer's SSRC is in use on this transport";
                 return refuse(ErrorCode::Invalid, message);
             }
         }
         if transport.retired.len() >= self.limits.sent_ssrcs_max {
-            return refuse(ErrorCode::NoCapacity, "this transport has used up its SSRCs");
+            return refuse(ErrorCode::NoCapacity, "this transport remembers too many SSRCs");
         }
         for consumer in &mut made {
-            if let Some(next) = transport.retired.get(&consumer.ssrc) {
-                consumer.timeline = crate::timeline::Timeline::new(*next);
+            if let Some(next) = transport.retired.next(consumer.ssrc) {
+                consumer.timeline = crate::timeline::Timeline::new(next);
             }
             let rtx_ssrc = consumer.rtx.map(|(ssrc, _)| ssrc);
-            if let Some(next) = rtx_ssrc.and_then(|ssrc| transport.retired.get(&ssrc)) {
-                consumer.rtx_seq = *next;
+            if let Some(next) = rtx_ssrc.and_then(|ssrc| transport.retired.next(ssrc)) {
+                consumer.rtx_seq = next;
             }
         }
         let reply = Consumed {

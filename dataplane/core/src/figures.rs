@@ -54,6 +54,10 @@ pub struct Remembered {
     pub early_numbers: usize,
     /// SSRCs whose RTCP is remembered.
     pub rtcp_senders: usize,
+    /// SSRCs of ended sent tracks, and runs of them.
+    pub retired: usize,
+    /// Packets of its sent tracks that may be sent again.
+    pub resends: usize,
 }
 
 impl Worker {
@@ -64,7 +68,10 @@ impl Worker {
         let transport = self.transports.get(*self.transport_ids.get(transport)?)?;
         let (sources, early_numbers) = transport.remembered();
         let (_, rtcp_senders) = transport.rtcp.len();
-        Some(Remembered { sources, early_numbers, rtcp_senders })
+        let consumers = transport.consumers.iter().filter_map(|key| self.consumers.get(*key));
+        let resends = consumers.map(|consumer| consumer.resends.len()).sum();
+        let retired = transport.retired.len();
+        Some(Remembered { sources, early_numbers, rtcp_senders, retired, resends })
     }
 
     /// Numbers of a track, received or sent, go on from here as if so many had come or left before.

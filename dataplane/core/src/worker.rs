@@ -91,7 +91,7 @@ pub struct Limits {
     pub consumers_max: usize,
     /// Packets kept for retransmission, all streams together.
     pub packets_max: usize,
-    /// SSRCs that one transport may use up for what it is sent: none comes back.
+    /// SSRCs of ended tracks, and runs of them, that one transport may remember as used up.
     pub sent_ssrcs_max: usize,
     /// Repeats that one peer can have waiting in a turn.
     pub repeats_waiting_max: usize,

@@ -164,6 +164,12 @@ impl Resends {
         true
     }
 
+    /// Places in its tables.
+    #[cfg(feature = "audit")]
+    pub(crate) fn len(&self) -> usize {
+        self.resent.len() + self.sent.len()
+    }
+
     /// Now and then: gives back what nobody has needed for a while.
     pub fn rest(&mut self, now: Nanos) {
         if now >= self.resent_at + QUIET {

@@ -9,6 +9,7 @@ pub mod receive;
 mod recent;
 mod replay;
 pub mod reports;
+mod retired;
 mod round_trip;
 pub mod send;
 mod sources;
@@ -24,6 +25,7 @@ use self::{
     demux::Demux,
     feedback::TransportFeedback,
     replay::RtcpWindows,
+    retired::Retired,
     round_trip::RoundTrip,
     sources::{EarlyNumbers, Sources},
 };
@@ -126,9 +128,8 @@ pub struct Transport {
     pub consumers: Vec<ConsumerKey>,
     /// It goes, in portions.
     pub(crate) is_closing: bool,
-    /// SSRCs that packets were sent with once, and the next index of each: nothing that comes back
-    /// uses an index again.
-    pub(crate) retired: std::collections::BTreeMap<u32, SentSeq>,
+    /// SSRCs of sent tracks that have ended: nothing that comes back uses an index again.
+    pub(crate) retired: Retired,
     /// Sent tracks by SSRC and RTX SSRC.
     pub(crate) consumer_ssrcs: std::collections::BTreeMap<u32, ConsumerKey>,
     /// Consumers with something to send in this turn.
@@ -204,7 +205,7 @@ impl Transport {
             producers: Vec::new(),
             consumers: Vec::new(),
             is_closing: false,
-            retired: std::collections::BTreeMap::new(),
+            retired: Retired::default(),
             consumer_ssrcs: std::collections::BTreeMap::new(),
             pending: Vec::new(),
             resends: Vec::new(),

@@ -1,6 +1,7 @@
 //! What is closed leaves nothing behind, and takes with it what depends on it.
 
-use ironcast_core::{MS, SECOND, wire::Codec};
+use ironcast_core::{MS, SECOND, wire::Codec, worker::Limits};
+use ironcast_protocol::ErrorCode;
 use ironcast_sim::{
     World,
     world::{ROOM, Want},
@@ -170,18 +171,32 @@ fn a_peer_that_is_gone_is_closed_in_portions_and_told_of_once_at_the_end() {
     assert_eq!(closed.count(), 1);
 }
 
+/// As many as there are in a week, each of which sends: more than are remembered one by one.
 #[test]
 fn a_transport_never_runs_out_of_consumers() {
-    let mut world = World::new(742);
+    let limits = Limits { sent_ssrcs_max: 1_024, ..Limits::default() };
+    let mut world = World::with_limits(742, 1, &limits);
     let (alice, bob) = (world.join("alice"), world.join("bob"));
-    world.publish_video(alice, "camera", Codec::Vp8);
-    for number in 0..12_000 {
+    world.publish_audio(alice, "mic");
+    world.run(SECOND);
+    for number in 0..3_000 {
         let want = Want { ssrc: Some(10_000 + 2 * number), ..Want::default() };
-        world.consume_as(bob, "camera", want);
-        world.worker().apply_close_consumer("bob/camera").unwrap();
+        let (ssrc, _) = world.consume_as(bob, "mic", want);
+        world.run(60 * MS);
+        assert!(!world.peers[bob].inbox(ssrc).got.is_empty(), "{number}");
+        world.worker().apply_close_consumer("bob/mic").unwrap();
+        world.peers[bob].inboxes.clear();
     }
-    let ssrc = world.consume(bob, "camera");
+    let remembered = world.worker().remembered("bob").unwrap().retired;
+    assert!(remembered <= 130, "{remembered}");
+    // None of them begins again.
+    let want = Want { ssrc: Some(10_000), ..Want::default() };
+    let (create, _) = world.consume_command(bob, "mic", &want);
+    let now = world.now;
+    let refused = world.worker().apply_consume(&create, 7, now);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::Invalid);
+    let ssrc = world.consume(bob, "mic");
     world.run(3 * SECOND);
-    assert!(world.peers[bob].inbox(ssrc).frames().len() > 60);
+    assert!(world.peers[bob].inbox(ssrc).got.len() > 100);
     world.assert_no_faults();
 }
