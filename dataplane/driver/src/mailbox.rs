@@ -396,7 +396,7 @@ mod tests {
     }
 
     /// Asks for the lock when it is dropped, and notes whether a sender would wait for it.
-    struct Asks(Sender<Asks>, Arc<AtomicUsize>);
+    struct Asks(Sender<Self>, Arc<AtomicUsize>);
 
     impl Drop for Asks {
         fn drop(&mut self) {

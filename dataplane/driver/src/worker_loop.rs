@@ -369,7 +369,7 @@ impl<E: Engine> Loop<'_, E> {
         let end = Clock::monotonic() + MESSAGES_NS;
         let Mail { datagrams, results, commands } = &mut self.mail;
         for (queue, are_commands) in [(datagrams, false), (results, false), (commands, true)] {
-            while !(are_commands && !self.engine.takes_commands())
+            while (!are_commands || self.engine.takes_commands())
                 && let Some(message) = queue.pop_front()
             {
                 self.io.statistics.messages += 1;
