@@ -19,8 +19,9 @@ use crate::{
     Association, Certificate, Config, Failure, Fingerprint, Output, Role, SrtpKeys, Version,
     client_hello::Collector,
     failure, fingerprint,
+    last_words::{LastWords, plain_alert},
     reassembly::Reassembly,
-    records::{self, CONTENT_ALERT, LEVEL_FATAL},
+    records,
 };
 
 /// More than any single output of the library: a certificate, or a datagram.
@@ -59,7 +60,8 @@ enum State {
     /// A server without the whole of the client's first message.
     Collecting(Collector),
     Running(Box<Dtls>),
-    Done,
+    /// What is said to who repeats itself; nothing where the association was closed.
+    Done(LastWords),
 }
 
 /// The library counts in [`Instant`]s; this gives it one for each of our times. The zero point is
@@ -271,8 +273,15 @@ impl DtlsAssociation {
             // What the library wanted to send would tell the peer that all is well.
             self.outputs.clear();
         }
+        let before = self.outputs.len();
         self.send_alert(alert);
+        let told = self.outputs.range(before..).filter_map(|output| match output {
+            Output::Datagram(bytes) => Some(bytes.clone()),
+            _ => None,
+        });
+        let last_words = LastWords::new(told.collect());
         self.finish(Output::Failed(failure));
+        self.state = State::Done(last_words);
     }
 
     /// Tells the peer that it is over, with the protection that it can read now.
@@ -289,10 +298,8 @@ impl DtlsAssociation {
             }
         }
         if !by_library && !self.connected {
-            // Nothing was agreed on yet. The number is one that no record of ours has.
-            let body = [LEVEL_FATAL, description];
-            let bytes = records::write_record(CONTENT_ALERT, [0, 0, 0xff, 0, 0, 0], &body);
-            self.outputs.push_back(Output::Datagram(bytes));
+            // Nothing was agreed on yet.
+            self.outputs.push_back(Output::Datagram(plain_alert(description)));
         }
     }
 
@@ -338,7 +345,7 @@ impl DtlsAssociation {
     fn finish(&mut self, last: Output) {
         (self.early, self.reassembly) = Default::default();
         self.outputs.push_back(last);
-        self.state = State::Done;
+        self.state = State::Done(LastWords::default());
         self.deadline = None;
     }
 }
@@ -350,7 +357,10 @@ impl Association for DtlsAssociation {
             return;
         }
         match &mut self.state {
-            State::Done => {}
+            State::Done(last_words) => {
+                last_words.handle_datagram(datagram, now);
+                self.outputs.extend(std::iter::from_fn(|| last_words.poll()));
+            }
             State::Running(_) => self.pass(datagram, now),
             State::Collecting(collector) => {
                 let Some(offer) = collector.push(datagram) else { return };

@@ -16,6 +16,7 @@ mod certificate;
 mod client_hello;
 mod failure;
 mod fingerprint;
+mod last_words;
 mod pool;
 mod reassembly;
 mod records;
@@ -54,7 +55,8 @@ pub enum Output {
     Datagram(Vec<u8>),
     /// The peer has proved to be who signalling said; media can flow.
     Connected(SrtpKeys),
-    /// The handshake has failed, for good. Nothing more comes.
+    /// The handshake has failed, for good. Nothing more comes, but what the peer was told when it does
+    /// not seem to have heard it.
     Failed(Failure),
     /// The peer has closed. Nothing more comes.
     Closed,

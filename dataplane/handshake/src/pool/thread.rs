@@ -15,7 +15,7 @@ use std::{
 use ironcast_core::Nanos;
 
 use super::{Counters, Factory, Member, PoolConfig, TransportToken};
-use crate::{Association, Failure, Fingerprint, Output, Role};
+use crate::{Association, Failure, Fingerprint, Output, Role, last_words::LastWords};
 
 /// Commands taken before the timers get their turn.
 const COMMANDS_PER_TURN: usize = 64;
@@ -68,7 +68,7 @@ pub(super) struct HandshakeThread {
 
 struct Transport {
     member: Arc<Member>,
-    /// `None` once it has ended: further datagrams are ignored.
+    /// `None` once it has closed: further datagrams are ignored. One that has failed says so again.
     association: Option<Box<dyn Association>>,
     timer: Option<Nanos>,
     began: Nanos,
@@ -140,7 +140,7 @@ impl HandshakeThread {
                 drop(association);
                 self.handshake_done(token);
                 if running {
-                    self.emit(token, Output::Failed(Failure::Internal));
+                    self.fail(token);
                 }
             }));
         }
@@ -256,14 +256,15 @@ impl HandshakeThread {
             (outputs, association.deadline())
         }));
         let Ok((outputs, deadline)) = result else { return self.contain(token) };
-        let ended = outputs.iter().any(|o| matches!(o, Output::Failed(_) | Output::Closed));
+        let closed = outputs.iter().any(|o| matches!(o, Output::Closed));
+        let ended = closed || outputs.iter().any(|o| matches!(o, Output::Failed(_)));
         let deadline = deadline.filter(|_| !ended);
         let is_connected = outputs.iter().any(|o| matches!(o, Output::Connected(_)));
         if is_connected {
             self.counters.record_time(now.saturating_sub(transport.began));
         }
         let done = ended || is_connected;
-        if ended {
+        if closed {
             transport.association = None;
         }
         let previous = std::mem::replace(&mut transport.timer, deadline);
@@ -302,7 +303,19 @@ impl HandshakeThread {
             self.timers.remove(&(at, token));
         }
         self.handshake_done(token);
+        self.fail(token);
+    }
+
+    /// An association is no more by a fault of ours: the peer is told as well as can be.
+    fn fail(&mut self, token: MemberToken) {
+        let last_words = LastWords::of(Failure::Internal);
+        let told: Vec<Output> = last_words.datagrams().collect();
+        if let Some(transport) = self.transports.get_mut(&token) {
+            transport.association = Some(Box::new(last_words));
+        }
+        // First what is counted: the callback may be what is broken.
         self.emit(token, Output::Failed(Failure::Internal));
+        told.into_iter().for_each(|output| self.emit(token, output));
     }
 
     fn emit(&self, token: MemberToken, output: Output) {

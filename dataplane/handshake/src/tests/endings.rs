@@ -91,6 +91,69 @@ fn nothing_common_is_told_at_once_to_every_kind_of_client() {
     }
 }
 
+/// The datagrams that a side has for the other one now.
+fn said(association: &mut DtlsAssociation) -> Vec<Vec<u8>> {
+    let outputs = std::iter::from_fn(|| association.poll());
+    let datagrams = outputs.filter_map(|output| match output {
+        Output::Datagram(bytes) => Some(bytes),
+        _ => None,
+    });
+    datagrams.collect()
+}
+
+/// The alert is lost: the peer repeats its first message, and is told again, the same and not for ever.
+#[test]
+fn an_alert_that_was_lost_is_repeated_when_the_peer_repeats_itself() {
+    let cm = Config { suites: vec![Suite::AesCm128HmacSha1_80], ..Config::default() };
+    for config in [only(Version::Dtls12), only(Version::Dtls13)] {
+        let mut pair = Pair::new(&config, &cm, 6);
+        let hello = said(&mut pair.sides[0]);
+        let mut tell = |now| {
+            hello.iter().for_each(|datagram| pair.sides[1].handle_datagram(datagram, now));
+            said(&mut pair.sides[1])
+        };
+        let told = tell(0);
+        assert_eq!((told.len(), &told[0][13..]), (1, &[2, HANDSHAKE_FAILURE][..]));
+        let again: Vec<_> =
+            (1..20).map(|nth| tell(nth * SECOND)).filter(|told| !told.is_empty()).collect();
+        assert!((2..=8).contains(&again.len()), "{}", again.len());
+        assert!(again.iter().flatten().all(|alert| *alert == told[0]));
+        // Neither an alert nor noise is answered.
+        let mut other = Pair::new(&config, &cm, 7);
+        let hello = said(&mut other.sides[0]);
+        let server = &mut other.sides[1];
+        hello.iter().for_each(|datagram| server.handle_datagram(datagram, 0));
+        assert_eq!(said(server).len(), 1);
+        for datagram in [&again[0][0][..], &[23; 60], &[0; 60], &[]] {
+            server.handle_datagram(datagram, SECOND);
+            assert_eq!(said(server), [] as [Vec<u8>; 0]);
+        }
+        let client = &mut pair.sides[0];
+        client.handle_datagram(&again[0][0], SECOND);
+        assert_eq!(client.poll(), Some(refused(HANDSHAKE_FAILURE)[0].clone()));
+    }
+}
+
+/// The same where it is encrypted: a client that has lost the alert repeats its last flight.
+#[test]
+fn an_alert_that_is_encrypted_is_repeated_too() {
+    for version in [Version::Dtls12, Version::Dtls13] {
+        let [a, b, other] = [(); 3].map(|()| Certificate::generate().unwrap());
+        let only = only(version);
+        let client = association(&only, &a, Role::Client, &b);
+        let mut pair = Pair::with([client, association(&only, &b, Role::Server, &other)], 5);
+        while pair.outputs[1].is_empty() && pair.step() {}
+        assert_eq!(pair.outputs[1], [Output::Failed(Failure::Fingerprint)]);
+        pair.flying.clear();
+        run_out(&mut pair);
+        match &pair.outputs[0][..] {
+            // It is done, and repeats its flight until it is acknowledged.
+            [Output::Connected(_), Output::Closed] if version == Version::Dtls13 => {}
+            outputs => assert_eq!(outputs, refused(BAD_CERTIFICATE)),
+        }
+    }
+}
+
 #[test]
 fn a_peer_that_is_given_up_is_told() {
     for seed in 0..4 {

@@ -203,7 +203,13 @@ fn a_panic_ends_one_association_and_a_full_queue_drops_datagrams() {
     member.begin(1, Role::Server, vec![]).unwrap();
     member.begin(2, Role::Server, vec![]).unwrap();
     member.datagram(1, b"x");
+    // The peer is told (80: internal error), and again when it repeats itself.
+    let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0xff, 0, 0, 0, 0, 2, 2, 80];
+    let told = Ok((1, Output::Datagram(alert.to_vec())));
     assert_eq!(events.recv_timeout(WAIT), Ok((1, Output::Failed(Failure::Internal))));
+    assert_eq!(events.recv_timeout(WAIT), told);
+    member.datagram(1, &[22; 60]);
+    assert_eq!(events.recv_timeout(WAIT), told);
     let counts = pool.counts();
     {
         let _closed = gate.lock().unwrap();
