@@ -21,7 +21,6 @@ impl<T, const MAX: usize> Recent<T, MAX> {
     }
 
     /// Values now.
-    #[cfg(any(test, feature = "audit"))]
     pub(crate) fn len(&self) -> usize {
         self.ssrcs.len()
     }
