@@ -67,7 +67,8 @@ enum Then {
     ConnectHop(ConnectHop, u64),
     Restart(Id, u64),
     Dump(Name),
-    Snapshot(Vec<Name>),
+    /// Of these.
+    Snapshot(Arc<[Name]>),
     Gather(u64),
 }
 
@@ -383,7 +384,7 @@ impl Hub {
         let (connection, request) = (pending.connection, pending.request);
         let reply = match (pending.then, answer) {
             (Then::Snapshot(names), answer) => {
-                return self.receive_states(connection, request, names, answer);
+                return self.receive_states(connection, request, &names, answer);
             }
             (Then::Dump(name), answer) => self.describe(&name, answer),
             (Then::Gather(gather), answer) => {

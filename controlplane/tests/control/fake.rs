@@ -374,7 +374,7 @@ impl State {
                     create: Box::new(create),
                     created: Box::new(created.clone()),
                     connect: None,
-                    state: new_transport(),
+                    state: TransportState::default(),
                 });
                 Ok(Reply::TransportCreated(created))
             }
@@ -396,7 +396,7 @@ impl State {
                     create: Box::new(create),
                     created: Box::new(created.clone()),
                     connect: None,
-                    state: new_transport(),
+                    state: TransportState::default(),
                 });
                 Ok(Reply::PlainTransportCreated(created))
             }
@@ -725,20 +725,6 @@ fn id_of(resource: &Resource) -> &str {
         Resource::Producer { create, .. } => &create.id,
         Resource::Consumer { create, .. } => &create.id,
         Resource::Observer { create, .. } => &create.id,
-    }
-}
-
-fn new_transport() -> TransportState {
-    TransportState {
-        ice_state: IceState::New,
-        tuple: None,
-        rtcp_tuple: None,
-        dtls_state: DtlsState::New,
-        dtls_local_role: None,
-        srtp_profile: None,
-        max_incoming_bps: 0,
-        max_outgoing_bps: 0,
-        min_outgoing_bps: 0,
     }
 }
 

@@ -324,6 +324,13 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_gets_at_once_what_his_network_is_known_to_carry_soon() {
+        let bytes = |initial_bps| Budget::new(initial_bps, 0).begins_with_bytes();
+        let [unknown, known, fast, unlimited] = [600_000, 8_000_000, 100_000_000, 0].map(bytes);
+        assert_eq!([unknown, known, fast, unlimited], [96 << 10, 250_000, 384 << 10, 384 << 10]);
+    }
+
+    #[test]
     fn a_low_remb_that_rises_is_no_objection_and_one_that_stays_low_is() {
         let mut budget = Budget::new(0, 0);
         let mut remb = 150_000;

@@ -510,4 +510,4 @@ impl Producer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

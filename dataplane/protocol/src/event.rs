@@ -157,10 +157,11 @@ pub enum Event {
 }
 
 /// ICE state, mediasoup's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IceState {
     /// No check yet.
+    #[default]
     New,
     /// A check passed.
     Connected,
@@ -173,10 +174,11 @@ pub enum IceState {
 }
 
 /// DTLS state, mediasoup's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DtlsState {
     /// Nothing yet.
+    #[default]
     New,
     /// Handshake runs.
     Connecting,

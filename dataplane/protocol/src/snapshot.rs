@@ -164,8 +164,8 @@ impl Resource {
     }
 }
 
-/// What changes on a transport.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What changes on a transport; the default is a new one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransportState {
     /// ICE.
     pub ice_state: IceState,

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use ironcast_core::{figures::ResourceState, link::webrtc::ice::Credentials, producer};
 use ironcast_protocol::{
     command::{ConnectTransport, Consume, ConsumerScore, DtlsRole, Produce, TransportCreated},
-    event::{DtlsState, IceState},
     hop::HopEnd,
     observer::ObserverState,
     plain::PlainTransportCreated,
@@ -22,16 +21,16 @@ use crate::{
 
 impl Hub {
     /// Of those that are there: not of those whose creation has not been answered.
-    pub(super) fn presumed(&self, names: Vec<Name>) -> States {
+    pub(super) fn presumed(&self, names: &[Name]) -> States {
         let creations = self.pending.values().filter_map(|pending| match &pending.then {
             Then::Create(kind, id) => Some((*kind, id.as_str())),
             _ => None,
         });
         let unmade: BTreeSet<_> = creations.collect();
-        let made = names.into_iter().filter(|(kind, id)| !unmade.contains(&(*kind, id)));
+        let made = names.iter().filter(|(kind, id)| !unmade.contains(&(*kind, id)));
         made.filter_map(|name| {
             let state = as_made(name.0, self.registry.entry(name.0, &name.1)?)?;
-            Some((name, state))
+            Some((name.clone(), state))
         })
         .collect()
     }
@@ -68,17 +67,7 @@ fn as_made(kind: Kind, entry: &Entry) -> Option<ResourceState> {
 /// Which kind of transport it is, its answer tells.
 fn transport(entry: &Entry) -> Option<ResourceState> {
     let connect = || entry.connect.as_ref()?.read::<ConnectTransport>().ok();
-    let mut state = TransportState {
-        ice_state: IceState::New,
-        tuple: None,
-        rtcp_tuple: None,
-        dtls_state: DtlsState::New,
-        dtls_local_role: None,
-        srtp_profile: None,
-        max_incoming_bps: 0,
-        max_outgoing_bps: 0,
-        min_outgoing_bps: 0,
-    };
+    let mut state = TransportState::default();
     if let Some(created) = entry.created::<TransportCreated>() {
         state.dtls_local_role = connect().map(|connect| match connect.role {
             DtlsRole::Server => DtlsRole::Client,

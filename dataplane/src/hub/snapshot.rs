@@ -11,7 +11,7 @@
 //! (`presumed.rs`): that it exists is known here.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use ironcast_core::figures::ResourceState;
 use ironcast_protocol::{
@@ -116,10 +116,11 @@ impl Hub {
         // We count too, until all are asked.
         snapshot.left = by_worker.len() + 1;
         for (worker, names) in by_worker {
-            let then = Then::Snapshot(names.clone());
+            let asked: Arc<[Name]> = names.as_slice().into();
+            let then = Then::Snapshot(Arc::clone(&asked));
             let pending = Pending { connection, request, worker, then };
-            if let Err(error) = self.ask_states(pending, names.clone()) {
-                self.receive_states(connection, request, names, Err(error));
+            if let Err(error) = self.ask_states(pending, names) {
+                self.receive_states(connection, request, &asked, Err(error));
             }
         }
         let Some(snapshot) = &mut self.snapshot else { return false };
@@ -137,7 +138,7 @@ impl Hub {
         &mut self,
         connection: u64,
         request: u64,
-        names: Vec<Name>,
+        names: &[Name],
         answer: Result<Answer, CommandError>,
     ) {
         let ours = self.snapshot.as_mut().filter(|one| one.is_of(connection, request));

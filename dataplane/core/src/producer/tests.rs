@@ -6,6 +6,25 @@ use ironcast_protocol::{
 use super::*;
 use crate::{Arrival, MS, SECOND, recover::history::Forwarded};
 
+/// A track of one stream.
+pub(crate) fn of_codecs(kind: MediaKind, codecs: Vec<RtpCodec>) -> Producer {
+    let create = Produce {
+        id: "track".into(),
+        transport: "alice".into(),
+        kind,
+        rtp_parameters: RtpParameters {
+            codecs,
+            encodings: vec![RtpEncoding { ssrc: Some(7), ..RtpEncoding::default() }],
+            ..RtpParameters::default()
+        },
+        rtp_mapping: Default::default(),
+        paused: false,
+        key_frame_request_delay_ms: 0,
+        note: Vec::new(),
+    };
+    Producer::new(&create, RouterKey::from(1), TransportKey::from(1)).unwrap()
+}
+
 fn producer(mime_type: &str) -> Producer {
     let nack = RtcpFeedback { kind: "nack".into(), parameter: String::new() };
     let audio = mime_type.starts_with("audio");
@@ -16,21 +35,7 @@ fn producer(mime_type: &str) -> Producer {
         rtcp_feedback: vec![nack],
         ..RtpCodec::default()
     };
-    let create = Produce {
-        id: "track".into(),
-        transport: "alice".into(),
-        kind: if audio { MediaKind::Audio } else { MediaKind::Video },
-        rtp_parameters: RtpParameters {
-            codecs: vec![codec],
-            encodings: vec![RtpEncoding { ssrc: Some(7), ..RtpEncoding::default() }],
-            ..RtpParameters::default()
-        },
-        rtp_mapping: Default::default(),
-        paused: false,
-        key_frame_request_delay_ms: 0,
-        note: Vec::new(),
-    };
-    Producer::new(&create, RouterKey::from(1), TransportKey::from(1)).unwrap()
+    of_codecs(if audio { MediaKind::Audio } else { MediaKind::Video }, vec![codec])
 }
 
 fn receive(

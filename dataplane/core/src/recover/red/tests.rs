@@ -1,15 +1,8 @@
-use ironcast_protocol::{
-    command::Produce,
-    media::{MediaKind, RtpCodec, RtpEncoding, RtpParameters},
-};
+use ironcast_protocol::media::{MediaKind, RtpCodec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    MS,
-    key::{RouterKey, TransportKey},
-    wire::PayloadInfo,
-};
+use crate::{MS, producer::tests::of_codecs, wire::PayloadInfo};
 
 const OPUS: u8 = 111;
 const FRAME: u32 = 960;
@@ -20,21 +13,8 @@ fn codec(mime_type: &str, payload_type: u8) -> RtpCodec {
 }
 
 fn producer() -> Producer {
-    let create = Produce {
-        id: "voice".into(),
-        transport: "alice".into(),
-        kind: MediaKind::Audio,
-        rtp_parameters: RtpParameters {
-            codecs: vec![codec("audio/red", 63), codec("audio/opus", OPUS)],
-            encodings: vec![RtpEncoding { ssrc: Some(7), ..RtpEncoding::default() }],
-            ..RtpParameters::default()
-        },
-        rtp_mapping: Default::default(),
-        paused: false,
-        key_frame_request_delay_ms: 0,
-        note: Vec::new(),
-    };
-    Producer::new(&create, RouterKey::from(1), TransportKey::from(1)).unwrap()
+    let codecs = vec![codec("audio/red", 63), codec("audio/opus", OPUS)];
+    of_codecs(MediaKind::Audio, codecs)
 }
 
 fn meta(seq: u32, timestamp: u32, payload_len: u16) -> Meta {
