@@ -1,7 +1,7 @@
 //! The credentials that browsers are told of, shown to a real TURN server: coturn, of the
 //! distribution, with its own client.
 
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -19,17 +19,32 @@ const SECRET: &str = "north by northwest";
 struct Coturn {
     port: u16,
     folder: PathBuf,
-    _server: Child,
+    server: Child,
 }
 
 impl Coturn {
-    fn start() -> Self {
+    /// One that listens. A port that was free a moment ago may be another test's by now: then with another.
+    async fn start() -> Self {
+        for _ in 0..4 {
+            let mut one = Self::spawn();
+            if one.listens().await {
+                return one;
+            }
+        }
+        panic!("coturn does not start");
+    }
+
+    fn spawn() -> Self {
         let folder = std::env::temp_dir().join(format!("ironcast-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&folder).unwrap();
-        // Free a moment ago: nobody else takes ports of this range by chance.
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        // For both: somebody else's TCP would be taken for coturn's.
+        let port = loop {
+            let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let port = free.local_addr().unwrap().port();
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                break port;
+            }
+        };
         let server = Command::new("turnserver")
             .args(["-n", "--use-auth-secret", "--realm=ironcast", "--no-tls", "--no-dtls"])
             .args(["--no-cli", "--allow-loopback-peers", "-L", "127.0.0.1", "-E", "127.0.0.1"])
@@ -42,7 +57,7 @@ impl Coturn {
             .kill_on_drop(true)
             .spawn()
             .expect("coturn is installed");
-        Self { port, folder, _server: server }
+        Self { port, folder, server }
     }
 
     /// Whether two get relayed addresses with these, and reach each other.
@@ -57,13 +72,20 @@ impl Coturn {
             && String::from_utf8_lossy(&out.stdout).contains("Total lost packets 0")
     }
 
-    async fn wait(&self) {
+    async fn listens(&mut self) -> bool {
         let end = tokio::time::Instant::now() + Duration::from_secs(20);
         // It takes TCP on the same port.
         while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            assert!(tokio::time::Instant::now() < end, "coturn does not start");
+            if self.has_ended() || tokio::time::Instant::now() > end {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        !self.has_ended()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.server.try_wait(), Ok(None))
     }
 }
 
@@ -79,8 +101,7 @@ fn text(value: &Value) -> &str {
 
 #[tokio::test]
 async fn a_turn_server_takes_what_browsers_are_told() {
-    let coturn = Coturn::start();
-    coturn.wait().await;
+    let coturn = Coturn::start().await;
     let turn = Turn {
         urls: vec![format!("turn:127.0.0.1:{}", coturn.port)],
         secret: SECRET.to_owned(),
